@@ -7,4 +7,39 @@ array([[19., 25.],
        [37., 43.]], dtype=float32)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import backends as backends
+from . import nn as nn
+from . import ops as ops
+from . import optim as optim
+from .backends import use_backend as use_backend
+from .nn.init import manual_seed as manual_seed
+from .nn.summary import summary as summary
+
+if TYPE_CHECKING:
+    from . import data as data
+    from . import io as io
+    from . import models as models
+    from . import training as training
+    from .io import load as load
+    from .io import save as save
+
 __version__ = "0.1.0"
+
+# Not every program reads files or trains, so these are imported when they are first used.
+_LAZY_MODULES = ("data", "io", "models", "training")
+_LAZY_FUNCTIONS = {"load": "io", "save": "io"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return import_module(f".{name}", __name__)
+    if name in _LAZY_FUNCTIONS:
+        return getattr(import_module(f".{_LAZY_FUNCTIONS[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_FUNCTIONS})

@@ -67,9 +67,7 @@ class Backend(Protocol):
     def conv2d_workspace(self, geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
         """Bytes that one pass needs besides its arguments and result; ``algorithm`` is a name, not ``auto``."""
 
-    def conv2d(
-        self, x: Array, weight: Array, bias: Array | None, geometry: Conv2dGeometry, algorithm: str
-    ) -> Array:
+    def conv2d(self, x: Array, weight: Array, bias: Array | None, geometry: Conv2dGeometry, algorithm: str) -> Array:
         """y (n, k, oh, ow) of x (n, c, h, w), weight (k, c/groups, kh, kw), bias (k,) or None."""
 
     def conv2d_backward_input(self, dy: Array, weight: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
@@ -98,9 +96,7 @@ class Backend(Protocol):
         """dx (n, c, h, w)."""
 
     # normalization.py: x is (n, c, l), everything per channel is (c,)
-    def batch_norm_train(
-        self, x: Array, weight: Array, bias: Array, eps: float
-    ) -> tuple[Array, Array, Array, Array]:
+    def batch_norm_train(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array, Array]:
         """y, batch mean, biased batch variance, 1/sqrt(variance + eps)."""
 
     def batch_norm_train_backward(
@@ -172,9 +168,7 @@ class Backend(Protocol):
     def softmax(self, x: Array) -> Array:
         """exp(x - max) over its sum, along the last axis of x (n, classes)."""
 
-    def softmax_cross_entropy(
-        self, logits: Array, labels: Array, label_smoothing: float
-    ) -> tuple[Array, Array]:
+    def softmax_cross_entropy(self, logits: Array, labels: Array, label_smoothing: float) -> tuple[Array, Array]:
         """The summed loss (shape (), float64) and the probabilities (n, classes)."""
 
     def softmax_cross_entropy_backward(

@@ -97,7 +97,9 @@ class Conv2dGeometry:
     def parse(cls, descriptor: str) -> Conv2dGeometry:
         """The geometry of a one-line descriptor; see :attr:`descriptor` for the letters."""
         fields = dict(re.findall(r"([a-z]+)(\d+)", descriptor))
-        if "".join(f"{name}{value}" for name, value in fields.items()) != descriptor or not set(fields) <= set(_LETTERS):
+        if "".join(f"{name}{value}" for name, value in fields.items()) != descriptor or not set(fields) <= set(
+            _LETTERS
+        ):
             raise ValueError(
                 f"`descriptor` {descriptor!r} must be a run of letter-number fields, each once, out of {', '.join(_LETTERS)}"
             )
@@ -183,4 +185,3 @@ class Pool2dGeometry:
     @property
     def y_shape(self) -> tuple[int, int, int, int]:
         return (self.n, self.c, self.oh, self.ow)
-

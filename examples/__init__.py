@@ -1,0 +1,1 @@
+"""One page per subject; run each as ``python -m examples.NAME``."""

@@ -1,0 +1,211 @@
+"""Train LeNet on Fashion-MNIST, MNIST or the built-in shapes: ``python -m examples.train_lenet --help``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numbacnn as nc
+from numbacnn import data, models, nn, optim
+from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
+from numbacnn.io import load_checkpoint
+from numbacnn.training import CheckpointFile, History, HistoryFile, PlotCurves, ProgressBar, fit
+
+from .lenet_shapes import shape_table
+
+CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetensors", "history.jsonl", "curves.png"
+
+
+class UserError(Exception):
+    """Something that the user can put right, said in one line."""
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The options; exits with code 2 for values that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.train_lenet",
+        description="Train LeNet with plain SGD from Xavier-uniform weights.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--backend", choices=nc.backends.NAMES, help="where to compute (default: NUMBACNN_BACKEND, else cpu)")
+    add("--dataset", choices=("auto", "fashion-mnist", "mnist", "shapes"), default="auto",
+        help="auto takes fashion-mnist where it can be had and the built-in shapes otherwise")  # fmt: skip
+    add("--data-dir", type=Path, help="folder with the data set's files (default: NUMBACNN_DATA, else a download)")
+    add("--epochs", type=_integer(1), default=10, help="passes over the training images")
+    add("--batch-size", type=_integer(1), default=256, help="images per step")
+    add("--lr", type=_positive, default=0.9, help="learning rate")
+    add("--seed", type=_integer(0), default=0, help="of the initial weights and the order of the images")
+    add("--algorithm", choices=("auto", "loops", "im2col"), default="auto", help="of the convolutions")
+    add("--limit", type=_integer(1), help="use only the first LIMIT training images and at most LIMIT test images")
+    add("--output-dir", type=Path, default=Path("runs/lenet"), help="folder for checkpoint, weights, history and plot")
+    add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    arguments = parser.parse_args(argv)
+    if arguments.data_dir and arguments.dataset == "shapes":
+        parser.error("argument --data-dir: the built-in shapes are drawn, not read from files")
+    return arguments
+
+
+def _integer(minimum: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, {minimum} or more")
+        return int(text)
+
+    return convert
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return value
+
+
+def load_data(dataset: str, data_dir: Path | None, limit: int | None) -> tuple[str, list[data.ArrayDataset]]:
+    """The name of the data set in use, and its training and test images."""
+    splits = ("train", "test")
+    if dataset != "shapes":
+        read = data.mnist if dataset == "mnist" else data.fashion_mnist
+        try:
+            sets = [read(split, data_dir=data_dir) for split in splits]
+        except (data.DatasetUnavailable, FileNotFoundError, ValueError) as error:
+            if dataset != "auto" or data_dir or isinstance(error, ValueError):
+                raise UserError(str(error)) from error
+            say(f"Fashion-MNIST cannot be had, using the built-in shapes: {one_line(error)}")
+        else:
+            name = "fashion-mnist" if dataset == "auto" else dataset
+            return name, [images.subset(limit) if limit else images for images in sets]
+    sizes = (TRAIN_SIZE, TEST_SIZE)
+    return "shapes", [data.shapes(split, size=min(size, limit or size)) for split, size in zip(splits, sizes, strict=True)]
+
+
+def resume(path: Path, settings: dict[str, Any], epochs: int, model: nn.Layer, optimizer: optim.Optimizer) -> History:
+    """Load the checkpoint and return its history, which is empty where there is no checkpoint yet."""
+    try:
+        checkpoint = load_checkpoint(path, model, optimizer)
+        history = History.from_json(checkpoint["history"])
+    except FileNotFoundError:
+        say(f"no checkpoint in {path.parent}: starting from the beginning")
+        return History()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for name, value in settings.items():
+        former = checkpoint["settings"].get(name)
+        if former != value:
+            raise UserError(f"cannot resume: {path} was made with {name} {former}, this run has {value}")
+    if epochs < len(history):
+        raise UserError(f"cannot resume: {path} has {len(history)} epochs, more than --epochs {epochs}")
+    say(f"resuming after epoch {len(history)} of {epochs}")
+    return history
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Everything that the command does once its options are read."""
+    try:
+        nc.use_backend(nc.backends.get(arguments.backend).name)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(str(error)) from error
+    backend = nc.backends.get()
+    dataset, (train_set, test_set) = load_data(arguments.dataset, arguments.data_dir, arguments.limit)
+    shape = "x".join(map(str, train_set.image_shape))
+    say(f"{dataset}: {len(train_set)} training and {len(test_set)} test images, {shape}, {train_set.num_classes} classes")
+
+    nc.manual_seed(arguments.seed)
+    model = models.lenet(train_set.image_shape[0], train_set.num_classes)
+    nn.init.xavier_uniform(model)
+    for layer in model.layers():
+        if isinstance(layer, nn.Conv2d):
+            layer.algorithm = arguments.algorithm
+    say(shape_table(model, (1, *train_set.image_shape)))
+    optimizer = optim.SGD(model.parameters(), lr=arguments.lr)
+
+    settings = {
+        "--backend": backend.name,
+        "--dataset": dataset,
+        "--limit": arguments.limit,
+        "--batch-size": arguments.batch_size,
+        "--lr": arguments.lr,
+        "--seed": arguments.seed,
+        "--algorithm": arguments.algorithm,
+        "training images": len(train_set),
+        "test images": len(test_set),
+    }
+    output = arguments.output_dir
+    output.mkdir(parents=True, exist_ok=True)
+    history = History()
+    if arguments.resume:
+        history = resume(output / CHECKPOINT, settings, arguments.epochs, model, optimizer)
+    for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES):
+        for leftover in output.glob(f".{name}.*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink()
+        if not history.records:
+            (output / name).unlink(missing_ok=True)
+
+    callbacks = [ProgressBar(), CheckpointFile(output / CHECKPOINT, settings), HistoryFile(output / HISTORY)]
+    try:
+        callbacks.append(PlotCurves(output / CURVES))
+    except ImportError as error:
+        say(f"no {CURVES}: {one_line(error)}")
+    fit(
+        model,
+        data.DataLoader(train_set, arguments.batch_size, shuffle=True, seed=arguments.seed),
+        data.DataLoader(test_set, arguments.batch_size),
+        nn.CrossEntropyLoss(),
+        optimizer,
+        arguments.epochs,
+        start_epoch=len(history),
+        callbacks=callbacks,
+        history=history,
+    )
+    nc.save(output / WEIGHTS, model)
+
+    last, seconds = history.records[-1], sum(record.seconds for record in history.records)
+    say(f"{seconds:.1f} s with loading and evaluation: {history.wall_examples_per_second:.1f} examples/sec")
+    say(
+        f"loss {last.train_loss:.3f}, train acc {last.train_accuracy:.3f}, test acc {last.test_accuracy:.3f}\n"
+        f"{history.examples_per_second:.1f} examples/sec on {backend.device_name()}"
+    )
+
+
+def say(text: str) -> None:
+    """Print at once, and do without when nobody reads any more."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is left in the buffer would raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = parse_arguments(argv)
+    try:
+        train(arguments)
+    except KeyboardInterrupt:
+        command = shlex.join(["python", "-m", "examples.train_lenet", *argv])
+        print(f"interrupted; to go on: {command}{'' if arguments.resume else ' --resume'}", file=sys.stderr)
+        return 130
+    except (UserError, OSError, FloatingPointError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

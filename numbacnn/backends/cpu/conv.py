@@ -1,0 +1,82 @@
+"""Convolution: which algorithms there are, and which one ``auto`` takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import ConvPass
+from ..geometry import Conv2dGeometry
+from . import conv_im2col, conv_loops
+from .jit import kernel
+
+__all__ = [
+    "choose_conv2d_algorithm",
+    "conv2d",
+    "conv2d_algorithms",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "conv2d_workspace",
+]
+
+
+def conv2d_algorithms() -> tuple[str, ...]:
+    return tuple(_ALGORITHMS)
+
+
+def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
+    """``im2col``, except where a group has too few output channels to pay for its columns: then ``loops``.
+
+    A column element costs about as much to lay out as FEW_CHANNELS products cost the loops.
+    """
+    return "loops" if geometry.k // geometry.groups < FEW_CHANNELS else "im2col"
+
+
+FEW_CHANNELS = 3
+
+
+def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
+    return _ALGORITHMS[algorithm].workspace(geometry, pass_, itemsize)
+
+
+def conv2d(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Conv2dGeometry, algorithm: str
+) -> np.ndarray:
+    if bias is None:
+        bias = np.empty(0, x.dtype)
+    return _algorithm(geometry, "forward", algorithm).forward(x, weight, bias, geometry)
+
+
+def conv2d_backward_input(
+    dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str
+) -> np.ndarray:
+    return _algorithm(geometry, "backward_input", algorithm).backward_input(dy, weight, geometry)
+
+
+def conv2d_backward_weight(dy: np.ndarray, x: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
+    return _algorithm(geometry, "backward_weight", algorithm).backward_weight(dy, x, geometry)
+
+
+def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
+    dbias = np.empty(dy.shape[1], dy.dtype)
+    _channel_sums(dy.shape[1], dy.reshape(dy.shape[0], dy.shape[1], dy.shape[2] * dy.shape[3]), dbias)
+    return dbias
+
+
+@kernel
+def _channel_sums(chunk, dy, sums):
+    """A chunk is one channel: planes are summed in vectors, their sums in float64."""
+    total = 0.0
+    for n in range(dy.shape[0]):
+        plane = sums.dtype.type(0)
+        for p in range(dy.shape[2]):
+            plane += dy[n, chunk, p]
+        total += plane
+    sums[chunk] = total
+
+
+def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):  # type: ignore[no-untyped-def]
+    return _ALGORITHMS[choose_conv2d_algorithm(geometry, pass_) if algorithm == "auto" else algorithm]
+
+
+_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col}

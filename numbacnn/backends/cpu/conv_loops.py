@@ -1,0 +1,121 @@
+"""Convolution by direct nested loops: no memory besides its arguments and result.
+
+All three passes walk the taps of the window outside and the output row inside, so that the innermost loop reads and
+writes neighbours and vectorises; bounds are worked out per tap, and no element of the padding is ever touched.
+
+    roofline: 2 n k oh ow taps operations. Every product loads and stores one element of a plane that stays in L1, so
+    the load and store units bound it: 1 vector of products a cycle where registers would allow 2, and a quarter of
+    that where the width of the image is no multiple of the vector.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..geometry import Conv2dGeometry
+from .jit import kernel
+from .windows import output_range
+
+__all__ = ["backward_input", "backward_weight", "forward", "workspace"]
+
+
+@kernel
+def _forward_planes(chunk, x, weight, bias, y, sh, sw, pt, pl, dh, dw):
+    """A chunk is one plane of y: y[n, k] = bias[k] + sum over taps of weight * the shifted plane of x."""
+    out_channels, oh, ow = y.shape[1], y.shape[2], y.shape[3]
+    channels, kh, kw = weight.shape[1], weight.shape[2], weight.shape[3]
+    h, w = x.shape[2], x.shape[3]
+    n, k = chunk // out_channels, chunk % out_channels
+    first_channel = k // (out_channels * channels // x.shape[1]) * channels
+    plane = y[n, k]
+    plane[:, :] = bias[k] if bias.size else 0
+    for c in range(channels):
+        image = x[n, first_channel + c]
+        for i in range(kh):
+            row_offset = i * dh - pt
+            row_first, row_end = output_range(row_offset, sh, h, oh)
+            for j in range(kw):
+                offset = j * dw - pl
+                first, end = output_range(offset, sw, w, ow)
+                factor = weight[k, c, i, j]
+                for row in range(row_first, row_end):
+                    source = image[row * sh + row_offset, first * sw + offset :]
+                    target = plane[row, first:end]
+                    for column in range(target.size):
+                        target[column] += factor * source[column * sw]
+
+
+@kernel
+def _backward_input_planes(chunk, dy, weight, dx, sh, sw, pt, pl, dh, dw):
+    """A chunk is one plane of dx, which gathers from all output channels of its group."""
+    out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
+    channels, kh, kw = weight.shape[1], weight.shape[2], weight.shape[3]
+    in_channels, h, w = dx.shape[1], dx.shape[2], dx.shape[3]
+    n, channel = chunk // in_channels, chunk % in_channels
+    group_size = out_channels * channels // in_channels
+    first_k = channel // channels * group_size
+    image = dx[n, channel]
+    image[:, :] = 0
+    for k in range(first_k, first_k + group_size):
+        plane = dy[n, k]
+        for i in range(kh):
+            row_offset = i * dh - pt
+            row_first, row_end = output_range(row_offset, sh, h, oh)
+            for j in range(kw):
+                offset = j * dw - pl
+                first, end = output_range(offset, sw, w, ow)
+                factor = weight[k, channel % channels, i, j]
+                for row in range(row_first, row_end):
+                    source = plane[row, first:end]
+                    target = image[row * sh + row_offset, first * sw + offset :]
+                    for column in range(source.size):
+                        target[column * sw] += factor * source[column]
+
+
+@kernel
+def _backward_weight_kernels(chunk, dy, x, dweight, sh, sw, pt, pl, dh, dw):
+    """A chunk is the kh x kw weights of one pair of channels, summed over the batch."""
+    out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
+    channels, kh, kw = dweight.shape[1], dweight.shape[2], dweight.shape[3]
+    h, w = x.shape[2], x.shape[3]
+    k, c = chunk // channels, chunk % channels
+    channel = k // (out_channels * channels // x.shape[1]) * channels + c
+    dweight[k, c] = 0
+    for n in range(x.shape[0]):
+        image, plane = x[n, channel], dy[n, k]
+        for i in range(kh):
+            row_offset = i * dh - pt
+            row_first, row_end = output_range(row_offset, sh, h, oh)
+            for j in range(kw):
+                offset = j * dw - pl
+                first, end = output_range(offset, sw, w, ow)
+                total = dweight.dtype.type(0)
+                for row in range(row_first, row_end):
+                    source = image[row * sh + row_offset, first * sw + offset :]
+                    target = plane[row, first:end]
+                    for column in range(target.size):
+                        total += target[column] * source[column * sw]
+                dweight[k, c, i, j] += total
+
+
+def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    y = np.empty(g.y_shape, x.dtype)
+    _forward_planes(g.n * g.k, x, weight, bias, y, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
+    return y
+
+
+def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    dx = np.empty(g.x_shape, dy.dtype)
+    _backward_input_planes(g.n * g.c, dy, weight, dx, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
+    return dx
+
+
+def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    dweight = np.empty(g.weight_shape, x.dtype)
+    pairs = g.weight_shape[0] * g.weight_shape[1]
+    _backward_weight_kernels(pairs, dy, x, dweight, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
+    return dweight
+
+
+def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
+    return 0

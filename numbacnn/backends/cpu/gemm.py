@@ -1,0 +1,121 @@
+"""The matrix product of the CPU backend, with one order of summation whatever the number of threads.
+
+BLAS libraries change the order in which they sum with the number of threads, and so the last bits of the result; and
+their threads wait in loops while ours run. Each element of C is summed here by one thread, in steps of DEPTH.
+
+    roofline: 2 m n k operations; from memory m k + k n + m n elements, once each where a block of A and B fits in L2
+    (DEPTH x (BLOCK_ROWS + tile) elements).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .jit import function, kernel
+from .simd import TILE_ROWS, multiply_tile, tile_columns
+
+__all__ = ["matmul", "multiply_block"]
+
+DEPTH = 256
+BLOCK_ROWS = 96
+BLOCK_COLUMNS = 256
+
+
+@function
+def multiply_block(
+    a, a_start, a_row, a_column, b, b_start, b_row, b_column, c, c_start, c_row, rows, columns, depth, add
+):
+    """C (rows x columns) = or, with ``add``, += A (rows x depth) B (depth x columns), by the calling thread alone.
+
+    All arrays are flat; A and B have any strides, rows of C are ``c_row`` apart.
+
+    Loop order: depth in steps of DEPTH, then panels of a tile's width of B, then tiles down C, so that a panel of B
+    (DEPTH x width) stays in L1 while A passes from L2. A panel is copied only if its columns do not lie next to each
+    other or are fewer than the tile's.
+    """
+    width = tile_columns(c.itemsize)
+    panel = np.empty(min(depth, DEPTH) * width, c.dtype)
+    tile = np.empty(TILE_ROWS * width, c.dtype)
+    if depth == 0 and add == 0:
+        for i in range(rows):
+            c[c_start + i * c_row : c_start + i * c_row + columns] = 0
+    for first in range(0, depth, DEPTH):
+        size = min(DEPTH, depth - first)
+        adding = 1 if (add != 0 or first > 0) else 0
+        for column in range(0, columns, width):
+            width_here = min(width, columns - column)
+            in_place = b_column == 1 and width_here == width and b_row <= 1024
+            at_b, panel_row = b_start + first * b_row + column * b_column, b_row
+            if not in_place:
+                for k in range(size):
+                    for j in range(width_here):
+                        panel[k * width + j] = b[at_b + k * b_row + j * b_column]
+                    for j in range(width_here, width):
+                        panel[k * width + j] = 0
+                at_b, panel_row = 0, width
+            for row in range(0, rows, TILE_ROWS):
+                rows_here = min(TILE_ROWS, rows - row)
+                at_a, at_c = a_start + row * a_row + first * a_column, c_start + row * c_row + column
+                whole = rows_here == TILE_ROWS and width_here == width
+                target, at_target, target_row, add_to_target = (c, at_c, c_row, adding) if whole else (tile, 0, width, 0)
+                source = b if in_place else panel
+                multiply_tile(
+                    a,
+                    at_a,
+                    a_row,
+                    a_column,
+                    rows_here,
+                    source,
+                    at_b,
+                    panel_row,
+                    size,
+                    target,
+                    at_target,
+                    target_row,
+                    add_to_target,
+                )
+                if not whole:
+                    for i in range(rows_here):
+                        for j in range(width_here):
+                            value = tile[i * width + j]
+                            c[at_c + i * c_row + j] = c[at_c + i * c_row + j] + value if adding else value
+
+
+@kernel
+def _matmul_blocks(chunk, a, a_row, a_column, b, b_row, b_column, c, rows, columns, depth, block_columns):
+    """A chunk is one block of C: all blocks of a column of blocks after each other."""
+    down = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
+    row, column = chunk % down * BLOCK_ROWS, chunk // down * block_columns
+    multiply_block(
+        a,
+        row * a_row,
+        a_row,
+        a_column,
+        b,
+        column * b_column,
+        b_row,
+        b_column,
+        c,
+        row * columns + column,
+        columns,
+        min(BLOCK_ROWS, rows - row),
+        min(block_columns, columns - column),
+        depth,
+        0,
+    )
+
+
+def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
+    """A (m, k) times B (k, n), C-contiguous; a transposed operand is given as it lies, (k, m) or (n, k)."""
+    rows, depth = a.shape[::-1] if transpose_a else a.shape
+    columns = b.shape[0] if transpose_b else b.shape[1]
+    c = np.empty((rows, columns), a.dtype)
+    a_row, a_column = (1, rows) if transpose_a else (depth, 1)
+    b_row, b_column = (1, depth) if transpose_b else (columns, 1)
+    # A small product is cut into narrower blocks, so that more than a few threads have one.
+    block_columns = BLOCK_COLUMNS if columns >= 8 * BLOCK_COLUMNS else BLOCK_COLUMNS // 4
+    blocks = -(-rows // BLOCK_ROWS) * -(-columns // block_columns)
+    _matmul_blocks(
+        blocks, a.ravel(), a_row, a_column, b.ravel(), b_row, b_column, c.ravel(), rows, columns, depth, block_columns
+    )
+    return c

@@ -1,0 +1,279 @@
+"""How a kernel is declared, compiled, cached and called.
+
+A kernel is a plain function whose first argument is the number of the chunk it computes; the rest are C-contiguous
+arrays, integers and floats::
+
+    @kernel
+    def scale(chunk, x, y, factor):
+        for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+            y[i] = factor * x[i]
+
+    scale(chunks, x, y, 0.5)
+
+The call compiles the function for the types it meets, once, and runs chunks 0..chunks-1 on all threads
+(``threads.py``). In between stands an entry function of two words, the chunk number and the address of the packed
+arguments, so that one driver can run every kernel. Floats arrive in the dtype of the first floating array.
+
+Under ``NUMBA_DISABLE_JIT=1`` the plain function runs chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pathlib
+import platform
+import struct
+import threading
+from array import array
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import caching, config
+from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
+
+from . import threads
+
+__all__ = ["Kernel", "cache_folder", "function", "kernel"]
+
+# NaN and infinity must go through, so nnan and ninf stay out; contract and reassoc together give vector FMA reductions.
+FASTMATH = {"contract", "reassoc", "nsz"}
+OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
+
+function = functools.partial(njit, **OPTIONS)
+"""Decorator for what kernels call: compiled into each of them, a plain function without the compiler."""
+
+
+class Kernel:
+    """A compiled-on-demand function of (chunk, arrays, integers, floats); see the module's text."""
+
+    def __init__(self, definition: Callable[..., None]) -> None:
+        functools.update_wrapper(self, definition)
+        self.definition = definition
+        self._body = function(definition)
+        self._entries: dict[tuple, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, chunks: int, *arguments: Any) -> None:
+        """Run ``chunks`` chunks and return when all are done; no chunks, no work."""
+        if chunks <= 0:
+            return
+        if config.DISABLE_JIT:
+            for chunk in range(chunks):
+                self.definition(chunk, *arguments)
+            return
+        key = tuple([(a.dtype, a.ndim) if isinstance(a, np.ndarray) else type(a) for a in arguments])
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._compile(key)
+        packed: list[int] = []
+        for a in arguments:
+            if isinstance(a, np.ndarray):
+                packed.append(a.__array_interface__["data"][0])
+                packed.extend(a.shape)
+            elif isinstance(a, float):
+                packed.append(_float_bits(a, entry.single))
+            else:
+                packed.append(int(a))
+        words = array("q", packed)
+        threads.launch(entry.address, entry.call, chunks, words.buffer_info()[0])
+
+    def _compile(self, key: tuple) -> _Entry:
+        with self._lock:
+            if key not in self._entries:
+                floating = [item[0] for item in key if isinstance(item, tuple) and item[0].kind == "f"]
+                scalar = floating[0] if floating else np.dtype(np.float64)
+                compiled = CFunc(
+                    _entry_function(self._body, self.definition, key, scalar),
+                    ((types.int64, types.int64), types.void),
+                    locals={},
+                    options={"nopython": True, **OPTIONS},
+                )
+                attach_cache(compiled, f"{self.definition.__module__}.{self.definition.__name__}-{_digest(repr(key))}")
+                compiled.compile()
+                self._entries[key] = _Entry(
+                    compiled.address, threads.as_callable(compiled.address), scalar == np.float32, compiled
+                )
+            return self._entries[key]
+
+
+class _Entry(NamedTuple):
+    address: int
+    call: threads.ChunkFunction
+    single: bool  # floats are passed as float32
+    compiled: CFunc  # owns the machine code
+
+
+def kernel(definition: Callable[..., None]) -> Kernel:
+    """Declare ``definition(chunk, ...)`` a kernel; it is called as ``name(chunks, ...)``."""
+    return Kernel(definition)
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any, dtype: Any) -> Any:
+    """The address as a pointer to elements of ``dtype``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(dtype.dtype)(address, dtype), codegen
+
+
+@intrinsic
+def _low_float32(typing_context: Any, word: Any) -> Any:
+    """The float32 whose bits are the low half of a word."""
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(builder.trunc(arguments[0], ir.IntType(32)), ir.FloatType())
+
+    return types.float32(types.int64), codegen
+
+
+@intrinsic
+def _as_float64(typing_context: Any, word: Any) -> Any:
+    """The float64 whose bits are a word."""
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen
+
+
+def _float_bits(value: float, single: bool) -> int:
+    if single:
+        return struct.unpack("<i", struct.pack("<f", value))[0]
+    return struct.unpack("<q", struct.pack("<d", value))[0]
+
+
+def _entry_function(
+    body: Any, definition: Callable[..., None], key: tuple, scalar: np.dtype
+) -> Callable[[int, int], None]:
+    """The function (chunk, address of words) that unpacks the words of ``key``'s types and calls ``body``.
+
+    It is written out as source because its number of arguments is; it touches no array element.
+    """
+    name = f"{definition.__name__}_entry"
+    names: dict[str, Any] = {
+        "__name__": definition.__module__,
+        "body": body,
+        "carray": carray,
+        "int64": types.int64,
+        "pointer": _pointer,
+        "to_float": _low_float32 if scalar == np.float32 else _as_float64,
+    }
+    lines, arguments, word = [], [], 0
+    for index, item in enumerate(key):
+        if isinstance(item, tuple):
+            dtype, ndim = item
+            names[f"dtype{index}"] = dtype.type
+            sizes = "".join(f"w[{word + 1 + axis}], " for axis in range(ndim))
+            lines.append(f"    a{index} = carray(pointer(w[{word}], dtype{index}), ({sizes}))")
+            arguments.append(f"a{index}")
+            word += 1 + ndim
+        else:
+            arguments.append(f"to_float(w[{word}])" if issubclass(item, float) else f"w[{word}]")
+            word += 1
+    source = [
+        f"def {name}(chunk, words):",
+        "    w = pointer(words, int64)",
+        *lines,
+        f"    body(chunk, {', '.join(arguments)})",
+    ]
+    exec("\n".join(source), names)
+    return names[name]
+
+
+def attach_cache(compiled: Any, name: str) -> Any:
+    """Give a Numba function the cache below under ``name``; without a writable folder it stays uncached."""
+    folder = cache_folder()
+    if folder is not None:
+        compiled._cache = _Cache(
+            compiled.__wrapped__ if isinstance(compiled, CFunc) else compiled.py_func, name, folder
+        )
+    return compiled
+
+
+@functools.cache
+def cache_folder() -> pathlib.Path | None:
+    """Where compiled kernels are kept: under NUMBA_CACHE_DIR or the user's cache; None if nothing can be written there.
+
+    The folder's name covers the sources of all kernels. Numba's own key covers one file only, so that a kernel would
+    be served stale after a change in a helper it imports.
+    """
+    root = config.CACHE_DIR or os.path.join(_user_cache(), "numbacnn")
+    folder = pathlib.Path(root) / f"kernels-{_source_digest()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _user_cache() -> str:
+    if platform.system() == "Windows":
+        return os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
+    if platform.system() == "Darwin":
+        return os.path.expanduser("~/Library/Caches")
+    return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+
+
+@functools.cache
+def _source_digest() -> str:
+    here = pathlib.Path(__file__).parent
+    sources = sorted([*here.glob("*.py"), *(here.parent / "shared").glob("*.py")])
+    return _digest(*(f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sources), numba.__version__)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+class _Locator(caching._CacheLocator):  # type: ignore[misc]
+    """Every kernel's file in the one folder, named by the kernel and its argument types.
+
+    A file per name and types, not one index for all types: two processes that compile the same kernel for different
+    types at the same time would otherwise overwrite each other's entries.
+    """
+
+    def __init__(self, folder: pathlib.Path, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    def get_cache_path(self) -> str:
+        return str(self.folder)
+
+    def get_source_stamp(self) -> str:
+        return self.folder.name
+
+    def get_disambiguator(self) -> str:
+        return self.name
+
+
+class _Files(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    def __init__(self, py_func: Callable, name: str, folder: pathlib.Path) -> None:
+        self._lineno = py_func.__code__.co_firstlineno
+        self._locator = _Locator(folder, name)
+        self._filename_base = f"{name}.py{platform.python_version()}"
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
+    """Numba's function cache in our folder; damaged or unwritable files mean compiling again, never an error."""
+
+    def __init__(self, py_func: Callable, name: str, folder: pathlib.Path) -> None:
+        self._impl_class = lambda function: _Files(function, name, folder)
+        super().__init__(py_func)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever a damaged pickle raises
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            self.disable()

@@ -1,0 +1,66 @@
+"""Convolution: which algorithms there are, and one call for each pass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import Array, ConvPass
+from ..geometry import Conv2dGeometry
+from . import conv_im2col, conv_loops
+
+__all__ = [
+    "choose_conv2d_algorithm",
+    "conv2d",
+    "conv2d_algorithms",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "conv2d_workspace",
+]
+
+
+def conv2d_algorithms() -> tuple[str, ...]:
+    """Names that ``algorithm`` takes besides ``auto``."""
+    return tuple(_ALGORITHMS)
+
+
+def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
+    """``loops`` for every problem: it is the definition, and never holds kh * kw copies of the image."""
+    return "loops"
+
+
+def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
+    """Bytes that one pass needs besides its arguments and result."""
+    return _ALGORITHMS[algorithm].workspace(geometry, pass_) * itemsize
+
+
+def conv2d(x: Array, weight: Array, bias: Array | None, geometry: Conv2dGeometry, algorithm: str) -> Array:
+    """y (n, k, oh, ow) of x (n, c, h, w), weight (k, c // groups, kh, kw), bias (k,) or None."""
+    if algorithm == "auto":
+        algorithm = choose_conv2d_algorithm(geometry, "forward")
+    y = _ALGORITHMS[algorithm].forward(x, weight, geometry)
+    if bias is not None:
+        y += bias[:, None, None]
+    return y
+
+
+def conv2d_backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
+    """dx (n, c, h, w)."""
+    if algorithm == "auto":
+        algorithm = choose_conv2d_algorithm(geometry, "backward_input")
+    return _ALGORITHMS[algorithm].backward_input(dy, weight, geometry)
+
+
+def conv2d_backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
+    """dweight (k, c // groups, kh, kw)."""
+    if algorithm == "auto":
+        algorithm = choose_conv2d_algorithm(geometry, "backward_weight")
+    return _ALGORITHMS[algorithm].backward_weight(dy, x, geometry)
+
+
+def conv2d_backward_bias(dy: Array) -> Array:
+    """dbias (k,): the sum of dy (n, k, oh, ow) over all but channels."""
+    return dy.sum(axis=(0, 2, 3), dtype=np.float64).astype(dy.dtype)
+
+
+_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col}

@@ -1,0 +1,81 @@
+"""Convolution as one matrix product per group: every window written out as a column.
+
+Columns are (groups, c // groups * kh * kw, n * oh * ow), so forward is ``weight @ columns``, the weight gradient
+``dy @ columns^T``, and the input gradient ``weight^T @ dy``, whose columns are added back where they came from (the
+adjoint of writing them out, col2im). Chellapilla, Puri and Simard, IWFHR 2006.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..contract import Array, ConvPass
+from ..geometry import Conv2dGeometry
+from .conv_loops import crop, pad, padded_elements
+from .windows import tap_view
+
+__all__ = ["backward_input", "backward_weight", "forward", "workspace"]
+
+
+def forward(x: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
+    """y (n, k, oh, ow) without bias."""
+    g = geometry
+    y = _weight_matrix(weight, g) @ _im2col(x, g)
+    return np.ascontiguousarray(y.reshape(g.k, g.n, g.oh, g.ow).transpose(1, 0, 2, 3))
+
+
+def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
+    """dx (n, c, h, w)."""
+    g = geometry
+    return _col2im(_weight_matrix(weight, g).transpose(0, 2, 1) @ _output_matrix(dy, g), g)
+
+
+def backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry) -> Array:
+    """dweight (k, c // groups, kh, kw)."""
+    g = geometry
+    return (_output_matrix(dy, g) @ _im2col(x, g).transpose(0, 2, 1)).reshape(g.weight_shape)
+
+
+def workspace(geometry: Conv2dGeometry, pass_: ConvPass) -> int:
+    """Elements: the columns, the outputs as a matrix, and the padded image while both or either are needed."""
+    g = geometry
+    columns, outputs = g.n * g.oh * g.ow * g.c * g.kh * g.kw, math.prod(g.y_shape)
+    if pass_ == "forward":
+        return columns + max(padded_elements(g), outputs)
+    if pass_ == "backward_input":
+        return columns + max(padded_elements(g), outputs)
+    return columns + outputs + padded_elements(g)
+
+
+def _weight_matrix(weight: Array, geometry: Conv2dGeometry) -> Array:
+    """weight as (g, k // g, c // g * kh * kw)."""
+    g = geometry
+    return weight.reshape(g.groups, g.k // g.groups, g.taps)
+
+
+def _output_matrix(y: Array, geometry: Conv2dGeometry) -> Array:
+    """y or dy (n, k, oh, ow) as (g, k // g, n * oh * ow)."""
+    g = geometry
+    return y.transpose(1, 0, 2, 3).reshape(g.groups, g.k // g.groups, g.n * g.oh * g.ow)
+
+
+def _im2col(x: Array, geometry: Conv2dGeometry) -> Array:
+    """The windows of x as columns."""
+    g = geometry
+    extent = (g.dh * (g.kh - 1) + 1, g.dw * (g.kw - 1) + 1)
+    windows = np.lib.stride_tricks.sliding_window_view(pad(x, g), extent, axis=(2, 3))
+    windows = windows[:, :, :: g.sh, :: g.sw, :: g.dh, :: g.dw]  # (n, c, oh, ow, kh, kw), still a view
+    return windows.transpose(1, 4, 5, 0, 2, 3).reshape(g.groups, g.taps, g.n * g.oh * g.ow)
+
+
+def _col2im(columns: Array, geometry: Conv2dGeometry) -> Array:
+    """The image to which every column adds its window."""
+    g = geometry
+    columns = columns.reshape(g.c, g.kh, g.kw, g.n, g.oh, g.ow)
+    padded = np.zeros((g.n, g.c, g.h + g.pt + g.pb, g.w + g.pl + g.pr), columns.dtype)
+    for i, j in np.ndindex(g.kh, g.kw):
+        padded_tap = tap_view(padded, i, j, g)
+        padded_tap += columns[:, i, j].transpose(1, 0, 2, 3)
+    return crop(padded, g)

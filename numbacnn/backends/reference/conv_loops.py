@@ -1,0 +1,96 @@
+"""Convolution by its definition, one kernel tap at a time.
+
+``y[n, k, oh, ow] = sum over i, j, c of weight[k, c, i, j] * padded[n, c, oh * sh + i * dh, ow * sw + j * dw]``
+
+For one tap (i, j) the positions form a strided view of the padded image, and the sum over c is a matrix product at
+every position. Channels are split into groups throughout: ``g`` groups of ``c // g`` inputs and ``k // g`` outputs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..contract import Array, ConvPass
+from ..geometry import Conv2dGeometry
+from .windows import tap_view
+
+__all__ = ["backward_input", "backward_weight", "crop", "forward", "pad", "padded_elements", "workspace"]
+
+
+def forward(x: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
+    """y (n, k, oh, ow) without bias."""
+    g = geometry
+    padded, taps = pad(x, g), _taps(weight, g)
+    y = np.zeros((g.n, g.groups, g.k // g.groups, g.oh * g.ow), x.dtype)
+    for i, j in np.ndindex(g.kh, g.kw):
+        y += taps[i, j] @ _grouped(tap_view(padded, i, j, g), g)
+    return y.reshape(g.y_shape)
+
+
+def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
+    """dx (n, c, h, w): each dy goes back, times the weight, to the inputs it was made from."""
+    g = geometry
+    taps, dy = _taps(weight, g), _grouped(dy, g)
+    dpadded = np.zeros((g.n, g.c, g.h + g.pt + g.pb, g.w + g.pl + g.pr), dy.dtype)
+    for i, j in np.ndindex(g.kh, g.kw):
+        dtap = taps[i, j].transpose(0, 2, 1) @ dy
+        dpadded_tap = tap_view(dpadded, i, j, g)
+        dpadded_tap += dtap.reshape(g.n, g.c, g.oh, g.ow)
+    return crop(dpadded, g)
+
+
+def backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry) -> Array:
+    """dweight (k, c // groups, kh, kw): for each tap the products of dy with the inputs the tap met, summed."""
+    g = geometry
+    padded, dy = pad(x, g), _grouped(dy, g)
+    dweight = np.empty(g.weight_shape, dy.dtype)
+    for i, j in np.ndindex(g.kh, g.kw):
+        products = dy @ _grouped(tap_view(padded, i, j, g), g).transpose(0, 1, 3, 2)
+        dweight[:, :, i, j] = products.sum(axis=0).reshape(g.k, g.c // g.groups)
+    return dweight
+
+
+def workspace(geometry: Conv2dGeometry, pass_: ConvPass) -> int:
+    """Elements: the padded image, the tap's weights, one tap's inputs and its product."""
+    g = geometry
+    tap = g.n * g.c * g.oh * g.ow
+    if pass_ == "forward":
+        product = math.prod(g.y_shape)
+        return padded_elements(g) + math.prod(g.weight_shape) + tap + product
+    if pass_ == "backward_input":
+        return padded_elements(g) + math.prod(g.weight_shape) + tap
+    return padded_elements(g) + tap + (g.n + 1) * g.k * (g.c // g.groups)
+
+
+def pad(x: Array, geometry: Conv2dGeometry) -> Array:
+    """``x`` with its rows and columns of zeros; ``x`` itself where there are none."""
+    g = geometry
+    return np.pad(x, ((0, 0), (0, 0), (g.pt, g.pb), (g.pl, g.pr))) if padded_elements(g) else x
+
+
+def crop(padded: Array, geometry: Conv2dGeometry) -> Array:
+    """The image inside its padding."""
+    g = geometry
+    return np.ascontiguousarray(padded[:, :, g.pt : g.pt + g.h, g.pl : g.pl + g.w])
+
+
+def padded_elements(geometry: Conv2dGeometry) -> int:
+    """Size of the padded copy of x; 0 where there is no padding and therefore no copy."""
+    g = geometry
+    return g.n * g.c * (g.h + g.pt + g.pb) * (g.w + g.pl + g.pr) if any((g.pt, g.pb, g.pl, g.pr)) else 0
+
+
+def _taps(weight: Array, geometry: Conv2dGeometry) -> Array:
+    """One matrix (k // g, c // g) per tap and group: (kh, kw, g, k // g, c // g)."""
+    g = geometry
+    grouped = weight.reshape(g.groups, g.k // g.groups, g.c // g.groups, g.kh, g.kw)
+    # A copy: matrix products of numbers that lie kh * kw apart are slow.
+    return np.ascontiguousarray(grouped.transpose(3, 4, 0, 1, 2))
+
+
+def _grouped(image: Array, geometry: Conv2dGeometry) -> Array:
+    """An image (n, channels, oh, ow) as (n, g, channels // g, oh * ow)."""
+    g = geometry
+    return image.reshape(g.n, g.groups, image.shape[1] // g.groups, g.oh * g.ow)

@@ -1,0 +1,87 @@
+"""Activations, dropout, and what the combinators do with whole arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..contract import Array
+from ..shared.philox import drop_threshold, dropout_words
+
+__all__ = [
+    "accumulate",
+    "add",
+    "concat",
+    "dropout",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "split",
+    "tanh",
+    "tanh_backward",
+]
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0); NaN stays."""
+    return np.maximum(x, 0, dtype=x.dtype)
+
+
+def relu_backward(dy: Array, y: Array) -> Array:
+    """dy where y is above 0, else 0; NaN in y lets dy through."""
+    return np.where(y <= 0, dy.dtype.type(0), dy)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow."""
+    # exp(-|x|) is at most 1; for negative x the fraction is expanded by exp(x).
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, x.dtype.type(1)) / (1 + e)
+
+
+def sigmoid_backward(dy: Array, y: Array) -> Array:
+    """dy y (1 - y)."""
+    return dy * y * (1 - y)
+
+
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent."""
+    return np.tanh(x)
+
+
+def tanh_backward(dy: Array, y: Array) -> Array:
+    """dy (1 - y^2)."""
+    return dy * (1 - y * y)
+
+
+def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
+    """x / (1 - p) where the mask of (seed, offset) keeps, else 0: shared/philox.py. Its own backward pass."""
+    dropped = (dropout_words(x.size, seed, offset) < drop_threshold(p)).reshape(x.shape)
+    scale = x.dtype.type(1 / (1 - p) if p < 1 else 0)
+    return np.where(dropped, x.dtype.type(0), x * scale)
+
+
+def add(arrays: Sequence[Array]) -> Array:
+    """The sum of one or more arrays of one shape, added left to right."""
+    total = np.array(arrays[0])
+    for array in arrays[1:]:
+        total += array
+    return total
+
+
+def concat(arrays: Sequence[Array]) -> Array:
+    """Arrays (n, c_i, ...) joined along axis 1."""
+    return np.concatenate(arrays, axis=1)
+
+
+def split(x: Array, sizes: Sequence[int]) -> list[Array]:
+    """The inverse of concat: new arrays of ``sizes`` channels each."""
+    ends = np.cumsum(sizes, dtype=int)
+    return [np.array(x[:, end - size : end], order="C") for size, end in zip(sizes, ends, strict=True)]
+
+
+def accumulate(target: Array, value: Array) -> None:
+    """In place: ``target += value``."""
+    target += value

@@ -1,0 +1,32 @@
+"""The affine map: x (n, i), weight (o, i), bias (o,) or None, dy (n, o)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import Array
+
+__all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
+
+
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    """y (n, o) = x weight^T + bias."""
+    y = x @ weight.T
+    if bias is not None:
+        y += bias
+    return y
+
+
+def linear_backward_input(dy: Array, weight: Array) -> Array:
+    """dx (n, i) = dy weight."""
+    return dy @ weight
+
+
+def linear_backward_weight(dy: Array, x: Array) -> Array:
+    """dweight (o, i) = dy^T x."""
+    return dy.T @ x
+
+
+def linear_backward_bias(dy: Array) -> Array:
+    """dbias (o,): the sum of dy over the batch."""
+    return dy.sum(axis=0, dtype=np.float64).astype(dy.dtype)

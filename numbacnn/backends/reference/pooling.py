@@ -1,0 +1,90 @@
+"""Max and average pooling, one tap of the window at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import Array
+from ..geometry import Pool2dGeometry
+from .windows import tap_view
+
+__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward"]
+
+
+def max_pool2d(x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
+    """y and, int32 and of its shape, where in its h*w plane each maximum was first found; -1 in a window of padding."""
+    g = geometry
+    padded = np.pad(x, ((0, 0), (0, 0), *_padding(g)), constant_values=-np.inf)
+    positions = np.arange(g.h * g.w, dtype=np.int32).reshape(g.h, g.w)
+    positions = np.pad(positions, _padding(g), constant_values=-1)
+    y = np.full(g.y_shape, -np.inf, x.dtype)
+    indices = np.full(g.y_shape, -1, np.int32)
+    for i, j in np.ndindex(g.kh, g.kw):
+        value = tap_view(padded, i, j, g)
+        position = np.broadcast_to(tap_view(positions, i, j, g), g.y_shape)
+        # The first element of the image counts even if it is minus infinity, and NaN above everything but NaN.
+        above = (indices == -1) | (value > y) | (np.isnan(value) & ~np.isnan(y))
+        above &= position >= 0
+        np.copyto(y, value, where=above)
+        np.copyto(indices, position, where=above)
+    return y, indices
+
+
+def max_pool2d_backward(dy: Array, indices: Array, geometry: Pool2dGeometry) -> Array:
+    """dx (n, c, h, w): each dy goes to the element that was the maximum."""
+    g = geometry
+    dx = np.zeros((g.n * g.c, g.h * g.w), dy.dtype)
+    image, *output = np.nonzero(indices.reshape(g.n * g.c, g.oh, g.ow) >= 0)
+    found = (image, *output)
+    np.add.at(dx, (image, indices.reshape(g.n * g.c, g.oh, g.ow)[found]), dy.reshape(g.n * g.c, g.oh, g.ow)[found])
+    return dx.reshape(g.x_shape)
+
+
+def avg_pool2d(x: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
+    """y: window sums over the window's size."""
+    g = geometry
+    padded = np.pad(x, ((0, 0), (0, 0), *_padding(g)))
+    y = np.zeros(g.y_shape, x.dtype)
+    for i, j in np.ndindex(g.kh, g.kw):
+        y += tap_view(padded, i, j, g)
+    y /= _window_sizes(g, count_include_pad)
+    return y
+
+
+def avg_pool2d_backward(dy: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
+    """dx (n, c, h, w): each dy, over its window's size, goes to every element of the window."""
+    g = geometry
+    share = dy / _window_sizes(g, count_include_pad).astype(dy.dtype)
+    (top, bottom), (left, right) = _padding(g)
+    dpadded = np.zeros((g.n, g.c, g.h + top + bottom, g.w + left + right), dy.dtype)
+    for i, j in np.ndindex(g.kh, g.kw):
+        dpadded_tap = tap_view(dpadded, i, j, g)
+        dpadded_tap += share
+    return np.ascontiguousarray(dpadded[:, :, top : top + g.h, left : left + g.w])
+
+
+def _padding(geometry: Pool2dGeometry) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns that windows touch around the image: with ``ceil_mode`` they may reach beyond the padding."""
+    g = geometry
+    below = (g.oh - 1) * g.sh + g.dh * (g.kh - 1) + 1 - g.pt - g.h
+    right = (g.ow - 1) * g.sw + g.dw * (g.kw - 1) + 1 - g.pl - g.w
+    return (g.pt, max(below, 0)), (g.pl, max(right, 0))
+
+
+def _window_sizes(geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
+    """How many elements of each window count (oh, ow), at least 1.
+
+    They are those inside the image or, with ``count_include_pad``, inside the padded image; never those beyond.
+    """
+    g = geometry
+    rows = _taps_inside(g.h, g.oh, g.kh, g.sh, g.dh, g.pt, g.pb, count_include_pad)
+    columns = _taps_inside(g.w, g.ow, g.kw, g.sw, g.dw, g.pl, g.pr, count_include_pad)
+    return np.maximum(rows[:, None] * columns, 1)
+
+
+def _taps_inside(
+    size: int, windows: int, kernel: int, stride: int, dilation: int, before: int, after: int, padding_counts: bool
+) -> Array:
+    position = np.arange(windows)[:, None] * stride + np.arange(kernel) * dilation - before
+    lowest, end = (-before, size + after) if padding_counts else (0, size)
+    return ((position >= lowest) & (position < end)).sum(axis=1)

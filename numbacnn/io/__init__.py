@@ -1,0 +1,10 @@
+"""Files of weights (``save``, ``load``) and of whole training runs (``save_checkpoint``, ``load_checkpoint``)."""
+
+from .arrays import CheckpointError as CheckpointError
+from .atomic import replacing as replacing
+from .checkpoint import load_checkpoint as load_checkpoint
+from .checkpoint import save_checkpoint as save_checkpoint
+from .weights import load as load
+from .weights import save as save
+
+__all__ = ["CheckpointError", "load", "load_checkpoint", "replacing", "save", "save_checkpoint"]

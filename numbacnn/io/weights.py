@@ -1,0 +1,57 @@
+"""A model's weights as a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ..nn import Layer
+from .arrays import read_arrays, write_arrays
+
+__all__ = ["load", "save"]
+
+
+def save(path: str | os.PathLike[str], model: Layer, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the parameters and buffers of ``model`` to ``path``, under the names of its state dict.
+
+    The extension decides on the format: ``.safetensors``, or ``.npz``. The file is replaced at once and as a whole.
+
+    Args:
+        path: the file to write; its folder must exist.
+        model: any layer.
+        metadata: text to go with the weights; strings only.
+
+    Raises:
+        ValueError: another extension.
+        TypeError: ``metadata`` that is not all strings.
+        FileNotFoundError: the folder does not exist.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numbacnn as nc
+        >>> from numbacnn import nn
+        >>> with tempfile.TemporaryDirectory() as folder, nc.use_backend("reference"):
+        ...     path = pathlib.Path(folder, "linear.safetensors")
+        ...     save(path, nn.Linear(3, 2), {"note": "untrained"})
+        ...     load(path, nn.Linear(3, 2))
+        {'note': 'untrained'}
+    """
+    write_arrays(path, model.state_dict(), metadata)
+
+
+def load(path: str | os.PathLike[str], model: Layer, strict: bool = True) -> dict[str, str]:
+    """Put the weights in ``path`` into ``model`` and return the file's metadata.
+
+    Args:
+        path: a ``.safetensors`` or ``.npz`` file with the names of the model's state dict.
+        model: the layer that takes them; it is left as it was after any error.
+        strict: whether missing and unexpected names are errors; shapes must always agree.
+
+    Raises:
+        CheckpointError: the file is damaged, cut short or of another kind.
+        ValueError: another extension, or names or shapes that are not the model's.
+        FileNotFoundError: there is no such file.
+    """
+    arrays, metadata = read_arrays(path)
+    model.load_state_dict(arrays, strict=strict)
+    return metadata

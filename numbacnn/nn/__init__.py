@@ -1,0 +1,30 @@
+"""The layer graph: layers with explicit forward and backward, containers, losses, initialisation, receptive fields."""
+
+from . import init as init
+from .activation import Identity as Identity
+from .activation import ReLU as ReLU
+from .activation import Sigmoid as Sigmoid
+from .activation import Tanh as Tanh
+from .containers import Add as Add
+from .containers import Concat as Concat
+from .containers import Sequential as Sequential
+from .conv import Conv2d as Conv2d
+from .dropout import Dropout as Dropout
+from .layer import Buffer as Buffer
+from .layer import Counter as Counter
+from .layer import Layer as Layer
+from .layer import Parameter as Parameter
+from .linear import Linear as Linear
+from .loss import CrossEntropyLoss as CrossEntropyLoss
+from .loss import Loss as Loss
+from .loss import MSELoss as MSELoss
+from .normalization import BatchNorm1d as BatchNorm1d
+from .normalization import BatchNorm2d as BatchNorm2d
+from .pooling import AvgPool2d as AvgPool2d
+from .pooling import GlobalAvgPool2d as GlobalAvgPool2d
+from .pooling import MaxPool2d as MaxPool2d
+from .receptive import WHOLE_IMAGE as WHOLE_IMAGE
+from .receptive import ReceptiveField as ReceptiveField
+from .receptive import Window as Window
+from .receptive import receptive_field as receptive_field
+from .reshape import Flatten as Flatten

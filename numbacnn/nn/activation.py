@@ -1,0 +1,68 @@
+"""Activations, element by element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import ops
+from ..backends import Array
+from .layer import Layer, Shape, check_dy_shape
+
+__all__ = ["Identity", "ReLU", "Sigmoid", "Tanh"]
+
+
+class _Elementwise(Layer):
+    def output_shape(self, shape: Shape) -> Shape:
+        return tuple(shape)
+
+
+class ReLU(_Elementwise):
+    """y = max(x, 0); dx = dy where y > 0, else 0."""
+
+    def forward(self, x: Any) -> Array:
+        y = ops.relu(x, backend=self.backend)
+        self.saved = y
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        y = self.saved
+        return ops.relu_backward(dy, y, backend=self.backend) if input_gradient else None
+
+
+class Sigmoid(_Elementwise):
+    """y = 1 / (1 + exp(-x)); dx = dy y (1 - y)."""
+
+    def forward(self, x: Any) -> Array:
+        y = ops.sigmoid(x, backend=self.backend)
+        self.saved = y
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        y = self.saved
+        return ops.sigmoid_backward(dy, y, backend=self.backend) if input_gradient else None
+
+
+class Tanh(_Elementwise):
+    """y = tanh(x); dx = dy (1 - y^2)."""
+
+    def forward(self, x: Any) -> Array:
+        y = ops.tanh(x, backend=self.backend)
+        self.saved = y
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        y = self.saved
+        return ops.tanh_backward(dy, y, backend=self.backend) if input_gradient else None
+
+
+class Identity(_Elementwise):
+    """y = x, a copy; dx = dy. In `Add` it is the shortcut of a residual block."""
+
+    def forward(self, x: Any) -> Array:
+        y = ops.copy(x, backend=self.backend)
+        self.saved = tuple(y.shape)
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        check_dy_shape(dy, self.saved)
+        return ops.copy(dy, backend=self.backend) if input_gradient else None

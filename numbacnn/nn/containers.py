@@ -1,0 +1,188 @@
+"""Layers made of layers: one after the other, or side by side."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, overload
+
+from .. import ops
+from ..backends import Array
+from .layer import Layer, Shape, check_dy_shape
+from .receptive import ReceptiveField
+
+__all__ = ["Add", "Concat", "Sequential"]
+
+_C = TypeVar("_C", bound="_Container")
+
+
+class _Container(Layer):
+    """Layers by position, named "0", "1", ..., or one mapping of names to layers."""
+
+    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
+        super().__init__()
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            named: dict[str, Any] = dict(layers[0])
+        else:
+            named = {str(i): layer for i, layer in enumerate(layers)}
+        seen: dict[int, str] = {}
+        for name, layer in named.items():
+            if not isinstance(name, str) or not name or "." in name:
+                raise ValueError(f"the layer name {name!r} must be a string, not empty and without dots")
+            if not isinstance(layer, Layer):
+                hint = f"an instance, {layer.__name__}(...)" if isinstance(layer, type) else "a Layer"
+                raise TypeError(f"layer {name!r} of {type(self).__name__} is {layer!r}, must be {hint}")
+            for inner in layer.layers():
+                # A layer remembers one forward pass, so a second place in the model would get the first one's gradient wrong.
+                if seen.setdefault(id(inner), name) != name:
+                    raise ValueError(
+                        f"the same {type(inner).__name__} object is in layers {seen[id(inner)]!r} and {name!r} of "
+                        f"{type(self).__name__}: each place needs a layer of its own"
+                    )
+        self._layers: dict[str, Layer] = named
+
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
+        return iter(self._layers.items())
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._layers.values())
+
+    @overload
+    def __getitem__(self: _C, index: slice) -> _C: ...
+
+    @overload
+    def __getitem__(self, index: int | str) -> Layer: ...
+
+    def __getitem__(self: _C, index: int | str | slice) -> Layer | _C:
+        """The layer at a position or of a name; for a slice, a container of the same layers under their names."""
+        if isinstance(index, str):
+            return self._layers[index]
+        if not isinstance(index, slice):
+            return list(self._layers.values())[index]
+        part = copy.copy(self)
+        part._layers = dict(list(self._layers.items())[index])
+        return part
+
+
+class Sequential(_Container):
+    """Layers one after the other: y = f_k(... f_2(f_1(x))); backward runs them in reverse. Empty, it is the identity.
+
+    Takes layers, named "0", "1", ..., or one mapping of names to layers; has a length, is indexed and iterated over.
+    """
+
+    def forward(self, x: Any) -> Array:
+        if not self._layers:
+            return ops.copy(x, backend=self.backend)
+        for layer in self._layers.values():
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        """The gradient of the input; no layer is asked for one that neither the caller nor an earlier parameter needs."""
+        layers = list(self._layers.values())
+        if not layers:
+            return ops.copy(dy, backend=self.backend) if input_gradient else None
+        last_needed = (
+            0 if input_gradient else next((i for i, f in enumerate(layers) if f.parameters()), len(layers) - 1)
+        )
+        for i in range(len(layers) - 1, last_needed, -1):
+            dy = layers[i].backward(dy)
+        return _backward(layers[last_needed], dy, input_gradient)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        for layer in self._layers.values():
+            shape = layer.output_shape(shape)
+        return tuple(shape)
+
+    def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
+        inputs = []
+        for name, layer in self._layers.items():
+            inputs.append((name, layer, tuple(shape)))
+            shape = layer.output_shape(shape)
+        return inputs
+
+    def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
+        for _, layer, layer_shape in self.child_inputs(shape):
+            field = layer.receptive_field(field, layer_shape, image)
+        return field
+
+
+class _Branches(_Container):
+    """Layers side by side that all get the same input; its gradient is the sum of theirs."""
+
+    def __init__(self, *branches: Layer | Mapping[str, Layer]) -> None:
+        super().__init__(*branches)
+        if not self._layers:
+            raise ValueError(f"{type(self).__name__} needs at least one branch")
+
+    def _backward_branches(self, dys: list[Array], input_gradient: bool) -> Array | None:
+        branches = self._layers.values()
+        dxs = [
+            _backward(branch, dy, input_gradient)
+            for branch, dy in zip(branches, dys, strict=True)
+            if input_gradient or branch.parameters()
+        ]
+        return ops.add(dxs, backend=self.backend) if input_gradient else None
+
+    def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
+        return [(name, branch, tuple(shape)) for name, branch in self._layers.items()]
+
+    def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
+        first, *others = (branch.receptive_field(field, shape, image) for branch in self)
+        for other in others:
+            first = first.joined(other)
+        return first
+
+
+class Concat(_Branches):
+    """y = the branches' outputs joined along axis 1, the channels; dx = the sum of the gradients through each branch.
+
+    The outputs must agree in everything but axis 1. No branch at all is a ValueError.
+    """
+
+    def forward(self, x: Any) -> Array:
+        outputs = [branch.forward(x) for branch in self]
+        y = ops.concat(outputs, backend=self.backend)
+        self.saved = [output.shape[1] for output in outputs]
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        return self._backward_branches(ops.concat_backward(dy, self.saved, backend=self.backend), input_gradient)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        shapes = [branch.output_shape(shape) for branch in self]
+        n, _, *rest = shapes[0]
+        if any(len(other) < 2 or (other[0], *other[2:]) != (n, *rest) for other in shapes):
+            raise ValueError(f"the branches of Concat give the shapes {shapes}, which must agree in all but axis 1")
+        return (n, sum(other[1] for other in shapes), *rest)
+
+
+class Add(_Branches):
+    """y = the sum of the branches' outputs, all of one shape; dx = the sum of the gradients through each branch.
+
+    He et al. 2016 ("Deep residual learning"): with `Identity` as a branch it is a residual connection. No branch at
+    all is a ValueError.
+    """
+
+    def forward(self, x: Any) -> Array:
+        y = ops.add([branch.forward(x) for branch in self], backend=self.backend)
+        self.saved = tuple(y.shape)
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        check_dy_shape(dy, self.saved)
+        return self._backward_branches([dy] * len(self), input_gradient)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        shapes = [branch.output_shape(shape) for branch in self]
+        if any(other != shapes[0] for other in shapes):
+            raise ValueError(f"the branches of Add give the shapes {shapes}, which must all be the same")
+        return shapes[0]
+
+
+def _backward(layer: Layer, dy: Any, input_gradient: bool) -> Array | None:
+    # The argument is left out where it says nothing, so that a layer without parameters may define backward(dy).
+    return layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)

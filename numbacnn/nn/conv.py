@@ -1,0 +1,145 @@
+"""The convolution layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..backends import Array
+from ..backends.geometry import Conv2dGeometry
+from ..ops.arguments import flag, integer, normalize_padding, one_of, pair
+from .init import fan_in_uniform
+from .layer import Layer, Parameter, Shape, as_input, floating_dtype
+from .receptive import Window
+
+__all__ = ["Conv2d"]
+
+
+class Conv2d(Layer):
+    """x (n, in_channels, h, w) -> y (n, out_channels, oh, ow): cross-correlation with learned kernels, plus a bias.
+
+    y[n, k] = bias[k] + sum over c of weight[k, c] * x[n, c]; backwards, dx is dy spread out by the kernels, dweight
+    the cross-correlation of x with dy, and dbias the sum of dy over batch and image.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        At least 1.
+    kernel_size, stride, dilation
+        An int or a pair (vertical, horizontal), at least 1.
+    padding
+        Zeros around the image: an int, (h, w), ((top, bottom), (left, right)), ``"valid"`` (none), or, with stride 1,
+        ``"same"`` (an odd row goes after the image) and ``"same_lower"`` (before it).
+    groups
+        Into how many separate groups the channels fall; divides ``in_channels`` and ``out_channels``.
+    bias
+        Whether there is one. Without it, the attribute ``bias`` is None.
+    algorithm
+        ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
+    dtype
+        Of weight and bias, float32 or float64; inputs are converted to it.
+
+    Attributes
+    ----------
+    weight, bias
+        Parameters (out_channels, in_channels / groups, kh, kw) and (out_channels,). They start from
+        U(-b, b), b = 1 / sqrt(in_channels / groups * kh * kw), as in PyTorch.
+
+    Examples
+    --------
+    >>> Conv2d(1, 6, kernel_size=5, padding=2)
+    Conv2d(1, 6, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2))
+    >>> Conv2d(1, 6, kernel_size=5, padding=2).output_shape((1, 1, 28, 28))
+    (1, 6, 28, 28)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        algorithm: str = "auto",
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.in_channels = integer("in_channels", in_channels, 1)
+        self.out_channels = integer("out_channels", out_channels, 1)
+        self.kernel_size = pair("kernel_size", kernel_size)
+        self.stride = pair("stride", stride)
+        self.dilation = pair("dilation", dilation)
+        self.groups = integer("groups", groups, 1)
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels % self.groups:
+                raise ValueError(f"`groups` {self.groups} must divide `{name}` {channels}")
+        self._sides = normalize_padding(padding, self.kernel_size, self.stride, self.dilation)
+        (top, bottom), (left, right) = self._sides
+        if not isinstance(padding, str):
+            padding = (top, left) if (top, left) == (bottom, right) else self._sides
+        self.padding: Any = padding
+        self.algorithm = one_of("algorithm", algorithm, ("auto", *self.backend.conv2d_algorithms()))
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        fan_in = shape[1] * shape[2] * shape[3]
+        dtype = floating_dtype(dtype)
+        self.weight = Parameter(fan_in_uniform(shape, fan_in, dtype), self.backend)
+        self.bias: Parameter | None = None
+        if flag("bias", bias):
+            self.bias = Parameter(fan_in_uniform(shape[:1], fan_in, dtype), self.backend)
+
+    def forward(self, x: Any) -> Array:
+        x = as_input(x, self.backend, self.weight.dtype)
+        bias = None if self.bias is None else self.bias.value
+        y = ops.conv2d(x, self.weight.value, bias, **self._options())
+        self.saved = x
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        x = self.saved
+        dx, dweight, dbias = ops.conv2d_backward(
+            dy, x, self.weight.value, **self._options(), input_gradient=input_gradient
+        )
+        self.weight.accumulate(dweight)
+        if self.bias is not None:
+            self.bias.accumulate(dbias)
+        return dx
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "algorithm": self.algorithm,
+            "backend": self.backend,
+        }
+
+    def _geometry(self, shape: Shape) -> Conv2dGeometry:
+        return ops.conv2d_geometry(shape, self.weight.shape, self.stride, self.padding, self.dilation, self.groups)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._geometry(shape).y_shape
+
+    def flops(self, shape: Shape) -> int:
+        return 2 * self._geometry(shape).macs
+
+    def window(self) -> Window | None:
+        return Window(self.kernel_size, self.stride, self.dilation, self._sides)
+
+    def algorithms(self, shape: Shape) -> dict[str, str]:
+        return ops.conv2d_choice(self._geometry(shape), self.algorithm, backend=self.backend)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        parts += [f"padding={self.padding!r}"] * (self.padding != (0, 0))
+        parts += [f"dilation={self.dilation}"] * (self.dilation != (1, 1))
+        parts += [f"groups={self.groups}"] * (self.groups != 1)
+        parts += ["bias=False"] * (self.bias is None)
+        parts += [f"algorithm={self.algorithm!r}"] * (self.algorithm != "auto")
+        parts += [f"dtype={self.weight.dtype}"] * (self.weight.dtype != np.float32)
+        return ", ".join(parts)

@@ -1,0 +1,54 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import ops
+from ..backends import Array
+from ..ops.arguments import number
+from .init import draw_seed
+from .layer import Layer, Shape, check_dy_shape
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """In training each element is 0 with probability ``p``, else x / (1 - p); in evaluation y = x, a copy.
+
+    Backward drops the same elements of dy: the mask is not stored but drawn again, from ``seed`` (drawn at
+    construction) and the number of training passes before this one, ``calls``; it is the same on every backend.
+    Srivastava et al. 2014. ``p`` outside of 0..1 is a ValueError.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = number("p", p, 0, 1)
+        self.seed: int = draw_seed()
+        self.calls = 0
+
+    def forward(self, x: Any) -> Array:
+        if not self.training:
+            y = ops.copy(x, backend=self.backend)
+            self.saved = (tuple(y.shape), None)
+            return y
+        offset = self.calls
+        self.calls += 1
+        y = ops.dropout(x, self.p, self.seed, offset, backend=self.backend)
+        self.saved = (tuple(y.shape), (self.seed, offset))
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        shape, mask = self.saved
+        check_dy_shape(dy, shape)
+        if not input_gradient:
+            return None
+        if mask is None:
+            return ops.copy(dy, backend=self.backend)
+        return ops.dropout(dy, self.p, *mask, backend=self.backend)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return tuple(shape)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,403 @@
+"""The layer graph: `Layer` with explicit forward and backward, and the arrays that layers own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .. import backends
+from ..backends import Array, Backend
+from ..ops.arguments import common_dtype, real_array
+from .receptive import ReceptiveField, Window
+
+__all__ = [
+    "Buffer",
+    "Counter",
+    "Layer",
+    "OnBackend",
+    "Parameter",
+    "Shape",
+    "State",
+    "as_input",
+    "check_dy_shape",
+    "floating_dtype",
+]
+
+Shape = tuple[int, ...]
+_L = TypeVar("_L", bound="Layer")
+
+
+class OnBackend:
+    """Something with a ``backend``, which is a module: copies and pickles hold its name instead."""
+
+    backend: Backend
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "backend": self.backend.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, backend=backends.get(state["backend"]))
+
+
+class State(OnBackend):
+    """An array that a layer owns. ``value`` lives on ``backend``; assigning to it overwrites the array in place.
+
+    ``value`` may be anything NumPy takes and is copied. Assigning another shape is a ValueError.
+    """
+
+    def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
+        self.backend = backends.get(backend)
+        self._value = self.backend.copy(self.backend.asarray(value))
+
+    @property
+    def value(self) -> Array:
+        return self._value
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        if new is not self._value:
+            self.backend.assign(self._value, self._converted("value", new))
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self._value.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self._value.dtype)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def to(self, backend: str | Backend) -> None:
+        """Move to another backend."""
+        target = backends.get(backend)
+        if target is not self.backend:
+            self._value = target.copy(target.asarray(self.backend.to_numpy(self._value)))
+            self.backend = target
+
+    def _converted(self, name: str, array: Any) -> Array:
+        array = self.backend.asarray(array, self.dtype)
+        if tuple(array.shape) != self.shape:
+            raise ValueError(f"`{name}` has shape {tuple(array.shape)}, must have {self.shape}")
+        return array
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype}, backend={self.backend.name!r})"
+
+
+class Parameter(State):
+    """What training changes: ``value`` and ``grad``, two arrays of one shape. Backward passes add to ``grad``.
+
+    A float64 array stays float64, every other real array becomes float32.
+
+    >>> from numbacnn import use_backend
+    >>> with use_backend("reference"):
+    ...     parameter = Parameter([1.0, -1.0])
+    >>> parameter.accumulate([0.5, 0.5])
+    >>> parameter.grad
+    array([0.5, 0.5], dtype=float32)
+    """
+
+    def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
+        backend = backends.get(backend)
+        super().__init__(as_input(value, backend, name="value"), backend)
+        self._grad = self.backend.zeros(self.shape, self.dtype)
+
+    @property
+    def grad(self) -> Array:
+        return self._grad
+
+    @grad.setter
+    def grad(self, new: Any) -> None:
+        if new is not self._grad:
+            self.backend.assign(self._grad, self._converted("grad", new))
+
+    def accumulate(self, array: Any) -> None:
+        """``grad += array``."""
+        self.backend.accumulate(self._grad, self._converted("array", array))
+
+    def zero_grad(self) -> None:
+        """Start ``grad`` again from zeros; an array read from it before keeps its numbers."""
+        self._grad = self.backend.zeros(self.shape, self.dtype)
+
+    def to(self, backend: str | Backend) -> None:
+        """Move value and gradient to another backend."""
+        target = backends.get(backend)
+        if target is not self.backend:
+            self._grad = target.copy(target.asarray(self.backend.to_numpy(self._grad)))
+        super().to(target)
+
+
+class Buffer(State):
+    """State that is saved with the model but not trained, such as running averages."""
+
+
+class Counter(Buffer):
+    """A whole number in the state. It stays with the host, so that counting never waits for a device."""
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros((), np.int64), "reference")
+
+    def increment(self) -> None:
+        """Count one more."""
+        self._value[...] += 1
+
+    def to(self, backend: str | Backend) -> None:
+        """Stay where it is."""
+
+
+class Layer(OnBackend):
+    """A node of the model: ``forward(x)`` and, next to it, ``backward(dy)``.
+
+    A subclass calls ``super().__init__()``, which sets ``training`` (True) and ``backend`` (the default one), and
+    assigns its parameters, buffers and child layers to attributes; they are found there, in order, also inside lists
+    and tuples. ``forward`` keeps what backward needs by ``self.saved = ...``; the next forward pass replaces it.
+    ``backward(dy, input_gradient=True)`` adds to the gradients of the parameters and returns the gradient of the
+    input, or None with ``input_gradient=False``; ``self.saved`` raises RuntimeError there when nothing was saved.
+    What is saved is not copied: do not change an input or output in place between forward and backward.
+
+    >>> from numbacnn import use_backend
+    >>> class Scale(Layer):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.factor = Parameter([2.0])
+    ...     def forward(self, x):
+    ...         self.saved = x
+    ...         return x * self.factor.value
+    ...     def backward(self, dy, input_gradient=True):
+    ...         x = self.saved
+    ...         self.factor.accumulate([(dy * x).sum()])
+    ...         return dy * self.factor.value if input_gradient else None
+    >>> with use_backend("reference"):
+    ...     scale = Scale()
+    >>> scale(np.array([1.0, 3.0], np.float32)), scale.backward(np.array([1.0, 1.0], np.float32))
+    (array([2., 6.], dtype=float32), array([2., 2.], dtype=float32))
+    >>> [(name, parameter.grad) for name, parameter in scale.named_parameters()]
+    [('factor', array([4.], dtype=float32))]
+    """
+
+    seed: int | None = None
+    """Of a layer that draws random numbers: its seed, ..."""
+    calls: int = 0
+    """... and how many times it has drawn; together they are its :meth:`random_state`."""
+
+    def __init__(self) -> None:
+        self.training = True
+        self.backend = backends.get()
+        self._saved: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_saved": None}
+
+    # What a layer computes.
+
+    def forward(self, x: Any) -> Array:
+        """The output for the input ``x``."""
+        raise NotImplementedError(f"{type(self).__name__} must define `forward`")
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        """The gradient of the input of the last forward pass, given that of its output; parameters accumulate theirs."""
+        raise NotImplementedError(f"{type(self).__name__} must define `backward`")
+
+    def __call__(self, x: Any) -> Array:
+        return self.forward(x)
+
+    @property
+    def saved(self) -> Any:
+        """What the last forward pass kept for backward."""
+        if self._saved is None:
+            raise RuntimeError(f"`backward` called before `forward` on {self!r}")
+        return self._saved
+
+    @saved.setter
+    def saved(self, kept: Any) -> None:
+        self._saved = kept
+
+    # What is known without computing.
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape of the output for an input of ``shape``."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `output_shape` for sizes to be known before a run"
+        )
+
+    def flops(self, shape: Shape) -> int:
+        """Floating-point operations of one forward pass: two for each multiply-accumulate of convolution and linear layers."""
+        return sum(child.flops(child_shape) for _, child, child_shape in self.child_inputs(shape))
+
+    def window(self) -> Window | None:
+        """What of the input an output element sees: a window, `WHOLE_IMAGE`, or None for only its own position."""
+        return None
+
+    def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
+        """The receptive field after this layer, given that of its input of ``shape``, in an image of size ``image``."""
+        return field.through(self.window(), image)
+
+    def algorithms(self, shape: Shape) -> dict[str, str]:
+        """The algorithm of each pass (``forward``, ``backward_input``, ``backward_weight``), where there is a choice."""
+        return {}
+
+    def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
+        """Name, layer and input shape of each child, for an input of ``shape``; containers know."""
+        return []
+
+    # The tree.
+
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
+        """Name and layer of what this layer is directly made of."""
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Layer))
+
+    def children(self) -> Iterator[Layer]:
+        """The layers that this layer is directly made of."""
+        return (child for _, child in self.named_children())
+
+    def named_layers(self) -> list[tuple[str, Layer]]:
+        """Dotted name and layer of the whole tree, depth first, itself first with the name ''; each layer once."""
+        return [(name, layer) for name, layer, first in self._walk("", set()) if first]
+
+    def layers(self) -> list[Layer]:
+        """All layers of the tree, depth first, itself first."""
+        return [layer for _, layer in self.named_layers()]
+
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        """Dotted name and parameter of the whole tree, each parameter once."""
+        seen: dict[int, tuple[str, Parameter]] = {}
+        for name, state in self._named_states():
+            if isinstance(state, Parameter):
+                seen.setdefault(id(state), (name, state))
+        return list(seen.values())
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters of the tree, as an optimizer takes them."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_buffers(self) -> list[tuple[str, Buffer]]:
+        """Dotted name and buffer of the whole tree."""
+        return [(name, state) for name, state in self._named_states() if isinstance(state, Buffer)]
+
+    def _walk(self, name: str, seen: set[int]) -> Iterator[tuple[str, Layer, bool]]:
+        yield name, self, id(self) not in seen
+        seen.add(id(self))
+        for child_name, child in self.named_children():
+            yield from child._walk(f"{name}.{child_name}" if name else child_name, seen)
+
+    def _named_states(self) -> Iterator[tuple[str, State]]:
+        for layer_name, layer, _ in self._walk("", set()):
+            for kind in (Parameter, Buffer):
+                for name, value in vars(layer).items():
+                    if isinstance(value, kind):
+                        yield f"{layer_name}.{name}" if layer_name else name, value
+
+    # The tree as a whole.
+
+    def train(self: _L, mode: bool = True) -> _L:
+        """Set ``training`` for the whole tree: batch normalisation and dropout behave differently. Returns itself."""
+        for layer in self.layers():
+            layer.training = bool(mode)
+        return self
+
+    def eval(self: _L) -> _L:
+        """``train(False)``."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    def to(self: _L, backend: str | Backend) -> _L:
+        """Move parameters, gradients and buffers to another backend, where the layers compute from now on. Returns itself.
+
+        What the last forward pass saved stays behind: backward needs a new forward pass.
+        """
+        target = backends.get(backend)
+        for _, state in self._named_states():
+            state.to(target)
+        for layer in self.layers():
+            layer.backend = target
+            layer._saved = None
+        return self
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All parameters and buffers as new NumPy arrays, under PyTorch's names and in its order."""
+        return {name: np.array(state.backend.to_numpy(state.value)) for name, state in self._named_states()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Overwrite parameters and buffers with arrays (anything NumPy takes) of the same names and shapes.
+
+        Everything is checked before anything is changed. ValueError lists names that are missing or unexpected (not
+        with ``strict=False``), that have another shape, or that hold no numbers of the right kind.
+        """
+        targets = dict(self._named_states())
+        arrays = {name: np.asarray(state[name]) for name in targets if name in state}
+        problems = []
+        if strict:
+            problems += [f"missing {name}" for name in targets if name not in state]
+            problems += [f"unexpected {name}" for name in state if name not in targets]
+        for name, array in arrays.items():
+            target = targets[name]
+            if array.shape != target.shape:
+                problems.append(f"{name} has shape {array.shape}, must have {target.shape}")
+            elif not np.can_cast(array.dtype, target.dtype, "same_kind"):
+                problems.append(f"{name} has dtype {array.dtype}, which does not convert to {target.dtype}")
+        if problems:
+            raise ValueError(f"`state` does not fit {type(self).__name__}: {'; '.join(problems)}")
+        for name, array in arrays.items():
+            targets[name].value = array
+
+    def random_state(self) -> dict[str, list[int]]:
+        """Dotted name -> [seed, calls] of each layer that draws random numbers."""
+        return {name: [layer.seed, layer.calls] for name, layer in self.named_layers() if layer.seed is not None}
+
+    def load_random_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where :meth:`random_state` was taken; ValueError unless the names are the same."""
+        targets = {name: layer for name, layer in self.named_layers() if layer.seed is not None}
+        if set(state) != set(targets):
+            raise ValueError(f"`state` has the layers {sorted(state)}, must have {sorted(targets)}")
+        pairs = {name: [int(number) for number in pair] for name, pair in state.items()}
+        for name, pair in pairs.items():
+            if len(pair) != 2 or min(pair) < 0:
+                raise ValueError(f"`state` of {name!r} is {pair}, must be [seed, calls]")
+        for name, layer in targets.items():
+            layer.seed, layer.calls = pairs[name]
+
+    # Printing.
+
+    def extra_repr(self) -> str:
+        """The arguments that ``print`` shows."""
+        return ""
+
+    def __repr__(self) -> str:
+        inner = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        if not inner:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return "\n  ".join([f"{type(self).__name__}({self.extra_repr()}", *inner]) + "\n)"
+
+
+def as_input(x: Any, backend: Backend, dtype: Any = None, name: str = "x") -> Array:
+    """``x`` on the backend, of ``dtype`` or, by default, in the floating dtype that the ops would give it."""
+    x = real_array(name, x, backend)
+    return backend.asarray(x, common_dtype(x) if dtype is None else dtype)
+
+
+def floating_dtype(dtype: Any) -> np.dtype[Any]:
+    """The ``dtype`` argument of a layer: float32 or float64, else ValueError."""
+    result = np.dtype(dtype)
+    if result not in (np.float32, np.float64):
+        raise ValueError(f"`dtype` {result} must be float32 or float64")
+    return result
+
+
+def check_dy_shape(dy: Any, shape: Shape) -> None:
+    """ValueError unless ``dy`` has the shape of the output."""
+    actual = tuple(dy.shape) if hasattr(dy, "shape") else np.shape(dy)
+    if actual != shape:
+        raise ValueError(f"`dy` has shape {actual}, must have that of the output, {shape}")

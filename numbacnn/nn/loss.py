@@ -1,0 +1,108 @@
+"""Loss functions: from predictions and targets to one number, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import backends, ops
+from ..backends import Array, Backend
+from ..ops.arguments import number, one_of
+from .layer import OnBackend, as_input
+
+__all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
+
+
+class Loss(OnBackend):
+    """``forward(prediction, target)`` gives the loss as a float, ``backward()`` the gradient of the prediction.
+
+    ``reduction`` is ``"mean"`` or ``"sum"``.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = one_of("reduction", reduction, ("mean", "sum"))
+        self.backend = backends.get()
+        self._saved: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_saved": None}
+
+    def forward(self, prediction: Any, target: Any) -> float:
+        """The loss."""
+        raise NotImplementedError(f"{type(self).__name__} must define `forward`")
+
+    def backward(self) -> Array:
+        """The gradient of the last loss with respect to the prediction."""
+        raise NotImplementedError(f"{type(self).__name__} must define `backward`")
+
+    def __call__(self, prediction: Any, target: Any) -> float:
+        return self.forward(prediction, target)
+
+    def to(self, backend: str | Backend) -> Loss:
+        """Compute on another backend from now on. Returns itself."""
+        self.backend, self._saved = backends.get(backend), None
+        return self
+
+    @property
+    def saved(self) -> Any:
+        """What the last forward pass kept for backward."""
+        if self._saved is None:
+            raise RuntimeError(f"`backward` called before `forward` on {self!r}")
+        return self._saved
+
+    @saved.setter
+    def saved(self, kept: Any) -> None:
+        self._saved = kept
+
+    def _number(self, loss: Array) -> float:
+        return float(self.backend.to_numpy(loss))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(reduction={self.reduction!r})"
+
+
+class CrossEntropyLoss(Loss):
+    """-log softmax(logits)[label], over logits (n, classes) and integer labels (n,); gradient: probabilities - one-hot.
+
+    ``"mean"`` divides by n. ``label_smoothing`` s in 0..1 mixes the one-hot target with the uniform distribution:
+    (1 - s) one-hot + s / classes.
+
+    >>> from numbacnn import use_backend
+    >>> with use_backend("reference"):
+    ...     loss = CrossEntropyLoss()
+    >>> round(loss.forward([[0.0, 0.0]], [1]), 6), loss.backward()
+    (0.693147, array([[ 0.5, -0.5]], dtype=float32))
+    """
+
+    def __init__(self, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
+        super().__init__(reduction)
+        self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
+
+    def forward(self, prediction: Any, target: Any) -> float:
+        loss, probabilities = ops.softmax_cross_entropy(
+            prediction, target, self.reduction, self.label_smoothing, backend=self.backend
+        )
+        self.saved = (probabilities, self.backend.copy(self.backend.asarray(target)))
+        return self._number(loss)
+
+    def backward(self) -> Array:
+        probabilities, labels = self.saved
+        return ops.softmax_cross_entropy_backward(
+            probabilities, labels, self.reduction, self.label_smoothing, backend=self.backend
+        )
+
+    def __repr__(self) -> str:
+        smoothing = f", label_smoothing={self.label_smoothing}" if self.label_smoothing else ""
+        return f"CrossEntropyLoss(reduction={self.reduction!r}{smoothing})"
+
+
+class MSELoss(Loss):
+    """(prediction - target)^2, averaged or summed over all elements; gradient: 2 (prediction - target), averaged alike."""
+
+    def forward(self, prediction: Any, target: Any) -> float:
+        loss = ops.mean_squared_error(prediction, target, self.reduction, backend=self.backend)
+        self.saved = (as_input(prediction, self.backend), as_input(target, self.backend))
+        return self._number(loss)
+
+    def backward(self) -> Array:
+        prediction, target = self.saved
+        return ops.mean_squared_error_backward(prediction, target, self.reduction, backend=self.backend)

@@ -1,0 +1,96 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..backends import Array
+from ..ops.arguments import integer, number
+from .layer import Buffer, Counter, Layer, Parameter, Shape, as_input, floating_dtype
+
+__all__ = ["BatchNorm1d", "BatchNorm2d"]
+
+
+class _BatchNorm(Layer):
+    _axes = ""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: Any = np.float32) -> None:
+        super().__init__()
+        self.num_features = integer("num_features", num_features, 1)
+        self.eps = number("eps", eps, 0)
+        self.momentum = number("momentum", momentum, 0, 1)
+        dtype = floating_dtype(dtype)
+        ones, zeros = np.ones(num_features, dtype), np.zeros(num_features, dtype)
+        self.weight = Parameter(ones, self.backend)
+        self.bias = Parameter(zeros, self.backend)
+        self.running_mean = Buffer(zeros, self.backend)
+        self.running_var = Buffer(ones, self.backend)
+        self.num_batches_tracked = Counter()
+
+    def forward(self, x: Any) -> Array:
+        x = as_input(x, self.backend, self.weight.dtype)
+        self.output_shape(tuple(x.shape))
+        training = self.training
+        y, mean, inverse_std = ops.batch_norm(
+            x,
+            self.weight.value,
+            self.bias.value,
+            self.running_mean.value,
+            self.running_var.value,
+            training=training,
+            momentum=self.momentum,
+            eps=self.eps,
+            return_statistics=True,
+            backend=self.backend,
+        )
+        if training:
+            self.num_batches_tracked.increment()
+        self.saved = (x, mean, inverse_std, training)
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        x, mean, inverse_std, training = self.saved
+        dx, dweight, dbias = ops.batch_norm_backward(
+            dy, x, self.weight.value, mean, inverse_std, training=training, backend=self.backend
+        )
+        self.weight.accumulate(dweight)
+        self.bias.accumulate(dbias)
+        return dx if input_gradient else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != len(self._axes.split(", ")) or shape[1] != self.num_features:
+            raise ValueError(
+                f"the input of {self!r} has shape {tuple(shape)}, must have ({self._axes}) with c = {self.num_features}"
+            )
+        return tuple(shape)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"]
+        parts += [f"dtype={self.weight.dtype}"] * (self.weight.dtype != np.float32)
+        return ", ".join(parts)
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of features: x (n, c), the statistics of each feature over the batch; see `BatchNorm2d`."""
+
+    _axes = "n, c"
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of images: x (n, c, h, w), the statistics of each channel over batch, height and width.
+
+    y = weight (x - mean) / sqrt(variance + eps) + bias, with the biased variance. In training, mean and variance are
+    those of the batch, the gradient goes through them, and the running averages move towards them:
+    running = (1 - momentum) running + momentum batch, the variance unbiased there. In evaluation they are the running
+    averages, constants for the gradient, so that a sample's output does not depend on its batch.
+    Ioffe and Szegedy 2015.
+
+    ``weight`` and ``bias`` (c,) are parameters; ``running_mean``, ``running_var`` (c,) and ``num_batches_tracked``
+    are saved with them. ``momentum`` is in 0..1, ``eps`` not negative, ``dtype`` float32 or float64. In training,
+    a batch with one value per channel is a ValueError.
+    """
+
+    _axes = "n, c, h, w"

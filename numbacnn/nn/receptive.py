@@ -1,0 +1,69 @@
+"""Receptive fields: how much of the image one element of a feature map sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .layer import Layer, Shape
+
+__all__ = ["WHOLE_IMAGE", "ReceptiveField", "Window", "receptive_field"]
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The sliding window of a layer: pairs (vertical, horizontal), ``padding`` ((top, bottom), (left, right))."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+
+
+WHOLE_IMAGE = Window((0, 0), (0, 0))
+"""The window of a layer whose every output sees all positions: linear layers, flattening, global pooling."""
+
+
+class ReceptiveField(NamedTuple):
+    """``size`` (h, w) of what one element sees, in pixels of the image; ``jump`` (h, w) to that of its neighbour.
+
+    The size counts padding: near the border a part of the field lies outside of the image, and it may be larger than
+    the image. Where there is one position only, the jump is 0.
+    """
+
+    size: Pair = (1, 1)
+    jump: Pair = (1, 1)
+
+    def through(self, window: Window | None, image: Pair) -> ReceptiveField:
+        """After a layer with ``window``: size + (dilation (kernel - 1)) jump, and jump stride."""
+        if window is None:
+            return self
+        if window is WHOLE_IMAGE:
+            return ReceptiveField(image, (0, 0))
+        (rh, rw), (jh, jw) = self.size, self.jump
+        (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
+        return ReceptiveField((rh + dh * (kh - 1) * jh, rw + dw * (kw - 1) * jw), (jh * sh, jw * sw))
+
+    def joined(self, other: ReceptiveField) -> ReceptiveField:
+        """Of an element that is made of both: the larger of each."""
+        (rh, rw), (jh, jw) = self.size, self.jump
+        (qh, qw), (ih, iw) = other.size, other.jump
+        return ReceptiveField((max(rh, qh), max(rw, qw)), (max(jh, ih), max(jw, iw)))
+
+
+def receptive_field(model: Layer, input_shape: Shape) -> ReceptiveField:
+    """The receptive field of one output element of ``model`` for images of ``input_shape`` (n, c, h, w).
+
+    Two 2x2 convolutions see 9 inputs:
+
+    >>> from numbacnn import nn
+    >>> nn.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 2), nn.Conv2d(1, 1, 2)), (1, 1, 8, 8))
+    ReceptiveField(size=(3, 3), jump=(1, 1))
+    """
+    if len(input_shape) != 4:
+        raise ValueError(f"`input_shape` {tuple(input_shape)} must be (n, c, h, w)")
+    shape = tuple(input_shape)
+    return model.receptive_field(ReceptiveField(), shape, (shape[2], shape[3]))

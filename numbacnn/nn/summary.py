@@ -1,0 +1,141 @@
+"""The table of a model: shapes, parameters, work, receptive fields and algorithms, layer by layer, without running it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from ..ops.arguments import shape_of
+from .containers import Sequential
+from .layer import Layer, Shape
+from .receptive import ReceptiveField
+
+__all__ = ["Row", "Summary", "summary"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer of a summary.
+
+    ``parameters`` counts the numbers in the layer and what is in it, ``flops`` one forward pass (two per
+    multiply-accumulate of convolution and linear layers), ``memory`` the bytes of its output, 0 for a container, whose
+    output is its layers'. ``field`` is None where there is no image.
+    """
+
+    name: str
+    layer: str
+    depth: int
+    output_shape: Shape
+    parameters: int
+    flops: int
+    field: ReceptiveField | None
+    algorithms: dict[str, str] = field(default_factory=dict)
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `summary` found: ``rows``, the model itself first, and the totals. Printed, it is the table."""
+
+    rows: list[Row]
+    input_shape: Shape
+    parameters: int
+    flops: int
+    memory: int
+
+    def __str__(self) -> str:
+        headers = ("layer", "output shape", "parameters", "MFLOPs", "sees", "jump", "algorithm", "memory")
+        cells = [headers, *(_cells(row) for row in self.rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(headers))]
+        left = (0, 1, 6)
+        lines = [
+            "  ".join(
+                c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in cells
+        ]
+        rule = "-" * len(lines[0])
+        total = (
+            f"{self.parameters:,} parameters, {self.flops / 1e6:,.3f} MFLOPs forward, "
+            f"{_bytes(self.memory)} of activations for an input {self.input_shape}"
+        )
+        return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:], rule, total))
+
+    __repr__ = __str__
+
+
+def summary(model: Layer, input_shape: Shape) -> Summary:
+    """The layers of ``model`` with what an input of ``input_shape`` (n, c, h, w), or any shape it takes, becomes in them.
+
+    ``sees`` is the receptive field, height x width in pixels of the input, and ``jump`` how far apart the fields of
+    neighbours are; they count padding, and are left out where the input is no image. ``algorithm`` is what a convolution
+    uses, forward / input gradient / weight gradient where these differ. Memory is that of the layers' outputs.
+    """
+    axes = len(tuple(input_shape))
+    shape = shape_of("input_shape", input_shape, ", ".join("nchw"[:axes]) if axes <= 4 else ", ".join("d" * axes))
+    image = (shape[2], shape[3]) if axes == 4 else None
+    parameters = model.parameters()
+    itemsize = parameters[0].dtype.itemsize if parameters else 4
+    rows = _rows("", model, shape, ReceptiveField() if image else None, image, 0, itemsize)
+    return Summary(
+        rows,
+        shape,
+        sum(parameter.size for parameter in parameters),
+        rows[0].flops,
+        sum(row.memory for row in rows),
+    )
+
+
+def _rows(
+    name: str,
+    layer: Layer,
+    shape: Shape,
+    before: ReceptiveField | None,
+    image: tuple[int, int] | None,
+    depth: int,
+    itemsize: int,
+) -> list[Row]:
+    output_shape = layer.output_shape(shape)
+    children = layer.child_inputs(shape)
+    rows = [
+        Row(
+            name,
+            type(layer).__name__,
+            depth,
+            output_shape,
+            sum(parameter.size for parameter in layer.parameters()),
+            layer.flops(shape),
+            layer.receptive_field(before, shape, image) if before and image else None,
+            layer.algorithms(shape),
+            0 if children else math.prod(output_shape) * itemsize,
+        )
+    ]
+    for child_name, child, child_shape in children:
+        child_rows = _rows(child_name, child, child_shape, before, image, depth + 1, itemsize)
+        if isinstance(layer, Sequential):
+            before = child_rows[0].field
+        rows += child_rows
+    return rows
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    algorithms = list(row.algorithms.values())
+    return (
+        "  " * row.depth + (f"({row.name}) " if row.name else "") + row.layer,
+        str(row.output_shape),
+        f"{row.parameters:,}",
+        f"{row.flops / 1e6:,.3f}",
+        "{}x{}".format(*row.field.size) if row.field else "",
+        "{}x{}".format(*row.field.jump) if row.field else "",
+        "/".join(algorithms if len(set(algorithms)) > 1 else algorithms[:1]),
+        _bytes(row.memory) if row.memory else "",
+    )
+
+
+def _bytes(count: int) -> str:
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,0 +1,273 @@
+"""The one place where arguments are checked and arrays converted, before any backend sees them.
+
+The dtype rule: every real array is taken (bool, integers, float16, float32, float64, any byte order); complex numbers,
+objects, strings and dates are refused. An operation with a ``weight`` computes in the weight's dtype, an operation
+without one in float64 if any of its arrays is float64, and everything that is neither float32 nor float64 counts as
+float32.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ..backends import Array, Backend
+
+__all__ = [
+    "array_list",
+    "check_shape",
+    "class_labels",
+    "common_dtype",
+    "convert",
+    "flag",
+    "integer",
+    "normalize_padding",
+    "number",
+    "one_of",
+    "pair",
+    "parameter_dtype",
+    "plane_indices",
+    "real_array",
+    "shape_of",
+]
+
+PADDING_NAMES = ("valid", "same", "same_lower")
+
+
+def integer(name: str, value: Any, minimum: int = 0, maximum: int | None = None) -> int:
+    """``value`` as an int within the limits; TypeError for bools, floats and whatever else is no integer.
+
+    >>> integer("groups", 2, 1)
+    2
+    """
+    result = _index(value)
+    if result is None:
+        raise TypeError(f"`{name}` {value!r} must be an int")
+    if result < minimum or (maximum is not None and result > maximum):
+        limits = f"at least {minimum}" if maximum is None else f"in {minimum}..{maximum}"
+        raise ValueError(f"`{name}` {value!r} must be {limits}")
+    return result
+
+
+def pair(name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
+    """``value``, an int for both axes or a pair (vertical, horizontal), as a pair of ints of at least ``minimum``.
+
+    >>> pair("kernel_size", 3), pair("stride", (2, 1))
+    ((3, 3), (2, 1))
+    """
+    single = _index(value)
+    entries = (value, value) if single is not None else _entries(value)
+    if entries is None:
+        raise TypeError(f"`{name}` {value!r} must be an int or a pair of ints")
+    if len(entries) != 2:
+        raise ValueError(f"`{name}` {value!r} must be an int or a pair of ints, not {len(entries)} entries")
+    first, second = _index(entries[0]), _index(entries[1])
+    if first is None or second is None:
+        raise TypeError(f"`{name}` {value!r} must be an int or a pair of ints")
+    if min(first, second) < minimum:
+        raise ValueError(f"`{name}` {value!r} must be at least {minimum}")
+    return first, second
+
+
+def normalize_padding(
+    padding: Any, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Any form of padding as ``((top, bottom), (left, right))``.
+
+    An int pads all four sides; ``(h, w)`` both sides of each axis; ``((top, bottom), (left, right))`` says each side.
+    ``"valid"`` is none. ``"same"`` and ``"same_lower"`` keep the image's size, which takes stride 1: they share out
+    ``dilation * (kernel - 1)`` rows, of which an odd one goes after (``"same"``, as in PyTorch) or before
+    (``"same_lower"``).
+
+    >>> normalize_padding("same", kernel_size=(4, 3), stride=(1, 1))
+    ((1, 2), (1, 1))
+    >>> normalize_padding("same_lower", kernel_size=(4, 3), stride=(1, 1))
+    ((2, 1), (1, 1))
+    """
+    if isinstance(padding, str):
+        one_of("padding", padding, PADDING_NAMES)
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if stride != (1, 1):
+            raise ValueError(f"`padding` {padding!r} needs `stride` 1, not {stride}")
+        return _same_padding(kernel_size[0], dilation[0], padding), _same_padding(kernel_size[1], dilation[1], padding)
+    forms = "an int, (h, w), ((top, bottom), (left, right)), 'valid', 'same' or 'same_lower'"
+    single = _index(padding)
+    entries = (padding, padding) if single is not None else _entries(padding)
+    if entries is None:
+        raise TypeError(f"`padding` {padding!r} must be {forms}")
+    if len(entries) != 2:
+        raise ValueError(f"`padding` {padding!r} must be {forms}, not {len(entries)} entries")
+    try:
+        vertical, horizontal = pair("padding", entries[0], 0), pair("padding", entries[1], 0)
+    except TypeError:
+        raise TypeError(f"`padding` {padding!r} must be {forms}") from None
+    except ValueError:
+        raise ValueError(f"`padding` {padding!r} must be {forms}, nowhere negative") from None
+    return vertical, horizontal
+
+
+def number(name: str, value: Any, low: float, high: float = float("inf")) -> float:
+    """``value`` as a finite float in ``low..high``.
+
+    >>> number("momentum", 1, 0, 1)
+    1.0
+    """
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"`{name}` {value!r} must be a number")
+    result = float(value)
+    if not (low <= result <= high and result < float("inf")):
+        limits = f"at least {low}" if high == float("inf") else f"in {low}..{high}"
+        raise ValueError(f"`{name}` {value!r} must be {limits}")
+    return result
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool; TypeError for anything else, so that a misplaced argument does not pass for True."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` {value!r} must be True or False")
+    return bool(value)
+
+
+def one_of(name: str, value: Any, names: Iterable[str]) -> str:
+    """``value`` if it is one of ``names``, else ValueError with all of them."""
+    names = tuple(names)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"`{name}` {value!r} must be one of {', '.join(map(repr, names))}")
+    return value
+
+
+def shape_of(name: str, value: Any, axes: str) -> tuple[int, ...]:
+    """A shape given as an argument, with one int for each of ``axes``, as in ``"n, c, h, w"``."""
+    entries = _entries(value)
+    sizes = None if entries is None else [_index(entry) for entry in entries]
+    if entries is None or sizes is None or None in sizes:
+        raise TypeError(f"`{name}` {value!r} must be a shape ({axes})")
+    if len(sizes) != len(axes.split(",")) or min(entries) < 0:
+        raise ValueError(f"`{name}` {value!r} must be a shape ({axes})")
+    return tuple(size for size in sizes if size is not None)
+
+
+def real_array(name: str, x: Any, backend: Backend, axes: str | None = None) -> Array:
+    """``x`` with ``shape`` and ``dtype``, not yet converted: as it is if it lives on ``backend``, else through NumPy.
+
+    ``axes``, as in ``"n, c, h, w"``, says how many axes there must be. TypeError for what is not real, ValueError for
+    the wrong number of axes.
+    """
+    x = _array(name, x, backend)
+    dtype = np.dtype(x.dtype)
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise TypeError(f"`{name}` of dtype {dtype} must be real: bool, an integer, float16, float32 or float64")
+    if axes is not None and len(x.shape) != len(axes.split(",")):
+        hint = ""
+        if axes == "n, c, h, w" and len(x.shape) == 3:
+            hint = f"; a single image goes in as `{name}[None]`"
+        raise ValueError(f"`{name}` {tuple(x.shape)} must have {len(axes.split(','))} axes ({axes}){hint}")
+    return x
+
+
+def array_list(name: str, arrays: Any, backend: Backend) -> list[Array]:
+    """A sequence of one or more real arrays, not yet converted."""
+    if not isinstance(arrays, Sequence) or isinstance(arrays, (str, bytes)):
+        raise TypeError(f"`{name}` must be a list or tuple of arrays, not {type(arrays).__name__}")
+    if not arrays:
+        raise ValueError(f"`{name}` must hold at least one array")
+    return [real_array(f"{name}[{i}]", x, backend) for i, x in enumerate(arrays)]
+
+
+def check_shape(name: str, x: Array, shape: Sequence[int], reason: str = "") -> None:
+    """ValueError unless ``x`` has ``shape``; ``reason`` says where the shape comes from."""
+    if tuple(x.shape) != tuple(shape):
+        raise ValueError(f"`{name}` {tuple(x.shape)} must have the shape {tuple(shape)}{reason and ' '}{reason}")
+
+
+def common_dtype(*arrays: Array) -> np.dtype[Any]:
+    """What an operation without parameters computes in: float64 if any array is float64, else float32."""
+    wide = any(parameter_dtype(x) == np.float64 for x in arrays)
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+def parameter_dtype(weight: Array) -> np.dtype[Any]:
+    """What an operation with a weight computes in: the weight's own dtype if it is float32 or float64, else float32."""
+    dtype = np.dtype(weight.dtype)
+    return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize == 8 else np.float32)
+
+
+def convert(backend: Backend, dtype: np.dtype[Any], *arrays: Array) -> tuple[Array, ...]:
+    """The arrays on ``backend``, C-contiguous, of ``dtype``, copied only where they must be."""
+    return tuple(backend.asarray(x, dtype) for x in arrays)
+
+
+def class_labels(owner: str, logits: Array, labels: Any, backend: Backend) -> Array:
+    """``labels`` of the rows of ``logits``, the argument ``owner``, as int64.
+
+    Those that are still in NumPy are checked to be in 0..classes-1.
+    """
+    n, classes = logits.shape
+    labels = _array("labels", labels, backend)
+    if len(labels.shape) == 2 and tuple(labels.shape) == (n, classes):
+        raise ValueError(
+            f"`labels` {(n, classes)} must be class numbers of shape ({n},); "
+            "one-hot rows become them by `labels.argmax(axis=1)`"
+        )
+    check_shape("labels", labels, (n,), f"for `{owner}` {(n, classes)}")
+    # An empty list is float64 to NumPy.
+    if np.dtype(labels.dtype).kind not in "iu" and n:
+        raise TypeError(f"`labels` of dtype {labels.dtype} must be integers, class numbers in 0..{classes - 1}")
+    _check_range("labels", labels, 0, classes - 1)
+    return backend.asarray(labels, np.int64)
+
+
+def plane_indices(indices: Any, shape: Sequence[int], plane: int, backend: Backend) -> Array:
+    """The ``indices`` of max pooling, int32; those that are in NumPy are checked to be in -1..plane-1."""
+    indices = _array("indices", indices, backend)
+    check_shape("indices", indices, shape, "of `dy`")
+    if np.dtype(indices.dtype).kind not in "iu" and 0 not in shape:
+        raise TypeError(f"`indices` of dtype {indices.dtype} must be integers, as `max_pool2d` returns them")
+    _check_range("indices", indices, -1, plane - 1)
+    return backend.asarray(indices, np.int32)
+
+
+def _array(name: str, x: Any, backend: Backend) -> Array:
+    if backend.is_array(x):
+        return x
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be an array or evenly nested lists of numbers: {error}") from None
+
+
+def _check_range(name: str, values: Array, low: int, high: int) -> None:
+    if isinstance(values, np.ndarray) and values.size and (values.min() < low or values.max() > high):
+        wrong = (values < low) | (values > high)
+        raise ValueError(f"`{name}` must be in {low}..{high}, but hold {values[wrong][0]}")
+
+
+def _index(value: Any) -> int | None:
+    """``operator.index`` without bools; None for what is no integer."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _entries(value: Any) -> tuple[Any, ...] | None:
+    if isinstance(value, (str, bytes)):
+        return None
+    if isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim):
+        return tuple(value)
+    return None
+
+
+def _same_padding(kernel: int, dilation: int, name: str) -> tuple[int, int]:
+    total = dilation * (kernel - 1)
+    less, more = total // 2, total - total // 2
+    return (less, more) if name == "same" else (more, less)

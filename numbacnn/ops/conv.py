@@ -1,0 +1,210 @@
+"""Two-dimensional convolution: the cross-correlation of "Dive into Deep Learning", convolutional neural networks."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from .. import backends
+from ..backends import Array, Backend
+from ..backends.contract import ConvPass
+from ..backends.geometry import Conv2dGeometry
+from .arguments import (
+    check_shape,
+    convert,
+    flag,
+    integer,
+    normalize_padding,
+    one_of,
+    pair,
+    parameter_dtype,
+    real_array,
+    shape_of,
+)
+
+__all__ = ["conv2d", "conv2d_backward", "conv2d_choice", "conv2d_geometry", "corr2d"]
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    *,
+    backend: str | Backend | None = None,
+) -> Array:
+    """Slide kernels over images: ``y[n, k, i, j] = bias[k] + sum over c, u, v of weight[k, c, u, v] * padded x``.
+
+    Parameters
+    ----------
+    x
+        Images (n, in_channels, h, w); n may be 0.
+    weight
+        Kernels (out_channels, in_channels / groups, kh, kw). The computation is done in their dtype, float32 or
+        float64.
+    bias
+        (out_channels,), or None for none.
+    stride, dilation
+        An int or a pair (vertical, horizontal), at least 1.
+    padding
+        Zeros around the image: an int, (h, w), ((top, bottom), (left, right)), ``"valid"`` (none), or, with stride 1,
+        ``"same"`` (an odd row goes after the image) and ``"same_lower"`` (before it).
+    groups
+        Into how many separate groups the input and output channels fall; divides both.
+    algorithm
+        ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
+    backend
+        A backend or its name; the default backend if None.
+
+    Returns
+    -------
+    y
+        (n, out_channels, oh, ow) with ``oh = floor((h + top + bottom - dilation * (kh - 1) - 1) / stride) + 1`` and ow
+        likewise.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not go together, a kernel larger than the padded image, an unknown algorithm.
+    TypeError
+        For arrays that are not real, and for bools and floats in place of ints.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.ones((1, 1, 6, 8), np.float32)
+    >>> image[..., 2:6] = 0
+    >>> conv2d(image, np.array([[[[1, -1]]]]), backend="reference")[0, 0, 0]
+    array([ 0.,  1.,  0.,  0.,  0., -1.,  0.], dtype=float32)
+    """
+    backend = backends.get(backend)
+    x, weight = real_array("x", x, backend), real_array("weight", weight, backend)
+    geometry = conv2d_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
+    if bias is not None:
+        bias = real_array("bias", bias, backend)
+        check_shape("bias", bias, (geometry.k,), f"for `weight` {geometry.weight_shape}")
+    name = _algorithm(geometry, "forward", algorithm, backend)
+    dtype = parameter_dtype(weight)
+    x, weight = convert(backend, dtype, x, weight)
+    if bias is not None:
+        bias = backend.asarray(bias, dtype)
+    return backend.conv2d(x, weight, bias, geometry, name)
+
+
+def conv2d_backward(
+    dy: Any,
+    x: Any,
+    weight: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    *,
+    input_gradient: bool = True,
+    backend: str | Backend | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """The gradients of :func:`conv2d` for a cotangent ``dy`` (n, out_channels, oh, ow) of its result.
+
+    Returns ``dx`` (None with ``input_gradient=False``), ``dweight`` and ``dbias``, of the shapes of ``x``, ``weight``
+    and (out_channels,). The other arguments are those of the forward call; errors are those of :func:`conv2d`, and
+    ValueError for a ``dy`` of another shape than the result's.
+    """
+    backend = backends.get(backend)
+    dy, x, weight = real_array("dy", dy, backend), real_array("x", x, backend), real_array("weight", weight, backend)
+    geometry = conv2d_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
+    check_shape("dy", dy, geometry.y_shape, f"of the result for `x` {geometry.x_shape}")
+    choice = conv2d_choice(geometry, algorithm, backend=backend)
+    input_gradient = flag("input_gradient", input_gradient)
+    dy, x, weight = convert(backend, parameter_dtype(weight), dy, x, weight)
+    dx = backend.conv2d_backward_input(dy, weight, geometry, choice["backward_input"]) if input_gradient else None
+    dweight = backend.conv2d_backward_weight(dy, x, geometry, choice["backward_weight"])
+    return dx, dweight, backend.conv2d_backward_bias(dy)
+
+
+def conv2d_geometry(
+    x_shape: Any, weight_shape: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Conv2dGeometry:
+    """All sizes of a convolution from the shapes of ``x`` and ``weight``; arguments and errors of :func:`conv2d`.
+
+    >>> conv2d_geometry((1, 1, 8, 8), (1, 1, 3, 5), stride=(3, 4), padding=(0, 1)).y_shape
+    (1, 1, 2, 2)
+    """
+    if len(x_shape) == 3:
+        raise ValueError(f"`x` {tuple(x_shape)} must have 4 axes (n, c, h, w); a single image goes in as `x[None]`")
+    n, c, h, w = shape_of("x", x_shape, "n, c, h, w")
+    k, c_per_group, kh, kw = shape_of("weight", weight_shape, "out_channels, in_channels / groups, kh, kw")
+    sh, sw = pair("stride", stride)
+    dh, dw = pair("dilation", dilation)
+    groups = integer("groups", groups, 1)
+    if 0 in weight_shape:
+        raise ValueError(f"`weight` {tuple(weight_shape)} must not be empty")
+    if 0 in (c, h, w):
+        raise ValueError(f"`x` {tuple(x_shape)} must not be empty: only the batch, its first axis, may hold nothing")
+    if c % groups:
+        raise ValueError(f"`groups` {groups} must divide the {c} channels of `x` {tuple(x_shape)}")
+    if k % groups:
+        raise ValueError(f"`groups` {groups} must divide the {k} output channels of `weight` {tuple(weight_shape)}")
+    if c != c_per_group * groups:
+        expected = f"{c_per_group} * groups" if groups > 1 else f"{c_per_group}"
+        hint = "; channels-last images go in as `x.transpose(0, 3, 1, 2)`" if w == c_per_group * groups else ""
+        raise ValueError(
+            f"`x` {tuple(x_shape)} has {c} channels (axis 1), but `weight` {tuple(weight_shape)} takes {expected}{hint}"
+        )
+    (pt, pb), (pl, pr) = normalize_padding(padding, (kh, kw), (sh, sw), (dh, dw))
+    geometry = Conv2dGeometry(n, c, h, w, k, kh, kw, sh, sw, pt, pb, pl, pr, dh, dw, groups)
+    if geometry.oh < 1 or geometry.ow < 1:
+        spread = f" with `dilation` {(dh, dw)}" if (dh, dw) != (1, 1) else ""
+        raise ValueError(
+            f"output would be {max(geometry.oh, 0)}x{max(geometry.ow, 0)}: "
+            f"the kernel {(kh, kw)} of `weight` {tuple(weight_shape)}{spread} "
+            f"does not fit the padded input {h + pt + pb}x{w + pl + pr}"
+        )
+    return geometry
+
+
+def conv2d_choice(
+    geometry: Conv2dGeometry, algorithm: str = "auto", *, backend: str | Backend | None = None
+) -> dict[str, str]:
+    """The name of the algorithm in each pass: ``forward``, ``backward_input``, ``backward_weight``.
+
+    That is ``algorithm`` itself, or what the backend picks for ``"auto"``. ValueError, with the names that there are,
+    for one that the backend does not have.
+
+    >>> geometry = conv2d_geometry((1, 1, 8, 8), (1, 1, 3, 3))
+    >>> conv2d_choice(geometry, "im2col", backend="reference")
+    {'forward': 'im2col', 'backward_input': 'im2col', 'backward_weight': 'im2col'}
+    """
+    backend = backends.get(backend)
+    return {pass_: _algorithm(geometry, pass_, algorithm, backend) for pass_ in get_args(ConvPass)}
+
+
+def corr2d(X: Any, K: Any, *, backend: str | Backend | None = None) -> Array:  # noqa: N803 - the names of the source
+    """The cross-correlation of an image ``X`` (h, w) with a kernel ``K`` (kh, kw): Y (h - kh + 1, w - kw + 1).
+
+    From "Dive into Deep Learning", convolutions for images: each element of Y is the sum of the products of ``K`` with
+    the part of ``X`` under it. Computed in the dtype of ``K``, as in :func:`conv2d`. ValueError where ``K`` is larger
+    than ``X``.
+
+    >>> corr2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [2, 3]], backend="reference")
+    array([[19., 25.],
+           [37., 43.]], dtype=float32)
+    """
+    backend = backends.get(backend)
+    image, kernel = real_array("X", X, backend, "h, w"), real_array("K", K, backend, "kh, kw")
+    if 0 in kernel.shape or any(k > size for k, size in zip(kernel.shape, image.shape, strict=True)):
+        raise ValueError(
+            f"`K` {tuple(kernel.shape)} must not be empty, and nowhere larger than `X` {tuple(image.shape)}"
+        )
+    image, kernel = convert(backend, parameter_dtype(kernel), image, kernel)
+    y = conv2d(image.reshape((1, 1, *image.shape)), kernel.reshape((1, 1, *kernel.shape)), backend=backend)
+    return y.reshape(y.shape[2:])
+
+
+def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, backend: Backend) -> str:
+    if algorithm == "auto":
+        return backend.choose_conv2d_algorithm(geometry, pass_)
+    return one_of("algorithm", algorithm, ("auto", *backend.conv2d_algorithms()))

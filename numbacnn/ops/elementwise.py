@@ -1,0 +1,183 @@
+"""Activations, dropout and joining: operations on arrays of any shape.
+
+Without parameters, float64 stays float64 and everything else is computed in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .. import backends
+from ..backends import Array, Backend
+from .arguments import array_list, check_shape, common_dtype, convert, integer, number, real_array
+
+__all__ = [
+    "add",
+    "concat",
+    "concat_backward",
+    "copy",
+    "dropout",
+    "flatten",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "tanh",
+    "tanh_backward",
+]
+
+LAST_WORD = 2**64 - 1
+
+
+def relu(x: Any, *, backend: str | Backend | None = None) -> Array:
+    """``max(x, 0)``; NaN stays NaN.
+
+    >>> relu([-1, 0, 2], backend="reference")
+    array([0., 0., 2.], dtype=float32)
+    """
+    backend = backends.get(backend)
+    return backend.relu(_one("x", x, backend))
+
+
+def relu_backward(dy: Any, y: Any, *, backend: str | Backend | None = None) -> Array:
+    """``dx`` is ``dy`` where ``y = relu(x)`` is above 0 (or NaN), else 0. ValueError unless the shapes are equal."""
+    backend = backends.get(backend)
+    return backend.relu_backward(*_cotangent_and_result(dy, y, backend))
+
+
+def sigmoid(x: Any, *, backend: str | Backend | None = None) -> Array:
+    """``1 / (1 + exp(-x))``, which does not overflow.
+
+    >>> sigmoid([-1000, 0, 1000], backend="reference")
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
+    backend = backends.get(backend)
+    return backend.sigmoid(_one("x", x, backend))
+
+
+def sigmoid_backward(dy: Any, y: Any, *, backend: str | Backend | None = None) -> Array:
+    """``dx = dy y (1 - y)`` with ``y = sigmoid(x)``. ValueError unless the shapes are equal."""
+    backend = backends.get(backend)
+    return backend.sigmoid_backward(*_cotangent_and_result(dy, y, backend))
+
+
+def tanh(x: Any, *, backend: str | Backend | None = None) -> Array:
+    """The hyperbolic tangent."""
+    backend = backends.get(backend)
+    return backend.tanh(_one("x", x, backend))
+
+
+def tanh_backward(dy: Any, y: Any, *, backend: str | Backend | None = None) -> Array:
+    """``dx = dy (1 - y^2)`` with ``y = tanh(x)``. ValueError unless the shapes are equal."""
+    backend = backends.get(backend)
+    return backend.tanh_backward(*_cotangent_and_result(dy, y, backend))
+
+
+def softmax(x: Any, *, backend: str | Backend | None = None) -> Array:
+    """``exp(x) / sum(exp(x))`` along the last axis of x (n, classes), which does not overflow.
+
+    >>> softmax([[0, 0], [0, 1000]], backend="reference")
+    array([[0.5, 0.5],
+           [0. , 1. ]], dtype=float32)
+    """
+    backend = backends.get(backend)
+    x = real_array("x", x, backend, "n, classes")
+    return backend.softmax(backend.asarray(x, common_dtype(x)))
+
+
+def dropout(x: Any, p: float, seed: int, offset: int, *, backend: str | Backend | None = None) -> Array:
+    """``x / (1 - p)`` with each element set to 0 with probability ``p`` (Srivastava et al. 2014).
+
+    Which ones depends on ``seed``, ``offset`` (both 0..2**64-1) and an element's position alone, the same on every
+    backend: equal arguments give equal masks. So the backward pass is this function again, on dy with the seed and
+    offset of the forward pass. ValueError for a ``p`` outside 0..1.
+    """
+    backend = backends.get(backend)
+    p = number("p", p, 0, 1)
+    seed, offset = integer("seed", seed, 0, LAST_WORD), integer("offset", offset, 0, LAST_WORD)
+    return backend.dropout(_one("x", x, backend), p, seed, offset)
+
+
+def add(arrays: Sequence[Any], *, backend: str | Backend | None = None) -> Array:
+    """The sum of one or more arrays of one shape (nothing is broadcast), added left to right.
+
+    >>> add([[1, 2], [3, 4], [5, 6]], backend="reference")
+    array([ 9., 12.], dtype=float32)
+    """
+    backend = backends.get(backend)
+    arrays = array_list("arrays", arrays, backend)
+    for i, x in enumerate(arrays):
+        check_shape(f"arrays[{i}]", x, arrays[0].shape, "of `arrays[0]`")
+    return backend.add(convert(backend, common_dtype(*arrays), *arrays))
+
+
+def concat(arrays: Sequence[Any], *, backend: str | Backend | None = None) -> Array:
+    """One or more arrays (n, c_i, ...), equal in all axes but the channels, joined along the channels, axis 1.
+
+    >>> concat([[[1, 2]], [[3]]], backend="reference")
+    array([[1., 2., 3.]], dtype=float32)
+    """
+    backend = backends.get(backend)
+    arrays = array_list("arrays", arrays, backend)
+    first = tuple(arrays[0].shape)
+    for i, x in enumerate(arrays):
+        if len(x.shape) < 2:
+            raise ValueError(f"`arrays[{i}]` {tuple(x.shape)} must have 2 or more axes (n, c, ...)")
+        if (x.shape[0], *x.shape[2:]) != (first[0], *first[2:]):
+            raise ValueError(
+                f"`arrays[{i}]` {tuple(x.shape)} must equal `arrays[0]` {first} in all axes but channels (axis 1)"
+            )
+    return backend.concat(convert(backend, common_dtype(*arrays), *arrays))
+
+
+def concat_backward(dy: Any, sizes: Sequence[int], *, backend: str | Backend | None = None) -> list[Array]:
+    """``dy`` (n, c, ...) cut along axis 1 into new arrays of ``sizes`` channels each, the inverse of :func:`concat`.
+
+    ValueError unless the sizes add up to the channels of ``dy``.
+
+    >>> concat_backward([[1, 2, 3]], [2, 1], backend="reference")
+    [array([[1., 2.]], dtype=float32), array([[3.]], dtype=float32)]
+    """
+    backend = backends.get(backend)
+    dy = real_array("dy", dy, backend)
+    shape = tuple(dy.shape)
+    if len(shape) < 2:
+        raise ValueError(f"`dy` {shape} must have 2 or more axes (n, c, ...)")
+    if not isinstance(sizes, Sequence) or not sizes:
+        raise ValueError(f"`sizes` {sizes!r} must be a sequence of one or more ints")
+    channels = [integer("sizes", size) for size in sizes]
+    if sum(channels) != shape[1]:
+        raise ValueError(f"`sizes` {tuple(sizes)} must add up to the {shape[1]} channels of `dy` {shape}")
+    return backend.split(backend.asarray(dy, common_dtype(dy)), channels)
+
+
+def flatten(x: Any, start_dim: int = 1, *, backend: str | Backend | None = None) -> Array:
+    """A copy of x with its axes from ``start_dim`` on joined into one: (n, c, h, w) becomes (n, c * h * w).
+
+    ``start_dim`` is 0..ndim; with ndim itself, an axis of size 1 is added.
+    """
+    backend = backends.get(backend)
+    x = real_array("x", x, backend)
+    shape = tuple(x.shape)
+    start = integer("start_dim", start_dim, 0, len(shape))
+    return backend.copy(backend.asarray(x, common_dtype(x))).reshape((*shape[:start], math.prod(shape[start:])))
+
+
+def copy(x: Any, *, backend: str | Backend | None = None) -> Array:
+    """A new array with the values of x: what the identity returns, since a result is never an argument."""
+    backend = backends.get(backend)
+    return backend.copy(_one("x", x, backend))
+
+
+def _one(name: str, x: Any, backend: Backend) -> Array:
+    x = real_array(name, x, backend)
+    return backend.asarray(x, common_dtype(x))
+
+
+def _cotangent_and_result(dy: Any, y: Any, backend: Backend) -> tuple[Array, ...]:
+    dy, y = real_array("dy", dy, backend), real_array("y", y, backend)
+    check_shape("dy", dy, y.shape, "of `y`")
+    return convert(backend, common_dtype(dy, y), dy, y)

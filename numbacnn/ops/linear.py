@@ -1,0 +1,68 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import backends
+from ..backends import Array, Backend
+from .arguments import check_shape, convert, flag, parameter_dtype, real_array
+
+__all__ = ["linear", "linear_backward"]
+
+
+def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | Backend | None = None) -> Array:
+    """``y = x weight^T + bias``: x (..., in_features), weight (out_features, in_features), y (..., out_features).
+
+    ``bias`` is (out_features,) or None. The computation is done in the weight's dtype, float32 or float64. ValueError
+    for shapes that do not go together, TypeError for arrays that are not real.
+
+    >>> linear([[1, 2, 3]], [[1, 1, 1], [0, 0, 2]], [0, 10], backend="reference")
+    array([[ 6., 16.]], dtype=float32)
+    """
+    backend = backends.get(backend)
+    x, weight = real_array("x", x, backend), real_array("weight", weight, backend)
+    out_features, in_features = _features(x, weight)
+    if bias is not None:
+        bias = real_array("bias", bias, backend)
+        check_shape("bias", bias, (out_features,), f"for `weight` {tuple(weight.shape)}")
+    leading, dtype = tuple(x.shape[:-1]), parameter_dtype(weight)
+    x, weight = convert(backend, dtype, x, weight)
+    if bias is not None:
+        bias = backend.asarray(bias, dtype)
+    return backend.linear(x.reshape((math.prod(leading), in_features)), weight, bias).reshape((*leading, out_features))
+
+
+def linear_backward(
+    dy: Any, x: Any, weight: Any, *, input_gradient: bool = True, backend: str | Backend | None = None
+) -> tuple[Array | None, Array, Array]:
+    """The gradients of :func:`linear` for a cotangent ``dy`` (..., out_features) of its result.
+
+    Returns ``dx = dy weight`` (None with ``input_gradient=False``), ``dweight = dy^T x`` and ``dbias``, the sum of dy.
+    ValueError for shapes that do not go together.
+    """
+    backend = backends.get(backend)
+    dy, x, weight = real_array("dy", dy, backend), real_array("x", x, backend), real_array("weight", weight, backend)
+    out_features, in_features = _features(x, weight)
+    shape = tuple(x.shape)
+    check_shape("dy", dy, (*shape[:-1], out_features), f"of the result for `x` {shape}")
+    input_gradient = flag("input_gradient", input_gradient)
+    dy, x, weight = convert(backend, parameter_dtype(weight), dy, x, weight)
+    rows = math.prod(shape[:-1])
+    dy, x = dy.reshape((rows, out_features)), x.reshape((rows, in_features))
+    dx = backend.linear_backward_input(dy, weight).reshape(shape) if input_gradient else None
+    return dx, backend.linear_backward_weight(dy, x), backend.linear_backward_bias(dy)
+
+
+def _features(x: Array, weight: Array) -> tuple[int, int]:
+    shape = tuple(x.shape)
+    if len(weight.shape) != 2:
+        raise ValueError(f"`weight` {tuple(weight.shape)} must have 2 axes (out_features, in_features)")
+    out_features, in_features = weight.shape
+    if not shape or shape[-1] != in_features:
+        hint = "; flatten the images first" if len(shape) > 2 and math.prod(shape[1:]) == in_features else ""
+        raise ValueError(
+            f"`x` {shape} must have {in_features} features in its last axis for `weight` {tuple(weight.shape)}{hint}"
+        )
+    return out_features, in_features

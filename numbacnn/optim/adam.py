@@ -1,0 +1,89 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from ..nn.layer import Parameter
+from ..ops.arguments import integer
+from .optimizer import Optimizer, below_one, not_negative
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """parameter -= lr m / (sqrt(v) + eps): m and v are running averages of g and g^2, both divided by 1 - beta^steps.
+
+    m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g^2, from zero; g = grad + weight_decay parameter
+    (Kingma and Ba 2015). ``betas`` are 0 or more and less than 1, the other settings not negative. ``steps`` counts the
+    steps taken.
+    """
+
+    settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        "lr": not_negative,
+        "beta1": below_one,
+        "beta2": below_one,
+        "eps": not_negative,
+        "weight_decay": not_negative,
+        "steps": integer,
+    }
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    steps: int
+
+    _decoupled = False
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter | tuple[str, Parameter]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+    ) -> None:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"`betas` {betas!r} must be a pair (beta1, beta2)")
+        beta1, beta2 = betas
+        super().__init__(parameters, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, steps=0)
+
+    def step(self) -> None:
+        self.steps += 1
+        super().step()
+
+    def _arrays(self) -> tuple[str, ...]:
+        return ("first_moment", "second_moment")
+
+    def _update(self, parameter: Parameter, arrays: dict[str, Any]) -> None:
+        parameter.backend.adam_step(
+            parameter.value,
+            parameter.grad,
+            arrays["first_moment"],
+            arrays["second_moment"],
+            self.steps,
+            self.lr,
+            self.beta1,
+            self.beta2,
+            self.eps,
+            self.weight_decay,
+            self._decoupled,
+        )
+
+
+class AdamW(Adam):
+    """`Adam` with decoupled weight decay: parameter -= lr weight_decay parameter, and g = grad (Loshchilov, Hutter 2019)."""
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter | tuple[str, Parameter]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay)

@@ -1,0 +1,114 @@
+"""What all optimizers share: their parameters, their settings, the arrays they keep for each, and saving them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..nn.layer import Buffer, Parameter
+from ..ops.arguments import number
+
+__all__ = ["Optimizer", "below_one", "not_negative"]
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A finite number, 0 or more."""
+    return number(name, value, 0)
+
+
+def below_one(name: str, value: Any) -> float:
+    """A number, 0 or more and less than 1."""
+    result = number(name, value, 0)
+    if result >= 1:
+        raise ValueError(f"`{name}` {value!r} must be at least 0 and less than 1")
+    return result
+
+
+class Optimizer:
+    """Changes ``parameters`` (a list of Parameter or of (name, Parameter)) by their gradients, once per :meth:`step`.
+
+    A subclass lists its settings and the arrays that it keeps for each parameter, and defines ``_update``. Its settings
+    are attributes that may be changed between steps. An empty list of parameters is a ValueError.
+    """
+
+    settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": not_negative}
+    """Name -> what checks a value and returns it."""
+
+    def __init__(self, parameters: Iterable[Parameter | tuple[str, Parameter]], **settings: Any) -> None:
+        if isinstance(parameters, Parameter):
+            raise TypeError("`parameters` is a single Parameter, must be a list")
+        self.parameters: list[Parameter] = []
+        for i, entry in enumerate(parameters):
+            parameter = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+            if not isinstance(parameter, Parameter):
+                raise TypeError(f"`parameters`[{i}] of type {type(parameter).__name__} must be a Parameter")
+            if any(parameter is other for other in self.parameters):
+                raise ValueError(f"`parameters`[{i}] is in the list twice")
+            self.parameters.append(parameter)
+        if not self.parameters:
+            raise ValueError("`parameters` is empty: there is nothing to train")
+        for name, value in settings.items():
+            setattr(self, name, self.settings[name](name, value))
+        self._state: list[dict[str, Buffer]] = [
+            {name: Buffer(np.zeros(parameter.shape, parameter.dtype), parameter.backend) for name in self._arrays()}
+            for parameter in self.parameters
+        ]
+
+    def step(self) -> None:
+        """Change every parameter by its gradient."""
+        for parameter, state in zip(self.parameters, self._state, strict=True):
+            for buffer in state.values():
+                buffer.to(parameter.backend)
+            self._update(parameter, {name: buffer.value for name, buffer in state.items()})
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        for parameter in self.parameters:
+            parameter.zero_grad()
+
+    def _arrays(self) -> tuple[str, ...]:
+        """The names of the arrays that are kept for each parameter, of its shape, from zeros."""
+        return ()
+
+    def _update(self, parameter: Parameter, arrays: dict[str, Any]) -> None:
+        """Change one parameter, and in place its arrays."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_update`")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings and, as new arrays called "0.velocity", ..., what is kept for each parameter, in one flat dict."""
+        state: dict[str, Any] = {name: getattr(self, name) for name in self.settings}
+        for name, buffer in self._named_buffers().items():
+            state[name] = np.array(buffer.backend.to_numpy(buffer.value))
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken, to the same bits.
+
+        Everything is checked before anything is changed: ValueError or TypeError for settings out of range, and for
+        arrays that are missing, unexpected, of another shape or no numbers.
+        """
+        targets = self._named_buffers()
+        problems = [f"missing {name}" for name in (*self.settings, *targets) if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in self.settings and name not in targets]
+        arrays = {name: np.asarray(state[name]) for name in targets if name in state}
+        for name, array in arrays.items():
+            if array.shape != targets[name].shape:
+                problems.append(f"{name} has shape {array.shape}, must have {targets[name].shape}")
+            elif not np.can_cast(array.dtype, targets[name].dtype, "same_kind"):
+                problems.append(f"{name} has dtype {array.dtype}, which does not convert to {targets[name].dtype}")
+        if problems:
+            raise ValueError(f"`state` does not fit {type(self).__name__}: {'; '.join(problems)}")
+        settings = {name: check(name, state[name]) for name, check in self.settings.items()}
+        for name, value in settings.items():
+            setattr(self, name, value)
+        for name, array in arrays.items():
+            targets[name].value = array
+
+    def _named_buffers(self) -> dict[str, Buffer]:
+        return {f"{i}.{name}": buffer for i, arrays in enumerate(self._state) for name, buffer in arrays.items()}
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in self.settings)
+        return f"{type(self).__name__}({len(self.parameters)} parameters, {settings})"

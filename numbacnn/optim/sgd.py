@@ -1,0 +1,59 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from ..nn.layer import Parameter
+from ..ops.arguments import flag
+from .optimizer import Optimizer, below_one, not_negative
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """parameter -= lr g, with g = grad + weight_decay parameter.
+
+    With ``momentum`` m, 0 or more and less than 1, velocity = m velocity + g, from zero, takes the place of g; with
+    ``nesterov`` it is g + m velocity (Sutskever et al. 2013, in PyTorch's form). ``lr`` and ``weight_decay`` are not
+    negative.
+    """
+
+    settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        "lr": not_negative,
+        "momentum": below_one,
+        "nesterov": flag,
+        "weight_decay": not_negative,
+    }
+    lr: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter | tuple[str, Parameter]],
+        lr: float,
+        momentum: float = 0,
+        nesterov: bool = False,
+        weight_decay: float = 0,
+    ) -> None:
+        if nesterov and momentum == 0:
+            raise ValueError(f"`nesterov` needs `momentum` above 0, not {momentum!r}")
+        self._has_velocity = momentum != 0
+        super().__init__(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+
+    def _arrays(self) -> tuple[str, ...]:
+        return ("velocity",) if self._has_velocity else ()
+
+    def _update(self, parameter: Parameter, arrays: dict[str, Any]) -> None:
+        parameter.backend.sgd_step(
+            parameter.value,
+            parameter.grad,
+            arrays.get("velocity"),
+            self.lr,
+            self.momentum,
+            self.nesterov,
+            self.weight_decay,
+        )

@@ -1,0 +1,29 @@
+"""Training: the step, the loop over epochs, evaluation, and callbacks that show and save how it goes."""
+
+from .callbacks import Callback as Callback
+from .callbacks import CheckpointFile as CheckpointFile
+from .callbacks import HistoryFile as HistoryFile
+from .callbacks import Run as Run
+from .curves import PlotCurves as PlotCurves
+from .fit import fit as fit
+from .history import EpochRecord as EpochRecord
+from .history import History as History
+from .metrics import Average as Average
+from .metrics import evaluate as evaluate
+from .progress import ProgressBar as ProgressBar
+from .step import TrainingStep as TrainingStep
+
+__all__ = [
+    "Average",
+    "Callback",
+    "CheckpointFile",
+    "EpochRecord",
+    "History",
+    "HistoryFile",
+    "PlotCurves",
+    "ProgressBar",
+    "Run",
+    "TrainingStep",
+    "evaluate",
+    "fit",
+]

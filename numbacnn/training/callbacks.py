@@ -1,0 +1,107 @@
+"""What happens at set moments of training: the base class, and callbacks that keep files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..io import replacing, save_checkpoint
+from .history import History
+from .metrics import Average
+
+if TYPE_CHECKING:
+    from ..nn import Layer, Loss
+    from ..optim import Optimizer
+
+__all__ = ["Callback", "CheckpointFile", "HistoryFile", "Run"]
+
+
+@dataclass
+class Run:
+    """A training run as callbacks see it."""
+
+    model: Layer
+    loss: Loss
+    optimizer: Optimizer
+    history: History
+    """The finished epochs."""
+    epochs: int
+    """How many epochs there will be."""
+    batches: int
+    """How many batches there are in an epoch."""
+    epoch: int
+    """The epoch at work, counted from 1; before the first one, how many were finished earlier."""
+    batch: int = 0
+    """How many batches of it are done."""
+    average: Average = field(default_factory=Average)
+    """Its loss and accuracy so far."""
+
+
+class Callback:
+    """The base of all callbacks: each method is called at its moment and does nothing.
+
+    >>> class PrintLoss(Callback):
+    ...     def on_epoch_end(self, run):
+    ...         print(run.epoch, run.history.records[-1].train_loss)
+    """
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Before the first epoch, with the history that a resumed run brings."""
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Before the first batch of an epoch."""
+
+    def on_batch_end(self, run: Run) -> None:
+        """After the update with a batch."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After evaluation, with the epoch's record in the history."""
+
+    def on_fit_end(self, run: Run) -> None:
+        """At the very end, also when an error or the user ends the run early."""
+
+
+class HistoryFile(Callback):
+    """Keep the history in a file, one line of JSON per finished epoch: the fields of ``EpochRecord``.
+
+    The file is replaced as a whole, so that it holds whole lines whatever happens. A new run starts it anew; a
+    resumed one keeps the lines of the epochs before it, those of the checkpoint.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+
+    def on_fit_begin(self, run: Run) -> None:
+        self._write(run.history)
+
+    def on_epoch_end(self, run: Run) -> None:
+        self._write(run.history)
+
+    def _write(self, history: History) -> None:
+        with replacing(self.path) as temporary:
+            temporary.write_text(history.lines(), encoding="ascii")
+
+
+class CheckpointFile(Callback):
+    """Save everything that is needed to go on (see ``numbacnn.io.save_checkpoint``) at the end of every epoch.
+
+    Args:
+        path: a ``.safetensors`` file, replaced each time as a whole.
+        settings: what else the run depends on, made of what JSON can say; ``load_checkpoint`` gives it back.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        self.path = path
+        self.settings = dict(settings or {})
+
+    def on_epoch_end(self, run: Run) -> None:
+        save_checkpoint(
+            self.path,
+            run.model,
+            run.optimizer,
+            epoch=run.epoch,
+            history=run.history.to_json(),
+            settings=self.settings,
+        )

@@ -1,0 +1,67 @@
+"""A picture of the training curves."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+from ..io import replacing
+from .callbacks import Callback, Run
+from .history import History
+
+__all__ = ["PlotCurves"]
+
+
+class PlotCurves(Callback):
+    """Draw train loss, train accuracy and test accuracy over the epochs to a PNG file, anew after every epoch.
+
+    The picture is in the manner of Dive into Deep Learning. Needs matplotlib, which is imported when the first picture
+    is drawn; the state of pyplot is not touched.
+
+    Args:
+        path: a ``.png`` file, replaced each time as a whole.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: another extension.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if os.path.splitext(path)[1].lower() != ".png":
+            raise ValueError(f"`path` {os.fspath(path)!r} must end in .png")
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ImportError('PlotCurves needs matplotlib: pip install "numbacnn[plot]"')
+        self.path = path
+        self._drawn = 0
+
+    def on_epoch_end(self, run: Run) -> None:
+        self._draw(run.history, run.epochs)
+
+    def on_fit_end(self, run: Run) -> None:
+        if len(run.history) > self._drawn:  # all epochs were finished before, and the picture may be missing
+            self._draw(run.history, run.epochs)
+
+    def _draw(self, history: History, epochs: int) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        figure = Figure(figsize=(3.5, 2.5), dpi=200, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        x = [record.epoch for record in history.records]
+        marker = "." if len(x) == 1 else ""  # a line through one point is not seen
+        for values, style, label in (
+            ([record.train_loss for record in history.records], "-", "train loss"),
+            ([record.train_accuracy for record in history.records], "m--", "train acc"),
+            ([record.test_accuracy for record in history.records], "g-.", "test acc"),
+        ):
+            axes.plot(x, values, style, marker=marker, label=label)
+        axes.set_xlabel("epoch")
+        axes.set_xlim(1, max(epochs, 2))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid()
+        axes.legend()
+        with replacing(self.path) as temporary:
+            figure.savefig(temporary, format="png")
+        self._drawn = len(history)

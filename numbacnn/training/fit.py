@@ -1,0 +1,130 @@
+"""The loop over epochs."""
+
+from __future__ import annotations
+
+import math
+import operator
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .callbacks import Callback, Run
+from .history import EpochRecord, History
+from .metrics import Average, evaluate
+from .step import TrainingStep
+
+if TYPE_CHECKING:
+    from ..data import DataLoader
+    from ..nn import Layer, Loss
+    from ..optim import Optimizer
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: Layer,
+    train_loader: DataLoader,
+    test_loader: DataLoader,
+    loss: Loss,
+    optimizer: Optimizer,
+    epochs: int,
+    *,
+    start_epoch: int = 0,
+    callbacks: Sequence[Callback] = (),
+    history: History | None = None,
+) -> History:
+    """Train ``model`` until ``epochs`` epochs are finished, and evaluate it after each one.
+
+    The model is put into training mode once, at the start; a callback may set single layers otherwise.
+
+    Args:
+        model: gives logits (n, classes).
+        train_loader: batches to train on; each epoch sets its order by ``train_loader.set_epoch(0, 1, ...)``.
+        test_loader: batches to evaluate on.
+        loss: compares logits with labels.
+        optimizer: updates the parameters of ``model``.
+        epochs: 1 or more, those before ``start_epoch`` counted.
+        start_epoch: how many epochs are finished already, when a run is resumed.
+        callbacks: called in their order at each moment.
+        history: the records of the epochs before ``start_epoch``; continued in place.
+
+    Returns:
+        The history.
+
+    Raises:
+        FloatingPointError: the loss became infinite or NaN. Nothing is saved after that.
+        ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples.
+    """
+    epochs, start_epoch = _check_epochs(epochs, start_epoch)
+    history = History() if history is None else history
+    if history.records and history.records[-1].epoch != start_epoch:
+        raise ValueError(f"`history` ends with epoch {history.records[-1].epoch}; `start_epoch` is {start_epoch}")
+    run = Run(model, loss, optimizer, history, epochs, batches=len(train_loader), epoch=start_epoch)
+    model.train()
+    try:
+        clock = time.perf_counter()
+        for callback in callbacks:
+            callback.on_fit_begin(run)
+        for epoch in range(start_epoch, epochs):
+            run.epoch, run.batch, run.average = epoch + 1, 0, Average()
+            for callback in callbacks:
+                callback.on_epoch_begin(run)
+            lr = optimizer.lr
+            train_loader.set_epoch(epoch)
+            step_seconds = _train(run, train_loader, callbacks)
+            test_loss, test_accuracy = evaluate(model, test_loader, loss)
+            _check_finite("test loss", test_loss, run)
+            clock, earlier = time.perf_counter(), clock
+            record = EpochRecord(
+                epoch=run.epoch,
+                train_loss=run.average.loss,
+                train_accuracy=run.average.accuracy,
+                test_loss=test_loss,
+                test_accuracy=test_accuracy,
+                examples_per_second=run.average.examples / step_seconds,
+                wall_examples_per_second=run.average.examples / (clock - earlier),
+                lr=lr,
+                seconds=clock - earlier,
+            )
+            history.records.append(record)
+            for callback in callbacks:
+                callback.on_epoch_end(run)
+    finally:
+        for callback in callbacks:
+            callback.on_fit_end(run)
+    return history
+
+
+def _train(run: Run, loader: DataLoader, callbacks: Sequence[Callback]) -> float:
+    """Train for one epoch; seconds spent in steps."""
+    step = TrainingStep(run.model, run.loss, run.optimizer)
+    seconds = 0.0
+    for images, labels in loader:
+        start = time.perf_counter()
+        loss_sum, correct = step(images, labels)
+        seconds += time.perf_counter() - start
+        run.batch += 1
+        _check_finite("training loss", loss_sum, run)
+        run.average.add(loss_sum, correct, len(labels))
+        for callback in callbacks:
+            callback.on_batch_end(run)
+    if not run.average.examples:
+        raise ValueError("`train_loader` gives no samples to train on")
+    return seconds
+
+
+def _check_epochs(epochs: int, start_epoch: int) -> tuple[int, int]:
+    epochs, start_epoch = operator.index(epochs), operator.index(start_epoch)
+    if epochs < 1:
+        raise ValueError(f"`epochs` {epochs} must be at least 1")
+    if not 0 <= start_epoch <= epochs:
+        raise ValueError(f"`start_epoch` {start_epoch} must be in 0..{epochs}, the number of `epochs`")
+    return epochs, start_epoch
+
+
+def _check_finite(name: str, value: float, run: Run) -> None:
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"{name} is {value} in epoch {run.epoch}, after batch {run.batch} of {run.batches}; "
+            f"a learning rate below {run.optimizer.lr:g} may help"
+        )

@@ -1,0 +1,82 @@
+"""What training has achieved, epoch by epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+__all__ = ["EpochRecord", "History"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The figures of one epoch.
+
+    Losses are per sample, accuracies 0 to 1. Those of training are running averages over the epoch's batches, each
+    taken before its update.
+    """
+
+    epoch: int
+    """Counted from 1."""
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    examples_per_second: float
+    """Of training steps alone: batch to device, forward, loss, backward, update."""
+    wall_examples_per_second: float
+    """Over ``seconds``."""
+    lr: float
+    """Learning rate."""
+    seconds: float
+    """From the end of the epoch before: with loading, evaluation and callbacks."""
+
+
+@dataclass
+class History:
+    """The records of the finished epochs."""
+
+    records: list[EpochRecord] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def examples_per_second(self) -> float:
+        """Rate of the training steps over all epochs; NaN before the first."""
+        return self._rate([n / r.examples_per_second for n, r in zip(self._examples(), self.records, strict=True)])
+
+    @property
+    def wall_examples_per_second(self) -> float:
+        """Rate over all epochs with loading, evaluation and callbacks; NaN before the first."""
+        return self._rate([record.seconds for record in self.records])
+
+    def _rate(self, seconds: list[float]) -> float:
+        return sum(self._examples()) / sum(seconds) if seconds else float("nan")
+
+    def _examples(self) -> list[float]:
+        return [record.wall_examples_per_second * record.seconds for record in self.records]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One dict per epoch, made of numbers."""
+        return [asdict(record) for record in self.records]
+
+    def lines(self) -> str:
+        """One line of JSON per epoch."""
+        return "".join(json.dumps(record) + "\n" for record in self.to_json())
+
+    @classmethod
+    def from_json(cls, records: Iterable[Mapping[str, Any]]) -> History:
+        """The inverse of :meth:`to_json`; ValueError for anything else."""
+        names = [item.name for item in fields(EpochRecord)]
+        history = cls()
+        for number, record in enumerate(records, 1):
+            if not isinstance(record, Mapping) or sorted(record) != sorted(names):
+                raise ValueError(f"record {number} of the history must have the fields {', '.join(names)}: {record!r}")
+            if not all(isinstance(value, (int, float)) for value in record.values()):
+                raise ValueError(f"record {number} of the history must be made of numbers: {record!r}")
+            history.records.append(EpochRecord(**record))
+        return history
+

@@ -1,0 +1,72 @@
+"""Progress on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from .callbacks import Callback, Run
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar(Callback):
+    """Show a bar per epoch on a terminal, and elsewhere print a plain line per epoch.
+
+    When the other end of ``stream`` goes away, training goes on in silence.
+
+    Args:
+        stream: where to write; by default, standard output.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream: TextIO | None = stream if stream is not None else sys.stdout
+        self._bar: Any = None
+
+    def on_epoch_begin(self, run: Run) -> None:
+        with self._while_open():
+            if self._stream is not None and self._stream.isatty():
+                from tqdm import tqdm
+
+                title = f"epoch {run.epoch}/{run.epochs}"
+                self._bar = tqdm(total=run.batches, desc=title, unit="batch", file=self._stream, dynamic_ncols=True)
+
+    def on_batch_end(self, run: Run) -> None:
+        if self._bar is not None:
+            with self._while_open():
+                figures = f"loss {run.average.loss:.3f}, train acc {run.average.accuracy:.3f}"
+                self._bar.set_postfix_str(figures, refresh=False)
+                self._bar.update()
+
+    def on_epoch_end(self, run: Run) -> None:
+        record = run.history.records[-1]
+        figures = (
+            f"loss {record.train_loss:.3f}, train acc {record.train_accuracy:.3f}, test acc {record.test_accuracy:.3f}"
+        )
+        with self._while_open():
+            if self._bar is not None:
+                self._bar.set_postfix_str(figures)
+                self._close()
+            elif self._stream is not None:
+                rate = f"{record.examples_per_second:.1f} examples/sec"
+                print(f"epoch {run.epoch}/{run.epochs}: {figures}, {rate}", file=self._stream, flush=True)
+
+    def on_fit_end(self, run: Run) -> None:
+        with self._while_open():
+            self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            bar, self._bar = self._bar, None
+            bar.close()
+
+    @contextmanager
+    def _while_open(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError is what a closed file raises
+            if self._bar is not None:
+                self._bar.disable = True  # or it would try to write again when it is deleted
+            self._stream = self._bar = None

@@ -1,0 +1,52 @@
+"""Which backends the suite runs on, and how hypothesis behaves."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from numbacnn import backends
+
+# First calls compile, so no deadline; the fixtures here hold nothing that one example could leave to the next.
+settings.register_profile(
+    "numbacnn",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("numbacnn")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        action="append",
+        choices=backends.NAMES,
+        help="run the tests of this backend; may be repeated; default: every backend that can be used here",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--backend")
+        metafunc.parametrize("backend", _backend_names(tuple(chosen or ())), indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
+    """A backend, the default one while the test runs; the test runs once for each."""
+    with backends.use_backend(request.param) as module:
+        yield module
+
+
+@functools.cache
+def _backend_names(chosen: tuple[str, ...]) -> list[str]:
+    reasons = backends.available()
+    for name in chosen:
+        if reasons[name] is not None:
+            raise pytest.UsageError(f"--backend {name}: {reasons[name]}")
+    return list(dict.fromkeys(chosen)) or [name for name, reason in reasons.items() if reason is None]
