@@ -86,7 +86,9 @@ def load_data(dataset: str, data_dir: Path | None, limit: int | None) -> tuple[s
             name = "fashion-mnist" if dataset == "auto" else dataset
             return name, [images.subset(limit) if limit else images for images in sets]
     sizes = (TRAIN_SIZE, TEST_SIZE)
-    return "shapes", [data.shapes(split, size=min(size, limit or size)) for split, size in zip(splits, sizes, strict=True)]
+    return "shapes", [
+        data.shapes(split, size=min(size, limit or size)) for split, size in zip(splits, sizes, strict=True)
+    ]
 
 
 def resume(path: Path, settings: dict[str, Any], epochs: int, model: nn.Layer, optimizer: optim.Optimizer) -> History:
@@ -109,16 +111,19 @@ def resume(path: Path, settings: dict[str, Any], epochs: int, model: nn.Layer, o
     return history
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Everything that the command does once its options are read."""
+def choose_backend(name: str | None) -> nc.use_backend:
+    """A context in which ``name``, or the default backend, is in use."""
     try:
-        nc.use_backend(nc.backends.get(arguments.backend).name)
+        return nc.use_backend(nc.backends.get(name).name)
     except (RuntimeError, ValueError) as error:
         raise UserError(str(error)) from error
-    backend = nc.backends.get()
+
+
+def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
+    """Everything that the command does once its options are read."""
     dataset, (train_set, test_set) = load_data(arguments.dataset, arguments.data_dir, arguments.limit)
-    shape = "x".join(map(str, train_set.image_shape))
-    say(f"{dataset}: {len(train_set)} training and {len(test_set)} test images, {shape}, {train_set.num_classes} classes")
+    shape, classes = "x".join(map(str, train_set.image_shape)), train_set.num_classes
+    say(f"{dataset}: {len(train_set)} training and {len(test_set)} test images of {shape} pixels in {classes} classes")
 
     nc.manual_seed(arguments.seed)
     model = models.lenet(train_set.image_shape[0], train_set.num_classes)
@@ -196,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = parse_arguments(argv)
     try:
-        train(arguments)
+        with choose_backend(arguments.backend) as backend:
+            train(arguments, backend)
     except KeyboardInterrupt:
         command = shlex.join(["python", "-m", "examples.train_lenet", *argv])
         print(f"interrupted; to go on: {command}{'' if arguments.resume else ' --resume'}", file=sys.stderr)

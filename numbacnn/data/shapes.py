@@ -64,8 +64,9 @@ def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _half_planes(np.abs(x), y, (slope, -0.5, 0.5), (0.0, 1.0, 0.5))
 
 
-def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _box(np.abs(x), np.abs(y), 0.8, 0.8)
+def _arch(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    side = np.abs(x)
+    return np.maximum(_box(side, np.abs(y), 0.8, 0.85), -_box(side, -y, 0.3, 0.35))
 
 
 def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -114,7 +115,7 @@ def _hourglass(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 _DRAWINGS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "circle": _circle,
     "triangle": _triangle,
-    "square": _square,
+    "arch": _arch,
     "cross": _cross,
     "star": _star,
     "arrow": _arrow,

@@ -13,7 +13,7 @@ __all__ = ["replacing"]
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give the name of a temporary file beside ``path`` to write to; at the end of the block it takes the place of ``path``.
+    """Give a temporary path beside ``path`` to write to; at the end of the block that file takes the place of ``path``.
 
     Whenever the process is killed or the power fails, ``path`` is the former file or the new one, whole. After an
     exception in the block it is the former one. A kill may leave the temporary file, ``.NAME.*.tmp``, behind.

@@ -86,10 +86,14 @@ def load_checkpoint(path: str | os.PathLike[str], model: Layer, optimizer: Optim
         raise ValueError(
             f"{os.fspath(path)!r} is a checkpoint of {run['optimizer']}; `optimizer` is {type(optimizer).__name__}"
         )
-    weights = {name.removeprefix(_MODEL): array for name, array in arrays.items() if name.startswith(_MODEL)}
-    state = run["optimizer_state"] | {
-        name.removeprefix(_OPTIMIZER): array for name, array in arrays.items() if name.startswith(_OPTIMIZER)
-    }
+    weights, state = {}, dict(run["optimizer_state"])
+    for name, array in arrays.items():
+        if name.startswith(_MODEL):
+            weights[name.removeprefix(_MODEL)] = array
+        elif name.startswith(_OPTIMIZER):
+            state[name.removeprefix(_OPTIMIZER)] = array
+        else:
+            raise CheckpointError(f"{os.fspath(path)!r} holds {name!r}, which is no part of a checkpoint")
     parts: list[tuple[Callable[[Any], Any], Any, Any]] = [
         (model.load_state_dict, weights, model.state_dict()),
         (optimizer.load_state_dict, state, optimizer.state_dict()),
@@ -127,6 +131,8 @@ def _read_run(path: str, metadata: dict[str, str]) -> dict[str, Any]:
         for name, kind in _FIELDS.items():
             if not isinstance(run[name], kind):
                 raise ValueError(f"{name} is {run[name]!r}")
+        if run["epoch"] < 0:
+            raise ValueError(f"epoch is {run['epoch']}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path!r} holds no readable checkpoint: {error}") from error
     return run

@@ -15,8 +15,8 @@ def lenet(in_channels: int = 1, num_classes: int = 10, pooling: str = "avg", dty
     """LeNet-5 for images (n, in_channels, 28, 28), giving logits (n, num_classes).
 
     After LeCun et al. 1998 ("Gradient-based learning applied to document recognition"), in the two simplified forms
-    of Dive into Deep Learning: ``pooling="avg"`` pads the image by 2 and averages; ``pooling="max"`` does not pad, takes
-    maxima, and so arrives at 16 maps of 4x4 instead of 5x5.
+    of Dive into Deep Learning: ``pooling="avg"`` pads the image by 2 and averages; ``pooling="max"`` does not pad,
+    takes maxima, and so arrives at 16 maps of 4x4 instead of 5x5.
 
     Raises:
         ValueError: another ``pooling``, or numbers below 1.

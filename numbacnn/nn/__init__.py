@@ -10,10 +10,7 @@ from .containers import Concat as Concat
 from .containers import Sequential as Sequential
 from .conv import Conv2d as Conv2d
 from .dropout import Dropout as Dropout
-from .layer import Buffer as Buffer
-from .layer import Counter as Counter
 from .layer import Layer as Layer
-from .layer import Parameter as Parameter
 from .linear import Linear as Linear
 from .loss import CrossEntropyLoss as CrossEntropyLoss
 from .loss import Loss as Loss
@@ -28,3 +25,6 @@ from .receptive import ReceptiveField as ReceptiveField
 from .receptive import Window as Window
 from .receptive import receptive_field as receptive_field
 from .reshape import Flatten as Flatten
+from .state import Buffer as Buffer
+from .state import Counter as Counter
+from .state import Parameter as Parameter

@@ -6,7 +6,8 @@ from typing import Any
 
 from .. import ops
 from ..backends import Array
-from .layer import Layer, Shape, check_dy_shape
+from .layer import Layer, check_dy_shape
+from .state import Shape
 
 __all__ = ["Identity", "ReLU", "Sigmoid", "Tanh"]
 

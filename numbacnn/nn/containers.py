@@ -8,8 +8,9 @@ from typing import Any, TypeVar, overload
 
 from .. import ops
 from ..backends import Array
-from .layer import Layer, Shape, check_dy_shape
+from .layer import Layer, check_dy_shape
 from .receptive import ReceptiveField
+from .state import Shape
 
 __all__ = ["Add", "Concat", "Sequential"]
 
@@ -33,7 +34,7 @@ class _Container(Layer):
                 hint = f"an instance, {layer.__name__}(...)" if isinstance(layer, type) else "a Layer"
                 raise TypeError(f"layer {name!r} of {type(self).__name__} is {layer!r}, must be {hint}")
             for inner in layer.layers():
-                # A layer remembers one forward pass, so a second place in the model would get the first one's gradient wrong.
+                # A layer remembers one forward pass: in two places, it would get the gradient of one of them wrong.
                 if seen.setdefault(id(inner), name) != name:
                     raise ValueError(
                         f"the same {type(inner).__name__} object is in layers {seen[id(inner)]!r} and {name!r} of "
@@ -81,7 +82,7 @@ class Sequential(_Container):
         return x
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        """The gradient of the input; no layer is asked for one that neither the caller nor an earlier parameter needs."""
+        """The gradient of the input; layers are only asked for those that the caller or earlier parameters need."""
         layers = list(self._layers.values())
         if not layers:
             return ops.copy(dy, backend=self.backend) if input_gradient else None
@@ -145,9 +146,8 @@ class Concat(_Branches):
 
     def forward(self, x: Any) -> Array:
         outputs = [branch.forward(x) for branch in self]
-        y = ops.concat(outputs, backend=self.backend)
         self.saved = [output.shape[1] for output in outputs]
-        return y
+        return ops.concat(outputs, backend=self.backend)
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         return self._backward_branches(ops.concat_backward(dy, self.saved, backend=self.backend), input_gradient)

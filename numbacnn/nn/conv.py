@@ -11,8 +11,9 @@ from ..backends import Array
 from ..backends.geometry import Conv2dGeometry
 from ..ops.arguments import flag, integer, normalize_padding, one_of, pair
 from .init import fan_in_uniform
-from .layer import Layer, Parameter, Shape, as_input, floating_dtype
+from .layer import Layer
 from .receptive import Window
+from .state import Parameter, Shape, as_input, floating_dtype
 
 __all__ = ["Conv2d"]
 

@@ -8,7 +8,8 @@ from .. import ops
 from ..backends import Array
 from ..ops.arguments import number
 from .init import draw_seed
-from .layer import Layer, Shape, check_dy_shape
+from .layer import Layer, check_dy_shape
+from .state import Shape
 
 __all__ = ["Dropout"]
 

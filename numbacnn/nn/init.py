@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..ops.arguments import integer
-from .layer import Layer, Parameter
+from .layer import Layer
+from .state import Parameter
 
 __all__ = ["draw_seed", "fan_in_uniform", "manual_seed", "xavier_uniform"]
 

@@ -1,4 +1,4 @@
-"""The layer graph: `Layer` with explicit forward and backward, and the arrays that layers own."""
+"""`Layer`, the node of the layer graph, with explicit forward and backward."""
 
 from __future__ import annotations
 
@@ -9,145 +9,12 @@ import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend
-from ..ops.arguments import common_dtype, real_array
 from .receptive import ReceptiveField, Window
+from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays
 
-__all__ = [
-    "Buffer",
-    "Counter",
-    "Layer",
-    "OnBackend",
-    "Parameter",
-    "Shape",
-    "State",
-    "as_input",
-    "check_dy_shape",
-    "floating_dtype",
-]
+__all__ = ["Layer", "check_dy_shape"]
 
-Shape = tuple[int, ...]
 _L = TypeVar("_L", bound="Layer")
-
-
-class OnBackend:
-    """Something with a ``backend``, which is a module: copies and pickles hold its name instead."""
-
-    backend: Backend
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "backend": self.backend.name}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, backend=backends.get(state["backend"]))
-
-
-class State(OnBackend):
-    """An array that a layer owns. ``value`` lives on ``backend``; assigning to it overwrites the array in place.
-
-    ``value`` may be anything NumPy takes and is copied. Assigning another shape is a ValueError.
-    """
-
-    def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
-        self.backend = backends.get(backend)
-        self._value = self.backend.copy(self.backend.asarray(value))
-
-    @property
-    def value(self) -> Array:
-        return self._value
-
-    @value.setter
-    def value(self, new: Any) -> None:
-        if new is not self._value:
-            self.backend.assign(self._value, self._converted("value", new))
-
-    @property
-    def shape(self) -> Shape:
-        return tuple(self._value.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self._value.dtype)
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    def to(self, backend: str | Backend) -> None:
-        """Move to another backend."""
-        target = backends.get(backend)
-        if target is not self.backend:
-            self._value = target.copy(target.asarray(self.backend.to_numpy(self._value)))
-            self.backend = target
-
-    def _converted(self, name: str, array: Any) -> Array:
-        array = self.backend.asarray(array, self.dtype)
-        if tuple(array.shape) != self.shape:
-            raise ValueError(f"`{name}` has shape {tuple(array.shape)}, must have {self.shape}")
-        return array
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype}, backend={self.backend.name!r})"
-
-
-class Parameter(State):
-    """What training changes: ``value`` and ``grad``, two arrays of one shape. Backward passes add to ``grad``.
-
-    A float64 array stays float64, every other real array becomes float32.
-
-    >>> from numbacnn import use_backend
-    >>> with use_backend("reference"):
-    ...     parameter = Parameter([1.0, -1.0])
-    >>> parameter.accumulate([0.5, 0.5])
-    >>> parameter.grad
-    array([0.5, 0.5], dtype=float32)
-    """
-
-    def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
-        backend = backends.get(backend)
-        super().__init__(as_input(value, backend, name="value"), backend)
-        self._grad = self.backend.zeros(self.shape, self.dtype)
-
-    @property
-    def grad(self) -> Array:
-        return self._grad
-
-    @grad.setter
-    def grad(self, new: Any) -> None:
-        if new is not self._grad:
-            self.backend.assign(self._grad, self._converted("grad", new))
-
-    def accumulate(self, array: Any) -> None:
-        """``grad += array``."""
-        self.backend.accumulate(self._grad, self._converted("array", array))
-
-    def zero_grad(self) -> None:
-        """Start ``grad`` again from zeros; an array read from it before keeps its numbers."""
-        self._grad = self.backend.zeros(self.shape, self.dtype)
-
-    def to(self, backend: str | Backend) -> None:
-        """Move value and gradient to another backend."""
-        target = backends.get(backend)
-        if target is not self.backend:
-            self._grad = target.copy(target.asarray(self.backend.to_numpy(self._grad)))
-        super().to(target)
-
-
-class Buffer(State):
-    """State that is saved with the model but not trained, such as running averages."""
-
-
-class Counter(Buffer):
-    """A whole number in the state. It stays with the host, so that counting never waits for a device."""
-
-    def __init__(self) -> None:
-        super().__init__(np.zeros((), np.int64), "reference")
-
-    def increment(self) -> None:
-        """Count one more."""
-        self._value[...] += 1
-
-    def to(self, backend: str | Backend) -> None:
-        """Stay where it is."""
 
 
 class Layer(OnBackend):
@@ -164,7 +31,7 @@ class Layer(OnBackend):
     >>> class Scale(Layer):
     ...     def __init__(self):
     ...         super().__init__()
-    ...         self.factor = Parameter([2.0])
+    ...         self.factor = Parameter(np.float32([2]))
     ...     def forward(self, x):
     ...         self.saved = x
     ...         return x * self.factor.value
@@ -200,7 +67,7 @@ class Layer(OnBackend):
         raise NotImplementedError(f"{type(self).__name__} must define `forward`")
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        """The gradient of the input of the last forward pass, given that of its output; parameters accumulate theirs."""
+        """The gradient of the last input, given that of its output; parameters accumulate theirs."""
         raise NotImplementedError(f"{type(self).__name__} must define `backward`")
 
     def __call__(self, x: Any) -> Array:
@@ -226,7 +93,7 @@ class Layer(OnBackend):
         )
 
     def flops(self, shape: Shape) -> int:
-        """Floating-point operations of one forward pass: two for each multiply-accumulate of convolution and linear layers."""
+        """Floating-point operations of a forward pass: two per multiply-accumulate of convolution and linear layers."""
         return sum(child.flops(child_shape) for _, child, child_shape in self.child_inputs(shape))
 
     def window(self) -> Window | None:
@@ -238,7 +105,7 @@ class Layer(OnBackend):
         return field.through(self.window(), image)
 
     def algorithms(self, shape: Shape) -> dict[str, str]:
-        """The algorithm of each pass (``forward``, ``backward_input``, ``backward_weight``), where there is a choice."""
+        """Where there is a choice, the algorithm of each pass: ``forward``, ``backward_input``, ``backward_weight``."""
         return {}
 
     def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
@@ -314,7 +181,7 @@ class Layer(OnBackend):
             parameter.zero_grad()
 
     def to(self: _L, backend: str | Backend) -> _L:
-        """Move parameters, gradients and buffers to another backend, where the layers compute from now on. Returns itself.
+        """Move parameters, gradients and buffers to another backend and compute there from now on. Returns itself.
 
         What the last forward pass saved stays behind: backward needs a new forward pass.
         """
@@ -337,17 +204,10 @@ class Layer(OnBackend):
         with ``strict=False``), that have another shape, or that hold no numbers of the right kind.
         """
         targets = dict(self._named_states())
-        arrays = {name: np.asarray(state[name]) for name in targets if name in state}
-        problems = []
+        arrays, problems = matching_arrays(targets, state)
         if strict:
             problems += [f"missing {name}" for name in targets if name not in state]
             problems += [f"unexpected {name}" for name in state if name not in targets]
-        for name, array in arrays.items():
-            target = targets[name]
-            if array.shape != target.shape:
-                problems.append(f"{name} has shape {array.shape}, must have {target.shape}")
-            elif not np.can_cast(array.dtype, target.dtype, "same_kind"):
-                problems.append(f"{name} has dtype {array.dtype}, which does not convert to {target.dtype}")
         if problems:
             raise ValueError(f"`state` does not fit {type(self).__name__}: {'; '.join(problems)}")
         for name, array in arrays.items():
@@ -380,20 +240,6 @@ class Layer(OnBackend):
         if not inner:
             return f"{type(self).__name__}({self.extra_repr()})"
         return "\n  ".join([f"{type(self).__name__}({self.extra_repr()}", *inner]) + "\n)"
-
-
-def as_input(x: Any, backend: Backend, dtype: Any = None, name: str = "x") -> Array:
-    """``x`` on the backend, of ``dtype`` or, by default, in the floating dtype that the ops would give it."""
-    x = real_array(name, x, backend)
-    return backend.asarray(x, common_dtype(x) if dtype is None else dtype)
-
-
-def floating_dtype(dtype: Any) -> np.dtype[Any]:
-    """The ``dtype`` argument of a layer: float32 or float64, else ValueError."""
-    result = np.dtype(dtype)
-    if result not in (np.float32, np.float64):
-        raise ValueError(f"`dtype` {result} must be float32 or float64")
-    return result
 
 
 def check_dy_shape(dy: Any, shape: Shape) -> None:

@@ -11,8 +11,9 @@ from .. import ops
 from ..backends import Array
 from ..ops.arguments import flag, integer
 from .init import fan_in_uniform
-from .layer import Layer, Parameter, Shape, as_input, floating_dtype
+from .layer import Layer
 from .receptive import WHOLE_IMAGE, Window
+from .state import Parameter, Shape, as_input, floating_dtype
 
 __all__ = ["Linear"]
 

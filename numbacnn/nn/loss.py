@@ -7,7 +7,7 @@ from typing import Any
 from .. import backends, ops
 from ..backends import Array, Backend
 from ..ops.arguments import number, one_of
-from .layer import OnBackend, as_input
+from .state import OnBackend, as_input
 
 __all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
 
@@ -69,7 +69,7 @@ class CrossEntropyLoss(Loss):
     >>> from numbacnn import use_backend
     >>> with use_backend("reference"):
     ...     loss = CrossEntropyLoss()
-    >>> round(loss.forward([[0.0, 0.0]], [1]), 6), loss.backward()
+    >>> round(loss.forward([[0, 0]], [1]), 6), loss.backward()
     (0.693147, array([[ 0.5, -0.5]], dtype=float32))
     """
 
@@ -96,7 +96,7 @@ class CrossEntropyLoss(Loss):
 
 
 class MSELoss(Loss):
-    """(prediction - target)^2, averaged or summed over all elements; gradient: 2 (prediction - target), averaged alike."""
+    """(prediction - target)^2, its mean or sum over all elements; gradient: 2 (prediction - target), likewise."""
 
     def forward(self, prediction: Any, target: Any) -> float:
         loss = ops.mean_squared_error(prediction, target, self.reduction, backend=self.backend)

@@ -9,7 +9,8 @@ import numpy as np
 from .. import ops
 from ..backends import Array
 from ..ops.arguments import integer, number
-from .layer import Buffer, Counter, Layer, Parameter, Shape, as_input, floating_dtype
+from .layer import Layer
+from .state import Buffer, Counter, Parameter, Shape, as_input, floating_dtype
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
 

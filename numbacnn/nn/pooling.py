@@ -7,8 +7,9 @@ from typing import Any
 from .. import ops
 from ..backends import Array
 from ..ops.arguments import flag, normalize_padding, pair
-from .layer import Layer, Shape, as_input
+from .layer import Layer
 from .receptive import WHOLE_IMAGE, Window
+from .state import Shape, as_input
 
 __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from .layer import Layer, Shape
+    from .layer import Layer
+    from .state import Shape
 
 __all__ = ["WHOLE_IMAGE", "ReceptiveField", "Window", "receptive_field"]
 

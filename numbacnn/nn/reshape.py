@@ -7,8 +7,9 @@ from typing import Any
 
 from .. import ops
 from ..backends import Array
-from .layer import Layer, Shape, as_input, check_dy_shape
+from .layer import Layer, check_dy_shape
 from .receptive import WHOLE_IMAGE, Window
+from .state import Shape, as_input
 
 __all__ = ["Flatten"]
 

@@ -1,14 +1,16 @@
-"""The table of a model: shapes, parameters, work, receptive fields and algorithms, layer by layer, without running it."""
+"""The table of a model, without running it: shapes, parameters, work, receptive fields, algorithms."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..ops.arguments import shape_of
 from .containers import Sequential
-from .layer import Layer, Shape
+from .layer import Layer
 from .receptive import ReceptiveField
+from .state import Shape
 
 __all__ = ["Row", "Summary", "summary"]
 
@@ -19,7 +21,7 @@ class Row:
 
     ``parameters`` counts the numbers in the layer and what is in it, ``flops`` one forward pass (two per
     multiply-accumulate of convolution and linear layers), ``memory`` the bytes of its output, 0 for a container, whose
-    output is its layers'. ``field`` is None where there is no image.
+    output is its layers'. ``receptive_field`` is None where there is no image.
     """
 
     name: str
@@ -28,8 +30,8 @@ class Row:
     output_shape: Shape
     parameters: int
     flops: int
-    field: ReceptiveField | None
-    algorithms: dict[str, str] = field(default_factory=dict)
+    receptive_field: ReceptiveField | None
+    algorithms: dict[str, str] = dataclasses.field(default_factory=dict)
     memory: int = 0
 
 
@@ -65,11 +67,11 @@ class Summary:
 
 
 def summary(model: Layer, input_shape: Shape) -> Summary:
-    """The layers of ``model`` with what an input of ``input_shape`` (n, c, h, w), or any shape it takes, becomes in them.
+    """The layers of ``model``, and what becomes of an input of ``input_shape``: (n, c, h, w), or what the model takes.
 
     ``sees`` is the receptive field, height x width in pixels of the input, and ``jump`` how far apart the fields of
-    neighbours are; they count padding, and are left out where the input is no image. ``algorithm`` is what a convolution
-    uses, forward / input gradient / weight gradient where these differ. Memory is that of the layers' outputs.
+    neighbours are; they count padding, and are left out where the input is no image. ``algorithm`` is what a
+    convolution uses, forward / input gradient / weight gradient where these differ. Memory is that of the outputs.
     """
     axes = len(tuple(input_shape))
     shape = shape_of("input_shape", input_shape, ", ".join("nchw"[:axes]) if axes <= 4 else ", ".join("d" * axes))
@@ -113,20 +115,20 @@ def _rows(
     for child_name, child, child_shape in children:
         child_rows = _rows(child_name, child, child_shape, before, image, depth + 1, itemsize)
         if isinstance(layer, Sequential):
-            before = child_rows[0].field
+            before = child_rows[0].receptive_field
         rows += child_rows
     return rows
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    algorithms = list(row.algorithms.values())
+    algorithms, field = list(row.algorithms.values()), row.receptive_field
     return (
         "  " * row.depth + (f"({row.name}) " if row.name else "") + row.layer,
         str(row.output_shape),
         f"{row.parameters:,}",
         f"{row.flops / 1e6:,.3f}",
-        "{}x{}".format(*row.field.size) if row.field else "",
-        "{}x{}".format(*row.field.jump) if row.field else "",
+        "{}x{}".format(*field.size) if field else "",
+        "{}x{}".format(*field.jump) if field and field.jump != (0, 0) else "",
         "/".join(algorithms if len(set(algorithms)) > 1 else algorithms[:1]),
         _bytes(row.memory) if row.memory else "",
     )

@@ -107,7 +107,7 @@ def normalize_padding(
     except TypeError:
         raise TypeError(f"`padding` {padding!r} must be {forms}") from None
     except ValueError:
-        raise ValueError(f"`padding` {padding!r} must be {forms}, nowhere negative") from None
+        raise ValueError(f"`padding` {padding!r} must be {forms}, at least 0 everywhere") from None
     return vertical, horizontal
 
 
@@ -146,12 +146,14 @@ def one_of(name: str, value: Any, names: Iterable[str]) -> str:
 def shape_of(name: str, value: Any, axes: str) -> tuple[int, ...]:
     """A shape given as an argument, with one int for each of ``axes``, as in ``"n, c, h, w"``."""
     entries = _entries(value)
-    sizes = None if entries is None else [_index(entry) for entry in entries]
-    if entries is None or sizes is None or None in sizes:
+    sizes = [_index(entry) for entry in entries or ()]
+    if entries is None or None in sizes:
         raise TypeError(f"`{name}` {value!r} must be a shape ({axes})")
-    if len(sizes) != len(axes.split(",")) or min(entries) < 0:
-        raise ValueError(f"`{name}` {value!r} must be a shape ({axes})")
-    return tuple(size for size in sizes if size is not None)
+    shape = tuple(size for size in sizes if size is not None)
+    _check_axes(name, shape, axes)
+    if shape and min(shape) < 0:
+        raise ValueError(f"`{name}` {shape} must hold no negative size")
+    return shape
 
 
 def real_array(name: str, x: Any, backend: Backend, axes: str | None = None) -> Array:
@@ -164,11 +166,8 @@ def real_array(name: str, x: Any, backend: Backend, axes: str | None = None) -> 
     dtype = np.dtype(x.dtype)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise TypeError(f"`{name}` of dtype {dtype} must be real: bool, an integer, float16, float32 or float64")
-    if axes is not None and len(x.shape) != len(axes.split(",")):
-        hint = ""
-        if axes == "n, c, h, w" and len(x.shape) == 3:
-            hint = f"; a single image goes in as `{name}[None]`"
-        raise ValueError(f"`{name}` {tuple(x.shape)} must have {len(axes.split(','))} axes ({axes}){hint}")
+    if axes is not None:
+        _check_axes(name, x.shape, axes)
     return x
 
 
@@ -241,6 +240,13 @@ def _array(name: str, x: Any, backend: Backend) -> Array:
         return np.asarray(x)
     except ValueError as error:
         raise ValueError(f"`{name}` must be an array or evenly nested lists of numbers: {error}") from None
+
+
+def _check_axes(name: str, shape: Sequence[int], axes: str) -> None:
+    count = axes.count(",") + 1
+    if len(shape) != count:
+        hint = "; a single image goes in as `x[None]`" if (axes, len(shape)) == ("n, c, h, w", 3) else ""
+        raise ValueError(f"`{name}` {tuple(shape)} must have {count} axes ({axes}){hint}")
 
 
 def _check_range(name: str, values: Array, low: int, high: int) -> None:

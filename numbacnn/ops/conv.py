@@ -133,8 +133,6 @@ def conv2d_geometry(
     >>> conv2d_geometry((1, 1, 8, 8), (1, 1, 3, 5), stride=(3, 4), padding=(0, 1)).y_shape
     (1, 1, 2, 2)
     """
-    if len(x_shape) == 3:
-        raise ValueError(f"`x` {tuple(x_shape)} must have 4 axes (n, c, h, w); a single image goes in as `x[None]`")
     n, c, h, w = shape_of("x", x_shape, "n, c, h, w")
     k, c_per_group, kh, kw = shape_of("weight", weight_shape, "out_channels, in_channels / groups, kh, kw")
     sh, sw = pair("stride", stride)

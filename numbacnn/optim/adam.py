@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from ..nn.layer import Parameter
+from ..nn.state import Parameter
 from ..ops.arguments import integer
 from .optimizer import Optimizer, below_one, not_negative
 
@@ -74,7 +74,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """`Adam` with decoupled weight decay: parameter -= lr weight_decay parameter, and g = grad (Loshchilov, Hutter 2019)."""
+    """`Adam` with g = grad, and first parameter -= lr weight_decay parameter (Loshchilov and Hutter 2019)."""
 
     _decoupled = True
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..nn.layer import Buffer, Parameter
+from ..nn.state import Buffer, Parameter, matching_arrays
 from ..ops.arguments import number
 
 __all__ = ["Optimizer", "below_one", "not_negative"]
@@ -77,7 +77,7 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} must define `_update`")
 
     def state_dict(self) -> dict[str, Any]:
-        """The settings and, as new arrays called "0.velocity", ..., what is kept for each parameter, in one flat dict."""
+        """One flat dict: the settings and, as new arrays "0.velocity", ..., what is kept for each parameter."""
         state: dict[str, Any] = {name: getattr(self, name) for name in self.settings}
         for name, buffer in self._named_buffers().items():
             state[name] = np.array(buffer.backend.to_numpy(buffer.value))
@@ -90,14 +90,9 @@ class Optimizer:
         arrays that are missing, unexpected, of another shape or no numbers.
         """
         targets = self._named_buffers()
-        problems = [f"missing {name}" for name in (*self.settings, *targets) if name not in state]
+        arrays, problems = matching_arrays(targets, state)
+        problems += [f"missing {name}" for name in (*self.settings, *targets) if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in self.settings and name not in targets]
-        arrays = {name: np.asarray(state[name]) for name in targets if name in state}
-        for name, array in arrays.items():
-            if array.shape != targets[name].shape:
-                problems.append(f"{name} has shape {array.shape}, must have {targets[name].shape}")
-            elif not np.can_cast(array.dtype, targets[name].dtype, "same_kind"):
-                problems.append(f"{name} has dtype {array.dtype}, which does not convert to {targets[name].dtype}")
         if problems:
             raise ValueError(f"`state` does not fit {type(self).__name__}: {'; '.join(problems)}")
         settings = {name: check(name, state[name]) for name, check in self.settings.items()}

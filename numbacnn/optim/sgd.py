@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from ..nn.layer import Parameter
+from ..nn.state import Parameter
 from ..ops.arguments import flag
 from .optimizer import Optimizer, below_one, not_negative
 

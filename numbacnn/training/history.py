@@ -79,4 +79,3 @@ class History:
                 raise ValueError(f"record {number} of the history must be made of numbers: {record!r}")
             history.records.append(EpochRecord(**record))
         return history
-

@@ -1,0 +1,58 @@
+"""Numba on all cores: serial kernels, compiled one by one, that one parallel driver runs chunk by chunk.
+
+``jit.py`` declares, compiles and caches kernels, ``threads.py`` runs them, ``simd.py`` has explicit vectors and
+``gemm.py`` the matrix product; the other files have the names and the functions of every backend.
+"""
+
+from __future__ import annotations
+
+from ..host import asarray as asarray
+from ..host import assign as assign
+from ..host import copy as copy
+from ..host import device_name as device_name
+from ..host import empty as empty
+from ..host import is_array as is_array
+from ..host import synchronize as synchronize
+from ..host import to_numpy as to_numpy
+from ..host import zeros as zeros
+from .conv import choose_conv2d_algorithm as choose_conv2d_algorithm
+from .conv import conv2d as conv2d
+from .conv import conv2d_algorithms as conv2d_algorithms
+from .conv import conv2d_backward_bias as conv2d_backward_bias
+from .conv import conv2d_backward_input as conv2d_backward_input
+from .conv import conv2d_backward_weight as conv2d_backward_weight
+from .conv import conv2d_workspace as conv2d_workspace
+from .elementwise import accumulate as accumulate
+from .elementwise import add as add
+from .elementwise import concat as concat
+from .elementwise import dropout as dropout
+from .elementwise import relu as relu
+from .elementwise import relu_backward as relu_backward
+from .elementwise import sigmoid as sigmoid
+from .elementwise import sigmoid_backward as sigmoid_backward
+from .elementwise import split as split
+from .elementwise import tanh as tanh
+from .elementwise import tanh_backward as tanh_backward
+from .linear import linear as linear
+from .linear import linear_backward_bias as linear_backward_bias
+from .linear import linear_backward_input as linear_backward_input
+from .linear import linear_backward_weight as linear_backward_weight
+from .loss import count_correct as count_correct
+from .loss import softmax as softmax
+from .loss import softmax_cross_entropy as softmax_cross_entropy
+from .loss import softmax_cross_entropy_backward as softmax_cross_entropy_backward
+from .loss import squared_error as squared_error
+from .loss import squared_error_backward as squared_error_backward
+from .normalization import batch_norm_eval as batch_norm_eval
+from .normalization import batch_norm_eval_backward as batch_norm_eval_backward
+from .normalization import batch_norm_train as batch_norm_train
+from .normalization import batch_norm_train_backward as batch_norm_train_backward
+from .normalization import update_running_average as update_running_average
+from .optim import adam_step as adam_step
+from .optim import sgd_step as sgd_step
+from .pooling import avg_pool2d as avg_pool2d
+from .pooling import avg_pool2d_backward as avg_pool2d_backward
+from .pooling import max_pool2d as max_pool2d
+from .pooling import max_pool2d_backward as max_pool2d_backward
+
+name = "cpu"

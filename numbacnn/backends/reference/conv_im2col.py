@@ -39,14 +39,15 @@ def backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry) -> Array:
 
 
 def workspace(geometry: Conv2dGeometry, pass_: ConvPass) -> int:
-    """Elements: the columns, the outputs as a matrix, and the padded image while both or either are needed."""
+    """Elements: the columns, the padded image, the outputs as a matrix."""
     g = geometry
     columns, outputs = g.n * g.oh * g.ow * g.c * g.kh * g.kw, math.prod(g.y_shape)
     if pass_ == "forward":
-        return columns + max(padded_elements(g), outputs)
+        return columns + padded_elements(g)
     if pass_ == "backward_input":
-        return columns + max(padded_elements(g), outputs)
-    return columns + outputs + padded_elements(g)
+        # NumPy adds to a strided view in place by way of two copies of it, and one of a transposed summand.
+        return columns + max(outputs, padded_elements(g) + 3 * g.n * g.c * g.oh * g.ow)
+    return columns + padded_elements(g) + outputs
 
 
 def _weight_matrix(weight: Array, geometry: Conv2dGeometry) -> Array:

@@ -35,9 +35,8 @@ def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
     taps, dy = _taps(weight, g), _grouped(dy, g)
     dpadded = np.zeros((g.n, g.c, g.h + g.pt + g.pb, g.w + g.pl + g.pr), dy.dtype)
     for i, j in np.ndindex(g.kh, g.kw):
-        dtap = taps[i, j].transpose(0, 2, 1) @ dy
         dpadded_tap = tap_view(dpadded, i, j, g)
-        dpadded_tap += dtap.reshape(g.n, g.c, g.oh, g.ow)
+        dpadded_tap += (taps[i, j].transpose(0, 2, 1) @ dy).reshape(g.n, g.c, g.oh, g.ow)
     return crop(dpadded, g)
 
 
@@ -53,15 +52,16 @@ def backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry) -> Array:
 
 
 def workspace(geometry: Conv2dGeometry, pass_: ConvPass) -> int:
-    """Elements: the padded image, the tap's weights, one tap's inputs and its product."""
+    """Elements: the padded image, the weights tap by tap, one tap's inputs, and its product."""
     g = geometry
     tap = g.n * g.c * g.oh * g.ow
-    if pass_ == "forward":
-        product = math.prod(g.y_shape)
-        return padded_elements(g) + math.prod(g.weight_shape) + tap + product
     if pass_ == "backward_input":
-        return padded_elements(g) + math.prod(g.weight_shape) + tap
-    return padded_elements(g) + tap + (g.n + 1) * g.k * (g.c // g.groups)
+        # NumPy adds to a strided view in place by way of two copies of it.
+        return padded_elements(g) + math.prod(g.weight_shape) + 3 * tap
+    inputs = 0 if g.is_pointwise else tap
+    if pass_ == "forward":
+        return padded_elements(g) + math.prod(g.weight_shape) + inputs + math.prod(g.y_shape)
+    return padded_elements(g) + inputs + (g.n + 1) * g.k * (g.c // g.groups)
 
 
 def pad(x: Array, geometry: Conv2dGeometry) -> Array:

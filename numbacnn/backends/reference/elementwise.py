@@ -1,4 +1,7 @@
-"""Activations, dropout, and what the combinators do with whole arrays."""
+"""Activations, dropout, and what the combinators do with whole arrays.
+
+``np.asarray`` around a formula is for shape (), where NumPy's arithmetic gives a scalar, not an array.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ __all__ = [
 
 def relu(x: Array) -> Array:
     """max(x, 0); NaN stays."""
-    return np.maximum(x, 0, dtype=x.dtype)
+    return np.asarray(np.maximum(x, 0, dtype=x.dtype))
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
@@ -38,22 +41,22 @@ def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), without overflow."""
     # exp(-|x|) is at most 1; for negative x the fraction is expanded by exp(x).
     e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, x.dtype.type(1)) / (1 + e)
+    return np.asarray(np.where(x < 0, e, x.dtype.type(1)) / (1 + e))
 
 
 def sigmoid_backward(dy: Array, y: Array) -> Array:
     """dy y (1 - y)."""
-    return dy * y * (1 - y)
+    return np.asarray(dy * y * (1 - y))
 
 
 def tanh(x: Array) -> Array:
     """The hyperbolic tangent."""
-    return np.tanh(x)
+    return np.asarray(np.tanh(x))
 
 
 def tanh_backward(dy: Array, y: Array) -> Array:
     """dy (1 - y^2)."""
-    return dy * (1 - y * y)
+    return np.asarray(dy * (1 - y * y))
 
 
 def dropout(x: Array, p: float, seed: int, offset: int) -> Array:

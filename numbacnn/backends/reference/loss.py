@@ -54,7 +54,7 @@ def squared_error(prediction: Array, target: Array) -> Array:
 
 def squared_error_backward(prediction: Array, target: Array, scale: float) -> Array:
     """2 scale (prediction - target)."""
-    return 2 * scale * (prediction - target)
+    return np.asarray(2 * scale * (prediction - target))
 
 
 def count_correct(logits: Array, labels: Array) -> Array:

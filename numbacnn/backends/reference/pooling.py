@@ -34,9 +34,11 @@ def max_pool2d_backward(dy: Array, indices: Array, geometry: Pool2dGeometry) -> 
     """dx (n, c, h, w): each dy goes to the element that was the maximum."""
     g = geometry
     dx = np.zeros((g.n * g.c, g.h * g.w), dy.dtype)
-    image, *output = np.nonzero(indices.reshape(g.n * g.c, g.oh, g.ow) >= 0)
-    found = (image, *output)
-    np.add.at(dx, (image, indices.reshape(g.n * g.c, g.oh, g.ow)[found]), dy.reshape(g.n * g.c, g.oh, g.ow)[found])
+    elements = indices.reshape(g.n * g.c, g.oh * g.ow)
+    planes = np.broadcast_to(np.arange(g.n * g.c)[:, None], elements.shape)
+    found = elements >= 0
+    # Not dx[...] += dy, which would keep one dy of the windows that share a maximum.
+    np.add.at(dx, (planes[found], elements[found]), dy.reshape(elements.shape)[found])
     return dx.reshape(g.x_shape)
 
 

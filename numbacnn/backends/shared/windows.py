@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["output_range"]
+__all__ = ["output_range", "taps_inside"]
 
 
 def output_range(offset, stride, size, outputs):  # type: ignore[no-untyped-def]
@@ -16,3 +16,12 @@ def output_range(offset, stride, size, outputs):  # type: ignore[no-untyped-def]
     first = max(0, -(offset // stride))
     end = max(first, min(outputs, (size - 1 - offset) // stride + 1))
     return first, end
+
+
+def taps_inside(start, kernel, low, high):  # type: ignore[no-untyped-def]
+    """How many of the taps ``start .. start + kernel - 1`` lie in ``low .. high - 1``, at least 1 so that one may divide.
+
+    >>> taps_inside(-1, 3, 0, 28)  # a window of 3 that hangs one column over the left edge
+    2
+    """
+    return max(1, min(start + kernel, high) - max(start, low))

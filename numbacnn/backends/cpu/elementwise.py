@@ -1,0 +1,187 @@
+"""Activations, dropout, and what the combinators do with whole arrays: a chunk is a run of BLOCK elements.
+
+    roofline: memory, one read per argument and one write. A block of a few arguments stays in L1 and L2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..shared import philox
+from .jit import function, kernel
+from .transcendental import exp
+from .transcendental import tanh as hyperbolic_tangent
+
+__all__ = [
+    "accumulate",
+    "add",
+    "concat",
+    "dropout",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "split",
+    "tanh",
+    "tanh_backward",
+]
+
+BLOCK = 1 << 13
+
+philox4x32 = function(philox.philox4x32)
+
+
+def blocks(x: np.ndarray) -> int:
+    """Chunks that cover ``x``."""
+    return -(-x.size // BLOCK)
+
+
+@kernel
+def _relu(chunk, x, y):
+    zero = x.dtype.type(0)
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+        y[i] = zero if x[i] <= zero else x[i]
+
+
+@kernel
+def _relu_backward(chunk, dy, y, dx):
+    zero = dy.dtype.type(0)
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, y.size)):
+        dx[i] = zero if y[i] <= zero else dy[i]
+
+
+@kernel
+def _sigmoid(chunk, x, y):
+    one = x.dtype.type(1)
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+        y[i] = one / (one + exp(-x[i]))
+
+
+@kernel
+def _sigmoid_backward(chunk, dy, y, dx):
+    one = dy.dtype.type(1)
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, y.size)):
+        dx[i] = dy[i] * y[i] * (one - y[i])
+
+
+@kernel
+def _tanh(chunk, x, y):
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+        y[i] = hyperbolic_tangent(x[i])
+
+
+@kernel
+def _tanh_backward(chunk, dy, y, dx):
+    one = dy.dtype.type(1)
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, y.size)):
+        dx[i] = dy[i] * (one - y[i] * y[i])
+
+
+@kernel
+def _dropout(chunk, x, y, scale, threshold, seed_low, seed_high, offset_low, offset_high):
+    """Four elements to a Philox block; see shared/philox.py for which word is whose."""
+    k0, k1 = np.uint64(seed_low), np.uint64(seed_high)
+    c2, c3 = np.uint64(offset_low), np.uint64(offset_high)
+    limit = np.uint64(threshold)
+    zero = x.dtype.type(0)
+    for first in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size), 4):
+        block = np.uint64(first // 4)
+        words = philox4x32(block & philox.WORD_MASK, block >> philox.WORD_BITS, c2, c3, k0, k1)
+        for i in range(first, min(first + 4, x.size)):
+            y[i] = zero if words[i - first] < limit else x[i] * scale
+
+
+@kernel
+def _add(chunk, a, b, total):
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, total.size)):
+        total[i] = a[i] + b[i]
+
+
+@kernel
+def _copy_columns(chunk, source, target, source_first, target_first, columns):
+    """A chunk is one row of two matrices."""
+    target[chunk, target_first : target_first + columns] = source[chunk, source_first : source_first + columns]
+
+
+def _map(apply, *arrays: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+    result = np.empty_like(arrays[0])
+    apply(blocks(result), *(array.reshape(-1) for array in arrays), result.reshape(-1))
+    return result
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return _map(_relu, x)
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _map(_relu_backward, dy, y)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return _map(_sigmoid, x)
+
+
+def sigmoid_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _map(_sigmoid_backward, dy, y)
+
+
+def tanh(x: np.ndarray) -> np.ndarray:
+    return _map(_tanh, x)
+
+
+def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _map(_tanh_backward, dy, y)
+
+
+def dropout(x: np.ndarray, p: float, seed: int, offset: int) -> np.ndarray:
+    y = np.empty_like(x)
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    words = (*philox.split_words(seed), *philox.split_words(offset))
+    _dropout(
+        blocks(x), x.reshape(-1), y.reshape(-1), scale, int(philox.drop_threshold(p)), *(int(word) for word in words)
+    )
+    return y
+
+
+def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    if len(arrays) == 1:
+        return arrays[0].copy()
+    total = _map(_add, arrays[0], arrays[1])
+    for array in arrays[2:]:
+        accumulate(total, array)
+    return total
+
+
+def concat(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    n, channels = arrays[0].shape[0], sum(array.shape[1] for array in arrays)
+    y = np.empty((n, channels, *arrays[0].shape[2:]), arrays[0].dtype)
+    rows, first = y.reshape(n, _row_size(y)), 0
+    for array in arrays:
+        size = _row_size(array)
+        _copy_columns(n, array.reshape(n, size), rows, 0, first, size)
+        first += size
+    return y
+
+
+def split(x: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    n = x.shape[0]
+    rows, first, parts = x.reshape(n, _row_size(x)), 0, []
+    for channels in sizes:
+        part = np.empty((n, channels, *x.shape[2:]), x.dtype)
+        size = _row_size(part)
+        _copy_columns(n, rows, part.reshape(n, size), first, 0, size)
+        first += size
+        parts.append(part)
+    return parts
+
+
+def accumulate(target: np.ndarray, value: np.ndarray) -> None:
+    flat = target.reshape(-1)
+    _add(blocks(target), flat, value.reshape(-1), flat)
+
+
+def _row_size(x: np.ndarray) -> int:
+    """Elements of one sample, also of an empty batch."""
+    return int(np.prod(x.shape[1:], dtype=np.int64))

@@ -1,0 +1,49 @@
+"""The fully connected layer: three matrix products (``gemm.py`` has their roofline) and a bias."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .gemm import matmul
+from .jit import kernel
+
+__all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
+
+COLUMNS = 64
+
+
+@kernel
+def _add_bias_rows(chunk, y, bias):
+    for j in range(y.shape[1]):
+        y[chunk, j] += bias[j]
+
+
+@kernel
+def _sum_columns(chunk, dy, sums):
+    """A chunk is COLUMNS neighbouring columns, added up row by row."""
+    first, end = chunk * COLUMNS, min((chunk + 1) * COLUMNS, dy.shape[1])
+    sums[first:end] = 0
+    for i in range(dy.shape[0]):
+        for j in range(first, end):
+            sums[j] += dy[i, j]
+
+
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    y = matmul(x, weight, transpose_b=True)
+    if bias is not None:
+        _add_bias_rows(y.shape[0], y, bias)
+    return y
+
+
+def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return matmul(dy, weight)
+
+
+def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return matmul(dy, x, transpose_a=True)
+
+
+def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
+    sums = np.empty(dy.shape[1], dy.dtype)
+    _sum_columns(-(-dy.shape[1] // COLUMNS), dy, sums)
+    return sums

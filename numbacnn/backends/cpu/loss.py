@@ -1,0 +1,142 @@
+"""Losses and accuracy: a chunk is a run of ROWS samples, whose sums are added in order afterwards.
+
+    roofline: memory, and small: one read of the logits. Losses are worked out in float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .elementwise import BLOCK, blocks
+from .jit import function, kernel
+
+__all__ = [
+    "count_correct",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+    "squared_error",
+    "squared_error_backward",
+]
+
+ROWS = 64
+
+
+@function
+def _softmax_row(x, p):
+    """p = softmax of x; returns the largest x and the logarithm of the sum of exp(x - largest)."""
+    largest = -np.inf
+    for j in range(x.size):
+        largest = max(largest, float(x[j]))
+    total = 0.0
+    for j in range(x.size):
+        total += math.exp(x[j] - largest)
+    for j in range(x.size):
+        p[j] = math.exp(x[j] - largest) / total
+    return largest, math.log(total)
+
+
+@kernel
+def _softmax_rows(chunk, x, p):
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, x.shape[0])):
+        _softmax_row(x[i], p[i])
+
+
+@kernel
+def _cross_entropy_rows(chunk, logits, labels, p, sums, label_smoothing):
+    classes = logits.shape[1]
+    total = 0.0
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, logits.shape[0])):
+        largest, logarithm = _softmax_row(logits[i], p[i])
+        total += (1 - label_smoothing) * (logarithm - (logits[i, labels[i]] - largest))
+        if label_smoothing > 0:
+            for j in range(classes):
+                total += label_smoothing / classes * (logarithm - (logits[i, j] - largest))
+    sums[chunk] = total
+
+
+@kernel
+def _cross_entropy_backward_rows(chunk, p, labels, dlogits, on, off, scale):
+    """``on`` and ``off`` are the smoothed label's values at the class and elsewhere."""
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, p.shape[0])):
+        for j in range(p.shape[1]):
+            dlogits[i, j] = scale * (p[i, j] - (on if j == labels[i] else off))
+
+
+@kernel
+def _squared_error_blocks(chunk, prediction, target, sums):
+    total = 0.0
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, prediction.size)):
+        difference = float(prediction[i]) - float(target[i])
+        total += difference * difference
+    sums[chunk] = total
+
+
+@kernel
+def _scaled_difference_blocks(chunk, a, b, difference, scale):
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, a.size)):
+        difference[i] = scale * (a[i] - b[i])
+
+
+@kernel
+def _correct_rows(chunk, logits, labels, counts):
+    count = 0
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, logits.shape[0])):
+        best = 0
+        for j in range(1, logits.shape[1]):
+            value, so_far = logits[i, j], logits[i, best]
+            if value > so_far or (value != value and so_far == so_far):
+                best = j
+        count += best == labels[i]
+    counts[chunk] = count
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    p = np.empty_like(x)
+    _softmax_rows(_runs(x), x, p)
+    return p
+
+
+def softmax_cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, label_smoothing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    p, sums = np.empty_like(logits), np.empty(_runs(logits))
+    _cross_entropy_rows(_runs(logits), logits, labels, p, sums, float(label_smoothing))
+    return np.array(sums.sum()), p
+
+
+def softmax_cross_entropy_backward(
+    probabilities: np.ndarray, labels: np.ndarray, label_smoothing: float, scale: float
+) -> np.ndarray:
+    dlogits = np.empty_like(probabilities)
+    off = label_smoothing / max(probabilities.shape[1], 1)
+    _cross_entropy_backward_rows(
+        _runs(probabilities), probabilities, labels, dlogits, float(1 - label_smoothing + off), float(off), float(scale)
+    )
+    return dlogits
+
+
+def squared_error(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+    sums = np.empty(blocks(prediction))
+    _squared_error_blocks(sums.size, prediction.reshape(-1), target.reshape(-1), sums)
+    return np.array(sums.sum())
+
+
+def squared_error_backward(prediction: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray:
+    difference = np.empty_like(prediction)
+    _scaled_difference_blocks(
+        blocks(prediction), prediction.reshape(-1), target.reshape(-1), difference.reshape(-1), float(2 * scale)
+    )
+    return difference
+
+
+def count_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    counts = np.empty(_runs(logits), np.int64)
+    _correct_rows(counts.size, logits, labels, counts)
+    return np.array(counts.sum())
+
+
+def _runs(x: np.ndarray) -> int:
+    return -(-x.shape[0] // ROWS)

@@ -1,0 +1,123 @@
+"""Batch normalisation: a chunk is one channel of x (n, c, l), summed plane by plane in order.
+
+    roofline: memory. Training reads x three times (mean, variance, result) and writes once; a channel that fits the
+    cache is read from memory once. Its backward pass reads dy and x twice and writes once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .jit import kernel
+
+__all__ = [
+    "batch_norm_eval",
+    "batch_norm_eval_backward",
+    "batch_norm_train",
+    "batch_norm_train_backward",
+    "update_running_average",
+]
+
+
+@kernel
+def _train_channels(chunk, x, weight, bias, y, mean, variance, inverse_std, eps):
+    n, c, length = x.shape[0], chunk, x.shape[2]
+    count = n * length
+    zero = y.dtype.type(0)
+    total = 0.0
+    for i in range(n):
+        plane = zero
+        for p in range(length):
+            plane += x[i, c, p]
+        total += plane
+    center = y.dtype.type(total / count)
+    # Squares of differences, not a difference of squares, which would lose a small variance beside a large mean.
+    total = 0.0
+    for i in range(n):
+        plane = zero
+        for p in range(length):
+            plane += (x[i, c, p] - center) * (x[i, c, p] - center)
+        total += plane
+    spread = y.dtype.type(total / count)
+    scale = y.dtype.type(1) / np.sqrt(spread + eps)
+    mean[c], variance[c], inverse_std[c] = center, spread, scale
+    factor = weight[c] * scale
+    for i in range(n):
+        for p in range(length):
+            y[i, c, p] = (x[i, c, p] - center) * factor + bias[c]
+
+
+@kernel
+def _backward_channels(chunk, dy, x, weight, mean, inverse_std, dx, dweight, dbias, training):
+    """dx = weight inverse_std (dy - training * (mean(dy) + x_hat mean(dy x_hat)))."""
+    n, c, length = x.shape[0], chunk, x.shape[2]
+    zero = dx.dtype.type(0)
+    center, scale = mean[c], inverse_std[c]
+    total, total_scaled = 0.0, 0.0
+    for i in range(n):
+        plane, plane_scaled = zero, zero
+        for p in range(length):
+            plane += dy[i, c, p]
+            plane_scaled += dy[i, c, p] * (x[i, c, p] - center)
+        total += plane
+        total_scaled += plane_scaled
+    total_scaled *= scale
+    dbias[c], dweight[c] = total, total_scaled
+    count = n * length
+    shift = dx.dtype.type(total / count) if training else zero
+    slope = dx.dtype.type(total_scaled / count) * scale if training else zero
+    factor = weight[c] * scale
+    for i in range(n):
+        for p in range(length):
+            dx[i, c, p] = factor * (dy[i, c, p] - shift - (x[i, c, p] - center) * slope)
+
+
+@kernel
+def _eval_planes(chunk, x, weight, bias, mean, inverse_std, y):
+    i, c = chunk // x.shape[1], chunk % x.shape[1]
+    factor = weight[c] * inverse_std[c]
+    for p in range(x.shape[2]):
+        y[i, c, p] = (x[i, c, p] - mean[c]) * factor + bias[c]
+
+
+def batch_norm_train(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    y = np.empty_like(x)
+    mean, variance, inverse_std = (np.empty_like(weight) for _ in range(3))
+    _train_channels(x.shape[1], x, weight, bias, y, mean, variance, inverse_std, float(eps))
+    return y, mean, variance, inverse_std
+
+
+def batch_norm_train_backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return _backward(dy, x, weight, mean, inverse_std, training=True)
+
+
+def batch_norm_eval(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    y = np.empty_like(x)
+    inverse_std = (1 / np.sqrt(variance + eps)).astype(x.dtype)
+    _eval_planes(x.shape[0] * x.shape[1], x, weight, bias, mean, inverse_std, y)
+    return y, inverse_std
+
+
+def batch_norm_eval_backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return _backward(dy, x, weight, mean, inverse_std, training=False)
+
+
+def update_running_average(average: np.ndarray, value: np.ndarray, momentum: float, correction: float) -> None:
+    average *= 1 - momentum
+    average += (momentum * correction) * value
+
+
+def _backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray, training: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
+    _backward_channels(x.shape[1], dy, x, weight, mean, inverse_std, dx, dweight, dbias, training)
+    return dx, dweight, dbias

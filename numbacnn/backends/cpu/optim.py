@@ -1,0 +1,102 @@
+"""Optimiser steps, in place, a chunk a run of elements.
+
+    roofline: memory. SGD reads parameter and gradient and writes the parameter (12 bytes an element in float32), with
+    momentum 20; Adam 28.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .elementwise import BLOCK, blocks
+from .jit import kernel
+
+__all__ = ["adam_step", "sgd_step"]
+
+
+@kernel
+def _sgd_blocks(chunk, parameter, gradient, lr, weight_decay):
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, parameter.size)):
+        parameter[i] -= lr * (gradient[i] + weight_decay * parameter[i])
+
+
+@kernel
+def _momentum_blocks(chunk, parameter, gradient, velocity, lr, momentum, nesterov, weight_decay):
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, parameter.size)):
+        g = gradient[i] + weight_decay * parameter[i]
+        velocity[i] = momentum * velocity[i] + g
+        parameter[i] -= lr * (g + momentum * velocity[i] if nesterov else velocity[i])
+
+
+@kernel
+def _adam_blocks(
+    chunk,
+    parameter,
+    gradient,
+    first_moment,
+    second_moment,
+    step_size,
+    root_correction,
+    keep_first,
+    take_first,
+    keep_second,
+    take_second,
+    eps,
+    weight_decay,
+    shrink,
+):
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, parameter.size)):
+        g = gradient[i] + weight_decay * parameter[i]
+        first_moment[i] = keep_first * first_moment[i] + take_first * g
+        second_moment[i] = keep_second * second_moment[i] + take_second * g * g
+        denominator = np.sqrt(second_moment[i]) / root_correction + eps
+        parameter[i] = shrink * parameter[i] - step_size * first_moment[i] / denominator
+
+
+def sgd_step(
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+    velocity: np.ndarray | None,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> None:
+    count, flat, slope = blocks(parameter), parameter.reshape(-1), gradient.reshape(-1)
+    if velocity is None:
+        _sgd_blocks(count, flat, slope, float(lr), float(weight_decay))
+    else:
+        _momentum_blocks(
+            count, flat, slope, velocity.reshape(-1), float(lr), float(momentum), nesterov, float(weight_decay)
+        )
+
+
+def adam_step(
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+    first_moment: np.ndarray,
+    second_moment: np.ndarray,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> None:
+    _adam_blocks(
+        blocks(parameter),
+        parameter.reshape(-1),
+        gradient.reshape(-1),
+        first_moment.reshape(-1),
+        second_moment.reshape(-1),
+        float(lr / (1 - beta1**step)),
+        float(np.sqrt(1 - beta2**step)),
+        float(beta1),
+        float(1 - beta1),
+        float(beta2),
+        float(1 - beta2),
+        float(eps),
+        0.0 if decoupled else float(weight_decay),
+        float(1 - lr * weight_decay) if decoupled else 1.0,
+    )

@@ -1,0 +1,180 @@
+"""The arrays that layers own: parameters, buffers and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..backends import Array, Backend
+from ..ops.arguments import common_dtype, real_array
+
+__all__ = [
+    "Buffer",
+    "Counter",
+    "OnBackend",
+    "Parameter",
+    "Shape",
+    "State",
+    "as_input",
+    "floating_dtype",
+    "matching_arrays",
+]
+
+Shape = tuple[int, ...]
+
+
+class OnBackend:
+    """Something with a ``backend``, which is a module: copies and pickles hold its name instead."""
+
+    backend: Backend
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "backend": self.backend.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, backend=backends.get(state["backend"]))
+
+
+class State(OnBackend):
+    """An array that a layer owns. ``value`` lives on ``backend``; assigning to it overwrites the array in place.
+
+    ``value`` may be anything NumPy takes and is copied. Assigning another shape is a ValueError.
+    """
+
+    def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
+        self.backend = backends.get(backend)
+        self._value = self.backend.copy(self.backend.asarray(value))
+
+    @property
+    def value(self) -> Array:
+        return self._value
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        if new is not self._value:
+            self.backend.assign(self._value, self._converted("value", new))
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self._value.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self._value.dtype)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def to(self, backend: str | Backend) -> None:
+        """Move to another backend."""
+        target = backends.get(backend)
+        if target is not self.backend:
+            self._value = target.copy(target.asarray(self.backend.to_numpy(self._value)))
+            self.backend = target
+
+    def _converted(self, name: str, array: Any) -> Array:
+        array = as_input(array, self.backend, self.dtype, name)
+        if tuple(array.shape) != self.shape:
+            raise ValueError(f"`{name}` has shape {tuple(array.shape)}, must have {self.shape}")
+        return array
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype}, backend={self.backend.name!r})"
+
+
+class Parameter(State):
+    """What training changes: ``value`` and ``grad``, two arrays of one shape. Backward passes add to ``grad``.
+
+    A float64 array stays float64, every other real array becomes float32.
+
+    >>> from numbacnn import use_backend
+    >>> with use_backend("reference"):
+    ...     parameter = Parameter([1, -1])
+    >>> parameter.accumulate([0.5, 0.5])
+    >>> parameter.grad
+    array([0.5, 0.5], dtype=float32)
+    """
+
+    def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
+        backend = backends.get(backend)
+        super().__init__(as_input(value, backend, name="value"), backend)
+        self._grad = self.backend.zeros(self.shape, self.dtype)
+
+    @property
+    def grad(self) -> Array:
+        return self._grad
+
+    @grad.setter
+    def grad(self, new: Any) -> None:
+        if new is not self._grad:
+            self.backend.assign(self._grad, self._converted("grad", new))
+
+    def accumulate(self, array: Any) -> None:
+        """``grad += array``."""
+        self.backend.accumulate(self._grad, self._converted("array", array))
+
+    def zero_grad(self) -> None:
+        """Start ``grad`` again from zeros; an array read from it before keeps its numbers."""
+        self._grad = self.backend.zeros(self.shape, self.dtype)
+
+    def to(self, backend: str | Backend) -> None:
+        """Move value and gradient to another backend."""
+        target = backends.get(backend)
+        if target is not self.backend:
+            self._grad = target.copy(target.asarray(self.backend.to_numpy(self._grad)))
+        super().to(target)
+
+
+class Buffer(State):
+    """State that is saved with the model but not trained, such as running averages."""
+
+
+class Counter(Buffer):
+    """A whole number in the state. It stays with the host, so that counting never waits for a device."""
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros((), np.int64), "reference")
+
+    def increment(self) -> None:
+        """Count one more."""
+        self._value[...] += 1
+
+    def to(self, backend: str | Backend) -> None:
+        """Stay where it is."""
+
+
+def as_input(x: Any, backend: Backend, dtype: Any = None, name: str = "x") -> Array:
+    """``x`` on the backend, of ``dtype`` or, by default, in the floating dtype that the ops would give it."""
+    x = real_array(name, x, backend)
+    return backend.asarray(x, common_dtype(x) if dtype is None else dtype)
+
+
+def floating_dtype(dtype: Any) -> np.dtype[Any]:
+    """The ``dtype`` argument of a layer: float32 or float64, else ValueError."""
+    result = np.dtype(dtype)
+    if result not in (np.float32, np.float64):
+        raise ValueError(f"`dtype` {result} must be float32 or float64")
+    return result
+
+
+def matching_arrays(targets: Mapping[str, State], state: Mapping[str, Any]) -> tuple[dict[str, Array], list[str]]:
+    """The arrays of ``state`` that fit their target, converted for it, and what is wrong with the others."""
+    arrays, problems = {}, []
+    for name, target in targets.items():
+        if name not in state:
+            continue
+        try:
+            array = np.asarray(state[name])
+            if array.shape != target.shape:
+                problems.append(f"{name} has shape {array.shape}, must have {target.shape}")
+            elif not np.can_cast(array.dtype, target.dtype, "same_kind"):
+                problems.append(f"{name} has dtype {array.dtype}, which does not convert to {target.dtype}")
+            else:
+                arrays[name] = as_input(array, target.backend, target.dtype, name)
+        except (TypeError, ValueError) as error:
+            problems.append(f"{name}: {error}")
+    return arrays, problems

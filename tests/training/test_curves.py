@@ -1,0 +1,84 @@
+"""The picture of the training curves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from numbacnn.training import History, PlotCurves
+from tests.training.toy import record
+
+matplotlib = pytest.importorskip("matplotlib")
+
+
+def run_with(epochs: int, total: int = 5) -> SimpleNamespace:
+    return SimpleNamespace(history=History([record(epoch) for epoch in range(1, epochs + 1)]), epochs=total)
+
+
+def size_and_colours(path: Path) -> tuple[tuple[int, ...], set[tuple[int, ...]]]:
+    from matplotlib.image import imread
+
+    pixels = (imread(path) * 255).round().astype(int)[:, :, :3]
+    return pixels.shape[:2], set(map(tuple, pixels.reshape(-1, 3)))
+
+
+@pytest.mark.parametrize("total", [1, 5])
+def test_a_picture_after_every_epoch(tmp_path: Path, total: int) -> None:
+    path = tmp_path / "curves.png"
+    callback = PlotCurves(path)
+    callback.on_epoch_end(run_with(1, total))
+    first = path.read_bytes()
+    assert first.startswith(b"\x89PNG")
+    callback.on_epoch_end(run_with(2, total))
+    assert path.read_bytes() != first
+    assert [item.name for item in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_the_three_curves_have_their_colours(tmp_path: Path) -> None:
+    PlotCurves(tmp_path / "curves.png").on_epoch_end(run_with(4))
+    size, colours = size_and_colours(tmp_path / "curves.png")
+    assert size == (500, 700)
+    assert {(31, 119, 180), (191, 0, 191), (0, 128, 0)} <= colours
+
+
+def test_a_run_that_was_finished_before_gets_its_picture(tmp_path: Path) -> None:
+    path = tmp_path / "curves.png"
+    PlotCurves(path).on_fit_end(run_with(0))
+    assert not path.exists()
+    callback = PlotCurves(path)
+    callback.on_fit_end(run_with(2))
+    assert path.exists()
+    path.unlink()
+    callback.on_fit_end(run_with(2))
+    assert not path.exists()
+
+
+def test_pyplot_is_left_alone(tmp_path: Path) -> None:
+    """In a fresh process: matplotlib is imported for the first picture and no sooner, pyplot never."""
+    program = (
+        "import sys\n"
+        "from tests.training.test_curves import run_with\n"
+        "sys.modules.pop('matplotlib', None)\n"
+        "from numbacnn.training import PlotCurves\n"
+        "callback = PlotCurves(sys.argv[1])\n"
+        "assert 'matplotlib.figure' not in sys.modules\n"
+        "callback.on_epoch_end(run_with(3))\n"
+        "assert 'matplotlib.figure' in sys.modules\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "curves.png"], check=True)
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r'pip install "numbacnn\[plot\]"'):
+        PlotCurves(tmp_path / "curves.png")
+
+
+def test_another_extension_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`path` .*curves\.pdf' must end in \.png"):
+        PlotCurves(tmp_path / "curves.pdf")

@@ -1,0 +1,72 @@
+"""Records of epochs, in memory and in files."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from numbacnn.training import History, HistoryFile
+from tests.training.toy import record
+
+
+def test_json_there_and_back() -> None:
+    history = History([record(1, test_loss=0.1 + 0.2), record(2)])
+    assert History.from_json(json.loads(json.dumps(history.to_json()))) == history
+
+
+def test_rates_over_epochs_are_samples_over_seconds() -> None:
+    # 1000 samples in 2 s, of which 1 s in steps; 3000 samples in 2 s, of which 0.5 s in steps.
+    history = History(
+        [
+            record(1, examples_per_second=1000.0, wall_examples_per_second=500.0, seconds=2.0),
+            record(2, examples_per_second=6000.0, wall_examples_per_second=1500.0, seconds=2.0),
+        ]
+    )
+    assert history.examples_per_second == pytest.approx(4000 / 1.5)
+    assert history.wall_examples_per_second == pytest.approx(4000 / 4)
+
+
+def test_no_epochs() -> None:
+    history = History()
+    assert len(history) == 0
+    assert history.lines() == ""
+    assert math.isnan(history.examples_per_second)
+    assert math.isnan(history.wall_examples_per_second)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [[{}], [{"epoch": 1}], [5], ["epoch"], [record(1).__dict__ | {"more": 1}], [record(1).__dict__ | {"lr": "0.1"}]],
+)
+def test_other_json_is_refused(records: list) -> None:
+    with pytest.raises(ValueError, match="record 1 of the history must"):
+        History.from_json(records)
+
+
+def test_the_file_has_a_line_per_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text("of another run\n")
+    run, callback = SimpleNamespace(history=History()), HistoryFile(path)
+    callback.on_fit_begin(run)
+    assert path.read_text() == ""
+    for epoch in (1, 2):
+        run.history.records.append(record(epoch))
+        callback.on_epoch_end(run)
+        lines = path.read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epoch + 1))
+    assert set(json.loads(lines[0])) == {
+        *("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"),
+        *("examples_per_second", "wall_examples_per_second", "lr", "seconds"),
+    }
+
+
+def test_a_resumed_run_cuts_the_file_to_its_history(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(History([record(1), record(2), record(3)]).lines() + '{"epoch": 4, "tra')
+    history = History([record(1), record(2)])
+    HistoryFile(path).on_fit_begin(SimpleNamespace(history=history))
+    assert path.read_text() == history.lines()

@@ -1,0 +1,107 @@
+"""Progress on terminals, in files and in pipes that nobody reads."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+
+import pytest
+
+from numbacnn import nn
+from numbacnn.training import Callback, ProgressBar, Run, fit
+from tests.training.toy import loaders, model_and_optimizer
+
+
+class Terminal(io.StringIO):
+    """Text that believes it is a terminal, until it is hung up."""
+
+    hung_up = False
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self.hung_up:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+def train(*callbacks: Callback, epochs: int = 2) -> None:
+    model, optimizer = model_and_optimizer()
+    history = fit(model, *loaders(), nn.CrossEntropyLoss(), optimizer, epochs, callbacks=callbacks)
+    assert len(history) == epochs
+
+
+def test_a_plain_line_per_epoch_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    train(ProgressBar(stream))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    figures = r"loss \d\.\d{3}, train acc \d\.\d{3}, test acc \d\.\d{3}, \d+\.\d examples/sec"
+    for epoch, line in enumerate(lines, 1):
+        assert re.fullmatch(rf"epoch {epoch}/2: {figures}", line)
+    assert stream.getvalue().replace("\n", "").isprintable()
+
+
+def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    train(ProgressBar())
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 2
+    assert not err
+
+
+def test_a_bar_per_epoch_on_a_terminal() -> None:
+    terminal = Terminal()
+    train(ProgressBar(terminal))
+    text = terminal.getvalue()
+    for epoch in (1, 2):
+        assert re.search(rf"epoch {epoch}/2: 100%.*3/3.*loss \d\.\d+, train acc \d\.\d+, test acc \d\.\d+", text)
+    assert text.endswith("\n")
+    assert text.count("\n") == 2
+
+
+def test_the_bar_is_closed_when_training_is_interrupted() -> None:
+    class Interrupt(Callback):
+        def on_batch_end(self, run: Run) -> None:
+            raise KeyboardInterrupt
+
+    terminal = Terminal()
+    with pytest.raises(KeyboardInterrupt):
+        train(ProgressBar(terminal), Interrupt())
+    assert terminal.getvalue().endswith("\n")
+
+
+def test_training_goes_on_after_the_reader_of_a_pipe_has_gone() -> None:
+    read_end, write_end = os.pipe()
+    stream = os.fdopen(write_end, "w")
+    os.close(read_end)
+    train(ProgressBar(stream))
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_training_goes_on_after_the_stream_is_closed(kind: type[io.StringIO]) -> None:
+    class Close(Callback):
+        def on_batch_end(self, run: Run) -> None:
+            if run.epoch == 2:
+                stream.close()
+
+    stream = kind()
+    train(ProgressBar(stream), Close(), epochs=3)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_training_goes_on_after_the_terminal_has_hung_up(batch: int) -> None:
+    class HangUp(Callback):
+        def on_batch_end(self, run: Run) -> None:
+            terminal.hung_up = run.batch >= batch
+
+    terminal = Terminal()
+    train(ProgressBar(terminal), HangUp(), epochs=3)
+
+
+def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    train(ProgressBar())

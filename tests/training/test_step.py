@@ -1,0 +1,86 @@
+"""The training step and evaluation, against formulas written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numbacnn import backends, nn, optim
+from numbacnn.training import TrainingStep, evaluate
+from tests.training.toy import loaders, model_and_optimizer
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_step_is_gradient_descent(backend: backends.Backend, reduction: str) -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(7, 3)), generator.integers(0, 4, 7)
+    model = nn.Linear(3, 4, dtype=np.float64)
+    weight, bias = model.state_dict().values()
+    step = TrainingStep(model, nn.CrossEntropyLoss(reduction=reduction), optim.SGD(model.parameters(), lr=0.5))
+    for _ in range(3):
+        loss_sum, correct = step(x, y)
+        logits = x @ weight.T + bias
+        probabilities = softmax(logits)
+        assert isinstance(loss_sum, float)
+        assert isinstance(correct, int)
+        np.testing.assert_allclose(loss_sum, -np.log(probabilities[np.arange(7), y]).sum(), rtol=1e-12)
+        assert correct == (logits.argmax(axis=1) == y).sum()
+        dlogits = (probabilities - np.eye(4)[y]) / (7 if reduction == "mean" else 1)
+        weight, bias = weight - 0.5 * dlogits.T @ x, bias - 0.5 * dlogits.sum(axis=0)
+        np.testing.assert_allclose(model.state_dict()["weight"], weight, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(model.state_dict()["bias"], bias, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_from_before_do_not_count() -> None:
+    states = []
+    for leftover in (0, 100):
+        model, optimizer = model_and_optimizer()
+        for parameter in model.parameters():
+            parameter.accumulate(np.full(parameter.shape, leftover))
+        TrainingStep(model, nn.CrossEntropyLoss(), optimizer)(*next(iter(loaders()[0])))
+        states.append(model.state_dict())
+    for first, second in zip(*(state.values() for state in states), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_evaluation_weighs_every_sample_alike(backend: backends.Backend) -> None:
+    model, _ = model_and_optimizer()
+    _, loader = loaders()
+    model.eval()
+    images, labels = (np.concatenate(arrays) for arrays in zip(*loader, strict=True))
+    assert len(labels) == 10  # in batches of 8 and 2
+    logits = np.asarray(backend.to_numpy(model(images)), np.float64)
+    for reduction in ("mean", "sum"):
+        loss, accuracy = evaluate(model, loader, nn.CrossEntropyLoss(reduction=reduction))
+        np.testing.assert_allclose(loss, -np.log(softmax(logits)[np.arange(10), labels]).mean(), rtol=1e-5)
+        assert accuracy == (logits.argmax(axis=1) == labels).mean()
+
+
+def test_evaluation_leaves_modes_and_state_alone() -> None:
+    model, _ = model_and_optimizer()
+    model.train()
+    model[2].eval()
+    state, random_state = model.state_dict(), model.random_state()
+    results = {evaluate(model, loaders()[1], nn.CrossEntropyLoss()) for _ in range(2)}
+    assert len(results) == 1
+    assert [layer.training for layer in model] == [True, True, False, True, True]
+    assert model.random_state() == random_state
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+
+
+def test_evaluation_restores_modes_after_an_error() -> None:
+    model, _ = model_and_optimizer()
+    with pytest.raises(ValueError, match="channels|features|shape|size"):
+        evaluate(model, [(np.zeros((2, 1, 5, 5), np.float32), np.zeros(2, np.int64))], nn.CrossEntropyLoss())
+    assert all(layer.training for layer in model.layers())
+
+
+def test_nothing_to_evaluate_on() -> None:
+    with pytest.raises(ValueError, match="`loader` gives no samples"):
+        evaluate(model_and_optimizer()[0], [], nn.CrossEntropyLoss())
