@@ -44,9 +44,7 @@ def assert_gradients(
             assert abs(np.vdot(gradient, direction) - expected) <= 1e-6 * (1 + size), f"gradient {position}"
 
 
-def assert_within(
-    result: np.ndarray, reference: np.ndarray, reduction_length: int, scale: float | None = None
-) -> None:
+def assert_within(result: np.ndarray, reference: np.ndarray, reduction_length: int, scale: float | None = None) -> None:
     """The accuracy rule: within ``1e-5 sqrt(K)`` (float64: ``1e-12 sqrt(K)``) of the largest magnitude.
 
     ``scale`` stands for the largest magnitude where the terms of the sum cancel.

@@ -67,9 +67,10 @@ def _format(path: str | os.PathLike[str]) -> tuple[Any, Any]:
 
 
 def _write_safetensors(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file(arrays, path, metadata or None)
+    # Not save_file: it goes through a file of its own, which only the owner may read.
+    path.write_bytes(save(arrays, metadata or None))
 
 
 def _read_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..ops.arguments import shape_of
+
 if TYPE_CHECKING:
     from .layer import Layer
     from .state import Shape
@@ -64,7 +66,5 @@ def receptive_field(model: Layer, input_shape: Shape) -> ReceptiveField:
     >>> nn.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 2), nn.Conv2d(1, 1, 2)), (1, 1, 8, 8))
     ReceptiveField(size=(3, 3), jump=(1, 1))
     """
-    if len(input_shape) != 4:
-        raise ValueError(f"`input_shape` {tuple(input_shape)} must be (n, c, h, w)")
-    shape = tuple(input_shape)
+    shape = shape_of("input_shape", input_shape, "n, c, h, w")
     return model.receptive_field(ReceptiveField(), shape, (shape[2], shape[3]))

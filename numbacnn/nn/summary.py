@@ -73,9 +73,9 @@ def summary(model: Layer, input_shape: Shape) -> Summary:
     neighbours are; they count padding, and are left out where the input is no image. ``algorithm`` is what a
     convolution uses, forward / input gradient / weight gradient where these differ. Memory is that of the outputs.
     """
-    axes = len(tuple(input_shape))
-    shape = shape_of("input_shape", input_shape, ", ".join("nchw"[:axes]) if axes <= 4 else ", ".join("d" * axes))
-    image = (shape[2], shape[3]) if axes == 4 else None
+    flat = isinstance(input_shape, (tuple, list)) and len(input_shape) != 4
+    shape = shape_of("input_shape", input_shape, ", ".join("n" * len(input_shape)) if flat else "n, c, h, w")
+    image = None if flat else (shape[2], shape[3])
     parameters = model.parameters()
     itemsize = parameters[0].dtype.itemsize if parameters else 4
     rows = _rows("", model, shape, ReceptiveField() if image else None, image, 0, itemsize)

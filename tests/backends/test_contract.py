@@ -6,7 +6,6 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,7 +86,14 @@ def test_definitions_import_only_numpy(path: Path) -> None:
             imported = ["." if node.level else str(node.module)]
         else:
             continue
-        assert {name.partition(".")[0] for name in imported} <= {"", "__future__", "collections", "math", "numpy", "typing"}
+        assert {name.partition(".")[0] for name in imported} <= {
+            "",
+            "__future__",
+            "collections",
+            "math",
+            "numpy",
+            "typing",
+        }
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
@@ -136,65 +142,127 @@ CONV = Conv2dGeometry.parse("n2c4h6w5k6r3s2p1g2")
 POINTWISE = Conv2dGeometry.parse("n1c4h6w5k6r1s1p0")
 POOL = Pool2dGeometry(2, 3, 5, 6, 3, 2, 2, 2, 1, 1, 1, 1)
 
-Call = tuple[str, Callable[[Any], tuple[Any, ...]]]
 
+def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
+    """Every function that computes new arrays, with arguments of ``dtype``."""
 
-def calls() -> list[Call]:
-    """Every function that computes new arrays, with arguments of a dtype; a list stands for a list of arrays."""
-
-    def x(*shape: int) -> Callable[[Any], np.ndarray]:
-        return lambda dtype: normal(shape, len(shape), dtype)
-
-    def with_arrays(*arguments: Any) -> Callable[[Any], tuple[Any, ...]]:
-        return lambda dtype: tuple(
-            [a(dtype) for a in argument] if isinstance(argument, list) else argument(dtype) if callable(argument) else argument
-            for argument in arguments
-        )
+    def x(*shape: int) -> np.ndarray:
+        return normal(shape, 5, dtype)
 
     labels = np.array([2, 0, 1, 2])
+    variance = np.ones(3, dtype)
     indices = np.zeros(POOL.y_shape, np.int32)
-    found: list[Call] = []
+    found: list[tuple[str, tuple[Any, ...]]] = []
     for algorithm in ("auto", "loops", "im2col"):
         for g in (CONV, POINTWISE):
             found += [
-                ("conv2d", with_arrays(x(*g.x_shape), x(*g.weight_shape), x(g.k), g, algorithm)),
-                ("conv2d", with_arrays(x(*g.x_shape), x(*g.weight_shape), None, g, algorithm)),
-                ("conv2d_backward_input", with_arrays(x(*g.y_shape), x(*g.weight_shape), g, algorithm)),
-                ("conv2d_backward_weight", with_arrays(x(*g.y_shape), x(*g.x_shape), g, algorithm)),
+                ("conv2d", (x(*g.x_shape), x(*g.weight_shape), x(g.k), g, algorithm)),
+                ("conv2d", (x(*g.x_shape), x(*g.weight_shape), None, g, algorithm)),
+                ("conv2d_backward_input", (x(*g.y_shape), x(*g.weight_shape), g, algorithm)),
+                ("conv2d_backward_weight", (x(*g.y_shape), x(*g.x_shape), g, algorithm)),
             ]
+    for activation in ("relu", "sigmoid", "tanh"):
+        for shape in ((4, 3, 2, 2), ()):
+            found += [(activation, (x(*shape),)), (f"{activation}_backward", (x(*shape), x(*shape)))]
     return [
         *found,
-        ("conv2d_backward_bias", with_arrays(x(*CONV.y_shape))),
-        ("max_pool2d", with_arrays(x(*POOL.x_shape), POOL)),
-        ("max_pool2d_backward", with_arrays(x(*POOL.y_shape), indices, POOL)),
-        ("avg_pool2d", with_arrays(x(*POOL.x_shape), POOL, True)),
-        ("avg_pool2d_backward", with_arrays(x(*POOL.y_shape), POOL, False)),
-        ("batch_norm_train", with_arrays(x(4, 3, 5), x(3), x(3), 1e-5)),
-        ("batch_norm_train_backward", with_arrays(x(4, 3, 5), x(4, 3, 5), x(3), x(3), x(3))),
-        ("batch_norm_eval", with_arrays(x(4, 3, 5), x(3), x(3), x(3), np.ones(3), 1e-5)),
-        ("batch_norm_eval_backward", with_arrays(x(4, 3, 5), x(4, 3, 5), x(3), x(3), x(3))),
-        ("linear", with_arrays(x(4, 5), x(3, 5), x(3))),
-        ("linear", with_arrays(x(4, 5), x(3, 5), None)),
-        ("linear_backward_input", with_arrays(x(4, 3), x(3, 5))),
-        ("linear_backward_weight", with_arrays(x(4, 3), x(4, 5))),
-        ("linear_backward_bias", with_arrays(x(4, 3))),
-        *[(name, with_arrays(x(*shape))) for name in ("relu", "sigmoid", "tanh") for shape in ((4, 3, 2, 2), ())],
-        *[
-            (f"{name}_backward", with_arrays(x(*shape), x(*shape)))
-            for name in ("relu", "sigmoid", "tanh")
-            for shape in ((4, 3, 2, 2), ())
-        ],
-        *[("dropout", with_arrays(x(4, 5), p, 3, 4)) for p in (0.0, 0.4, 1.0)],
-        ("add", with_arrays([x(4, 5)])),
-        ("add", with_arrays([x(4, 5), x(4, 5), x(4, 5)])),
-        ("concat", with_arrays([x(4, 5, 2, 2), x(4, 1, 2, 2)])),
-        ("concat", with_arrays([x(4, 5)])),
-        ("split", with_arrays(x(4, 5, 2, 2), [2, 0, 3])),
-        ("split", with_arrays(x(4, 5), [5])),
-        ("softmax", with_arrays(x(4, 3))),
-        ("softmax_cross_entropy", with_arrays(x(4, 3), labels, 0.1)),
-        ("softmax_cross_entropy_backward", with_arrays(x(4, 3), labels, 0.1, 0.25)),
-        ("squared_error", with_arrays(x(4, 3), x(4, 3))),
-        ("squared_error_backward", with_arrays(x(4, 3), x(4, 3), 0.25)),
-        ("count_correct", with_arrays(x(4, 3), labels)),
+        ("conv2d_backward_bias", (x(*CONV.y_shape),)),
+        ("max_pool2d", (x(*POOL.x_shape), POOL)),
+        ("max_pool2d_backward", (x(*POOL.y_shape), indices, POOL)),
+        ("avg_pool2d", (x(*POOL.x_shape), POOL, True)),
+        ("avg_pool2d_backward", (x(*POOL.y_shape), POOL, False)),
+        ("batch_norm_train", (x(4, 3, 5), x(3), x(3), 1e-5)),
+        ("batch_norm_train_backward", (x(4, 3, 5), x(4, 3, 5), x(3), x(3), x(3))),
+        ("batch_norm_eval", (x(4, 3, 5), x(3), x(3), x(3), variance, 1e-5)),
+        ("batch_norm_eval_backward", (x(4, 3, 5), x(4, 3, 5), x(3), x(3), x(3))),
+        ("linear", (x(4, 5), x(3, 5), x(3))),
+        ("linear", (x(4, 5), x(3, 5), None)),
+        ("linear_backward_input", (x(4, 3), x(3, 5))),
+        ("linear_backward_weight", (x(4, 3), x(4, 5))),
+        ("linear_backward_bias", (x(4, 3),)),
+        *[("dropout", (x(4, 5), p, 3, 4)) for p in (0.0, 0.4, 1.0)],
+        ("add", ([x(4, 5)],)),
+        ("add", ([x(4, 5), x(4, 5), x(4, 5)],)),
+        ("concat", ([x(4, 5, 2, 2), x(4, 1, 2, 2)],)),
+        ("concat", ([x(4, 5)],)),
+        ("split", (x(4, 5, 2, 2), [2, 0, 3])),
+        ("split", (x(4, 5), [5])),
+        ("softmax", (x(4, 3),)),
+        ("softmax_cross_entropy", (x(4, 3), labels, 0.1)),
+        ("softmax_cross_entropy_backward", (x(4, 3), labels, 0.1, 0.25)),
+        ("squared_error", (x(4, 3), x(4, 3))),
+        ("squared_error_backward", (x(4, 3), x(4, 3), 0.25)),
+        ("count_correct", (x(4, 3), labels)),
     ]
+
+
+# Results whose dtype is not that of the arguments: by position.
+FIXED_DTYPES = {
+    "max_pool2d": {1: np.int32},
+    "softmax_cross_entropy": {0: np.float64},
+    "squared_error": {0: np.float64},
+    "count_correct": {0: np.int64},
+}
+IN_PLACE = {"accumulate", "adam_step", "assign", "sgd_step", "update_running_average"}
+
+
+def test_every_function_is_called() -> None:
+    not_arithmetic = {"choose_conv2d_algorithm", "conv2d_algorithms", "conv2d_workspace", *rooms()["memory"]}
+    assert {name for name, _ in calls(np.float32)} == {*FUNCTIONS} - not_arithmetic - IN_PLACE
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("function", sorted({name for name, _ in calls(np.float32)}))
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_results_are_new_contiguous_and_of_the_dtype(name: str, function: str, dtype: Any) -> None:
+    backend = backends.get(name)
+    for arguments in [arguments for called, arguments in calls(dtype) if called == function]:
+        nested = [argument if isinstance(argument, list) else [argument] for argument in arguments]
+        before = [[np.array(item) if isinstance(item, np.ndarray) else None for item in items] for items in nested]
+        given = [
+            [backend.asarray(item) if isinstance(item, np.ndarray) else item for item in items] for items in nested
+        ]
+        call = [
+            items if isinstance(argument, list) else items[0] for items, argument in zip(given, arguments, strict=True)
+        ]
+        results = getattr(backend, function)(*call)
+        results = results if isinstance(results, (tuple, list)) else [results]
+
+        arrays = [(item, old) for row in zip(given, before, strict=True) for item, old in zip(*row, strict=True)]
+        arrays = [(backend.to_numpy(item), old) for item, old in arrays if old is not None]
+        for item, old in arrays:
+            np.testing.assert_array_equal(item, old)
+        for position, result in enumerate(results):
+            assert backend.is_array(result)
+            values = backend.to_numpy(result)
+            assert values.flags.c_contiguous
+            assert values.dtype == FIXED_DTYPES.get(function, {}).get(position, dtype)
+            assert not any(np.shares_memory(values, item) for item, _ in arrays)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_updates_change_their_targets_and_only_read_the_rest(name: str, dtype: Any) -> None:
+    backend = backends.get(name)
+
+    def x(seed: int) -> Any:
+        return backend.asarray(normal((3, 4), seed, dtype))
+
+    gradient = x(9)
+    for update, targets in (
+        (lambda p: backend.accumulate(p, gradient), 1),
+        (lambda p: backend.assign(p, gradient), 1),
+        (lambda p: backend.update_running_average(p, gradient, 0.1, 1.5), 1),
+        (lambda p: backend.sgd_step(p, gradient, None, 0.1, 0.0, False, 0.1), 1),
+        (lambda p, v: backend.sgd_step(p, gradient, v, 0.1, 0.9, True, 0.1), 2),
+        (lambda p, m, v: backend.adam_step(p, gradient, m, v, 1, 0.1, 0.9, 0.99, 1e-8, 0.1, False), 3),
+        (lambda p, m, v: backend.adam_step(p, gradient, m, v, 1, 0.1, 0.9, 0.99, 1e-8, 0.1, True), 3),
+    ):
+        arrays = [backend.asarray(np.abs(normal((3, 4), seed, dtype))) for seed in range(targets)]
+        before = [np.array(backend.to_numpy(array)) for array in arrays]
+        assert update(*arrays) is None
+        for array, old in zip(arrays, before, strict=True):
+            values = backend.to_numpy(array)
+            assert values.dtype == dtype
+            assert not np.array_equal(values, old)
+        np.testing.assert_array_equal(backend.to_numpy(gradient), normal((3, 4), 9, dtype))

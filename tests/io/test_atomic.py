@@ -11,6 +11,8 @@ import pytest
 
 from numbacnn.io import replacing
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_the_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
@@ -47,13 +49,6 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
-    (tmp_path / "plain").touch()
-    with replacing(tmp_path / "file") as temporary:
-        temporary.touch()
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs SIGKILL")
 def test_a_kill_in_the_middle_of_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
@@ -65,7 +60,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_file(tmp_path: Path) -> 
         "    temporary.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, path], check=False)
+    done = subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=False)
     assert done.returncode == -9
     assert path.read_text() == "old"
     with replacing(path) as temporary:

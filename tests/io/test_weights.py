@@ -45,6 +45,13 @@ def test_round_trip_keeps_every_bit(tmp_path: Path, backend: backends.Backend, s
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "plain").touch()
+    save(tmp_path / f"w{suffix}", small_model())
+    assert (tmp_path / f"w{suffix}").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_metadata_comes_back(tmp_path: Path, suffix: str) -> None:
     metadata = {"note": "äöü \n\0", "": "empty key"}
     save(tmp_path / f"w{suffix}", small_model(), metadata)

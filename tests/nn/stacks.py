@@ -17,7 +17,12 @@ Shape = tuple[int, ...]
 def stacks(draw: st.DrawFn, random: bool = True) -> tuple[nn.Sequential, Shape]:
     """A `Sequential` of one to four drawn layers, perhaps with a linear head; `random` allows dropout."""
     nn.init.manual_seed(draw(st.integers(0, 1000)))
-    input_shape = shape = (draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(3, 8)), draw(st.integers(3, 8)))
+    input_shape = shape = (
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 4)),
+        draw(st.integers(3, 8)),
+        draw(st.integers(3, 8)),
+    )
     layers: list[Layer] = []
     for _ in range(draw(st.integers(1, 4))):
         layers.append(draw(_layer(shape, random)))

@@ -39,7 +39,7 @@ def check_gradients(model: nn.Layer, x: np.ndarray, rng: np.random.Generator) ->
 
 
 @given(stacks(), st.booleans(), st.integers(0, 1000))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_gradients_of_drawn_models(
     backend: Backend, drawn: tuple[nn.Sequential, tuple[int, ...]], training: bool, seed: int
 ) -> None:
@@ -66,7 +66,7 @@ def test_gradients_of_a_classifier_with_its_loss(backend: Backend) -> None:
 
 
 @given(stacks(random=False), st.integers(0, 1000))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_parameter_gradients_do_not_depend_on_whether_the_input_gets_one(
     backend: Backend, drawn: tuple[nn.Sequential, tuple[int, ...]], seed: int
 ) -> None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from numbacnn.training import History, PlotCurves
-from tests.training.toy import record
+from numbacnn.training import PlotCurves
+from tests.training.toy import run_with
 
-matplotlib = pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib")
 
-
-def run_with(epochs: int, total: int = 5) -> SimpleNamespace:
-    return SimpleNamespace(history=History([record(epoch) for epoch in range(1, epochs + 1)]), epochs=total)
+ROOT = Path(__file__).parents[2]
 
 
 def size_and_colours(path: Path) -> tuple[tuple[int, ...], set[tuple[int, ...]]]:
@@ -61,16 +58,15 @@ def test_pyplot_is_left_alone(tmp_path: Path) -> None:
     """In a fresh process: matplotlib is imported for the first picture and no sooner, pyplot never."""
     program = (
         "import sys\n"
-        "from tests.training.test_curves import run_with\n"
-        "sys.modules.pop('matplotlib', None)\n"
+        "from tests.training.toy import run_with\n"
         "from numbacnn.training import PlotCurves\n"
         "callback = PlotCurves(sys.argv[1])\n"
-        "assert 'matplotlib.figure' not in sys.modules\n"
+        "assert 'matplotlib' not in sys.modules\n"
         "callback.on_epoch_end(run_with(3))\n"
         "assert 'matplotlib.figure' in sys.modules\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", program, tmp_path / "curves.png"], check=True)
+    subprocess.run([sys.executable, "-c", program, tmp_path / "curves.png"], cwd=ROOT, check=True)
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,7 @@ def assert_same_weights(first: nn.Layer, second: nn.Layer) -> None:
 
 def learning(history: History) -> list[tuple[float, ...]]:
     """The figures that do not depend on time."""
-    return [
-        (r.epoch, r.train_loss, r.train_accuracy, r.test_loss, r.test_accuracy, r.lr) for r in history.records
-    ]
+    return [(r.epoch, r.train_loss, r.train_accuracy, r.test_loss, r.test_accuracy, r.lr) for r in history.records]
 
 
 def test_it_is_the_plain_loop(backend: backends.Backend) -> None:
@@ -43,7 +41,13 @@ def test_it_is_the_plain_loop(backend: backends.Backend) -> None:
         train_loader.set_epoch(epoch)
         results = [TrainingStep(plain, loss, optimizer)(images, labels) for images, labels in train_loader]
         test_loss, test_accuracy = evaluate(plain, test_loader, loss)
-        expected = (epoch + 1, sum(r[0] for r in results) / 20, sum(r[1] for r in results) / 20, test_loss, test_accuracy)
+        expected = (
+            epoch + 1,
+            sum(r[0] for r in results) / 20,
+            sum(r[1] for r in results) / 20,
+            test_loss,
+            test_accuracy,
+        )
         assert learning(history)[epoch] == (*expected, 0.5)
     assert_same_weights(model, plain)
 
@@ -69,7 +73,9 @@ class Diary(Callback):
             setattr(self, f"on_{name}", lambda run, name=name: self._note(name, run))
 
     def _note(self, name: str, run: Run) -> None:
-        self.entries.append(f"{name} {run.epoch}/{run.epochs} {run.batch}/{run.batches} {run.average.examples} {len(run.history)}")
+        self.entries.append(
+            f"{name} {run.epoch}/{run.epochs} {run.batch}/{run.batches} {run.average.examples} {len(run.history)}"
+        )
 
 
 def test_callbacks_are_called_in_order() -> None:
@@ -156,7 +162,9 @@ def test_a_loss_that_is_no_number_stops_with_earlier_checkpoints_kept(tmp_path: 
 
     with (
         np.errstate(all="ignore"),
-        pytest.raises(FloatingPointError, match=r"training loss is nan in epoch 2, after batch 2 of 3; .* below 0\.5 may"),
+        pytest.raises(
+            FloatingPointError, match=r"training loss is nan in epoch 2, after batch 2 of 3; .* below 0\.5 may"
+        ),
     ):
         run_fit(3, (CheckpointFile(path), Explode()))
     model, optimizer = model_and_optimizer()
@@ -196,9 +204,7 @@ def test_nothing_left_to_do_trains_nothing() -> None:
     former = model.state_dict()
     history = History([record(1), record(2)])
     diary = Diary()
-    fit(
-        *(model, *loaders(), nn.CrossEntropyLoss(), optimizer, 2), start_epoch=2, history=history, callbacks=[diary]
-    )
+    fit(*(model, *loaders(), nn.CrossEntropyLoss(), optimizer, 2), start_epoch=2, history=history, callbacks=[diary])
     assert diary.entries == ["fit_begin 2/2 0/3 0 2", "fit_end 2/2 0/3 0 2"]
     for array, before in zip(model.state_dict().values(), former.values(), strict=True):
         np.testing.assert_array_equal(array, before)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from numbacnn.training import History, HistoryFile
-from tests.training.toy import record
+from tests.training.toy import record, run_with
 
 
 def test_json_there_and_back() -> None:
@@ -50,7 +49,7 @@ def test_other_json_is_refused(records: list) -> None:
 def test_the_file_has_a_line_per_epoch(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text("of another run\n")
-    run, callback = SimpleNamespace(history=History()), HistoryFile(path)
+    run, callback = run_with(0), HistoryFile(path)
     callback.on_fit_begin(run)
     assert path.read_text() == ""
     for epoch in (1, 2):
@@ -67,6 +66,6 @@ def test_the_file_has_a_line_per_epoch(tmp_path: Path) -> None:
 def test_a_resumed_run_cuts_the_file_to_its_history(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text(History([record(1), record(2), record(3)]).lines() + '{"epoch": 4, "tra')
-    history = History([record(1), record(2)])
-    HistoryFile(path).on_fit_begin(SimpleNamespace(history=history))
-    assert path.read_text() == history.lines()
+    run = run_with(2)
+    HistoryFile(path).on_fit_begin(run)
+    assert path.read_text() == run.history.lines()

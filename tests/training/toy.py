@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
 import numbacnn as nc
 from numbacnn import nn, optim
 from numbacnn.data import ArrayDataset, DataLoader
-from numbacnn.training import EpochRecord
+from numbacnn.training import EpochRecord, History
 
 
 def dataset(size: int = 20, seed: int = 0) -> ArrayDataset:
@@ -42,3 +44,8 @@ def record(epoch: int, **changes: float) -> EpochRecord:
         "seconds": 2.0,
     }
     return EpochRecord(epoch=epoch, **(figures | changes))
+
+
+def run_with(epochs: int, total: int = 5) -> SimpleNamespace:
+    """A run with a history of ``epochs`` epochs, for callbacks that look at no more."""
+    return SimpleNamespace(history=History([record(epoch) for epoch in range(1, epochs + 1)]), epochs=total)

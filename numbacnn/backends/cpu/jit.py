@@ -19,6 +19,7 @@ Under ``NUMBA_DISABLE_JIT=1`` the plain function runs chunk by chunk.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -46,7 +47,10 @@ __all__ = ["Kernel", "cache_folder", "function", "kernel"]
 FASTMATH = {"contract", "reassoc", "nsz"}
 OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
 
-function = functools.partial(njit, **OPTIONS)
+# Inlined always: a callee with a symbol of its own would run as it was first compiled in the process that compiled it,
+# but as it was optimised together with its caller in a process that loads the caller from the cache; the two may sum in
+# different orders, and the same program would not give the same bits twice.
+function = functools.partial(njit, forceinline=True, **OPTIONS)
 """Decorator for what kernels call: compiled into each of them, a plain function without the compiler."""
 
 
@@ -270,6 +274,8 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
         try:
             return super().load_overload(sig, target_context)
         except Exception:  # whatever a damaged pickle raises
+            with contextlib.suppress(OSError):
+                self.flush()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -15,7 +15,7 @@ from numba.extending import overload
 
 __all__ = ["exp", "tanh"]
 
-_STRICT = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+_STRICT = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "forceinline": True}
 
 _LOG2_E = np.float32(1.44269504)
 _LOG_2_HIGH = np.float32(0.693359375)

@@ -67,7 +67,7 @@ def workspace(geometry: Conv2dGeometry, pass_: ConvPass) -> int:
 def pad(x: Array, geometry: Conv2dGeometry) -> Array:
     """``x`` with its rows and columns of zeros; ``x`` itself where there are none."""
     g = geometry
-    return np.pad(x, ((0, 0), (0, 0), (g.pt, g.pb), (g.pl, g.pr))) if padded_elements(g) else x
+    return np.pad(x, ((0, 0), (0, 0), (g.pt, g.pb), (g.pl, g.pr))) if _has_padding(g) else x
 
 
 def crop(padded: Array, geometry: Conv2dGeometry) -> Array:
@@ -79,7 +79,11 @@ def crop(padded: Array, geometry: Conv2dGeometry) -> Array:
 def padded_elements(geometry: Conv2dGeometry) -> int:
     """Size of the padded copy of x; 0 where there is no padding and therefore no copy."""
     g = geometry
-    return g.n * g.c * (g.h + g.pt + g.pb) * (g.w + g.pl + g.pr) if any((g.pt, g.pb, g.pl, g.pr)) else 0
+    return g.n * g.c * (g.h + g.pt + g.pb) * (g.w + g.pl + g.pr) if _has_padding(g) else 0
+
+
+def _has_padding(geometry: Conv2dGeometry) -> bool:
+    return any((geometry.pt, geometry.pb, geometry.pl, geometry.pr))
 
 
 def _taps(weight: Array, geometry: Conv2dGeometry) -> Array:

@@ -62,8 +62,8 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
     """x / (1 - p) where the mask of (seed, offset) keeps, else 0: shared/philox.py. Its own backward pass."""
     dropped = (dropout_words(x.size, seed, offset) < drop_threshold(p)).reshape(x.shape)
-    scale = x.dtype.type(1 / (1 - p) if p < 1 else 0)
-    return np.where(dropped, x.dtype.type(0), x * scale)
+    kept = np.where(dropped, x.dtype.type(0), x)
+    return np.asarray(kept / (1 - p)) if p < 1 else kept
 
 
 def add(arrays: Sequence[Array]) -> Array:

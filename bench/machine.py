@@ -1,0 +1,107 @@
+"""The machine that a benchmark ran on: what it is, and the two rates that no kernel can pass."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+
+import numbacnn
+from numbacnn.backends.cpu import threads
+from numbacnn.backends.cpu.jit import kernel
+from numbacnn.backends.cpu.simd import TILE_ROWS, multiply_tile, tile_columns
+from numbacnn.info import cpu_model, package_version, register_tile
+
+__all__ = ["ceilings", "copy_bandwidth", "describe", "peak_gflops", "versions"]
+
+# A (TILE_ROWS x DEPTH) and B (DEPTH x two vectors) are 20 KB on the widest machine: they stay in any L1.
+DEPTH = 128
+COPY_BLOCK = 1 << 20
+COPY_ELEMENTS = 1 << 25
+# Of one thread's share: long beside what it takes to start the threads, also on a busy machine.
+LEAST_SECONDS = 2e-2
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, threads in use and their layer, operating system."""
+    return {
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": numba.get_num_threads(),
+        "threading_layer": None if numba.config.DISABLE_JIT else threads.layer(),
+        "os": platform.platform(),
+    }
+
+
+def versions(*peers: str) -> dict[str, str | None]:
+    """Versions of Python, of this project and what it stands on, and of ``peers``."""
+    return {
+        "numbacnn": numbacnn.__version__,
+        "python": platform.python_version(),
+        **{name: package_version(name) for name in ("numpy", "numba", "llvmlite", *peers)},
+    }
+
+
+def ceilings() -> dict[str, float]:
+    """Both rates with the threads that are in use; takes about a second."""
+    return {"peak_gflops": peak_gflops(), "copy_gb_per_second": copy_bandwidth()}
+
+
+def peak_gflops(seconds: float = 0.5) -> float:
+    """float32 GFLOP/s of the register tile's product on operands in L1, on all threads: the best of ``seconds``."""
+    result = np.empty(numba.get_num_threads(), np.float32)
+
+    def run(shares: int) -> float:
+        start = time.perf_counter()
+        _multiply_resident(shares, result, repeats)
+        return time.perf_counter() - start
+
+    repeats = 1
+    run(result.size)  # compiles, and starts the threads
+    # One share takes no threads, so that waiting for a busy core does not pass for work.
+    while min(run(1) for _ in range(3)) < LEAST_SECONDS:
+        repeats *= 2
+    rows, columns = register_tile()
+    return 2e-9 * rows * columns * DEPTH * repeats * result.size / _best(lambda: run(result.size), seconds)
+
+
+def copy_bandwidth(elements: int = COPY_ELEMENTS, seconds: float = 0.5) -> float:
+    """GB/s of copying ``elements`` float32 on all threads, read and written bytes counted: the best of ``seconds``.
+
+    The C library copies, whose stores go past the caches.
+    """
+    source, target = np.ones(elements, np.float32), np.zeros(elements, np.float32)
+    blocks = [slice(first, first + COPY_BLOCK) for first in range(0, elements, COPY_BLOCK)]
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+
+        def run() -> float:
+            start = time.perf_counter()
+            list(pool.map(lambda block: np.copyto(target[block], source[block]), blocks))
+            return time.perf_counter() - start
+
+        return 2e-9 * source.nbytes / _best(run, seconds)
+
+
+@kernel
+def _multiply_resident(chunk, result, repeats):  # type: ignore[no-untyped-def]
+    """A chunk is one thread's share: its own tile, the same product ``repeats`` times."""
+    columns = tile_columns(result.itemsize)
+    a = np.ones(TILE_ROWS * DEPTH, result.dtype)
+    b = np.ones(DEPTH * columns, result.dtype)
+    c = np.zeros(TILE_ROWS * columns, result.dtype)
+    for _ in range(repeats):
+        multiply_tile(a, 0, DEPTH, 1, TILE_ROWS, b, 0, columns, DEPTH, c, 0, columns, 1)
+    result[chunk] = c[0]
+
+
+def _best(run: Callable[[], float], seconds: float) -> float:
+    best, begin = run(), time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        best = min(best, run())
+    return best

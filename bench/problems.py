@@ -1,0 +1,50 @@
+"""The convolutions that are measured, one line each; the tests check the same lines."""
+
+from __future__ import annotations
+
+from numbacnn import ops
+from numbacnn.backends.geometry import Conv2dGeometry
+
+__all__ = ["CONV2D", "parse"]
+
+# n c h [w] k r [rw] s [sw] p [pb pw pr] [d dw] [g]: see Conv2dGeometry.descriptor.
+CONV2D: dict[str, tuple[str, ...]] = {
+    # LeNet's two layers at the batch size it is trained with
+    "lenet": (
+        "n256c1h28k6r5s1p2",
+        "n256c6h14k16r5s1p0",
+    ),
+    # one of each kind, in the sizes of small networks
+    "kinds": (
+        "n8c64h28k128r1s1p0",  # 1x1
+        "n4c64h24k64r3s1p1",  # 3x3
+        "n8c64h28k64r3s2p1",  # 3x3, stride 2
+        "n8c32h20k32r5s1p2",  # 5x5
+        "n16c64h28k64r3s1p1g64",  # depthwise
+        "n8c64h28k64r3s1p1g4",  # grouped
+        "n16c17h27k17r3s1p1",  # channels that fill no vector
+        "n8c32h28k32r3s1p2d2",  # dilated
+        "n4c1h224k96r11s4p0",  # a first layer: few channels, a large kernel, a long stride
+    ),
+}
+"""Lists of descriptors by name."""
+
+
+def parse(descriptor: str) -> Conv2dGeometry:
+    """The geometry of a descriptor that can be measured.
+
+    Raises ValueError, with the descriptor, for one that is malformed, contradicts itself or has nothing to compute.
+
+    >>> parse("n256c1h28k6r5s1p2").y_shape
+    (256, 6, 28, 28)
+    """
+    try:
+        g = Conv2dGeometry.parse(descriptor)
+        if g.groups < 1 or g.n < 1:
+            raise ValueError("the batch `n` and the groups `g` must be at least 1")
+        ops.conv2d_geometry(
+            g.x_shape, g.weight_shape, (g.sh, g.sw), ((g.pt, g.pb), (g.pl, g.pr)), (g.dh, g.dw), g.groups
+        )
+    except ValueError as error:
+        raise ValueError(f"problem {descriptor!r}: {error}") from error
+    return g

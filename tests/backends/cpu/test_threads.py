@@ -1,0 +1,152 @@
+"""The same bits for any number of threads, and no crash from threads or forks, on every threading layer."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+
+import numba
+import pytest
+
+
+
+def loadable(layer):
+    try:
+        importlib.import_module(f"numba.np.ufunc.{layer}")
+    except ImportError:
+        return False
+    return True
+
+
+LAYERS = [name for name, module in [("omp", "omppool"), ("workqueue", "workqueue"), ("tbb", "tbbpool")] if loadable(module)]
+
+pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
+
+MODEL = """
+import hashlib, sys, threading
+import numpy as np
+import numba
+import numbacnn as nc
+from numbacnn import nn
+
+nc.manual_seed(0)
+model = nn.Sequential(
+    nn.Conv2d(3, 7, 3, padding=1), nn.BatchNorm2d(7), nn.ReLU(), nn.MaxPool2d(2),
+    nn.Conv2d(7, 14, 3, groups=7, algorithm="loops"), nn.Sigmoid(), nn.AvgPool2d(2, ceil_mode=True),
+    nn.Conv2d(14, 5, 1), nn.Tanh(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(60, 33), nn.Linear(33, 10),
+)
+rng = np.random.default_rng(1)
+x = rng.standard_normal((37, 3, 18, 17), dtype=np.float32)
+labels = rng.integers(0, 10, 37)
+"""
+
+STEP = (
+    MODEL
+    + """
+digest = hashlib.sha256()
+loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+optimizer = nc.optim.Adam(model.parameters(), lr=1e-2)
+for _ in range(2):
+    logits = model.forward(x)
+    digest.update(np.float64(loss.forward(logits, labels)).tobytes())
+    optimizer.zero_grad()
+    digest.update(model.backward(loss.backward()).tobytes())
+    optimizer.step()
+for value in model.state_dict().values():
+    digest.update(value.tobytes())
+print(digest.hexdigest(), numba.threading_layer())
+"""
+)
+
+
+def run(script, threads=2, layer=LAYERS[0]):
+    environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "NUMBA_THREADING_LAYER": layer}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stdout.split()
+
+
+def test_same_bits_for_any_number_of_threads_and_every_layer():
+    runs = [run(STEP, threads) for threads in (1, 2, 2, 3)] + [run(STEP, 2, layer) for layer in LAYERS[1:]]
+    assert len({digest for digest, _ in runs}) == 1
+    assert [layer for _, layer in runs[4:]] == LAYERS[1:]
+
+
+def test_same_bits_freshly_compiled_and_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert run(STEP) == run(STEP)
+
+
+TWO_THREADS = (
+    MODEL
+    + """
+model.eval()
+expected = {i: model.forward(x[i:]) for i in range(2)}
+problems = []
+
+def work(i):
+    try:
+        for _ in range(30):
+            if not np.array_equal(model.forward(x[i:]), expected[i]):
+                problems.append(i)
+    except Exception as error:
+        problems.append(error)
+
+threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(problems), numba.threading_layer())
+"""
+)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_two_threads_may_call_forward_at_once(layer):
+    assert run(TWO_THREADS, layer=layer) == ["0", layer]
+
+
+FIRST_CALLS = MODEL.replace("import numbacnn as nc", "import numbacnn as nc\nsys.setswitchinterval(1e-5)") + (
+    """
+results = []
+threads = [threading.Thread(target=lambda: results.append(model.eval().forward(x))) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(results), np.array_equal(results[0], results[1]))
+"""
+)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_two_threads_may_be_the_first_to_call(layer):
+    assert run(FIRST_CALLS, layer=layer) == ["2", "True"]
+
+
+FORK = (
+    MODEL
+    + """
+import os, warnings
+warnings.simplefilter("ignore")  # Python warns that the process has threads: that is the point
+model.eval()
+expected = model.forward(x)
+child = os.fork()
+if child == 0:
+    try:
+        os._exit(0 if np.array_equal(model.forward(x), expected) else 3)
+    finally:
+        os._exit(4)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(status, np.array_equal(model.forward(x), expected))
+"""
+)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_forked_child_computes_the_same(layer):
+    assert run(FORK, layer=layer) == ["0", "True"]

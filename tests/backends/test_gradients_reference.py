@@ -1,0 +1,149 @@
+"""The reference's gradients: central differences in float64, and the adjoint identity of everything linear."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numbacnn.backends import reference
+from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+from tests.numeric import assert_gradients, normal, spaced
+from tests.strategies import CHECKS, conv2d_geometries, pool2d_geometries, seeds
+
+algorithms = st.sampled_from(reference.conv2d_algorithms())
+shapes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
+
+
+def assert_adjoint(dy: np.ndarray, y: np.ndarray, dx: np.ndarray, x: np.ndarray) -> None:
+    """<dy, A x> = <A^T dy, x>."""
+    assert dx.shape == x.shape
+    left, right = np.vdot(dy, y), np.vdot(dx, x)
+    assert abs(left - right) <= 1e-12 * (1 + np.vdot(np.abs(dy), np.abs(y)))
+
+
+@CHECKS
+@given(conv2d_geometries(), algorithms, seeds)
+def test_conv2d(g: Conv2dGeometry, algorithm: str, seed: int) -> None:
+    x, weight, bias = normal(g.x_shape, seed), normal(g.weight_shape, seed), normal((g.k,), seed)
+    dy = normal(g.y_shape, seed)
+    gradients = (
+        reference.conv2d_backward_input(dy, weight, g, algorithm),
+        reference.conv2d_backward_weight(dy, x, g, algorithm),
+        reference.conv2d_backward_bias(dy),
+    )
+    assert_gradients(lambda *a: reference.conv2d(*a, g, algorithm), (x, weight, bias), gradients, dy, seed)
+
+
+@CHECKS
+@given(conv2d_geometries(min_batch=0), algorithms, seeds)
+def test_conv2d_adjoints(g: Conv2dGeometry, algorithm: str, seed: int) -> None:
+    x, weight, dy = normal(g.x_shape, seed), normal(g.weight_shape, seed), normal(g.y_shape, seed)
+    y = reference.conv2d(x, weight, None, g, algorithm)
+    assert_adjoint(dy, y, reference.conv2d_backward_input(dy, weight, g, algorithm), x)
+    assert_adjoint(dy, y, reference.conv2d_backward_weight(dy, x, g, algorithm), weight)
+
+
+@CHECKS
+@given(pool2d_geometries(max_dilation=2), seeds)
+def test_max_pool2d(g: Pool2dGeometry, seed: int) -> None:
+    x = spaced(g.x_shape, seed)
+    _, indices = reference.max_pool2d(x, g)
+    seen = indices >= 0
+    dy = np.where(seen, normal(g.y_shape, seed), 0)
+
+    def finite_maxima(x: np.ndarray) -> np.ndarray:
+        return np.where(seen, reference.max_pool2d(x, g)[0], 0)
+
+    assert_gradients(finite_maxima, (x,), (reference.max_pool2d_backward(dy, indices, g),), dy, seed)
+
+
+@CHECKS
+@given(pool2d_geometries(), st.booleans(), seeds)
+def test_avg_pool2d(g: Pool2dGeometry, count_include_pad: bool, seed: int) -> None:
+    x, dy = normal(g.x_shape, seed), normal(g.y_shape, seed)
+    dx = reference.avg_pool2d_backward(dy, g, count_include_pad)
+    assert_gradients(lambda x: reference.avg_pool2d(x, g, count_include_pad), (x,), (dx,), dy, seed)
+    assert_adjoint(dy, reference.avg_pool2d(x, g, count_include_pad), dx, x)
+
+
+@CHECKS
+@given(st.tuples(st.integers(2, 5), st.integers(1, 5), st.integers(1, 5)), seeds)
+def test_batch_norm(shape: tuple[int, int, int], seed: int) -> None:
+    # Values a whole unit apart: 1/std bends too much for central differences where a channel's are close together.
+    x, dy = 10 * spaced(shape, seed), normal(shape, seed)
+    weight, bias = normal(shape[1:2], seed), normal(shape[1:2], seed + 1)
+
+    _, mean, variance, inverse_std = reference.batch_norm_train(x, weight, bias, 1e-5)
+    gradients = reference.batch_norm_train_backward(dy, x, weight, mean, inverse_std)
+    assert_gradients(lambda *a: reference.batch_norm_train(*a, 1e-5)[0], (x, weight, bias), gradients, dy, seed)
+
+    mean, variance = mean + 1, variance + 2
+    _, inverse_std = reference.batch_norm_eval(x, weight, bias, mean, variance, 1e-5)
+    gradients = reference.batch_norm_eval_backward(dy, x, weight, mean, inverse_std)
+    assert_gradients(
+        lambda *a: reference.batch_norm_eval(*a, mean, variance, 1e-5)[0], (x, weight, bias), gradients, dy, seed
+    )
+
+
+@CHECKS
+@given(st.integers(0, 5), st.integers(1, 5), st.integers(1, 5), seeds)
+def test_linear(n: int, inputs: int, outputs: int, seed: int) -> None:
+    x, weight, bias = normal((n, inputs), seed), normal((outputs, inputs), seed), normal((outputs,), seed)
+    dy = normal((n, outputs), seed)
+    dx, dweight = reference.linear_backward_input(dy, weight), reference.linear_backward_weight(dy, x)
+    gradients = (dx, dweight, reference.linear_backward_bias(dy))
+    assert_gradients(reference.linear, (x, weight, bias), gradients, dy, seed)
+    y = reference.linear(x, weight, None)
+    assert_adjoint(dy, y, dx, x)
+    assert_adjoint(dy, y, dweight, weight)
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+@CHECKS
+@given(shape=shapes, seed=seeds)
+def test_activation(name: str, shape: tuple[int, ...], seed: int) -> None:
+    function, backward = getattr(reference, name), getattr(reference, f"{name}_backward")
+    x, dy = spaced(shape, seed), normal(shape, seed)
+    assert_gradients(function, (x,), (backward(dy, function(x)),), dy, seed)
+
+
+@CHECKS
+@given(shapes, st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_dropout_is_its_own_adjoint(shape: tuple[int, ...], p: float, seed: int, offset: int) -> None:
+    x, dy = normal(shape, 0), normal(shape, 1)
+    assert_adjoint(dy, reference.dropout(x, p, seed, offset), reference.dropout(dy, p, seed, offset), x)
+
+
+@CHECKS
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.sampled_from(((), (2,), (2, 3))), seeds)
+def test_concat_and_split_are_adjoint(sizes: list[int], rest: tuple[int, ...], seed: int) -> None:
+    arrays = [normal((3, size, *rest), seed + i) for i, size in enumerate(sizes)]
+    joined = reference.concat(arrays)
+    dy = normal(joined.shape, seed)
+    parts = reference.split(dy, sizes)
+    assert [part.shape for part in parts] == [array.shape for array in arrays]
+    right = sum(np.vdot(part, array) for part, array in zip(parts, arrays, strict=True))
+    np.testing.assert_allclose(np.vdot(dy, joined), right, rtol=1e-12, atol=1e-12)
+    for part, array in zip(reference.split(joined, sizes), arrays, strict=True):
+        np.testing.assert_array_equal(part, array)
+
+
+@CHECKS
+@given(st.integers(1, 5), st.integers(1, 6), st.sampled_from((0.0, 0.1, 1.0)), st.sampled_from((1.0, -0.3)), seeds)
+def test_losses(n: int, classes: int, label_smoothing: float, scale: float, seed: int) -> None:
+    logits, labels = normal((n, classes), seed), np.random.default_rng(seed).integers(0, classes, n)
+    _, probabilities = reference.softmax_cross_entropy(logits, labels, label_smoothing)
+    gradient = reference.softmax_cross_entropy_backward(probabilities, labels, label_smoothing, scale)
+    cotangent = np.array(scale)
+    assert_gradients(
+        lambda x: reference.softmax_cross_entropy(x, labels, label_smoothing)[0],
+        (logits,),
+        (gradient,),
+        cotangent,
+        seed,
+    )
+    target = normal((n, classes), seed + 1)
+    gradient = reference.squared_error_backward(logits, target, scale)
+    assert_gradients(lambda x: reference.squared_error(x, target), (logits,), (gradient,), cotangent, seed)

@@ -1,0 +1,92 @@
+"""Arguments that a layer refuses when it is made, and inputs that it refuses when it runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numbacnn import nn
+from numbacnn.backends import Backend
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: nn.Conv2d(0, 1, 3), ValueError, "`in_channels` 0 must be at least 1"),
+        (lambda: nn.Conv2d(1, 1.0, 3), TypeError, "`out_channels` 1.0 must be an int"),
+        (lambda: nn.Conv2d(1, 1, 0), ValueError, "`kernel_size` 0 must be at least 1"),
+        (lambda: nn.Conv2d(1, 1, (3, 3, 3)), ValueError, r"`kernel_size` \(3, 3, 3\) must be an int or a pair"),
+        (lambda: nn.Conv2d(1, 1, 3, stride=0), ValueError, "`stride` 0 must be at least 1"),
+        (lambda: nn.Conv2d(1, 1, 3, dilation=-1), ValueError, "`dilation` -1 must be at least 1"),
+        (lambda: nn.Conv2d(1, 1, 3, padding=-1), ValueError, "`padding` -1 must be "),
+        (lambda: nn.Conv2d(1, 1, 3, padding="SAME"), ValueError, "`padding` 'SAME' must be one of 'valid', 'same'"),
+        (lambda: nn.Conv2d(1, 1, 3, stride=2, padding="same"), ValueError, "`padding` 'same' needs `stride` 1"),
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "`groups` 2 must divide `in_channels` 3"),
+        (lambda: nn.Conv2d(4, 3, 3, groups=2), ValueError, "`groups` 2 must divide `out_channels` 3"),
+        (lambda: nn.Conv2d(1, 1, 3, groups=0), ValueError, "`groups` 0 must be at least 1"),
+        (lambda: nn.Conv2d(1, 1, 3, bias="yes"), TypeError, "`bias` 'yes' must be True or False"),
+        (lambda: nn.Conv2d(1, 1, 3, algorithm="fft"), ValueError, "`algorithm` 'fft' must be one of 'auto', 'loops'"),
+        (lambda: nn.Conv2d(1, 1, 3, dtype=np.float16), ValueError, "`dtype` float16 must be float32 or float64"),
+        (lambda: nn.Linear(1, 1, dtype=int), ValueError, "`dtype` int64 must be float32 or float64"),
+        (lambda: nn.Linear(0, 1), ValueError, "`in_features` 0 must be at least 1"),
+        (lambda: nn.Linear(1, True), TypeError, "`out_features` True must be an int"),
+        (lambda: nn.BatchNorm2d(0), ValueError, "`num_features` 0 must be at least 1"),
+        (lambda: nn.BatchNorm2d(1, eps=-1), ValueError, "`eps` -1 must be at least 0"),
+        (lambda: nn.BatchNorm1d(1, momentum=1.5), ValueError, r"`momentum` 1.5 must be in 0\.\.1"),
+        (lambda: nn.BatchNorm1d(1, momentum=None), TypeError, "`momentum` None must be a number"),
+        (lambda: nn.MaxPool2d(0), ValueError, "`kernel_size` 0 must be at least 1"),
+        (lambda: nn.MaxPool2d(2, stride=0), ValueError, "`stride` 0 must be at least 1"),
+        (lambda: nn.MaxPool2d(5, padding=3), ValueError, r"`padding` \(3, 3\) must be at most half of `kernel_size`"),
+        (lambda: nn.AvgPool2d((2, 3), padding=(1, 2)), ValueError, r"`padding` \(1, 2\) must be at most half"),
+        (lambda: nn.AvgPool2d(2, ceil_mode=1), TypeError, "`ceil_mode` 1 must be True or False"),
+        (lambda: nn.AvgPool2d(2, count_include_pad=None), TypeError, "`count_include_pad` None must be True or False"),
+        (lambda: nn.CrossEntropyLoss("none"), ValueError, "`reduction` 'none' must be one of 'mean', 'sum'"),
+        (lambda: nn.CrossEntropyLoss(label_smoothing=2), ValueError, r"`label_smoothing` 2 must be in 0\.\.1"),
+        (lambda: nn.MSELoss(None), ValueError, "`reduction` None must be one of"),
+        (lambda: nn.Parameter(["a"]), TypeError, "`value` of dtype <U1 must be real"),
+        (lambda: nn.init.manual_seed(-1), ValueError, "`seed` -1 must be at least 0"),
+        (lambda: nn.init.manual_seed(0.5), TypeError, "`seed` 0.5 must be an int"),
+        (lambda: nn.init.xavier_uniform(np.ones((2, 2))), TypeError, "`target` of type ndarray must be a Layer"),
+        (
+            lambda: nn.init.xavier_uniform(nn.Parameter([1])),
+            ValueError,
+            r"`target` of shape \(1,\) must have at least 2",
+        ),
+        (
+            lambda: nn.receptive_field(nn.ReLU(), (1, 2)),
+            ValueError,
+            r"`input_shape` \(1, 2\) must have 4 axes",
+        ),
+    ],
+)
+def test_refused_when_made(backend: Backend, make, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "message"),
+    [
+        (lambda: nn.Conv2d(3, 1, 3), (1, 1, 8, 8), r"`x` \(1, 1, 8, 8\) has 1 channels"),
+        (lambda: nn.Conv2d(1, 1, 3), (1, 8, 8), r"`x` \(1, 8, 8\) must have 4 axes"),
+        (lambda: nn.Conv2d(1, 1, 5), (1, 1, 4, 4), "does not fit the padded input 4x4"),
+        (lambda: nn.MaxPool2d(5), (1, 1, 4, 4), "does not fit the padded input 4x4"),
+        (lambda: nn.AvgPool2d(2), (4, 4), r"\(4, 4\) must "),
+        (lambda: nn.GlobalAvgPool2d(), (4, 4), r"\(4, 4\), must have|\(4, 4\) must have 4 axes"),
+        (lambda: nn.Linear(5, 1), (2, 4), r"\(2, 4\) must have 5 features|\(2, 4\), must end in 5 features"),
+    ],
+)
+def test_refused_when_run_and_when_asked_for_the_shape(
+    backend: Backend, make, shape: tuple[int, ...], message: str
+) -> None:
+    layer = make()
+    with pytest.raises(ValueError, match=message):
+        layer(np.ones(shape, np.float32))
+    with pytest.raises(ValueError, match=message):
+        layer.output_shape(shape)
+
+
+def test_inputs_that_are_not_real(backend: Backend) -> None:
+    for layer in (nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.MaxPool2d(1), nn.Dropout()):
+        with pytest.raises(TypeError, match="`x` of dtype complex128 must be real"):
+            layer(np.ones((1, 1, 2, 2), complex))

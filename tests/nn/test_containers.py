@@ -1,0 +1,182 @@
+"""Sequential, Concat and Add: what they compute, how they are built, indexed and printed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numbacnn import nn
+from numbacnn.backends import Backend
+
+X = np.arange(-4, 4, dtype=np.float32).reshape(1, 2, 2, 2)
+
+
+class Watched(nn.Identity):
+    """Remembers what its gradient was asked for."""
+
+    def backward(self, dy, input_gradient=True):
+        self.asked = input_gradient
+        return super().backward(dy, input_gradient)
+
+
+def test_sequential_runs_in_order_and_back(backend: Backend) -> None:
+    model = nn.Sequential(nn.ReLU(), nn.Flatten())
+    np.testing.assert_array_equal(model(X), [[0, 0, 0, 0, 0, 1, 2, 3]])
+    np.testing.assert_array_equal(model.backward(np.ones((1, 8)))[0], [[[0, 0], [0, 0]], [[0, 1], [1, 1]]])
+
+
+def test_empty_sequential_is_the_identity(backend: Backend) -> None:
+    model = nn.Sequential()
+    np.testing.assert_array_equal(model(X), X)
+    np.testing.assert_array_equal(model.backward(X), X)
+    assert model.backward(X, input_gradient=False) is None
+    assert model.output_shape((1, 2)) == (1, 2) and repr(model) == "Sequential()" and len(model) == 0
+
+
+def test_concat_joins_channels_and_sums_gradients(backend: Backend) -> None:
+    model = nn.Concat(nn.Identity(), nn.ReLU())
+    np.testing.assert_array_equal(model(X), np.concatenate([X, np.maximum(X, 0)], axis=1))
+    dy = np.concatenate([np.ones_like(X), 10 * np.ones_like(X)], axis=1)
+    np.testing.assert_array_equal(model.backward(dy), 1 + 10 * (X > 0))
+    assert model.output_shape(X.shape) == (1, 4, 2, 2)
+
+
+def test_add_sums_outputs_and_gradients(backend: Backend) -> None:
+    model = nn.Add(nn.Identity(), nn.ReLU(), nn.Identity())
+    np.testing.assert_array_equal(model(X), 2 * X + np.maximum(X, 0))
+    np.testing.assert_array_equal(model.backward(np.ones_like(X)), 2 + (X > 0))
+    assert model.output_shape(X.shape) == X.shape
+
+
+def test_only_needed_input_gradients_are_asked_for(backend: Backend) -> None:
+    before, between, linear, after = Watched(), Watched(), nn.Linear(3, 3), Watched()
+    model = nn.Sequential(before, nn.Sequential(between, linear), after)
+    y = model(np.ones((2, 3)))
+    assert model.backward(y, input_gradient=False) is None
+    assert not hasattr(before, "asked") and not hasattr(between, "asked") and after.asked
+    assert linear.weight.grad.any()
+    assert model.backward(y) is not None
+    assert before.asked and between.asked
+
+
+def test_branches_without_parameters_are_skipped_when_no_input_gradient_is_wanted(backend: Backend) -> None:
+    shortcut = Watched()
+    for container in (nn.Add, nn.Concat):
+        model = container(nn.Linear(3, 3), shortcut)
+        y = model(np.ones((2, 3)))
+        assert model.backward(y, input_gradient=False) is None
+        assert not hasattr(shortcut, "asked") and model[0].weight.grad.any()
+
+
+def test_indexing(backend: Backend) -> None:
+    first, second, third = nn.ReLU(), nn.Tanh(), nn.Sigmoid()
+    model = nn.Sequential(first, second, third)
+    assert len(model) == 3 and list(model) == [first, second, third]
+    assert model[0] is first and model[-1] is third
+    assert list(model[1:]) == [second, third] and isinstance(model[1:], nn.Sequential)
+    assert [name for name, _ in model[1:].named_children()] == ["1", "2"]
+    np.testing.assert_array_equal(model[:2](X), np.tanh(np.maximum(X, 0)).astype(np.float32))
+    assert nn.Sequential({"act": first})["act"] is first
+    with pytest.raises(IndexError):
+        model[3]
+
+
+@pytest.mark.parametrize("container", [nn.Concat, nn.Add])
+def test_no_branches(backend: Backend, container: type) -> None:
+    with pytest.raises(ValueError, match="needs at least one branch"):
+        container()
+
+
+def test_what_cannot_be_a_layer(backend: Backend) -> None:
+    with pytest.raises(TypeError, match=r"layer '1' of Sequential is .*ReLU.*must be an instance, ReLU\(\.\.\.\)"):
+        nn.Sequential(nn.ReLU(), nn.ReLU)
+    with pytest.raises(TypeError, match=r"layer '0' of Sequential is \[.*must be a Layer"):
+        nn.Sequential([nn.ReLU()])
+    for name in ("a.b", "", 1):
+        with pytest.raises(ValueError, match="must be a string, not empty and without dots"):
+            nn.Sequential({name: nn.ReLU()})
+
+
+def test_one_object_in_two_places(backend: Backend) -> None:
+    relu = nn.ReLU()
+    with pytest.raises(ValueError, match="the same ReLU object is in layers '0' and '2' of Sequential"):
+        nn.Sequential(relu, nn.Tanh(), relu)
+    with pytest.raises(ValueError, match="the same ReLU object is in layers 'a' and 'b' of Add"):
+        nn.Add({"a": nn.Sequential(relu), "b": relu})
+
+
+def test_branches_that_do_not_go_together(backend: Backend) -> None:
+    uneven = (nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 2))
+    with pytest.raises(ValueError, match=r"branches of Concat give the shapes .*must agree in all but axis 1"):
+        nn.Concat(*uneven).output_shape((1, 1, 4, 4))
+    with pytest.raises(ValueError, match=r"branches of Add give the shapes .*must all be the same"):
+        nn.Add(*uneven).output_shape((1, 1, 4, 4))
+    for container in (nn.Concat, nn.Add):
+        with pytest.raises(ValueError, match=r"`arrays\[1\]`"):
+            container(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 2))(np.ones((1, 1, 4, 4)))
+
+
+def test_printing(backend: Backend) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.Sigmoid(),
+        nn.Concat(nn.MaxPool2d(2), nn.AvgPool2d(kernel_size=2, stride=2)),
+        nn.Flatten(),
+        nn.Add({"shortcut": nn.Identity(), "body": nn.Sequential(nn.Linear(400, 400), nn.Dropout(0.5))}),
+    )
+    assert (
+        repr(model)
+        == """\
+Sequential(
+  (0): Conv2d(1, 6, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2))
+  (1): Sigmoid()
+  (2): Concat(
+    (0): MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)
+    (1): AvgPool2d(kernel_size=2, stride=2, padding=0)
+  )
+  (3): Flatten()
+  (4): Add(
+    (shortcut): Identity()
+    (body): Sequential(
+      (0): Linear(in_features=400, out_features=400, bias=True)
+      (1): Dropout(p=0.5)
+    )
+  )
+)"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (lambda: nn.Conv2d(3, 4, 1), "Conv2d(3, 4, kernel_size=(1, 1), stride=(1, 1))"),
+        (
+            lambda: nn.Conv2d(4, 4, (3, 2), 1, "same", 2, 2, False, "im2col", np.float64),
+            "Conv2d(4, 4, kernel_size=(3, 2), stride=(1, 1), padding='same', dilation=(2, 2), groups=2, bias=False, "
+            "algorithm='im2col', dtype=float64)",
+        ),
+        (
+            lambda: nn.Conv2d(1, 1, 3, padding=((0, 1), (2, 2))),
+            "Conv2d(1, 1, kernel_size=(3, 3), stride=(1, 1), padding=((0, 1), (2, 2)))",
+        ),
+        (lambda: nn.BatchNorm2d(6), "BatchNorm2d(6, eps=1e-05, momentum=0.1)"),
+        (lambda: nn.BatchNorm1d(6, dtype="float64"), "BatchNorm1d(6, eps=1e-05, momentum=0.1, dtype=float64)"),
+        (
+            lambda: nn.MaxPool2d((2, 3), padding=(1, 1)),
+            "MaxPool2d(kernel_size=(2, 3), stride=(2, 3), padding=(1, 1), dilation=1, ceil_mode=False)",
+        ),
+        (
+            lambda: nn.AvgPool2d(3, 1, 1, ceil_mode=True, count_include_pad=False),
+            "AvgPool2d(kernel_size=3, stride=1, padding=1, ceil_mode=True, count_include_pad=False)",
+        ),
+        (
+            lambda: nn.Linear(2, 1, bias=False, dtype=np.float64),
+            "Linear(in_features=2, out_features=1, bias=False, dtype=float64)",
+        ),
+        (lambda: nn.GlobalAvgPool2d(), "GlobalAvgPool2d()"),
+        (lambda: nn.CrossEntropyLoss(label_smoothing=0.1), "CrossEntropyLoss(reduction='mean', label_smoothing=0.1)"),
+        (lambda: nn.MSELoss("sum"), "MSELoss(reduction='sum')"),
+    ],
+)
+def test_arguments_are_shown(backend: Backend, layer, text: str) -> None:
+    assert repr(layer()) == text

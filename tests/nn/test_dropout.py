@@ -1,0 +1,68 @@
+"""Dropout: its rate, its mask, its two modes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numbacnn import backends, nn
+from numbacnn.backends import Backend
+
+
+def test_drops_its_share_and_keeps_the_mean(backend: Backend) -> None:
+    nn.init.manual_seed(0)
+    for p in (0.1, 0.5, 0.8):
+        y = nn.Dropout(p)(np.ones(100_000, np.float32))
+        dropped = np.mean(y == 0)
+        assert abs(dropped - p) < 5 * np.sqrt(p * (1 - p) / y.size)
+        np.testing.assert_allclose(y[y != 0], 1 / (1 - p), rtol=1e-6)
+
+
+def test_limits(backend: Backend) -> None:
+    x = np.arange(1, 9, dtype=np.float32)
+    np.testing.assert_array_equal(nn.Dropout(0)(x), x)
+    np.testing.assert_array_equal(nn.Dropout(1)(x), np.zeros(8))
+
+
+def test_backward_drops_what_forward_dropped(backend: Backend) -> None:
+    layer = nn.Dropout(0.4)
+    x = np.ones((10, 30), np.float32)
+    first = layer(x)
+    np.testing.assert_array_equal(layer.backward(x), first)
+    second = layer(x)
+    assert (first != second).any()
+    np.testing.assert_array_equal(layer.backward(x), second)
+    np.testing.assert_array_equal(layer.backward(2 * x), 2 * second)
+    assert layer.calls == 2
+
+
+def test_evaluation_is_the_identity_and_draws_nothing(backend: Backend) -> None:
+    layer = nn.Dropout(0.9).eval()
+    x = np.arange(6, dtype=np.float32)
+    np.testing.assert_array_equal(layer(x), x)
+    np.testing.assert_array_equal(layer.backward(x), x)
+    assert layer.calls == 0
+
+
+def test_every_backend_draws_the_same_mask() -> None:
+    masks = []
+    for name in (name for name, reason in backends.available().items() if reason is None):
+        with backends.use_backend(name) as backend:
+            nn.init.manual_seed(7)
+            model = nn.Sequential(nn.Dropout(0.3), nn.Dropout(0.5))
+            masks.append([backend.to_numpy(model(np.ones((3, 101), np.float32))) for _ in range(2)])
+    for other in masks[1:]:
+        np.testing.assert_array_equal(other, masks[0])
+
+
+def test_layers_draw_different_masks(backend: Backend) -> None:
+    x = np.ones(200, np.float32)
+    assert (nn.Dropout()(x) != nn.Dropout()(x)).any()
+
+
+@pytest.mark.parametrize(
+    ("p", "error"), [(-0.1, ValueError), (1.1, ValueError), (float("nan"), ValueError), ("0", TypeError)]
+)
+def test_p_is_a_probability(backend: Backend, p: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="`p` "):
+        nn.Dropout(p)

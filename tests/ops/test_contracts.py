@@ -1,0 +1,277 @@
+"""What holds for every operation: values and no views, arguments left alone, any layout, empty batches, NaN."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from numbacnn import backends, ops
+
+N = 7  # the batch: no other size here, so that results of one row per sample are known by it
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation on small arrays of whole numbers, exact in every dtype.
+
+    ``weight`` is the position of the array that sets the dtype, ``batched`` are those with one row per sample, and
+    ``silent`` are those of which a NaN need not reach any result.
+    """
+
+    run: Callable[..., Any]
+    arrays: tuple[np.ndarray, ...]
+    weight: int | None = None
+    batched: tuple[int, ...] = (0,)
+    silent: tuple[int, ...] = ()
+
+    def __call__(self, arrays: Sequence[Any] | None = None) -> list[Any]:
+        """All results, as arrays of the backend."""
+        results = self.run(*(self.arrays if arrays is None else arrays))
+        return [r for r in results if r is not None] if isinstance(results, (tuple, list)) else [results]
+
+
+def whole(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(-4, 5, shape).astype(np.float32)
+
+
+def positive(*shape: int) -> np.ndarray:
+    return np.abs(whole(*shape)) + 1
+
+
+def train(x, weight, bias):
+    backend = backends.get()
+    # x may be an array or a list, whatever a user gives.
+    dtype = np.float64 if np.asarray(weight).dtype.newbyteorder("=") == np.float64 else np.float32
+    running = backend.asarray(np.zeros(3, dtype)), backend.asarray(np.ones(3, dtype))
+    return ops.batch_norm(x, weight, bias, *running, training=True, return_statistics=True)
+
+
+def rows(x) -> int:
+    return np.shape(x)[0]
+
+
+X, Y = whole(N, 4, 5, 6), whole(N, 6, 3, 4)
+KERNEL, LABELS = whole(6, 2, 3, 3), np.arange(N) % 3
+LOGITS = whole(N, 3)
+INDICES = ops.max_pool2d(X, 2, 1, return_indices=True, backend="reference")[1]
+CALLS = {
+    "corr2d": Call(ops.corr2d, (whole(5, 6), whole(2, 3)), weight=1, batched=()),
+    "conv2d": Call(lambda x, w, b: ops.conv2d(x, w, b, groups=2), (X, KERNEL, whole(6)), weight=1),
+    "conv2d, no bias": Call(lambda x, w: ops.conv2d(x, w, None, 2, "valid", 1, 2), (X, KERNEL), weight=1),
+    "conv2d, 1x1": Call(ops.conv2d, (X, whole(6, 4, 1, 1)), weight=1),
+    "conv2d_backward": Call(
+        lambda dy, x, w: ops.conv2d_backward(dy, x, w, groups=2), (Y, X, KERNEL), weight=2, batched=(0, 1)
+    ),
+    "max_pool2d": Call(lambda x: ops.max_pool2d(x, 2, return_indices=True), (X,)),
+    "max_pool2d, 1x1": Call(lambda x: ops.max_pool2d(x, 1), (X,)),
+    "max_pool2d_backward": Call(
+        lambda dy, indices: ops.max_pool2d_backward(dy, indices, (rows(dy), 4, 5, 6), 2, 1),
+        (whole(N, 4, 4, 5), INDICES),
+        batched=(0, 1),
+    ),
+    "avg_pool2d": Call(lambda x: ops.avg_pool2d(x, 2, padding=1, ceil_mode=True), (X,)),
+    "avg_pool2d, 1x1": Call(lambda x: ops.avg_pool2d(x, 1), (X,)),
+    "avg_pool2d_backward": Call(
+        lambda dy: ops.avg_pool2d_backward(dy, (rows(dy), 4, 5, 6), 2, 1), (whole(N, 4, 4, 5),)
+    ),
+    "global_avg_pool2d": Call(ops.global_avg_pool2d, (X,)),
+    "global_avg_pool2d_backward": Call(
+        lambda dy: ops.global_avg_pool2d_backward(dy, (rows(dy), 4, 5, 6)), (whole(N, 4, 1, 1),)
+    ),
+    "batch_norm, training": Call(train, (whole(N, 3, 4, 5), positive(3), whole(3)), weight=1),
+    "batch_norm": Call(
+        lambda x, *rest: ops.batch_norm(x, *rest, return_statistics=True),
+        (whole(N, 3), positive(3), whole(3), whole(3), positive(3)),
+        weight=1,
+    ),
+    "batch_norm_backward, training": Call(
+        ops.batch_norm_backward,
+        (whole(N, 3, 4, 5), whole(N, 3, 4, 5), positive(3), whole(3), positive(3)),
+        weight=2,
+        batched=(0, 1),
+    ),
+    "batch_norm_backward": Call(
+        lambda *arrays: ops.batch_norm_backward(*arrays, training=False),
+        (whole(N, 3), whole(N, 3), positive(3), whole(3), positive(3)),
+        weight=2,
+        batched=(0, 1),
+    ),
+    "linear": Call(ops.linear, (whole(N, 4), whole(5, 4), whole(5)), weight=1),
+    "linear_backward": Call(ops.linear_backward, (whole(N, 5), whole(N, 4), whole(5, 4)), weight=2, batched=(0, 1)),
+    "relu": Call(ops.relu, (X,)),
+    "relu_backward": Call(ops.relu_backward, (X, positive(N, 4, 5, 6)), batched=(0, 1), silent=(1,)),
+    "sigmoid": Call(ops.sigmoid, (X,)),
+    "sigmoid_backward": Call(ops.sigmoid_backward, (X, X + 1), batched=(0, 1)),
+    "tanh": Call(ops.tanh, (X,)),
+    "tanh_backward": Call(ops.tanh_backward, (X, X + 1), batched=(0, 1)),
+    "softmax": Call(ops.softmax, (LOGITS,)),
+    "dropout": Call(lambda x: ops.dropout(x, 0.5, 1, 2), (X,)),
+    "dropout, p=0": Call(lambda x: ops.dropout(x, 0, 1, 2), (X,)),
+    "add": Call(lambda *arrays: ops.add(arrays), (X, X + 1, X + 2), batched=(0, 1, 2)),
+    "add, one": Call(lambda x: ops.add([x]), (X,)),
+    "concat": Call(lambda *arrays: ops.concat(arrays), (X, whole(N, 2, 5, 6)), batched=(0, 1)),
+    "concat, one": Call(lambda x: ops.concat([x]), (X,)),
+    "concat_backward": Call(lambda dy: ops.concat_backward(dy, (1, 3)), (X,)),
+    "concat_backward, one": Call(lambda dy: ops.concat_backward(dy, (4,)), (X,)),
+    "flatten": Call(ops.flatten, (X,)),
+    "copy": Call(ops.copy, (X,)),
+    "softmax_cross_entropy": Call(
+        lambda logits, labels: ops.softmax_cross_entropy(logits, labels, "sum", 0.25), (LOGITS, LABELS), batched=(0, 1)
+    ),
+    "softmax_cross_entropy_backward": Call(
+        lambda *arrays: ops.softmax_cross_entropy_backward(*arrays, "sum", 0.25), (LOGITS, LABELS), batched=(0, 1)
+    ),
+    "mean_squared_error": Call(
+        lambda *arrays: ops.mean_squared_error(*arrays, "sum"), (LOGITS, LOGITS * 2), batched=(0, 1)
+    ),
+    "mean_squared_error_backward": Call(
+        lambda *arrays: ops.mean_squared_error_backward(*arrays, "sum"), (LOGITS, LOGITS * 2), batched=(0, 1)
+    ),
+    "count_correct": Call(ops.count_correct, (LOGITS, LABELS), batched=(0, 1), silent=(0,)),
+}
+
+
+def calls(wanted: Callable[[Call], bool]) -> pytest.MarkDecorator:
+    chosen = {name: call for name, call in CALLS.items() if wanted(call)}
+    return pytest.mark.parametrize("call", chosen.values(), ids=chosen)
+
+
+every_call = calls(lambda call: True)
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "read-only": read_only,
+    "non-contiguous": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "Fortran order": np.asfortranarray,
+    "negative strides": lambda x: x[::-1].copy()[::-1],
+    "other byte order": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
+}
+
+
+def is_real(x: np.ndarray) -> bool:
+    """False for labels and indices."""
+    return x.dtype.kind == "f"
+
+
+def nan_for_infinity(x: np.ndarray) -> np.ndarray:
+    """Sums in another order may meet opposite infinities and turn one into NaN, but nothing finite."""
+    return np.where(np.isfinite(x), x, np.nan)
+
+
+def equal(backend, ours: Sequence[Any], expected: Sequence[Any]) -> None:
+    for a, b in zip(ours, expected, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
+
+
+def test_every_operation_is_here():
+    without_arrays = {"conv2d_choice", "conv2d_geometry", "pool2d_geometry"}
+    public = {name for name, value in vars(ops).items() if inspect.isfunction(value)}
+    assert {name.split(",")[0] for name in CALLS} == public - without_arrays
+
+
+@every_call
+def test_results_are_new_arrays(backend, call):
+    results = call()
+    for i, result in enumerate(results):
+        assert backend.is_array(result)
+        if isinstance(result, np.ndarray):
+            assert result.flags.writeable
+            assert not any(np.shares_memory(result, other) for other in (*call.arrays, *results[:i]))
+
+
+@every_call
+def test_later_calls_leave_earlier_results_alone(backend, call):
+    results = call()
+    kept = [np.array(backend.to_numpy(result)) for result in results]
+    call([x + 1 if is_real(x) else x for x in call.arrays])
+    for result, copy in zip(results, kept, strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(result), copy)
+
+
+@every_call
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_any_memory_layout(backend, call, layout):
+    arrays = [layout(x) for x in call.arrays]
+    plain = [np.array(x, x.dtype.newbyteorder("="), order="C") for x in arrays]
+    before = [x.tobytes() for x in arrays]
+    equal(backend, call(arrays), call(plain))
+    assert [x.tobytes() for x in arrays] == before
+
+
+@every_call
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.bool_, np.float16, ">f2"])
+def test_other_real_dtypes_count_as_float32(backend, call, dtype):
+    arrays = [x.astype(dtype) if is_real(x) else x for x in call.arrays]
+    before = [x.tobytes() for x in arrays]
+    singles = [x.astype(np.float32) if is_real(y) else x for x, y in zip(arrays, call.arrays, strict=True)]
+    equal(backend, call(arrays), call(singles))
+    assert [x.tobytes() for x in arrays] == before
+
+
+@every_call
+@pytest.mark.parametrize("dtype", [np.float64, ">f8"])
+def test_float64_stays(backend, call, dtype):
+    """Losses are float64 and counts int64 in any case."""
+    singles = call()
+    doubles = call([x.astype(dtype) if is_real(x) else x for x in call.arrays])
+    for single, double in zip(singles, doubles, strict=True):
+        if single.dtype == np.float32:
+            assert double.dtype == np.float64
+        np.testing.assert_allclose(backend.to_numpy(single), backend.to_numpy(double), rtol=1e-5, atol=1e-5)
+
+
+@calls(lambda call: call.weight is not None)
+def test_the_weight_sets_the_dtype(backend, call):
+    others = [x if i == call.weight else x.astype(np.float64) for i, x in enumerate(call.arrays)]
+    equal(backend, call(others), call())
+    double = [x.astype(np.float64) if i == call.weight else x for i, x in enumerate(call.arrays)]
+    assert all(result.dtype == np.float64 for result in call(double))
+
+
+@every_call
+def test_nested_lists(backend, call):
+    lists = call([x.tolist() for x in call.arrays])
+    equal(backend, lists, call([x.astype(np.float64) if is_real(x) else x for x in call.arrays]))
+
+
+@calls(lambda call: bool(call.batched))
+def test_empty_batches(backend, call):
+    results = call([x[:0] if i in call.batched else x for i, x in enumerate(call.arrays)])
+    for result, full in zip(results, call(), strict=True):
+        expected = tuple(0 if size == N else size for size in full.shape)
+        assert tuple(result.shape) == expected
+        assert np.isfinite(backend.to_numpy(result)).all()
+
+
+@every_call
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_go_through(backend, call, special):
+    for position, array in enumerate(call.arrays):
+        if not is_real(array):
+            continue
+        arrays = [x.copy() for x in call.arrays]
+        arrays[position][0] = special
+        # The reference tells of them by NumPy's warnings.
+        with np.errstate(all="ignore"):
+            results = [backend.to_numpy(result) for result in call(arrays)]
+            with backends.use_backend("reference"):
+                expected = call(arrays)
+        if np.isnan(special) and position not in call.silent:
+            assert any(np.isnan(result).any() for result in results)
+        # Where a kernel meets the border, a weight times nothing may count as a product with zero or not at all.
+        if position != call.weight:
+            for result, wanted in zip(results, expected, strict=True):
+                np.testing.assert_allclose(nan_for_infinity(result), nan_for_infinity(wanted), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,139 @@
+"""Activations, dropout, sums and concatenations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from numbacnn import ops
+
+SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 4, 5), (0, 3), (2, 0, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_and_their_gradients(backend, shape, dtype):
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
+    formulas = {
+        "relu": (lambda x: np.maximum(x, 0), lambda y: y > 0),
+        "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
+        "tanh": (np.tanh, lambda y: 1 - y * y),
+    }
+    for name, (value, slope) in formulas.items():
+        y = getattr(ops, name)(x)
+        tolerance = {"rtol": 10 * np.finfo(dtype).eps, "atol": np.finfo(dtype).eps}
+        np.testing.assert_allclose(backend.to_numpy(y), value(x), **tolerance)
+        dx = getattr(ops, f"{name}_backward")(dy, y)
+        np.testing.assert_allclose(backend.to_numpy(dx), dy * slope(value(x)), **tolerance)
+        assert y.dtype == dx.dtype == dtype
+        assert tuple(y.shape) == tuple(dx.shape) == shape
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_do_not_overflow(backend, dtype):
+    x = np.array([-np.inf, -1e4, -90, 0, 90, 1e4, np.inf, np.nan], dtype)
+    np.testing.assert_array_equal(backend.to_numpy(ops.relu(x)), [0, 0, 0, 0, 90, 1e4, np.inf, np.nan])
+    sigmoid = backend.to_numpy(ops.sigmoid(x))
+    np.testing.assert_allclose(sigmoid, [0, 0, np.exp(-90.0), 0.5, 1, 1, 1, np.nan], rtol=1e-5, atol=1e-38)
+    np.testing.assert_array_equal(backend.to_numpy(ops.tanh(x)), [-1, -1, -1, 0, 1, 1, 1, np.nan])
+
+
+def test_relu_stops_the_gradient_at_zero_and_lets_it_through_at_nan(backend):
+    dx = ops.relu_backward(np.array([1.0, 2.0, 3.0]), np.array([0.0, 5.0, np.nan]))
+    np.testing.assert_array_equal(backend.to_numpy(dx), [0, 2, 3])
+
+
+@given(n=st.integers(0, 4), classes=st.integers(1, 12), shift=st.sampled_from([0, -1e4, 1e4]))
+@settings(max_examples=20)
+def test_softmax(backend, n, classes, shift):
+    x = np.random.default_rng(n).normal(size=(n, classes))
+    y = backend.to_numpy(ops.softmax(x + shift))
+    np.testing.assert_allclose(y, np.exp(x) / np.exp(x).sum(axis=1, keepdims=True), rtol=1e-9)
+
+
+def test_dropout_scales_what_it_keeps(backend):
+    x = np.random.default_rng(0).normal(size=(50, 40))
+    for p in (0.25, 0.5, 0.9):
+        y = backend.to_numpy(ops.dropout(x, p, seed=1, offset=2))
+        kept = y != 0
+        np.testing.assert_allclose(y[kept], x[kept] / (1 - p), rtol=1e-12)
+        # Five standard deviations of a binomial count.
+        assert abs(kept.sum() - 2000 * (1 - p)) < 5 * np.sqrt(2000 * p * (1 - p))
+
+
+def test_dropout_of_nothing_and_of_everything(backend):
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    np.testing.assert_array_equal(backend.to_numpy(ops.dropout(x, 0, 0, 0)), x)
+    np.testing.assert_array_equal(backend.to_numpy(ops.dropout(x, 1, 0, 0)), np.zeros((3, 5)))
+
+
+def test_dropout_masks_depend_on_seed_offset_and_position_alone(backend):
+    ones = np.ones(1000)
+    masks = {
+        key: backend.to_numpy(ops.dropout(ones, 0.5, *key)) for key in ((0, 0), (0, 1), (1, 0), (2**63, 0), (0, 2**40))
+    }
+    np.testing.assert_array_equal(backend.to_numpy(ops.dropout(ones.reshape(10, 100), 0.5, 0, 0)).ravel(), masks[0, 0])
+    np.testing.assert_array_equal(backend.to_numpy(ops.dropout(ones[:333], 0.5, 0, 0)), masks[0, 0][:333])
+    keys = list(masks)
+    for i, key in enumerate(keys):
+        np.testing.assert_array_equal(masks[key], ops.dropout(ones, 0.5, *key, backend="reference"))
+        for other in keys[:i]:
+            assert 350 < (masks[key] != masks[other]).sum() < 650
+
+
+def test_add_sums_one_or_more(backend):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(2, 3, 4)).astype(np.float32) for _ in range(4)]
+    for count in range(1, 5):
+        expected = arrays[0].copy()
+        for array in arrays[1:count]:
+            expected += array
+        np.testing.assert_array_equal(backend.to_numpy(ops.add(arrays[:count])), expected)
+
+
+@pytest.mark.parametrize("rest", [(), (5,), (4, 5)], ids=str)
+@pytest.mark.parametrize(("n", "sizes"), [(2, [3]), (2, [1, 2, 3]), (0, [1, 2]), (2, [2, 0, 1])], ids=str)
+def test_concat_and_its_inverse(backend, rest, n, sizes):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(n, size, *rest)) for size in sizes]
+    y = ops.concat(arrays)
+    np.testing.assert_array_equal(backend.to_numpy(y), np.concatenate(arrays, axis=1))
+    parts = ops.concat_backward(y, sizes)
+    assert isinstance(parts, list)
+    for part, array in zip(parts, arrays, strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(part), array)
+
+
+@pytest.mark.parametrize(
+    ("shape", "start_dim", "expected"),
+    [
+        ((2, 3, 4, 5), 1, (2, 60)),
+        ((2, 3, 4, 5), 0, (120,)),
+        ((2, 3, 4, 5), 2, (2, 3, 20)),
+        ((2, 3), 1, (2, 3)),
+        ((2, 3), 2, (2, 3, 1)),
+        ((2,), 1, (2, 1)),
+        ((0, 3, 4), 1, (0, 12)),
+    ],
+)
+def test_flatten_joins_axes_in_row_major_order(backend, shape, start_dim, expected):
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    y = backend.to_numpy(ops.flatten(x, start_dim))
+    assert y.shape == expected
+    np.testing.assert_array_equal(y.ravel(), x.ravel())
+
+
+def test_copy(backend):
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(backend.to_numpy(ops.copy(x.T)), x.T)
+
+
+def test_float64_in_any_argument_makes_the_result_float64(backend):
+    single, double = np.ones((2, 3), np.float32), np.ones((2, 3))
+    assert ops.add([single, single]).dtype == np.float32
+    assert ops.add([single, double]).dtype == np.float64
+    assert ops.concat([double, single]).dtype == np.float64
+    assert ops.relu_backward(single, double).dtype == np.float64

@@ -1,0 +1,198 @@
+"""Optimizers against their formulas, written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from numbacnn import backends, nn, optim
+from numbacnn.backends import Backend
+
+RATES = st.floats(0, 1)
+
+
+def run(optimizer: optim.Optimizer, gradients: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """The parameters' values after a step with each list of gradients."""
+    for step in gradients:
+        optimizer.zero_grad()
+        for parameter, gradient in zip(optimizer.parameters, step, strict=True):
+            parameter.accumulate(gradient)
+        optimizer.step()
+    return [parameter.value.copy() for parameter in optimizer.parameters]
+
+
+def problem(seed: int, steps: int = 4) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+    rng = np.random.default_rng(seed)
+    shapes = [(2, 3), (4,), ()]
+    return [rng.standard_normal(s) for s in shapes], [[rng.standard_normal(s) for s in shapes] for _ in range(steps)]
+
+
+@given(st.integers(0, 100), RATES, st.sampled_from([0, 0.5, 0.9]), st.booleans(), RATES)
+@settings(max_examples=40)
+def test_sgd(backend: Backend, seed: int, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> None:
+    values, gradients = problem(seed)
+    nesterov = nesterov and momentum > 0
+    actual = run(optim.SGD([nn.Parameter(v) for v in values], lr, momentum, nesterov, weight_decay), gradients)
+    for i, value in enumerate(values):
+        velocity = 0
+        for step in gradients:
+            g = step[i] + weight_decay * value
+            velocity = momentum * velocity + g
+            value = value - lr * (g + momentum * velocity if nesterov else velocity)
+        np.testing.assert_allclose(actual[i], value, rtol=1e-12, atol=1e-12)
+
+
+@given(st.integers(0, 100), RATES, st.floats(0, 0.99), st.floats(0, 0.999), RATES, st.booleans())
+@settings(max_examples=40)
+def test_adam(
+    backend: Backend, seed: int, lr: float, beta1: float, beta2: float, weight_decay: float, decoupled: bool
+) -> None:
+    values, gradients = problem(seed)
+    kind = optim.AdamW if decoupled else optim.Adam
+    parameters = [nn.Parameter(v) for v in values]
+    actual = run(kind(parameters, lr, (beta1, beta2), 1e-3, weight_decay), gradients)
+    for i, value in enumerate(values):
+        m = v = 0
+        for t, step in enumerate(gradients, 1):
+            g = step[i]
+            if decoupled:
+                value = value * (1 - lr * weight_decay)
+            else:
+                g = g + weight_decay * value
+            m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+            value = value - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + 1e-3)
+        np.testing.assert_allclose(actual[i], value, rtol=1e-9, atol=1e-12)
+
+
+def test_adam_moves_by_the_learning_rate_first(backend: Backend) -> None:
+    parameter = nn.Parameter([1, 2, 3])
+    optimizer = optim.Adam([parameter], lr=0.1)
+    run(optimizer, [[np.array([1e-3, -50.0, 0.0])]])
+    np.testing.assert_allclose(parameter.value, [0.9, 2.1, 3], rtol=1e-4)
+    assert parameter.dtype == np.float32 and optimizer.steps == 1
+
+
+MAKERS: dict[str, Any] = {
+    "plain": lambda p: optim.SGD(p, 0.1),
+    "momentum": lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": lambda p: optim.Adam(p, lr=0.1, weight_decay=0.01),
+    "adamw": lambda p: optim.AdamW(p, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_saved_state_continues_to_the_same_bits(backend: Backend, maker: str) -> None:
+    values, gradients = problem(0, steps=6)
+    whole = run(MAKERS[maker]([nn.Parameter(v) for v in values]), gradients)
+    first = MAKERS[maker]([nn.Parameter(v) for v in values])
+    halfway = run(first, gradients[:3])
+    state = first.state_dict()
+    second = MAKERS[maker]([nn.Parameter(v) for v in halfway])
+    second.lr = 123
+    second.load_state_dict(state)
+    run(first, gradients[3:])
+    for actual, expected in zip(run(second, gradients[3:]), whole, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_state_dicts_are_flat(backend: Backend) -> None:
+    parameters = [nn.Parameter(np.ones(2)), nn.Parameter([1])]
+    assert optim.SGD(parameters, 0.5).state_dict() == {
+        "lr": 0.5,
+        "momentum": 0,
+        "nesterov": False,
+        "weight_decay": 0,
+    }
+    assert list(optim.SGD(parameters, 0.5, momentum=0.9).state_dict())[4:] == ["0.velocity", "1.velocity"]
+    state = optim.Adam(parameters).state_dict()
+    assert list(state)[:6] == ["lr", "beta1", "beta2", "eps", "weight_decay", "steps"]
+    assert list(state)[6:] == ["0.first_moment", "0.second_moment", "1.first_moment", "1.second_moment"]
+    assert state["0.first_moment"].dtype == np.float64 and state["1.first_moment"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"lr": -1}, ValueError, "`lr` -1 must be at least 0"),
+        ({"momentum": None}, ValueError, "does not fit SGD: .*missing momentum"),
+        ({"0.velocity": None}, ValueError, r"missing 0\.velocity"),
+        ({"1.velocity": np.zeros(2)}, ValueError, r"unexpected 1\.velocity"),
+        ({"0.velocity": np.zeros(3)}, ValueError, r"0\.velocity has shape \(3,\), must have \(2,\)"),
+        ({"0.velocity": np.array(["a", "b"])}, ValueError, r"0\.velocity has dtype <U1"),
+    ],
+)
+def test_states_that_do_not_fit(backend: Backend, change: dict, error: type[Exception], message: str) -> None:
+    optimizer = optim.SGD([nn.Parameter([1, 2])], lr=0.5, momentum=0.9)
+    state = {"lr": 7, "momentum": 0.1, "nesterov": False, "weight_decay": 0, "0.velocity": np.ones(2)} | change
+    with pytest.raises(error, match=message):
+        optimizer.load_state_dict({name: value for name, value in state.items() if value is not None})
+    assert optimizer.lr == 0.5 and optimizer.momentum == 0.9 and not optimizer.state_dict()["0.velocity"].any()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: optim.SGD([], 0.1), ValueError, "`parameters` is empty"),
+        (lambda p: optim.SGD(p[0], 0.1), TypeError, "`parameters` is a single Parameter, must be a list"),
+        (lambda p: optim.SGD([p[0].value], 0.1), TypeError, r"`parameters`\[0\] of type ndarray must be a Parameter"),
+        (lambda p: optim.SGD([*p, *p], 0.1), ValueError, r"`parameters`\[1\] is in the list twice"),
+        (lambda p: optim.SGD(p, -0.1), ValueError, "`lr` -0.1 must be at least 0"),
+        (lambda p: optim.SGD(p, "0.1"), TypeError, "`lr` '0.1' must be a number"),
+        (lambda p: optim.SGD(p, float("nan")), ValueError, "`lr` nan must be"),
+        (lambda p: optim.SGD(p, 0.1, momentum=1), ValueError, "`momentum` 1 must be at least 0 and less than 1"),
+        (lambda p: optim.SGD(p, 0.1, momentum=-0.1), ValueError, "`momentum` -0.1 must be"),
+        (lambda p: optim.SGD(p, 0.1, nesterov=True), ValueError, "`nesterov` needs `momentum` above 0, not 0"),
+        (lambda p: optim.SGD(p, 0.1, 0.9, nesterov=1), TypeError, "`nesterov` 1 must be True or False"),
+        (lambda p: optim.SGD(p, 0.1, weight_decay=-1), ValueError, "`weight_decay` -1 must be at least 0"),
+        (lambda p: optim.Adam(p, betas=(0.9, 1.0)), ValueError, "`beta2` 1.0 must be at least 0 and less than 1"),
+        (lambda p: optim.Adam(p, betas=0.9), ValueError, r"`betas` 0.9 must be a pair \(beta1, beta2\)"),
+        (lambda p: optim.AdamW(p, eps=-1), ValueError, "`eps` -1 must be at least 0"),
+    ],
+)
+def test_arguments_that_are_refused(backend: Backend, make, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make([nn.Parameter([1, 2])])
+
+
+def test_named_parameters_are_taken_as_well(backend: Backend) -> None:
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.named_parameters(), lr=1)
+    assert optimizer.parameters == model.parameters()
+    model([[1, 2]])
+    model.backward([[1]])
+    before = model.weight.value.copy()
+    optimizer.step()
+    np.testing.assert_allclose(model.weight.value, before - [[1, 2]], rtol=1e-6)
+    optimizer.zero_grad()
+    assert not model.weight.grad.any()
+    assert repr(optimizer) == "SGD(2 parameters, lr=1.0, momentum=0.0, nesterov=False, weight_decay=0.0)"
+
+
+def test_the_learning_rate_may_change_between_steps(backend: Backend) -> None:
+    parameter = nn.Parameter([0.0])
+    optimizer = optim.SGD([parameter], lr=1)
+    for rate in (1, 0.5, 0):
+        optimizer.lr = rate
+        run(optimizer, [[np.ones(1)]])
+    np.testing.assert_array_equal(parameter.value, [-1.5])
+
+
+def test_state_follows_parameters_that_move(backend: Backend) -> None:
+    others = [name for name, reason in backends.available().items() if reason is None and name != backend.name]
+    if not others:
+        pytest.skip("there is one backend only")
+    values, gradients = problem(1)
+    still = MAKERS["adam"]([nn.Parameter(v) for v in values])
+    moving = MAKERS["adam"]([nn.Parameter(v) for v in values])
+    expected = run(still, gradients)
+    run(moving, gradients[:2])
+    for parameter in moving.parameters:
+        parameter.to(others[0])
+    run(moving, gradients[2:])
+    for parameter, value in zip(moving.parameters, expected, strict=True):
+        assert parameter.backend.name == others[0]
+        np.testing.assert_allclose(parameter.backend.to_numpy(parameter.value), value, rtol=1e-9)

@@ -1,0 +1,46 @@
+"""Importing is cheap: nothing compiles, and nothing heavy is loaded before somebody asks for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+HEAVY = ["numba", "matplotlib", "pooch", "tqdm", "safetensors", "torch", "PIL", "urllib.request", "multiprocessing"]
+
+
+def modules_after(statement):
+    script = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
+    environment = {**os.environ, "COVERAGE_PROCESS_CONFIG": ""}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def test_import_loads_little_more_than_numpy():
+    added = modules_after("import numbacnn") - modules_after("import numpy")
+    assert not [name for name in HEAVY if name in added]
+
+
+def test_cpu_backend_adds_numba_and_nothing_of_cuda():
+    added = modules_after("import numbacnn.backends.cpu") - modules_after("import numba, numba.extending")
+    assert not [name for name in added if name.startswith(("numba.cuda", "numba_cuda", "cuda"))]
+    assert not [name for name in HEAVY if name in added]
+
+
+def test_no_kernel_compiles_at_import_or_while_a_model_is_built():
+    script = """
+from numba.core import event
+started = []
+class Listener(event.Listener):
+    def on_start(self, e): started.append(e)
+    def on_end(self, e): pass
+with event.install_listener("numba:run_pass", Listener()), event.install_listener("numba:compile", Listener()):
+    import numbacnn as nc
+    import numbacnn.backends.cpu
+    from numbacnn import data, io, models, training
+    nc.summary(models.lenet(), (1, 1, 28, 28))
+assert not started, started[:3]
+"""
+    modules_after(script)

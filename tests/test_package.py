@@ -1,0 +1,27 @@
+"""The package as a whole: what importing it costs and offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import numbacnn as nc
+
+HEAVY = ("numba", "matplotlib", "pooch", "tqdm", "safetensors", "numbacnn.backends.cpu", "numbacnn.training")
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = f"import sys, numbacnn; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_public_face_is_there_and_listed() -> None:
+    names = ["backends", "data", "io", "models", "nn", "ops", "optim", "training"]
+    names += ["load", "manual_seed", "save", "summary", "use_backend", "__version__"]
+    for name in names:
+        assert hasattr(nc, name) and name in dir(nc)
+    with pytest.raises(AttributeError, match="module 'numbacnn' has no attribute 'nothing'"):
+        _ = nc.nothing
