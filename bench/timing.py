@@ -10,7 +10,7 @@ from dataclasses import dataclass
 __all__ = ["Timing", "interleave"]
 
 FEWEST_ROUNDS = 5
-# Threads of a pool go on spinning for some milliseconds after a parallel region, on the cores that the next contender needs.
+# Threads of a pool go on spinning for some milliseconds after a parallel region, on cores that the next contender needs.
 PAUSE = 0.02
 
 

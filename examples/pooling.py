@@ -22,7 +22,7 @@ def main() -> None:
         image = np.zeros((6, 9), dtype=np.float32)
         image[:, :column] = 1
         edges = ops.corr2d(image, [[1, -1]])
-        print(ops.max_pool2d(edges.reshape(1, 1, 6, 8), 2)[0, 0, 0])
+        print(nn.MaxPool2d(2)(edges.reshape(1, 1, 6, 8))[0, 0, 0])
 
 
 def show(layer: nn.Layer, x: np.ndarray) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import numbacnn as nc
 from numbacnn import data, models, nn, optim
 from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
@@ -161,17 +163,18 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         callbacks.append(PlotCurves(output / CURVES))
     except ImportError as error:
         say(f"no {CURVES}: {one_line(error)}")
-    fit(
-        model,
-        data.DataLoader(train_set, arguments.batch_size, shuffle=True, seed=arguments.seed),
-        data.DataLoader(test_set, arguments.batch_size),
-        nn.CrossEntropyLoss(),
-        optimizer,
-        arguments.epochs,
-        start_epoch=len(history),
-        callbacks=callbacks,
-        history=history,
-    )
+    with np.errstate(all="ignore"):  # fit stops with an error of its own when the loss is no number
+        fit(
+            model,
+            data.DataLoader(train_set, arguments.batch_size, shuffle=True, seed=arguments.seed),
+            data.DataLoader(test_set, arguments.batch_size),
+            nn.CrossEntropyLoss(),
+            optimizer,
+            arguments.epochs,
+            start_epoch=len(history),
+            callbacks=callbacks,
+            history=history,
+        )
     nc.save(output / WEIGHTS, model)
 
     last, seconds = history.records[-1], sum(record.seconds for record in history.records)

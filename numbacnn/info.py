@@ -242,7 +242,9 @@ def _gpu_text(gpus: list[dict[str, str]]) -> str:
 
 def _smoke_text(test: dict[str, Any]) -> str:
     verdict = "right" if test["right"] else "WRONG"
-    times = f"{test['first_seconds'] * 1e3:.1f} ms with compiling or loading, {test['second_seconds'] * 1e3:.2f} ms then"
+    times = (
+        f"{test['first_seconds'] * 1e3:.1f} ms with compiling or loading, {test['second_seconds'] * 1e3:.2f} ms then"
+    )
     return f"relu of {SMOKE_SIZE:,} numbers is {verdict}: {times}"
 
 
@@ -260,7 +262,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = "\n".join(f"{label:{width}}  {value}" for label, value in lines)
     try:
         # A folder's name may hold what the terminal's encoding has no sign for.
-        print(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"), flush=True)
+        print(
+            text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"),
+            flush=True,
+        )
     except BrokenPipeError:
         # What is left in the buffer would raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

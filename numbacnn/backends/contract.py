@@ -168,16 +168,16 @@ class Backend(Protocol):
     def softmax(self, x: Array) -> Array:
         """exp(x - max) over its sum, along the last axis of x (n, classes)."""
 
-    def softmax_cross_entropy(self, logits: Array, labels: Array, label_smoothing: float) -> tuple[Array, Array]:
-        """The summed loss (shape (), float64) and the probabilities (n, classes)."""
+    def softmax_cross_entropy(self, logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0) -> tuple[Array, Array]:
+        """scale times the summed loss (shape (), float64) and the probabilities (n, classes)."""
 
     def softmax_cross_entropy_backward(
         self, probabilities: Array, labels: Array, label_smoothing: float, scale: float
     ) -> Array:
         """scale * (probabilities - smoothed one-hot labels)."""
 
-    def squared_error(self, prediction: Array, target: Array) -> Array:
-        """The summed squared difference (shape (), float64)."""
+    def squared_error(self, prediction: Array, target: Array, scale: float = 1.0) -> Array:
+        """scale times the summed squared difference (shape (), float64)."""
 
     def squared_error_backward(self, prediction: Array, target: Array, scale: float) -> Array:
         """2 scale (prediction - target)."""

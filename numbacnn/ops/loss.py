@@ -74,10 +74,9 @@ def softmax_cross_entropy(
     label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
     logits = real_array("logits", logits, backend, "n, classes")
     labels = class_labels("logits", logits, labels, backend)
-    total, probabilities = backend.softmax_cross_entropy(
-        backend.asarray(logits, common_dtype(logits)), labels, label_smoothing
+    return backend.softmax_cross_entropy(
+        backend.asarray(logits, common_dtype(logits)), labels, label_smoothing, _scale(reduction, logits.shape[0])
     )
-    return _reduced(total, reduction, logits.shape[0], backend), probabilities
 
 
 def softmax_cross_entropy_backward(
@@ -118,7 +117,7 @@ def mean_squared_error(
     backend = backends.get(backend)
     one_of("reduction", reduction, REDUCTIONS)
     prediction, target = _prediction_and_target(prediction, target, backend)
-    return _reduced(backend.squared_error(prediction, target), reduction, math.prod(prediction.shape), backend)
+    return backend.squared_error(prediction, target, _scale(reduction, math.prod(prediction.shape)))
 
 
 def mean_squared_error_backward(
@@ -147,15 +146,6 @@ def _scale(reduction: str, count: int) -> float:
     if reduction == "sum":
         return 1.0
     return 1.0 / count if count else math.nan
-
-
-def _reduced(total: Array, reduction: str, count: int, backend: Backend) -> Array:
-    if reduction == "sum":
-        return total
-    # With momentum 1 the running average is the value times a factor: a division that does not leave the backend.
-    mean = backend.zeros((1,), np.float64)
-    backend.update_running_average(mean, total.reshape((1,)), 1.0, _scale(reduction, count))
-    return mean.reshape(())
 
 
 def _prediction_and_target(prediction: Any, target: Any, backend: Backend) -> tuple[Array, ...]:

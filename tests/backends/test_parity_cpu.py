@@ -140,6 +140,7 @@ def test_pool_cases(g: Pool2dGeometry, dtype: Any) -> None:
 @CHECKS
 @given(st.tuples(st.integers(0, 5), st.integers(1, 17), st.integers(0, 33)), dtypes, seeds)
 @example((64, 3, 129), np.float32, 1)
+@example((0, 3, 5), np.float32, 1)
 def test_batch_norm(shape: tuple[int, int, int], dtype: Any, seed: int) -> None:
     c, count = shape[1], max(shape[0] * shape[2], 1)
     x, dy = normal(shape, seed, dtype) + dtype(2), normal(shape, seed + 1, dtype)

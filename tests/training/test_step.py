@@ -76,7 +76,7 @@ def test_evaluation_leaves_modes_and_state_alone() -> None:
 
 def test_evaluation_restores_modes_after_an_error() -> None:
     model, _ = model_and_optimizer()
-    with pytest.raises(ValueError, match="channels|features|shape|size"):
+    with pytest.raises(ValueError, match=r"channels|features|shape|size"):
         evaluate(model, [(np.zeros((2, 1, 5, 5), np.float32), np.zeros(2, np.int64))], nn.CrossEntropyLoss())
     assert all(layer.training for layer in model.layers())
 

@@ -100,11 +100,11 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def softmax_cross_entropy(
-    logits: np.ndarray, labels: np.ndarray, label_smoothing: float
+    logits: np.ndarray, labels: np.ndarray, label_smoothing: float, scale: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     p, sums = np.empty_like(logits), np.empty(_runs(logits))
     _cross_entropy_rows(_runs(logits), logits, labels, p, sums, float(label_smoothing))
-    return np.array(sums.sum()), p
+    return np.array(scale * sums.sum()), p
 
 
 def softmax_cross_entropy_backward(
@@ -118,10 +118,10 @@ def softmax_cross_entropy_backward(
     return dlogits
 
 
-def squared_error(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+def squared_error(prediction: np.ndarray, target: np.ndarray, scale: float = 1.0) -> np.ndarray:
     sums = np.empty(blocks(prediction))
     _squared_error_blocks(sums.size, prediction.reshape(-1), target.reshape(-1), sums)
-    return np.array(sums.sum())
+    return np.array(scale * sums.sum())
 
 
 def squared_error_backward(prediction: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray:

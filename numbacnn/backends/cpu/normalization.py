@@ -30,7 +30,7 @@ def _train_channels(chunk, x, weight, bias, y, mean, variance, inverse_std, eps)
         for p in range(length):
             plane += x[i, c, p]
         total += plane
-    center = y.dtype.type(total / count)
+    center = y.dtype.type(total / max(count, 1))
     # Squares of differences, not a difference of squares, which would lose a small variance beside a large mean.
     total = 0.0
     for i in range(n):
@@ -38,7 +38,7 @@ def _train_channels(chunk, x, weight, bias, y, mean, variance, inverse_std, eps)
         for p in range(length):
             plane += (x[i, c, p] - center) * (x[i, c, p] - center)
         total += plane
-    spread = y.dtype.type(total / count)
+    spread = y.dtype.type(total / max(count, 1))
     scale = y.dtype.type(1) / np.sqrt(spread + eps)
     mean[c], variance[c], inverse_std[c] = center, spread, scale
     factor = weight[c] * scale
@@ -49,7 +49,7 @@ def _train_channels(chunk, x, weight, bias, y, mean, variance, inverse_std, eps)
 
 @kernel
 def _backward_channels(chunk, dy, x, weight, mean, inverse_std, dx, dweight, dbias, training):
-    """dx = weight inverse_std (dy - training * (mean(dy) + x_hat mean(dy x_hat)))."""
+    """dx = weight inverse_std dy or, ``training``, weight inverse_std (dy - mean(dy) - x_hat mean(dy x_hat))."""
     n, c, length = x.shape[0], chunk, x.shape[2]
     zero = dx.dtype.type(0)
     center, scale = mean[c], inverse_std[c]
@@ -63,10 +63,15 @@ def _backward_channels(chunk, dy, x, weight, mean, inverse_std, dx, dweight, dbi
         total_scaled += plane_scaled
     total_scaled *= scale
     dbias[c], dweight[c] = total, total_scaled
-    count = n * length
-    shift = dx.dtype.type(total / count) if training else zero
-    slope = dx.dtype.type(total_scaled / count) * scale if training else zero
     factor = weight[c] * scale
+    if not training:
+        for i in range(n):
+            for p in range(length):
+                dx[i, c, p] = factor * dy[i, c, p]
+        return
+    count = max(n * length, 1)
+    shift = dx.dtype.type(total / count)
+    slope = dx.dtype.type(total_scaled / count) * scale
     for i in range(n):
         for p in range(length):
             dx[i, c, p] = factor * (dy[i, c, p] - shift - (x[i, c, p] - center) * slope)

@@ -1,6 +1,7 @@
 """Activations, dropout, and what the combinators do with whole arrays.
 
-``np.asarray`` around a formula is for shape (), where NumPy's arithmetic gives a scalar, not an array.
+``np.asarray`` around a formula is for shape (), where NumPy's arithmetic gives a scalar, before NumPy 2 of another
+dtype.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), without overflow."""
     # exp(-|x|) is at most 1; for negative x the fraction is expanded by exp(x).
     e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x < 0, e, x.dtype.type(1)) / (1 + e))
+    return np.asarray(np.where(x < 0, e, x.dtype.type(1)) / (1 + e), x.dtype)
 
 
 def sigmoid_backward(dy: Array, y: Array) -> Array:
     """dy y (1 - y)."""
-    return np.asarray(dy * y * (1 - y))
+    return np.asarray(dy * y * (1 - y), dy.dtype)
 
 
 def tanh(x: Array) -> Array:
@@ -56,14 +57,14 @@ def tanh(x: Array) -> Array:
 
 def tanh_backward(dy: Array, y: Array) -> Array:
     """dy (1 - y^2)."""
-    return np.asarray(dy * (1 - y * y))
+    return np.asarray(dy * (1 - y * y), dy.dtype)
 
 
 def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
     """x / (1 - p) where the mask of (seed, offset) keeps, else 0: shared/philox.py. Its own backward pass."""
     dropped = (dropout_words(x.size, seed, offset) < drop_threshold(p)).reshape(x.shape)
     kept = np.where(dropped, x.dtype.type(0), x)
-    return np.asarray(kept / (1 - p)) if p < 1 else kept
+    return np.asarray(kept / (1 - p), x.dtype) if p < 1 else kept
 
 
 def add(arrays: Sequence[Array]) -> Array:

@@ -22,8 +22,8 @@ def softmax(x: Array) -> Array:
     return e / e.sum(axis=1, keepdims=True)
 
 
-def softmax_cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> tuple[Array, Array]:
-    """The summed loss (shape (), float64) and the probabilities (n, classes).
+def softmax_cross_entropy(logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0) -> tuple[Array, Array]:
+    """scale times the summed loss (shape (), float64) and the probabilities (n, classes).
 
     A sample's loss is ``-sum of target * log softmax``, the target as in :func:`softmax_cross_entropy_backward`.
     """
@@ -33,7 +33,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, label_smoothing: float) 
     # Without smoothing a class of probability 0 costs nothing; 0 times its logarithm would be NaN.
     if label_smoothing:
         loss -= label_smoothing / logits.shape[1] * log_probabilities.sum()
-    return np.array(loss), softmax(logits)
+    return np.array(scale * loss), softmax(logits)
 
 
 def softmax_cross_entropy_backward(probabilities: Array, labels: Array, label_smoothing: float, scale: float) -> Array:
@@ -47,14 +47,14 @@ def softmax_cross_entropy_backward(probabilities: Array, labels: Array, label_sm
     return scale * (probabilities - target)
 
 
-def squared_error(prediction: Array, target: Array) -> Array:
-    """The summed squared difference (shape (), float64)."""
-    return np.array(np.square(prediction.astype(np.float64) - target).sum())
+def squared_error(prediction: Array, target: Array, scale: float = 1.0) -> Array:
+    """scale times the summed squared difference (shape (), float64)."""
+    return np.array(scale * np.square(prediction.astype(np.float64) - target).sum())
 
 
 def squared_error_backward(prediction: Array, target: Array, scale: float) -> Array:
     """2 scale (prediction - target)."""
-    return np.asarray(2 * scale * (prediction - target))
+    return np.asarray(2 * scale * (prediction - target), prediction.dtype)
 
 
 def count_correct(logits: Array, labels: Array) -> Array:

@@ -1,0 +1,66 @@
+"""What the benchmark commands share: option types, printing, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable
+
+__all__ = ["UserError", "WrongResultError", "exit_code", "say", "seconds", "whole_number"]
+
+
+class UserError(Exception):
+    """Something that the user can put right, said in one line."""
+
+
+class WrongResultError(Exception):
+    """Two contenders that disagree by more than rounding explains."""
+
+
+def whole_number(text: str) -> int:
+    """An option's value of 1 or more."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """An option's value: a length of time above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds above 0")
+    return value
+
+
+def say(text: str) -> None:
+    """Print at once."""
+    print(text, flush=True)
+
+
+def exit_code(run: Callable[[], None]) -> int:
+    """Run the command: 0, 1 for a wrong result, 2 for what the user can put right, 130 when interrupted."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        return _complain("interrupted: nothing is written", 130)
+    except BrokenPipeError:
+        # What is left in the buffer would raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except WrongResultError as error:
+        return _complain(f"error: {error}", 1)
+    except MemoryError:
+        return _complain("error: out of memory: the problem is too large for this machine", 2)
+    except (UserError, OSError) as error:
+        return _complain(f"error: {error}", 2)
+    return 0
+
+
+def _complain(text: str, code: int) -> int:
+    print(" ".join(text.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,217 @@
+"""Convolution, every algorithm and pass, with a peer beside them: ``python -m bench.conv --help``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from numbacnn import backends
+from numbacnn.backends.geometry import Conv2dGeometry
+
+from . import machine, peers, problems
+from .command import UserError, exit_code, say, seconds, whole_number
+from .conv_rows import PASSES, Row, measure
+from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, significant, write_json
+from .timing import PAUSE, Timing, interleave
+
+__all__ = ["main"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; exits with code 2 for values that cannot be used."""
+    lists = ", ".join(problems.CONV2D)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.conv",
+        description="Measure the convolution algorithms of a backend, in float32.",
+        epilog="NumPy's matrix product, which the reference backend uses, keeps its own number of threads.",
+    )
+    add = parser.add_argument
+    add("--problem", nargs="+", metavar="DESCRIPTOR", default=list(problems.CONV2D),
+        help=f"problems like n16c64h24k64r3s1p1, or lists of them: {lists} (default: all lists)")  # fmt: skip
+    add("--algorithm", nargs="+", metavar="NAME", help="default: every algorithm of the backend")
+    add("--pass", nargs="+", dest="passes", choices=PASSES, default=PASSES, help="default: all three")
+    add("--peer", choices=peers.NAMES, help="another library to measure in the same rounds")
+    add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
+    add("--threads", type=whole_number, metavar="N", help="of our kernels and of the peer (default: all)")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--rounds", type=whole_number, metavar="N", help="timed calls of each contender")
+    extent.add_argument("--budget", type=seconds, metavar="SECONDS", default=2.0,
+                        help="instead of --rounds: time for each pass of each problem (default: 2)")  # fmt: skip
+    add("--output-dir", type=Path, metavar="DIR", default=RESULTS,
+        help="folder for conv-BACKEND.json and conv-BACKEND.png (default: bench/results)")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Everything that the command does once its options are read."""
+    geometries = geometries_of(arguments.problem)
+    backend, algorithms, peer = contenders_of(arguments)
+    output = arguments.output_dir
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=output):
+        pass  # to learn that nothing can be written there before everything is measured
+
+    computer, ceilings = machine.describe(), machine.ceilings()
+    versions = machine.versions(*([peer.name] if peer else []))
+    layer = f" ({computer['threading_layer']})" if computer["threading_layer"] else ""
+    title = f"{computer['cpu']}, {computer['cores']} cores, {computer['threads']} threads{layer}"
+    peak = ceilings["peak_gflops"]
+    table = table_of(geometries, arguments.peer)
+    say(f"{title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
+    say(f"ceilings: {peak:.1f} GFLOP/s in float32, copying {ceilings['copy_gb_per_second']:.1f} GB/s")
+    say(f"backend {backend.name}; * is what auto picks\n{table.header()}")
+
+    def time_all(functions: dict[str, Callable[[], object]]) -> dict[str, Timing]:
+        return interleave(functions, rounds=arguments.rounds, budget=arguments.budget)
+
+    rows = []
+    for g in geometries:
+        for row in measure(g, arguments.passes, algorithms, backend, peer, time_all, peak):
+            rows.append(row)
+            say(table.line(cells_of(row)))
+    summary = summarise(rows)
+    for entry in summary:
+        say(summary_line(entry, arguments.peer))
+
+    content = {
+        "benchmark": "conv",
+        "measured": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": {**computer, **ceilings},
+        "versions": versions,
+        "settings": {
+            "backend": backend.name,
+            "dtype": "float32",
+            "peer": arguments.peer,
+            "rounds": arguments.rounds,
+            "budget_seconds": None if arguments.rounds else arguments.budget,
+            "pause_seconds": PAUSE,
+        },
+        "rows": [{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows],
+        "summary": summary,
+    }
+    table_file, picture = (output / f"conv-{backend.name}.{extension}" for extension in ("json", "png"))
+    write_json(table_file, content)
+    say(f"written: {table_file}")
+    try:
+        plot(picture, rows, f"conv2d on {title}", peak)
+    except ImportError:
+        say(PLOT_MISSING)
+    else:
+        say(f"written: {picture}")
+
+
+def geometries_of(names: Sequence[str]) -> list[Conv2dGeometry]:
+    """Problems of lists and descriptors, each once, in order."""
+    descriptors = [descriptor for name in names for descriptor in problems.CONV2D.get(name, (name,))]
+    try:
+        return list(dict.fromkeys(map(problems.parse, descriptors)))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list[str], peers.Torch | None]:
+    """The backend, its algorithms that are to be measured, and the peer."""
+    try:
+        backend = backends.get(arguments.backend)
+        peer = peers.load(arguments.peer, numba.get_num_threads()) if arguments.peer else None
+    except (RuntimeError, ImportError) as error:
+        raise UserError(str(error)) from error
+    known = backend.conv2d_algorithms()
+    algorithms = list(dict.fromkeys(arguments.algorithm or known))
+    for name in algorithms:
+        if name not in known:
+            raise UserError(f"algorithm {name!r} must be one of {', '.join(map(repr, known))}")
+    return backend, algorithms, peer
+
+
+def table_of(geometries: Sequence[Conv2dGeometry], peer: str | None) -> Table:
+    """The table's columns."""
+    width = max(len(g.descriptor) for g in geometries)
+    columns = [("problem", -width), ("pass", -15), ("algorithm", -9), ("ms", 9), ("quartiles", 17), ("GFLOP/s", 7)]
+    columns += [("peak", 6), ("workspace", 11), ("threads", 7)]
+    return Table([*columns, (f"{peer} ms", 9), ("ratio", 6)] if peer else columns)
+
+
+def cells_of(row: Row) -> list[str]:
+    """A row as the table shows it."""
+    quartiles = " - ".join(f"{value:.3f}" for value in row.quartiles)
+    cells = [row.problem, row.pass_, row.algorithm + "*" * row.auto, f"{row.milliseconds:.3f}", quartiles]
+    cells += [significant(row.gflops), f"{row.share_of_peak:.1%}", f"{row.workspace_bytes:,}", f"{row.threads}"]
+    return [*cells, f"{row.peer_milliseconds:.3f}", significant(row.ratio)] if row.ratio else cells
+
+
+def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Geometric means over all passes of all problems: of each algorithm, of auto's choice, of the peer."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.algorithm, []).append(row)
+    cases = next(iter(groups.values()))
+    chosen = [row for row in rows if row.auto]
+    if len(chosen) == len(cases):
+        groups["auto"] = chosen
+    summary = [
+        {
+            "name": name,
+            "cases": len(group),
+            "gflops": geometric_mean([row.gflops for row in group]),
+            "share_of_peak": geometric_mean([row.share_of_peak for row in group]),
+            "ratio": geometric_mean([row.ratio for row in group if row.ratio]) if cases[0].peer else None,
+        }
+        for name, group in groups.items()
+    ]
+    if cases[0].peer:
+        ours = summary[0]
+        gflops, share = ours["gflops"] / ours["ratio"], ours["share_of_peak"] / ours["ratio"]
+        peer = {"name": cases[0].peer, "cases": len(cases), "gflops": gflops, "share_of_peak": share, "ratio": None}
+        summary.append(peer)
+    return summary
+
+
+def summary_line(entry: dict[str, Any], peer: str | None) -> str:
+    """One entry of :func:`summarise`."""
+    line = f"geomean of {entry['cases']}: {entry['name']} {significant(entry['gflops'])} GFLOP/s"
+    line += f", {entry['share_of_peak']:.1%} of peak"
+    return f"{line}, {significant(entry['ratio'])} times as fast as {peer}" if entry["ratio"] else line
+
+
+def plot(path: Path, rows: Sequence[Row], title: str, peak: float) -> None:
+    """GFLOP/s of every row, a panel per pass, the peer after the algorithms."""
+    panels: dict[str, dict[str, list[Bar]]] = {}
+    for row in rows:
+        panels.setdefault(row.pass_, {}).setdefault(row.problem, []).append((row.algorithm, row.gflops))
+    for row in rows:
+        bars = panels[row.pass_][row.problem]
+        if row.peer and row.peer_gflops and row.peer not in dict(bars):
+            bars.append((row.peer, row.peer_gflops))
+    plot_bars(path, panels, title=title, unit="GFLOP/s", ceiling=peak, ceiling_label=f"peak {peak:.0f} GFLOP/s")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 1 for a wrong result, 2 for what the user can put right."""
+    arguments = parse_arguments(argv)
+    threads, most = numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+
+    def run_with_threads() -> None:
+        if arguments.threads and arguments.threads > most:
+            raise UserError(f"--threads {arguments.threads} must be at most {most}")
+        numba.set_num_threads(arguments.threads or threads)
+        run(arguments)
+
+    try:
+        return exit_code(run_with_threads)
+    finally:
+        numba.set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

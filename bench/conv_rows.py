@@ -1,0 +1,182 @@
+"""Measuring one convolution: who takes part, whether they agree, how long they take."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args
+
+import numba
+import numpy as np
+
+from numbacnn.backends import reference
+from numbacnn.backends.contract import Backend, ConvPass
+from numbacnn.backends.geometry import Conv2dGeometry
+
+from . import peers
+from .command import UserError, WrongResultError
+from .timing import Timing
+
+__all__ = ["PASSES", "Contender", "Row", "call_backend", "check", "measure", "reduction_length"]
+
+PASSES: tuple[ConvPass, ...] = get_args(ConvPass)
+
+TimeAll = Callable[[dict[str, Callable[[], object]]], dict[str, Timing]]
+
+
+class Contender(NamedTuple):
+    """Something that computes a pass: ``run()`` returns a new array, which ``to_numpy`` makes comparable."""
+
+    run: Callable[[], Any]
+    to_numpy: Callable[[Any], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One algorithm on one pass of one problem, and the peer that was measured in the same rounds.
+
+    Times are milliseconds a call. ``difference`` is the largest one from another contender, relative to the largest
+    magnitude. ``ratio`` is the peer's time over ours: above 1, we are faster.
+    """
+
+    problem: str
+    pass_: ConvPass
+    algorithm: str
+    auto: bool
+    milliseconds: float
+    quartiles: tuple[float, float]
+    rounds: int
+    gflops: float
+    share_of_peak: float
+    workspace_bytes: int
+    threads: int
+    difference: float
+    peer: str | None = None
+    peer_milliseconds: float | None = None
+    peer_quartiles: tuple[float, float] | None = None
+    peer_gflops: float | None = None
+    ratio: float | None = None
+
+
+def measure(
+    g: Conv2dGeometry,
+    passes: Sequence[ConvPass],
+    algorithms: Sequence[str],
+    backend: Backend,
+    peer: peers.Torch | None,
+    time_all: TimeAll,
+    peak: float,
+) -> Iterator[Row]:
+    """The rows of one problem, pass by pass; the contenders of a pass are checked and then timed together.
+
+    Args:
+        time_all: times functions, by name.
+        peak: GFLOP/s of the machine.
+
+    Raises UserError for a problem that does not fit in memory and WrongResultError where contenders disagree.
+    """
+    arrays = random_operands(g)
+    ours = [backend.asarray(array) for array in arrays]
+    theirs = peer.conv2d(g, *arrays) if peer else {}
+    for pass_ in passes:
+        contenders = {
+            name: Contender(
+                lambda pass_=pass_, name=name: call_backend(backend, g, pass_, name, ours), backend.to_numpy
+            )
+            for name in algorithms
+        }
+        if peer:
+            contenders[peer.name] = Contender(theirs[pass_], np.asarray)
+        judges = dict(contenders)
+        if len(judges) == 1:
+            judges["the reference backend"] = Contender(
+                lambda pass_=pass_: call_backend(reference, g, pass_, "auto", arrays), np.asarray
+            )
+        differences = check(judges, g, pass_)
+        timings = time_all({name: contender.run for name, contender in contenders.items()})
+        for name in algorithms:
+            timing = timings[name]
+            gflops = 2e-9 * g.macs / timing.median
+            yield Row(
+                problem=g.descriptor,
+                pass_=pass_,
+                algorithm=name,
+                auto=backend.choose_conv2d_algorithm(g, pass_) == name,
+                milliseconds=timing.median * 1e3,
+                quartiles=_milliseconds(timing.quartiles),
+                rounds=len(timing.samples),
+                gflops=gflops,
+                share_of_peak=gflops / peak,
+                workspace_bytes=backend.conv2d_workspace(g, pass_, name, 4),
+                threads=numba.get_num_threads(),
+                difference=differences[name],
+                **(_beside(peer.name, timings[peer.name], timing, g) if peer else {}),
+            )
+
+
+def random_operands(g: Conv2dGeometry) -> list[np.ndarray]:
+    """x, weight, bias and dy in float32."""
+    rng = np.random.default_rng(0)
+    try:
+        return [rng.standard_normal(shape, np.float32) for shape in (g.x_shape, g.weight_shape, (g.k,), g.y_shape)]
+    except (MemoryError, ValueError) as error:  # ValueError: more elements than an address can count
+        raise UserError(f"problem {g.descriptor!r} does not fit in memory") from error
+
+
+def call_backend(backend: Backend, g: Conv2dGeometry, pass_: ConvPass, algorithm: str, operands: Sequence[Any]) -> Any:
+    """One pass on the backend's arrays x, weight, bias and dy, finished when this returns."""
+    x, weight, bias, dy = operands
+    if pass_ == "forward":
+        result = backend.conv2d(x, weight, bias, g, algorithm)
+    elif pass_ == "backward_input":
+        result = backend.conv2d_backward_input(dy, weight, g, algorithm)
+    else:
+        result = backend.conv2d_backward_weight(dy, x, g, algorithm)
+    backend.synchronize()
+    return result
+
+
+def reduction_length(g: Conv2dGeometry, pass_: ConvPass) -> int:
+    """How many products are summed into one element of the pass's result."""
+    if pass_ == "forward":
+        return g.taps
+    return g.k // g.groups * g.kh * g.kw if pass_ == "backward_input" else g.n * g.oh * g.ow
+
+
+def check(contenders: dict[str, Contender], g: Conv2dGeometry, pass_: ConvPass) -> dict[str, float]:
+    """Each contender's largest difference from another one, relative to the largest magnitude.
+
+    Raises WrongResultError where one is above the bound that every backend keeps in float32, ``1e-5 sqrt(K)``.
+    """
+    results = {name: np.asarray(contender.to_numpy(contender.run())) for name, contender in contenders.items()}
+    bound = 1e-5 * math.sqrt(reduction_length(g, pass_))
+    largest = dict.fromkeys(results, 0.0)
+    for (one, first), (other, second) in itertools.combinations(results.items(), 2):
+        where = f"{g.descriptor} {pass_}: {one} and {other}"
+        if first.shape != second.shape:
+            raise WrongResultError(f"{where} give the shapes {first.shape} and {second.shape}")
+        scale = max(float(np.abs(first).max()), float(np.abs(second).max()))
+        difference = float(np.abs(first - second).max()) / scale if scale else 0.0
+        if not difference <= bound:  # so that NaN is refused too
+            raise WrongResultError(
+                f"{where} differ by {difference:.1e} of the largest magnitude, more than {bound:.1e}"
+            )
+        for name in (one, other):
+            largest[name] = max(largest[name], difference)
+    return largest
+
+
+def _beside(peer: str, theirs: Timing, ours: Timing, g: Conv2dGeometry) -> dict[str, Any]:
+    return {
+        "peer": peer,
+        "peer_milliseconds": theirs.median * 1e3,
+        "peer_quartiles": _milliseconds(theirs.quartiles),
+        "peer_gflops": 2e-9 * g.macs / theirs.median,
+        "ratio": theirs.median / ours.median,
+    }
+
+
+def _milliseconds(pair: tuple[float, float]) -> tuple[float, float]:
+    return pair[0] * 1e3, pair[1] * 1e3

@@ -1,0 +1,108 @@
+"""What a benchmark leaves behind: lines of a table, a JSON file, a plot."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from numbacnn.io import replacing
+
+__all__ = ["PLOT_MISSING", "Bar", "Table", "geometric_mean", "plot_bars", "significant", "write_json"]
+
+PLOT_MISSING = 'no plot without matplotlib: pip install "numbacnn[plot]"'
+
+Bar = tuple[str, float]
+"""A label for the legend, and a value."""
+
+
+class Table:
+    """Lines of aligned cells, printed one by one while the benchmark runs.
+
+    Args:
+        columns: heading and width of each column; a width below 0 means aligned to the left.
+
+    Example:
+        >>> table = Table([("problem", -9), ("ms", 5)])
+        >>> print(table.header()); print(table.line(["n1c1", "2.50"]))
+        problem       ms
+        n1c1        2.50
+    """
+
+    def __init__(self, columns: Sequence[tuple[str, int]]) -> None:
+        self._headings = [heading for heading, _ in columns]
+        self._widths = [width for _, width in columns]
+
+    def header(self) -> str:
+        """The headings."""
+        return self.line(self._headings)
+
+    def line(self, cells: Iterable[str]) -> str:
+        """One row."""
+        pairs = zip(cells, self._widths, strict=True)
+        return "  ".join(f"{text:>{width}}" if width > 0 else f"{text:<{-width}}" for text, width in pairs).rstrip()
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The mean whose logarithm is the mean of the logarithms; all values above 0, at least one.
+
+    >>> round(geometric_mean([1.0, 4.0, 2.0]), 9)
+    2.0
+    """
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def significant(value: float) -> str:
+    """Three digits, or the whole number where there are more.
+
+    >>> significant(0.0123456), significant(12.3456), significant(1234.56)
+    ('0.0123', '12.3', '1235')
+    """
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` to ``path``, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def plot_bars(
+    path: Path, panels: dict[str, dict[str, list[Bar]]], *, title: str, unit: str, ceiling: float, ceiling_label: str
+) -> None:
+    """Draw horizontal bars to a PNG file.
+
+    ``panels`` stand beside each other: their headings, in them groups of bars by name, in the same order in each panel.
+    A dashed line marks ``ceiling``. Raises ImportError without matplotlib.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = list(dict.fromkeys(label for groups in panels.values() for bars in groups.values() for label, _ in bars))
+    colours = {label: f"C{index}" for index, label in enumerate(labels)}
+    most = max(len(groups) for groups in panels.values())
+    thickness = 0.8 / len(labels)
+    figure = Figure(figsize=(2.5 + 3.5 * len(panels), 1.5 + 0.22 * most * (1 + len(labels))), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    handles: dict[str, Any] = {}
+    for axis, (heading, groups) in zip(axes, panels.items(), strict=True):
+        for position, bars in enumerate(groups.values()):
+            for label, value in bars:
+                place = position + (labels.index(label) + 0.5) * thickness - 0.4
+                handles[label] = axis.barh(place, value, thickness, color=colours[label])
+                axis.text(value, place, f" {significant(value)}", va="center", fontsize=7)
+        handles[ceiling_label] = axis.axvline(ceiling, color="black", linestyle="--", linewidth=1)
+        axis.set_title(heading, fontsize=10)
+        axis.set_xlabel(unit)
+        axis.set_xlim(0, 1.15 * max(ceiling, *(value for bars in groups.values() for _, value in bars)))
+        axis.grid(axis="x", alpha=0.3)
+    names = list(next(iter(panels.values())))
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].invert_yaxis()
+    figure.suptitle(title, fontsize=10)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
