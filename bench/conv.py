@@ -159,7 +159,7 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     chosen = [row for row in rows if row.auto]
     if len(chosen) == len(cases):
         groups["auto"] = chosen
-    summary = [
+    summary: list[dict[str, Any]] = [
         {
             "name": name,
             "cases": len(group),

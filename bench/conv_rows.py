@@ -6,12 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import numba
 import numpy as np
 
-from numbacnn.backends import reference
+from numbacnn import backends
 from numbacnn.backends.contract import Backend, ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
@@ -82,18 +83,15 @@ def measure(
     theirs = peer.conv2d(g, *arrays) if peer else {}
     for pass_ in passes:
         contenders = {
-            name: Contender(
-                lambda pass_=pass_, name=name: call_backend(backend, g, pass_, name, ours), backend.to_numpy
-            )
+            name: Contender(partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy)
             for name in algorithms
         }
         if peer:
             contenders[peer.name] = Contender(theirs[pass_], np.asarray)
         judges = dict(contenders)
         if len(judges) == 1:
-            judges["the reference backend"] = Contender(
-                lambda pass_=pass_: call_backend(reference, g, pass_, "auto", arrays), np.asarray
-            )
+            definition = partial(call_backend, backends.get("reference"), g, pass_, "auto", arrays)
+            judges["the reference backend"] = Contender(definition, np.asarray)
         differences = check(judges, g, pass_)
         timings = time_all({name: contender.run for name, contender in contenders.items()})
         for name in algorithms:

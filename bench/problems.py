@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from numbacnn import ops
 from numbacnn.backends.geometry import Conv2dGeometry
 
@@ -42,6 +44,8 @@ def parse(descriptor: str) -> Conv2dGeometry:
         g = Conv2dGeometry.parse(descriptor)
         if g.groups < 1 or g.n < 1:
             raise ValueError("the batch `n` and the groups `g` must be at least 1")
+        if max(dataclasses.astuple(g)) >= 1 << 31:
+            raise ValueError("every number must be below 2**31")
         ops.conv2d_geometry(
             g.x_shape, g.weight_shape, (g.sh, g.sw), ((g.pt, g.pb), (g.pl, g.pr)), (g.dh, g.dw), g.groups
         )

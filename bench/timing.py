@@ -10,7 +10,7 @@ from dataclasses import dataclass
 __all__ = ["Timing", "interleave"]
 
 FEWEST_ROUNDS = 5
-# Threads of a pool go on spinning for some milliseconds after a parallel region, on cores that the next contender needs.
+# The threads of a pool spin for milliseconds after a parallel region, on the cores that the next contender needs.
 PAUSE = 0.02
 
 
@@ -56,10 +56,9 @@ def interleave(
         [('sum', 3), ('len', 3)]
     """
     samples: dict[str, list[float]] = {name: [] for name in contenders}
+    fewest, budget = (FEWEST_ROUNDS, budget) if rounds is None else (rounds, 0.0)
     begin, done = time.perf_counter(), 0
-    while done < (FEWEST_ROUNDS if rounds is None else rounds) or (
-        rounds is None and time.perf_counter() - begin < budget
-    ):
+    while done < fewest or time.perf_counter() - begin < budget:
         for name, run in contenders.items():
             time.sleep(pause)
             run()

@@ -242,10 +242,8 @@ def _gpu_text(gpus: list[dict[str, str]]) -> str:
 
 def _smoke_text(test: dict[str, Any]) -> str:
     verdict = "right" if test["right"] else "WRONG"
-    times = (
-        f"{test['first_seconds'] * 1e3:.1f} ms with compiling or loading, {test['second_seconds'] * 1e3:.2f} ms then"
-    )
-    return f"relu of {SMOKE_SIZE:,} numbers is {verdict}: {times}"
+    first, then = test["first_seconds"] * 1e3, test["second_seconds"] * 1e3
+    return f"relu of {SMOKE_SIZE:,} numbers is {verdict}: {first:.1f} ms with compiling or loading, {then:.2f} ms then"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -260,12 +258,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = _lines(found)
         width = max(len(label) for label, _ in lines)
         text = "\n".join(f"{label:{width}}  {value}" for label, value in lines)
+    # A folder's name may hold what the terminal's encoding has no sign for.
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        # A folder's name may hold what the terminal's encoding has no sign for.
-        print(
-            text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"),
-            flush=True,
-        )
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
         # What is left in the buffer would raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,7 +37,7 @@ class Backend(Protocol):
         """Whether ``x`` already lives on this backend."""
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
-        """``x`` (an array of this backend or anything NumPy takes) as a C-contiguous array of ``dtype``, copied only if it must be."""
+        """``x``, anything NumPy takes or an array of this backend, C-contiguous and of ``dtype``; copied only if needed."""
 
     def to_numpy(self, x: Array) -> Any:
         """``x`` as a NumPy array, which may share memory with ``x``."""
@@ -81,7 +81,7 @@ class Backend(Protocol):
 
     # pooling.py
     def max_pool2d(self, x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
-        """y and, int32 and of its shape, where in its h*w plane each maximum was first found; -1 in a window of padding.
+        """y and, int32 of the same shape, where in its h*w plane each maximum was first found; -1 in pure padding.
 
         A NaN in the window is its maximum; a window of padding alone gives minus infinity.
         """
@@ -168,7 +168,9 @@ class Backend(Protocol):
     def softmax(self, x: Array) -> Array:
         """exp(x - max) over its sum, along the last axis of x (n, classes)."""
 
-    def softmax_cross_entropy(self, logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0) -> tuple[Array, Array]:
+    def softmax_cross_entropy(
+        self, logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0
+    ) -> tuple[Array, Array]:
         """scale times the summed loss (shape (), float64) and the probabilities (n, classes)."""
 
     def softmax_cross_entropy_backward(
@@ -196,7 +198,10 @@ class Backend(Protocol):
         nesterov: bool,
         weight_decay: float,
     ) -> None:
-        """g = gradient + weight_decay * parameter; velocity = momentum * velocity + g; parameter -= lr * (g, velocity or g + momentum * velocity)."""
+        """With g = gradient + weight_decay * parameter and velocity = momentum * velocity + g: parameter -= lr * step.
+
+        The step is g without a velocity, velocity with one, g + momentum * velocity with ``nesterov``.
+        """
 
     def adam_step(
         self,

@@ -101,7 +101,7 @@ class Conv2dGeometry:
             _LETTERS
         ):
             raise ValueError(
-                f"`descriptor` {descriptor!r} must be a run of letter-number fields, each once, out of {', '.join(_LETTERS)}"
+                f"`descriptor` {descriptor!r} must be letter-number fields, each once, out of {', '.join(_LETTERS)}"
             )
         missing = [name for name in ("n", "c", "h", "k", "r") if name not in fields]
         if missing:

@@ -47,9 +47,7 @@ def conv2d(
     return _algorithm(geometry, "forward", algorithm).forward(x, weight, bias, geometry)
 
 
-def conv2d_backward_input(
-    dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str
-) -> np.ndarray:
+def conv2d_backward_input(dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
     return _algorithm(geometry, "backward_input", algorithm).backward_input(dy, weight, geometry)
 
 
@@ -75,7 +73,7 @@ def _channel_sums(chunk, dy, sums):
     sums[chunk] = total
 
 
-def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):  # type: ignore[no-untyped-def]
+def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
     return _ALGORITHMS[choose_conv2d_algorithm(geometry, pass_) if algorithm == "auto" else algorithm]
 
 

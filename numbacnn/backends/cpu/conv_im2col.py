@@ -85,9 +85,7 @@ def _forward_bands(chunk, x, weight, bias, y, groups, band, pointwise, sh, sw, p
         column_row = plane
     else:
         columns, at_columns, column_row = np.empty(taps * rows * ow, y.dtype), 0, rows * ow
-        lay_columns(
-            x, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns
-        )
+        lay_columns(x, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns)
     flat = y.reshape(-1)
     multiply_block(
         weight.reshape(-1),
@@ -146,9 +144,7 @@ def _backward_input_images(chunk, dy, weight, dx, groups, band, pointwise, sh, s
             0,
         )
         if not pointwise:
-            add_columns(
-                dx, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns
-            )
+            add_columns(dx, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns)
 
 
 @kernel

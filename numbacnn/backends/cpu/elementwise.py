@@ -1,6 +1,6 @@
 """Activations, dropout, and what the combinators do with whole arrays: a chunk is a run of BLOCK elements.
 
-    roofline: memory, one read per argument and one write. A block of a few arguments stays in L1 and L2.
+roofline: memory, one read per argument and one write. A block of a few arguments stays in L1 and L2.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _copy_columns(chunk, source, target, source_first, target_first, columns):
     target[chunk, target_first : target_first + columns] = source[chunk, source_first : source_first + columns]
 
 
-def _map(apply, *arrays: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _map(apply, *arrays: np.ndarray) -> np.ndarray:
     result = np.empty_like(arrays[0])
     apply(blocks(result), *(array.reshape(-1) for array in arrays), result.reshape(-1))
     return result

@@ -57,7 +57,9 @@ def multiply_block(
                 rows_here = min(TILE_ROWS, rows - row)
                 at_a, at_c = a_start + row * a_row + first * a_column, c_start + row * c_row + column
                 whole = rows_here == TILE_ROWS and width_here == width
-                target, at_target, target_row, add_to_target = (c, at_c, c_row, adding) if whole else (tile, 0, width, 0)
+                target, at_target, target_row, add_to_target = (
+                    (c, at_c, c_row, adding) if whole else (tile, 0, width, 0)
+                )
                 source = b if in_place else panel
                 multiply_tile(
                     a,

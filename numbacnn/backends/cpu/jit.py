@@ -29,7 +29,7 @@ import struct
 import threading
 from array import array
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numba
 import numpy as np
@@ -101,9 +101,8 @@ class Kernel:
                 )
                 attach_cache(compiled, f"{self.definition.__module__}.{self.definition.__name__}-{_digest(repr(key))}")
                 compiled.compile()
-                self._entries[key] = _Entry(
-                    compiled.address, threads.as_callable(compiled.address), scalar == np.float32, compiled
-                )
+                address = cast(int, compiled.address)
+                self._entries[key] = _Entry(address, threads.as_callable(address), scalar == np.float32, compiled)
             return self._entries[key]
 
 
@@ -132,6 +131,7 @@ def _pointer(typing_context: Any, address: Any, dtype: Any) -> Any:
 @intrinsic
 def _low_float32(typing_context: Any, word: Any) -> Any:
     """The float32 whose bits are the low half of a word."""
+
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(builder.trunc(arguments[0], ir.IntType(32)), ir.FloatType())
 
@@ -141,6 +141,7 @@ def _low_float32(typing_context: Any, word: Any) -> Any:
 @intrinsic
 def _as_float64(typing_context: Any, word: Any) -> Any:
     """The float64 whose bits are a word."""
+
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
@@ -236,7 +237,7 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
+class _Locator(caching._CacheLocator):
     """Every kernel's file in the one folder, named by the kernel and its argument types.
 
     A file per name and types, not one index for all types: two processes that compile the same kernel for different
@@ -256,14 +257,14 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
         return self.name
 
 
-class _Files(caching.CompileResultCacheImpl):  # type: ignore[misc]
+class _Files(caching.CompileResultCacheImpl):
     def __init__(self, py_func: Callable, name: str, folder: pathlib.Path) -> None:
         self._lineno = py_func.__code__.co_firstlineno
         self._locator = _Locator(folder, name)
         self._filename_base = f"{name}.py{platform.python_version()}"
 
 
-class _Cache(caching.FunctionCache):  # type: ignore[misc]
+class _Cache(caching.FunctionCache):
     """Numba's function cache in our folder; damaged or unwritable files mean compiling again, never an error."""
 
     def __init__(self, py_func: Callable, name: str, folder: pathlib.Path) -> None:

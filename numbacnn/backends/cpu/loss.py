@@ -1,6 +1,6 @@
 """Losses and accuracy: a chunk is a run of ROWS samples, whose sums are added in order afterwards.
 
-    roofline: memory, and small: one read of the logits. Losses are worked out in float64.
+roofline: memory, and small: one read of the logits. Losses are worked out in float64.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Batch normalisation: a chunk is one channel of x (n, c, l), summed plane by plane in order.
 
-    roofline: memory. Training reads x three times (mean, variance, result) and writes once; a channel that fits the
-    cache is read from memory once. Its backward pass reads dy and x twice and writes once.
+roofline: memory. Training reads x three times (mean, variance, result) and writes once; a channel that fits the
+cache is read from memory once. Its backward pass reads dy and x twice and writes once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Optimiser steps, in place, a chunk a run of elements.
 
-    roofline: memory. SGD reads parameter and gradient and writes the parameter (12 bytes an element in float32), with
-    momentum 20; Adam 28.
+roofline: memory. SGD reads parameter and gradient and writes the parameter (12 bytes an element in float32), with
+momentum 20; Adam 28.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Max and average pooling: a chunk is one plane, the taps of the window outside, the output row inside.
 
-    roofline: one read of x and one write of y from memory (plus an int32 per output for the places of the maxima);
-    the kh kw operations an output are done in L1.
+roofline: one read of x and one write of y from memory (plus an int32 per output for the places of the maxima);
+the kh kw operations an output are done in L1.
 """
 
 from __future__ import annotations

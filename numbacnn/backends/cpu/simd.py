@@ -1,7 +1,7 @@
 """Explicit vectors: the register tile of the matrix product as one LLVM loop.
 
-Left to itself LLVM keeps a tile of accumulators in memory and, on AVX-512 machines, uses half the vector width. Here the
-accumulators are values of a loop, so they stay in registers, and the width is chosen from the host's features.
+Left to itself LLVM keeps a tile of accumulators in memory and, on AVX-512 machines, uses half the vector width. Here
+the accumulators are values of a loop, so they stay in registers, and the width is chosen from the host's features.
 """
 
 from __future__ import annotations
@@ -39,18 +39,16 @@ _VECTORS = 2
 
 
 @function(inline="always")
-def tile_columns(itemsize):  # type: ignore[no-untyped-def]
+def tile_columns(itemsize):
     """Columns of the tile for elements of ``itemsize`` bytes."""
     return _VECTORS * _VECTOR_BYTES // itemsize
 
 
-def _define_multiply_tile(  # type: ignore[no-untyped-def]
-    a, a_start, a_row, a_column, rows, b, b_start, b_row, depth, c, c_start, c_row, add
-):
+def _define_multiply_tile(a, a_start, a_row, a_column, rows, b, b_start, b_row, depth, c, c_start, c_row, add):
     """C[i, j] (+)= sum over k < depth of A[i, k] B[k, j] for one tile of TILE_ROWS x tile_columns.
 
-    All arrays are flat: A has any strides, the columns of B and C lie next to each other. A has only ``rows`` rows, 1 to
-    TILE_ROWS: the last one stands in for those that are missing, so C needs room for a whole tile. ``add`` = 0
+    All arrays are flat: A has any strides, the columns of B and C lie next to each other. A has only ``rows`` rows,
+    1 to TILE_ROWS: the last one stands in for those that are missing, so C needs room for a whole tile. ``add`` = 0
     overwrites C.
     """
     columns = tile_columns(c.itemsize)
@@ -80,7 +78,9 @@ def _compiled_multiply_tile(
     add: Any,
 ) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        array_a, a_start, a_row, a_column, rows, array_b, b_start, b_row, depth, array_c, c_start, c_row, add = arguments
+        array_a, a_start, a_row, a_column, rows, array_b, b_start, b_row, depth, array_c, c_start, c_row, add = (
+            arguments
+        )
         element = context.get_value_type(signature.args[0].dtype)
         lanes = _VECTOR_BYTES // (signature.args[0].dtype.bitwidth // 8)
         align = signature.args[0].dtype.bitwidth // 8
@@ -96,7 +96,9 @@ def _compiled_multiply_tile(
         def broadcast(scalar: Any) -> Any:
             undefined = ir.Constant(vector, ir.Undefined)
             lane = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-            return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+            return builder.shuffle_vector(
+                lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            )
 
         suffix = f"v{lanes}f{signature.args[0].dtype.bitwidth}"
         fma = cgutils.get_or_insert_function(

@@ -44,7 +44,7 @@ def _call(typing_context: Any, address: Any, chunk: Any, words: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
-def _run(address, chunks, words):  # type: ignore[no-untyped-def] # pragma: no cover - only ever compiled
+def _run(address, chunks, words):  # pragma: no cover - only ever compiled
     for chunk in prange(chunks):
         _call(address, types.int64(chunk), words)
 

@@ -25,7 +25,7 @@ _SMALLEST = np.float32(-87.33654)
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
 
-def exp_float32(x):  # type: ignore[no-untyped-def]
+def exp_float32(x):
     """exp of a float32; below the smallest normal number the result is 0."""
     inside = min(max(x, _SMALLEST), _LARGEST)
     exponent = np.floor(inside * _LOG2_E + _HALF)
@@ -48,7 +48,7 @@ def exp_float32(x):  # type: ignore[no-untyped-def]
     return result if x == x else x
 
 
-def tanh_float32(x):  # type: ignore[no-untyped-def]
+def tanh_float32(x):
     """tanh of a float32: a polynomial near 0, where 1 - 2/(exp(2x) + 1) would cancel."""
     size = abs(x)
     z = x * x
@@ -63,31 +63,31 @@ def tanh_float32(x):  # type: ignore[no-untyped-def]
     return near if size < np.float32(0.625) else far
 
 
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """exp(x) in the dtype of ``x``."""
     return np.exp(x)
 
 
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     """tanh(x) in the dtype of ``x``."""
     return np.tanh(x)
 
 
-def exp_float32_compiled(x):  # type: ignore[no-untyped-def]
+def exp_float32_compiled(x):
     """What :func:`tanh_float32` calls: compiled in kernels, plain outside."""
     return exp_float32(x)
 
 
 @overload(exp_float32_compiled, jit_options=_STRICT)
-def _exp_float32_overload(x):  # type: ignore[no-untyped-def]
+def _exp_float32_overload(x):
     return exp_float32
 
 
 @overload(exp, jit_options=_STRICT)
-def _exp_overload(x):  # type: ignore[no-untyped-def]
+def _exp_overload(x):
     return exp_float32 if x == types.float32 else lambda x: math.exp(x)
 
 
 @overload(tanh, jit_options=_STRICT)
-def _tanh_overload(x):  # type: ignore[no-untyped-def]
+def _tanh_overload(x):
     return tanh_float32 if x == types.float32 else lambda x: math.tanh(x)

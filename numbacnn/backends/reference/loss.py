@@ -22,7 +22,9 @@ def softmax(x: Array) -> Array:
     return e / e.sum(axis=1, keepdims=True)
 
 
-def softmax_cross_entropy(logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0) -> tuple[Array, Array]:
+def softmax_cross_entropy(
+    logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0
+) -> tuple[Array, Array]:
     """scale times the summed loss (shape (), float64) and the probabilities (n, classes).
 
     A sample's loss is ``-sum of target * log softmax``, the target as in :func:`softmax_cross_entropy_backward`.

@@ -1,11 +1,11 @@
-"""Index arithmetic of windows over padded images: pure functions of integers, compiled by every backend that needs them."""
+"""Index arithmetic of windows over padded images: pure functions of integers, compiled by whichever backend needs them."""
 
 from __future__ import annotations
 
 __all__ = ["output_range", "taps_inside"]
 
 
-def output_range(offset, stride, size, outputs):  # type: ignore[no-untyped-def]
+def output_range(offset, stride, size, outputs):
     """The outputs ``first <= o < end`` whose input ``o * stride + offset`` lies in ``0 .. size - 1``.
 
     For tap i of a window, ``offset`` is ``i * dilation - padding_before``. ``end`` is never below ``first``.
@@ -18,8 +18,8 @@ def output_range(offset, stride, size, outputs):  # type: ignore[no-untyped-def]
     return first, end
 
 
-def taps_inside(start, kernel, low, high):  # type: ignore[no-untyped-def]
-    """How many of the taps ``start .. start + kernel - 1`` lie in ``low .. high - 1``, at least 1 so that one may divide.
+def taps_inside(start, kernel, low, high):
+    """How many of the taps ``start .. start + kernel - 1`` lie in ``low .. high - 1``, at least 1 for division's sake.
 
     >>> taps_inside(-1, 3, 0, 28)  # a window of 3 that hangs one column over the left edge
     2

@@ -11,7 +11,6 @@ import numba
 import pytest
 
 
-
 def loadable(layer):
     try:
         importlib.import_module(f"numba.np.ufunc.{layer}")
@@ -20,7 +19,9 @@ def loadable(layer):
     return True
 
 
-LAYERS = [name for name, module in [("omp", "omppool"), ("workqueue", "workqueue"), ("tbb", "tbbpool")] if loadable(module)]
+LAYERS = [
+    name for name, module in [("omp", "omppool"), ("workqueue", "workqueue"), ("tbb", "tbbpool")] if loadable(module)
+]
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
 
