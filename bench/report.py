@@ -57,10 +57,10 @@ def geometric_mean(values: Sequence[float]) -> float:
 def significant(value: float) -> str:
     """Three digits, or the whole number where there are more.
 
-    >>> significant(0.0123456), significant(12.3456), significant(1234.56)
-    ('0.0123', '12.3', '1235')
+    >>> significant(0.0123456), significant(3.0), significant(99.96), significant(1234.56)
+    ('0.0123', '3.00', '100', '1235')
     """
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return f"{value:#.3g}" if value < 99.9 else f"{value:.0f}"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def plot_bars(
         axis.grid(axis="x", alpha=0.3)
     names = list(next(iter(panels.values())))
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(most - 0.5, -0.5)
     figure.suptitle(title, fontsize=10)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=8)
     with replacing(path) as temporary:

@@ -20,6 +20,7 @@ SCALE = (0.5, 0.8)
 SHEAR = 0.2
 SHIFT = 0.2
 STROKE_SHARE = 0.4
+EMPTINESS = (0.4, 0.9)
 STROKE_WIDTH = (0.2, 0.4)  # in units of the shape's own radius
 FOREGROUND = (0.6, 1.0)
 BACKGROUND = (0.0, 0.25)
@@ -171,7 +172,8 @@ def _draw(drawing: int, rng: np.random.Generator, count: int, size: int, channel
     inverse = np.linalg.inv(forward).astype(np.float32)
     to_pixels = (np.sqrt(scale[0] * scale[1]) * (size / 2)).astype(np.float32)
     shift = shift.astype(np.float32)
-    stroke = np.where(rng.random(n) < STROKE_SHARE, rng.uniform(*STROKE_WIDTH, n) / 2, np.inf).astype(np.float32)
+    stroke = rng.uniform(*STROKE_WIDTH, n).astype(np.float32)
+    emptiness = (rng.uniform(*EMPTINESS, n) * (rng.random(n) < STROKE_SHARE)).astype(np.float32)
 
     def levels(low: float, high: float) -> np.ndarray:
         level = rng.uniform(low, high, (n, 1))
@@ -198,11 +200,12 @@ def _draw(drawing: int, rng: np.random.Generator, count: int, size: int, channel
         distance = _SHAPES[drawing](
             px * matrix[:, 0, 0] + py * matrix[:, 0, 1], px * matrix[:, 1, 0] + py * matrix[:, 1, 1]
         )
-        width = stroke[part]
-        hollow = np.flatnonzero(np.isfinite(width))
-        distance[hollow] = np.abs(distance[hollow]) - width[hollow, None, None]
         distance *= to_pixels[part, None, None]
+        stroked = np.flatnonzero(emptiness[part])
+        inside = _coverage(distance[stroked] + (stroke * to_pixels)[part][stroked, None, None])
+        inside *= emptiness[part][stroked, None, None]
         shape = _coverage(distance)
+        shape[stroked] -= inside
         stray = _segments(u, v, line[part])
         stray *= np.float32(size / 2)
         stray = _coverage(stray)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from .. import backends
 from ..backends import Array, Backend
 from .arguments import check_shape, class_labels, common_dtype, convert, number, one_of, real_array

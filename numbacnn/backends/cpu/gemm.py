@@ -17,6 +17,8 @@ from .simd import TILE_ROWS, multiply_tile, tile_columns
 __all__ = ["matmul", "multiply_block"]
 
 DEPTH = 256
+# Rows of B farther apart than this fall into the same few cache sets and each on a page of its own: worth a copy.
+FARTHEST_ROW = 1024
 BLOCK_ROWS = 96
 BLOCK_COLUMNS = 256
 
@@ -31,7 +33,7 @@ def multiply_block(
 
     Loop order: depth in steps of DEPTH, then panels of a tile's width of B, then tiles down C, so that a panel of B
     (DEPTH x width) stays in L1 while A passes from L2. A panel is copied only if its columns do not lie next to each
-    other or are fewer than the tile's.
+    other or are fewer than the tile's, or its rows lie too far apart.
     """
     width = tile_columns(c.itemsize)
     panel = np.empty(min(depth, DEPTH) * width, c.dtype)
@@ -44,7 +46,7 @@ def multiply_block(
         adding = 1 if (add != 0 or first > 0) else 0
         for column in range(0, columns, width):
             width_here = min(width, columns - column)
-            in_place = b_column == 1 and width_here == width and b_row <= 1024
+            in_place = b_column == 1 and width_here == width and b_row <= FARTHEST_ROW
             at_b, panel_row = b_start + first * b_row + column * b_column, b_row
             if not in_place:
                 for k in range(size):

@@ -1,4 +1,4 @@
-"""Index arithmetic of windows over padded images: pure functions of integers, compiled by whichever backend needs them."""
+"""Index arithmetic of windows over padded images: pure functions of integers, for every backend to compile."""
 
 from __future__ import annotations
 

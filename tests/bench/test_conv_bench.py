@@ -1,0 +1,245 @@
+"""The benchmark command from options to files."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from bench import conv, conv_rows, machine, peers, problems
+from bench.command import WrongResultError
+from bench.conv_rows import PASSES, Contender, check
+from bench.timing import Timing
+from numbacnn import backends
+from numbacnn.backends.geometry import Conv2dGeometry
+
+TINY = "n2c3h6k4r3s1p1"
+OTHER = "n1c2h7w5k3r3s2p1pb2"
+
+pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
+
+
+@pytest.fixture(autouse=True)
+def known_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "ceilings", lambda: {"peak_gflops": 100.0, "copy_gb_per_second": 10.0})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., int]:
+    return lambda *options: conv.main([*options, "--output-dir", str(tmp_path)])
+
+
+class DefinitionAsPeer:
+    """Looks like a peer and computes by the reference backend, then spoils the result."""
+
+    name = "torch"
+
+    def __init__(self, spoil: Callable[[np.ndarray], np.ndarray] = lambda result: result) -> None:
+        self.spoil = spoil
+
+    def conv2d(self, g: Conv2dGeometry, *arrays: np.ndarray) -> dict[str, Any]:
+        def compute(pass_: Any) -> np.ndarray:
+            return self.spoil(conv_rows.call_backend(backends.get("reference"), g, pass_, "auto", arrays))
+
+        return {pass_: partial(compute, pass_) for pass_ in PASSES}
+
+
+def fixed_times(functions: dict[str, Any], **_: Any) -> dict[str, Timing]:
+    seconds = {"loops": 2e-3, "im2col": 1e-3, "torch": 4e-3}
+    return {name: Timing((seconds[name],) * 3) for name in functions}
+
+
+def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert run("--problem", TINY, OTHER, TINY, "--rounds", "2") == 0
+    output = capsys.readouterr().out.splitlines()
+    backend = backends.get("cpu")
+
+    assert output[1] == "ceilings: 100.0 GFLOP/s in float32, copying 10.0 GB/s"
+    header = next(index for index, line in enumerate(output) if line.startswith("problem"))
+    assert output[header].split() == [
+        *("problem", "pass", "algorithm", "ms", "quartiles", "GFLOP/s", "peak", "workspace", "threads")
+    ]
+    expected = [
+        [g.descriptor, pass_, name + "*" * (backend.choose_conv2d_algorithm(g, pass_) == name)]
+        for g in map(Conv2dGeometry.parse, (TINY, OTHER))
+        for pass_ in PASSES
+        for name in backend.conv2d_algorithms()
+    ]
+    lines = output[header + 1 : header + 1 + len(expected)]
+    assert [line.split()[:3] for line in lines] == expected
+    assert [line.split(":")[1].split()[0] for line in output if line.startswith("geomean of 6:")] == [
+        *backend.conv2d_algorithms(),
+        "auto",
+    ]
+
+    content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    assert content["benchmark"] == "conv"
+    assert content["machine"]["peak_gflops"] == 100.0
+    assert content["machine"]["cpu"]
+    assert content["versions"]["numpy"] == np.__version__
+    assert content["settings"]["rounds"] == 2
+    assert [[row["problem"], row["pass"], row["algorithm"] + "*" * row["auto"]] for row in content["rows"]] == expected
+    for row in content["rows"]:
+        g = Conv2dGeometry.parse(row["problem"])
+        assert row["rounds"] == 2
+        assert row["quartiles"][0] <= row["milliseconds"] <= row["quartiles"][1]
+        assert row["gflops"] == pytest.approx(2e-6 * g.macs / row["milliseconds"])
+        assert row["share_of_peak"] == pytest.approx(row["gflops"] / 100)
+        assert row["workspace_bytes"] == backend.conv2d_workspace(g, row["pass"], row["algorithm"], 4)
+        assert row["threads"] == numba.get_num_threads()
+        assert 0 <= row["difference"] < 1e-4
+        assert row["peer"] is row["ratio"] is None
+    assert (tmp_path / "conv-cpu.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conv-cpu.json", "conv-cpu.png"]
+
+
+def test_a_peer_s_time_ratio_and_mean(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "load", lambda name, threads: DefinitionAsPeer())
+    monkeypatch.setattr(conv, "interleave", fixed_times)
+    assert run("--problem", TINY, "--peer", "torch", "--pass", "forward", "backward_weight") == 0
+    output = capsys.readouterr().out
+    rates = {name: 2e-9 * Conv2dGeometry.parse(TINY).macs / seconds for name, seconds in
+             (("loops", 2e-3), ("im2col", 1e-3), ("torch", 4e-3))}  # fmt: skip
+
+    table = [line.split() for line in output.splitlines() if line.startswith((TINY, "problem"))]
+    assert table[0][-3:] == ["torch", "ms", "ratio"]
+    assert [line[-2:] for line in table[1:]] == [["4.000", "2.00"], ["4.000", "4.00"]] * 2
+    means = [line.split(": ")[1].split(" ") for line in output.splitlines() if line.startswith("geomean of 2")]
+    assert [(line[0], float(line[1])) for line in means] == [
+        (name, pytest.approx(rates[algorithm], rel=5e-3))
+        for name, algorithm in (("loops", "loops"), ("im2col", "im2col"), ("auto", "im2col"), ("torch", "torch"))
+    ]
+    assert "2.00 times as fast as torch" in output and "4.00 times as fast as torch" in output
+
+    content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    assert [row["ratio"] for row in content["rows"]] == pytest.approx([2.0, 4.0] * 2)
+    assert [row["peer_gflops"] for row in content["rows"]] == pytest.approx([rates["torch"]] * 4)
+    assert {row["pass"] for row in content["rows"]} == {"forward", "backward_weight"}
+    assert content["summary"][-1]["gflops"] == pytest.approx(rates["torch"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda result: result * np.float32(1.001), "differ by 1.0e-03"),
+        (lambda result: np.where(result == result.max(), np.float32(np.nan), result), "differ by nan"),
+        (lambda result: result[:, :-1], "give the shapes"),
+    ],
+)
+def test_a_wrong_result_stops_the_run(
+    spoil: Any, message: str, run: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "load", lambda name, threads: DefinitionAsPeer(spoil))
+    assert run("--problem", TINY, "--peer", "torch", "--rounds", "1") == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {TINY} forward: loops and torch {message}")
+    assert captured.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_single_contender_is_checked_by_the_definition(run: Any, capsys: Any, monkeypatch: Any) -> None:
+    options = ("--problem", TINY, "--algorithm", "loops", "--pass", "backward_input", "--rounds", "1")
+    assert run(*options) == 0
+    capsys.readouterr()
+    cpu: Any = backends.get("cpu")
+    compute = cpu.conv2d_backward_input
+    monkeypatch.setattr(cpu, "conv2d_backward_input", lambda *arguments: -compute(*arguments))
+    assert run(*options) == 1
+    assert "loops and the reference backend differ by 2.0e+00" in capsys.readouterr().err
+
+
+def test_the_bound_grows_with_the_root_of_the_sum_s_length() -> None:
+    g = Conv2dGeometry.parse("n1c1h8k1r3")
+    assert conv_rows.reduction_length(g, "forward") == 9
+
+    def contenders(difference: float) -> dict[str, Contender]:
+        results = {"a": np.array([1.0, 4.0]), "b": np.array([1.0, 4.0 - 4.0 * difference])}
+        return {name: Contender(lambda result=result: result, np.asarray) for name, result in results.items()}
+
+    assert check(contenders(2.9e-5), g, "forward") == pytest.approx({"a": 2.9e-5, "b": 2.9e-5})
+    with pytest.raises(WrongResultError, match=r"a and b differ by 3\.1e-05 .* more than 3\.0e-05"):
+        check(contenders(3.1e-5), g, "forward")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--problem", "n2c3"], "problem 'n2c3': .* lacks the fields h, k, r"),
+        (["--problem", TINY, "n1c3h2k1r5"], "problem 'n1c3h2k1r5': .* does not fit the padded input"),
+        (["--algorithm", "loops", "fft"], "algorithm 'fft' must be one of 'loops', 'im2col'"),
+        (["--threads", "100000"], "--threads 100000 must be at most"),
+        (["--problem", "n2000000000c2000000000h2000000000k1r1"], "does not fit in memory"),
+    ],
+)
+def test_bad_requests_are_one_line_and_exit_code_2(options: list[str], message: str, run: Any, capsys: Any) -> None:
+    assert run(*options) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.match(f"error: .*{message}", error)
+
+
+@pytest.mark.parametrize("options", [["--rounds", "0"], ["--budget", "nan"], ["--rounds", "2", "--budget", "1"]])
+def test_bad_options(options: list[str], run: Any, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(*options)
+    assert stop.value.code == 2
+    assert options[0] in capsys.readouterr().err
+
+
+def test_without_torch_the_extra_is_named(run: Any, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run("--problem", TINY, "--peer", "torch") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: peer torch cannot be imported")
+    assert error.endswith('pip install "numbacnn[bench]"\n')
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_rest_is_written(run: Any, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    assert run("--problem", TINY, "--rounds", "1", "--backend", "reference") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == 'no plot without matplotlib: pip install "numbacnn[plot]"'
+    assert [path.name for path in tmp_path.iterdir()] == ["conv-reference.json"]
+
+
+def test_an_output_folder_that_is_a_file_is_noticed_first(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    assert conv.main(["--output-dir", str(tmp_path / "file")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+def test_threads_are_set_for_the_run_only(run: Any, tmp_path: Path) -> None:
+    before = numba.get_num_threads()
+    assert run("--problem", TINY, "--rounds", "1", "--threads", "1", "--algorithm", "im2col") == 0
+    assert numba.get_num_threads() == before
+    content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    assert {row["threads"] for row in content["rows"]} == {content["machine"]["threads"]} == {1}
+
+
+def test_an_interruption_leaves_nothing_behind(run: Any, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conv, "interleave", interrupt)
+    assert run("--problem", TINY) == 130
+    assert capsys.readouterr().err == "interrupted: nothing is written\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_are_problems_too() -> None:
+    geometries = conv.geometries_of([TINY, "lenet", TINY])
+    assert [g.descriptor for g in geometries] == [TINY, *problems.CONV2D["lenet"]]

@@ -1,0 +1,80 @@
+"""The problems that are measured are ones that every algorithm gets right."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import problems
+from bench.conv_rows import PASSES, call_backend, random_operands, reduction_length
+from numbacnn import backends
+from numbacnn.backends.contract import Backend, ConvPass
+from numbacnn.backends.geometry import Conv2dGeometry
+from tests.numeric import assert_within
+
+DESCRIPTORS = [descriptor for listed in problems.CONV2D.values() for descriptor in listed]
+
+
+@functools.cache
+def small(descriptor: str) -> Conv2dGeometry:
+    g = problems.parse(descriptor)
+    return dataclasses.replace(g, n=min(g.n, 2))
+
+
+@functools.cache
+def definition(g: Conv2dGeometry, pass_: ConvPass) -> np.ndarray:
+    arrays = [array.astype(np.float64) for array in random_operands(g)]
+    return call_backend(backends.get("reference"), g, pass_, "auto", arrays)
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+@pytest.mark.parametrize("descriptor", DESCRIPTORS)
+def test_every_algorithm_is_right(descriptor: str, pass_: ConvPass, backend: Backend) -> None:
+    g = small(descriptor)
+    operands: list[Any] = [backend.asarray(array) for array in random_operands(g)]
+    for algorithm in ("auto", *backend.conv2d_algorithms()):
+        result = backend.to_numpy(call_backend(backend, g, pass_, algorithm, operands))
+        assert result.dtype == np.float32
+        assert_within(result, definition(g, pass_), reduction_length(g, pass_))
+
+
+def test_descriptors_are_in_their_shortest_form_and_each_there_once() -> None:
+    assert [problems.parse(descriptor).descriptor for descriptor in DESCRIPTORS] == DESCRIPTORS
+    assert len(set(DESCRIPTORS)) == len(DESCRIPTORS)
+
+
+def test_every_kind_is_there() -> None:
+    kinds = [problems.parse(descriptor) for descriptor in problems.CONV2D["kinds"]]
+    assert any(g.is_pointwise for g in kinds)
+    assert any((g.kh, g.sh, g.groups, g.dh) == (3, 1, 1, 1) for g in kinds)
+    assert any((g.kh, g.sh) == (3, 2) for g in kinds)
+    assert any(g.kh == 5 for g in kinds)
+    assert any(g.groups == g.c == g.k for g in kinds)
+    assert any(1 < g.groups < g.c for g in kinds)
+    assert any(g.c % 2 and g.c > 16 for g in kinds)
+    assert any(g.dh > 1 for g in kinds)
+    assert any((g.kh, g.sh) == (11, 4) for g in kinds)
+    assert [problems.parse(line).y_shape[1:] for line in problems.CONV2D["lenet"]] == [(6, 28, 28), (16, 10, 10)]
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "message"),
+    [
+        ("n2c3", "lacks the fields h, k, r"),
+        ("hello", "must be .*letter-number fields"),
+        ("n0c3h8k4r3", "batch `n` and the groups `g` must be at least 1"),
+        ("n2c3h8k4r3g0", "batch `n` and the groups `g` must be at least 1"),
+        ("n2c3h8k4r3g2", "`groups` 2 must divide the 3 channels"),
+        ("n2c3h8k0r3", "must not be empty"),
+        ("n2c3h8k4r3s0", "`stride`"),
+        ("n2c3h2k4r5", "does not fit the padded input 2x2"),
+        ("n2c3h8k4r3s9999999999999999999", "every number must be below"),
+    ],
+)
+def test_problems_that_cannot_be_measured(descriptor: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"problem '{descriptor}': .*{message}"):
+        problems.parse(descriptor)

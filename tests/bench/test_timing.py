@@ -1,0 +1,82 @@
+"""Measuring in turn, on a clock that only the contenders move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bench import timing
+from bench.timing import FEWEST_ROUNDS, Timing, interleave
+
+
+class Clock:
+    """Stands for the module ``time``; keeps a record of what happened."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.events: list[str] = []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.events.append("pause")
+        self.now += seconds
+
+    def contender(self, name: str, *durations: float) -> Callable[[], None]:
+        """A function whose calls take ``durations`` in turn, the last one from then on."""
+        left = list(durations)
+
+        def run() -> None:
+            self.events.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return run
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr(timing, "time", fake)
+    return fake
+
+
+def test_contenders_run_in_turn_each_warmed_after_a_pause(clock: Clock) -> None:
+    interleave({"a": clock.contender("a", 1.0), "b": clock.contender("b", 2.0)}, rounds=3)
+    assert clock.events == ["pause", "a", "a", "pause", "b", "b"] * 3
+
+
+def test_only_the_second_call_is_timed(clock: Clock) -> None:
+    warm_and_timed = (50.0, 3.0, 50.0, 1.0, 50.0, 2.0)
+    timings = interleave({"a": clock.contender("a", *warm_and_timed), "b": clock.contender("b", 4.0)}, rounds=3)
+    assert list(timings) == ["a", "b"]
+    assert timings["a"].samples == pytest.approx((3.0, 1.0, 2.0))
+    assert timings["a"].median == pytest.approx(2.0)
+    assert timings["b"].samples == pytest.approx((4.0, 4.0, 4.0))
+
+
+def test_the_budget_sets_the_number_of_rounds(clock: Clock) -> None:
+    timings = interleave({"a": clock.contender("a", 0.25)}, budget=10.0, pause=0.5)
+    assert len(timings["a"].samples) == 10  # a round takes a second
+    slow = interleave({"a": clock.contender("a", 100.0)}, budget=10.0)
+    assert len(slow["a"].samples) == FEWEST_ROUNDS
+
+
+def test_a_given_number_of_rounds_is_kept_whatever_the_budget(clock: Clock) -> None:
+    assert len(interleave({"a": clock.contender("a", 0.0)}, rounds=2, budget=1e9)["a"].samples) == 2
+    assert len(interleave({"a": clock.contender("a", 1e9)}, rounds=7, budget=1.0)["a"].samples) == 7
+
+
+@pytest.mark.parametrize(
+    ("samples", "median", "quartiles"),
+    [
+        ((7.0,), 7.0, (7.0, 7.0)),
+        ((1.0, 3.0), 2.0, (1.5, 2.5)),
+        ((5.0, 1.0, 4.0, 2.0, 3.0), 3.0, (2.0, 4.0)),
+        ((1.0, 1.0, 1.0, 1000.0), 1.0, (1.0, 250.75)),
+    ],
+)
+def test_median_and_quartiles(samples: tuple[float, ...], median: float, quartiles: tuple[float, float]) -> None:
+    assert Timing(samples).median == median
+    assert Timing(samples).quartiles == pytest.approx(quartiles)
