@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
 from bench import peers
 from bench.conv_rows import PASSES, call_backend, random_operands, reduction_length
 from numbacnn import backends
 from tests.cases import CONV2D_CASES
 from tests.numeric import assert_within
+
+torch = pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize("g", [g for g in CONV2D_CASES if g.n], ids=lambda g: g.descriptor)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -31,6 +32,7 @@ def definition(g: Conv2dGeometry, pass_: ConvPass) -> np.ndarray:
     return call_backend(backends.get("reference"), g, pass_, "auto", arrays)
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
 @pytest.mark.parametrize("pass_", PASSES)
 @pytest.mark.parametrize("descriptor", DESCRIPTORS)
 def test_every_algorithm_is_right(descriptor: str, pass_: ConvPass, backend: Backend) -> None:
