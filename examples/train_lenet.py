@@ -17,7 +17,7 @@ import numbacnn as nc
 from numbacnn import data, models, nn, optim
 from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
 from numbacnn.io import load_checkpoint
-from numbacnn.training import CheckpointFile, History, HistoryFile, PlotCurves, ProgressBar, fit
+from numbacnn.training import CheckpointFile, History, HistoryFile, PlotCurves, ProgressBar, TrainingStep, fit
 
 from .lenet_shapes import shape_table
 
@@ -121,21 +121,35 @@ def choose_backend(name: str | None) -> nc.use_backend:
         raise UserError(str(error)) from error
 
 
+def new_model(arguments: argparse.Namespace, images: data.ArrayDataset) -> tuple[nn.Sequential, optim.SGD]:
+    """LeNet with the weights of the seed, and its optimizer."""
+    nc.manual_seed(arguments.seed)
+    model = models.lenet(images.image_shape[0], images.num_classes)
+    nn.init.xavier_uniform(model)
+    for layer in model:
+        if isinstance(layer, nn.Conv2d):
+            layer.algorithm = arguments.algorithm
+    return model, optim.SGD(model.parameters(), arguments.lr)
+
+
+def compile_kernels(arguments: argparse.Namespace, images: data.ArrayDataset) -> None:
+    """Train a model that is thrown away for a step: kernels compile at first use, which is no part of training."""
+    model, optimizer = new_model(arguments, images)
+    size = min(arguments.batch_size, len(images))
+    x, y = np.zeros((size, *images.image_shape), np.float32), np.zeros(size, np.int64)
+    TrainingStep(model, nn.CrossEntropyLoss(), optimizer)(x, y)
+
+
 def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     """Everything that the command does once its options are read."""
     dataset, (train_set, test_set) = load_data(arguments.dataset, arguments.data_dir, arguments.limit)
     shape, classes = "x".join(map(str, train_set.image_shape)), train_set.num_classes
     say(f"{dataset}: {len(train_set)} training and {len(test_set)} test images of {shape} pixels in {classes} classes")
 
-    nc.manual_seed(arguments.seed)
-    model = models.lenet(train_set.image_shape[0], train_set.num_classes)
-    nn.init.xavier_uniform(model)
-    for layer in model.layers():
-        if isinstance(layer, nn.Conv2d):
-            layer.algorithm = arguments.algorithm
+    if train_set.image_shape[1:] != (28, 28):
+        raise UserError(f"LeNet reads images of 28x28 pixels, not {shape}")
+    model, optimizer = new_model(arguments, train_set)
     say(shape_table(model, (1, *train_set.image_shape)))
-    optimizer = optim.SGD(model.parameters(), lr=arguments.lr)
-
     settings = {
         "--backend": backend.name,
         "--dataset": dataset,
@@ -164,6 +178,8 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     except ImportError as error:
         say(f"no {CURVES}: {one_line(error)}")
     with np.errstate(all="ignore"):  # fit stops with an error of its own when the loss is no number
+        if len(history) < arguments.epochs:
+            compile_kernels(arguments, train_set)
         fit(
             model,
             data.DataLoader(train_set, arguments.batch_size, shuffle=True, seed=arguments.seed),

@@ -21,6 +21,17 @@ settings.register_profile(
 settings.load_profile("numbacnn")
 
 
+COVERED_PERCENT = 95
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Demand coverage of a run of the whole suite; a part of it covers what it covers."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
+    coverage = config.pluginmanager.getplugin("_cov")
+    if whole and coverage is not None and not config.getoption("--backend"):
+        coverage.options.cov_fail_under = COVERED_PERCENT
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend",

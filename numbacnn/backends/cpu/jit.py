@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import marshal
 import os
 import pathlib
 import platform
@@ -99,7 +100,8 @@ class Kernel:
                     locals={},
                     options={"nopython": True, **OPTIONS},
                 )
-                attach_cache(compiled, f"{self.definition.__module__}.{self.definition.__name__}-{_digest(repr(key))}")
+                name = f"{self.definition.__module__}.{self.definition.__name__}"
+                attach_cache(compiled, f"{name}-{_digest(repr(key), _definition_digest(self.definition))}")
                 compiled.compile()
                 address = cast(int, compiled.address)
                 self._entries[key] = _Entry(address, threads.as_callable(address), scalar == np.float32, compiled)
@@ -231,6 +233,15 @@ def _source_digest() -> str:
     here = pathlib.Path(__file__).parent
     sources = sorted([*here.glob("*.py"), *(here.parent / "shared").glob("*.py")])
     return _digest(*(f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sources), numba.__version__)
+
+
+def _definition_digest(definition: Callable[..., None]) -> str:
+    """Of the file that holds a kernel, which may be outside this package; of its code where there is no file."""
+    code = definition.__code__
+    try:
+        return _digest(pathlib.Path(code.co_filename).read_text(encoding="utf-8"))
+    except OSError:
+        return hashlib.sha256(marshal.dumps(code)).hexdigest()
 
 
 def _digest(*texts: str) -> str:

@@ -108,6 +108,16 @@ def test_second_process_compiles_nothing(tmp_path):
     assert int(run(SCRIPT, **cache)[0]) == 0
 
 
+def test_a_changed_kernel_outside_the_package_is_not_served_stale(tmp_path):
+    script = "import sys; sys.path.insert(0, {!r}); import mine, numpy as np; x = np.zeros(3); mine.fill(3, x); print(x[2])"
+    for value in (1.0, 2.0):
+        (tmp_path / "mine.py").write_text(
+            f"from numbacnn.backends.cpu.jit import kernel\n@kernel\ndef fill(chunk, x):\n    x[chunk] = {value}\n"
+        )
+        environment = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        assert run(script.format(str(tmp_path)), **environment) == [str(value)]
+
+
 def test_damaged_cache_files_mean_compiling_again(tmp_path):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
     run(SCRIPT, **cache)
