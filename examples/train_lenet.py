@@ -172,7 +172,7 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         if not history.records:
             (output / name).unlink(missing_ok=True)
 
-    callbacks = [ProgressBar(), CheckpointFile(output / CHECKPOINT, settings), HistoryFile(output / HISTORY)]
+    callbacks = [CheckpointFile(output / CHECKPOINT, settings), HistoryFile(output / HISTORY), ProgressBar()]
     try:
         callbacks.append(PlotCurves(output / CURVES))
     except ImportError as error:

@@ -1,0 +1,148 @@
+"""Batches of a data set, prepared in the background."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+import numpy as np
+
+from ..ops.arguments import integer
+from .dataset import ArrayDataset
+
+__all__ = ["DataLoader"]
+
+_Batch = tuple[np.ndarray, np.ndarray]
+
+
+class DataLoader:
+    """Go through a data set in batches.
+
+    Each iteration yields pairs of images, float32 (b, c, h, w), C-contiguous, scaled from 0..255 to 0..1 if the data
+    set holds uint8, and labels, int64 (b,). The arrays are the caller's to keep. An iterator goes through one epoch:
+    the one that :meth:`set_epoch` set before it was made, 0 at first; it does not advance by itself. Any number of
+    iterators may be in use at once.
+
+    Args:
+        dataset: the samples.
+        batch_size: samples in a batch, at least 1; the last batch has what is left.
+        shuffle: whether each epoch has an order of its own, ``np.random.default_rng([seed, epoch]).permutation(n)``.
+        seed: at least 0.
+        drop_last: whether to leave out a last batch that is not full.
+        prefetch: how many batches a background thread prepares ahead; with 0 the caller's thread prepares them. The
+            thread ends with the iterator: when it is exhausted, closed or no longer referred to.
+
+    Raises:
+        TypeError, ValueError: arguments of another type or out of range.
+
+    Example:
+        >>> dataset = ArrayDataset(np.full((5, 1, 2, 2), 255, np.uint8), np.arange(5))
+        >>> loader = DataLoader(dataset, batch_size=2)
+        >>> len(loader), [labels.tolist() for images, labels in loader]
+        (3, [[0, 1], [2, 3], [4]])
+    """
+
+    def __init__(
+        self,
+        dataset: ArrayDataset,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        prefetch: int = 2,
+    ) -> None:
+        if not isinstance(dataset, ArrayDataset):
+            raise TypeError(f"`dataset` of type {type(dataset).__name__} must be an ArrayDataset")
+        self.dataset = dataset
+        self.batch_size = integer("batch_size", batch_size, 1)
+        self.shuffle = bool(shuffle)
+        self.seed = integer("seed", seed)
+        self.drop_last = bool(drop_last)
+        self.prefetch = integer("prefetch", prefetch)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the iterators made from now on; ``epoch`` is at least 0."""
+        self.epoch = integer("epoch", epoch)
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[_Batch]:
+        dataset, size = self.dataset, self.batch_size
+        order = None
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(dataset))
+
+        def prepare(index: int) -> _Batch:
+            part = slice(index * size, (index + 1) * size)
+            return _batch(dataset, part if order is None else order[part])
+
+        if self.prefetch and len(self):
+            return _Background(prepare, len(self), self.prefetch)
+        return map(prepare, range(len(self)))
+
+
+def _batch(dataset: ArrayDataset, which: slice | np.ndarray) -> _Batch:
+    images, labels = dataset.images[which], dataset.labels[which].copy()
+    if images.dtype == np.uint8:
+        return np.divide(images, np.float32(255), dtype=np.float32, order="C"), labels
+    return images.astype(np.float32, order="C"), labels
+
+
+class _Background(Iterator[_Batch]):
+    """Batches from a thread that stays at most ``ahead`` of them in front."""
+
+    def __init__(self, prepare: Callable[[int], _Batch], count: int, ahead: int) -> None:
+        self._ready: SimpleQueue[_Batch | BaseException | None] = SimpleQueue()
+        self._free = threading.Semaphore(ahead)
+        self._stop = threading.Event()
+        # The thread must not refer to this object, or it would keep alive what it waits for.
+        arguments = (prepare, count, self._ready, self._free, self._stop)
+        self._thread = threading.Thread(target=_produce, args=arguments, name="numbacnn-loader", daemon=True)
+        self._thread.start()
+        self._finish = weakref.finalize(self, _end, self._free, self._stop)
+
+    def __next__(self) -> _Batch:
+        if not self._finish.alive:
+            raise StopIteration
+        item = self._ready.get()
+        if isinstance(item, tuple):
+            self._free.release()
+            return item
+        self.close()
+        if item is None:
+            raise StopIteration
+        raise item
+
+    def close(self) -> None:
+        """End the thread; there are no batches afterwards."""
+        self._finish()
+        self._thread.join()
+
+
+def _produce(
+    prepare: Callable[[int], _Batch],
+    count: int,
+    ready: SimpleQueue[_Batch | BaseException | None],
+    free: threading.Semaphore,
+    stop: threading.Event,
+) -> None:
+    try:
+        for index in range(count):
+            free.acquire()
+            if stop.is_set():
+                return
+            ready.put(prepare(index))
+        ready.put(None)
+    except BaseException as error:  # whatever it is belongs to the consumer, who would wait for ever
+        ready.put(error)
+
+
+def _end(free: threading.Semaphore, stop: threading.Event) -> None:
+    stop.set()
+    free.release()

@@ -1,0 +1,207 @@
+"""Fashion-MNIST and MNIST, from a folder, from the user's cache or from the network."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..ops.arguments import one_of
+from .dataset import ArrayDataset
+from .idx import IdxError, read_idx
+
+__all__ = ["DatasetUnavailable", "fashion_mnist", "mnist"]
+
+_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+
+
+class DatasetUnavailable(RuntimeError):  # noqa: N818  what is wrong is the situation, not the program
+    """A data set that is neither on this machine nor can be downloaded; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    title: str
+    name: str
+    url: str
+    classes: tuple[str, ...]
+    md5: dict[str, str]
+
+
+_FASHION_MNIST = _Source(
+    "Fashion-MNIST",
+    "fashion-mnist",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    {
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+)
+_MNIST = _Source(
+    "MNIST",
+    "mnist",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    tuple("0123456789"),
+    {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+)
+
+
+def fashion_mnist(
+    split: str, data_dir: str | os.PathLike[str] | None = None, download: bool = True, timeout: float = 5.0
+) -> ArrayDataset:
+    """Fashion-MNIST: 60,000 training and 10,000 test images of clothes in ten classes (Xiao et al., 2017).
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        data_dir: folder with the original IDX files, gzipped or not, directly or in its sub-folder ``fashion-mnist``
+            (which comes first). If None, the folder in the environment variable ``NUMBACNN_DATA``. If that is not set
+            either, the user's cache folder, into which missing files are downloaded and checked.
+        download: whether missing files may be downloaded; never done where a folder is given.
+        timeout: seconds to wait for the server to answer, above 0.
+
+    Returns:
+        Images (n, 1, 28, 28) uint8 and labels 0..9, with the names of the classes.
+
+    Raises:
+        FileNotFoundError: the folder that is given does not hold the files.
+        DatasetUnavailable: no folder is given and the files are not in the cache and cannot be downloaded.
+        IdxError: a file is damaged, or holds something else than its name says.
+    """
+    return _load(_FASHION_MNIST, split, data_dir, download, timeout)
+
+
+def mnist(
+    split: str, data_dir: str | os.PathLike[str] | None = None, download: bool = True, timeout: float = 5.0
+) -> ArrayDataset:
+    """MNIST: 60,000 training and 10,000 test images of handwritten digits (LeCun et al., 1998).
+
+    Arguments, result and errors are those of :func:`fashion_mnist`; the sub-folder is ``mnist``.
+    """
+    return _load(_MNIST, split, data_dir, download, timeout)
+
+
+def _load(
+    source: _Source, split: str, data_dir: str | os.PathLike[str] | None, download: bool, timeout: float
+) -> ArrayDataset:
+    names = _FILES[one_of("split", split, _FILES)]
+    if not timeout > 0:
+        raise ValueError(f"`timeout` {timeout} must be above 0 seconds")
+    if data_dir is not None:
+        paths = _in_folder(source, names, Path(data_dir), "`data_dir`")
+    elif folder := os.environ.get("NUMBACNN_DATA"):
+        paths = _in_folder(source, names, Path(folder), "the environment variable NUMBACNN_DATA")
+    else:
+        paths = _in_cache(source, names, download, timeout)
+    images, labels = _checked(*paths)
+    return ArrayDataset(images[:, None], labels, source.classes, f"{source.name} {split}")
+
+
+def _in_folder(source: _Source, names: tuple[str, ...], folder: Path, origin: str) -> list[Path]:
+    """The files in the sub-folder or else in the folder itself; both from one place, as they belong together."""
+    missing: list[str] = []
+    for place in (folder / source.name, folder):
+        found = {name: _gzipped_or_not(place / name) for name in names}
+        missing = [name for name, path in found.items() if path is None]
+        if not missing:
+            return [path for path in found.values() if path is not None]
+    what = f"lacks {' and '.join(missing)} (with or without .gz)" if folder.is_dir() else "does not exist"
+    raise FileNotFoundError(
+        f"{source.title}: the folder {str(folder)!r} from {origin} {what}; "
+        f"the files must be in it or in its sub-folder {source.name!r}"
+    )
+
+
+def _gzipped_or_not(path: Path) -> Path | None:
+    return next((each for each in (path, path.with_suffix("")) if each.is_file()), None)
+
+
+def _in_cache(source: _Source, names: tuple[str, ...], download: bool, timeout: float) -> list[Path]:
+    """The files in the user's cache, downloaded if need be."""
+    try:
+        import pooch
+    except ImportError as error:
+        raise DatasetUnavailable(
+            f"{source.title} is looked for in a cache kept by pooch, which is not installed: "
+            'pip install "numbacnn[data]", or name a folder by `data_dir` or NUMBACNN_DATA'
+        ) from error
+    cache = Path(pooch.os_cache("numbacnn")) / source.name
+    paths = [cache / name for name in names]
+    wanted = [path for path in paths if not path.is_file() or pooch.file_hash(path, alg="md5") != source.md5[path.name]]
+    if not wanted:
+        return paths
+    if not download:
+        raise DatasetUnavailable(
+            f"{source.title} is not in the cache {str(cache)!r}: "
+            f"{' and '.join(path.name for path in wanted)} would have to be downloaded, and `download` is False"
+        )
+    failure = _probe(source.url + wanted[0].name, timeout)
+    downloader = pooch.HTTPDownloader(progressbar=False, timeout=timeout)
+    for path in wanted:
+        if failure is not None:
+            break
+        try:
+            pooch.retrieve(
+                source.url + path.name, f"md5:{source.md5[path.name]}", path.name, cache, downloader=downloader
+            )
+        except (OSError, ValueError) as error:  # from the network, the disk, or the checksum
+            failure = error
+    if failure is not None:
+        reason = " ".join(str(failure).split()) or type(failure).__name__
+        raise DatasetUnavailable(f"{source.title} cannot be downloaded from {source.url}: {reason}") from failure
+    return paths
+
+
+def _probe(url: str, timeout: float) -> Exception | None:
+    """Ask the server for the head of a file; why there is no answer, or None."""
+    from urllib.request import Request, urlopen
+
+    outcome: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            urlopen(Request(url, method="HEAD"), timeout=timeout).close()
+        except Exception as error:  # bad answers have many types
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    # Looking up a name has no time limit of its own, so it may have to be left behind.
+    thread = threading.Thread(target=ask, name="numbacnn-probe", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return outcome[0] if outcome else TimeoutError(f"no answer within {timeout:g} s")
+
+
+def _checked(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays of the two files, once they are what their names say."""
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
+        raise IdxError(f"{_described(images_path, images)}; images must be uint8 of shape (n, 28, 28)")
+    if labels.dtype != np.uint8 or labels.ndim != 1:
+        raise IdxError(f"{_described(labels_path, labels)}; labels must be uint8 of shape (n,)")
+    if len(images) != len(labels):
+        raise IdxError(
+            f"{str(images_path)!r} holds {len(images)} images, {str(labels_path)!r} holds {len(labels)} labels; "
+            "there must be as many of each"
+        )
+    if labels.size and labels.max() > 9:
+        raise IdxError(f"{str(labels_path)!r} holds the label {labels.max()}; labels must be in 0..9")
+    return images, labels
+
+
+def _described(path: Path, array: np.ndarray) -> str:
+    return f"{str(path)!r} holds {array.dtype.name} of shape {array.shape}"
