@@ -8,7 +8,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
         temporary.write_bytes(data)
 
 
-def _parse(stream: IO[bytes], path: str | os.PathLike[str]) -> np.ndarray:
+def _parse(stream: BinaryIO | gzip.GzipFile, path: str | os.PathLike[str]) -> np.ndarray:
     name = repr(os.fspath(path))
     magic = _read(stream, 4)
     if len(magic) < 4:
@@ -117,10 +117,10 @@ def _parse(stream: IO[bytes], path: str | os.PathLike[str]) -> np.ndarray:
     if len(data) != expected:
         found = f"more than {expected}" if len(data) > expected else f"{len(data)}"
         raise IdxError(f"{name} holds {found} bytes of data; {dtype.name} of shape {shape} takes {expected}")
-    return np.frombuffer(data, dtype).astype(dtype.newbyteorder("=")).reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def _read(stream: IO[bytes], count: int) -> bytearray:
+def _read(stream: BinaryIO | gzip.GzipFile, count: int) -> bytearray:
     """At most ``count`` bytes, fewer only where the stream ends."""
     data = bytearray()
     while len(data) < count and (chunk := stream.read(min(_CHUNK, count - len(data)))):

@@ -84,7 +84,7 @@ class DataLoader:
 
         if self.prefetch and len(self):
             return _Background(prepare, len(self), self.prefetch)
-        return map(prepare, range(len(self)))
+        return (prepare(index) for index in range(len(self)))
 
 
 def _batch(dataset: ArrayDataset, which: slice | np.ndarray) -> _Batch:
@@ -136,7 +136,7 @@ def _produce(
         for index in range(count):
             free.acquire()
             if stop.is_set():
-                return
+                break
             ready.put(prepare(index))
         ready.put(None)
     except BaseException as error:  # whatever it is belongs to the consumer, who would wait for ever

@@ -112,12 +112,12 @@ def _load(
 
 def _in_folder(source: _Source, names: tuple[str, ...], folder: Path, origin: str) -> list[Path]:
     """The files in the sub-folder or else in the folder itself; both from one place, as they belong together."""
-    missing: list[str] = []
+    missing = list(names)
     for place in (folder / source.name, folder):
-        found = {name: _gzipped_or_not(place / name) for name in names}
-        missing = [name for name, path in found.items() if path is None]
-        if not missing:
-            return [path for path in found.values() if path is not None]
+        found = {name: path for name in names if (path := _gzipped_or_not(place / name))}
+        if len(found) == len(names):
+            return list(found.values())
+        missing = min(missing, [name for name in names if name not in found], key=len)
     what = f"lacks {' and '.join(missing)} (with or without .gz)" if folder.is_dir() else "does not exist"
     raise FileNotFoundError(
         f"{source.title}: the folder {str(folder)!r} from {origin} {what}; "
@@ -167,6 +167,7 @@ def _in_cache(source: _Source, names: tuple[str, ...], download: bool, timeout: 
 
 def _probe(url: str, timeout: float) -> Exception | None:
     """Ask the server for the head of a file; why there is no answer, or None."""
+    from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     outcome: list[Exception | None] = []
@@ -175,7 +176,10 @@ def _probe(url: str, timeout: float) -> Exception | None:
         try:
             urlopen(Request(url, method="HEAD"), timeout=timeout).close()
         except Exception as error:  # bad answers have many types
-            outcome.append(error)
+            if isinstance(error, HTTPError):
+                error.close()
+            reason = getattr(error, "reason", None)
+            outcome.append(reason if isinstance(reason, Exception) else error)
         else:
             outcome.append(None)
 

@@ -16,7 +16,7 @@ __all__ = ["CLASSES", "TEST_SIZE", "TRAIN_SIZE", "shapes"]
 TRAIN_SIZE = 30_000
 TEST_SIZE = 4_000
 
-# What makes the set harder or easier. Angles are in radians, levels of grey in 0..1, other lengths in half image widths.
+# What makes the set harder or easier. Angles are in radians, levels of grey in 0..1, lengths in half image widths.
 ROTATION = 0.4
 SCALE = (0.8, 1.1)
 SHEAR = 0.2
@@ -148,9 +148,9 @@ def _draw(
 
 
 def _placement(draw: Callable[..., np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random affine maps from the image to the shape: matrices (4, n), pixels per unit of the shape (n,), shifts (n, 2).
+    """Random affine maps from image to shape: matrices (4, n), pixels per unit of the shape (n,), shifts (n, 2).
 
-    The inverse of rotation times shear times scale, so ``scale**-1 @ [[1, -shear], [0, 1]] @ rotation.T``.
+    A matrix is the inverse of rotation times shear times scale, so ``scale**-1 @ [[1, -shear], [0, 1]] @ rotation.T``.
     """
     angle, shear, scale = draw((-ROTATION, ROTATION)), draw((-SHEAR, SHEAR)), draw(SCALE, 2)
     cos, sin, sx, sy = np.cos(angle), np.sin(angle), scale[:, 0], scale[:, 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numbacnn import backends, models, nn
+from numbacnn import backends, models
 
 SHAPES = {
     "avg": [
@@ -30,14 +30,13 @@ def test_shapes_known_and_computed(backend: backends.Backend, pooling: str) -> N
 
 @pytest.mark.parametrize(("pooling", "parameters"), [("avg", 61_706), ("max", 44_426)])
 def test_number_of_parameters(pooling: str, parameters: int) -> None:
-    with backends.use_backend("reference"):
-        model = models.lenet(pooling=pooling)
+    model = models.lenet(pooling=pooling)
     assert sum(parameter.size for parameter in model.parameters()) == parameters
     assert list(model.state_dict()) == [f"{i}.{name}" for i in (0, 3, 7, 9, 11) for name in ("weight", "bias")]
 
 
 @pytest.mark.parametrize("pooling", SHAPES)
-def test_channels_classes_and_dtype(backend: backends.Backend, pooling: str) -> None:
+def test_channels_classes_and_dtype(pooling: str) -> None:
     model = models.lenet(in_channels=3, num_classes=7, pooling=pooling, dtype=np.float64)
     logits = model(np.random.default_rng(0).random((2, 3, 28, 28)))
     assert tuple(logits.shape) == (2, 7)
@@ -47,8 +46,7 @@ def test_channels_classes_and_dtype(backend: backends.Backend, pooling: str) -> 
 
 
 def test_the_image_must_be_28_by_28() -> None:
-    with backends.use_backend("reference"):
-        model = models.lenet()
+    model = models.lenet()
     with pytest.raises(ValueError, match="576"):
         model(np.zeros((1, 1, 32, 32), np.float32))
 
@@ -59,14 +57,8 @@ def test_another_pooling_is_refused() -> None:
 
 
 def test_the_tree_of_layers() -> None:
-    with backends.use_backend("reference"):
-        lines = repr(models.lenet(pooling="max")).splitlines()
+    lines = repr(models.lenet(pooling="max")).splitlines()
     assert lines[1] == "  (0): Conv2d(1, 6, kernel_size=(5, 5), stride=(1, 1))"
     assert lines[3] == "  (2): MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)"
     assert lines[8] == "  (7): Linear(in_features=256, out_features=120, bias=True)"
     assert len(lines) == 14
-
-
-def test_it_is_a_sequential() -> None:
-    with backends.use_backend("reference"):
-        assert isinstance(models.lenet(), nn.Sequential)

@@ -1,0 +1,250 @@
+"""The loader: its batches, its order, and its threads, which all end."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numbacnn.data import ArrayDataset, DataLoader
+
+PREFETCH = pytest.mark.parametrize("prefetch", [0, 1, 3])
+
+
+def numbered(n, dtype=np.uint8):
+    """Images that hold their own number."""
+    images = np.broadcast_to(np.arange(n).reshape(n, 1, 1, 1), (n, 2, 3, 4)).astype(dtype)
+    return ArrayDataset(images, np.arange(n))
+
+
+def order(loader):
+    return [label for _, labels in loader for label in labels.tolist()]
+
+
+def loader_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "numbacnn-loader"]
+
+
+def no_thread_is_left():
+    """Whether the loaders' threads end on their own, soon."""
+    until = time.monotonic() + 20
+    while loader_threads() and time.monotonic() < until:
+        time.sleep(0.001)
+    return not loader_threads()
+
+
+@pytest.fixture(autouse=True)
+def _threads_end():
+    gc.collect()
+    assert no_thread_is_left()
+    yield
+    gc.collect()
+    assert no_thread_is_left()
+
+
+@given(st.integers(0, 20), st.integers(1, 8), st.booleans(), st.booleans(), st.integers(0, 3))
+def test_every_sample_once(n, batch_size, shuffle, drop_last, prefetch):
+    loader = DataLoader(numbered(n), batch_size, shuffle, drop_last=drop_last, prefetch=prefetch)
+    batches = list(loader)
+    sizes = [len(labels) for _, labels in batches]
+    assert len(sizes) == len(loader)
+    assert all(size == batch_size for size in sizes[:-1])
+    assert sum(sizes) == (n - n % batch_size if drop_last else n)
+    seen = [label for _, labels in batches for label in labels.tolist()]
+    assert len(set(seen)) == len(seen) and set(seen) <= set(range(n))
+    assert shuffle or seen == sorted(seen)
+    for images, labels in batches:
+        expected = (labels / 255).astype(np.float32)[:, None, None, None]
+        np.testing.assert_array_equal(images, np.broadcast_to(expected, images.shape))
+
+
+@PREFETCH
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_batches_are_contiguous_float32_and_the_callers_own(dtype, shuffle, prefetch):
+    dataset = numbered(5, dtype)
+    dataset.images = np.asfortranarray(dataset.images)
+    before = dataset.images.copy(), dataset.labels.copy()
+    loader = DataLoader(dataset, 2, shuffle, prefetch=prefetch)
+    first = list(loader)
+    for images, labels in first:
+        assert images.dtype == np.float32 and images.flags.c_contiguous and images.flags.writeable
+        assert labels.dtype == np.int64 and labels.flags.writeable
+        images[:], labels[:] = -1, -1
+    for array, was in zip((dataset.images, dataset.labels), before, strict=True):
+        np.testing.assert_array_equal(array, was)
+    for images, labels in loader:
+        scale = 255 if dtype == np.uint8 else 1
+        np.testing.assert_array_equal(images[:, 0, 0, 0], (labels / scale).astype(np.float32))
+    assert all((images == -1).all() for images, _ in first)
+
+
+def test_uint8_is_divided_by_255():
+    values = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    ((images, _),) = DataLoader(ArrayDataset(values, [0]), 1)
+    np.testing.assert_array_equal(images, values.astype(np.float32) / np.float32(255))
+    assert images.max() == 1
+
+
+@PREFETCH
+def test_the_order_is_a_function_of_seed_and_epoch(prefetch):
+    loader = DataLoader(numbered(50), 7, shuffle=True, seed=3, prefetch=prefetch)
+    for epoch in (0, 4, 1, 4):
+        loader.set_epoch(epoch)
+        assert order(loader) == np.random.default_rng([3, epoch]).permutation(50).tolist()
+    assert order(loader) == order(loader)
+    assert order(DataLoader(numbered(50), 7, shuffle=True, seed=4)) != order(DataLoader(numbered(50), 7, shuffle=True))
+
+
+@PREFETCH
+def test_an_iterator_keeps_its_epoch(prefetch):
+    loader = DataLoader(numbered(30), 4, shuffle=True, prefetch=prefetch)
+    iterator = iter(loader)
+    loader.set_epoch(1)
+    assert order(iterator) == np.random.default_rng([0, 0]).permutation(30).tolist()
+
+
+@PREFETCH
+def test_iterators_are_independent(prefetch):
+    loader = DataLoader(numbered(12), 2, shuffle=True, prefetch=prefetch)
+    alone = order(loader)
+    pairs = list(itertools.product(loader, loader))
+    assert len(pairs) == 36
+    first, second = iter(loader), iter(loader)
+    together = [next(iterator)[1].tolist() for _ in range(6) for iterator in (first, second)]
+    for own in (together[::2], together[1::2]):
+        assert list(itertools.chain(*own)) == alone
+    assert list(first) == list(second) == []
+
+
+def test_batches_come_from_one_thread_just_ahead(monkeypatch):
+    made = []
+    real = sys.modules["numbacnn.data.loader"]._batch
+
+    def counted(dataset, which):
+        made.append(threading.current_thread())
+        return real(dataset, which)
+
+    monkeypatch.setattr(sys.modules["numbacnn.data.loader"], "_batch", counted)
+    iterator = iter(DataLoader(numbered(20), 2, prefetch=3))
+    for taken in range(6):
+        until = time.monotonic() + 20
+        while len(made) < taken + 3 and time.monotonic() < until:
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert len(made) == taken + 3
+        next(iterator)
+    assert len(set(made)) == 1 and threading.current_thread() not in made
+    iterator.close()
+
+    made.clear()
+    list(DataLoader(numbered(20), 2, prefetch=0))
+    assert set(made) == {threading.current_thread()}
+
+
+def test_leaving_a_loop_ends_the_thread():
+    for _ in DataLoader(numbered(40), 2):
+        assert len(loader_threads()) == 1
+        break
+    assert no_thread_is_left()
+
+    def fail():
+        for _ in DataLoader(numbered(40), 2):
+            raise RuntimeError("of the consumer")
+
+    with pytest.raises(RuntimeError, match="of the consumer"):
+        fail()
+
+
+def test_dropping_an_iterator_ends_the_thread():
+    iterators = [iter(DataLoader(numbered(40), 2)) for _ in range(3)]
+    next(iterators[1])
+    assert len(loader_threads()) == 3
+    iterators.clear()
+    gc.collect()
+    assert no_thread_is_left()
+
+
+@PREFETCH
+def test_closing(prefetch):
+    iterator = iter(DataLoader(numbered(40), 2, prefetch=prefetch))
+    next(iterator)
+    iterator.close()
+    assert not loader_threads()
+    iterator.close()
+    assert list(iterator) == []
+
+
+def test_closing_from_another_thread_wakes_who_waits(monkeypatch):
+    hold = threading.Event()
+    monkeypatch.setattr(sys.modules["numbacnn.data.loader"], "_batch", lambda *_: hold.wait(20) and (0, 0))
+    iterator = iter(DataLoader(numbered(40), 2, prefetch=1))
+    got = []
+    consumer = threading.Thread(target=lambda: got.extend(iterator))
+    closer = threading.Thread(target=iterator.close)
+    consumer.start()
+    closer.start()
+    hold.set()
+    consumer.join(20)
+    closer.join(20)
+    assert not consumer.is_alive() and not closer.is_alive()
+
+
+@PREFETCH
+def test_exceptions_reach_the_consumer(monkeypatch, prefetch):
+    real = sys.modules["numbacnn.data.loader"]._batch
+
+    def fails_later(dataset, which):
+        if which.start == 4:
+            raise MemoryError("of the producer")
+        return real(dataset, which)
+
+    monkeypatch.setattr(sys.modules["numbacnn.data.loader"], "_batch", fails_later)
+    iterator = iter(DataLoader(numbered(10), 2, prefetch=prefetch))
+    assert next(iterator)[1].tolist() == [0, 1]
+    assert next(iterator)[1].tolist() == [2, 3]
+    with pytest.raises(MemoryError, match="of the producer"):
+        next(iterator)
+    assert not loader_threads()
+    assert list(iterator) == []
+
+
+def test_an_open_iterator_does_not_hold_up_the_interpreter():
+    script = """
+import numpy as np
+from numbacnn.data import ArrayDataset, DataLoader
+iterator = iter(DataLoader(ArrayDataset(np.zeros((9, 1, 2, 2), np.uint8), np.zeros(9, int)), 1))
+next(iterator)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"dataset": np.zeros((3, 1, 2, 2))}, TypeError, "`dataset` of type ndarray must be an ArrayDataset"),
+        ({"batch_size": 0}, ValueError, "`batch_size` 0 must be at least 1"),
+        ({"batch_size": 2.0}, TypeError, "`batch_size` 2.0 must be an int"),
+        ({"seed": -1}, ValueError, "`seed` -1 must be at least 0"),
+        ({"prefetch": -1}, ValueError, "`prefetch` -1 must be at least 0"),
+        ({"prefetch": True}, TypeError, "`prefetch` True must be an int"),
+    ],
+)
+def test_refusals(changes, error, words):
+    with pytest.raises(error, match=words):
+        DataLoader(**({"dataset": numbered(3), "batch_size": 2} | changes))
+
+
+def test_epochs_are_counted_from_0():
+    loader = DataLoader(numbered(3), 2)
+    with pytest.raises(ValueError, match="`epoch` -1 must be at least 0"):
+        loader.set_epoch(-1)

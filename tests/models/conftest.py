@@ -1,0 +1,1 @@
+from tests.quick import reference_by_default as reference_by_default
