@@ -25,7 +25,8 @@ def conv_section(results: dict[str, Any]) -> str:
         "Times are medians of interleaved calls; `*` is what `auto` picks"
         + (f"; the ratio is {peer}'s time over ours." if peer else "."),
         "",
-        "| problem | pass | algorithm | ms | GFLOP/s | of peak | workspace KiB |" + (f" {peer} ms | ratio |" if peer else ""),
+        "| problem | pass | algorithm | ms | GFLOP/s | of peak | workspace KiB |"
+        + (f" {peer} ms | ratio |" if peer else ""),
         "|---|---|---|---:|---:|---:|---:|" + ("---:|---:|" if peer else ""),
     ]
     for row in results["rows"]:
@@ -45,7 +46,7 @@ def conv_section(results: dict[str, Any]) -> str:
 
 
 def replace_section(text: str, name: str, content: str) -> str:
-    """``text`` with ``content`` between ``<!-- bench:name -->`` and the next ``<!-- end -->``; ValueError without them."""
+    """``text`` with ``content`` between ``<!-- bench:name -->`` and the next ``<!-- end -->``; ValueError if not there."""
     pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- end -->)", re.DOTALL)
     if not pattern.search(text):
         raise ValueError(f"`text` has no section between <!-- bench:{name} --> and <!-- end -->")

@@ -37,7 +37,7 @@ class Backend(Protocol):
         """Whether ``x`` already lives on this backend."""
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
-        """``x``, anything NumPy takes or an array of this backend, C-contiguous, of ``dtype``; copied only if needed."""
+        """``x``, of this backend or anything NumPy takes: C-contiguous, of ``dtype``, copied only if needed."""
 
     def to_numpy(self, x: Array) -> Any:
         """``x`` as a NumPy array, which may share memory with ``x``."""

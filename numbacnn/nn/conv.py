@@ -24,36 +24,25 @@ class Conv2d(Layer):
     y[n, k] = bias[k] + sum over c of weight[k, c] * x[n, c]; backwards, dx is dy spread out by the kernels, dweight
     the cross-correlation of x with dy, and dbias the sum of dy over batch and image.
 
-    Parameters
-    ----------
-    in_channels, out_channels
-        At least 1.
-    kernel_size, stride, dilation
-        An int or a pair (vertical, horizontal), at least 1.
-    padding
-        Zeros around the image: an int, (h, w), ((top, bottom), (left, right)), ``"valid"`` (none), or, with stride 1,
-        ``"same"`` (an odd row goes after the image) and ``"same_lower"`` (before it).
-    groups
-        Into how many separate groups the channels fall; divides ``in_channels`` and ``out_channels``.
-    bias
-        Whether there is one. Without it, the attribute ``bias`` is None.
-    algorithm
-        ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
-    dtype
-        Of weight and bias, float32 or float64; inputs are converted to it.
+    Args:
+        in_channels, out_channels: At least 1.
+        kernel_size, stride, dilation: An int or a pair (vertical, horizontal), at least 1.
+        padding: Zeros around the image: an int, (h, w), ((top, bottom), (left, right)), ``"valid"`` (none), or, with
+            stride 1, ``"same"`` (an odd row goes after the image) and ``"same_lower"`` (before it).
+        groups: Into how many separate groups the channels fall; divides ``in_channels`` and ``out_channels``.
+        bias: Whether there is one. Without it, the attribute ``bias`` is None.
+        algorithm: ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
+        dtype: Of weight and bias, float32 or float64; inputs are converted to it.
 
-    Attributes
-    ----------
-    weight, bias
-        Parameters (out_channels, in_channels / groups, kh, kw) and (out_channels,). They start from
-        U(-b, b), b = 1 / sqrt(in_channels / groups * kh * kw), as in PyTorch.
+    Attributes:
+        weight, bias: Parameters (out_channels, in_channels / groups, kh, kw) and (out_channels,). They start from
+            U(-b, b), b = 1 / sqrt(in_channels / groups * kh * kw), as in PyTorch.
 
-    Examples
-    --------
-    >>> Conv2d(1, 6, kernel_size=5, padding=2)
-    Conv2d(1, 6, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2))
-    >>> Conv2d(1, 6, kernel_size=5, padding=2).output_shape((1, 1, 28, 28))
-    (1, 6, 28, 28)
+    Example:
+        >>> Conv2d(1, 6, kernel_size=5, padding=2)
+        Conv2d(1, 6, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2))
+        >>> Conv2d(1, 6, kernel_size=5, padding=2).output_shape((1, 1, 28, 28))
+        (1, 6, 28, 28)
     """
 
     def __init__(

@@ -38,47 +38,32 @@ def conv2d(
 ) -> Array:
     """Slide kernels over images: ``y[n, k, i, j] = bias[k] + sum over c, u, v of weight[k, c, u, v] * padded x``.
 
-    Parameters
-    ----------
-    x
-        Images (n, in_channels, h, w); n may be 0.
-    weight
-        Kernels (out_channels, in_channels / groups, kh, kw). The computation is done in their dtype, float32 or
-        float64.
-    bias
-        (out_channels,), or None for none.
-    stride, dilation
-        An int or a pair (vertical, horizontal), at least 1.
-    padding
-        Zeros around the image: an int, (h, w), ((top, bottom), (left, right)), ``"valid"`` (none), or, with stride 1,
-        ``"same"`` (an odd row goes after the image) and ``"same_lower"`` (before it).
-    groups
-        Into how many separate groups the input and output channels fall; divides both.
-    algorithm
-        ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
-    backend
-        A backend or its name; the default backend if None.
+    Args:
+        x: Images (n, in_channels, h, w); n may be 0.
+        weight: Kernels (out_channels, in_channels / groups, kh, kw). The computation is done in their dtype, float32
+            or float64.
+        bias: (out_channels,), or None for none.
+        stride, dilation: An int or a pair (vertical, horizontal), at least 1.
+        padding: Zeros around the image: an int, (h, w), ((top, bottom), (left, right)), ``"valid"`` (none), or, with
+            stride 1, ``"same"`` (an odd row goes after the image) and ``"same_lower"`` (before it).
+        groups: Into how many separate groups the input and output channels fall; divides both.
+        algorithm: ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
+        backend: A backend or its name; the default backend if None.
 
-    Returns
-    -------
-    y
-        (n, out_channels, oh, ow) with ``oh = floor((h + top + bottom - dilation * (kh - 1) - 1) / stride) + 1`` and ow
-        likewise.
+    Returns:
+        y: (n, out_channels, oh, ow) with ``oh = floor((h + top + bottom - dilation * (kh - 1) - 1) / stride) + 1`` and
+            ow likewise.
 
-    Raises
-    ------
-    ValueError
-        For shapes that do not go together, a kernel larger than the padded image, an unknown algorithm.
-    TypeError
-        For arrays that are not real, and for bools and floats in place of ints.
+    Raises:
+        ValueError: For shapes that do not go together, a kernel larger than the padded image, an unknown algorithm.
+        TypeError: For arrays that are not real, and for bools and floats in place of ints.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> image = np.ones((1, 1, 6, 8), np.float32)
-    >>> image[..., 2:6] = 0
-    >>> conv2d(image, np.array([[[[1, -1]]]]), backend="reference")[0, 0, 0]
-    array([ 0.,  1.,  0.,  0.,  0., -1.,  0.], dtype=float32)
+    Example:
+        >>> import numpy as np
+        >>> image = np.ones((1, 1, 6, 8), np.float32)
+        >>> image[..., 2:6] = 0
+        >>> conv2d(image, np.array([[[[1, -1]]]]), backend="reference")[0, 0, 0]
+        array([ 0.,  1.,  0.,  0.,  0., -1.,  0.], dtype=float32)
     """
     backend = backends.get(backend)
     x, weight = real_array("x", x, backend), real_array("weight", weight, backend)

@@ -33,39 +33,27 @@ def softmax_cross_entropy(
 ) -> tuple[Array, Array]:
     """The cross-entropy ``-sum over classes of target * log softmax(logits)`` over the batch, without overflow.
 
-    Parameters
-    ----------
-    logits
-        (n, classes), not normalised.
-    labels
-        (n,), class numbers: integers in 0..classes-1, not one-hot rows.
-    reduction
-        ``"mean"`` over the batch (NaN for an empty one, as in PyTorch) or ``"sum"``.
-    label_smoothing
-        The share s, 0..1, of the target spread evenly over all classes (Szegedy et al. 2016): the target is
-        ``1 - s + s / classes`` at the label and ``s / classes`` elsewhere.
-    backend
-        A backend or its name; the default backend if None.
+    Args:
+        logits: (n, classes), not normalised.
+        labels: (n,), class numbers: integers in 0..classes-1, not one-hot rows.
+        reduction: ``"mean"`` over the batch (NaN for an empty one, as in PyTorch) or ``"sum"``.
+        label_smoothing: The share s, 0..1, of the target spread evenly over all classes (Szegedy et al. 2016): the
+            target is ``1 - s + s / classes`` at the label and ``s / classes`` elsewhere.
+        backend: A backend or its name; the default backend if None.
 
-    Returns
-    -------
-    loss
-        float64, shape ().
-    probabilities
-        (n, classes), for :func:`softmax_cross_entropy_backward`.
+    Returns:
+        loss: float64, shape ().
+        probabilities: (n, classes), for :func:`softmax_cross_entropy_backward`.
 
-    Raises
-    ------
-    ValueError
-        For labels outside 0..classes-1 or of another shape than (n,), and for a reduction other than the two.
-    TypeError
-        For labels that are not integers.
+    Raises:
+        ValueError: For labels outside 0..classes-1 or of another shape than (n,), and for a reduction other than the
+            two.
+        TypeError: For labels that are not integers.
 
-    Examples
-    --------
-    >>> loss, probabilities = softmax_cross_entropy([[0.0, 0.0], [0.0, 0.0]], [0, 1], backend="reference")
-    >>> round(float(loss), 4), probabilities.tolist()
-    (0.6931, [[0.5, 0.5], [0.5, 0.5]])
+    Example:
+        >>> loss, probabilities = softmax_cross_entropy([[0.0, 0.0], [0.0, 0.0]], [0, 1], backend="reference")
+        >>> round(float(loss), 4), probabilities.tolist()
+        (0.6931, [[0.5, 0.5], [0.5, 0.5]])
     """
     backend = backends.get(backend)
     one_of("reduction", reduction, REDUCTIONS)

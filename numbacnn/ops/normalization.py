@@ -34,46 +34,32 @@ def batch_norm(
     unbiased variance as in PyTorch. In prediction they are the running statistics, so that the output for one sample
     does not depend on its batch.
 
-    Parameters
-    ----------
-    x
-        (n, c) or (n, c, h, w). The batch may be empty: then nothing is updated.
-    weight, bias
-        Gamma and beta, (c,). The computation is done in the weight's dtype, float32 or float64.
-    running_mean, running_var
-        (c,). In training contiguous, writable arrays of the backend, of the dtype of the computation.
-    training
-        Whether to normalise by the batch.
-    momentum
-        The weight of the new batch in the running statistics, 0..1.
-    eps
-        Added to the variance, at least 0.
-    return_statistics
-        Whether to return ``mean`` and ``inverse_std``, which :func:`batch_norm_backward` needs.
-    backend
-        A backend or its name; the default backend if None.
+    Args:
+        x: (n, c) or (n, c, h, w). The batch may be empty: then nothing is updated.
+        weight, bias: Gamma and beta, (c,). The computation is done in the weight's dtype, float32 or float64.
+        running_mean, running_var: (c,). In training contiguous, writable arrays of the backend, of the dtype of the
+            computation.
+        training: Whether to normalise by the batch.
+        momentum: The weight of the new batch in the running statistics, 0..1.
+        eps: Added to the variance, at least 0.
+        return_statistics: Whether to return ``mean`` and ``inverse_std``, which :func:`batch_norm_backward` needs.
+        backend: A backend or its name; the default backend if None.
 
-    Returns
-    -------
-    y
-        The shape of x.
-    mean, inverse_std
-        (c,): the mean that was used and ``1 / sqrt(variance + eps)``.
+    Returns:
+        y: The shape of x.
+        mean, inverse_std: (c,): the mean that was used and ``1 / sqrt(variance + eps)``.
 
-    Raises
-    ------
-    ValueError
-        For shapes that do not go together, and for training on a single value per channel, which has no variance.
-    TypeError
-        For arrays that are not real, or that training could not update.
+    Raises:
+        ValueError: For shapes that do not go together, and for training on a single value per channel, which has no
+            variance.
+        TypeError: For arrays that are not real, or that training could not update.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
-    >>> batch_norm([[1.0], [3.0]], one, zero, zero.copy(), one.copy(), training=True, eps=0, backend="reference")
-    array([[-1.],
-           [ 1.]], dtype=float32)
+    Example:
+        >>> import numpy as np
+        >>> one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+        >>> batch_norm([[1.0], [3.0]], one, zero, zero.copy(), one.copy(), training=True, eps=0, backend="reference")
+        array([[-1.],
+               [ 1.]], dtype=float32)
     """
     backend = backends.get(backend)
     training, return_statistics = flag("training", training), flag("return_statistics", return_statistics)

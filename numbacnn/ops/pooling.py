@@ -42,44 +42,31 @@ def max_pool2d(
 ) -> Array | tuple[Array, Array]:
     """The largest element of every window, the padding counting as minus infinity; a NaN in the window wins.
 
-    Parameters
-    ----------
-    x
-        Images (n, c, h, w); n may be 0. float64 stays, everything else becomes float32.
-    kernel_size, stride, dilation
-        An int or a pair (vertical, horizontal), at least 1; the stride is the window's size if None.
-    padding
-        As in :func:`conv2d`, and on no side more than half the window, so that every window sees the image.
-    ceil_mode
-        Whether a last window that hangs over the end counts, even as the only one; one that starts in the padding after
-        the image never does.
-    return_indices
-        Whether to return ``indices`` as well.
-    backend
-        A backend or its name; the default backend if None.
+    Args:
+        x: Images (n, c, h, w); n may be 0. float64 stays, everything else becomes float32.
+        kernel_size, stride, dilation: An int or a pair (vertical, horizontal), at least 1; the stride is the window's
+            size if None.
+        padding: As in :func:`conv2d`, and on no side more than half the window, so that every window sees the image.
+        ceil_mode: Whether a last window that hangs over the end counts, even as the only one; one that starts in the
+            padding after the image never does.
+        return_indices: Whether to return ``indices`` as well.
+        backend: A backend or its name; the default backend if None.
 
-    Returns
-    -------
-    y
-        (n, c, oh, ow).
-    indices
-        int32, the shape of y: the position ``row * w + column`` of each maximum in its image, the first in row-major
-        order among equals; -1 where a dilated window meets nothing but padding.
+    Returns:
+        y: (n, c, oh, ow).
+        indices: int32, the shape of y: the position ``row * w + column`` of each maximum in its image, the first in
+            row-major order among equals; -1 where a dilated window meets nothing but padding.
 
-    Raises
-    ------
-    ValueError
-        For a window larger than the padded image, too much padding, the wrong number of axes.
-    TypeError
-        For an array that is not real, and for bools and floats in place of ints.
+    Raises:
+        ValueError: For a window larger than the padded image, too much padding, the wrong number of axes.
+        TypeError: For an array that is not real, and for bools and floats in place of ints.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> x = np.arange(16.0, dtype=np.float32).reshape(1, 1, 4, 4)
-    >>> max_pool2d(x, 3, padding=1, stride=2, backend="reference")[0, 0]
-    array([[ 5.,  7.],
-           [13., 15.]], dtype=float32)
+    Example:
+        >>> import numpy as np
+        >>> x = np.arange(16.0, dtype=np.float32).reshape(1, 1, 4, 4)
+        >>> max_pool2d(x, 3, padding=1, stride=2, backend="reference")[0, 0]
+        array([[ 5.,  7.],
+               [13., 15.]], dtype=float32)
     """
     backend = backends.get(backend)
     x = real_array("x", x, backend, "n, c, h, w")

@@ -109,7 +109,9 @@ def test_second_process_compiles_nothing(tmp_path):
 
 
 def test_a_changed_kernel_outside_the_package_is_not_served_stale(tmp_path):
-    script = "import sys; sys.path.insert(0, {!r}); import mine, numpy as np; x = np.zeros(3); mine.fill(3, x); print(x[2])"
+    script = (
+        "import sys; sys.path.insert(0, {!r}); import mine, numpy; x = numpy.zeros(3); mine.fill(3, x); print(x[2])"
+    )
     for value in (1.0, 2.0):
         (tmp_path / "mine.py").write_text(
             f"from numbacnn.backends.cpu.jit import kernel\n@kernel\ndef fill(chunk, x):\n    x[chunk] = {value}\n"
