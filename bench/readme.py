@@ -46,7 +46,7 @@ def conv_section(results: dict[str, Any]) -> str:
 
 
 def replace_section(text: str, name: str, content: str) -> str:
-    """``text`` with ``content`` between ``<!-- bench:name -->`` and the next ``<!-- end -->``; ValueError if not there."""
+    """``text`` with ``content`` from ``<!-- bench:name -->`` to the next ``<!-- end -->``; ValueError without them."""
     pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- end -->)", re.DOTALL)
     if not pattern.search(text):
         raise ValueError(f"`text` has no section between <!-- bench:{name} --> and <!-- end -->")

@@ -36,6 +36,9 @@ class Optimizer:
     settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": not_negative}
     """Name -> what checks a value and returns it."""
 
+    lr: float
+    """Learning rate, 0 or more."""
+
     def __init__(self, parameters: Iterable[Parameter | tuple[str, Parameter]], **settings: Any) -> None:
         if isinstance(parameters, Parameter):
             raise TypeError("`parameters` is a single Parameter, must be a list")
