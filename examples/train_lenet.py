@@ -17,7 +17,7 @@ import numbacnn as nc
 from numbacnn import data, models, nn, optim
 from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
 from numbacnn.io import load_checkpoint
-from numbacnn.training import CheckpointFile, History, HistoryFile, PlotCurves, ProgressBar, TrainingStep, fit
+from numbacnn.training import CheckpointFile, History, HistoryFile, PlotCurves, ProgressBar, fit
 
 from .lenet_shapes import shape_table
 
@@ -132,14 +132,6 @@ def new_model(arguments: argparse.Namespace, images: data.ArrayDataset) -> tuple
     return model, optim.SGD(model.parameters(), arguments.lr)
 
 
-def compile_kernels(arguments: argparse.Namespace, images: data.ArrayDataset) -> None:
-    """Train a model that is thrown away for a step: kernels compile at first use, which is no part of training."""
-    model, optimizer = new_model(arguments, images)
-    size = min(arguments.batch_size, len(images))
-    x, y = np.zeros((size, *images.image_shape), np.float32), np.zeros(size, np.int64)
-    TrainingStep(model, nn.CrossEntropyLoss(), optimizer)(x, y)
-
-
 def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     """Everything that the command does once its options are read."""
     dataset, (train_set, test_set) = load_data(arguments.dataset, arguments.data_dir, arguments.limit)
@@ -178,8 +170,6 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     except ImportError as error:
         say(f"no {CURVES}: {one_line(error)}")
     with np.errstate(all="ignore"):  # fit stops with an error of its own when the loss is no number
-        if len(history) < arguments.epochs:
-            compile_kernels(arguments, train_set)
         fit(
             model,
             data.DataLoader(train_set, arguments.batch_size, shuffle=True, seed=arguments.seed),

@@ -23,6 +23,7 @@ import contextlib
 import functools
 import hashlib
 import marshal
+import math
 import os
 import pathlib
 import platform
@@ -151,9 +152,12 @@ def _as_float64(typing_context: Any, word: Any) -> Any:
 
 
 def _float_bits(value: float, single: bool) -> int:
-    if single:
+    if not single:
+        return struct.unpack("<q", struct.pack("<d", value))[0]
+    try:
         return struct.unpack("<i", struct.pack("<f", value))[0]
-    return struct.unpack("<q", struct.pack("<d", value))[0]
+    except OverflowError:  # beyond float32, which rounds to infinity
+        return struct.unpack("<i", struct.pack("<f", math.copysign(math.inf, value)))[0]
 
 
 def _entry_function(

@@ -60,6 +60,9 @@ def test_special_floats_pass_as_arguments():
         assert (y == value).all()
     axpy(3, x, y, np.nan, 0)
     assert np.isnan(y).all()
+    single = np.zeros(3, np.float32)
+    axpy(3, np.ones(3, np.float32), single, -1e300, 0)
+    assert (single == -np.inf).all()
 
 
 @compiled_only
