@@ -71,8 +71,9 @@ class Kernel:
         if chunks <= 0:
             return
         if config.DISABLE_JIT:
-            for chunk in range(chunks):
-                self.definition(chunk, *arguments)
+            with np.errstate(all="ignore"):  # machine code does not warn either
+                for chunk in range(chunks):
+                    self.definition(chunk, *arguments)
             return
         key = tuple([(a.dtype, a.ndim) if isinstance(a, np.ndarray) else type(a) for a in arguments])
         entry = self._entries.get(key)
