@@ -27,12 +27,13 @@ def conv2d_algorithms() -> tuple[str, ...]:
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
     """``im2col``, except where a group has too few output channels to pay for its columns: then ``loops``.
 
-    A column element costs about as much to lay out as FEW_CHANNELS products cost the loops.
+    A column costs the same to lay out whatever the number of output channels that it is multiplied with, and the
+    weight gradient has to turn it on its side as well; FEW_CHANNELS is where that was measured to pay.
     """
-    return "loops" if geometry.k // geometry.groups < FEW_CHANNELS else "im2col"
+    return "loops" if geometry.k // geometry.groups < FEW_CHANNELS[pass_] else "im2col"
 
 
-FEW_CHANNELS = 3
+FEW_CHANNELS = {"forward": 3, "backward_input": 3, "backward_weight": 5}
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

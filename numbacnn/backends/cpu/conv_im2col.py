@@ -16,6 +16,7 @@ import numpy as np
 from ..geometry import Conv2dGeometry
 from .gemm import multiply_block
 from .jit import function, kernel
+from .rows import add_to_strided, copy_strided
 from .windows import output_range
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
@@ -31,7 +32,7 @@ def lay_columns(x, n, first_channel, channels, kh, kw, ow, sh, sw, pt, pl, dh, d
     h, w = x.shape[2], x.shape[3]
     at = 0
     for c in range(channels):
-        image = x[n, first_channel + c]
+        image = x[n, first_channel + c].reshape(-1)
         for i in range(kh):
             for j in range(kw):
                 offset = j * dw - pl
@@ -41,12 +42,9 @@ def lay_columns(x, n, first_channel, channels, kh, kw, ow, sh, sw, pt, pl, dh, d
                     if source < 0 or source >= h:
                         columns[at : at + ow] = 0
                     else:
-                        for column in range(first):
-                            columns[at + column] = 0
-                        for column in range(first, end):
-                            columns[at + column] = image[source, column * sw + offset]
-                        for column in range(end, ow):
-                            columns[at + column] = 0
+                        columns[at : at + first] = 0
+                        copy_strided(columns, at + first, image, source * w + first * sw + offset, sw, end - first)
+                        columns[at + end : at + ow] = 0
                     at += ow
 
 
@@ -54,9 +52,10 @@ def lay_columns(x, n, first_channel, channels, kh, kw, ow, sh, sw, pt, pl, dh, d
 def add_columns(dx, n, first_channel, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns):
     """The adjoint of :func:`lay_columns`: every column element is added to the element of dx it came from."""
     h, w = dx.shape[2], dx.shape[3]
+    one = dx.dtype.type(1)
     at = 0
     for c in range(channels):
-        image = dx[n, first_channel + c]
+        image = dx[n, first_channel + c].reshape(-1)
         for i in range(kh):
             for j in range(kw):
                 offset = j * dw - pl
@@ -64,8 +63,8 @@ def add_columns(dx, n, first_channel, channels, kh, kw, ow, sh, sw, pt, pl, dh, 
                 for row in range(first_row, first_row + rows):
                     target = row * sh + i * dh - pt
                     if target >= 0 and target < h:
-                        for column in range(first, end):
-                            image[target, column * sw + offset] += columns[at + column]
+                        start = target * w + first * sw + offset
+                        add_to_strided(image, start, sw, one, columns, at + first, end - first)
                     at += ow
 
 

@@ -1,4 +1,4 @@
-"""Convolution by direct nested loops: no memory besides its arguments and result.
+"""Convolution by direct nested loops: no memory besides its arguments and result, but for a row of sums a weight.
 
 All three passes walk the taps of the window outside and the output row inside, so that the innermost loop reads and
 writes neighbours and vectorises; bounds are worked out per tap, and no element of the padding is ever touched.
@@ -10,10 +10,12 @@ writes neighbours and vectorises; bounds are worked out per tap, and no element 
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from ..geometry import Conv2dGeometry
 from .jit import kernel
+from .rows import add_products_strided, add_strided, add_to_strided
 from .windows import output_range
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
@@ -27,10 +29,10 @@ def _forward_planes(chunk, x, weight, bias, y, sh, sw, pt, pl, dh, dw):
     h, w = x.shape[2], x.shape[3]
     n, k = chunk // out_channels, chunk % out_channels
     first_channel = k // (out_channels * channels // x.shape[1]) * channels
-    plane = y[n, k]
-    plane[:, :] = bias[k] if bias.size else 0
+    plane = y[n, k].reshape(-1)
+    plane[:] = bias[k] if bias.size else 0
     for c in range(channels):
-        image = x[n, first_channel + c]
+        image = x[n, first_channel + c].reshape(-1)
         for i in range(kh):
             row_offset = i * dh - pt
             row_first, row_end = output_range(row_offset, sh, h, oh)
@@ -39,10 +41,8 @@ def _forward_planes(chunk, x, weight, bias, y, sh, sw, pt, pl, dh, dw):
                 first, end = output_range(offset, sw, w, ow)
                 factor = weight[k, c, i, j]
                 for row in range(row_first, row_end):
-                    source = image[row * sh + row_offset, first * sw + offset :]
-                    target = plane[row, first:end]
-                    for column in range(target.size):
-                        target[column] += factor * source[column * sw]
+                    start = (row * sh + row_offset) * w + first * sw + offset
+                    add_strided(plane, row * ow + first, factor, image, start, sw, end - first)
 
 
 @kernel
@@ -54,10 +54,10 @@ def _backward_input_planes(chunk, dy, weight, dx, sh, sw, pt, pl, dh, dw):
     n, channel = chunk // in_channels, chunk % in_channels
     group_size = out_channels * channels // in_channels
     first_k = channel // channels * group_size
-    image = dx[n, channel]
-    image[:, :] = 0
+    image = dx[n, channel].reshape(-1)
+    image[:] = 0
     for k in range(first_k, first_k + group_size):
-        plane = dy[n, k]
+        plane = dy[n, k].reshape(-1)
         for i in range(kh):
             row_offset = i * dh - pt
             row_first, row_end = output_range(row_offset, sh, h, oh)
@@ -66,36 +66,34 @@ def _backward_input_planes(chunk, dy, weight, dx, sh, sw, pt, pl, dh, dw):
                 first, end = output_range(offset, sw, w, ow)
                 factor = weight[k, channel % channels, i, j]
                 for row in range(row_first, row_end):
-                    source = plane[row, first:end]
-                    target = image[row * sh + row_offset, first * sw + offset :]
-                    for column in range(source.size):
-                        target[column * sw] += factor * source[column]
+                    start = (row * sh + row_offset) * w + first * sw + offset
+                    add_to_strided(image, start, sw, factor, plane, row * ow + first, end - first)
 
 
 @kernel
 def _backward_weight_kernels(chunk, dy, x, dweight, sh, sw, pt, pl, dh, dw):
-    """A chunk is the kh x kw weights of one pair of channels, summed over the batch."""
+    """A chunk is the kh x kw weights of one pair of channels: a row of sums each over batch and rows, added up last."""
     out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
     channels, kh, kw = dweight.shape[1], dweight.shape[2], dweight.shape[3]
     h, w = x.shape[2], x.shape[3]
     k, c = chunk // channels, chunk % channels
     channel = k // (out_channels * channels // x.shape[1]) * channels + c
-    dweight[k, c] = 0
+    sums = np.zeros(kh * kw * ow, dweight.dtype)
     for n in range(x.shape[0]):
-        image, plane = x[n, channel], dy[n, k]
+        image, plane = x[n, channel].reshape(-1), dy[n, k].reshape(-1)
         for i in range(kh):
             row_offset = i * dh - pt
             row_first, row_end = output_range(row_offset, sh, h, oh)
             for j in range(kw):
                 offset = j * dw - pl
                 first, end = output_range(offset, sw, w, ow)
-                total = dweight.dtype.type(0)
+                at = (i * kw + j) * ow + first
                 for row in range(row_first, row_end):
-                    source = image[row * sh + row_offset, first * sw + offset :]
-                    target = plane[row, first:end]
-                    for column in range(target.size):
-                        total += target[column] * source[column * sw]
-                dweight[k, c, i, j] += total
+                    start = (row * sh + row_offset) * w + first * sw + offset
+                    add_products_strided(sums, at, plane, row * ow + first, image, start, sw, end - first)
+    for i in range(kh):
+        for j in range(kw):
+            dweight[k, c, i, j] = sums[(i * kw + j) * ow : (i * kw + j + 1) * ow].sum()
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
@@ -118,4 +116,4 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
-    return 0
+    return itemsize * g.kh * g.kw * g.ow * numba.get_num_threads() if pass_ == "backward_weight" else 0

@@ -51,7 +51,8 @@ def multiply_block(
             if not in_place:
                 for k in range(size):
                     for j in range(width_here):
-                        panel[k * width + j] = b[at_b + k * b_row + j * b_column]
+                        # Unsigned indices, for the reason that rows.py gives.
+                        panel[np.uintp(k * width + j)] = b[np.uintp(at_b + k * b_row + j * b_column)]
                     for j in range(width_here, width):
                         panel[k * width + j] = 0
                 at_b, panel_row = 0, width

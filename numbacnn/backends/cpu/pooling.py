@@ -11,6 +11,7 @@ import numpy as np
 from ..geometry import Pool2dGeometry
 from ..shared.windows import taps_inside
 from .jit import kernel
+from .rows import add_strided, add_to_strided
 from .windows import output_range
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward"]
@@ -58,6 +59,7 @@ def _avg_planes(chunk, x, y, counting_row, counting_column, kh, kw, sh, sw, pt, 
     h, w = x.shape[2], x.shape[3]
     oh, ow = y.shape[2], y.shape[3]
     n, c = chunk // x.shape[1], chunk % x.shape[1]
+    image, one = x[n, c].reshape(-1), x.dtype.type(1)
     for row in range(oh):
         sums = y[n, c, row]
         sums[:] = 0
@@ -67,9 +69,7 @@ def _avg_planes(chunk, x, y, counting_row, counting_column, kh, kw, sh, sw, pt, 
                 continue
             for j in range(kw):
                 first, end = output_range(j - pl, sw, w, ow)
-                source, target = x[n, c, source_row, first * sw + j - pl :], sums[first:end]
-                for column in range(target.size):
-                    target[column] += source[column * sw]
+                add_strided(sums, first, one, image, source_row * w + first * sw + j - pl, sw, end - first)
         for column in range(ow):
             sums[column] /= counting_row[row] * counting_column[column]
 
@@ -79,8 +79,8 @@ def _avg_backward_planes(chunk, dy, dx, counting_row, counting_column, kh, kw, s
     h, w = dx.shape[2], dx.shape[3]
     oh, ow = dy.shape[2], dy.shape[3]
     n, c = chunk // dx.shape[1], chunk % dx.shape[1]
-    image = dx[n, c]
-    image[:, :] = 0
+    image, one = dx[n, c].reshape(-1), dx.dtype.type(1)
+    image[:] = 0
     share = np.empty(ow, dy.dtype)
     for row in range(oh):
         for column in range(ow):
@@ -91,9 +91,7 @@ def _avg_backward_planes(chunk, dy, dx, counting_row, counting_column, kh, kw, s
                 continue
             for j in range(kw):
                 first, end = output_range(j - pl, sw, w, ow)
-                source, target = share[first:end], image[target_row, first * sw + j - pl :]
-                for column in range(source.size):
-                    target[column * sw] += source[column]
+                add_to_strided(image, target_row * w + first * sw + j - pl, sw, one, share, first, end - first)
 
 
 def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
