@@ -21,7 +21,7 @@ from bench.timing import Timing
 from numbacnn import backends
 from numbacnn.backends.geometry import Conv2dGeometry
 
-TINY = "n2c3h6k4r3s1p1"
+TINY = "n2c3h6k6r3s1p1"
 OTHER = "n1c2h7w5k3r3s2p1pb2"
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
