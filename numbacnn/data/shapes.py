@@ -13,14 +13,14 @@ from .dataset import ArrayDataset
 
 __all__ = ["CLASSES", "TEST_SIZE", "TRAIN_SIZE", "shapes"]
 
-TRAIN_SIZE = 30_720  # whole batches of 256: a small last one is a noisy step just before evaluation
+TRAIN_SIZE = 33_280  # whole batches of 256: a small last one is a noisy step just before evaluation
 TEST_SIZE = 4_000
 
 # What makes the set harder or easier. Angles are in radians, levels of grey in 0..1, lengths in half image widths.
 ROTATION = 0.4
 SCALE = (0.8, 1.1)
 SHEAR = 0.2
-SHIFT = 0.4
+SHIFT = 0.43
 STROKED_SHARE = 0.25
 STROKE_WIDTH = (0.2, 0.4)  # in units of the shape
 EMPTINESS = (0.3, 0.8)  # how far the inside of a stroked shape fades into the background
@@ -41,11 +41,11 @@ def shapes(split: str, size: int | None = None, image_size: int = 28, channels: 
 
     The classes are balanced, within one, in every prefix; the first k samples do not depend on ``size``. Same
     arguments, same bits, whatever the number of threads. Training and test images come from different random streams.
-    A linear classifier of the pixels reaches some 70 % accuracy on it, LeNet 97 % in ten epochs.
+    A linear classifier of the pixels reaches some 73 % accuracy on it, LeNet 97 % in ten epochs.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        size: number of images, at least 1; if None, 30,720 for training and 4,000 for the test.
+        size: number of images, at least 1; if None, 33,280 for training and 4,000 for the test.
         image_size: height and width in pixels, at least 8.
         channels: at least 1; with more than one, shape, background and clutter have random colours.
         seed: at least 0.
