@@ -9,11 +9,11 @@ How chunks are spread over threads never changes a result: what a chunk computes
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import importlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -82,29 +82,29 @@ def _get_driver() -> Any:
         from .jit import attach_cache
 
         driver = attach_cache(njit(parallel=True, nogil=True)(_run), "driver")
-        with _idle_threads_sleep():
-            driver.compile((types.int64, types.int64, types.int64))
+        driver.compile((types.int64, types.int64, types.int64))
         _driver = driver
     return _driver
 
 
-@contextlib.contextmanager
-def _idle_threads_sleep() -> Iterator[None]:
-    """Have OpenMP, if it is loaded now, put threads to sleep at once when they wait, unless the user has decided.
+def _have_idle_threads_sleep() -> None:
+    """Load OpenMP so that its threads sleep at once when they wait, unless it is loaded or the user has decided.
 
     By default they spin. Where another process wants the same cores, they then spin through the time slices of the
     thread they wait for: two trainings at once took three times as long as with sleeping threads, while waking up
-    costs a single training nothing that could be measured.
+    costs a single training nothing that could be measured. OpenMP reads the setting when it is loaded, and what is
+    loaded later shall not see it.
     """
-    name = "OMP_WAIT_POLICY"
-    if name in os.environ or "GOMP_SPINCOUNT" in os.environ:
-        yield
+    policy = "OMP_WAIT_POLICY"
+    if policy in os.environ or "GOMP_SPINCOUNT" in os.environ:
         return
-    os.environ[name] = "passive"
+    os.environ[policy] = "passive"
     try:
-        yield
+        importlib.import_module("numba.np.ufunc.omppool")
+    except ImportError:
+        pass  # Numba has other threading layers
     finally:
-        del os.environ[name]
+        del os.environ[policy]
 
 
 def _after_fork_in_child() -> None:
@@ -115,3 +115,6 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+_have_idle_threads_sleep()
