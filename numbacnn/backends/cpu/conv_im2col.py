@@ -3,10 +3,10 @@
 The columns of a whole batch would be taps times the output; here they exist for one band of output rows at a time, in
 about COLUMN_ELEMENTS elements that stay in the cache of the core that made them.
 
-    roofline: 2 n k oh ow taps operations in the product, at the rate of ``gemm.py`` where a group has at least a tile's
-    rows of output channels; taps n oh ow elements written and read once more for the columns, which bounds layers with
-    few output channels (k operations an element).
-    reached: 20 to 60 % of the peak with 64 output channels, 6 to 16 % with LeNet's 6 and 16.
+roofline: 2 n k oh ow taps operations in the product, at the rate of ``gemm.py`` where a group has at least a tile's
+rows of output channels; taps n oh ow elements written and read once more for the columns, which bounds layers with
+few output channels (k operations an element).
+reached: 20 to 60 % of the peak with 64 output channels, 6 to 16 % with LeNet's 6 and 16.
 """
 
 from __future__ import annotations

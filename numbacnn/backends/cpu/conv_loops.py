@@ -3,10 +3,10 @@
 All three passes walk the taps of the window outside and the output row inside, so that the innermost loop reads and
 writes neighbours and vectorises; bounds are worked out per tap, and no element of the padding is ever touched.
 
-    roofline: 2 n k oh ow taps operations. Every product loads and stores one element of a plane that stays in L1, so
-    the load and store units bound it to a quarter of the peak.
-    reached: 2 to 5 % of the peak on two AVX-512 cores; image rows are short, and most of the time goes into starting
-    and ending the loop over one.
+roofline: 2 n k oh ow taps operations. Every product loads and stores one element of a plane that stays in L1, so
+the load and store units bound it to a quarter of the peak.
+reached: 2 to 5 % of the peak on two AVX-512 cores; image rows are short, and most of the time goes into starting
+and ending the loop over one.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 BLAS libraries change the order in which they sum with the number of threads, and so the last bits of the result; and
 their threads wait in loops while ours run. Each element of C is summed here by one thread, in steps of DEPTH.
 
-    roofline: 2 m n k operations; from memory m k + k n + m n elements, once each where a block of A and B fits in L2
-    (DEPTH x (BLOCK_ROWS + tile) elements).
-    reached: 50 % of the peak at 1024^3, 40 % at LeNet's 256 x 120 x 400; the rest is the copying of B's panels.
+roofline: 2 m n k operations; from memory m k + k n + m n elements, once each where a block of A and B fits in L2
+(DEPTH x (BLOCK_ROWS + tile) elements).
+reached: 50 % of the peak at 1024^3, 40 % at LeNet's 256 x 120 x 400; the rest is the copying of B's panels.
 """
 
 from __future__ import annotations
