@@ -25,3 +25,14 @@ def test_the_public_face_is_there_and_listed() -> None:
         assert hasattr(nc, name) and name in dir(nc)
     with pytest.raises(AttributeError, match="module 'numbacnn' has no attribute 'nothing'"):
         _ = nc.nothing
+
+
+def test_a_backend_that_is_missing_says_so():
+    reasons = nc.backends.available()
+    assert set(reasons) == {"reference", "cpu", "cuda"}
+    assert reasons["reference"] is None
+    for name, reason in reasons.items():
+        if reason is not None:
+            assert "\n" not in reason
+            with pytest.raises(RuntimeError, match=f"backend '{name}' cannot be used: {reason}"):
+                nc.use_backend(name)

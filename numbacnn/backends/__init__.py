@@ -1,6 +1,7 @@
 """Which backends there are, which one is in use, and why one is missing.
 
-``reference`` is plain NumPy, the executable definition; ``cpu`` is Numba on all cores.
+``reference`` is plain NumPy, the executable definition; ``cpu`` is Numba on all cores; ``cuda``, for NVIDIA GPUs, is
+not part of this version, which :func:`available` says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .contract import Backend as Backend
 
 __all__ = ["Array", "Backend", "available", "get", "use_backend"]
 
-NAMES = ("reference", "cpu")
+NAMES = ("reference", "cpu", "cuda")
 
 _lock = threading.RLock()
 _loaded: dict[str, Backend] = {}
@@ -98,5 +99,11 @@ def _check_name(argument: str, name: str) -> None:
 def _load(name: str) -> Backend:
     with _lock:
         if name not in _loaded:
-            _loaded[name] = cast(Backend, importlib.import_module(f"{__name__}.{name}"))
+            package = f"{__name__}.{name}"
+            try:
+                _loaded[name] = cast(Backend, importlib.import_module(package))
+            except ModuleNotFoundError as error:
+                if error.name != package:
+                    raise
+                raise ImportError("it is not part of this version") from error
         return _loaded[name]
