@@ -23,7 +23,7 @@ from numbacnn import backends, info
 CPU = backends.available()["cpu"] is None
 LABELS = [
     *("numbacnn", "python", "os", "numpy", "numba", "llvmlite", "safetensors", "tqdm", "cpu", "instructions"),
-    *("threads", "threading layer", "kernel cache", "backend reference", "backend cpu"),
+    *("threads", "threading layer", "kernel cache", "backend reference", "backend cpu", "backend cuda"),
     *(
         "pooch",
         "matplotlib",

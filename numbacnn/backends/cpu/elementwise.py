@@ -1,8 +1,8 @@
 """Activations, dropout, and what the combinators do with whole arrays: a chunk is a run of BLOCK elements.
 
 roofline: memory, one read per argument and one write. A block of a few arguments stays in L1 and L2.
-reached: 50 % of the copy bandwidth in additions and ReLU's backward pass, 20 to 25 % in forward passes, which also
-touch the pages of a new array for the first time; dropout 4 %, bound by Philox's 64-bit products.
+reached (bench.kernels): 15 to 30 % of the copy bandwidth, a good part of it the first touch of the result's pages;
+dropout 4 %, bound by Philox's 64-bit products.
 """
 
 from __future__ import annotations
