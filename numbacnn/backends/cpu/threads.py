@@ -20,6 +20,7 @@ import numba
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic
+from numba.np.ufunc import parallel
 
 __all__ = ["launch", "layer"]
 
@@ -110,7 +111,7 @@ def _have_idle_threads_sleep() -> None:
 def _after_fork_in_child() -> None:
     global _entry, _forked
     _entry = threading.Lock()
-    _forked = _driver is not None
+    _forked = parallel._is_initialized  # whoever started the threads: a kernel, or a question for their number
 
 
 if hasattr(os, "register_at_fork"):

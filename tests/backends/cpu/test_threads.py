@@ -147,7 +147,13 @@ print(status, np.array_equal(model.forward(x), expected))
 )
 
 
+FORK_EARLY = FORK.replace("expected = model.forward(x)", "expected = None; numba.get_num_threads()").replace(
+    "np.array_equal(model.forward(x), expected)", "model.forward(x).shape == (37, 10)"
+)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_forked_child_computes_the_same(layer):
-    assert run(FORK, layer=layer) == ["0", "True"]
+@pytest.mark.parametrize("script", [FORK, FORK_EARLY], ids=["after a kernel", "after counting threads"])
+def test_a_forked_child_computes_the_same(layer, script):
+    assert run(script, layer=layer) == ["0", "True"]
