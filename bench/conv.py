@@ -6,7 +6,7 @@ import argparse
 import datetime
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import numba
 from numbacnn import backends
 from numbacnn.backends.geometry import Conv2dGeometry
 
-from . import machine, peers, problems
+from . import gpu, machine, peers, problems
 from .command import UserError, exit_code, say, seconds, whole_number
-from .conv_rows import PASSES, Row, measure
+from .conv_rows import PASSES, Functions, Row, measure
 from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, significant, write_json
 from .timing import PAUSE, Timing, interleave
 
@@ -36,13 +36,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="NumPy's matrix product, which the reference backend uses, keeps its own number of threads.",
     )
     add = parser.add_argument
-    add("--problem", nargs="+", metavar="DESCRIPTOR", default=list(problems.CONV2D),
-        help=f"problems like n16c64h24k64r3s1p1, or lists of them: {lists} (default: all lists)")  # fmt: skip
+    add("--problem", nargs="+", metavar="DESCRIPTOR",
+        help=f"problems like n16c64h24k64r3s1p1, or lists of them: {lists} (default: all lists, wide only on cuda)"
+        )  # fmt: skip
     add("--algorithm", nargs="+", metavar="NAME", help="default: every algorithm of the backend")
     add("--pass", nargs="+", dest="passes", choices=PASSES, default=PASSES, help="default: all three")
     add("--peer", choices=peers.NAMES, help="another library to measure in the same rounds")
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
-    add("--threads", type=whole_number, metavar="N", help="of our kernels and of the peer (default: all)")
+    add("--threads", type=whole_number, metavar="N", help="on the CPU, of our kernels and of the peer (default: all)")
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--rounds", type=whole_number, metavar="N", help="timed calls of each contender")
     extent.add_argument("--budget", type=seconds, metavar="SECONDS", default=2.0,
@@ -54,29 +55,29 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Everything that the command does once its options are read."""
-    geometries = geometries_of(arguments.problem)
-    backend, algorithms, peer = contenders_of(arguments)
+    geometries = geometries_of(arguments.problem or problems.lists_for(arguments.backend))
+    backend, algorithms, rivals = contenders_of(arguments)
     output = arguments.output_dir
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=output):
         pass  # to learn that nothing can be written there before everything is measured
 
-    computer, ceilings = machine.describe(), machine.ceilings()
-    versions = machine.versions(*([peer.name] if peer else []))
-    layer = f" ({computer['threading_layer']})" if computer["threading_layer"] else ""
-    title = f"{computer['cpu']}, {computer['cores']} cores, {computer['threads']} threads{layer}"
-    peak = ceilings["peak_gflops"]
-    table = table_of(geometries, arguments.peer)
+    computer = machine.examine(backend)
+    of_gpu = gpu.VERSIONS if backend.asynchronous else ()
+    versions = machine.versions(*of_gpu, *([arguments.peer] if arguments.peer else []))
+    title, peak = computer.title, computer.peak
+    table = table_of(geometries, [rival.name for rival in rivals])
     say(f"{title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
-    say(f"ceilings: {peak:.1f} GFLOP/s in float32, copying {ceilings['copy_gb_per_second']:.1f} GB/s")
-    say(f"backend {backend.name}; * is what auto picks\n{table.header()}")
+    say(f"{computer.limits}\nbackend {backend.name}; * is what auto picks\n{table.header()}")
+    # The pause is for threads; a device has none of ours.
+    pause = 0.0 if backend.asynchronous else PAUSE
 
-    def time_all(functions: dict[str, Callable[[], object]]) -> dict[str, Timing]:
-        return interleave(functions, rounds=arguments.rounds, budget=arguments.budget)
+    def time_all(functions: Functions, waits: Functions) -> dict[str, Timing]:
+        return interleave(functions, rounds=arguments.rounds, budget=arguments.budget, pause=pause, waits=waits)
 
     rows = []
     for g in geometries:
-        for row in measure(g, arguments.passes, algorithms, backend, peer, time_all, peak):
+        for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, peak):
             rows.append(row)
             say(table.line(cells_of(row)))
     summary = summarise(rows)
@@ -86,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     content = {
         "benchmark": "conv",
         "measured": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": {**computer, **ceilings},
+        "machine": computer.facts,
         "versions": versions,
         "settings": {
             "backend": backend.name,
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
             "peer": arguments.peer,
             "rounds": arguments.rounds,
             "budget_seconds": None if arguments.rounds else arguments.budget,
-            "pause_seconds": PAUSE,
+            "pause_seconds": pause,
         },
         "rows": [{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows],
         "summary": summary,
@@ -119,11 +120,12 @@ def geometries_of(names: Sequence[str]) -> list[Conv2dGeometry]:
         raise UserError(str(error)) from error
 
 
-def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list[str], peers.Torch | None]:
-    """The backend, its algorithms that are to be measured, and the peer."""
+def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list[str], list[peers.Torch]]:
+    """The backend, its algorithms that are to be measured, and what the peer takes part with."""
     try:
         backend = backends.get(arguments.backend)
-        peer = peers.load(arguments.peer, numba.get_num_threads()) if arguments.peer else None
+        device = "cuda" if backend.name == "cuda" else "cpu"
+        rivals = peers.load(arguments.peer, numba.get_num_threads(), device) if arguments.peer else []
     except (RuntimeError, ImportError) as error:
         raise UserError(str(error)) from error
     known = backend.conv2d_algorithms()
@@ -131,23 +133,27 @@ def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list
     for name in algorithms:
         if name not in known:
             raise UserError(f"algorithm {name!r} must be one of {', '.join(map(repr, known))}")
-    return backend, algorithms, peer
+    return backend, algorithms, rivals
 
 
-def table_of(geometries: Sequence[Conv2dGeometry], peer: str | None) -> Table:
-    """The table's columns."""
+def table_of(geometries: Sequence[Conv2dGeometry], rivals: Sequence[str]) -> Table:
+    """The table's columns; the ratio is that of the first of ``rivals``."""
     width = max(len(g.descriptor) for g in geometries)
-    columns = [("problem", -width), ("pass", -15), ("algorithm", -9), ("ms", 9), ("quartiles", 17), ("GFLOP/s", 7)]
+    columns = [("problem", -width), ("pass", -15), ("algorithm", -14), ("ms", 9), ("quartiles", 17), ("GFLOP/s", 7)]
     columns += [("peak", 6), ("workspace", 11), ("threads", 7)]
-    return Table([*columns, (f"{peer} ms", 9), ("ratio", 6)] if peer else columns)
+    times = [(f"{name} ms", max(9, len(name) + 3)) for name in rivals]
+    return Table([*columns, *times[:1], *([("ratio", 6)] if rivals else []), *times[1:]])
 
 
 def cells_of(row: Row) -> list[str]:
     """A row as the table shows it."""
     quartiles = " - ".join(f"{value:.3f}" for value in row.quartiles)
     cells = [row.problem, row.pass_, row.algorithm + "*" * row.auto, f"{row.milliseconds:.3f}", quartiles]
-    cells += [significant(row.gflops), f"{row.share_of_peak:.1%}", f"{row.workspace_bytes:,}", f"{row.threads}"]
-    return [*cells, f"{row.peer_milliseconds:.3f}", significant(row.ratio)] if row.ratio else cells
+    cells += [significant(row.gflops), f"{row.share_of_peak:.1%}", f"{row.workspace_bytes:,}"]
+    cells.append("" if row.threads is None else f"{row.threads}")
+    if row.ratio:
+        cells += [f"{row.peer_milliseconds:.3f}", significant(row.ratio)]
+    return cells + [f"{other['milliseconds']:.3f}" for other in row.others.values()]
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -174,6 +180,9 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
         gflops, share = ours["gflops"] / ours["ratio"], ours["share_of_peak"] / ours["ratio"]
         peer = {"name": cases[0].peer, "cases": len(cases), "gflops": gflops, "share_of_peak": share, "ratio": None}
         summary.append(peer)
+        for name in cases[0].others:
+            more = geometric_mean([row.others[name]["gflops"] for row in cases])
+            summary.append({**peer, "name": name, "gflops": more, "share_of_peak": share * more / gflops})
     return summary
 
 
@@ -193,6 +202,7 @@ def plot(path: Path, rows: Sequence[Row], title: str, peak: float) -> None:
         bars = panels[row.pass_][row.problem]
         if row.peer and row.peer_gflops and row.peer not in dict(bars):
             bars.append((row.peer, row.peer_gflops))
+            bars += [(name, other["gflops"]) for name, other in row.others.items()]
     plot_bars(path, panels, title=title, unit="GFLOP/s", ceiling=peak, ceiling_label=f"peak {peak:.0f} GFLOP/s")
 
 
@@ -202,6 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads, most = numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS
 
     def run_with_threads() -> None:
+        if arguments.threads and arguments.backend == "cuda":
+            raise UserError(f"--threads {arguments.threads} is of kernels on the CPU, not of the backend cuda")
         if arguments.threads and arguments.threads > most:
             raise UserError(f"--threads {arguments.threads} must be at most {most}")
         numba.set_num_threads(arguments.threads or threads)

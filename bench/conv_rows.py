@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, get_args
 
@@ -24,22 +24,29 @@ __all__ = ["PASSES", "Contender", "Row", "call_backend", "check", "measure", "re
 
 PASSES: tuple[ConvPass, ...] = get_args(ConvPass)
 
-TimeAll = Callable[[dict[str, Callable[[], object]]], dict[str, Timing]]
+Functions = dict[str, Callable[[], object]]
+TimeAll = Callable[[Functions, Functions], dict[str, Timing]]
 
 
 class Contender(NamedTuple):
-    """Something that computes a pass: ``run()`` returns a new array, which ``to_numpy`` makes comparable."""
+    """Something that computes a pass: ``run()`` returns a new array, which ``to_numpy`` makes comparable.
+
+    ``wait`` is there where ``run`` only asks for work, ``bound`` where results are less accurate than float32's.
+    """
 
     run: Callable[[], Any]
     to_numpy: Callable[[Any], np.ndarray]
+    wait: Callable[[], object] | None = None
+    bound: float | None = None
 
 
 @dataclass(frozen=True)
 class Row:
     """One algorithm on one pass of one problem, and the peer that was measured in the same rounds.
 
-    Times are milliseconds a call. ``difference`` is the largest one from another contender, relative to the largest
-    magnitude. ``ratio`` is the peer's time over ours: above 1, we are faster.
+    Times are milliseconds a call. ``difference`` is the largest one from another contender in full float32, relative
+    to the largest magnitude. ``threads`` is None on a GPU. ``ratio`` is the peer's time over ours: above 1, we are
+    faster. ``others`` are what else the peer can do, by name: ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``.
     """
 
     problem: str
@@ -49,16 +56,18 @@ class Row:
     milliseconds: float
     quartiles: tuple[float, float]
     rounds: int
+    calls: int
     gflops: float
     share_of_peak: float
     workspace_bytes: int
-    threads: int
+    threads: int | None
     difference: float
     peer: str | None = None
     peer_milliseconds: float | None = None
     peer_quartiles: tuple[float, float] | None = None
     peer_gflops: float | None = None
     ratio: float | None = None
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def measure(
@@ -66,37 +75,44 @@ def measure(
     passes: Sequence[ConvPass],
     algorithms: Sequence[str],
     backend: Backend,
-    peer: peers.Torch | None,
+    rivals: Sequence[peers.Torch],
     time_all: TimeAll,
     peak: float,
 ) -> Iterator[Row]:
     """The rows of one problem, pass by pass; the contenders of a pass are checked and then timed together.
 
     Args:
-        time_all: times functions, by name.
+        rivals: the peer that ratios refer to, and what is shown beside it.
+        time_all: times functions, by name; what it is given second waits for those that only ask for work.
         peak: GFLOP/s of the machine.
 
     Raises UserError for a problem that does not fit in memory and WrongResultError where contenders disagree.
     """
     arrays = random_operands(g)
     ours = [backend.asarray(array) for array in arrays]
-    theirs = peer.conv2d(g, *arrays) if peer else {}
+    theirs = {rival.name: rival.conv2d(g, *arrays) for rival in rivals}
+    wait = backend.synchronize if backend.asynchronous else None
     for pass_ in passes:
         contenders = {
-            name: Contender(partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy)
+            name: Contender(partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait)
             for name in algorithms
         }
-        if peer:
-            contenders[peer.name] = Contender(theirs[pass_], np.asarray)
+        for rival in rivals:
+            run = theirs[rival.name][pass_]
+            contenders[rival.name] = Contender(run, rival.to_numpy, rival.wait, rival.bound)
         judges = dict(contenders)
         if len(judges) == 1:
             definition = partial(call_backend, backends.get("reference"), g, pass_, "auto", arrays)
             judges["the reference backend"] = Contender(definition, np.asarray)
         differences = check(judges, g, pass_)
-        timings = time_all({name: contender.run for name, contender in contenders.items()})
+        timings = time_all(
+            {name: contender.run for name, contender in contenders.items()},
+            {name: contender.wait for name, contender in contenders.items() if contender.wait},
+        )
         for name in algorithms:
             timing = timings[name]
             gflops = 2e-9 * g.macs / timing.median
+            beside = {rival.name: _beside(timings[rival.name], timing, g) for rival in rivals}
             yield Row(
                 problem=g.descriptor,
                 pass_=pass_,
@@ -105,12 +121,14 @@ def measure(
                 milliseconds=timing.median * 1e3,
                 quartiles=_milliseconds(timing.quartiles),
                 rounds=len(timing.samples),
+                calls=timing.calls,
                 gflops=gflops,
                 share_of_peak=gflops / peak,
                 workspace_bytes=backend.conv2d_workspace(g, pass_, name, 4),
-                threads=numba.get_num_threads(),
+                threads=None if backend.asynchronous else numba.get_num_threads(),
                 difference=differences[name],
-                **(_beside(peer.name, timings[peer.name], timing, g) if peer else {}),
+                **(_first(rivals[0].name, beside.pop(rivals[0].name)) if rivals else {}),
+                others=beside,
             )
 
 
@@ -124,16 +142,13 @@ def random_operands(g: Conv2dGeometry) -> list[np.ndarray]:
 
 
 def call_backend(backend: Backend, g: Conv2dGeometry, pass_: ConvPass, algorithm: str, operands: Sequence[Any]) -> Any:
-    """One pass on the backend's arrays x, weight, bias and dy, finished when this returns."""
+    """One pass on the backend's arrays x, weight, bias and dy."""
     x, weight, bias, dy = operands
     if pass_ == "forward":
-        result = backend.conv2d(x, weight, bias, g, algorithm)
-    elif pass_ == "backward_input":
-        result = backend.conv2d_backward_input(dy, weight, g, algorithm)
-    else:
-        result = backend.conv2d_backward_weight(dy, x, g, algorithm)
-    backend.synchronize()
-    return result
+        return backend.conv2d(x, weight, bias, g, algorithm)
+    if pass_ == "backward_input":
+        return backend.conv2d_backward_input(dy, weight, g, algorithm)
+    return backend.conv2d_backward_weight(dy, x, g, algorithm)
 
 
 def reduction_length(g: Conv2dGeometry, pass_: ConvPass) -> int:
@@ -146,34 +161,41 @@ def reduction_length(g: Conv2dGeometry, pass_: ConvPass) -> int:
 def check(contenders: dict[str, Contender], g: Conv2dGeometry, pass_: ConvPass) -> dict[str, float]:
     """Each contender's largest difference from another one, relative to the largest magnitude.
 
-    Raises WrongResultError where one is above the bound that every backend keeps in float32, ``1e-5 sqrt(K)``.
+    Raises WrongResultError where one is above the bound that every backend keeps in float32, ``1e-5 sqrt(K)``, or above
+    the contender's own. Differences from contenders with a bound of their own are not among those that are returned.
     """
     results = {name: np.asarray(contender.to_numpy(contender.run())) for name, contender in contenders.items()}
-    bound = 1e-5 * math.sqrt(reduction_length(g, pass_))
+    float32_bound = 1e-5 * math.sqrt(reduction_length(g, pass_))
     largest = dict.fromkeys(results, 0.0)
     for (one, first), (other, second) in itertools.combinations(results.items(), 2):
         where = f"{g.descriptor} {pass_}: {one} and {other}"
         if first.shape != second.shape:
             raise WrongResultError(f"{where} give the shapes {first.shape} and {second.shape}")
         scale = max(float(np.abs(first).max()), float(np.abs(second).max()))
+        own = [bound for name in (one, other) if (bound := contenders[name].bound) is not None]
+        bound = max([float32_bound, *own])
         difference = float(np.abs(first - second).max()) / scale if scale else 0.0
         if not difference <= bound:  # so that NaN is refused too
             raise WrongResultError(
                 f"{where} differ by {difference:.1e} of the largest magnitude, more than {bound:.1e}"
             )
-        for name in (one, other):
+        for name in () if own else (one, other):
             largest[name] = max(largest[name], difference)
     return largest
 
 
-def _beside(peer: str, theirs: Timing, ours: Timing, g: Conv2dGeometry) -> dict[str, Any]:
+def _beside(theirs: Timing, ours: Timing, g: Conv2dGeometry) -> dict[str, Any]:
     return {
-        "peer": peer,
-        "peer_milliseconds": theirs.median * 1e3,
-        "peer_quartiles": _milliseconds(theirs.quartiles),
-        "peer_gflops": 2e-9 * g.macs / theirs.median,
+        "milliseconds": theirs.median * 1e3,
+        "quartiles": _milliseconds(theirs.quartiles),
+        "gflops": 2e-9 * g.macs / theirs.median,
         "ratio": theirs.median / ours.median,
     }
+
+
+def _first(name: str, figures: dict[str, Any]) -> dict[str, Any]:
+    ratio = figures.pop("ratio")
+    return {"peer": name, **{f"peer_{key}": value for key, value in figures.items()}, "ratio": ratio}
 
 
 def _milliseconds(pair: tuple[float, float]) -> tuple[float, float]:

@@ -7,18 +7,21 @@ import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
 import numbacnn
+from numbacnn.backends import Backend
 from numbacnn.backends.cpu import threads
 from numbacnn.backends.cpu.jit import kernel
 from numbacnn.backends.cpu.simd import TILE_ROWS, multiply_tile, tile_columns
 from numbacnn.info import cpu_model, package_version, register_tile
 
-__all__ = ["ceilings", "copy_bandwidth", "describe", "peak_gflops", "versions"]
+from . import gpu
+
+__all__ = ["Machine", "ceilings", "copy_bandwidth", "describe", "examine", "peak_gflops", "title", "versions"]
 
 # A (TILE_ROWS x DEPTH) and B (DEPTH x two vectors) are 20 KB on the widest machine: they stay in any L1.
 DEPTH = 128
@@ -26,6 +29,44 @@ COPY_BLOCK = 1 << 20
 COPY_ELEMENTS = 1 << 25
 # Of one thread's share: long beside what it takes to start the threads, also on a busy machine.
 LEAST_SECONDS = 2e-2
+
+
+class Machine(NamedTuple):
+    """Where a backend computes: in a line, and all that is known of it, its ceilings among that."""
+
+    title: str
+    facts: dict[str, Any]
+
+    @property
+    def peak(self) -> float:
+        """GFLOP/s in float32."""
+        return float(self.facts["peak_gflops"])
+
+    @property
+    def bandwidth(self) -> float:
+        """GB/s of copying, read and written bytes counted."""
+        return float(self.facts["copy_gb_per_second"])
+
+    @property
+    def limits(self) -> str:
+        """Both ceilings in a line."""
+        origin = f" ({self.facts['peak_origin']})" if "peak_origin" in self.facts else ""
+        return f"ceilings: {self.peak:.1f} GFLOP/s in float32{origin}, copying {self.bandwidth:.1f} GB/s"
+
+
+def examine(backend: Backend) -> Machine:
+    """The machine of a backend; takes about a second. UserError for a GPU that is only simulated."""
+    if backend.name == "cuda":
+        facts = gpu.describe()
+        return Machine(gpu.title(facts), {**facts, "host": describe(), **gpu.ceilings(facts)})
+    facts = describe()
+    return Machine(title(facts), {**facts, **ceilings()})
+
+
+def title(facts: dict[str, Any]) -> str:
+    """What :func:`describe` found, in a line."""
+    layer = f" ({facts['threading_layer']})" if facts["threading_layer"] else ""
+    return f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads{layer}"
 
 
 def describe() -> dict[str, Any]:
@@ -39,12 +80,12 @@ def describe() -> dict[str, Any]:
     }
 
 
-def versions(*peers: str) -> dict[str, str | None]:
-    """Versions of Python, of this project and what it stands on, and of ``peers``."""
+def versions(*others: str) -> dict[str, str | None]:
+    """Versions of Python, of this project and what it stands on, and of the distributions ``others``."""
     return {
         "numbacnn": numbacnn.__version__,
         "python": platform.python_version(),
-        **{name: package_version(name) for name in ("numpy", "numba", "llvmlite", *peers)},
+        **{name: package_version(name) for name in ("numpy", "numba", "llvmlite", *others)},
     }
 
 

@@ -10,19 +10,34 @@ import numpy as np
 from numbacnn.backends.contract import ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
-__all__ = ["NAMES", "Torch", "load"]
+from .command import UserError
+
+__all__ = ["NAMES", "Torch", "import_torch", "load"]
+
+TF32_BOUND = 1e-2
+"""How far results with operands of 10 bits may be off, relative to the largest magnitude."""
 
 
 class Torch:
-    """PyTorch on the CPU, with the same number of threads as we have."""
+    """PyTorch on the CPU, with the same number of threads as we have, or on the GPU, where cuDNN picks the fastest.
 
-    name = "torch"
+    Args:
+        torch: the package.
+        device: ``"cpu"`` or ``"cuda"``.
+        tf32: whether cuDNN may round operands to 10 bits, which makes it several times as fast.
+    """
 
-    def __init__(self, threads: int) -> None:
-        import torch
+    def __init__(self, torch: Any, device: str = "cpu", tf32: bool = False) -> None:
+        self.name = "torch-tf32" if tf32 else "torch"
+        self.bound = TF32_BOUND if tf32 else None
+        self.wait: Callable[[], object] | None = torch.cuda.synchronize if device == "cuda" else None
+        self._torch = torch
+        self._device = device
+        self._tf32 = tf32
 
-        torch.set_num_threads(threads)
-        self._torch: Any = torch
+    def to_numpy(self, x: Any) -> np.ndarray:
+        """A tensor's values; waits for them."""
+        return np.asarray(x.cpu())
 
     def conv2d(
         self, g: Conv2dGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dy: np.ndarray
@@ -33,7 +48,7 @@ class Torch:
         that is timed too.
         """
         torch = self._torch
-        x, weight, bias, dy = (torch.from_numpy(array) for array in (x, weight, bias, dy))
+        x, weight, bias, dy = (torch.from_numpy(array).to(self._device) for array in (x, weight, bias, dy))
         stride, dilation = (g.sh, g.sw), (g.dh, g.dw)
         padding = (min(g.pt, g.pb), min(g.pl, g.pr))
         above, left = g.pt - padding[0], g.pl - padding[1]
@@ -62,17 +77,68 @@ class Torch:
         def backward_weight() -> Any:
             return backward(padded(), [False, True, False])
 
-        return {"forward": forward, "backward_input": backward_input, "backward_weight": backward_weight}
+        return {
+            "forward": self._in_precision(forward),
+            "backward_input": self._in_precision(backward_input),
+            "backward_weight": self._in_precision(backward_weight),
+        }
+
+    def _in_precision(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """``function`` with or without TF32, which is a setting of the process."""
+        if self._device == "cpu":
+            return function
+
+        def run() -> Any:
+            if _tf32.allowed is not self._tf32:
+                _tf32.allow(self._torch, self._tf32)
+            return function()
+
+        return run
 
 
-def load(name: str, threads: int) -> Torch:
-    """The peer called ``name``; ImportError, with what to install, if it is missing or broken."""
+class _Tf32:
+    """PyTorch's setting, remembered here because asking for it takes time in every call."""
+
+    allowed: bool | None = None
+
+    def allow(self, torch: Any, allowed: bool) -> None:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.allowed = allowed
+
+
+_tf32 = _Tf32()
+
+
+def import_torch(threads: int, device: str) -> Any:
+    """PyTorch with so many threads on the CPU, full float32 on the GPU.
+
+    ImportError, with what to install, if it is missing or broken; UserError if it finds no GPU where ``device`` is one.
+    """
     try:
-        return _PEERS[name](threads)
+        import torch
     except (ImportError, OSError) as error:  # OSError: one of its shared libraries
         reason = " ".join(str(error).split())
-        raise ImportError(f'peer {name} cannot be imported ({reason}): pip install "numbacnn[bench]"') from error
+        raise ImportError(f'peer torch cannot be imported ({reason}): pip install "numbacnn[bench]"') from error
+    torch.set_num_threads(threads)
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"peer torch {torch.__version__} finds no GPU that it can use")
+        torch.backends.cudnn.benchmark = True
+        _tf32.allow(torch, False)
+    return torch
 
 
-_PEERS = {"torch": Torch}
+def load(name: str, threads: int, device: str = "cpu") -> list[Torch]:
+    """What the peer called ``name`` takes part with; the first one computes with our precision.
+
+    Raises what :func:`import_torch` raises.
+    """
+    return _PEERS[name](threads, device)
+
+
+def _torch(threads: int, device: str) -> list[Torch]:
+    torch = import_torch(threads, device)
+    return [Torch(torch, device, tf32) for tf32 in ((False, True) if device == "cuda" else (False,))]
+
+
+_PEERS = {"torch": _torch}
 NAMES = tuple(_PEERS)

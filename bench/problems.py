@@ -7,7 +7,7 @@ import dataclasses
 from numbacnn import ops
 from numbacnn.backends.geometry import Conv2dGeometry
 
-__all__ = ["CONV2D", "parse"]
+__all__ = ["CONV2D", "lists_for", "parse"]
 
 # n c h [w] k r [rw] s [sw] p [pb pw pr] [d dw] [g]: see Conv2dGeometry.descriptor.
 CONV2D: dict[str, tuple[str, ...]] = {
@@ -28,8 +28,20 @@ CONV2D: dict[str, tuple[str, ...]] = {
         "n8c32h28k32r3s1p2d2",  # dilated
         "n4c1h224k96r11s4p0",  # a first layer: few channels, a large kernel, a long stride
     ),
+    # the 3x3 layers of deep networks at a batch that fills a GPU, with as many products in each
+    "wide": (
+        "n32c64h56k64r3s1p1",
+        "n32c128h28k128r3s1p1",
+        "n32c256h14k256r3s1p1",
+        "n32c512h7k512r3s1p1",
+    ),
 }
 """Lists of descriptors by name."""
+
+
+def lists_for(backend: str) -> list[str]:
+    """The lists that are measured on a backend when none is asked for."""
+    return [name for name in CONV2D if name != "wide" or backend == "cuda"]
 
 
 def parse(descriptor: str) -> Conv2dGeometry:

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 __all__ = ["Timing", "interleave"]
 
 FEWEST_ROUNDS = 5
+# Long beside what it costs to start waiting for a device and to hear that it is done.
+LEAST_SAMPLE = 2e-3
 # The threads of a pool spin for milliseconds after a parallel region, on the cores that the next contender needs.
 PAUSE = 0.02
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The seconds of each timed call, in the order of the calls."""
+    """The seconds of a call in each sample, in their order; a sample is the mean of ``calls`` calls in a row."""
 
     samples: tuple[float, ...]
+    calls: int = 1
 
     @property
     def median(self) -> float:
@@ -39,31 +42,56 @@ def interleave(
     rounds: int | None = None,
     budget: float = 2.0,
     pause: float = PAUSE,
+    waits: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, Timing]:
     """Time every contender once a round, in their order, round after round.
 
-    Before each timed call the contender sleeps for ``pause`` seconds and is called once untimed, which warms caches and
-    wakes threads. A timed call includes giving back what it returned.
+    Before each sample the contender sleeps for ``pause`` seconds and is called once untimed, which warms caches and
+    wakes threads. A timed call includes giving back what it returned. A contender that only asks a device for work is
+    called several times in a row and then waited for, all of that timed: as many calls as take LEAST_SAMPLE seconds,
+    which is found out before the first round.
 
     Args:
         contenders: functions without arguments, by name.
         rounds: how many; by default as many as start within ``budget`` seconds, and at least FEWEST_ROUNDS.
         budget: seconds for everything.
+        waits: of the contenders that only ask for work, what waits until that is done.
 
     Example:
         >>> timings = interleave({"sum": lambda: sum(range(9)), "len": lambda: len("abc")}, rounds=3, pause=0)
         >>> [(name, len(timing.samples)) for name, timing in timings.items()]
         [('sum', 3), ('len', 3)]
     """
-    samples: dict[str, list[float]] = {name: [] for name in contenders}
     fewest, budget = (FEWEST_ROUNDS, budget) if rounds is None else (rounds, 0.0)
     begin, done = time.perf_counter(), 0
+    waits = waits or {}
+    calls = {name: _enough_calls(run, waits[name]) if name in waits else 1 for name, run in contenders.items()}
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
     while done < fewest or time.perf_counter() - begin < budget:
         for name, run in contenders.items():
+            wait = waits.get(name, _nothing)
             time.sleep(pause)
-            run()
-            start = time.perf_counter()
-            run()
-            samples[name].append(time.perf_counter() - start)
+            _seconds(run, wait, 1)
+            samples[name].append(_seconds(run, wait, calls[name]) / calls[name])
         done += 1
-    return {name: Timing(tuple(seconds)) for name, seconds in samples.items()}
+    return {name: Timing(tuple(seconds), calls[name]) for name, seconds in samples.items()}
+
+
+def _seconds(run: Callable[[], object], wait: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    wait()
+    return time.perf_counter() - start
+
+
+def _enough_calls(run: Callable[[], object], wait: Callable[[], object]) -> int:
+    calls = 1
+    _seconds(run, wait, 1)
+    while _seconds(run, wait, calls) < LEAST_SAMPLE:
+        calls *= 2
+    return calls
+
+
+def _nothing() -> None:
+    pass

@@ -44,7 +44,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--batch-size", type=_integer(1), default=256, help="images per step")
     add("--lr", type=_positive, default=0.9, help="learning rate")
     add("--seed", type=_integer(0), default=0, help="of the initial weights and the order of the images")
-    add("--algorithm", choices=("auto", "loops", "im2col"), default="auto", help="of the convolutions")
+    add("--algorithm", choices=("auto", "loops", "im2col", "implicit_gemm"), default="auto",
+        help="of the convolutions, one that the backend has")  # fmt: skip
     add("--limit", type=_integer(1), help="use only the first LIMIT training images and at most LIMIT test images")
     add("--output-dir", type=Path, default=Path("runs/lenet"), help="folder for checkpoint, weights, history and plot")
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
@@ -134,6 +135,9 @@ def new_model(arguments: argparse.Namespace, images: data.ArrayDataset) -> tuple
 
 def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     """Everything that the command does once its options are read."""
+    algorithms = ("auto", *backend.conv2d_algorithms())
+    if arguments.algorithm not in algorithms:
+        raise UserError(f"--algorithm {arguments.algorithm}: {backend.name} has {', '.join(algorithms)}")
     dataset, (train_set, test_set) = load_data(arguments.dataset, arguments.data_dir, arguments.limit)
     shape, classes = "x".join(map(str, train_set.image_shape)), train_set.num_classes
     say(f"{dataset}: {len(train_set)} training and {len(test_set)} test images of {shape} pixels in {classes} classes")
@@ -169,11 +173,13 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         callbacks.append(PlotCurves(output / CURVES))
     except ImportError as error:
         say(f"no {CURVES}: {one_line(error)}")
+    # In the host's memory a background thread prepares batches while the model trains; a device does it in no time.
+    device = backend if backend.asynchronous else None
     with np.errstate(all="ignore"):  # fit stops with an error of its own when the loss is no number
         fit(
             model,
-            data.DataLoader(train_set, arguments.batch_size, shuffle=True, seed=arguments.seed),
-            data.DataLoader(test_set, arguments.batch_size),
+            data.DataLoader(train_set, arguments.batch_size, shuffle=True, seed=arguments.seed, backend=device),
+            data.DataLoader(test_set, arguments.batch_size, backend=device),
             nn.CrossEntropyLoss(),
             optimizer,
             arguments.epochs,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from numbacnn import backends
+from tests.on_numpy import OnNumPy
 
 # First calls compile, so no deadline; the fixtures here hold nothing that one example could leave to the next.
 settings.register_profile(
@@ -42,9 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chosen = tuple(metafunc.config.getoption("--backend") or ())
     if "backend" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--backend")
-        metafunc.parametrize("backend", _backend_names(tuple(chosen or ())), indirect=True)
+        metafunc.parametrize("backend", _backend_names(chosen), indirect=True)
+    if "ours" in metafunc.fixturenames:
+        fast = [name for name in _backend_names(chosen) if name != "reference"]
+        metafunc.parametrize("ours", fast, indirect=True)
 
 
 @pytest.fixture
@@ -52,6 +56,12 @@ def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
     """A backend, the default one while the test runs; the test runs once for each."""
     with backends.use_backend(request.param) as module:
         yield module
+
+
+@pytest.fixture
+def ours(request: pytest.FixtureRequest) -> OnNumPy:
+    """A backend that is compared with the reference, on NumPy arrays; the test runs once for each."""
+    return OnNumPy(backends.get(request.param))
 
 
 @functools.cache

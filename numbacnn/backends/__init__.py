@@ -1,7 +1,7 @@
 """Which backends there are, which one is in use, and why one is missing.
 
-``reference`` is plain NumPy, the executable definition; ``cpu`` is Numba on all cores; ``cuda``, for NVIDIA GPUs, is
-not part of this version, which :func:`available` says.
+``reference`` is plain NumPy, the executable definition; ``cpu`` is Numba on all cores; ``cuda`` is numba.cuda on an
+NVIDIA GPU or, with NUMBA_ENABLE_CUDASIM=1, in Numba's simulator.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 from types import TracebackType
 from typing import cast
 
+from . import cuda_support
 from .contract import Array as Array
 from .contract import Backend as Backend
 
@@ -99,11 +100,8 @@ def _check_name(argument: str, name: str) -> None:
 def _load(name: str) -> Backend:
     with _lock:
         if name not in _loaded:
-            package = f"{__name__}.{name}"
-            try:
-                _loaded[name] = cast(Backend, importlib.import_module(package))
-            except ModuleNotFoundError as error:
-                if error.name != package:
-                    raise
-                raise ImportError("it is not part of this version") from error
+            reason = cuda_support.missing() if name == "cuda" else None
+            if reason is not None:
+                raise ImportError(reason)
+            _loaded[name] = cast(Backend, importlib.import_module(f"{__name__}.{name}"))
         return _loaded[name]

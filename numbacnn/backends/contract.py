@@ -11,23 +11,29 @@ backend (``conv.py``, ``pooling.py``, ...). The ops check arguments and work out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from .geometry import Conv2dGeometry, Pool2dGeometry
 
-__all__ = ["Array", "Backend", "ConvPass"]
+__all__ = ["Activation", "Array", "Backend", "ConvPass"]
 
 Array = Any
-"""An array of the backend: ``numpy.ndarray`` for ``reference`` and ``cpu``."""
+"""An array of the backend: ``numpy.ndarray`` for ``reference`` and ``cpu``, ``DeviceArray`` for ``cuda``."""
 
 ConvPass = Literal["forward", "backward_input", "backward_weight"]
 
+Activation = Literal["relu", "sigmoid", "tanh"] | None
+"""What a convolution or linear layer applies to its result before storing it; None for nothing."""
+
 
 class Backend(Protocol):
-    """The functions of one backend. ``name`` is its key in ``backends.available()``."""
+    """The functions of one backend."""
 
     name: str
+    """Its key in ``backends.available()``."""
+    asynchronous: bool
+    """Whether functions return before their work is done, so that reading a result may have to wait."""
 
     # memory.py
     def device_name(self) -> str:
@@ -35,6 +41,12 @@ class Backend(Protocol):
 
     def is_array(self, x: Any) -> bool:
         """Whether ``x`` already lives on this backend."""
+
+    def adopt(self, x: Any) -> Array | None:
+        """``x``, which another library has on this backend's device, as an array of the backend that shares its memory.
+
+        None for what is not on a device of its own.
+        """
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """``x``, of this backend or anything NumPy takes: C-contiguous, of ``dtype``, copied only if needed."""
@@ -57,6 +69,16 @@ class Backend(Protocol):
     def synchronize(self) -> None:
         """Wait until everything that was asked for is done."""
 
+    def free_memory(self) -> int | None:
+        """Bytes that arrays may still take on a device of its own; None where they are in the host's memory."""
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], None] | None:
+        """Record what ``function`` asks the device to do: what is returned does all of that again, in one launch.
+
+        The arrays involved stay where they are for as long as it is kept. None, and nothing is done, where a
+        backend has nothing to record or the device refuses.
+        """
+
     # conv.py
     def conv2d_algorithms(self) -> tuple[str, ...]:
         """Names that ``algorithm`` takes besides ``auto``."""
@@ -67,7 +89,15 @@ class Backend(Protocol):
     def conv2d_workspace(self, geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
         """Bytes that one pass needs besides its arguments and result; ``algorithm`` is a name, not ``auto``."""
 
-    def conv2d(self, x: Array, weight: Array, bias: Array | None, geometry: Conv2dGeometry, algorithm: str) -> Array:
+    def conv2d(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Conv2dGeometry,
+        algorithm: str,
+        activation: Activation = None,
+    ) -> Array:
         """y (n, k, oh, ow) of x (n, c, h, w), weight (k, c/groups, kh, kw), bias (k,) or None."""
 
     def conv2d_backward_input(self, dy: Array, weight: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
@@ -118,8 +148,8 @@ class Backend(Protocol):
         """In place: ``average = (1 - momentum) * average + momentum * correction * value``."""
 
     # linear.py: x (n, i), weight (o, i), bias (o,) or None, dy (n, o)
-    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        """y (n, o) = x weight^T + bias."""
+    def linear(self, x: Array, weight: Array, bias: Array | None, activation: Activation = None) -> Array:
+        """y (n, o) = activation(x weight^T + bias)."""
 
     def linear_backward_input(self, dy: Array, weight: Array) -> Array:
         """dx (n, i) = dy weight."""
@@ -149,8 +179,11 @@ class Backend(Protocol):
     def tanh_backward(self, dy: Array, y: Array) -> Array:
         """dy (1 - y^2)."""
 
-    def dropout(self, x: Array, p: float, seed: int, offset: int) -> Array:
-        """x / (1 - p) where the mask of (seed, offset) keeps, else 0: shared/philox.py. Its own backward pass."""
+    def dropout(self, x: Array, p: float, seed: int, offset: Array) -> Array:
+        """x / (1 - p) where the mask of (seed, offset) keeps, else 0: shared/philox.py. Its own backward pass.
+
+        ``offset`` is an array of the backend, int64 of shape (), so that a captured step can count it on.
+        """
 
     def add(self, arrays: Sequence[Array]) -> Array:
         """The sum of one or more arrays of one shape, added left to right."""
@@ -161,8 +194,21 @@ class Backend(Protocol):
     def split(self, x: Array, sizes: Sequence[int]) -> list[Array]:
         """The inverse of concat: new arrays of ``sizes`` channels each."""
 
-    def accumulate(self, target: Array, value: Array) -> None:
-        """In place: ``target += value``."""
+    def accumulate(self, target: Array, value: Array, scale: float = 1.0) -> None:
+        """In place: ``target += scale * value``; of floating or int64 arrays, the latter with scale 1."""
+
+    def fill_zero(self, target: Array) -> None:
+        """In place: ``target = 0``."""
+
+    def increment(self, counter: Array) -> None:
+        """In place: ``counter += 1``, int64 of shape ()."""
+
+    # batch.py: images (samples, ...) uint8 or floating, labels (samples,) int64, index (n,) int64 in 0..samples-1
+    def gather_images(self, images: Array, index: Array) -> Array:
+        """float32 (n, ...): the images of ``index``, uint8 divided by 255."""
+
+    def gather_labels(self, labels: Array, index: Array) -> Array:
+        """int64 (n,): the labels of ``index``."""
 
     # loss.py: logits (n, classes), labels (n,) int64 in 0..classes-1
     def softmax(self, x: Array) -> Array:
@@ -187,19 +233,14 @@ class Backend(Protocol):
     def count_correct(self, logits: Array, labels: Array) -> Array:
         """How many rows have their first maximum at the label (shape (), int64)."""
 
-    # optim.py: everything in place, `gradient` is only read
+    # optim.py: everything in place, `gradient` is only read; `settings` is a float64 array of the backend, so that a
+    # captured step follows its changes
     def sgd_step(
-        self,
-        parameter: Array,
-        gradient: Array,
-        velocity: Array | None,
-        lr: float,
-        momentum: float,
-        nesterov: bool,
-        weight_decay: float,
+        self, parameter: Array, gradient: Array, velocity: Array | None, settings: Array, nesterov: bool
     ) -> None:
-        """With g = gradient + weight_decay * parameter and velocity = momentum * velocity + g: parameter -= lr * step.
+        """``settings`` are lr, momentum and weight_decay.
 
+        With g = gradient + weight_decay * parameter and velocity = momentum * velocity + g: parameter -= lr * step.
         The step is g without a velocity, velocity with one, g + momentum * velocity with ``nesterov``.
         """
 
@@ -209,12 +250,11 @@ class Backend(Protocol):
         gradient: Array,
         first_moment: Array,
         second_moment: Array,
-        step: int,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
+        step: Array,
+        settings: Array,
         decoupled: bool,
     ) -> None:
-        """Adam of step 1, 2, ...; weight decay joins the gradient or, ``decoupled``, shrinks the parameter (AdamW)."""
+        """Adam of ``step`` 1, 2, ..., int64 of shape (); ``settings`` are lr, beta1, beta2, eps and weight_decay.
+
+        Weight decay joins the gradient or, ``decoupled``, shrinks the parameter (AdamW).
+        """

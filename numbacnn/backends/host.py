@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .contract import Array
 
-__all__ = ["asarray", "assign", "copy", "device_name", "empty", "is_array", "synchronize", "to_numpy", "zeros"]
+__all__ = [
+    "adopt",
+    "asarray",
+    "assign",
+    "capture",
+    "copy",
+    "device_name",
+    "empty",
+    "free_memory",
+    "is_array",
+    "synchronize",
+    "to_numpy",
+    "zeros",
+]
 
 
 def device_name() -> str:
@@ -20,6 +33,11 @@ def device_name() -> str:
 def is_array(x: Any) -> bool:
     """Whether ``x`` is a NumPy array."""
     return isinstance(x, np.ndarray)
+
+
+def adopt(x: Any) -> Array | None:
+    """None: there is no device."""
+    return None
 
 
 def asarray(x: Any, dtype: Any = None) -> Array:
@@ -55,3 +73,13 @@ def assign(target: Array, source: Array) -> None:
 
 def synchronize() -> None:
     """Nothing runs in the background here."""
+
+
+def free_memory() -> int | None:
+    """None: arrays are in the host's memory."""
+    return None
+
+
+def capture(function: Callable[[], None]) -> Callable[[], None] | None:
+    """None: a call is the work itself, so there is nothing to record."""
+    return None

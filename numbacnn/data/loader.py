@@ -1,4 +1,4 @@
-"""Batches of a data set, prepared in the background."""
+"""Batches of a data set, prepared in the background or on a device."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from .. import backends
+from ..backends import Array, Backend
 from ..ops.arguments import integer
 from .dataset import ArrayDataset
 
 __all__ = ["DataLoader"]
 
-_Batch = tuple[np.ndarray, np.ndarray]
+_Batch = tuple[Array, Array]
 
 
 class DataLoader:
@@ -33,6 +35,10 @@ class DataLoader:
         drop_last: whether to leave out a last batch that is not full.
         prefetch: how many batches a background thread prepares ahead; with 0 the caller's thread prepares them. The
             thread ends with the iterator: when it is exhausted, closed or no longer referred to.
+        backend: None for batches of NumPy arrays. With a backend or its name they are arrays of that backend, to the
+            same bits, and prepared there, without a thread: a device with memory of its own keeps the data set, in its
+            dtype, from the first iteration on. What would take more than half of the device's free memory is prepared
+            in the background and sent batch by batch.
 
     Raises:
         TypeError, ValueError: arguments of another type or out of range.
@@ -52,6 +58,7 @@ class DataLoader:
         seed: int = 0,
         drop_last: bool = False,
         prefetch: int = 2,
+        backend: str | Backend | None = None,
     ) -> None:
         if not isinstance(dataset, ArrayDataset):
             raise TypeError(f"`dataset` of type {type(dataset).__name__} must be an ArrayDataset")
@@ -61,7 +68,10 @@ class DataLoader:
         self.seed = integer("seed", seed)
         self.drop_last = bool(drop_last)
         self.prefetch = integer("prefetch", prefetch)
+        self.backend = None if backend is None else backends.get(backend)
         self.epoch = 0
+        self._on_device: tuple[Array, Array] | None = None
+        self._fits: bool | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the iterators made from now on; ``epoch`` is at least 0."""
@@ -77,21 +87,49 @@ class DataLoader:
         order = None
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(len(dataset))
+        if self.backend is not None:
+            resident = self._resident(self.backend)
+            if resident is not None:
+                return self._gathered(self.backend, *resident, np.arange(len(dataset)) if order is None else order)
 
         def prepare(index: int) -> _Batch:
             part = slice(index * size, (index + 1) * size)
             return _batch(dataset, part if order is None else order[part])
 
+        batches: Iterator[_Batch]
         if self.prefetch and len(self):
-            return _Background(prepare, len(self), self.prefetch)
-        return (prepare(index) for index in range(len(self)))
+            batches = _Background(prepare, len(self), self.prefetch)
+        else:
+            batches = (prepare(index) for index in range(len(self)))
+        return batches if self.backend is None else _sent(batches, self.backend)
+
+    def _resident(self, backend: Backend) -> tuple[Array, Array] | None:
+        """All images and labels as arrays of the backend; None where they would take too much of its memory."""
+        images, labels = self.dataset.images, self.dataset.labels
+        free = backend.free_memory()
+        if free is None:
+            return backend.asarray(images), backend.asarray(labels)
+        if self._fits is None:
+            self._fits = 2 * (images.nbytes + labels.nbytes) <= free
+            if self._fits:
+                self._on_device = backend.asarray(images), backend.asarray(labels)
+        return self._on_device
+
+    def _gathered(self, backend: Backend, images: Array, labels: Array, order: np.ndarray) -> Iterator[_Batch]:
+        index = backend.asarray(order, np.int64)
+        for i in range(len(self)):
+            part = index[i * self.batch_size : min((i + 1) * self.batch_size, len(order))]
+            yield backend.gather_images(images, part), backend.gather_labels(labels, part)
 
 
 def _batch(dataset: ArrayDataset, which: slice | np.ndarray) -> _Batch:
-    images, labels = dataset.images[which], dataset.labels[which].copy()
-    if images.dtype == np.uint8:
-        return np.divide(images, np.float32(255), dtype=np.float32, order="C"), labels
-    return images.astype(np.float32, order="C"), labels
+    reference = backends.get("reference")
+    return reference.gather_images(dataset.images, which), reference.gather_labels(dataset.labels, which)
+
+
+def _sent(batches: Iterator[_Batch], backend: Backend) -> Iterator[_Batch]:
+    for images, labels in batches:
+        yield backend.asarray(images), backend.asarray(labels)
 
 
 class _Background(Iterator[_Batch]):

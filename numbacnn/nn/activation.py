@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import ops
 from ..backends import Array
@@ -13,12 +13,17 @@ __all__ = ["Identity", "ReLU", "Sigmoid", "Tanh"]
 
 
 class _Elementwise(Layer):
+    activation: ClassVar[str | None] = None
+    """What `Conv2d` and `Linear` call this function, where they can apply it to their own result."""
+
     def output_shape(self, shape: Shape) -> Shape:
         return tuple(shape)
 
 
 class ReLU(_Elementwise):
     """y = max(x, 0); dx = dy where y > 0, else 0."""
+
+    activation = "relu"
 
     def forward(self, x: Any) -> Array:
         y = ops.relu(x, backend=self.backend)
@@ -33,6 +38,8 @@ class ReLU(_Elementwise):
 class Sigmoid(_Elementwise):
     """y = 1 / (1 + exp(-x)); dx = dy y (1 - y)."""
 
+    activation = "sigmoid"
+
     def forward(self, x: Any) -> Array:
         y = ops.sigmoid(x, backend=self.backend)
         self.saved = y
@@ -45,6 +52,8 @@ class Sigmoid(_Elementwise):
 
 class Tanh(_Elementwise):
     """y = tanh(x); dx = dy (1 - y^2)."""
+
+    activation = "tanh"
 
     def forward(self, x: Any) -> Array:
         y = ops.tanh(x, backend=self.backend)

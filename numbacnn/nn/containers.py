@@ -8,7 +8,10 @@ from typing import Any, TypeVar, overload
 
 from .. import ops
 from ..backends import Array
+from .activation import ReLU, Sigmoid, Tanh
+from .conv import Conv2d
 from .layer import Layer, check_dy_shape
+from .linear import Linear
 from .receptive import ReceptiveField
 from .state import Shape
 
@@ -72,13 +75,29 @@ class Sequential(_Container):
     """Layers one after the other: y = f_k(... f_2(f_1(x))); backward runs them in reverse. Empty, it is the identity.
 
     Takes layers, named "0", "1", ..., or one mapping of names to layers; has a length, is indexed and iterated over.
+    A Conv2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same bits.
     """
 
     def forward(self, x: Any) -> Array:
         if not self._layers:
             return ops.copy(x, backend=self.backend)
-        for layer in self._layers.values():
-            x = layer.forward(x)
+        layers = iter(self._layers.values())
+        layer = next(layers, None)
+        while layer is not None:
+            following = next(layers, None)
+            if (
+                isinstance(layer, (Conv2d, Linear))
+                and isinstance(following, (ReLU, Sigmoid, Tanh))
+                and layer.backend is following.backend
+                and _is_plain(layer)
+                and _is_plain(following)
+            ):
+                x = layer.forward_with(x, following.activation)
+                following.saved = x
+                following = next(layers, None)
+            else:
+                x = layer.forward(x)
+            layer = following
         return x
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
@@ -186,3 +205,8 @@ class Add(_Branches):
 def _backward(layer: Layer, dy: Any, input_gradient: bool) -> Array | None:
     # The argument is left out where it says nothing, so that a layer without parameters may define backward(dy).
     return layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
+
+
+def _is_plain(layer: Layer) -> bool:
+    """Whether ``forward`` is the one of this package, neither a subclass's nor the object's own."""
+    return type(layer) in (Conv2d, Linear, ReLU, Sigmoid, Tanh) and "forward" not in vars(layer)

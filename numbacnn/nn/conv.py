@@ -83,9 +83,13 @@ class Conv2d(Layer):
             self.bias = Parameter(fan_in_uniform(shape[:1], fan_in, dtype), self.backend)
 
     def forward(self, x: Any) -> Array:
+        return self.forward_with(x, None)
+
+    def forward_with(self, x: Any, activation: str | None) -> Array:
+        """The activation of the output, in one go; ``backward`` takes the gradient of the output before it."""
         x = as_input(x, self.backend, self.weight.dtype)
         bias = None if self.bias is None else self.bias.value
-        y = ops.conv2d(x, self.weight.value, bias, **self._options())
+        y = ops.conv2d(x, self.weight.value, bias, **self._options(), activation=activation)
         self.saved = x
         return y
 

@@ -9,7 +9,7 @@ from ..backends import Array
 from ..ops.arguments import number
 from .init import draw_seed
 from .layer import Layer, check_dy_shape
-from .state import Shape
+from .state import Shape, StepCounter
 
 __all__ = ["Dropout"]
 
@@ -26,17 +26,26 @@ class Dropout(Layer):
         super().__init__()
         self.p = number("p", p, 0, 1)
         self.seed: int = draw_seed()
-        self.calls = 0
+        self._pass = StepCounter(-1)  # the number of the last training pass, from 0
+
+    @property
+    def calls(self) -> int:
+        """How many training passes there were."""
+        return self._pass.value + 1
+
+    @calls.setter
+    def calls(self, number: int) -> None:
+        self._pass.value = number - 1
 
     def forward(self, x: Any) -> Array:
         if not self.training:
             y = ops.copy(x, backend=self.backend)
             self.saved = (tuple(y.shape), None)
             return y
-        offset = self.calls
-        self.calls += 1
+        offset = self._pass.array(self.backend)
+        self._pass.increment()
         y = ops.dropout(x, self.p, self.seed, offset, backend=self.backend)
-        self.saved = (tuple(y.shape), (self.seed, offset))
+        self.saved = (tuple(y.shape), (self.seed, self._pass.value))
         return y
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
@@ -46,7 +55,10 @@ class Dropout(Layer):
             return None
         if mask is None:
             return ops.copy(dy, backend=self.backend)
-        return ops.dropout(dy, self.p, *mask, backend=self.backend)
+        seed, number = mask
+        # The array is what a captured step counts on; it has moved on where `calls` was set since the forward pass.
+        offset = self._pass.array(self.backend) if self._pass.value == number else number
+        return ops.dropout(dy, self.p, seed, offset, backend=self.backend)
 
     def output_shape(self, shape: Shape) -> Shape:
         return tuple(shape)

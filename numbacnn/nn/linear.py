@@ -41,9 +41,13 @@ class Linear(Layer):
             self.bias = Parameter(fan_in_uniform(shape[:1], self.in_features, dtype), self.backend)
 
     def forward(self, x: Any) -> Array:
+        return self.forward_with(x, None)
+
+    def forward_with(self, x: Any, activation: str | None) -> Array:
+        """The activation of the output, in one go; ``backward`` takes the gradient of the output before it."""
         x = as_input(x, self.backend, self.weight.dtype)
         bias = None if self.bias is None else self.bias.value
-        y = ops.linear(x, self.weight.value, bias, backend=self.backend)
+        y = ops.linear(x, self.weight.value, bias, activation=activation, backend=self.backend)
         self.saved = x
         return y
 

@@ -15,7 +15,8 @@ __all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
 class Loss(OnBackend):
     """``forward(prediction, target)`` gives the loss as a float, ``backward()`` the gradient of the prediction.
 
-    ``reduction`` is ``"mean"`` or ``"sum"``.
+    ``compute(prediction, target)`` gives it as an array of the backend, float64 of shape (), and waits for nothing; it
+    is what a subclass defines, with ``backward``. ``reduction`` is ``"mean"`` or ``"sum"``.
     """
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -28,7 +29,11 @@ class Loss(OnBackend):
 
     def forward(self, prediction: Any, target: Any) -> float:
         """The loss."""
-        raise NotImplementedError(f"{type(self).__name__} must define `forward`")
+        return float(self.backend.to_numpy(self.compute(prediction, target)))
+
+    def compute(self, prediction: Any, target: Any) -> Array:
+        """The loss, still on the backend."""
+        raise NotImplementedError(f"{type(self).__name__} must define `compute`")
 
     def backward(self) -> Array:
         """The gradient of the last loss with respect to the prediction."""
@@ -53,9 +58,6 @@ class Loss(OnBackend):
     def saved(self, kept: Any) -> None:
         self._saved = kept
 
-    def _number(self, loss: Array) -> float:
-        return float(self.backend.to_numpy(loss))
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}(reduction={self.reduction!r})"
 
@@ -77,12 +79,12 @@ class CrossEntropyLoss(Loss):
         super().__init__(reduction)
         self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
 
-    def forward(self, prediction: Any, target: Any) -> float:
+    def compute(self, prediction: Any, target: Any) -> Array:
         loss, probabilities = ops.softmax_cross_entropy(
             prediction, target, self.reduction, self.label_smoothing, backend=self.backend
         )
         self.saved = (probabilities, self.backend.copy(self.backend.asarray(target)))
-        return self._number(loss)
+        return loss
 
     def backward(self) -> Array:
         probabilities, labels = self.saved
@@ -98,10 +100,10 @@ class CrossEntropyLoss(Loss):
 class MSELoss(Loss):
     """(prediction - target)^2, its mean or sum over all elements; gradient: 2 (prediction - target), likewise."""
 
-    def forward(self, prediction: Any, target: Any) -> float:
+    def compute(self, prediction: Any, target: Any) -> Array:
         loss = ops.mean_squared_error(prediction, target, self.reduction, backend=self.backend)
         self.saved = (as_input(prediction, self.backend), as_input(target, self.backend))
-        return self._number(loss)
+        return loss
 
     def backward(self) -> Array:
         prediction, target = self.saved

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend
+from ..backends.replay import each_time
 from ..ops.arguments import common_dtype, real_array
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Parameter",
     "Shape",
     "State",
+    "StepCounter",
     "as_input",
     "floating_dtype",
     "matching_arrays",
@@ -76,6 +78,11 @@ class State(OnBackend):
             self._value = target.copy(target.asarray(self.backend.to_numpy(self._value)))
             self.backend = target
 
+    def place(self, array: Array) -> None:
+        """Live in ``array`` of the same backend, shape and dtype from now on; it takes over the values."""
+        self.backend.assign(array, self._value)
+        self._value = array
+
     def _converted(self, name: str, array: Any) -> Array:
         array = as_input(array, self.backend, self.dtype, name)
         if tuple(array.shape) != self.shape:
@@ -121,6 +128,11 @@ class Parameter(State):
         """Start ``grad`` again from zeros; an array read from it before keeps its numbers."""
         self._grad = self.backend.zeros(self.shape, self.dtype)
 
+    def place_grad(self, array: Array) -> None:
+        """``place`` for the gradient."""
+        self.backend.assign(array, self._grad)
+        self._grad = array
+
     def to(self, backend: str | Backend) -> None:
         """Move value and gradient to another backend."""
         target = backends.get(backend)
@@ -141,10 +153,53 @@ class Counter(Buffer):
 
     def increment(self) -> None:
         """Count one more."""
+        each_time(self._count)
+
+    def _count(self) -> None:
         self._value[...] += 1
 
     def to(self, backend: str | Backend) -> None:
         """Stay where it is."""
+
+
+class StepCounter:
+    """A whole number that the host knows and, on request, a backend too, as an array that a captured step counts on."""
+
+    def __init__(self, value: int = 0) -> None:
+        self._value = value
+        self._array: Array = None
+        self._backend: Backend | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_value": self._value, "_array": None, "_backend": None}
+
+    @property
+    def value(self) -> int:
+        return self._value
+
+    @value.setter
+    def value(self, new: int) -> None:
+        self._value = new
+        if self._backend is not None:
+            self._backend.assign(self._array, self._as_array(self._backend))
+
+    def array(self, backend: Backend) -> Array:
+        """The number on ``backend``, int64 of shape (): one array that follows, until another backend is asked for."""
+        if backend is not self._backend:
+            self._array, self._backend = self._as_array(backend), backend
+        return self._array
+
+    def increment(self) -> None:
+        """Count one more."""
+        if self._backend is not None:
+            self._backend.increment(self._array)
+        each_time(self._count)
+
+    def _count(self) -> None:
+        self._value += 1
+
+    def _as_array(self, backend: Backend) -> Array:
+        return backend.asarray(np.array(self._value, np.int64))
 
 
 def as_input(x: Any, backend: Backend, dtype: Any = None, name: str = "x") -> Array:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from ..backends import Array, Backend
+from ..backends.contract import Activation
 
 __all__ = [
+    "activation_name",
     "array_list",
     "check_shape",
     "class_labels",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 PADDING_NAMES = ("valid", "same", "same_lower")
+ACTIVATION_NAMES: tuple[str, ...] = get_args(get_args(Activation)[0])
 
 
 def integer(name: str, value: Any, minimum: int = 0, maximum: int | None = None) -> int:
@@ -143,6 +146,11 @@ def one_of(name: str, value: Any, names: Iterable[str]) -> str:
     return value
 
 
+def activation_name(value: Any) -> Activation:
+    """The argument ``activation``: one of ACTIVATION_NAMES or None."""
+    return None if value is None else cast(Activation, one_of("activation", value, ACTIVATION_NAMES))
+
+
 def shape_of(name: str, value: Any, axes: str) -> tuple[int, ...]:
     """A shape given as an argument, with one int for each of ``axes``, as in ``"n, c, h, w"``."""
     entries = _entries(value)
@@ -236,6 +244,9 @@ def plane_indices(indices: Any, shape: Sequence[int], plane: int, backend: Backe
 def _array(name: str, x: Any, backend: Backend) -> Array:
     if backend.is_array(x):
         return x
+    adopted = backend.adopt(x)
+    if adopted is not None:
+        return adopted
     try:
         return np.asarray(x)
     except ValueError as error:

@@ -9,6 +9,7 @@ from ..backends import Array, Backend
 from ..backends.contract import ConvPass
 from ..backends.geometry import Conv2dGeometry
 from .arguments import (
+    activation_name,
     check_shape,
     convert,
     flag,
@@ -34,6 +35,7 @@ def conv2d(
     groups: int = 1,
     algorithm: str = "auto",
     *,
+    activation: str | None = None,
     backend: str | Backend | None = None,
 ) -> Array:
     """Slide kernels over images: ``y[n, k, i, j] = bias[k] + sum over c, u, v of weight[k, c, u, v] * padded x``.
@@ -48,6 +50,8 @@ def conv2d(
             stride 1, ``"same"`` (an odd row goes after the image) and ``"same_lower"`` (before it).
         groups: Into how many separate groups the input and output channels fall; divides both.
         algorithm: ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
+        activation: ``"relu"``, ``"sigmoid"`` or ``"tanh"`` of the result, the same bits as a separate call; None for
+            none.
         backend: A backend or its name; the default backend if None.
 
     Returns:
@@ -55,7 +59,8 @@ def conv2d(
             ow likewise.
 
     Raises:
-        ValueError: For shapes that do not go together, a kernel larger than the padded image, an unknown algorithm.
+        ValueError: For shapes that do not go together, a kernel larger than the padded image, an unknown algorithm or
+            activation.
         TypeError: For arrays that are not real, and for bools and floats in place of ints.
 
     Example:
@@ -71,12 +76,12 @@ def conv2d(
     if bias is not None:
         bias = real_array("bias", bias, backend)
         check_shape("bias", bias, (geometry.k,), f"for `weight` {geometry.weight_shape}")
-    name = _algorithm(geometry, "forward", algorithm, backend)
+    name, function = _algorithm(geometry, "forward", algorithm, backend), activation_name(activation)
     dtype = parameter_dtype(weight)
     x, weight = convert(backend, dtype, x, weight)
     if bias is not None:
         bias = backend.asarray(bias, dtype)
-    return backend.conv2d(x, weight, bias, geometry, name)
+    return backend.conv2d(x, weight, bias, geometry, name, function)
 
 
 def conv2d_backward(

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import backends
 from ..backends import Array, Backend
 from .arguments import array_list, check_shape, common_dtype, convert, integer, number, real_array
@@ -29,7 +31,8 @@ __all__ = [
     "tanh_backward",
 ]
 
-LAST_WORD = 2**64 - 1
+LAST_SEED = 2**64 - 1
+LAST_OFFSET = 2**63 - 1
 
 
 def relu(x: Any, *, backend: str | Backend | None = None) -> Array:
@@ -88,16 +91,21 @@ def softmax(x: Any, *, backend: str | Backend | None = None) -> Array:
     return backend.softmax(backend.asarray(x, common_dtype(x)))
 
 
-def dropout(x: Any, p: float, seed: int, offset: int, *, backend: str | Backend | None = None) -> Array:
+def dropout(x: Any, p: float, seed: int, offset: Any, *, backend: str | Backend | None = None) -> Array:
     """``x / (1 - p)`` with each element set to 0 with probability ``p`` (Srivastava et al. 2014).
 
-    Which ones depends on ``seed``, ``offset`` (both 0..2**64-1) and an element's position alone, the same on every
-    backend: equal arguments give equal masks. So the backward pass is this function again, on dy with the seed and
-    offset of the forward pass. ValueError for a ``p`` outside 0..1.
+    Which ones depends on ``seed`` (0..2**64-1), ``offset`` (0..2**63-1) and an element's position alone, the same on
+    every backend: equal arguments give equal masks. So the backward pass is this function again, on dy with the seed
+    and offset of the forward pass. ``offset`` may be an array of the backend, int64 of shape (), which is not read
+    before the backend needs it. ValueError for a ``p`` outside 0..1.
     """
     backend = backends.get(backend)
     p = number("p", p, 0, 1)
-    seed, offset = integer("seed", seed, 0, LAST_WORD), integer("offset", offset, 0, LAST_WORD)
+    seed = integer("seed", seed, 0, LAST_SEED)
+    if not backend.is_array(offset):
+        offset = backend.asarray(np.array(integer("offset", offset, 0, LAST_OFFSET), np.int64))
+    elif np.dtype(offset.dtype) != np.int64 or tuple(offset.shape):
+        raise TypeError(f"`offset` {tuple(offset.shape)} of dtype {offset.dtype} must be an int, or int64 of shape ()")
     return backend.dropout(_one("x", x, backend), p, seed, offset)
 
 

@@ -7,16 +7,19 @@ from typing import Any
 
 from .. import backends
 from ..backends import Array, Backend
-from .arguments import check_shape, convert, flag, parameter_dtype, real_array
+from .arguments import activation_name, check_shape, convert, flag, parameter_dtype, real_array
 
 __all__ = ["linear", "linear_backward"]
 
 
-def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | Backend | None = None) -> Array:
+def linear(
+    x: Any, weight: Any, bias: Any = None, *, activation: str | None = None, backend: str | Backend | None = None
+) -> Array:
     """``y = x weight^T + bias``: x (..., in_features), weight (out_features, in_features), y (..., out_features).
 
-    ``bias`` is (out_features,) or None. The computation is done in the weight's dtype, float32 or float64. ValueError
-    for shapes that do not go together, TypeError for arrays that are not real.
+    ``bias`` is (out_features,) or None. With ``activation``, ``"relu"``, ``"sigmoid"`` or ``"tanh"``, y is that
+    function of it, the same bits as a separate call. The computation is done in the weight's dtype, float32 or float64.
+    ValueError for shapes that do not go together and unknown names, TypeError for arrays that are not real.
 
     >>> linear([[1, 2, 3]], [[1, 1, 1], [0, 0, 2]], [0, 10], backend="reference")
     array([[ 6., 16.]], dtype=float32)
@@ -27,11 +30,13 @@ def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | Backend | No
     if bias is not None:
         bias = real_array("bias", bias, backend)
         check_shape("bias", bias, (out_features,), f"for `weight` {tuple(weight.shape)}")
+    function = activation_name(activation)
     leading, dtype = tuple(x.shape[:-1]), parameter_dtype(weight)
     x, weight = convert(backend, dtype, x, weight)
     if bias is not None:
         bias = backend.asarray(bias, dtype)
-    return backend.linear(x.reshape((math.prod(leading), in_features)), weight, bias).reshape((*leading, out_features))
+    rows = x.reshape((math.prod(leading), in_features))
+    return backend.linear(rows, weight, bias, function).reshape((*leading, out_features))
 
 
 def linear_backward(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from ..nn.state import Parameter
+from ..nn.state import Parameter, StepCounter
 from ..ops.arguments import integer
+from .flat import FlatParameters
 from .optimizer import Optimizer, below_one, not_negative
 
 __all__ = ["Adam", "AdamW"]
@@ -33,7 +34,6 @@ class Adam(Optimizer):
     beta2: float
     eps: float
     weight_decay: float
-    steps: int
 
     _decoupled = False
 
@@ -48,27 +48,41 @@ class Adam(Optimizer):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise ValueError(f"`betas` {betas!r} must be a pair (beta1, beta2)")
         beta1, beta2 = betas
+        self._steps = StepCounter()
         super().__init__(parameters, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, steps=0)
 
-    def step(self) -> None:
-        self.steps += 1
-        super().step()
+    @property
+    def steps(self) -> int:
+        """Steps taken."""
+        return self._steps.value
+
+    @steps.setter
+    def steps(self, number: int) -> None:
+        self._steps.value = number
+
+    def prepare(self) -> None:
+        super().prepare()
+        for group in self._groups:
+            self._steps.array(group.backend)
+
+    def apply(self) -> None:
+        self._steps.increment()
+        super().apply()
 
     def _arrays(self) -> tuple[str, ...]:
         return ("first_moment", "second_moment")
 
-    def _update(self, parameter: Parameter, arrays: dict[str, Any]) -> None:
-        parameter.backend.adam_step(
-            parameter.value,
-            parameter.grad,
-            arrays["first_moment"],
-            arrays["second_moment"],
-            self.steps,
-            self.lr,
-            self.beta1,
-            self.beta2,
-            self.eps,
-            self.weight_decay,
+    def _numbers(self) -> tuple[float, ...]:
+        return (self.lr, self.beta1, self.beta2, self.eps, self.weight_decay)
+
+    def _update(self, group: FlatParameters) -> None:
+        group.backend.adam_step(
+            group.value,
+            group.gradient,
+            group.state["first_moment"],
+            group.state["second_moment"],
+            self._steps.array(group.backend),
+            group.settings,
             self._decoupled,
         )
 

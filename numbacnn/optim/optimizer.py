@@ -9,6 +9,7 @@ import numpy as np
 
 from ..nn.state import Buffer, Parameter, matching_arrays
 from ..ops.arguments import number
+from .flat import FlatParameters, flat_groups
 
 __all__ = ["Optimizer", "below_one", "not_negative"]
 
@@ -29,8 +30,12 @@ def below_one(name: str, value: Any) -> float:
 class Optimizer:
     """Changes ``parameters`` (a list of Parameter or of (name, Parameter)) by their gradients, once per :meth:`step`.
 
-    A subclass lists its settings and the arrays that it keeps for each parameter, and defines ``_update``. Its settings
-    are attributes that may be changed between steps. An empty list of parameters is a ValueError.
+    The parameters move into one array, where they are updated together (``flat.py``): read ``value`` and ``grad`` of a
+    Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last that used it.
+
+    A subclass lists its settings and the arrays that it keeps for each parameter, and defines ``_numbers`` and
+    ``_update``. Its settings are attributes that may be changed between steps. An empty list of parameters is a
+    ValueError.
     """
 
     settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": not_negative}
@@ -54,29 +59,66 @@ class Optimizer:
             raise ValueError("`parameters` is empty: there is nothing to train")
         for name, value in settings.items():
             setattr(self, name, self.settings[name](name, value))
+        self.version = 0
+        """Grows when :meth:`apply` becomes another computation: its arrays are others, or a choice has changed."""
+        self._choices: tuple[Any, ...] = ()
+        self._groups: list[FlatParameters] = []
         self._state: list[dict[str, Buffer]] = [
             {name: Buffer(np.zeros(parameter.shape, parameter.dtype), parameter.backend) for name in self._arrays()}
             for parameter in self.parameters
         ]
+        self._settle()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies of views would be arrays of their own.
+        return {**vars(self), "_groups": []}
 
     def step(self) -> None:
-        """Change every parameter by its gradient."""
-        for parameter, state in zip(self.parameters, self._state, strict=True):
-            for buffer in state.values():
-                buffer.to(parameter.backend)
-            self._update(parameter, {name: buffer.value for name, buffer in state.items()})
+        """Change every parameter by its gradient: :meth:`prepare`, then :meth:`apply`."""
+        self.prepare()
+        self.apply()
+
+    def prepare(self) -> None:
+        """What of a step is the host's: see that parameters and gradients are in their places, write settings down."""
+        self._settle()
+        for group in self._groups:
+            group.write_settings(self._numbers())
+        if self._choices != self._chosen():
+            self._choices = self._chosen()
+            self.version += 1
+
+    def apply(self) -> None:
+        """What of a step is the backend's, after :meth:`prepare`; this may be captured and replayed."""
+        for group in self._groups:
+            self._update(group)
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero."""
-        for parameter in self.parameters:
-            parameter.zero_grad()
+        """Set all gradients to zero, in place: an array read from ``grad`` before becomes zero too."""
+        self._settle()
+        for group in self._groups:
+            group.backend.fill_zero(group.gradient)
+
+    def _settle(self) -> None:
+        if not self._groups or not all(group.is_in_place() for group in self._groups):
+            self._groups = flat_groups(self.parameters, self._state)
+            self.version += 1
+        if any([group.collect_gradients() for group in self._groups]):
+            self.version += 1
 
     def _arrays(self) -> tuple[str, ...]:
         """The names of the arrays that are kept for each parameter, of its shape, from zeros."""
         return ()
 
-    def _update(self, parameter: Parameter, arrays: dict[str, Any]) -> None:
-        """Change one parameter, and in place its arrays."""
+    def _numbers(self) -> tuple[float, ...]:
+        """The settings that ``_update`` finds in ``group.settings``."""
+        return (self.lr,)
+
+    def _chosen(self) -> tuple[Any, ...]:
+        """The settings that ``_update`` depends on otherwise."""
+        return ()
+
+    def _update(self, group: FlatParameters) -> None:
+        """Change the parameters ``group.value`` by ``group.gradient``, and in place the arrays ``group.state``."""
         raise NotImplementedError(f"{type(self).__name__} must define `_update`")
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from ..nn.state import Parameter
 from ..ops.arguments import flag
+from .flat import FlatParameters
 from .optimizer import Optimizer, below_one, not_negative
 
 __all__ = ["SGD"]
@@ -47,13 +48,11 @@ class SGD(Optimizer):
     def _arrays(self) -> tuple[str, ...]:
         return ("velocity",) if self._has_velocity else ()
 
-    def _update(self, parameter: Parameter, arrays: dict[str, Any]) -> None:
-        parameter.backend.sgd_step(
-            parameter.value,
-            parameter.grad,
-            arrays.get("velocity"),
-            self.lr,
-            self.momentum,
-            self.nesterov,
-            self.weight_decay,
-        )
+    def _numbers(self) -> tuple[float, ...]:
+        return (self.lr, self.momentum, self.weight_decay)
+
+    def _chosen(self) -> tuple[Any, ...]:
+        return (self.nesterov,)
+
+    def _update(self, group: FlatParameters) -> None:
+        group.backend.sgd_step(group.value, group.gradient, group.state.get("velocity"), group.settings, self.nesterov)

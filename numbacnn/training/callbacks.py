@@ -36,7 +36,7 @@ class Run:
     batch: int = 0
     """How many batches of it are done."""
     average: Average = field(default_factory=Average)
-    """Its loss and accuracy so far."""
+    """Its loss and accuracy so far; on a backend that works in the background, up to a moment ago."""
 
 
 class Callback:

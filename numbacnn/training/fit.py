@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
+REPORT_SECONDS = 0.2
+"""How often a backend that works in the background is waited for, to say how training goes."""
+
 
 def fit(
     model: Layer,
@@ -61,6 +64,7 @@ def fit(
         raise ValueError(f"`history` ends with epoch {history.records[-1].epoch}; `start_epoch` is {start_epoch}")
     run = Run(model, loss, optimizer, history, epochs, batches=len(train_loader), epoch=start_epoch)
     model.train()
+    step = TrainingStep(model, loss, optimizer)
     try:
         clock = time.perf_counter()
         for callback in callbacks:
@@ -71,7 +75,7 @@ def fit(
                 callback.on_epoch_begin(run)
             lr = optimizer.lr
             train_loader.set_epoch(epoch)
-            step_seconds = _train(run, train_loader, callbacks)
+            step_seconds = _train(run, step, train_loader, callbacks)
             test_loss, test_accuracy = evaluate(model, test_loader, loss)
             _check_finite("test loss", test_loss, run)
             clock, earlier = time.perf_counter(), clock
@@ -95,22 +99,33 @@ def fit(
     return history
 
 
-def _train(run: Run, loader: DataLoader, callbacks: Sequence[Callback]) -> float:
-    """Train for one epoch; seconds spent in steps."""
-    step = TrainingStep(run.model, run.loss, run.optimizer)
-    seconds = 0.0
+def _train(run: Run, step: TrainingStep, loader: DataLoader, callbacks: Sequence[Callback]) -> float:
+    """Train for one epoch; the seconds that it took, without loading and callbacks unless steps run meanwhile."""
+    asynchronous = run.model.backend.asynchronous
+    in_steps, begin = 0.0, time.perf_counter()
+    reported, batches_reported = begin, 0
     for images, labels in loader:
         start = time.perf_counter()
-        loss_sum, correct = step(images, labels)
-        seconds += time.perf_counter() - start
+        step(images, labels)
         run.batch += 1
-        _check_finite("training loss", loss_sum, run)
-        run.average.add(loss_sum, correct, len(labels))
+        if not asynchronous or run.batch == run.batches or start - reported >= REPORT_SECONDS:
+            _report(run, step)
+            reported, batches_reported = time.perf_counter(), run.batch
+        in_steps += time.perf_counter() - start
         for callback in callbacks:
             callback.on_batch_end(run)
+    if batches_reported != run.batch:
+        _report(run, step)
+        reported = time.perf_counter()
     if not run.average.examples:
         raise ValueError("`train_loader` gives no samples to train on")
-    return seconds
+    return reported - begin if asynchronous else in_steps
+
+
+def _report(run: Run, step: TrainingStep) -> None:
+    loss_sum, correct, examples = step.totals()
+    _check_finite("training loss", loss_sum, run)
+    run.average.add(loss_sum, correct, examples)
 
 
 def _check_epochs(epochs: int, start_epoch: int) -> tuple[int, int]:

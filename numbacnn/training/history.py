@@ -25,7 +25,8 @@ class EpochRecord:
     test_loss: float
     test_accuracy: float
     examples_per_second: float
-    """Of training steps alone: batch to device, forward, loss, backward, update."""
+    """Of training steps alone: batch to device, forward, loss, backward, update. On a backend that works in the
+    background, of the whole epoch's training, since batches are prepared meanwhile."""
     wall_examples_per_second: float
     """Over ``seconds``."""
     lr: float

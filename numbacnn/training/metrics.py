@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import ops
+from ..backends import Array, Backend
+from ..backends.replay import each_time
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
 
-__all__ = ["Average", "evaluate", "summed_loss"]
+__all__ = ["Average", "Totals", "evaluate"]
 
 
 class Average:
@@ -45,10 +49,39 @@ class Average:
         return self.correct / self.examples if self.examples else float("nan")
 
 
-def summed_loss(loss: Loss, logits: Any, labels: Any) -> float:
-    """``loss.forward(logits, labels)`` summed over the batch, whichever its reduction."""
-    value = loss.forward(logits, labels)
-    return value * len(labels) if loss.reduction == "mean" else value
+class Totals:
+    """Loss, right answers and samples of many batches, summed where they are computed: only ``read`` waits for them.
+
+    Args:
+        backend: where the sums are.
+        loss_sum, correct, examples: what they start from.
+    """
+
+    def __init__(self, backend: Backend, loss_sum: float = 0.0, correct: int = 0, examples: int = 0) -> None:
+        self.backend = backend
+        self._loss_sum = backend.asarray(np.array(loss_sum, np.float64))
+        self._correct = backend.asarray(np.array(correct, np.int64))
+        self._examples = examples
+
+    def add(self, loss: Loss, logits: Array, labels: Array) -> None:
+        """Take in a batch, its loss summed over the samples whichever the reduction."""
+        n = int(labels.shape[0])
+        value, correct = loss.compute(logits, labels), ops.count_correct(logits, labels, backend=self.backend)
+        self.backend.accumulate(self._loss_sum, value, float(n) if loss.reduction == "mean" else 1.0)
+        self.backend.accumulate(self._correct, correct)
+        each_time(lambda: self._count(n))
+
+    def read(self) -> tuple[float, int, int]:
+        """Loss sum, right answers and samples since the last time; waits until they are known."""
+        loss_sum = float(self.backend.to_numpy(self._loss_sum))
+        correct, examples = int(self.backend.to_numpy(self._correct)), self._examples
+        self.backend.fill_zero(self._loss_sum)
+        self.backend.fill_zero(self._correct)
+        self._examples = 0
+        return loss_sum, correct, examples
+
+    def _count(self, n: int) -> None:
+        self._examples += n
 
 
 def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tuple[float, float]:
@@ -60,17 +93,17 @@ def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tup
         ValueError: ``loader`` gives no samples.
     """
     modes = [(layer, layer.training) for layer in model.layers()]
-    average = Average()
+    totals = Totals(model.backend)
     model.eval()
     try:
         for images, labels in loader:
             x, y = model.backend.asarray(images), model.backend.asarray(labels)
-            logits = model.forward(x)
-            correct = model.backend.to_numpy(ops.count_correct(logits, y, backend=model.backend))
-            average.add(summed_loss(loss, logits, y), int(correct), len(labels))
+            totals.add(loss, model.forward(x), y)
     finally:
         for layer, training in modes:
             layer.training = training
+    average = Average()
+    average.add(*totals.read())
     if not average.examples:
         raise ValueError("`loader` gives no samples to evaluate the model on")
     return average.loss, average.accuracy

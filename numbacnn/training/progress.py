@@ -36,8 +36,9 @@ class ProgressBar(Callback):
     def on_batch_end(self, run: Run) -> None:
         if self._bar is not None:
             with self._while_open():
-                figures = f"loss {run.average.loss:.3f}, train acc {run.average.accuracy:.3f}"
-                self._bar.set_postfix_str(figures, refresh=False)
+                if run.average.examples:
+                    figures = f"loss {run.average.loss:.3f}, train acc {run.average.accuracy:.3f}"
+                    self._bar.set_postfix_str(figures, refresh=False)
                 self._bar.update()
 
     def on_epoch_end(self, run: Run) -> None:

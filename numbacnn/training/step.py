@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import ops
-from .metrics import summed_loss
+from ..backends import Array, Backend
+from ..backends.replay import recording
+from .metrics import Totals
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
@@ -13,43 +15,122 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingStep"]
 
+MOST_CAPTURED = 4
+"""Kinds of batches whose steps are captured, each of which holds memory for a whole step; the rest runs plainly."""
+
 
 class TrainingStep:
-    """Forward, loss, backward and update of one batch: ``step(x, y) -> (loss_sum, correct)``.
+    """Forward, loss, backward and update of one batch: ``step(x, y)``, and now and then ``step.totals()``.
 
-    When it returns, the update is done (not only asked for), so that a clock around it measures the work.
+    A call waits for nothing; :meth:`totals` waits. From the second batch of a shape on, a backend that can captures the
+    whole step and launches it in one go. That stands for the layers and the loss as they were: change what a layer
+    computes (``p``, ``momentum``, ``algorithm``, its children) before the first step. Training and evaluation mode, the
+    settings of the optimizer and all values may change at any time.
 
     Example:
         >>> import numpy as np
         >>> import numbacnn as nc
         >>> from numbacnn import nn, optim
         >>> with nc.use_backend("reference"):
-        ...     model = nn.Linear(2, 2)
-        >>> step = TrainingStep(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+        ...     model, loss = nn.Linear(2, 2), nn.CrossEntropyLoss()
+        >>> step = TrainingStep(model, loss, optim.SGD(model.parameters(), lr=0.1))
         >>> x, y = np.eye(2, dtype=np.float32), np.array([1, 0])
-        >>> first, _ = step(x, y)
-        >>> second, _ = step(x, y)
-        >>> second < first
-        True
+        >>> step(x, y)
+        >>> first, _, examples = step.totals()
+        >>> step(x, y)
+        >>> step.totals()[0] < first, examples, step.mode
+        (True, 2, 'plain')
     """
 
     def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self._layers = model.layers()
+        mine = {id(parameter) for parameter in optimizer.parameters}
+        self._others = [parameter for parameter in model.parameters() if id(parameter) not in mine]
+        self._totals = Totals(model.backend)
+        self._circumstances: Any = None
+        self._seen: set[Any] = set()
+        self._captured: dict[Any, _Captured] = {}
+        self._refused_by: Backend | None = None
+        self._mode: str | None = None
 
-    def __call__(self, x: Any, y: Any) -> tuple[float, int]:
-        """Train on inputs ``x`` (n, ...) and labels ``y`` (n,).
+    @property
+    def mode(self) -> str | None:
+        """How the last call ran, ``"plain"`` or ``"captured"``; None before the first."""
+        return self._mode
 
-        Returns the loss before the update, summed over the batch, and how many samples were classified correctly.
-        """
+    def __call__(self, x: Any, y: Any) -> None:
+        """Train on inputs ``x`` (n, ...) and labels ``y`` (n,), of NumPy or of the model's backend."""
         backend = self.model.backend
         x, y = backend.asarray(x), backend.asarray(y)
+        if backend is not self._totals.backend:
+            self._totals = Totals(backend, *self._totals.read())
+        self.optimizer.prepare()
+        captured = self._find_or_capture(x, y, backend)
+        if captured is None:
+            self._train(x, y)
+            self._mode = "plain"
+        else:
+            captured.run(x, y, backend)
+            self._mode = "captured"
+
+    def totals(self) -> tuple[float, int, int]:
+        """Loss before the update, summed over the samples, how many were classified correctly, and how many there were.
+
+        Of all calls since the last time; waits until they are done.
+        """
+        return self._totals.read()
+
+    def _train(self, x: Array, y: Array) -> None:
         logits = self.model.forward(x)
-        loss = summed_loss(self.loss, logits, y)
-        self.model.zero_grad()
+        self._totals.add(self.loss, logits, y)
+        for parameter in self._others:
+            parameter.zero_grad()
+        self.optimizer.zero_grad()
         self.model.backward(self.loss.backward(), input_gradient=False)
-        self.optimizer.step()
-        correct = int(backend.to_numpy(ops.count_correct(logits, y, backend=backend)))
-        backend.synchronize()
-        return loss, correct
+        self.optimizer.apply()
+
+    def _find_or_capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
+        if backend is self._refused_by:
+            return None
+        modes = [(layer.training, layer.seed) for layer in self._layers]
+        circumstances = (backend.name, self.optimizer.version, modes)
+        if circumstances != self._circumstances:
+            self._circumstances = circumstances
+            self._captured.clear()
+            self._seen.clear()
+        kind = (tuple(x.shape), x.dtype, tuple(y.shape), y.dtype)
+        captured = self._captured.get(kind)
+        if captured is None and kind in self._seen and len(self._captured) < MOST_CAPTURED:
+            captured = self._capture(x, y, backend)
+            if captured is None:
+                self._refused_by = backend
+            else:
+                self._captured[kind] = captured
+        # The first of a kind runs plainly: it compiles kernels and makes the arrays that are there to stay.
+        self._seen.add(kind)
+        return captured
+
+    def _capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
+        x, y = backend.copy(x), backend.copy(y)
+        with recording() as effects:
+            launch = backend.capture(lambda: self._train(x, y))
+        return None if launch is None else _Captured(x, y, launch, effects)
+
+
+class _Captured(NamedTuple):
+    """A step in one launch, what it reads its batch from, and what the host does each time."""
+
+    x: Array
+    y: Array
+    launch: Callable[[], None]
+    effects: list[Callable[[], None]]
+
+    def run(self, x: Array, y: Array, backend: Backend) -> None:
+        backend.assign(self.x, x)
+        backend.assign(self.y, y)
+        self.launch()
+        for effect in self.effects:
+            effect()

@@ -19,6 +19,7 @@ from numbacnn.backends import contract
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from tests.cases import CONV2D_CASES
 from tests.numeric import normal
+from tests.strategies import SIMULATED
 
 FOLDER = Path(numbacnn.backends.__file__).parent
 AVAILABLE = [name for name, reason in backends.available().items() if reason is None]
@@ -66,7 +67,7 @@ def test_nothing_else_is_public(name: str) -> None:
         for key, value in vars(backends.get(name)).items()
         if not key.startswith("_") and not isinstance(value, ModuleType) and key != "annotations"
     }
-    assert public == {*FUNCTIONS, "name"}
+    assert public == {*FUNCTIONS, "name", "asynchronous"}
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
@@ -119,7 +120,24 @@ def test_memory(name: str) -> None:
     assert backend.empty([0, 4], np.float64).shape == (0, 4)
     assert backend.zeros([], np.int64).shape == ()
     backend.synchronize()
-    assert backend.device_name() in {"cpu", "cuda:0"}
+    assert backend.device_name() in {"cpu", "cuda:0", "cuda:simulator"}
+    assert backend.free_memory() is None or backend.free_memory() > 0
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_what_is_captured_is_done_at_each_launch_and_not_before(name: str) -> None:
+    backend = backends.get(name)
+    target, value = backend.zeros((5,), np.float32), backend.asarray(np.arange(5, dtype=np.float32))
+    backend.accumulate(target, value)
+    launch = backend.capture(lambda: backend.accumulate(target, value))
+    assert launch is None or backend.asynchronous
+    expected = np.arange(5)
+    if launch is not None:
+        launch()
+        backend.assign(value, backend.asarray(np.full(5, 2, np.float32)))
+        launch()
+        expected = 2 * expected + 2
+    np.testing.assert_array_equal(backend.to_numpy(target), expected)
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
@@ -158,6 +176,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
             found += [
                 ("conv2d", (x(*g.x_shape), x(*g.weight_shape), x(g.k), g, algorithm)),
                 ("conv2d", (x(*g.x_shape), x(*g.weight_shape), None, g, algorithm)),
+                ("conv2d", (x(*g.x_shape), x(*g.weight_shape), x(g.k), g, algorithm, "tanh")),
                 ("conv2d_backward_input", (x(*g.y_shape), x(*g.weight_shape), g, algorithm)),
                 ("conv2d_backward_weight", (x(*g.y_shape), x(*g.x_shape), g, algorithm)),
             ]
@@ -177,16 +196,20 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("batch_norm_eval_backward", (x(4, 3, 5), x(4, 3, 5), x(3), x(3), x(3))),
         ("linear", (x(4, 5), x(3, 5), x(3))),
         ("linear", (x(4, 5), x(3, 5), None)),
+        ("linear", (x(4, 5), x(3, 5), None, "relu")),
         ("linear_backward_input", (x(4, 3), x(3, 5))),
         ("linear_backward_weight", (x(4, 3), x(4, 5))),
         ("linear_backward_bias", (x(4, 3),)),
-        *[("dropout", (x(4, 5), p, 3, 4)) for p in (0.0, 0.4, 1.0)],
+        *[("dropout", (x(4, 5), p, 3, np.array(4))) for p in (0.0, 0.4, 1.0)],
         ("add", ([x(4, 5)],)),
         ("add", ([x(4, 5), x(4, 5), x(4, 5)],)),
         ("concat", ([x(4, 5, 2, 2), x(4, 1, 2, 2)],)),
         ("concat", ([x(4, 5)],)),
         ("split", (x(4, 5, 2, 2), [2, 0, 3])),
         ("split", (x(4, 5), [5])),
+        ("gather_images", (x(4, 3, 2, 2), labels)),
+        ("gather_images", (np.full((3, 1, 2, 2), 9, np.uint8), labels)),
+        ("gather_labels", (np.arange(3), labels)),
         ("softmax", (x(4, 3),)),
         ("softmax_cross_entropy", (x(4, 3), labels, 0.1)),
         ("softmax_cross_entropy_backward", (x(4, 3), labels, 0.1, 0.25)),
@@ -198,12 +221,14 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
 
 # Results whose dtype is not that of the arguments: by position.
 FIXED_DTYPES = {
+    "gather_images": {0: np.float32},
+    "gather_labels": {0: np.int64},
     "max_pool2d": {1: np.int32},
     "softmax_cross_entropy": {0: np.float64},
     "squared_error": {0: np.float64},
     "count_correct": {0: np.int64},
 }
-IN_PLACE = {"accumulate", "adam_step", "assign", "sgd_step", "update_running_average"}
+IN_PLACE = {"accumulate", "adam_step", "assign", "fill_zero", "increment", "sgd_step", "update_running_average"}
 
 
 def test_every_function_is_called() -> None:
@@ -249,14 +274,18 @@ def test_updates_change_their_targets_and_only_read_the_rest(name: str, dtype: A
         return backend.asarray(normal((3, 4), seed, dtype))
 
     gradient = x(9)
+    sgd, adam = (backend.asarray(np.array(s)) for s in ((0.1, 0.9, 0.1), (0.1, 0.9, 0.99, 1e-8, 0.1)))
+    step = backend.asarray(np.array(1))
     for update, targets in (
         (lambda p: backend.accumulate(p, gradient), 1),
+        (lambda p: backend.accumulate(p, gradient, 0.5), 1),
         (lambda p: backend.assign(p, gradient), 1),
+        (lambda p: backend.fill_zero(p), 1),
         (lambda p: backend.update_running_average(p, gradient, 0.1, 1.5), 1),
-        (lambda p: backend.sgd_step(p, gradient, None, 0.1, 0.0, False, 0.1), 1),
-        (lambda p, v: backend.sgd_step(p, gradient, v, 0.1, 0.9, True, 0.1), 2),
-        (lambda p, m, v: backend.adam_step(p, gradient, m, v, 1, 0.1, 0.9, 0.99, 1e-8, 0.1, False), 3),
-        (lambda p, m, v: backend.adam_step(p, gradient, m, v, 1, 0.1, 0.9, 0.99, 1e-8, 0.1, True), 3),
+        (lambda p: backend.sgd_step(p, gradient, None, sgd, False), 1),
+        (lambda p, v: backend.sgd_step(p, gradient, v, sgd, True), 2),
+        (lambda p, m, v: backend.adam_step(p, gradient, m, v, step, adam, False), 3),
+        (lambda p, m, v: backend.adam_step(p, gradient, m, v, step, adam, True), 3),
     ):
         arrays = [backend.asarray(np.abs(normal((3, 4), seed, dtype))) for seed in range(targets)]
         before = [np.array(backend.to_numpy(array)) for array in arrays]
@@ -266,3 +295,67 @@ def test_updates_change_their_targets_and_only_read_the_rest(name: str, dtype: A
             assert values.dtype == dtype
             assert not np.array_equal(values, old)
         np.testing.assert_array_equal(backend.to_numpy(gradient), normal((3, 4), 9, dtype))
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_counting_on_the_backend(name: str) -> None:
+    backend = backends.get(name)
+    counter, total = (backend.asarray(np.array(start)) for start in (2**40, 5))
+    backend.increment(counter)
+    backend.accumulate(total, counter)
+    assert int(backend.to_numpy(counter)) == 2**40 + 1
+    assert int(backend.to_numpy(total)) == 2**40 + 6
+    mean = backend.asarray(np.array(0.25))
+    backend.accumulate(mean, backend.asarray(np.array(0.5)), 3.0)
+    assert float(backend.to_numpy(mean)) == 1.75
+    for array in (counter, mean):
+        backend.fill_zero(array)
+        assert backend.to_numpy(array) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_batches_are_gathered_to_the_same_bits(name: str, dtype: Any) -> None:
+    backend = backends.get(name)
+    rng = np.random.default_rng(0)
+    images = (rng.random((256, 2, 3, 5)) * 255).astype(dtype)
+    images[:, 0, 0, 0] = np.arange(256)
+    labels, index = rng.integers(0, 10, 256), np.append(rng.permutation(256), [7, 7])
+    chosen = [backend.asarray(array) for array in (images, labels, index)]
+    expected = images[index].astype(np.float32) / np.float32(255 if dtype == np.uint8 else 1)
+    np.testing.assert_array_equal(backend.to_numpy(backend.gather_images(chosen[0], chosen[2])), expected)
+    np.testing.assert_array_equal(backend.to_numpy(backend.gather_labels(chosen[1], chosen[2])), labels[index])
+    assert backend.gather_images(chosen[0], chosen[2][:0]).shape == (0, 2, 3, 5)
+    assert backend.gather_labels(chosen[1], chosen[2][3:5]).shape == (2,)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_a_result_and_its_activation_in_one_call_are_the_same_bits(name: str, dtype: Any, activation: Any) -> None:
+    backend = backends.get(name)
+    separate = getattr(backend, activation)
+
+    def x(*shape: int) -> Any:
+        return backend.asarray(3 * normal(shape, 4, dtype))
+
+    def assert_same(actual: Any, expected: Any) -> None:
+        if SIMULATED:  # where sums are wider than what is stored
+            np.testing.assert_allclose(backend.to_numpy(actual), backend.to_numpy(expected), rtol=1e-6, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(backend.to_numpy(actual), backend.to_numpy(expected))
+
+    descriptors: tuple[str, ...] = ("n2c3h23k5r3s1p1", "n2c4h9w17k6r3s2p1g2", "n3c4h13k8r1s1p0")
+    rows, columns = 33, 45
+    if SIMULATED:
+        descriptors, rows, columns = ("n1c4h4w6k6r3s2p1g2",), 3, 5
+    for descriptor in descriptors:
+        g = Conv2dGeometry.parse(descriptor)
+        image, kernel = x(*g.x_shape), x(*g.weight_shape)
+        for bias in (x(g.k), None):
+            for algorithm in ("auto", *backend.conv2d_algorithms()):
+                actual = backend.conv2d(image, kernel, bias, g, algorithm, activation)
+                assert_same(actual, separate(backend.conv2d(image, kernel, bias, g, algorithm)))
+    for bias in (x(columns), None):
+        actual = backend.linear(x(rows, 50), x(columns, 50), bias, activation)
+        assert_same(actual, separate(backend.linear(x(rows, 50), x(columns, 50), bias)))

@@ -110,8 +110,8 @@ def test_activation(name: str, shape: tuple[int, ...], seed: int) -> None:
 
 
 @CHECKS
-@given(shapes, st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
-def test_dropout_is_its_own_adjoint(shape: tuple[int, ...], p: float, seed: int, offset: int) -> None:
+@given(shapes, st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1).map(np.array))
+def test_dropout_is_its_own_adjoint(shape: tuple[int, ...], p: float, seed: int, offset: np.ndarray) -> None:
     x, dy = normal(shape, 0), normal(shape, 1)
     assert_adjoint(dy, reference.dropout(x, p, seed, offset), reference.dropout(dy, p, seed, offset), x)
 

@@ -280,33 +280,34 @@ def test_relu_backward_at_zero_and_nan() -> None:
 
 def test_dropout() -> None:
     x = 1 + np.arange(10_000, dtype=np.float32).reshape(100, 100)
-    y = reference.dropout(x, 0.25, 1, 2)
+    y = reference.dropout(x, 0.25, 1, np.array(2))
     kept = y != 0
     np.testing.assert_allclose(y[kept], x[kept] / 0.75, rtol=1e-6)
     assert abs(kept.mean() - 0.75) < 0.02
-    np.testing.assert_array_equal(y, reference.dropout(x, 0.25, 1, 2))
-    assert not np.array_equal(y, reference.dropout(x, 0.25, 1, 3))
-    np.testing.assert_array_equal(reference.dropout(x, 0.0, 1, 2), x)
-    np.testing.assert_array_equal(reference.dropout(np.full(5, np.inf), 1.0, 1, 2), np.zeros(5))
+    np.testing.assert_array_equal(y, reference.dropout(x, 0.25, 1, np.array(2)))
+    assert not np.array_equal(y, reference.dropout(x, 0.25, 1, np.array(3)))
+    np.testing.assert_array_equal(reference.dropout(x, 0.0, 1, np.array(2)), x)
+    np.testing.assert_array_equal(reference.dropout(np.full(5, np.inf), 1.0, 1, np.array(2)), np.zeros(5))
 
 
 def test_sgd_step_by_hand() -> None:
     parameter, velocity, gradient = np.array([1.0]), np.array([2.0]), np.array([3.0])
-    reference.sgd_step(parameter, gradient, None, 0.1, 0.0, False, 0.5)
+    reference.sgd_step(parameter, gradient, None, np.array([0.1, 0.0, 0.5]), False)
     np.testing.assert_allclose(parameter, 1 - 0.1 * 3.5)
-    parameter[:] = 1
-    reference.sgd_step(parameter, gradient, velocity, 0.1, 0.9, False, 0.0)
+    parameter[:], settings = 1, np.array([0.1, 0.9, 0.0])
+    reference.sgd_step(parameter, gradient, velocity, settings, False)
     np.testing.assert_allclose(velocity, 0.9 * 2 + 3)
     np.testing.assert_allclose(parameter, 1 - 0.1 * 4.8)
     parameter[:], velocity[:] = 1, 2
-    reference.sgd_step(parameter, gradient, velocity, 0.1, 0.9, True, 0.0)
+    reference.sgd_step(parameter, gradient, velocity, settings, True)
     np.testing.assert_allclose(parameter, 1 - 0.1 * (3 + 0.9 * 4.8))
 
 
 def test_adam_step_by_hand() -> None:
+    step, settings = np.array(1), np.array([0.1, 0.9, 0.99, 1e-8, 0.5])
     for decoupled, decayed, gradient in ((False, 1.0, 3.5), (True, 1 - 0.1 * 0.5, 3.0)):
         parameter, first, second = np.array([1.0]), np.zeros(1), np.zeros(1)
-        reference.adam_step(parameter, np.array([3.0]), first, second, 1, 0.1, 0.9, 0.99, 1e-8, 0.5, decoupled)
+        reference.adam_step(parameter, np.array([3.0]), first, second, step, settings, decoupled)
         np.testing.assert_allclose((first, second), ([0.1 * gradient], [0.01 * gradient**2]))
         # The bias corrections undo the factors of the first step: a step of lr along the sign.
         np.testing.assert_allclose(parameter, decayed - 0.1, rtol=1e-7)
@@ -337,4 +338,4 @@ def test_reductions_over_nothing_give_zero() -> None:
     assert (float(loss), probabilities.shape) == (0, (0, 3))
     assert reference.squared_error(np.zeros((0, 3)), np.zeros((0, 3))) == 0
     assert reference.count_correct(np.zeros((0, 3)), np.zeros(0, np.int64)) == 0
-    assert reference.dropout(np.zeros((0, 3)), 0.5, 1, 2).shape == (0, 3)
+    assert reference.dropout(np.zeros((0, 3)), 0.5, 1, np.array(2)).shape == (0, 3)

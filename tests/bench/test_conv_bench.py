@@ -40,10 +40,16 @@ def run(tmp_path: Path) -> Callable[..., int]:
 class DefinitionAsPeer:
     """Looks like a peer and computes by the reference backend, then spoils the result."""
 
-    name = "torch"
+    wait = None
+    to_numpy = staticmethod(np.asarray)
 
-    def __init__(self, spoil: Callable[[np.ndarray], np.ndarray] = lambda result: result) -> None:
-        self.spoil = spoil
+    def __init__(
+        self,
+        spoil: Callable[[np.ndarray], np.ndarray] = lambda result: result,
+        name: str = "torch",
+        bound: float | None = None,
+    ) -> None:
+        self.spoil, self.name, self.bound = spoil, name, bound
 
     def conv2d(self, g: Conv2dGeometry, *arrays: np.ndarray) -> dict[str, Any]:
         def compute(pass_: Any) -> np.ndarray:
@@ -53,7 +59,7 @@ class DefinitionAsPeer:
 
 
 def fixed_times(functions: dict[str, Any], **_: Any) -> dict[str, Timing]:
-    seconds = {"loops": 2e-3, "im2col": 1e-3, "torch": 4e-3}
+    seconds = {"loops": 2e-3, "im2col": 1e-3, "torch": 4e-3, "torch-tf32": 5e-4}
     return {name: Timing((seconds[name],) * 3) for name in functions}
 
 
@@ -98,6 +104,7 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
         assert row["threads"] == numba.get_num_threads()
         assert 0 <= row["difference"] < 1e-4
         assert row["peer"] is row["ratio"] is None
+        assert (row["others"], row["calls"]) == ({}, 1)
     assert (tmp_path / "conv-cpu.png").read_bytes().startswith(b"\x89PNG\r\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conv-cpu.json", "conv-cpu.png"]
 
@@ -105,7 +112,7 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_peer_s_time_ratio_and_mean(
     run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "load", lambda name, threads: DefinitionAsPeer())
+    monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer()])
     monkeypatch.setattr(conv, "interleave", fixed_times)
     assert run("--problem", TINY, "--peer", "torch", "--pass", "forward", "backward_weight") == 0
     output = capsys.readouterr().out
@@ -129,6 +136,36 @@ def test_a_peer_s_time_ratio_and_mean(
     assert content["summary"][-1]["gflops"] == pytest.approx(rates["torch"])
 
 
+def test_a_peer_in_less_precision_is_shown_beside_and_has_its_own_bound(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rough = DefinitionAsPeer(lambda result: result * np.float32(1.005), "torch-tf32", 1e-2)
+    monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer(), rough])
+    monkeypatch.setattr(conv, "interleave", fixed_times)
+    options = ("--problem", TINY, "--peer", "torch", "--pass", "forward")
+    assert run(*options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.split() for line in lines if line.startswith((TINY, "problem"))]
+    assert table[0][-5:] == ["torch", "ms", "ratio", "torch-tf32", "ms"]
+    assert [line[-3:] for line in table[1:]] == [["4.000", "2.00", "0.500"], ["4.000", "4.00", "0.500"]]
+
+    content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    gflops = 2e-9 * Conv2dGeometry.parse(TINY).macs / 5e-4
+    for row, ratio in zip(content["rows"], (0.25, 0.5), strict=True):
+        assert row["peer"] == "torch"
+        assert row["difference"] < 1e-4
+        other = row["others"]["torch-tf32"]
+        assert (other["milliseconds"], other["gflops"]) == pytest.approx((0.5, gflops))
+        assert other["ratio"] == pytest.approx(ratio)
+    assert [entry["name"] for entry in content["summary"]] == ["loops", "im2col", "auto", "torch", "torch-tf32"]
+    assert content["summary"][-1]["gflops"] == pytest.approx(gflops)
+    assert content["summary"][-1]["share_of_peak"] == pytest.approx(gflops / 100)
+
+    rough.spoil = lambda result: result * np.float32(1.02)
+    assert run(*options) == 1
+    assert "loops and torch-tf32 differ by 2.0e-02" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -140,7 +177,7 @@ def test_a_peer_s_time_ratio_and_mean(
 def test_a_wrong_result_stops_the_run(
     spoil: Any, message: str, run: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "load", lambda name, threads: DefinitionAsPeer(spoil))
+    monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer(spoil)])
     assert run("--problem", TINY, "--peer", "torch", "--rounds", "1") == 1
     captured = capsys.readouterr()
     assert captured.err.startswith(f"error: {TINY} forward: loops and torch {message}")
@@ -187,6 +224,18 @@ def test_bad_requests_are_one_line_and_exit_code_2(options: list[str], message: 
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.match(f"error: .*{message}", error)
+
+
+@pytest.mark.skipif(backends.available()["cuda"] is None, reason="the cuda backend can be used")
+def test_without_a_gpu_the_reason_is_given(run: Any, tmp_path: Path, capsys: Any) -> None:
+    assert run("--backend", "cuda") == 2
+    assert capsys.readouterr().err == f"error: backend 'cuda' cannot be used: {backends.available()['cuda']}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_are_not_the_gpu_s(run: Any, capsys: Any) -> None:
+    assert run("--backend", "cuda", "--threads", "1") == 2
+    assert capsys.readouterr().err == "error: --threads 1 is of kernels on the CPU, not of the backend cuda\n"
 
 
 @pytest.mark.parametrize("options", [["--rounds", "0"], ["--budget", "nan"], ["--rounds", "2", "--budget", "1"]])

@@ -36,6 +36,8 @@ def definition(g: Conv2dGeometry, pass_: ConvPass) -> np.ndarray:
 @pytest.mark.parametrize("pass_", PASSES)
 @pytest.mark.parametrize("descriptor", DESCRIPTORS)
 def test_every_algorithm_is_right(descriptor: str, pass_: ConvPass, backend: Backend) -> None:
+    if backend.name == "cuda" and numba.config.ENABLE_CUDASIM:
+        pytest.skip("the simulator would take hours")
     g = small(descriptor)
     operands: list[Any] = [backend.asarray(array) for array in random_operands(g)]
     for algorithm in ("auto", *backend.conv2d_algorithms()):
@@ -47,6 +49,13 @@ def test_every_algorithm_is_right(descriptor: str, pass_: ConvPass, backend: Bac
 def test_descriptors_are_in_their_shortest_form_and_each_there_once() -> None:
     assert [problems.parse(descriptor).descriptor for descriptor in DESCRIPTORS] == DESCRIPTORS
     assert len(set(DESCRIPTORS)) == len(DESCRIPTORS)
+
+
+def test_the_wide_layers_are_for_the_gpu_by_default() -> None:
+    assert problems.lists_for("cuda") == list(problems.CONV2D)
+    assert problems.lists_for("cpu") == ["lenet", "kinds"]
+    wide = [problems.parse(descriptor) for descriptor in problems.CONV2D["wide"]]
+    assert len({g.macs for g in wide}) == 1
 
 
 def test_every_kind_is_there() -> None:

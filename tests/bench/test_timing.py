@@ -68,6 +68,28 @@ def test_a_given_number_of_rounds_is_kept_whatever_the_budget(clock: Clock) -> N
     assert len(interleave({"a": clock.contender("a", 1e9)}, rounds=7, budget=1.0)["a"].samples) == 7
 
 
+def test_what_only_asks_for_work_is_called_in_a_row_and_waited_for(clock: Clock) -> None:
+    queue: list[float] = []
+
+    def ask() -> None:
+        clock.events.append("ask")
+        queue.append(3e-4)
+
+    def wait() -> None:
+        clock.events.append("wait")
+        clock.now += sum(queue)
+        queue.clear()
+
+    timings = interleave({"a": ask, "b": clock.contender("b", 1.0)}, rounds=2, pause=0, waits={"a": wait})
+    # 8 calls are the first power of two that takes LEAST_SAMPLE seconds.
+    assert timings["a"].calls == 8
+    assert timings["a"].samples == pytest.approx((3e-4, 3e-4))
+    assert (timings["b"].calls, timings["b"].samples) == (1, pytest.approx((1.0, 1.0)))
+    found_out = [event for calls in (1, 1, 2, 4, 8) for event in (*["ask"] * calls, "wait")]
+    sample = ["pause", "ask", "wait", *["ask"] * 8, "wait", "pause", "b", "b"]
+    assert clock.events == [*found_out, *sample * 2]
+
+
 @pytest.mark.parametrize(
     ("samples", "median", "quartiles"),
     [

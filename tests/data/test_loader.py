@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numbacnn.data import ArrayDataset, DataLoader
+from tests.recorder import Recorder
 
 PREFETCH = pytest.mark.parametrize("prefetch", [0, 1, 3])
 
@@ -85,6 +86,65 @@ def test_batches_are_contiguous_float32_and_the_callers_own(dtype, shuffle, pref
         scale = 255 if dtype == np.uint8 else 1
         np.testing.assert_array_equal(images[:, 0, 0, 0], (labels / scale).astype(np.float32))
     assert all((images == -1).all() for images, _ in first)
+
+
+@pytest.mark.parametrize("free", [None, 2**40, 2 * 7 * (24 * 4 + 8), 2 * 7 * (24 + 8) - 1])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_batches_of_a_backend_are_the_same_bits(dtype, shuffle, free):
+    dataset = numbered(7, dtype)
+    dataset.images = np.asfortranarray(dataset.images)
+    device = Recorder(free=free)
+    own, other = (DataLoader(dataset, 3, shuffle, seed=2, backend=backend) for backend in (None, device))
+    for epoch in (0, 1):
+        for loader in (own, other):
+            loader.set_epoch(epoch)
+        for (images, labels), (expected, numbers) in zip(other, own, strict=True):
+            assert images.dtype == np.float32 and labels.dtype == np.int64 and images.flags.c_contiguous
+            np.testing.assert_array_equal(images, expected)
+            np.testing.assert_array_equal(labels, numbers)
+            images[:], labels[:] = -1, -1
+    assert [len(labels) for _, labels in DataLoader(dataset, 3, drop_last=True, backend=device)] == [3, 3]
+    assert list(DataLoader(numbered(0), 3, backend=device)) == []
+
+
+def test_batches_of_any_backend(backend):
+    dataset = numbered(9)
+    for (images, labels), (expected, numbers) in zip(
+        DataLoader(dataset, 4, shuffle=True, backend=backend.name), DataLoader(dataset, 4, shuffle=True), strict=True
+    ):
+        assert backend.is_array(images) and backend.is_array(labels)
+        np.testing.assert_array_equal(backend.to_numpy(images), expected)
+        np.testing.assert_array_equal(backend.to_numpy(labels), numbers)
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_a_data_set_goes_to_the_device_once_if_half_of_the_memory_holds_it(monkeypatch, fits):
+    dataset = numbered(6)
+    size = dataset.images.nbytes + dataset.labels.nbytes
+    device = Recorder(free=2 * size - (not fits))
+    sent, asarray = [], device.asarray
+    monkeypatch.setattr(device, "asarray", lambda *a: (sent.append(a[0].shape), asarray(*a))[1], raising=False)
+    loader = DataLoader(dataset, 1, shuffle=True, backend=device)
+    assert sent == []
+    for _ in range(2):
+        iterator = iter(loader)
+        next(iterator)
+        assert len(loader_threads()) == (not fits)
+        list(iterator)
+    image = (2, 3, 4)
+    once, each = [(6, *image), (6,)], [(6,)]
+    assert sent == ([*once, *each, *each] if fits else [(1, *image), (1,)] * 12)
+    device.free = 0
+    assert len(list(loader)) == 6
+
+
+def test_no_thread_where_a_backend_of_the_host_prepares(backend):
+    if backend.free_memory() is not None:
+        pytest.skip("a device")
+    iterator = iter(DataLoader(numbered(6), 2, backend=backend))
+    next(iterator)
+    assert loader_threads() == []
 
 
 def test_uint8_is_divided_by_255():
@@ -237,6 +297,7 @@ next(iterator)
         ({"seed": -1}, ValueError, "`seed` -1 must be at least 0"),
         ({"prefetch": -1}, ValueError, "`prefetch` -1 must be at least 0"),
         ({"prefetch": True}, TypeError, "`prefetch` True must be an int"),
+        ({"backend": "tpu"}, ValueError, "`backend` 'tpu' must be one of"),
     ],
 )
 def test_refusals(changes, error, words):

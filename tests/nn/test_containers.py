@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+
 import numpy as np
 import pytest
 
-from numbacnn import nn
+from numbacnn import nn, ops
 from numbacnn.backends import Backend
 
 X = np.arange(-4, 4, dtype=np.float32).reshape(1, 2, 2, 2)
@@ -23,6 +26,57 @@ def test_sequential_runs_in_order_and_back(backend: Backend) -> None:
     model = nn.Sequential(nn.ReLU(), nn.Flatten())
     np.testing.assert_array_equal(model(X), [[0, 0, 0, 0, 0, 1, 2, 3]])
     np.testing.assert_array_equal(model.backward(np.ones((1, 8)))[0], [[[0, 0], [0, 0]], [[0, 1], [1, 1]]])
+
+
+class Doubled(nn.ReLU):
+    """An activation with a forward pass of its own."""
+
+    def forward(self, x):
+        return super().forward(2 * x)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_activation_in_one_go_gives_the_same_bits(backend: Backend, activation: type, dtype: type) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1, dtype=dtype),
+        activation(),
+        nn.Flatten(),
+        nn.Linear(63, 5, dtype=dtype),
+        activation(),
+    )
+    x = np.random.default_rng(0).standard_normal((4, 2, 3, 7)).astype(dtype)
+    results = []
+    for run in (model, lambda x: functools.reduce(lambda x, layer: layer(x), model, x)):
+        model.zero_grad()
+        y = run(x)
+        dx = model.backward(y)
+        results.append([backend.to_numpy(array) for array in (y, dx, *(p.grad for p in model.parameters()))])
+    for one_go, apart in zip(*results, strict=True):
+        np.testing.assert_array_equal(one_go, apart)
+
+
+def test_only_an_activation_s_own_forward_pass_is_taken_over(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, seen = np.float32([[1, -2]]), []
+    linear, doubled, relu = nn.Linear(2, 3), Doubled(), nn.ReLU()
+    expected = 2 * np.maximum(backend.to_numpy(linear(x)), 0)
+    np.testing.assert_array_equal(backend.to_numpy(nn.Sequential(linear, doubled)(x)), expected)
+
+    model, forward = nn.Sequential(linear, relu), relu.forward
+    monkeypatch.setattr(relu, "forward", lambda x: (seen.append("relu"), forward(x))[1])
+    y = backend.to_numpy(model(x))
+    monkeypatch.undo()
+    monkeypatch.setattr(linear, "forward", lambda x: (seen.append("linear"), ops.linear([[1.0]], [[-1.0]]))[1])
+    np.testing.assert_array_equal(backend.to_numpy(model(x)), [[0]])
+    monkeypatch.undo()
+    assert seen == ["relu", "linear"]
+    np.testing.assert_array_equal(backend.to_numpy(model(x)), y)
+
+    monkeypatch.setattr(linear, "forward_with", lambda x, activation: seen.append(activation))
+    for single in (nn.Sequential(linear), nn.Sequential(linear, nn.Identity()), nn.Sequential(linear, doubled)):
+        with contextlib.suppress(TypeError, AttributeError):
+            single(x)
+    assert seen[2:] == [None] * 3
 
 
 def test_empty_sequential_is_the_identity(backend: Backend) -> None:

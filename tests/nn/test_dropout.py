@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
-from numbacnn import backends, nn
+from numbacnn import backends, nn, ops
 from numbacnn.backends import Backend
 
 
@@ -42,6 +45,32 @@ def test_evaluation_is_the_identity_and_draws_nothing(backend: Backend) -> None:
     np.testing.assert_array_equal(layer(x), x)
     np.testing.assert_array_equal(layer.backward(x), x)
     assert layer.calls == 0
+
+
+def test_backward_draws_the_mask_of_the_pass_also_when_the_count_was_set_since(backend: Backend) -> None:
+    layer = nn.Dropout(0.4)
+    x = np.ones((10, 30), np.float32)
+    first, state = backend.to_numpy(layer(x)), layer.random_state()
+    layer.load_random_state({"": [layer.seed, 7]})
+    assert layer.calls == 7
+    np.testing.assert_array_equal(backend.to_numpy(layer.backward(x)), first)
+    eighth = backend.to_numpy(layer(x))
+    assert layer.calls == 8 and (eighth != first).any()
+    np.testing.assert_array_equal(eighth, backend.to_numpy(ops.dropout(x, 0.4, layer.seed, 7)))
+    layer.load_random_state({name: [seed, calls - 1] for name, (seed, calls) in state.items()})
+    np.testing.assert_array_equal(backend.to_numpy(layer(x)), first)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_go_on_from_the_same_pass(backend: Backend, duplicate) -> None:
+    layer, x = nn.Dropout(0.4), np.ones(50, np.float32)
+    layer(x)
+    other = duplicate(layer)
+    expected = backend.to_numpy(layer(x))
+    np.testing.assert_array_equal(backend.to_numpy(other(x)), expected)
+    assert (other.calls, layer.calls) == (2, 2)
+    layer(x)
+    assert other.calls == 2
 
 
 def test_every_backend_draws_the_same_mask() -> None:

@@ -27,6 +27,25 @@ def test_cross_entropy(backend: Backend) -> None:
         assert loss.backward().dtype == np.float32
 
 
+def test_the_loss_may_stay_on_the_backend(backend: Backend) -> None:
+    for loss, target in ((nn.CrossEntropyLoss(), LABELS), (nn.MSELoss(), 0 * LOGITS)):
+        value = loss.compute(LOGITS, target)
+        assert backend.is_array(value) and tuple(value.shape) == () and value.dtype == np.float64
+        gradient = backend.to_numpy(loss.backward())
+        assert float(backend.to_numpy(value)) == loss(LOGITS, target)
+        np.testing.assert_array_equal(backend.to_numpy(loss.backward()), gradient)
+
+
+def test_a_loss_of_one_s_own_defines_compute(backend: Backend) -> None:
+    class Sum(nn.Loss):
+        def compute(self, prediction, target):
+            return self.backend.asarray(np.array(float(np.sum(prediction))))
+
+    assert Sum().forward([1, 2], None) == 3
+    with pytest.raises(NotImplementedError, match="Loss must define `compute`"):
+        nn.Loss().forward([1], [1])
+
+
 def test_label_smoothing(backend: Backend) -> None:
     loss = nn.CrossEntropyLoss(label_smoothing=0.3)
     targets = 0.7 * np.eye(3)[LABELS] + 0.1

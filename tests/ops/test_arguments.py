@@ -158,6 +158,12 @@ ELEMENTWISE_VALUE_ERRORS = [
     (lambda: ops.dropout(X, float("nan"), 0, 0), "`p` nan must be in 0..1"),
     (lambda: ops.dropout(X, 0.5, -1, 0), "`seed` -1 must be in 0..18446744073709551615"),
     (lambda: ops.dropout(X, 0.5, 2**64, 0), "`seed` 18446744073709551616 must be in"),
+    (lambda: ops.dropout(X, 0.5, 0, 2**63), "`offset` 9223372036854775808 must be in 0..9223372036854775807"),
+    (
+        lambda: ops.linear(LOGITS, LOGITS, activation="gelu"),
+        "`activation` 'gelu' must be one of 'relu', 'sigmoid', 'tanh'",
+    ),
+    (lambda: ops.conv2d(X, X, activation=3), "`activation` 3 must be one of"),
     (lambda: ops.add([]), "`arrays` must hold at least one array"),
     (lambda: ops.add([X, DY]), "`arrays[1]` (2, 4, 6, 6) must have the shape (2, 3, 8, 8) of `arrays[0]`"),
     (lambda: ops.add([X, X[:, :1]]), "`arrays[1]` (2, 1, 8, 8) must have the shape (2, 3, 8, 8)"),
@@ -239,7 +245,7 @@ POOLING_TYPE_ERRORS = [
 NORMALIZATION_TYPE_ERRORS = [
     (lambda: bn(weight=None), "`weight` of dtype object must be real"),
     (lambda: bn(mean=C.astype(np.float64), training=True), "`running_mean` must be a contiguous, writable float32"),
-    (lambda: bn(variance=[1.0, 1.0, 1.0], training=True), "`running_var` must be a contiguous, writable float32 array"),
+    (lambda: bn(variance=[1.0, 1.0, 1.0], training=True), "` must be a contiguous, writable float32 array"),
     (lambda: bn(training=1), "`training` 1 must be True or False"),
     (lambda: bn(momentum=None), "`momentum` None must be a number"),
     (lambda: bn(momentum="0.1"), "`momentum` '0.1' must be a number"),

@@ -63,6 +63,7 @@ CALLS = {
     "corr2d": Call(ops.corr2d, (whole(5, 6), whole(2, 3)), weight=1, batched=()),
     "conv2d": Call(lambda x, w, b: ops.conv2d(x, w, b, groups=2), (X, KERNEL, whole(6)), weight=1),
     "conv2d, no bias": Call(lambda x, w: ops.conv2d(x, w, None, 2, "valid", 1, 2), (X, KERNEL), weight=1),
+    "conv2d, tanh": Call(lambda *arrays: ops.conv2d(*arrays, groups=2, activation="tanh"), (X, KERNEL), weight=1),
     "conv2d, 1x1": Call(ops.conv2d, (X, whole(6, 4, 1, 1)), weight=1),
     "conv2d_backward": Call(
         lambda dy, x, w: ops.conv2d_backward(dy, x, w, groups=2), (Y, X, KERNEL), weight=2, batched=(0, 1)
@@ -102,6 +103,9 @@ CALLS = {
         batched=(0, 1),
     ),
     "linear": Call(ops.linear, (whole(N, 4), whole(5, 4), whole(5)), weight=1),
+    "linear, relu": Call(
+        lambda *arrays: ops.linear(*arrays, activation="relu"), (whole(N, 4), whole(5, 4), whole(5)), weight=1
+    ),
     "linear_backward": Call(ops.linear_backward, (whole(N, 5), whole(N, 4), whole(5, 4)), weight=2, batched=(0, 1)),
     "relu": Call(ops.relu, (X,)),
     "relu_backward": Call(ops.relu_backward, (X, positive(N, 4, 5, 6)), batched=(0, 1), silent=(1,)),

@@ -84,6 +84,19 @@ def test_dropout_masks_depend_on_seed_offset_and_position_alone(backend):
             assert 350 < (masks[key] != masks[other]).sum() < 650
 
 
+def test_dropout_takes_its_offset_from_an_array_too(backend):
+    x, offset = np.ones(100, np.float32), backend.asarray(np.array(2**40 + 3))
+    expected = backend.to_numpy(ops.dropout(x, 0.5, 1, 2**40 + 3))
+    np.testing.assert_array_equal(backend.to_numpy(ops.dropout(x, 0.5, 1, offset)), expected)
+    np.testing.assert_array_equal(backend.to_numpy(ops.dropout(x, 0.5, 1, np.int64(2**40 + 3))), expected)
+
+
+@pytest.mark.parametrize("offset", [np.zeros((), np.float32), np.zeros(1, np.int64), np.zeros((), np.int32)])
+def test_an_array_that_is_no_offset(backend, offset):
+    with pytest.raises(TypeError, match=r"`offset` \(.*\) of dtype .* must be an int, or int64 of shape \(\)"):
+        ops.dropout([1.0], 0.5, 0, backend.asarray(offset))
+
+
 def test_add_sums_one_or_more(backend):
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=(2, 3, 4)).astype(np.float32) for _ in range(4)]

@@ -26,6 +26,14 @@ def test_values_and_gradients(backend, leading, features, outputs):
     np.testing.assert_array_equal(dbias, rows.sum(axis=0))
 
 
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+def test_activations(backend, activation):
+    x, weight, bias = integers(0, 2, 3, 4), integers(1, 5, 4), integers(2, 5)
+    expected = getattr(ops, activation)(ops.linear(x, weight, bias))
+    actual = ops.linear(x, weight, bias, activation=activation)
+    np.testing.assert_array_equal(backend.to_numpy(actual), backend.to_numpy(expected))
+
+
 def test_without_input_gradient(backend):
     x, weight, dy = integers(0, 4, 3), integers(1, 2, 3), integers(2, 4, 2)
     nothing, dweight, dbias = ops.linear_backward(dy, x, weight, input_gradient=False)

@@ -22,7 +22,7 @@ def run(optimizer: optim.Optimizer, gradients: list[list[np.ndarray]]) -> list[n
         for parameter, gradient in zip(optimizer.parameters, step, strict=True):
             parameter.accumulate(gradient)
         optimizer.step()
-    return [parameter.value.copy() for parameter in optimizer.parameters]
+    return [np.array(parameter.value) for parameter in optimizer.parameters]
 
 
 def problem(seed: int, steps: int = 4) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
@@ -138,7 +138,11 @@ def test_states_that_do_not_fit(backend: Backend, change: dict, error: type[Exce
     [
         (lambda p: optim.SGD([], 0.1), ValueError, "`parameters` is empty"),
         (lambda p: optim.SGD(p[0], 0.1), TypeError, "`parameters` is a single Parameter, must be a list"),
-        (lambda p: optim.SGD([p[0].value], 0.1), TypeError, r"`parameters`\[0\] of type ndarray must be a Parameter"),
+        (
+            lambda p: optim.SGD([p[0].value], 0.1),
+            TypeError,
+            r"`parameters`\[0\] of type (ndarray|DeviceArray) must be a Parameter",
+        ),
         (lambda p: optim.SGD([*p, *p], 0.1), ValueError, r"`parameters`\[1\] is in the list twice"),
         (lambda p: optim.SGD(p, -0.1), ValueError, "`lr` -0.1 must be at least 0"),
         (lambda p: optim.SGD(p, "0.1"), TypeError, "`lr` '0.1' must be a number"),
@@ -164,7 +168,7 @@ def test_named_parameters_are_taken_as_well(backend: Backend) -> None:
     assert optimizer.parameters == model.parameters()
     model([[1, 2]])
     model.backward([[1]])
-    before = model.weight.value.copy()
+    before = np.array(model.weight.value)
     optimizer.step()
     np.testing.assert_allclose(model.weight.value, before - [[1, 2]], rtol=1e-6)
     optimizer.zero_grad()

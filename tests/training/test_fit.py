@@ -39,7 +39,11 @@ def test_it_is_the_plain_loop(backend: backends.Backend) -> None:
     for epoch in range(3):
         plain.train()
         train_loader.set_epoch(epoch)
-        results = [TrainingStep(plain, loss, optimizer)(images, labels) for images, labels in train_loader]
+        results = []
+        for images, labels in train_loader:
+            step = TrainingStep(plain, loss, optimizer)
+            step(images, labels)
+            results.append(step.totals())
         test_loss, test_accuracy = evaluate(plain, test_loader, loss)
         expected = (
             epoch + 1,

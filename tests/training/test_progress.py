@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
+import sys
 
 import pytest
 
 from numbacnn import nn
 from numbacnn.training import Callback, ProgressBar, Run, fit
+from tests.recorder import Recorder
 from tests.training.toy import loaders, model_and_optimizer
 
 
@@ -59,6 +61,18 @@ def test_a_bar_per_epoch_on_a_terminal() -> None:
         assert re.search(rf"epoch {epoch}/2: 100%.*3/3.*loss \d\.\d+, train acc \d\.\d+, test acc \d\.\d+", text)
     assert text.endswith("\n")
     assert text.count("\n") == 2
+
+
+def test_the_bar_says_nothing_of_what_is_not_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["numbacnn.training.fit"], "REPORT_SECONDS", 1e9)
+    monkeypatch.setattr("tqdm.std.tqdm.update", lambda bar, n=1: bar.display())
+    terminal, recorder = Terminal(), Recorder()
+    model, optimizer = model_and_optimizer()
+    model.to(recorder)
+    loss = nn.CrossEntropyLoss().to(recorder)
+    fit(model, *loaders(), loss, optimizer, 1, callbacks=[ProgressBar(terminal)])
+    assert "nan" not in terminal.getvalue()
+    assert "test acc" in terminal.getvalue()
 
 
 def test_the_bar_is_closed_when_training_is_interrupted() -> None:

@@ -23,11 +23,13 @@ def test_a_step_is_gradient_descent(backend: backends.Backend, reduction: str) -
     weight, bias = model.state_dict().values()
     step = TrainingStep(model, nn.CrossEntropyLoss(reduction=reduction), optim.SGD(model.parameters(), lr=0.5))
     for _ in range(3):
-        loss_sum, correct = step(x, y)
+        assert step(x, y) is None
+        loss_sum, correct, examples = step.totals()
         logits = x @ weight.T + bias
         probabilities = softmax(logits)
         assert isinstance(loss_sum, float)
         assert isinstance(correct, int)
+        assert examples == 7
         np.testing.assert_allclose(loss_sum, -np.log(probabilities[np.arange(7), y]).sum(), rtol=1e-12)
         assert correct == (logits.argmax(axis=1) == y).sum()
         dlogits = (probabilities - np.eye(4)[y]) / (7 if reduction == "mean" else 1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import ConvPass
+from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
 from . import conv_im2col, conv_loops
+from .elementwise import ACTIVATIONS
 from .jit import kernel
 
 __all__ = [
@@ -41,11 +42,16 @@ def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, 
 
 
 def conv2d(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Conv2dGeometry, algorithm: str
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    geometry: Conv2dGeometry,
+    algorithm: str,
+    activation: Activation = None,
 ) -> np.ndarray:
     if bias is None:
         bias = np.empty(0, x.dtype)
-    return _algorithm(geometry, "forward", algorithm).forward(x, weight, bias, geometry)
+    return _algorithm(geometry, "forward", algorithm).forward(x, weight, bias, geometry, ACTIVATIONS[activation])
 
 
 def conv2d_backward_input(dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:

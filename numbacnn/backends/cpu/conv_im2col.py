@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from ..geometry import Conv2dGeometry
+from .elementwise import activate
 from .gemm import multiply_block
 from .jit import function, kernel
 from .rows import add_to_strided, copy_strided
@@ -70,8 +71,8 @@ def add_columns(dx, n, first_channel, channels, kh, kw, ow, sh, sw, pt, pl, dh, 
 
 
 @kernel
-def _forward_bands(chunk, x, weight, bias, y, groups, band, pointwise, sh, sw, pt, pl, dh, dw):
-    """A chunk is a band of output rows of one group of one image."""
+def _forward_bands(chunk, x, weight, bias, y, activation, groups, band, pointwise, sh, sw, pt, pl, dh, dw):
+    """A chunk is a band of output rows of one group of one image: product, bias, activation."""
     out_channels, oh, ow = y.shape[1], y.shape[2], y.shape[3]
     channels, kh, kw = weight.shape[1], weight.shape[2], weight.shape[3]
     bands = (oh + band - 1) // band
@@ -109,6 +110,8 @@ def _forward_bands(chunk, x, weight, bias, y, groups, band, pointwise, sh, sw, p
             shift = bias[group * size + k]
             for p in range(at + k * plane, at + k * plane + rows * ow):
                 flat[p] += shift
+    for k in range(size):
+        activate(flat, at + k * plane, at + k * plane + rows * ow, activation)
 
 
 @kernel
@@ -201,11 +204,11 @@ def _sum_partials(chunk, partials, total):
 SUM_BLOCK = 4096
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
     y = np.empty(g.y_shape, x.dtype)
     band = _band(g)
     chunks = g.n * g.groups * -(-g.oh // band)
-    _forward_bands(chunks, x, weight, bias, y, g.groups, band, g.is_pointwise, *_window(g))
+    _forward_bands(chunks, x, weight, bias, y, activation, g.groups, band, g.is_pointwise, *_window(g))
     return y
 
 

@@ -11,16 +11,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..contract import Activation
 from ..shared import philox
 from .jit import function, kernel
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
 __all__ = [
+    "ACTIVATIONS",
     "accumulate",
+    "activate",
     "add",
     "concat",
     "dropout",
+    "fill_zero",
+    "increment",
     "relu",
     "relu_backward",
     "sigmoid",
@@ -38,6 +43,26 @@ philox4x32 = function(philox.philox4x32)
 def blocks(x: np.ndarray) -> int:
     """Chunks that cover ``x``."""
     return -(-x.size // BLOCK)
+
+
+ACTIVATIONS: dict[Activation, int] = {None: 0, "relu": 1, "sigmoid": 2, "tanh": 3}
+"""What kernels with an activation take in place of its name."""
+
+
+@function
+def activate(x, first, end, code):
+    """In place on x[first:end], the function of a code of ACTIVATIONS: the same bits as that function's own kernel."""
+    if code == 1:
+        zero = x.dtype.type(0)
+        for i in range(first, end):
+            x[np.uintp(i)] = zero if x[np.uintp(i)] <= zero else x[np.uintp(i)]
+    elif code == 2:
+        one = x.dtype.type(1)
+        for i in range(first, end):
+            x[np.uintp(i)] = one / (one + exp(-x[np.uintp(i)]))
+    elif code == 3:
+        for i in range(first, end):
+            x[np.uintp(i)] = hyperbolic_tangent(x[np.uintp(i)])
 
 
 @kernel
@@ -102,6 +127,17 @@ def _add(chunk, a, b, total):
 
 
 @kernel
+def _add_scaled(chunk, target, value, scale):
+    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, target.size)):
+        target[i] += scale * value[i]
+
+
+@kernel
+def _fill_zero(chunk, target):
+    target[chunk * BLOCK : min((chunk + 1) * BLOCK, target.size)] = 0
+
+
+@kernel
 def _copy_columns(chunk, source, target, source_first, target_first, columns):
     """A chunk is one row of two matrices."""
     target[chunk, target_first : target_first + columns] = source[chunk, source_first : source_first + columns]
@@ -137,10 +173,10 @@ def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _map(_tanh_backward, dy, y)
 
 
-def dropout(x: np.ndarray, p: float, seed: int, offset: int) -> np.ndarray:
+def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarray:
     y = np.empty_like(x)
     scale = 1 / (1 - p) if p < 1 else 0.0
-    words = (*philox.split_words(seed), *philox.split_words(offset))
+    words = (*philox.split_words(seed), *philox.split_words(int(offset)))
     _dropout(
         blocks(x), x.reshape(-1), y.reshape(-1), scale, int(philox.drop_threshold(p)), *(int(word) for word in words)
     )
@@ -179,9 +215,20 @@ def split(x: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
     return parts
 
 
-def accumulate(target: np.ndarray, value: np.ndarray) -> None:
+def accumulate(target: np.ndarray, value: np.ndarray, scale: float = 1.0) -> None:
     flat = target.reshape(-1)
-    _add(blocks(target), flat, value.reshape(-1), flat)
+    if scale == 1:
+        _add(blocks(target), flat, value.reshape(-1), flat)
+    else:
+        _add_scaled(blocks(target), flat, value.reshape(-1), float(scale))
+
+
+def fill_zero(target: np.ndarray) -> None:
+    _fill_zero(blocks(target), target.reshape(-1))
+
+
+def increment(counter: np.ndarray) -> None:
+    counter += 1
 
 
 def _row_size(x: np.ndarray) -> int:

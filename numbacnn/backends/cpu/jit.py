@@ -21,13 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import marshal
-import math
-import os
 import pathlib
 import platform
-import struct
 import threading
 from array import array
 from collections.abc import Callable
@@ -41,6 +36,8 @@ from numba.core import caching, config
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
+from .. import cache
+from ..words import float_bits
 from . import threads
 
 __all__ = ["Kernel", "cache_folder", "function", "kernel"]
@@ -85,7 +82,7 @@ class Kernel:
                 packed.append(a.__array_interface__["data"][0])
                 packed.extend(a.shape)
             elif isinstance(a, float):
-                packed.append(_float_bits(a, entry.single))
+                packed.append(float_bits(a, entry.single))
             else:
                 packed.append(int(a))
         words = array("q", packed)
@@ -103,7 +100,7 @@ class Kernel:
                     options={"nopython": True, **OPTIONS},
                 )
                 name = f"{self.definition.__module__}.{self.definition.__name__}"
-                attach_cache(compiled, f"{name}-{_digest(repr(key), _definition_digest(self.definition))}")
+                attach_cache(compiled, f"{name}-{cache.digest(repr(key), cache.definition_digest(self.definition))}")
                 compiled.compile()
                 address = cast(int, compiled.address)
                 self._entries[key] = _Entry(address, threads.as_callable(address), scalar == np.float32, compiled)
@@ -150,15 +147,6 @@ def _as_float64(typing_context: Any, word: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
     return types.float64(types.int64), codegen
-
-
-def _float_bits(value: float, single: bool) -> int:
-    if not single:
-        return struct.unpack("<q", struct.pack("<d", value))[0]
-    try:
-        return struct.unpack("<i", struct.pack("<f", value))[0]
-    except OverflowError:  # beyond float32, which rounds to infinity
-        return struct.unpack("<i", struct.pack("<f", math.copysign(math.inf, value)))[0]
 
 
 def _entry_function(
@@ -209,48 +197,10 @@ def attach_cache(compiled: Any, name: str) -> Any:
     return compiled
 
 
-@functools.cache
 def cache_folder() -> pathlib.Path | None:
-    """Where compiled kernels are kept: under NUMBA_CACHE_DIR or the user's cache; None if nothing can be written there.
-
-    The folder's name covers the sources of all kernels. Numba's own key covers one file only, so that a kernel would
-    be served stale after a change in a helper it imports.
-    """
-    root = config.CACHE_DIR or os.path.join(_user_cache(), "numbacnn")
-    folder = pathlib.Path(root) / f"kernels-{_source_digest()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
-
-
-def _user_cache() -> str:
-    if platform.system() == "Windows":
-        return os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
-    if platform.system() == "Darwin":
-        return os.path.expanduser("~/Library/Caches")
-    return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-
-
-@functools.cache
-def _source_digest() -> str:
+    """Where compiled kernels are kept; None if nothing can be written there."""
     here = pathlib.Path(__file__).parent
-    sources = sorted([*here.glob("*.py"), *(here.parent / "shared").glob("*.py")])
-    return _digest(*(f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sources), numba.__version__)
-
-
-def _definition_digest(definition: Callable[..., None]) -> str:
-    """Of the file that holds a kernel, which may be outside this package; of its code where there is no file."""
-    code = definition.__code__
-    try:
-        return _digest(pathlib.Path(code.co_filename).read_text(encoding="utf-8"))
-    except OSError:
-        return hashlib.sha256(marshal.dumps(code)).hexdigest()
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    return cache.kernel_folder("kernels", (here, here.parent / "shared"), numba.__version__)
 
 
 class _Locator(caching._CacheLocator):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..contract import Activation
+from .elementwise import ACTIVATIONS, activate
 from .gemm import matmul
 from .jit import kernel
 
@@ -13,9 +15,12 @@ COLUMNS = 64
 
 
 @kernel
-def _add_bias_rows(chunk, y, bias):
-    for j in range(y.shape[1]):
-        y[chunk, j] += bias[j]
+def _finish_rows(chunk, y, bias, activation):
+    """A chunk is one row: the bias, if there is one, then the activation."""
+    row = y[chunk]
+    for j in range(bias.size):
+        row[j] += bias[j]
+    activate(row, 0, row.size, activation)
 
 
 @kernel
@@ -28,10 +33,10 @@ def _sum_columns(chunk, dy, sums):
             sums[j] += dy[i, j]
 
 
-def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: Activation = None) -> np.ndarray:
     y = matmul(x, weight, transpose_b=True)
-    if bias is not None:
-        _add_bias_rows(y.shape[0], y, bias)
+    if bias is not None or activation is not None:
+        _finish_rows(y.shape[0], y, np.empty(0, y.dtype) if bias is None else bias, ACTIVATIONS[activation])
     return y
 
 

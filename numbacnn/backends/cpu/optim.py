@@ -55,21 +55,14 @@ def _adam_blocks(
 
 
 def sgd_step(
-    parameter: np.ndarray,
-    gradient: np.ndarray,
-    velocity: np.ndarray | None,
-    lr: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
+    parameter: np.ndarray, gradient: np.ndarray, velocity: np.ndarray | None, settings: np.ndarray, nesterov: bool
 ) -> None:
+    lr, momentum, weight_decay = settings.tolist()
     count, flat, slope = blocks(parameter), parameter.reshape(-1), gradient.reshape(-1)
     if velocity is None:
-        _sgd_blocks(count, flat, slope, float(lr), float(weight_decay))
+        _sgd_blocks(count, flat, slope, lr, weight_decay)
     else:
-        _momentum_blocks(
-            count, flat, slope, velocity.reshape(-1), float(lr), float(momentum), nesterov, float(weight_decay)
-        )
+        _momentum_blocks(count, flat, slope, velocity.reshape(-1), lr, momentum, nesterov, weight_decay)
 
 
 def adam_step(
@@ -77,27 +70,25 @@ def adam_step(
     gradient: np.ndarray,
     first_moment: np.ndarray,
     second_moment: np.ndarray,
-    step: int,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
+    step: np.ndarray,
+    settings: np.ndarray,
     decoupled: bool,
 ) -> None:
+    count = int(step)
+    lr, beta1, beta2, eps, weight_decay = settings.tolist()
     _adam_blocks(
         blocks(parameter),
         parameter.reshape(-1),
         gradient.reshape(-1),
         first_moment.reshape(-1),
         second_moment.reshape(-1),
-        float(lr / (1 - beta1**step)),
-        float(np.sqrt(1 - beta2**step)),
-        float(beta1),
-        float(1 - beta1),
-        float(beta2),
-        float(1 - beta2),
-        float(eps),
-        0.0 if decoupled else float(weight_decay),
-        float(1 - lr * weight_decay) if decoupled else 1.0,
+        lr / (1 - beta1**count),
+        float(np.sqrt(1 - beta2**count)),
+        beta1,
+        1 - beta1,
+        beta2,
+        1 - beta2,
+        eps,
+        0.0 if decoupled else weight_decay,
+        1 - lr * weight_decay if decoupled else 1.0,
     )

@@ -6,15 +6,20 @@ and NaN are NumPy's own, under ``np.errstate``.
 
 from __future__ import annotations
 
+from ..host import adopt as adopt
 from ..host import asarray as asarray
 from ..host import assign as assign
+from ..host import capture as capture
 from ..host import copy as copy
 from ..host import device_name as device_name
 from ..host import empty as empty
+from ..host import free_memory as free_memory
 from ..host import is_array as is_array
 from ..host import synchronize as synchronize
 from ..host import to_numpy as to_numpy
 from ..host import zeros as zeros
+from .batch import gather_images as gather_images
+from .batch import gather_labels as gather_labels
 from .conv import choose_conv2d_algorithm as choose_conv2d_algorithm
 from .conv import conv2d as conv2d
 from .conv import conv2d_algorithms as conv2d_algorithms
@@ -26,6 +31,8 @@ from .elementwise import accumulate as accumulate
 from .elementwise import add as add
 from .elementwise import concat as concat
 from .elementwise import dropout as dropout
+from .elementwise import fill_zero as fill_zero
+from .elementwise import increment as increment
 from .elementwise import relu as relu
 from .elementwise import relu_backward as relu_backward
 from .elementwise import sigmoid as sigmoid
@@ -56,3 +63,4 @@ from .pooling import max_pool2d as max_pool2d
 from .pooling import max_pool2d_backward as max_pool2d_backward
 
 name = "reference"
+asynchronous = False

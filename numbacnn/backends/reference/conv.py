@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array, ConvPass
+from ..contract import Activation, Array, ConvPass
 from ..geometry import Conv2dGeometry
 from . import conv_im2col, conv_loops
+from .elementwise import activate
 
 __all__ = [
     "choose_conv2d_algorithm",
@@ -34,14 +35,21 @@ def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, 
     return _ALGORITHMS[algorithm].workspace(geometry, pass_) * itemsize
 
 
-def conv2d(x: Array, weight: Array, bias: Array | None, geometry: Conv2dGeometry, algorithm: str) -> Array:
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    geometry: Conv2dGeometry,
+    algorithm: str,
+    activation: Activation = None,
+) -> Array:
     """y (n, k, oh, ow) of x (n, c, h, w), weight (k, c // groups, kh, kw), bias (k,) or None."""
     if algorithm == "auto":
         algorithm = choose_conv2d_algorithm(geometry, "forward")
     y = _ALGORITHMS[algorithm].forward(x, weight, geometry)
     if bias is not None:
         y += bias[:, None, None]
-    return y
+    return activate(y, activation)
 
 
 def conv2d_backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:

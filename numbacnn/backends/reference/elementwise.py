@@ -10,14 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..contract import Array
+from ..contract import Activation, Array
 from ..shared.philox import drop_threshold, dropout_words
 
 __all__ = [
     "accumulate",
+    "activate",
     "add",
     "concat",
     "dropout",
+    "fill_zero",
+    "increment",
     "relu",
     "relu_backward",
     "sigmoid",
@@ -60,9 +63,9 @@ def tanh_backward(dy: Array, y: Array) -> Array:
     return np.asarray(dy * (1 - y * y), dy.dtype)
 
 
-def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
+def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
     """x / (1 - p) where the mask of (seed, offset) keeps, else 0: shared/philox.py. Its own backward pass."""
-    dropped = (dropout_words(x.size, seed, offset) < drop_threshold(p)).reshape(x.shape)
+    dropped = (dropout_words(x.size, seed, int(offset)) < drop_threshold(p)).reshape(x.shape)
     kept = np.where(dropped, x.dtype.type(0), x)
     return np.asarray(kept / (1 - p), x.dtype) if p < 1 else kept
 
@@ -86,6 +89,24 @@ def split(x: Array, sizes: Sequence[int]) -> list[Array]:
     return [np.array(x[:, end - size : end], order="C") for size, end in zip(sizes, ends, strict=True)]
 
 
-def accumulate(target: Array, value: Array) -> None:
-    """In place: ``target += value``."""
-    target += value
+def accumulate(target: Array, value: Array, scale: float = 1.0) -> None:
+    """In place: ``target += scale * value``; of floating or int64 arrays, the latter with scale 1."""
+    target += value if scale == 1 else scale * value
+
+
+def fill_zero(target: Array) -> None:
+    """In place: ``target = 0``."""
+    target[...] = 0
+
+
+def increment(counter: Array) -> None:
+    """In place: ``counter += 1``, int64 of shape ()."""
+    counter += 1
+
+
+def activate(y: Array, activation: Activation) -> Array:
+    """``y`` after the function of that name, itself for None."""
+    return y if activation is None else _ACTIVATIONS[activation](y)
+
+
+_ACTIVATIONS = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}

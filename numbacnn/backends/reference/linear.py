@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array
+from ..contract import Activation, Array
+from .elementwise import activate
 
 __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
 
 
-def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    """y (n, o) = x weight^T + bias."""
+def linear(x: Array, weight: Array, bias: Array | None, activation: Activation = None) -> Array:
+    """y (n, o) = activation(x weight^T + bias)."""
     y = x @ weight.T
     if bias is not None:
         y += bias
-    return y
+    return activate(y, activation)
 
 
 def linear_backward_input(dy: Array, weight: Array) -> Array:

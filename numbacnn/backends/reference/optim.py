@@ -9,20 +9,14 @@ from ..contract import Array
 __all__ = ["adam_step", "sgd_step"]
 
 
-def sgd_step(
-    parameter: Array,
-    gradient: Array,
-    velocity: Array | None,
-    lr: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-) -> None:
+def sgd_step(parameter: Array, gradient: Array, velocity: Array | None, settings: Array, nesterov: bool) -> None:
     """SGD with a velocity, or none: Sutskever et al., ICML 2013, in PyTorch's form.
 
+    ``settings`` are lr, momentum and weight_decay, float64.
     g = gradient + weight_decay * parameter; velocity = momentum * velocity + g;
     parameter -= lr * (g without a velocity, g + momentum * velocity if nesterov, else velocity).
     """
+    lr, momentum, weight_decay = settings.tolist()
     g = gradient + weight_decay * parameter
     if velocity is not None:
         velocity[...] = momentum * velocity + g
@@ -35,15 +29,15 @@ def adam_step(
     gradient: Array,
     first_moment: Array,
     second_moment: Array,
-    step: int,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
+    step: Array,
+    settings: Array,
     decoupled: bool,
 ) -> None:
-    """Adam of step 1, 2, ... (Kingma and Ba, ICLR 2015); ``decoupled`` is AdamW (Loshchilov and Hutter, ICLR 2019)."""
+    """Adam of step 1, 2, ... (Kingma and Ba, ICLR 2015); ``decoupled`` is AdamW (Loshchilov and Hutter, ICLR 2019).
+
+    ``step`` is int64 of shape (); ``settings`` are lr, beta1, beta2, eps and weight_decay, float64.
+    """
+    lr, beta1, beta2, eps, weight_decay = settings.tolist()
     g = gradient
     if decoupled:
         parameter *= 1 - lr * weight_decay
@@ -51,6 +45,7 @@ def adam_step(
         g = gradient + weight_decay * parameter
     first_moment[...] = beta1 * first_moment + (1 - beta1) * g
     second_moment[...] = beta2 * second_moment + (1 - beta2) * g * g
-    mean = first_moment / (1 - beta1**step)
-    spread = np.sqrt(second_moment / (1 - beta2**step))
+    count = int(step)
+    mean = first_moment / (1 - beta1**count)
+    spread = np.sqrt(second_moment / (1 - beta2**count))
     parameter -= lr * mean / (spread + eps)

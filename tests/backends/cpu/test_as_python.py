@@ -15,9 +15,20 @@ HERE = Path(__file__).parent
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="this is the run without the compiler")
 def test_kernels_give_the_same_results_without_the_compiler():
-    files = [HERE.parent / "test_parity_cpu.py", HERE]
+    files = [HERE.parent / "test_parity.py", HERE]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--no-cov", "-p", "no:cacheprovider", *map(str, files)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--backend",
+            "cpu",
+            "-q",
+            "--no-cov",
+            "-p",
+            "no:cacheprovider",
+            *map(str, files),
+        ],
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
         cwd=HERE.parent.parent.parent,
         capture_output=True,

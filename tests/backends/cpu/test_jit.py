@@ -9,7 +9,9 @@ import sys
 import numba
 import numpy as np
 import pytest
+from numba.core import config
 
+from numbacnn.backends import cache
 from numbacnn.backends.cpu import jit
 from numbacnn.backends.cpu.jit import kernel
 
@@ -142,12 +144,14 @@ def test_cache_folder_that_cannot_be_written_is_done_without(tmp_path):
 def test_cache_key_covers_every_source_of_the_kernels(tmp_path, monkeypatch):
     import shutil
 
-    before = jit._source_digest.__wrapped__()
+    monkeypatch.setattr(cache, "_folder", cache._folder.__wrapped__)  # which remembers
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
+    before = jit.cache_folder()
     package = tmp_path / "backends"
     here = os.path.dirname(jit.__file__)
     shutil.copytree(os.path.dirname(here), package)
     monkeypatch.setattr(jit, "__file__", str(package / "cpu" / "jit.py"))
-    assert jit._source_digest.__wrapped__() == before
+    assert jit.cache_folder() == before
     with open(package / "shared" / "windows.py", "a") as source:
         source.write("\n")
-    assert jit._source_digest.__wrapped__() != before
+    assert jit.cache_folder() != before

@@ -1,4 +1,4 @@
-"""Every function of the ``cpu`` backend against the reference, which runs on the same numbers in float64."""
+"""Every function of every fast backend against the reference, which runs on the same numbers in float64."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from numbacnn import backends
 from numbacnn.backends import reference
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from tests.cases import CONV2D_CASES
 from tests.numeric import assert_within, normal
-from tests.strategies import CHECKS, conv2d_geometries, pool2d_geometries, seeds
+from tests.on_numpy import OnNumPy
+from tests.strategies import CHECKS, SIMULATED, conv2d_geometries, pool2d_geometries, seeds
 
-pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
-
-cpu: Any = backends.get("cpu") if backends.available()["cpu"] is None else None
-ALGORITHMS = ("auto", *cpu.conv2d_algorithms()) if cpu else ()
+ALGORITHMS = ("auto", "loops", "im2col", "implicit_gemm")
+# In the simulator a barrier takes as long as thousands of products.
+MOST_SIMULATED = 8_000
 DTYPES = (np.float32, np.float64)
 POOL_CASES = (
     Pool2dGeometry(2, 3, 28, 30, 2, 2, 2, 2),
@@ -34,7 +33,7 @@ POOL_CASES = (
 dtypes = st.sampled_from(DTYPES)
 shapes = st.one_of(
     st.lists(st.sampled_from((1, 2, 3, 5, 17)), min_size=0, max_size=4).map(tuple),
-    st.sampled_from(((0, 3), (3, 0, 2), (67_003,))),
+    st.sampled_from(((0, 3), (3, 0, 2), (103,) if SIMULATED else (67_003,))),
 )
 
 
@@ -42,53 +41,60 @@ def wide(*arrays: np.ndarray) -> list[np.ndarray]:
     return [array.astype(np.float64) for array in arrays]
 
 
-def check_conv2d(g: Conv2dGeometry, algorithm: str, dtype: Any, seed: int) -> None:
+def check_conv2d(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any, seed: int) -> None:
+    if algorithm not in ("auto", *ours.conv2d_algorithms()):
+        pytest.skip(f"no algorithm of {ours.backend.name}")
     x, weight, dy, bias = (normal(shape, seed, dtype) for shape in (g.x_shape, g.weight_shape, g.y_shape, (g.k,)))
     x64, weight64, dy64, bias64 = wide(x, weight, dy, bias)
     positions = g.n * g.oh * g.ow
     back = g.k // g.groups * g.kh * g.kw
     for given_bias, given_bias64 in ((bias, bias64), (None, None)):
         y64 = reference.conv2d(x64, weight64, given_bias64, g, "auto")
-        assert_within(cpu.conv2d(x, weight, given_bias, g, algorithm), y64, g.taps)
+        assert_within(ours.conv2d(x, weight, given_bias, g, algorithm), y64, g.taps)
     dx64 = reference.conv2d_backward_input(dy64, weight64, g, "auto")
-    assert_within(cpu.conv2d_backward_input(dy, weight, g, algorithm), dx64, back)
+    assert_within(ours.conv2d_backward_input(dy, weight, g, algorithm), dx64, back)
     dweight64 = reference.conv2d_backward_weight(dy64, x64, g, "auto")
-    assert_within(cpu.conv2d_backward_weight(dy, x, g, algorithm), dweight64, positions)
+    assert_within(ours.conv2d_backward_weight(dy, x, g, algorithm), dweight64, positions)
     # A single channel's sum may happen to be near zero.
     dbias64, scale = reference.conv2d_backward_bias(dy64), max(1.0, math.sqrt(positions))
-    assert_within(cpu.conv2d_backward_bias(dy), dbias64, positions, scale)
+    assert_within(ours.conv2d_backward_bias(dy), dbias64, positions, scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("g", CONV2D_CASES, ids=lambda g: g.descriptor)
-def test_conv2d_cases(g: Conv2dGeometry, algorithm: str, dtype: Any) -> None:
-    check_conv2d(g, algorithm, dtype, 1)
+def test_conv2d_cases(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any) -> None:
+    if SIMULATED and g.macs > MOST_SIMULATED:
+        pytest.skip("too large for the simulator")
+    check_conv2d(ours, g, algorithm, dtype, 1)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @CHECKS
 @given(g=conv2d_geometries(min_batch=0), dtype=dtypes, seed=seeds)
-def test_conv2d(algorithm: str, g: Conv2dGeometry, dtype: Any, seed: int) -> None:
-    check_conv2d(g, algorithm, dtype, seed)
+def test_conv2d(ours: OnNumPy, algorithm: str, g: Conv2dGeometry, dtype: Any, seed: int) -> None:
+    assume(not SIMULATED or g.macs <= MOST_SIMULATED)
+    check_conv2d(ours, g, algorithm, dtype, seed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @np.errstate(invalid="ignore")
-def test_conv2d_lets_nan_and_infinity_through(algorithm: str, dtype: Any) -> None:
+def test_conv2d_lets_nan_and_infinity_through(ours: OnNumPy, algorithm: str, dtype: Any) -> None:
     g = Conv2dGeometry.parse("n1c3h9k17r3s2p1")
+    if algorithm not in ("auto", *ours.conv2d_algorithms()):
+        pytest.skip(f"no algorithm of {ours.backend.name}")
     for value in (np.nan, np.inf):
         x, weight, dy = (normal(shape, 1, dtype) for shape in (g.x_shape, g.weight_shape, g.y_shape))
         x[0, 1, 4, 3] = dy[0, 2, 1, 1] = value
         pairs = (
-            (cpu.conv2d(x, weight, None, g, algorithm), reference.conv2d(x, weight, None, g, "auto")),
+            (ours.conv2d(x, weight, None, g, algorithm), reference.conv2d(x, weight, None, g, "auto")),
             (
-                cpu.conv2d_backward_input(dy, weight, g, algorithm),
+                ours.conv2d_backward_input(dy, weight, g, algorithm),
                 reference.conv2d_backward_input(dy, weight, g, "auto"),
             ),
             (
-                cpu.conv2d_backward_weight(dy, x, g, algorithm),
+                ours.conv2d_backward_weight(dy, x, g, algorithm),
                 reference.conv2d_backward_weight(dy, x, g, "auto"),
             ),
         )
@@ -97,57 +103,57 @@ def test_conv2d_lets_nan_and_infinity_through(algorithm: str, dtype: Any) -> Non
             assert not np.isfinite(result).all()
 
 
-def check_max_pool2d(g: Pool2dGeometry, dtype: Any, seed: int) -> None:
+def check_max_pool2d(ours: OnNumPy, g: Pool2dGeometry, dtype: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     dy = normal(g.y_shape, seed, dtype)
     for x in (normal(g.x_shape, seed, dtype), rng.choice([-np.inf, 0.0, 1.0, np.inf, np.nan], g.x_shape).astype(dtype)):
-        y, indices = cpu.max_pool2d(x, g)
+        y, indices = ours.max_pool2d(x, g)
         expected_y, expected_indices = reference.max_pool2d(x, g)
         np.testing.assert_array_equal(y, expected_y)
         np.testing.assert_array_equal(indices, expected_indices)
         expected_dx = reference.max_pool2d_backward(*wide(dy), indices, g)
-        assert_within(cpu.max_pool2d_backward(dy, indices, g), expected_dx, g.kh * g.kw)
+        assert_within(ours.max_pool2d_backward(dy, indices, g), expected_dx, g.kh * g.kw)
 
 
-def check_avg_pool2d(g: Pool2dGeometry, count_include_pad: bool, dtype: Any, seed: int) -> None:
+def check_avg_pool2d(ours: OnNumPy, g: Pool2dGeometry, count_include_pad: bool, dtype: Any, seed: int) -> None:
     x, dy = normal(g.x_shape, seed, dtype), normal(g.y_shape, seed, dtype)
     y = reference.avg_pool2d(*wide(x), g, count_include_pad)
-    assert_within(cpu.avg_pool2d(x, g, count_include_pad), y, g.kh * g.kw)
+    assert_within(ours.avg_pool2d(x, g, count_include_pad), y, g.kh * g.kw)
     dx = reference.avg_pool2d_backward(*wide(dy), g, count_include_pad)
-    assert_within(cpu.avg_pool2d_backward(dy, g, count_include_pad), dx, g.kh * g.kw)
+    assert_within(ours.avg_pool2d_backward(dy, g, count_include_pad), dx, g.kh * g.kw)
 
 
 @CHECKS
 @given(pool2d_geometries(min_batch=0, max_dilation=2), dtypes, seeds)
-def test_max_pool2d(g: Pool2dGeometry, dtype: Any, seed: int) -> None:
-    check_max_pool2d(g, dtype, seed)
+def test_max_pool2d(ours: OnNumPy, g: Pool2dGeometry, dtype: Any, seed: int) -> None:
+    check_max_pool2d(ours, g, dtype, seed)
 
 
 @CHECKS
 @given(pool2d_geometries(min_batch=0), st.booleans(), dtypes, seeds)
-def test_avg_pool2d(g: Pool2dGeometry, count_include_pad: bool, dtype: Any, seed: int) -> None:
-    check_avg_pool2d(g, count_include_pad, dtype, seed)
+def test_avg_pool2d(ours: OnNumPy, g: Pool2dGeometry, count_include_pad: bool, dtype: Any, seed: int) -> None:
+    check_avg_pool2d(ours, g, count_include_pad, dtype, seed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("g", POOL_CASES)
-def test_pool_cases(g: Pool2dGeometry, dtype: Any) -> None:
-    check_max_pool2d(g, dtype, 1)
+def test_pool_cases(ours: OnNumPy, g: Pool2dGeometry, dtype: Any) -> None:
+    check_max_pool2d(ours, g, dtype, 1)
     for count_include_pad in (True, False):
-        check_avg_pool2d(g, count_include_pad, dtype, 1)
+        check_avg_pool2d(ours, g, count_include_pad, dtype, 1)
 
 
 @CHECKS
 @given(st.tuples(st.integers(0, 5), st.integers(1, 17), st.integers(0, 33)), dtypes, seeds)
 @example((64, 3, 129), np.float32, 1)
 @example((0, 3, 5), np.float32, 1)
-def test_batch_norm(shape: tuple[int, int, int], dtype: Any, seed: int) -> None:
+def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], dtype: Any, seed: int) -> None:
     c, count = shape[1], max(shape[0] * shape[2], 1)
     x, dy = normal(shape, seed, dtype) + dtype(2), normal(shape, seed + 1, dtype)
     weight, bias = normal((c,), seed, dtype), normal((c,), seed + 1, dtype)
     x64, dy64, weight64, bias64 = wide(x, dy, weight, bias)
     # With few values per channel the terms of a gradient cancel: they are as large as inverse_std allows.
-    results = cpu.batch_norm_train(x, weight, bias, 1e-3)
+    results = ours.batch_norm_train(x, weight, bias, 1e-3)
     expected = reference.batch_norm_train(x64, weight64, bias64, 1e-3)
     mean, inverse_std = (expected[i].astype(dtype) for i in (1, 3))
     mean64, inverse_std64 = wide(mean, inverse_std)
@@ -167,22 +173,28 @@ def test_batch_norm(shape: tuple[int, int, int], dtype: Any, seed: int) -> None:
         math.sqrt(count) * largest_dy,
     )
     for name in ("batch_norm_train_backward", "batch_norm_eval_backward"):
-        results = getattr(cpu, name)(dy, x, weight, mean, inverse_std)
+        results = getattr(ours, name)(dy, x, weight, mean, inverse_std)
         expected = getattr(reference, name)(dy64, x64, weight64, mean64, inverse_std64)
         for result, reference_value, scale in zip(results, expected, scales, strict=True):
             assert_within(result, reference_value, count, scale)
 
     mean, variance = normal((c,), seed + 2, dtype), np.abs(normal((c,), seed + 3, dtype)) + dtype(0.1)
-    y, inverse_std = cpu.batch_norm_eval(x, weight, bias, mean, variance, 1e-3)
+    y, inverse_std = ours.batch_norm_eval(x, weight, bias, mean, variance, 1e-3)
     y64, inverse_std64 = reference.batch_norm_eval(x64, weight64, bias64, *wide(mean, variance), 1e-3)
     assert_within(y, y64, 1, 10 * y_scale * inverse_std64.max())
     assert_within(inverse_std, inverse_std64, 1)
 
 
 @CHECKS
-@given(st.integers(0, 9), st.sampled_from((0, 1, 2, 3, 5, 17, 400)), st.sampled_from((1, 2, 10, 33)), dtypes, seeds)
-@example(256, 120, 84, np.float32, 1)
-def test_linear(n: int, inputs: int, outputs: int, dtype: Any, seed: int) -> None:
+@given(
+    st.integers(0, 9),
+    st.sampled_from((0, 1, 2, 3, 5, 17, 20 if SIMULATED else 400)),
+    st.sampled_from((1, 2, 10, 33)),
+    dtypes,
+    seeds,
+)
+@example(*((3, 12, 8) if SIMULATED else (256, 120, 84)), np.float32, 1)
+def test_linear(ours: OnNumPy, n: int, inputs: int, outputs: int, dtype: Any, seed: int) -> None:
     x, weight, bias = (
         normal((n, inputs), seed, dtype),
         normal((outputs, inputs), seed, dtype),
@@ -190,38 +202,38 @@ def test_linear(n: int, inputs: int, outputs: int, dtype: Any, seed: int) -> Non
     )
     dy = normal((n, outputs), seed, dtype)
     x64, weight64, bias64, dy64 = wide(x, weight, bias, dy)
-    assert_within(cpu.linear(x, weight, bias), reference.linear(x64, weight64, bias64), inputs)
-    assert_within(cpu.linear(x, weight, None), reference.linear(x64, weight64, None), inputs)
-    assert_within(cpu.linear_backward_input(dy, weight), reference.linear_backward_input(dy64, weight64), outputs)
-    assert_within(cpu.linear_backward_weight(dy, x), reference.linear_backward_weight(dy64, x64), n)
-    assert_within(cpu.linear_backward_bias(dy), reference.linear_backward_bias(dy64), n, max(1.0, math.sqrt(n)))
+    assert_within(ours.linear(x, weight, bias), reference.linear(x64, weight64, bias64), inputs)
+    assert_within(ours.linear(x, weight, None), reference.linear(x64, weight64, None), inputs)
+    assert_within(ours.linear_backward_input(dy, weight), reference.linear_backward_input(dy64, weight64), outputs)
+    assert_within(ours.linear_backward_weight(dy, x), reference.linear_backward_weight(dy64, x64), n)
+    assert_within(ours.linear_backward_bias(dy), reference.linear_backward_bias(dy64), n, max(1.0, math.sqrt(n)))
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
 @CHECKS
 @given(shape=shapes, dtype=dtypes, seed=seeds)
-def test_activation(name: str, shape: tuple[int, ...], dtype: Any, seed: int) -> None:
+def test_activation(ours: OnNumPy, name: str, shape: tuple[int, ...], dtype: Any, seed: int) -> None:
     x, dy = 3 * normal(shape, seed, dtype), normal(shape, seed + 1, dtype)
     x, dy = np.asarray(x, dtype), np.asarray(dy, dtype)
     y64 = getattr(reference, name)(*wide(x))
-    assert_within(getattr(cpu, name)(x), y64, 1)
+    assert_within(getattr(ours, name)(x), y64, 1)
     y = np.asarray(y64, dtype)
     dx64 = getattr(reference, f"{name}_backward")(*wide(dy, y))
     # 1 - y^2 and 1 - y cancel where y is near 1.
-    assert_within(getattr(cpu, f"{name}_backward")(dy, y), dx64, 1, np.abs(dy).max(initial=0))
+    assert_within(getattr(ours, f"{name}_backward")(dy, y), dx64, 1, np.abs(dy).max(initial=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
-def test_activations_of_the_extremes(name: str, dtype: Any) -> None:
+def test_activations_of_the_extremes(ours: OnNumPy, name: str, dtype: Any) -> None:
     # Enough for whole vectors and a rest.
     x = np.resize(np.array([-np.inf, -1000, -90, -20, -1e-5, -0.0, 0, 1e-5, 20, 90, 1000, np.inf, np.nan], dtype), 45)
-    y, expected = getattr(cpu, name)(x), getattr(reference, name)(x)
+    y, expected = getattr(ours, name)(x), getattr(reference, name)(x)
     np.testing.assert_allclose(y, expected, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=np.finfo(dtype).tiny)
     dy = np.resize(np.array([1, np.nan, -2, np.inf], dtype), 45)
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(
-            getattr(cpu, f"{name}_backward")(dy, expected),
+            getattr(ours, f"{name}_backward")(dy, expected),
             getattr(reference, f"{name}_backward")(dy, expected),
             rtol=1e-5 if dtype == np.float32 else 1e-12,
             atol=np.finfo(dtype).tiny,
@@ -229,26 +241,31 @@ def test_activations_of_the_extremes(name: str, dtype: Any) -> None:
 
 
 @CHECKS
-@given(shapes, st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), dtypes)
-@example((1001,), 0.5, 2**64 - 1, 2**64 - 1, np.float32)
+@given(shapes, st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), dtypes)
+@example((1001,), 0.5, 2**64 - 1, 2**63 - 1, np.float32)
 @example((1001,), 1.0, 0, 0, np.float32)
 @example((1001,), 0.0, 0, 0, np.float32)
-def test_dropout(shape: tuple[int, ...], p: float, seed: int, offset: int, dtype: Any) -> None:
+def test_dropout(ours: OnNumPy, shape: tuple[int, ...], p: float, seed: int, offset: int, dtype: Any) -> None:
     x = np.ones(shape, dtype)
-    y, expected = cpu.dropout(x, p, seed, offset), reference.dropout(x, p, seed, offset)
+    y, expected = (backend.dropout(x, p, seed, np.array(offset)) for backend in (ours, reference))
     np.testing.assert_array_equal(y == 0, expected == 0)
     np.testing.assert_allclose(y, expected, rtol=1e-6 if dtype == np.float32 else 1e-14)
 
 
 @CHECKS
 @given(shapes, st.integers(1, 4), dtypes, seeds)
-def test_add_and_accumulate(shape: tuple[int, ...], terms: int, dtype: Any, seed: int) -> None:
+def test_add_and_accumulate(ours: OnNumPy, shape: tuple[int, ...], terms: int, dtype: Any, seed: int) -> None:
     arrays = [np.asarray(normal(shape, seed + i, dtype)) for i in range(terms)]
-    np.testing.assert_array_equal(cpu.add(arrays), reference.add(arrays))
-    target, expected = cpu.copy(arrays[0]), reference.copy(arrays[0])
-    cpu.accumulate(target, arrays[-1])
+    np.testing.assert_array_equal(ours.add(arrays), reference.add(arrays))
+    target, expected = ours.copy(arrays[0]), reference.copy(arrays[0])
+    ours.accumulate(target, arrays[-1])
     reference.accumulate(expected, arrays[-1])
     np.testing.assert_array_equal(target, expected)
+    ours.accumulate(target, arrays[0], 0.3)
+    reference.accumulate(expected, arrays[0], 0.3)
+    np.testing.assert_allclose(target, expected, rtol=1e-6, atol=1e-6)
+    ours.fill_zero(target)
+    assert not target.any()
 
 
 @CHECKS
@@ -259,39 +276,41 @@ def test_add_and_accumulate(shape: tuple[int, ...], terms: int, dtype: Any, seed
     dtypes,
     seeds,
 )
-def test_concat_and_split(n: int, sizes: list[int], rest: tuple[int, ...], dtype: Any, seed: int) -> None:
+def test_concat_and_split(
+    ours: OnNumPy, n: int, sizes: list[int], rest: tuple[int, ...], dtype: Any, seed: int
+) -> None:
     arrays = [normal((n, size, *rest), seed + i, dtype) for i, size in enumerate(sizes)]
-    joined = cpu.concat(arrays)
+    joined = ours.concat(arrays)
     np.testing.assert_array_equal(joined, reference.concat(arrays))
-    for part, array in zip(cpu.split(joined, sizes), arrays, strict=True):
+    for part, array in zip(ours.split(joined, sizes), arrays, strict=True):
         np.testing.assert_array_equal(part, array)
 
 
 @CHECKS
 @given(st.integers(0, 9), st.sampled_from((1, 2, 3, 10, 17)), st.sampled_from((0.0, 0.1, 1.0)), dtypes, seeds)
 @example(257, 10, 0.1, np.float32, 1)
-def test_cross_entropy(n: int, classes: int, label_smoothing: float, dtype: Any, seed: int) -> None:
+def test_cross_entropy(ours: OnNumPy, n: int, classes: int, label_smoothing: float, dtype: Any, seed: int) -> None:
     logits = 3 * normal((n, classes), seed, dtype)
     labels = np.random.default_rng(seed).integers(0, classes, n)
-    loss, probabilities = cpu.softmax_cross_entropy(logits, labels, label_smoothing)
+    loss, probabilities = ours.softmax_cross_entropy(logits, labels, label_smoothing)
     expected_loss, expected_probabilities = reference.softmax_cross_entropy(*wide(logits), labels, label_smoothing)
     # A loss is accurate to the magnitude of the logits it is a difference of.
     tolerance = (1e-6 if dtype == np.float32 else 1e-14) * max(n, 1) * np.abs(logits).max(initial=1)
     assert abs(loss - expected_loss) <= tolerance
     assert_within(probabilities, expected_probabilities, classes)
-    assert_within(cpu.softmax(logits), expected_probabilities, classes)
-    gradient = cpu.softmax_cross_entropy_backward(probabilities, labels, label_smoothing, 0.25)
+    assert_within(ours.softmax(logits), expected_probabilities, classes)
+    gradient = ours.softmax_cross_entropy_backward(probabilities, labels, label_smoothing, 0.25)
     expected = reference.softmax_cross_entropy_backward(*wide(probabilities), labels, label_smoothing, 0.25)
     assert_within(gradient, expected, 1, 0.25)
-    assert cpu.count_correct(logits, labels) == reference.count_correct(logits, labels)
+    assert ours.count_correct(logits, labels) == reference.count_correct(logits, labels)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_cross_entropy_of_the_extremes(dtype: Any) -> None:
+def test_cross_entropy_of_the_extremes(ours: OnNumPy, dtype: Any) -> None:
     logits = np.array([[1000, 0, -1000], [0, -np.inf, 0], [np.nan, 0, 0], [-1000, -1000, 1000]], dtype)
     labels = np.array([0, 0, 1, 0])
     for rows in (slice(0, 2), slice(2, 3), slice(3, 4)):
-        loss, probabilities = cpu.softmax_cross_entropy(logits[rows], labels[rows], 0.0)
+        loss, probabilities = ours.softmax_cross_entropy(logits[rows], labels[rows], 0.0)
         expected_loss, expected_probabilities = reference.softmax_cross_entropy(logits[rows], labels[rows], 0.0)
         np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
         np.testing.assert_allclose(probabilities, expected_probabilities, rtol=1e-5)
@@ -299,22 +318,22 @@ def test_cross_entropy_of_the_extremes(dtype: Any) -> None:
 
 @CHECKS
 @given(shapes, st.sampled_from((0.0, 1.0, -0.3, 1 / 256)), dtypes, seeds)
-def test_squared_error(shape: tuple[int, ...], scale: float, dtype: Any, seed: int) -> None:
+def test_squared_error(ours: OnNumPy, shape: tuple[int, ...], scale: float, dtype: Any, seed: int) -> None:
     prediction, target = (np.asarray(normal(shape, seed + i, dtype)) for i in range(2))
     expected = reference.squared_error(*wide(prediction, target))
     np.testing.assert_allclose(
-        cpu.squared_error(prediction, target), expected, rtol=1e-6 if dtype == np.float32 else 1e-13
+        ours.squared_error(prediction, target), expected, rtol=1e-6 if dtype == np.float32 else 1e-13
     )
     gradient = reference.squared_error_backward(*wide(prediction, target), scale)
-    assert_within(cpu.squared_error_backward(prediction, target, scale), gradient, 1)
+    assert_within(ours.squared_error_backward(prediction, target, scale), gradient, 1)
 
 
 @CHECKS
 @given(st.integers(0, 40), st.integers(1, 5), seeds)
-def test_count_correct_with_ties(n: int, classes: int, seed: int) -> None:
+def test_count_correct_with_ties(ours: OnNumPy, n: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     logits, labels = rng.integers(0, 3, (n, classes)).astype(np.float32), rng.integers(0, classes, n)
-    assert cpu.count_correct(logits, labels) == reference.count_correct(logits, labels)
+    assert ours.count_correct(logits, labels) == reference.count_correct(logits, labels)
 
 
 def check_updates(
@@ -332,40 +351,46 @@ def check_updates(
 @CHECKS
 @given(shapes, st.sampled_from((0.0, 0.9)), st.booleans(), st.sampled_from((0.0, 0.1)), dtypes, seeds)
 def test_sgd_step(
-    shape: tuple[int, ...], momentum: float, nesterov: bool, weight_decay: float, dtype: Any, seed: int
+    ours: OnNumPy, shape: tuple[int, ...], momentum: float, nesterov: bool, weight_decay: float, dtype: Any, seed: int
 ) -> None:
     parameter, gradient, velocity = (np.array(normal(shape, seed + i, dtype)) for i in range(3))
+    settings = np.array([0.05, momentum, weight_decay])
 
     def updates(backend: Any) -> Callable[..., None]:
         def update(step: int, gradient: np.ndarray, parameter: np.ndarray, velocity: np.ndarray | None = None) -> None:
-            backend.sgd_step(parameter, gradient, velocity, 0.05, momentum, nesterov, weight_decay)
+            backend.sgd_step(parameter, gradient, velocity, settings, nesterov)
 
         return update
 
     targets = [parameter, velocity] if momentum else [parameter]
-    check_updates(updates(cpu), updates(reference), targets, gradient)
+    check_updates(updates(ours), updates(reference), targets, gradient)
 
 
 @CHECKS
 @given(shapes, st.booleans(), st.sampled_from((0.0, 0.1)), dtypes, seeds)
-def test_adam_step(shape: tuple[int, ...], decoupled: bool, weight_decay: float, dtype: Any, seed: int) -> None:
+def test_adam_step(
+    ours: OnNumPy, shape: tuple[int, ...], decoupled: bool, weight_decay: float, dtype: Any, seed: int
+) -> None:
     parameter, gradient = (np.array(normal(shape, seed + i, dtype)) for i in range(2))
+    settings = np.array([0.05, 0.9, 0.99, 1e-3, weight_decay])
 
     def updates(backend: Any) -> Callable[..., None]:
         def update(step: int, gradient: np.ndarray, parameter: np.ndarray, m: np.ndarray, v: np.ndarray) -> None:
-            backend.adam_step(parameter, gradient, m, v, step, 0.05, 0.9, 0.99, 1e-3, weight_decay, decoupled)
+            backend.adam_step(parameter, gradient, m, v, np.array(step), settings, decoupled)
 
         return update
 
     targets = [parameter, np.zeros(shape, dtype), np.zeros(shape, dtype)]
-    check_updates(updates(cpu), updates(reference), targets, gradient)
+    check_updates(updates(ours), updates(reference), targets, gradient)
 
 
 @CHECKS
 @given(st.integers(1, 70), st.floats(0, 1), st.floats(0.5, 2), dtypes, seeds)
-def test_update_running_average(c: int, momentum: float, correction: float, dtype: Any, seed: int) -> None:
+def test_update_running_average(
+    ours: OnNumPy, c: int, momentum: float, correction: float, dtype: Any, seed: int
+) -> None:
     average, value = normal((c,), seed, dtype), normal((c,), seed + 1, dtype)
     (expected,) = wide(average)
     reference.update_running_average(expected, *wide(value), momentum, correction)
-    cpu.update_running_average(average, value, momentum, correction)
+    ours.update_running_average(average, value, momentum, correction)
     assert_within(average, expected, 1, 4.0)

@@ -1,0 +1,197 @@
+#!/usr/bin/env bash
+# Everything that only a machine with a GPU can tell, in one call of at most nine minutes:
+#
+#   bench/gpu_check.sh [RESULTS [STAGE...]]
+#
+# RESULTS is a folder (default: bench/results): the benchmarks' tables go there, the log of every stage and summary.txt
+# to RESULTS/gpu_check. Stages are run in the order below, or only those named. A stage that fails or runs out of time
+# leaves the others alone; the exit code is 1 if there was one.
+#
+# Environment: PYTHON (python3), BACKEND (cuda), PEER (torch; empty for none), SECONDS_IN_ALL (540), TESTS (the folders
+# that pytest is given), LENET_OPTIONS (of the short training runs), NUMBACNN_DATA (the data set of the full ones).
+set -u
+set -o pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+ALL_STAGES=(info small lenet seeds tests conv train kernels memcheck racecheck)
+
+PYTHON=${PYTHON:-python3}
+BACKEND=${BACKEND:-cuda}
+PEER=${PEER-torch}
+SECONDS_IN_ALL=${SECONDS_IN_ALL:-540}
+TESTS=${TESTS:-tests}
+LENET_OPTIONS=${LENET_OPTIONS:---epochs 2}
+LOG_BYTES=1000000
+
+results=${1:-bench/results}
+[ $# -gt 0 ] && shift
+stages=("$@")
+[ ${#stages[@]} -eq 0 ] && stages=("${ALL_STAGES[@]}")
+for stage in "${stages[@]}"; do
+    case " ${ALL_STAGES[*]} " in
+        *" $stage "*) ;;
+        *)
+            echo "error: stage '$stage' must be one of ${ALL_STAGES[*]}" >&2
+            exit 2
+            ;;
+    esac
+done
+
+mkdir -p "$results/gpu_check" || exit 2
+results=$(cd "$results" && pwd) || exit 2
+logs=$results/gpu_check
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONUNBUFFERED=1
+
+# What a stage returns when this machine lacks what it needs.
+readonly SKIPPED=77
+
+# Stages are functions that call `limited` for everything that takes time, so that one deadline holds for all of it.
+limited() {
+    local left=$((deadline - SECONDS))
+    [ "$left" -le 0 ] && return 124
+    # Interrupted, pytest still tells what it found; what does not end by that is killed.
+    timeout --signal=INT --kill-after=10 "$left" "$@"
+}
+
+peer_option() {
+    if [ -n "$PEER" ] && "$PYTHON" -c "import $PEER" 2>/dev/null; then
+        peer=(--peer "$PEER")
+    else
+        peer=()
+        echo "without a peer: '$PEER' cannot be imported"
+    fi
+}
+
+sha_of() {
+    sha256sum "$1" | cut -d ' ' -f 1
+}
+
+stage_info() {
+    limited "$PYTHON" -m numbacnn.info
+}
+
+stage_small() {
+    limited "$PYTHON" -m bench.gpu_small "$BACKEND"
+}
+
+stage_lenet() {
+    local -a options
+    read -r -a options <<<"$LENET_OPTIONS"
+    local run
+    for run in first second; do
+        limited "$PYTHON" -m examples.train_lenet --backend "$BACKEND" --dataset shapes --seed 0 \
+            "${options[@]}" --output-dir "$work/$run" || return $?
+    done
+    local first second
+    first=$(sha_of "$work/first/model.safetensors")
+    second=$(sha_of "$work/second/model.safetensors")
+    echo "sha256 of model.safetensors: $first, $second"
+    [ "$first" = "$second" ] || {
+        echo "the same seed gave other bits"
+        return 1
+    }
+}
+
+stage_seeds() {
+    [ -n "${NUMBACNN_DATA:-}" ] || {
+        echo "NUMBACNN_DATA is not set"
+        return $SKIPPED
+    }
+    local seed
+    for seed in 0 1 2 3 4; do
+        echo "seed $seed"
+        limited "$PYTHON" -m examples.train_lenet --backend "$BACKEND" --dataset fashion-mnist --seed "$seed" \
+            --output-dir "$work/seed$seed" || return $?
+        cp "$work/seed$seed/history.jsonl" "$logs/history-seed$seed.jsonl" || return 1
+    done
+}
+
+stage_conv() {
+    peer_option
+    limited "$PYTHON" -m bench.conv --backend "$BACKEND" "${peer[@]}" --budget 0.3 --output-dir "$results"
+}
+
+stage_train() {
+    peer_option
+    limited "$PYTHON" -m bench.train --backend "$BACKEND" "${peer[@]}" --output-dir "$results"
+}
+
+stage_kernels() {
+    limited "$PYTHON" -m bench.kernels --backend "$BACKEND" --budget 10 --output-dir "$results"
+}
+
+sanitizer() {
+    local program
+    program=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer) || {
+        echo "compute-sanitizer is not installed"
+        return $SKIPPED
+    }
+    [ "$BACKEND" = cuda ] || {
+        echo "compute-sanitizer checks the backend cuda, not $BACKEND"
+        return $SKIPPED
+    }
+    limited "$program" --tool "$1" --error-exitcode 9 "$PYTHON" -m bench.gpu_small cuda
+}
+
+stage_memcheck() {
+    sanitizer memcheck
+}
+
+stage_racecheck() {
+    sanitizer racecheck
+}
+
+stage_tests() {
+    local -a folders
+    read -r -a folders <<<"$TESTS"
+    limited "$PYTHON" -m pytest --backend "$BACKEND" -p no:cacheprovider --no-cov -q --durations=15 "${folders[@]}"
+}
+
+# The longest that a stage may take, in seconds.
+declare -A longest=(
+    [info]=40 [small]=90 [lenet]=80 [conv]=130 [train]=90 [kernels]=60 [memcheck]=60 [racecheck]=60 [tests]=240
+    [seeds]=120
+)
+
+# Both ends of a log that is too long to keep.
+shorten() {
+    local half=$((LOG_BYTES / 2))
+    if [ "$(wc -c <"$1")" -gt "$LOG_BYTES" ]; then
+        { head -c $half "$1" && printf '\n[...]\n' && tail -c $half "$1"; } >"$work/log" && mv "$work/log" "$1"
+    fi
+}
+
+summary=$logs/summary.txt
+printf '%-10s %8s  %s\n' stage seconds result >"$summary"
+failed=0
+for stage in "${stages[@]}"; do
+    left=$((SECONDS_IN_ALL - SECONDS))
+    if [ "$left" -le 0 ]; then
+        printf '%-10s %8s  %s\n' "$stage" 0 "skipped: no time left" >>"$summary"
+        continue
+    fi
+    allowed=${longest[$stage]}
+    [ "$allowed" -gt "$left" ] && allowed=$left
+    begin=$SECONDS
+    deadline=$((begin + allowed))
+    echo "== $stage (at most $allowed s)"
+    log=$logs/$stage.log
+    "stage_$stage" >"$log" 2>&1
+    status=$?
+    shorten "$log"
+    tail -n 5 "$log"
+    case $status in
+        0) verdict=ok ;;
+        "$SKIPPED") verdict="skipped: $(tail -n 1 "$log")" ;;
+        124 | 137) verdict="failed: out of time" failed=1 ;;
+        *) verdict="failed: exit code $status" failed=1 ;;
+    esac
+    printf '%-10s %8s  %s\n' "$stage" $((SECONDS - begin)) "$verdict" >>"$summary"
+done
+echo
+cat "$summary"
+exit $failed

@@ -1,0 +1,226 @@
+"""Training throughput, beside PyTorch's, on data that stays on the device: ``python -m bench.train --help``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from numbacnn import backends
+from numbacnn.backends import Backend
+
+from . import gpu, machine, peers
+from .command import UserError, WrongResultError, exit_code, say, whole_number
+from .report import Table, significant, write_json
+from .timing import PAUSE
+from .train_contenders import MODELS, Contender, Ours, Task, TorchCompiled, TorchEager, TorchGraph
+
+__all__ = ["main"]
+
+RESULTS = Path(__file__).parent / "results"
+EXAMPLES = {"cuda": 1 << 16}
+FEW_EXAMPLES = 1 << 14
+FEWEST_EPOCHS = 3
+HOST_STEPS = 20
+# Two ways to round, over an epoch of updates.
+LOSS_BOUND = 1e-2
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; exits with code 2 for values that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.train",
+        description="Measure training over whole epochs in float32: loading, forward, loss, backward and update.",
+        epilog="ms/step is a whole epoch's time over its steps; host ms is the time until the calls that load and "
+        "train a batch have returned, begun when nothing is left to do; launches are kernels in a step.",
+    )
+    add = parser.add_argument
+    add("--model", choices=MODELS, default="lenet", help="default: lenet")
+    add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
+    add("--peer", choices=peers.NAMES, help="another library to measure, epoch by epoch in turn")
+    add("--batch-size", type=whole_number, default=256, metavar="N", help="default: 256")
+    add("--examples", type=whole_number, metavar="N",
+        help=f"in an epoch, without a last batch that is not full (default: {FEW_EXAMPLES}, on cuda {EXAMPLES['cuda']})"
+        )  # fmt: skip
+    add("--epochs", type=_epochs, default=5, metavar="N", help="timed ones, after one to warm up (default: 5)")
+    add("--output-dir", type=Path, metavar="DIR", default=RESULTS,
+        help="folder for train-MODEL-BACKEND.json (default: bench/results)")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def _epochs(text: str) -> int:
+    value = whole_number(text)
+    if value < FEWEST_EPOCHS:
+        raise argparse.ArgumentTypeError(f"{value} must be at least {FEWEST_EPOCHS}")
+    return value
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Everything that the command does once its options are read."""
+    backend, torch = participants(arguments)
+    examples = arguments.examples or EXAMPLES.get(backend.name, FEW_EXAMPLES)
+    task = Task(MODELS[arguments.model], examples, arguments.batch_size)
+    if not task.steps:
+        raise UserError(f"--examples {examples} are fewer than the {task.batch_size} of a batch")
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+
+    computer = machine.examine(backend)
+    of_gpu = gpu.VERSIONS if backend.asynchronous else ()
+    versions = machine.versions(*of_gpu, *([arguments.peer] if arguments.peer else []))
+    say(f"{computer.title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
+    say(f"{arguments.model} on {backend.name}: epochs of {task.steps} steps of {task.batch_size} examples")
+    contenders, missing, losses = warmed_up(makers(task, backend, torch))
+    rows = measure(contenders, task, arguments.epochs)
+    table = Table([("contender", -16), ("mode", -8), ("examples/s", 10), ("ms/step", 8), ("host ms", 8),
+                   ("launches", 16), ("time / ours", 11)])  # fmt: skip
+    say(table.header())
+    for row in rows:
+        say(table.line(cells_of(row)))
+    for name, reason in missing.items():
+        say(f"{name}: missing: {reason}")
+    content = {
+        "benchmark": "train",
+        "measured": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": computer.facts,
+        "versions": versions,
+        "settings": {
+            "model": arguments.model,
+            "backend": backend.name,
+            "dtype": "float32",
+            "peer": arguments.peer,
+            "batch_size": task.batch_size,
+            "steps": task.steps,
+            "epochs": arguments.epochs,
+            "lr": task.model.lr,
+        },
+        "rows": [{**row, "first_epoch_loss": losses[row["name"]]} for row in rows],
+        "missing": missing,
+    }
+    path = arguments.output_dir / f"train-{arguments.model}-{backend.name}.json"
+    write_json(path, content)
+    say(f"written: {path}")
+
+
+def participants(arguments: argparse.Namespace) -> tuple[Backend, Any]:
+    """The backend, and PyTorch or None."""
+    try:
+        backend = backends.get(arguments.backend)
+        device = "cuda" if backend.name == "cuda" else "cpu"
+        return backend, peers.import_torch(numba.get_num_threads(), device) if arguments.peer else None
+    except (RuntimeError, ImportError) as error:
+        raise UserError(str(error)) from error
+
+
+def makers(task: Task, backend: Backend, torch: Any) -> dict[str, Callable[[], Contender]]:
+    """Who takes part, by name, we first."""
+    found: dict[str, Callable[[], Contender]] = {"numbacnn": lambda: Ours(task, backend)}
+    if torch is not None:
+        device = "cuda" if backend.name == "cuda" else "cpu"
+        kinds = [TorchEager, TorchCompiled, *([TorchGraph] if device == "cuda" else [])]
+        found.update({kind.name: lambda kind=kind: kind(torch, task, device) for kind in kinds})  # type: ignore[misc]
+    return found
+
+
+def warmed_up(
+    found: dict[str, Callable[[], Contender]],
+) -> tuple[list[Contender], dict[str, str], dict[str, float]]:
+    """The contenders after an epoch each, why others are missing, and the loss of that epoch.
+
+    Raises WrongResultError where a loss is not ours.
+    """
+    contenders: list[Contender] = []
+    missing, losses = {}, {}
+    for name, make in found.items():
+        try:
+            contender = make()
+            _, losses[name] = one_epoch(contender, 0)
+        except Exception as error:
+            if not contenders or name == TorchEager.name:
+                raise
+            # The compiler or the device refuses, each in its own way.
+            missing[name] = (" ".join(str(error).split()) or type(error).__name__)[:200]
+            continue
+        contenders.append(contender)
+        ours = losses[contenders[0].name]
+        if not abs(losses[name] - ours) <= LOSS_BOUND * abs(ours):  # so that NaN is refused too
+            raise WrongResultError(f"after the same epoch {name} has the loss {losses[name]:.4f}, ours is {ours:.4f}")
+    return contenders, missing, losses
+
+
+def one_epoch(contender: Contender, epoch: int) -> tuple[float, float]:
+    """Seconds from the first batch asked for to the last update done, and the mean loss."""
+    start = time.perf_counter()
+    for x, y in contender.batches(epoch):
+        contender.step(x, y)
+    loss = contender.mean_loss()
+    contender.wait()
+    return time.perf_counter() - start, loss
+
+
+def host_seconds(contender: Contender) -> float:
+    """Seconds until the calls for a batch and its step return, begun when nothing is left to do; a median."""
+    batches, samples = contender.batches(0), []
+    for _ in range(HOST_STEPS):
+        contender.wait()
+        start = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            break
+        contender.step(*batch)
+        samples.append(time.perf_counter() - start)
+    contender.mean_loss()
+    return statistics.median(samples)
+
+
+def measure(contenders: Sequence[Contender], task: Task, epochs: int) -> list[dict[str, Any]]:
+    """A row for each contender; they train in turns, an epoch each, after a pause for the threads of the one before."""
+    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for epoch in range(1, epochs + 1):
+        for contender in contenders:
+            time.sleep(PAUSE)
+            times[contender.name].append(one_epoch(contender, epoch)[0])
+    ours = statistics.median(times[contenders[0].name])
+    rows = []
+    for contender in contenders:
+        median = statistics.median(times[contender.name])
+        rows.append(
+            {
+                "name": contender.name,
+                "mode": contender.mode,
+                "examples_per_second": task.steps * task.batch_size / median,
+                "milliseconds_per_step": 1e3 * median / task.steps,
+                "host_milliseconds_per_step": 1e3 * host_seconds(contender),
+                "epoch_seconds": times[contender.name],
+                "launches_per_step": getattr(contender, "last_launches", None),
+                "launches_plain_step": getattr(contender, "first_launches", None),
+                "time_over_ours": median / ours,
+            }
+        )
+    return rows
+
+
+def cells_of(row: dict[str, Any]) -> list[str]:
+    """A row as the table shows it."""
+    launches, plain = row["launches_per_step"], row["launches_plain_step"]
+    text = "" if launches is None else f"{launches}"
+    if row["mode"] == "captured" and launches is not None:
+        text = f"{launches} (graph of {plain})"
+    cells = [row["name"], row["mode"], f"{row['examples_per_second']:.0f}", f"{row['milliseconds_per_step']:.3f}"]
+    return [*cells, f"{row['host_milliseconds_per_step']:.3f}", text, significant(row["time_over_ours"])]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 1 for a wrong result, 2 for what the user can put right."""
+    arguments = parse_arguments(argv)
+    return exit_code(lambda: run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

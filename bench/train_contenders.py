@@ -1,0 +1,253 @@
+"""Training one model on data that stays on the device: our loader and step, and PyTorch in its ways to run a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from numbacnn import models, nn, optim
+from numbacnn.backends import Backend, use_backend
+from numbacnn.data import ArrayDataset, DataLoader
+from numbacnn.nn.init import manual_seed, xavier_uniform
+from numbacnn.training import TrainingStep
+
+__all__ = ["MODELS", "Contender", "Model", "Ours", "Task", "TorchCompiled", "TorchEager", "TorchGraph"]
+
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network as we build it and as PyTorch does, with the same state-dict keys; how it is trained."""
+
+    ours: Callable[[], nn.Layer]
+    torch: Callable[[Any], Any]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all contenders train: a model from the same weights on the same batches, by plain SGD."""
+
+    model: Model
+    examples: int
+    batch_size: int
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch, all of them full."""
+        return self.examples // self.batch_size
+
+    def dataset(self) -> ArrayDataset:
+        """Random uint8 images and labels."""
+        rng = np.random.default_rng(self.seed)
+        images = rng.integers(0, 256, (self.examples, *self.model.image_shape), np.uint8)
+        labels = rng.integers(0, self.model.num_classes, self.examples)
+        return ArrayDataset(images, labels, [str(number) for number in range(self.model.num_classes)])
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The order of the images, that of DataLoader."""
+        return np.random.default_rng([self.seed, epoch]).permutation(self.examples)
+
+    def network(self) -> nn.Layer:
+        """Our model with its initial weights, on the default backend."""
+        manual_seed(self.seed)
+        model = self.model.ours()
+        xavier_uniform(model)
+        return model
+
+
+class Contender(Protocol):
+    """Something that trains on one batch after the other, and may return before that is done."""
+
+    name: str
+
+    @property
+    def mode(self) -> str | None:
+        """How a step runs."""
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """The batches of an epoch, made one by one."""
+
+    def step(self, x: Any, y: Any) -> None:
+        """Train on a batch."""
+
+    def wait(self) -> None:
+        """Wait until everything is done."""
+
+    def mean_loss(self) -> float:
+        """Loss per example since the last time; waits."""
+
+
+class Ours:
+    """What ``fit`` does, without its reports."""
+
+    def __init__(self, task: Task, backend: Backend) -> None:
+        self.name = "numbacnn"
+        with use_backend(backend.name):
+            model, loss = task.network(), nn.CrossEntropyLoss()
+        self.first_launches: int | None = None
+        """Kernel launches in the first step, which is never a captured one; None where the device counts none."""
+        self.last_launches: int | None = None
+        self._backend = backend
+        self._loader = DataLoader(
+            task.dataset(), task.batch_size, shuffle=True, seed=task.seed, drop_last=True, backend=backend
+        )
+        model.train()
+        self._step = TrainingStep(model, loss, optim.SGD(model.parameters(), task.model.lr))
+        self._loss_sum, self._examples = 0.0, 0
+
+    @property
+    def mode(self) -> str | None:
+        return self._step.mode
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        self._loader.set_epoch(epoch)
+        return iter(self._loader)
+
+    def step(self, x: Any, y: Any) -> None:
+        before = self._launches()
+        self._step(x, y)
+        if before is not None:
+            self.last_launches = self._launches() - before
+            if self.first_launches is None:
+                self.first_launches = self.last_launches
+        if not self._backend.asynchronous:
+            self._read()
+
+    def wait(self) -> None:
+        self._backend.synchronize()
+
+    def mean_loss(self) -> float:
+        self._read()
+        loss_sum, examples, self._loss_sum, self._examples = self._loss_sum, self._examples, 0.0, 0
+        return loss_sum / examples
+
+    def _read(self) -> None:
+        loss_sum, _, examples = self._step.totals()
+        self._loss_sum += loss_sum
+        self._examples += examples
+
+    def _launches(self) -> Any:
+        if self._backend.name != "cuda":
+            return None
+        from numbacnn.backends.cuda.memory import device
+
+        return device().launches
+
+
+class TorchEager:
+    """PyTorch as one writes it, a call for every operation; loss and right answers are summed as we sum them."""
+
+    name, mode = "torch", "eager"
+
+    def __init__(self, torch: Any, task: Task, device: str) -> None:
+        self._torch, self._task, self._device = torch, task, device
+        dataset = task.dataset()
+        self._images, self._labels = (torch.from_numpy(array).to(device) for array in (dataset.images, dataset.labels))
+        self._model = task.model.torch(torch).to(device)
+        self._optimizer = torch.optim.SGD(self._model.parameters(), lr=task.model.lr)
+        self._loss_sum, self._correct = torch.zeros((), device=device), torch.zeros((), device=device)
+        self._examples = 0
+        self._set_initial_weights()
+
+    def _set_initial_weights(self) -> None:
+        with use_backend("reference"):
+            state = self._task.network().state_dict()
+        self._model.load_state_dict({name: self._torch.from_numpy(np.array(value)) for name, value in state.items()})
+        self._loss_sum.zero_()
+        self._correct.zero_()
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        order = self._torch.from_numpy(self._task.order(epoch)).to(self._device)
+        for part in order[: self._task.steps * self._task.batch_size].split(self._task.batch_size):
+            yield self._images.index_select(0, part) / 255, self._labels.index_select(0, part)
+
+    def _loss_and_correct(self, x: Any, y: Any) -> tuple[Any, Any]:
+        logits = self._model(x)
+        return self._torch.nn.functional.cross_entropy(logits, y), (logits.argmax(1) == y).sum()
+
+    def _train(self, x: Any, y: Any) -> None:
+        loss, correct = self._loss_and_correct(x, y)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self._loss_sum += loss.detach() * len(y)
+        self._correct += correct
+
+    def step(self, x: Any, y: Any) -> None:
+        self._train(x, y)
+        self._examples += len(y)
+
+    def wait(self) -> None:
+        if self._device == "cuda":
+            self._torch.cuda.synchronize()
+
+    def mean_loss(self) -> float:
+        mean = float(self._loss_sum) / self._examples
+        self._loss_sum.zero_()
+        self._correct.zero_()
+        self._examples = 0
+        return mean
+
+
+class TorchCompiled(TorchEager):
+    """Forward, loss and their backward pass made by ``torch.compile``."""
+
+    name, mode = "torch.compile", "compiled"
+
+    def __init__(self, torch: Any, task: Task, device: str) -> None:
+        super().__init__(torch, task, device)
+        self._loss_and_correct = torch.compile(super()._loss_and_correct)  # type: ignore[method-assign]
+
+
+class TorchGraph(TorchEager):
+    """The whole step recorded as a CUDA graph, which reads its batch from two tensors that stay where they are."""
+
+    name, mode = "torch CUDA graph", "captured"
+
+    def __init__(self, torch: Any, task: Task, device: str) -> None:
+        super().__init__(torch, task, device)
+        size = task.batch_size
+        self._x, self._y = self._images[:size] / 255, self._labels[:size].clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_STEPS):
+                self._train(self._x, self._y)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self._graph):
+            self._train(self._x, self._y)
+        self._set_initial_weights()
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        order = self._torch.from_numpy(self._task.order(epoch)).to(self._device)
+        for part in order[: self._task.steps * self._task.batch_size].split(self._task.batch_size):
+            self._torch.div(self._images.index_select(0, part), 255, out=self._x)
+            self._torch.index_select(self._labels, 0, part, out=self._y)
+            yield self._x, self._y
+
+    def step(self, x: Any, y: Any) -> None:
+        self._graph.replay()
+        self._examples += len(y)
+
+
+def _torch_lenet(torch: Any) -> Any:
+    n = torch.nn
+    return n.Sequential(
+        n.Conv2d(1, 6, 5, padding=2), n.Sigmoid(), n.AvgPool2d(2, 2),
+        n.Conv2d(6, 16, 5), n.Sigmoid(), n.AvgPool2d(2, 2),
+        n.Flatten(), n.Linear(400, 120), n.Sigmoid(), n.Linear(120, 84), n.Sigmoid(), n.Linear(84, 10),
+    )  # fmt: skip
+
+
+MODELS = {"lenet": Model(models.lenet, _torch_lenet, (1, 28, 28), 10, lr=0.9)}
+"""Networks by the name that ``--model`` takes."""

@@ -1,0 +1,68 @@
+"""numba.cuda on an NVIDIA GPU: kernels of raw pointers, launched into one stream, memory from an arena.
+
+``target.py`` is what kernels are written with, ``jit.py`` declares, compiles and caches them, ``device.py`` drives the
+GPU and ``simulator.py`` stands in for it, ``memory.py`` has the arrays and the arena, ``graph.py`` captures a step,
+``gemm.py`` is the tile product, ``conv_tables.py`` what a convolution gives it, and ``reduce.py`` the sums; the other
+files have the names and the functions of every backend.
+"""
+
+from __future__ import annotations
+
+from .batch import gather_images as gather_images
+from .batch import gather_labels as gather_labels
+from .conv import choose_conv2d_algorithm as choose_conv2d_algorithm
+from .conv import conv2d as conv2d
+from .conv import conv2d_algorithms as conv2d_algorithms
+from .conv import conv2d_backward_bias as conv2d_backward_bias
+from .conv import conv2d_backward_input as conv2d_backward_input
+from .conv import conv2d_backward_weight as conv2d_backward_weight
+from .conv import conv2d_workspace as conv2d_workspace
+from .elementwise import accumulate as accumulate
+from .elementwise import add as add
+from .elementwise import concat as concat
+from .elementwise import dropout as dropout
+from .elementwise import fill_zero as fill_zero
+from .elementwise import increment as increment
+from .elementwise import relu as relu
+from .elementwise import relu_backward as relu_backward
+from .elementwise import sigmoid as sigmoid
+from .elementwise import sigmoid_backward as sigmoid_backward
+from .elementwise import split as split
+from .elementwise import tanh as tanh
+from .elementwise import tanh_backward as tanh_backward
+from .graph import capture as capture
+from .linear import linear as linear
+from .linear import linear_backward_bias as linear_backward_bias
+from .linear import linear_backward_input as linear_backward_input
+from .linear import linear_backward_weight as linear_backward_weight
+from .loss import count_correct as count_correct
+from .loss import softmax as softmax
+from .loss import softmax_cross_entropy as softmax_cross_entropy
+from .loss import softmax_cross_entropy_backward as softmax_cross_entropy_backward
+from .loss import squared_error as squared_error
+from .loss import squared_error_backward as squared_error_backward
+from .normalization import batch_norm_eval as batch_norm_eval
+from .normalization import batch_norm_eval_backward as batch_norm_eval_backward
+from .normalization import batch_norm_train as batch_norm_train
+from .normalization import batch_norm_train_backward as batch_norm_train_backward
+from .normalization import update_running_average as update_running_average
+from .optim import adam_step as adam_step
+from .optim import sgd_step as sgd_step
+from .pooling import avg_pool2d as avg_pool2d
+from .pooling import avg_pool2d_backward as avg_pool2d_backward
+from .pooling import max_pool2d as max_pool2d
+from .pooling import max_pool2d_backward as max_pool2d_backward
+from .transfer import adopt as adopt
+from .transfer import asarray as asarray
+from .transfer import assign as assign
+from .transfer import copy as copy
+from .transfer import device_name as device_name
+from .transfer import empty as empty
+from .transfer import free_memory as free_memory
+from .transfer import is_array as is_array
+from .transfer import synchronize as synchronize
+from .transfer import to_numpy as to_numpy
+from .transfer import zeros as zeros
+
+name = "cuda"
+asynchronous = True

@@ -1,0 +1,81 @@
+"""Convolution: which algorithms there are, and which one ``auto`` takes."""
+
+from __future__ import annotations
+
+from ..contract import Activation, ConvPass
+from ..geometry import Conv2dGeometry
+from . import conv_im2col, conv_implicit_gemm, conv_loops, conv_tables
+from .memory import DeviceArray
+from .reduce import channel_sums
+from .target import SIMULATED
+
+__all__ = [
+    "choose_conv2d_algorithm",
+    "conv2d",
+    "conv2d_algorithms",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "conv2d_workspace",
+]
+
+# A tile of the product has at least 16 rows; below 3 most of it would be empty, and each row has so little to reuse
+# that threads on their own do as well.
+FEW_CHANNELS = 3
+
+
+def conv2d_algorithms() -> tuple[str, ...]:
+    return tuple(_ALGORITHMS)
+
+
+def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
+    """``implicit_gemm``, but ``loops`` where a group has few output channels or the image is too large for tables.
+
+    In the simulator always ``loops``, because a barrier costs as much there as thousands of products.
+    """
+    if SIMULATED or geometry.k // geometry.groups < FEW_CHANNELS or not conv_tables.fits(geometry):
+        return "loops"
+    return "implicit_gemm"
+
+
+def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
+    return int(_ALGORITHMS[algorithm].workspace(geometry, pass_, itemsize))
+
+
+def conv2d(
+    x: DeviceArray,
+    weight: DeviceArray,
+    bias: DeviceArray | None,
+    geometry: Conv2dGeometry,
+    algorithm: str,
+    activation: Activation = None,
+) -> DeviceArray:
+    return _algorithm(geometry, "forward", algorithm).forward(x, weight, bias, geometry, activation)
+
+
+def conv2d_backward_input(
+    dy: DeviceArray, weight: DeviceArray, geometry: Conv2dGeometry, algorithm: str
+) -> DeviceArray:
+    return _algorithm(geometry, "backward_input", algorithm).backward_input(dy, weight, geometry)
+
+
+def conv2d_backward_weight(dy: DeviceArray, x: DeviceArray, geometry: Conv2dGeometry, algorithm: str) -> DeviceArray:
+    return _algorithm(geometry, "backward_weight", algorithm).backward_weight(dy, x, geometry)
+
+
+def conv2d_backward_bias(dy: DeviceArray) -> DeviceArray:
+    n, k, oh, ow = dy.shape
+    return channel_sums(dy, n, k, oh * ow)
+
+
+def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
+    if algorithm == "auto":
+        algorithm = choose_conv2d_algorithm(geometry, pass_)
+    if algorithm != "loops" and not conv_tables.fits(geometry):
+        raise ValueError(
+            f"`algorithm` {algorithm!r} takes padded images of fewer than 65536 rows and columns; use 'loops'"
+        )
+    return _ALGORITHMS[algorithm]
+
+
+_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col, "implicit_gemm": conv_implicit_gemm}

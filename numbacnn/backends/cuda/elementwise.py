@@ -1,0 +1,286 @@
+"""Activations, dropout, and what the combinators do with whole arrays: a thread per element, four at a time.
+
+roofline: memory, one read per argument and one write.
+reached: not measured on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..contract import Activation, Array
+from ..shared import philox
+from . import memory, transfer
+from .jit import Kernel, block_kernel, kernel, mapping
+from .target import cuda, exp, function, quotient, scalar, threads_per_block
+from .target import tanh as hyperbolic_tangent
+
+__all__ = [
+    "ACTIVATIONS",
+    "accumulate",
+    "activate",
+    "add",
+    "concat",
+    "dropout",
+    "fill_zero",
+    "increment",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "split",
+    "tanh",
+    "tanh_backward",
+]
+
+ACTIVATIONS: dict[Activation, int] = {None: 0, "relu": 1, "sigmoid": 2, "tanh": 3}
+"""The codes of :func:`activate`."""
+
+THREADS = threads_per_block(256)
+# Elements of a dropout block: every thread draws the four words of one Philox block.
+DRAWN = 4 * THREADS
+# Rows of words are 8 apart from a multiple of the 32 banks, so that a warp reads 32 different ones.
+WORD_PITCH = THREADS + 8
+WORDS = 4 * WORD_PITCH
+
+philox4x32 = function(philox.philox4x32)
+
+
+@function
+def activate(code, value, zero):
+    """``value`` through the activation of ``code``; ``zero`` is 0 in its dtype."""
+    if code == 1:
+        return zero if value <= zero else value
+    if code == 2:
+        one = zero + exp(zero)
+        return one / (one + exp(-value))
+    if code == 3:
+        return hyperbolic_tangent(value)
+    return value
+
+
+@mapping
+def _relu(i, x):
+    return activate(1, x[i], scalar(x, 0))
+
+
+@mapping
+def _relu_backward(i, dy, y):
+    slope = dy[i]
+    return scalar(dy, 0) if y[i] <= scalar(y, 0) else slope
+
+
+@kernel
+def _sigmoid(i, y, x, count, apart):
+    """Four elements, ``apart`` from each other: a mapping's loads would wait for each other at IEEE's divisions."""
+    j, k, m = i + apart, i + 2 * apart, i + 3 * apart
+    zero = scalar(x, 0)
+    a = x[i]
+    b = x[j] if j < count else zero
+    c = x[k] if k < count else zero
+    d = x[m] if m < count else zero
+    y[i] = activate(2, a, zero)
+    if j < count:
+        y[j] = activate(2, b, zero)
+    if k < count:
+        y[k] = activate(2, c, zero)
+    if m < count:
+        y[m] = activate(2, d, zero)
+
+
+@mapping
+def _sigmoid_backward(i, dy, y):
+    return dy[i] * y[i] * (scalar(y, 1) - y[i])
+
+
+@mapping
+def _tanh(i, x):
+    return activate(3, x[i], scalar(x, 0))
+
+
+@mapping
+def _tanh_backward(i, dy, y):
+    return dy[i] * (scalar(y, 1) - y[i] * y[i])
+
+
+@function
+def _word_place(element):
+    """Where the word of an element of a dropout block is in shared memory."""
+    return (element & 3) * WORD_PITCH + (element >> 2)
+
+
+@block_kernel(THREADS)
+def _dropout(block, thread, y, x, offset, count, scale, threshold, seed_low, seed_high):
+    """See shared/philox.py for which word is whose. Loads come first, to be under way while words are drawn."""
+    dropped = cuda.shared.array(WORDS, np.int32)
+    zero = scalar(x, 0)
+    i = block * DRAWN + thread
+    j, k, m = i + THREADS, i + 2 * THREADS, i + 3 * THREADS
+    a = x[i] if i < count else zero
+    b = x[j] if j < count else zero
+    c = x[k] if k < count else zero
+    d = x[m] if m < count else zero
+    number = np.uint64(block * THREADS + thread)
+    drawn = np.uint64(offset[0])
+    words = philox4x32(
+        number & philox.WORD_MASK,
+        number >> philox.WORD_BITS,
+        drawn & philox.WORD_MASK,
+        drawn >> philox.WORD_BITS,
+        np.uint64(seed_low),
+        np.uint64(seed_high),
+    )
+    limit = np.uint64(threshold)
+    dropped[thread] = 1 if words[0] < limit else 0
+    dropped[WORD_PITCH + thread] = 1 if words[1] < limit else 0
+    dropped[2 * WORD_PITCH + thread] = 1 if words[2] < limit else 0
+    dropped[3 * WORD_PITCH + thread] = 1 if words[3] < limit else 0
+    cuda.syncthreads()
+    if i < count:
+        y[i] = zero if dropped[_word_place(thread)] else a * scale
+    if j < count:
+        y[j] = zero if dropped[_word_place(thread + THREADS)] else b * scale
+    if k < count:
+        y[k] = zero if dropped[_word_place(thread + 2 * THREADS)] else c * scale
+    if m < count:
+        y[m] = zero if dropped[_word_place(thread + 3 * THREADS)] else d * scale
+
+
+@mapping
+def _sum(i, a, b):
+    return a[i] + b[i]
+
+
+@mapping
+def _scaled_sum(i, a, b, scale):
+    return a[i] + scale * b[i]
+
+
+@mapping
+def _incremented(i, counter):
+    return counter[i] + 1
+
+
+@function
+def _column_place(i, g):
+    """Where element ``i`` of a matrix with few columns is in the one that they are columns of."""
+    columns, all_columns, first = g
+    row = quotient(i, columns)
+    return row * all_columns + first + i - row * columns
+
+
+@kernel
+def _put_columns(i, whole, part, count, apart, g):
+    """Four elements, ``apart`` from each other, all loaded before one is stored."""
+    j, k, m = i + apart, i + 2 * apart, i + 3 * apart
+    zero = scalar(part, 0)
+    a = part[i]
+    b = part[j] if j < count else zero
+    c = part[k] if k < count else zero
+    d = part[m] if m < count else zero
+    whole[_column_place(i, g)] = a
+    if j < count:
+        whole[_column_place(j, g)] = b
+    if k < count:
+        whole[_column_place(k, g)] = c
+    if m < count:
+        whole[_column_place(m, g)] = d
+
+
+@mapping
+def _take_columns(i, whole, g):
+    return whole[_column_place(i, g)]
+
+
+def _map(apply: Kernel, *arrays: Array) -> Array:
+    result = memory.new(arrays[0].shape, arrays[0].dtype)
+    apply(result.size, result, *arrays)
+    return result
+
+
+def relu(x: Array) -> Array:
+    return _map(_relu, x)
+
+
+def relu_backward(dy: Array, y: Array) -> Array:
+    return _map(_relu_backward, dy, y)
+
+
+def sigmoid(x: Array) -> Array:
+    y = memory.new(x.shape, x.dtype)
+    apart = -(-x.size // 4)
+    _sigmoid(apart, y, x, x.size, apart)
+    return y
+
+
+def sigmoid_backward(dy: Array, y: Array) -> Array:
+    return _map(_sigmoid_backward, dy, y)
+
+
+def tanh(x: Array) -> Array:
+    return _map(_tanh, x)
+
+
+def tanh_backward(dy: Array, y: Array) -> Array:
+    return _map(_tanh_backward, dy, y)
+
+
+def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
+    y = memory.new(x.shape, x.dtype)
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    threshold, seed_low, seed_high = (int(word) for word in (philox.drop_threshold(p), *philox.split_words(seed)))
+    _dropout(-(-x.size // DRAWN), y, x, offset, x.size, float(scale), threshold, seed_low, seed_high)
+    return y
+
+
+def add(arrays: Sequence[Array]) -> Array:
+    if len(arrays) == 1:
+        return transfer.copy(arrays[0])
+    total = _map(_sum, arrays[0], arrays[1])
+    for array in arrays[2:]:
+        accumulate(total, array)
+    return total
+
+
+def concat(arrays: Sequence[Array]) -> Array:
+    n, channels = arrays[0].shape[0], sum(array.shape[1] for array in arrays)
+    y = memory.new((n, channels, *arrays[0].shape[2:]), arrays[0].dtype)
+    first = 0
+    for array in arrays:
+        apart = -(-array.size // 4)
+        _put_columns(apart, y, array, array.size, apart, (_row_size(array), _row_size(y), first))
+        first += _row_size(array)
+    return y
+
+
+def split(x: Array, sizes: Sequence[int]) -> list[Array]:
+    first, parts = 0, []
+    for channels in sizes:
+        part = memory.new((x.shape[0], channels, *x.shape[2:]), x.dtype)
+        _take_columns(part.size, part, x, (_row_size(part), _row_size(x), first))
+        first += _row_size(part)
+        parts.append(part)
+    return parts
+
+
+def accumulate(target: Array, value: Array, scale: float = 1.0) -> None:
+    if scale == 1:
+        _sum(target.size, target, target, value)
+    else:
+        _scaled_sum(target.size, target, target, value, float(scale))
+
+
+def fill_zero(target: Array) -> None:
+    memory.device().clear(target.place, target.nbytes)
+
+
+def increment(counter: Array) -> None:
+    _incremented(1, counter, counter)
+
+
+def _row_size(x: Array) -> int:
+    """Elements of one sample, also of an empty batch."""
+    return math.prod(x.shape[1:])

@@ -1,0 +1,356 @@
+"""The tile product, the one loop behind convolutions by matrix product and linear layers: C = A B + bias.
+
+A block of threads computes a tile of C, bm x bn. It walks along the reduction bk at a time: the tiles of A (bk x bm)
+and B (bk x bn) go to shared memory, and every thread multiplies tm numbers of one with tn of the other, its part of C
+staying in registers. While it multiplies one step, the loads of the next are under way; two tiles of each take turns,
+so that one barrier a step is enough. Where the elements of A, B and C lie is a matter of strides or of tables:
+
+- A[i, p] is ``a[i * row + p * column]`` or ``a[i * row + table[p]]``;
+- B[p, j] is ``b[p * row + j * column]``, ``b[p * row + table[j]]``, or the element of an image that position
+  ``fixed[j]`` sees through tap ``moving[p]`` (or the other way round), see :func:`pack`;
+- C[i, j] is ``c[i * row + j * column]`` or ``c[i * row + table[j]]``.
+
+So the geometry of a convolution is in its tables, and the kernel has no division in its loop. Each element of C is
+summed by one thread in the order of p, whatever the tile; a long reduction is split into parts, by sizes only.
+
+roofline: 2 m n k operations. A step of the 128 x 128 tile does 2 * 128 * 128 operations for each (128 + 128) numbers
+loaded, 32 a byte in float32; the H200 needs 14 a byte from memory. Per thread and step of p, 64 multiply-adds stand
+against 4 loads of 16 bytes from shared memory and what the loop costs.
+reached: not measured on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..contract import Activation
+from . import memory
+from .elementwise import ACTIVATIONS, activate
+from .jit import Kernel, block_kernel, mapping
+from .memory import DeviceArray
+from .target import SIMULATED, cuda, function, quotient, scalar, signed, unsigned
+from .transfer import asarray
+
+__all__ = [
+    "PACK_LIMIT",
+    "Image",
+    "Strides",
+    "Tile",
+    "multiply",
+    "pack",
+    "product_kernel",
+    "splits_of",
+    "tile_of",
+    "tiles",
+]
+
+PACK_LIMIT = 1 << 16
+# What the sizes alone decide, so that the same sizes give the same bits on every device: blocks that fill a large GPU,
+# and the shortest part of a reduction that is worth a sum of its own.
+FULL = 264
+SHORTEST_PART = 256
+
+
+class Tile(NamedTuple):
+    """The sizes of a block's tile and of a thread's part of it."""
+
+    bm: int
+    bn: int
+    bk: int
+    tm: int
+    tn: int
+
+    @property
+    def threads(self) -> int:
+        return (self.bm // self.tm) * (self.bn // self.tn)
+
+
+class Strides(NamedTuple):
+    """Elements from one row, column and matrix of the batch to the next; a table takes a stride's place."""
+
+    row: int
+    column: int = 0
+    batch: int = 0
+
+
+class Image(NamedTuple):
+    """The image that B is read from, and how many rows and columns of zeros positions count before it."""
+
+    h: int
+    w: int
+    top: int
+    left: int
+
+
+def tiles(dtype: np.dtype[Any]) -> tuple[Tile, ...]:
+    """The tiles there are, the largest first."""
+    if SIMULATED:
+        return (Tile(16, 4, 4, 8, 2),)
+    small = (Tile(64, 64, 16, 4, 4), Tile(16, 128, 16, 2, 4), Tile(32, 32, 16, 2, 2))
+    return small if dtype.itemsize == 8 else (Tile(128, 128, 8, 8, 8), *small)
+
+
+def tile_of(m: int, n: int, batch: int, dtype: np.dtype[Any]) -> Tile:
+    """The tile that should be fastest: little of it empty, enough blocks, and much arithmetic for each load."""
+
+    def worth(tile: Tile) -> float:
+        across, down = -(-m // tile.bm), -(-n // tile.bn)
+        used = m * n / (across * tile.bm * down * tile.bn)
+        return used * min(1.0, across * down * batch / FULL) * (tile.tm * tile.tn / (tile.tm + tile.tn)) ** 0.5
+
+    return max(tiles(dtype), key=worth)
+
+
+def splits_of(m: int, n: int, k: int, batch: int, tile: Tile) -> tuple[int, int]:
+    """Into how many parts a long reduction falls, and how long each is: a multiple of 64."""
+    blocks = -(-m // tile.bm) * -(-n // tile.bn) * batch
+    most = max(1, min(FULL // blocks, k // SHORTEST_PART))
+    part = 64 * -(-k // (64 * most))
+    return max(1, -(-k // part)) if k else 1, part
+
+
+def pack(offset: Any, row: Any, column: Any) -> np.ndarray:
+    """Positions and taps as int64: offset in memory, row, column, so that one addition moves all three.
+
+    Position plus tap is what the tap sees from there. Offsets are below 2**31, sums of rows and of columns below 2**16.
+    """
+    return (np.asarray(offset, np.int64) << 32) | (np.asarray(row, np.int64) << 16) | np.asarray(column, np.int64)
+
+
+@function
+def _by_table(table, stride, index):
+    return table[index]
+
+
+@function
+def _by_stride(table, stride, index):
+    return index * stride
+
+
+@function
+def _matrix_element(b, base, at, p, moving, row_stride, h, w, top, left):
+    return b[base + p * row_stride + at]
+
+
+@function
+def _image_element(b, base, at, p, moving, row_stride, h, w, top, left):
+    seen = at + moving[p]
+    row, column = ((seen >> 16) & 0xFFFF) - top, (seen & 0xFFFF) - left
+    if row >= 0 and row < h and column >= 0 and column < w:
+        return b[base + (seen >> 32) - (top * w + left)]
+    return scalar(b, 0)
+
+
+@functools.cache
+def product_kernel(
+    tile: Tile, dtype: np.dtype[Any], a_by_table: bool, b_kind: str, c_by_table: bool, activation: Activation
+) -> Kernel:
+    """The kernel for a tile and a way to find elements; ``b_kind`` is ``"stride"``, ``"table"`` or ``"image"``."""
+    real = dtype.type
+    threads, code = tile.threads, ACTIVATIONS[activation]
+    a_offset = _by_table if a_by_table else _by_stride
+    b_offset = _by_stride if b_kind == "stride" else _by_table
+    b_element = _image_element if b_kind == "image" else _matrix_element
+    c_offset = _by_table if c_by_table else _by_stride
+    bm, bn, bk, rows, columns = tile
+    a_loads, b_loads = bm * bk // threads, bn * bk // threads
+    # Rows of A's tile are 4 apart from a multiple of the 32 banks, so that a warp's stores of 8 x 4 do not collide.
+    a_pitch = bm + 4
+    a_size, b_size, accumulators = 2 * bk * a_pitch, 2 * bk * bn, rows * columns
+    tm, tn, steps = unsigned(rows), unsigned(columns), unsigned(bk)
+    a_row, a_stage = unsigned(a_pitch), unsigned(bk * a_pitch)
+    b_row, b_stage = unsigned(bn), unsigned(bk * bn)
+    across = unsigned(bn // columns)
+    a_rows_apart, b_rows_apart = unsigned(threads // bk), unsigned(threads // bn)
+    a_count, b_count, zero, one = unsigned(a_loads), unsigned(b_loads), unsigned(0), unsigned(1)
+
+    @function
+    def fetch(a, b, next_a, next_b, a_table, moving, thread, i0, at, in_n, p0, last, m, bases, strides, image):
+        """The numbers that this thread brings to the tiles of step p0, into registers."""
+        a_base, b_base = bases
+        a_row_stride, a_column_stride, b_row_stride = strides
+        h, w, top, left = image
+        p = p0 + signed(thread % steps)
+        a_place = a_base + a_offset(a_table, a_column_stride, p) if p < last else a_base
+        for u in range(a_count):
+            i = i0 + signed(thread // steps + u * a_rows_apart)
+            next_a[u] = a[a_place + i * a_row_stride] if i < m and p < last else scalar(a, 0)
+        for u in range(b_count):
+            p = p0 + signed(thread // b_row + u * b_rows_apart)
+            if in_n and p < last:
+                next_b[u] = b_element(b, b_base, at, p, moving, b_row_stride, h, w, top, left)
+            else:
+                next_b[u] = scalar(b, 0)
+
+    @function
+    def deposit(next_a, next_b, tile_a, tile_b, thread, stage):
+        """What :func:`fetch` brought, into shared memory."""
+        for u in range(a_count):
+            row = thread // steps + u * a_rows_apart
+            tile_a[stage * a_stage + (thread % steps) * a_row + row] = next_a[u]
+        for u in range(b_count):
+            step = thread // b_row + u * b_rows_apart
+            tile_b[stage * b_stage + step * b_row + thread % b_row] = next_b[u]
+
+    def product(block, index, a, b, c, bias, a_table, fixed, moving, c_table, sizes, strides, image):
+        m, n, k, part, tiles_m, tiles_n, batch, has_bias = sizes
+        a_row_stride, a_column_stride, a_batch, b_row_stride, b_column_stride, b_batch = strides[:6]
+        c_row_stride, c_column_stride, c_batch, c_part, bias_row, bias_column, bias_batch = strides[6:]
+        tile_a = cuda.shared.array(a_size, real, alignment=16)
+        tile_b = cuda.shared.array(b_size, real, alignment=16)
+        sums = cuda.local.array(accumulators, real)
+        mine_a = cuda.local.array(rows, real)
+        mine_b = cuda.local.array(columns, real)
+        next_a = cuda.local.array(a_loads, real)
+        next_b = cuda.local.array(b_loads, real)
+
+        rest = quotient(block, tiles_m)
+        i0 = (block - rest * tiles_m) * bm
+        group = quotient(rest, tiles_n)
+        j0 = (rest - group * tiles_n) * bn
+        split = quotient(group, batch)
+        member = group - split * batch
+        first = split * part
+        last = min(k, first + part)
+
+        thread = unsigned(index)
+        j = j0 + signed(thread % b_row)
+        in_n = j < n
+        at = b_offset(fixed, b_column_stride, j) if in_n else 0
+        bases = (member * a_batch, member * b_batch)
+        moves = (a_row_stride, a_column_stride, b_row_stride)
+        for v in range(tm * tn):
+            sums[v] = scalar(c, 0)
+
+        stage = zero
+        fetch(a, b, next_a, next_b, a_table, moving, thread, i0, at, in_n, first, last, m, bases, moves, image)
+        deposit(next_a, next_b, tile_a, tile_b, thread, stage)
+        cuda.syncthreads()
+        my_row, my_column = thread // across * tm, thread % across * tn
+        p0 = first
+        while p0 < last:
+            following = p0 + bk
+            if following < last:
+                fetch(
+                    a, b, next_a, next_b, a_table, moving, thread, i0, at, in_n, following, last, m, bases, moves, image
+                )
+            for p in range(steps):
+                for u in range(tm):
+                    mine_a[u] = tile_a[stage * a_stage + p * a_row + my_row + u]
+                for v in range(tn):
+                    mine_b[v] = tile_b[stage * b_stage + p * b_row + my_column + v]
+                for u in range(tm):
+                    for v in range(tn):
+                        sums[u * tn + v] += mine_a[u] * mine_b[v]
+            if following < last:
+                stage = one - stage
+                deposit(next_a, next_b, tile_a, tile_b, thread, stage)
+                cuda.syncthreads()
+            p0 = following
+
+        for v in range(tn):
+            column = j0 + signed(my_column + v)
+            if column < n:
+                place = member * c_batch + split * c_part + c_offset(c_table, c_column_stride, column)
+                for u in range(tm):
+                    row = i0 + signed(my_row + u)
+                    if row < m:
+                        value = sums[u * tn + v]
+                        if has_bias:
+                            value += bias[member * bias_batch + row * bias_row + column * bias_column]
+                        c[place + row * c_row_stride] = value
+        if code:
+            # In a second loop that is not unrolled: 64 exponentials in a row would push the sums out of the registers.
+            for v in range(tn):
+                column = j0 + signed(my_column + v)
+                if column < n:
+                    place = member * c_batch + c_offset(c_table, c_column_stride, column)
+                    for u in range(tm):
+                        row = i0 + signed(my_row + u)
+                        if row < m:
+                            value = c[place + row * c_row_stride]
+                            c[place + row * c_row_stride] = activate(code, value, scalar(c, 0))
+
+    variant = f"{dtype.name}-{'x'.join(map(str, tile))}-{a_by_table:d}{b_kind}{c_by_table:d}-{activation}"
+    return block_kernel(threads, f"{__name__}.product-{variant}")(product)
+
+
+@mapping
+def _sum_of_parts(i, parts, g):
+    count, size = g
+    total = parts[i]
+    for part in range(1, count):
+        total += parts[part * size + i]
+    return total
+
+
+def multiply(
+    c: DeviceArray,
+    a: DeviceArray,
+    b: DeviceArray,
+    sizes: tuple[int, int, int],
+    strides: tuple[Strides, Strides, Strides],
+    *,
+    batch: int = 1,
+    a_table: DeviceArray | None = None,
+    b_fixed: DeviceArray | None = None,
+    b_moving: DeviceArray | None = None,
+    c_table: DeviceArray | None = None,
+    image: Image | None = None,
+    bias: DeviceArray | None = None,
+    bias_strides: Strides | None = None,
+    activation: Activation = None,
+    split: bool = False,
+) -> None:
+    """C = activation(A B + bias) for each of ``batch`` matrices; ``sizes`` are m, n, k, ``strides`` those of a, b, c.
+
+    With ``split`` a long reduction may be split into parts; all of ``c`` must then be C, without bias and activation.
+    """
+    m, n, k = sizes
+    if not m * n * batch:
+        return
+    tile = tile_of(m, n, batch, c.dtype)
+    splits, part = splits_of(m, n, k, batch, tile) if split else (1, max(k, 1))
+    target = memory.new((splits, c.size), c.dtype) if splits > 1 else c
+    nothing = _nothing()
+    a_strides, b_strides, c_strides = strides
+    bias_row, bias_column, bias_batch = bias_strides or Strides(0)
+    tiles_m, tiles_n = -(-m // tile.bm), -(-n // tile.bn)
+    b_kind = "stride" if b_fixed is None else "table" if b_moving is None else "image"
+    run = product_kernel(tile, c.dtype, a_table is not None, b_kind, c_table is not None, activation)
+    run(
+        tiles_m * tiles_n * batch * splits,
+        a,
+        b,
+        target,
+        c if bias is None else bias,
+        nothing if a_table is None else a_table,
+        nothing if b_fixed is None else b_fixed,
+        nothing if b_moving is None else b_moving,
+        nothing if c_table is None else c_table,
+        (m, n, k, part, tiles_m, tiles_n, batch, int(bias is not None)),
+        (*a_strides, *b_strides, *c_strides, c.size, bias_row, bias_column, bias_batch),
+        tuple(image or (0, 0, 0, 0)),
+    )
+    if splits > 1:
+        _sum_of_parts(c.size, c, target, (splits, c.size))
+
+
+@functools.cache
+def _nothing() -> DeviceArray:
+    """Stands for a table that is not there."""
+    return asarray(np.zeros(1, np.int64))
+
+
+def table(make: Callable[..., np.ndarray]) -> Callable[..., DeviceArray]:
+    """Decorator: the int64 table of some sizes, made once and kept on the device."""
+
+    @functools.cache
+    def made(*sizes: Any) -> DeviceArray:
+        return asarray(np.ascontiguousarray(make(*sizes).reshape(-1), np.int64))
+
+    return made

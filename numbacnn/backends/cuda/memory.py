@@ -1,0 +1,243 @@
+"""Arrays on the device, and the arena they are taken from.
+
+Memory comes from the driver in slabs and goes back to the arena, not to the driver, when the last array in it is gone:
+after the first training step, another one asks the driver for nothing. Everything runs in one stream, so that memory
+may be used again as soon as Python has let go of it: what still reads it was asked for earlier.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .target import SIMULATED
+
+__all__ = ["Arena", "DeviceArray", "arena", "device", "new", "using"]
+
+SLAB_BYTES = 1 << 20 if SIMULATED else 1 << 28
+GRAIN = 512
+MOST_ELEMENTS = 1 << 31
+
+_lock = threading.RLock()
+_device: Any = None
+_arena: Arena | None = None
+
+
+def device() -> Any:
+    """The GPU, or the simulator in its place; made at the first call."""
+    global _device
+    with _lock:
+        if _device is None:
+            if SIMULATED:
+                from .simulator import Simulator
+
+                _device = Simulator()
+            else:
+                from .device import Gpu
+
+                _device = Gpu()
+        return _device
+
+
+def arena() -> Arena:
+    """The arena in use."""
+    global _arena
+    with _lock:
+        if _arena is None:
+            _arena = Arena()
+        return _arena
+
+
+@contextmanager
+def using(other: Arena) -> Iterator[None]:
+    """Take new arrays from ``other``; what the arena before gets back meanwhile stays out of use, see ``graph.py``."""
+    global _arena
+    former = arena()
+    held: list[Block] = []
+    former.held = held
+    _arena = other
+    try:
+        yield
+    finally:
+        _arena = former
+        former.held = None
+        other.kept = held
+
+
+class Arena:
+    """Slabs of device memory and what in them is free, by size."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[tuple[Any, int]]] = {}
+        self._slabs: list[Any] = []
+        self._rest: tuple[Any, int, int] = (None, 0, 0)  # slab, start and size of what has never been used
+        self.held: list[Block] | None = None
+        self.kept: list[Block] = []
+        self.bytes = 0
+        """What the driver has given."""
+
+    def take(self, size: int) -> Block:
+        """At least ``size`` bytes, uninitialised, that start at a multiple of GRAIN."""
+        size = _rounded(size)
+        free = self._free.get(size)
+        if free:
+            try:
+                slab, start = free.pop()
+            except IndexError:  # another thread was faster
+                return self.take(size)
+            return Block(self, slab, start, size)
+        with _lock:
+            slab, start, room = self._rest
+            if room < size:
+                amount = max(size, SLAB_BYTES)
+                slab, start, room = device().allocate(amount), 0, amount
+                self._slabs.append(slab)
+                self.bytes += amount
+            self._rest = (slab, start + size, room - size)
+        return Block(self, slab, start, size)
+
+    def give_back(self, block: Block) -> None:
+        if self.held is not None:
+            self.held.append(Block(self, block.slab, block.start, block.size))
+        else:
+            self._free.setdefault(block.size, []).append((block.slab, block.start))
+
+    def __del__(self) -> None:
+        if _device is not None:
+            for slab in self._slabs:
+                _device.release(slab)
+
+
+def _rounded(size: int) -> int:
+    """At most an eighth more than ``size``, so that sizes which differ a little share their free memory."""
+    grain = max(GRAIN, 1 << max(0, size.bit_length() - 4))
+    return max(GRAIN, -(-size // grain) * grain)
+
+
+class Block:
+    """A piece of a slab, which goes back to its arena with the last array that is in it."""
+
+    __slots__ = ("arena", "size", "slab", "start")
+
+    def __init__(self, arena: Arena, slab: Any, start: int, size: int) -> None:
+        self.arena, self.slab, self.start, self.size = arena, slab, start, size
+
+    def __del__(self) -> None:
+        self.arena.give_back(self)
+
+
+class DeviceArray:
+    """A C-contiguous array on the GPU: shape, dtype, ``reshape`` and slices along the first axis, which share memory.
+
+    ``numpy.asarray(x)`` copies it to the host and waits for it. CuPy, PyTorch, JAX and Numba take it as it is, through
+    ``__cuda_array_interface__`` or DLPack.
+    """
+
+    __slots__ = ("__weakref__", "dtype", "owner", "place", "shape", "size")
+
+    __array_priority__ = 100
+
+    def __init__(self, shape: Sequence[int], dtype: Any, place: Any, owner: Any) -> None:
+        self.shape: tuple[int, ...] = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self.place = place
+        self.owner = owner
+        self.size = math.prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """The same elements in another shape, of which one size may be -1."""
+        sizes = [int(size) for size in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)]
+        if sizes.count(-1) == 1:
+            known = math.prod(size for size in sizes if size != -1)
+            sizes[sizes.index(-1)] = self.size // known if known else 0
+        if math.prod(sizes) != self.size or (sizes and min(sizes) < 0):
+            raise ValueError(f"`shape` {tuple(shape)} must hold the {self.size} elements of an array {self.shape}")
+        return DeviceArray(sizes, self.dtype, self.place, self.owner)
+
+    def __getitem__(self, index: slice) -> DeviceArray:
+        if not isinstance(index, slice) or not self.shape:
+            raise TypeError(f"an array on the GPU is indexed by slices of its first axis only, not by {index!r}")
+        first, end, step = index.indices(self.shape[0])
+        if step != 1:
+            raise ValueError(f"a slice of an array on the GPU must have the step 1, not {step}")
+        count = max(end - first, 0)
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        place = device().place(self.place, first * row, count * row)
+        return DeviceArray((count, *self.shape[1:]), self.dtype, place, self.owner)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("an array of shape () has no length")
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("an array on the GPU cannot become a NumPy array without a copy")
+        values = np.empty(self.shape, self.dtype)
+        device().download(values, self.place)
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def __float__(self) -> float:
+        return float(np.asarray(self))
+
+    def __int__(self) -> int:
+        return int(np.asarray(self))
+
+    def __bool__(self) -> bool:
+        return bool(np.asarray(self))
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if SIMULATED:
+            raise AttributeError("arrays of the simulator are not in a GPU's memory")
+        # Waiting here saves every consumer from having to know our stream.
+        device().synchronize()
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.place if self.size else 0, False),
+            "strides": None,
+            "version": 3,
+            "stream": None,
+        }
+
+    def __dlpack__(self, **options: Any) -> Any:
+        from cuda.core.utils import StridedMemoryView
+
+        view = StridedMemoryView.from_cuda_array_interface(self, stream_ptr=-1)
+        return view.__dlpack__(**{**options, "stream": -1})
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)  # kDLCUDA, the first one
+
+    def __repr__(self) -> str:
+        return f"DeviceArray({np.array2string(np.asarray(self), separator=', ')}, dtype={self.dtype})"
+
+
+def new(shape: Sequence[int], dtype: Any) -> DeviceArray:
+    """A new uninitialised array; ValueError for 2**31 elements or more, which indices of 32 bits do not reach."""
+    shape, dtype = tuple(int(size) for size in shape), np.dtype(dtype)
+    count = math.prod(shape)
+    if count >= MOST_ELEMENTS:
+        raise ValueError(
+            f"an array {shape} has {count:,} elements, the cuda backend takes fewer than {MOST_ELEMENTS:,}"
+        )
+    size = count * dtype.itemsize
+    block = arena().take(size)
+    place = device().place(block.slab, block.start, size)
+    if SIMULATED:
+        place.fill(0xFF)
+    return DeviceArray(shape, dtype, place, block)

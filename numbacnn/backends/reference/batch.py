@@ -1,0 +1,22 @@
+"""Batches out of a data set that lives on the backend."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import Array
+
+__all__ = ["gather_images", "gather_labels"]
+
+
+def gather_images(images: Array, index: Array) -> Array:
+    """float32 (n, ...): the images of ``index``, uint8 divided by 255."""
+    chosen = images[index]
+    if chosen.dtype == np.uint8:
+        return np.divide(chosen, np.float32(255), dtype=np.float32, order="C")
+    return chosen.astype(np.float32, order="C")
+
+
+def gather_labels(labels: Array, index: Array) -> Array:
+    """int64 (n,): the labels of ``index``."""
+    return np.array(labels[index])

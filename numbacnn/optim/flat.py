@@ -1,0 +1,90 @@
+"""Parameters side by side in one array, so that a step is one call of the backend however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends import Array, Backend
+from ..nn.state import Buffer, Parameter
+
+__all__ = ["FlatParameters", "flat_groups"]
+
+ALIGNMENT = 32
+"""Elements that the start of a parameter is a multiple of: 128 bytes of float32, the width of a GPU's memory access."""
+
+
+class FlatParameters:
+    """Parameters of one backend and dtype, and what an optimizer keeps for each, in one flat array of each kind.
+
+    Making it moves them: their arrays become views of ``value``, ``gradient`` and ``state[name]``. What lies between
+    two parameters has no gradient and is nobody's.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], state: Sequence[dict[str, Buffer]]) -> None:
+        self.parameters = list(parameters)
+        self.backend: Backend = parameters[0].backend
+        starts = np.cumsum([0, *(-(-parameter.size // ALIGNMENT) * ALIGNMENT for parameter in parameters)])
+        self._places = [
+            (slice(start, start + parameter.size), parameter.shape)
+            for start, parameter in zip(starts.tolist(), parameters, strict=False)
+        ]
+        self._size, self._dtype = int(starts[-1]), parameters[0].dtype
+
+        self.value, self._values = self._zeros()
+        self.gradient, self._gradients = self._zeros()
+        for parameter, value, gradient in zip(parameters, self._values, self._gradients, strict=True):
+            parameter.place(value)
+            parameter.place_grad(gradient)
+        self.state: dict[str, Array] = {}
+        for name in state[0]:
+            self.state[name], places = self._zeros()
+            for buffers, place in zip(state, places, strict=True):
+                buffers[name].place(place)
+        self.settings: Array = None
+        """The numbers that :meth:`write_settings` was last given, float64."""
+        self._written: tuple[float, ...] | None = None
+
+    def is_in_place(self) -> bool:
+        """Whether all parameters still are where they were put."""
+        return all(parameter.value is value for parameter, value in zip(self.parameters, self._values, strict=True))
+
+    def collect_gradients(self) -> bool:
+        """Whether gradients had gone elsewhere: then all are side by side again, in a new array.
+
+        ``Parameter.zero_grad`` starts a new array, and whoever has read the one before may keep it.
+        """
+        if all(p.grad is gradient for p, gradient in zip(self.parameters, self._gradients, strict=True)):
+            return False
+        self.gradient, self._gradients = self._zeros()
+        for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
+            parameter.place_grad(gradient)
+        return True
+
+    def write_settings(self, settings: Sequence[float]) -> None:
+        """Make ``settings`` hold these numbers, as many as before; nothing is written that is there already."""
+        numbers = tuple(map(float, settings))
+        if numbers != self._written:
+            array = self.backend.asarray(np.array(numbers, np.float64))
+            if self.settings is None:
+                self.settings = array
+            else:
+                self.backend.assign(self.settings, array)
+            self._written = numbers
+
+    def _zeros(self) -> tuple[Array, list[Array]]:
+        """A flat array and the parameters' places in it."""
+        flat = self.backend.zeros((self._size,), self._dtype)
+        return flat, [flat[place].reshape(shape) for place, shape in self._places]
+
+
+def flat_groups(parameters: Sequence[Parameter], state: Sequence[dict[str, Buffer]]) -> list[FlatParameters]:
+    """Put parameters, and what is kept for each, side by side by backend and dtype."""
+    members: dict[tuple[str, np.dtype[Any]], list[int]] = {}
+    for i, parameter in enumerate(parameters):
+        members.setdefault((parameter.backend.name, parameter.dtype), []).append(i)
+        for buffer in state[i].values():
+            buffer.to(parameter.backend)
+    return [FlatParameters([parameters[i] for i in group], [state[i] for i in group]) for group in members.values()]

@@ -1,0 +1,159 @@
+"""Compiles every kernel for one compute capability, without a GPU, and prints what the linker says of each, as JSON.
+
+``python -m tests.backends.cuda.compile_only 90``. It calls every function of the backend on a device that runs nothing.
+It is a process of its own because the tables and arrays that it leaves behind are nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import numpy as np
+
+from numbacnn.backends import cuda
+from numbacnn.backends.cuda import elementwise, gemm, jit, memory, transfer
+from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+from tests.backends.test_contract import calls
+
+# Sizes that take the large tiles and the split sums; CONVOLUTIONS of the contract's calls take the small ones.
+LARGE = ("n32c64h56k128r3s1p1", "n64c3h28k16r5s1p2", "n64c64h14k64r3s2p1", "n2c32h8k32r1s1p0")
+POOLS = (
+    Pool2dGeometry(2, 3, 20, 20, 2, 2, 2, 2),
+    Pool2dGeometry(2, 3, 20, 20, 3, 3, 2, 2, 1, 1, 1, 1),
+    Pool2dGeometry(2, 3, 20, 20, 7, 5, 1, 2, 1, 1, 1, 1),
+    Pool2dGeometry(2, 3, 20, 20, 20, 20, 1, 1),
+)
+
+
+class NoDevice:
+    """Memory without contents, kernels that are loaded and never run."""
+
+    name, multiprocessors, capturing, launches, stream = "cuda:0", 132, False, 0, 1
+
+    def __init__(self, capability: tuple[int, int]) -> None:
+        self.capability = capability
+
+    def allocate(self, size: int) -> int:
+        return 1 << 40
+
+    @staticmethod
+    def place(slab: int, start: int, size: int) -> int:
+        return slab + start
+
+    def load(self, image: bytes, entry: str) -> str:
+        return entry
+
+    def download(self, target: np.ndarray, place: int) -> None:
+        target.fill(0)
+
+    def nothing(self, *arguments: Any) -> None:
+        pass
+
+    release = upload = copy = clear = launch = synchronize = nothing
+
+
+def run_everything(dtype: Any) -> None:
+    """Every function of the backend on arrays of ``dtype``."""
+
+    def given(argument: Any) -> Any:
+        if isinstance(argument, np.ndarray):
+            return transfer.asarray(argument)
+        return [given(item) for item in argument] if isinstance(argument, list) else argument
+
+    def new(*shape: int, kind: Any = dtype) -> Any:
+        return memory.new(shape, kind)
+
+    for name, arguments in calls(dtype):
+        getattr(cuda, name)(*map(given, arguments))
+    for descriptor in LARGE:
+        g = Conv2dGeometry.parse(descriptor)
+        x, weight, bias, dy = new(*g.x_shape), new(*g.weight_shape), new(g.k), new(*g.y_shape)
+        for algorithm in cuda.conv2d_algorithms():
+            for activation in elementwise.ACTIVATIONS:
+                cuda.conv2d(x, weight, bias, g, algorithm, activation)
+            cuda.conv2d_backward_input(dy, weight, g, algorithm)
+            cuda.conv2d_backward_weight(dy, x, g, algorithm)
+    for m, n, k in ((4096, 4096, 64), (10, 10, 10), (16, 4096, 64), (256, 2048, 64)):
+        x, weight, bias, dy = new(m, k), new(n, k), new(n), new(m, n)
+        for activation in elementwise.ACTIVATIONS:
+            cuda.linear(x, weight, bias, activation)
+        cuda.linear_backward_input(dy, weight)
+        cuda.linear_backward_weight(dy, x)
+        cuda.linear_backward_bias(dy)
+    for pool in POOLS:
+        y, indices = cuda.max_pool2d(new(*pool.x_shape), pool)
+        cuda.max_pool2d_backward(y, indices, pool)
+        cuda.avg_pool2d_backward(cuda.avg_pool2d(new(*pool.x_shape), pool, True), pool, True)
+    for n, c, length in ((64, 100, 1), (4, 3, 10000)):
+        x, channel = new(n, c, length), new(c)
+        cuda.batch_norm_train(x, channel, channel, 1e-5)
+        cuda.batch_norm_train_backward(x, x, channel, channel, channel)
+        cuda.batch_norm_eval_backward(x, x, channel, channel, channel)
+        cuda.update_running_average(channel, channel, 0.1, 1.0)
+    step, settings, value = new(kind=np.int64), new(5, kind=np.float64), new(100)
+    cuda.sgd_step(value, value, None, settings, False)
+    cuda.sgd_step(value, value, value, settings, True)
+    cuda.adam_step(value, value, value, value, step, settings, True)
+    cuda.accumulate(value, value)
+    cuda.accumulate(value, value, 0.5)
+    cuda.accumulate(step, step)
+    cuda.increment(step)
+    images, index = new(10, 1, 4, 4, kind=np.uint8), new(3, kind=np.int64)
+    cuda.gather_images(images, index)
+    cuda.gather_images(new(10, 1, 4, 4), index)
+    cuda.gather_labels(index, index)
+    for kind in (np.uint8, np.int64, np.float16, np.bool_, np.float32, np.float64):
+        transfer.asarray(new(10, kind=kind), dtype)
+    transfer._copy_strided(10, value, value, new(2, 1, kind=np.int64), 1, 0)
+
+
+def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
+    """Registers, stack, and what of the PTX is worth knowing, of every kernel that is compiled on the way."""
+    found: list[dict[str, Any]] = []
+    compile_, link = jit.Kernel.compile, jit.link
+
+    def noted_compile(self: jit.Kernel, key: Any, capability: tuple[int, int]) -> tuple[str, str]:
+        ptx, entry = compile_(self, key, capability)
+        found.append(
+            {
+                "kernel": self.name,
+                "threads": self.threads,
+                "types": [str(item) for item in key],
+                "double": bool(re.search(r"\.f64\b", ptx)),
+                "slow_divisions": len(re.findall(r"\b(?:div|rem)\.s64\b", ptx)),
+                "local": bool(re.search(r"\.local\s", ptx)),
+            }
+        )
+        return ptx, entry
+
+    def noted_link(ptx: str, capability: tuple[int, int]) -> tuple[bytes, str]:
+        image, log = link(ptx, capability)
+        used = re.search(r"used (\d+) registers.*?(\d+) stack, (\d+) bytes smem.*?(\d+) bytes lmem", log, re.DOTALL)
+        if used is None:
+            raise RuntimeError(f"the linker says something new: {log}")
+        found[-1].update(zip(("registers", "stack", "shared", "spilled"), map(int, used.groups()), strict=True))
+        return image, log
+
+    jit.Kernel.compile, jit.link, jit.cache_folder = noted_compile, noted_link, lambda: None  # type: ignore[method-assign]
+    memory._device = NoDevice(capability)
+    for dtype in (np.float32, np.float64):
+        run_everything(dtype)
+    declared = {kernel.name for kernel in jit.every_kernel()}
+    missed = declared - {entry["kernel"] for entry in found}
+    if missed:
+        raise RuntimeError(f"never compiled: {', '.join(sorted(missed))}")
+    if not {tile for dtype in ("f4", "f8") for tile in gemm.tiles(np.dtype(dtype))} <= {
+        gemm.Tile(*map(int, match[1].split("x")))
+        for entry in found
+        if (match := re.search(r"product-\w+-([\dx]+)-", entry["kernel"]))
+    }:
+        raise RuntimeError("a tile was never compiled")
+    return found
+
+
+if __name__ == "__main__":
+    major, minor = divmod(int(sys.argv[1]), 10)
+    json.dump(main((major, minor)), sys.stdout)

@@ -1,0 +1,59 @@
+"""Every kernel compiles for GPUs that are not here, without spills and with few enough registers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+CAPABILITIES = (80, 90)
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason='needs the CUDA toolkit: pip install "numbacnn[cuda]"'
+)
+
+# Sums that are worked out in float64 whatever the arrays are.
+SUMS = ("loss", "normalization", "reduce", "optim._adam_factors", "pooling._plane_means", "_backward_weight_elements")
+SUMS += ("optim._sgd", "optim._momentum")  # which read settings in float64
+
+
+@pytest.fixture(scope="module", params=CAPABILITIES)
+def kernels(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.backends.cuda.compile_only", str(request.param)],
+        cwd=ROOT,
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+def test_nothing_is_spilled(kernels: list[dict[str, Any]]) -> None:
+    assert [k for k in kernels if k["stack"] or k["spilled"] or k["local"]] == []
+
+
+def test_two_blocks_fit_a_multiprocessor(kernels: list[dict[str, Any]]) -> None:
+    assert [k for k in kernels if 2 * k["registers"] * k["threads"] > 65536] == []
+    assert [k for k in kernels if k["shared"] > 48 * 1024] == []
+
+
+def test_float32_kernels_compute_in_float32(kernels: list[dict[str, Any]]) -> None:
+    single = [k for k in kernels if "float64" not in k["types"]]
+    assert [k["kernel"] for k in single if k["double"] and not any(name in k["kernel"] for name in SUMS)] == []
+
+
+def test_no_kernel_divides_in_64_bits(kernels: list[dict[str, Any]]) -> None:
+    assert [k["kernel"] for k in kernels if k["slow_divisions"]] == []
+
+
+def test_there_are_many(kernels: list[dict[str, Any]]) -> None:
+    assert len(kernels) > 100

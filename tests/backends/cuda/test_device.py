@@ -1,0 +1,250 @@
+"""What the backend asks of the driver, against a driver that has no GPU: see stub_driver.c."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the stub is built for Linux"),
+    pytest.mark.skipif(COMPILER is None, reason="there is no C compiler to build the stub with"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("numba_cuda") is None, reason='needs numba-cuda: pip install "numbacnn[cuda]"'
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("driver")
+    target = folder / "libcuda.so.1"
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", target, HERE / "stub_driver.c", "-ldl"], check=True)
+    return target
+
+
+@pytest.fixture
+def run(library: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """Runs Python code beside the stub; what it prints must be true values, what the driver noted is returned."""
+
+    def run(code: str, **settings: int) -> list[str]:
+        log = tmp_path / "log"
+        environment = {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(library.parent),
+            "STUB_LIBRARY": str(library),
+            "STUB_LOG": str(log),
+            "NUMBA_CACHE_DIR": str(library.parent / "cache"),
+            "NUMBA_ENABLE_CUDASIM": "0",
+            **{f"STUB_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
+            env=environment,
+            cwd=HERE.parents[2],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return log.read_text().splitlines() if log.exists() else []
+
+    return run
+
+
+PRELUDE = """
+import warnings
+import numpy as np
+from numbacnn import backends
+from numbacnn.backends.geometry import Conv2dGeometry
+def cuda():
+    return backends.get("cuda")
+"""
+
+
+def test_the_backend_is_available_and_runs_everything_in_its_own_stream(run) -> None:
+    log = run(
+        """
+        assert backends.available()["cuda"] is None
+        y = cuda().relu(cuda().asarray(np.ones(1000, np.float32)))
+        assert y.shape == (1000,) and cuda().device_name() == "cuda:0"
+        x = cuda().asarray(np.arange(6.0))
+        """
+    )
+    assert "stream 1" in log  # not blocking: nothing waits for the default stream, nor it for us
+    (launch,) = [line.split() for line in log if line.startswith("launch")]
+    assert launch[1:7] == ["1", "1", "1", "256", "1", "1"]
+    assert launch[7] == "0x2000"
+    assert int(launch[8], 16) == 1000
+
+
+def test_copies_arrive_whole_however_large(run) -> None:
+    log = run(
+        """
+        for size in (0, 1, 5_000_000):
+            x = np.arange(size, dtype=np.float64)
+            array = cuda().asarray(x)
+            np.testing.assert_array_equal(cuda().to_numpy(array), x)
+            copied = cuda().copy(array)
+            np.testing.assert_array_equal(np.asarray(copied), x)
+            cuda().assign(copied, cuda().zeros((size,), np.float64))
+            assert not np.asarray(copied).any()
+        turned = cuda().asarray(np.arange(12).reshape(3, 4).T)
+        np.testing.assert_array_equal(np.asarray(turned[1:3]), [[1, 5, 9], [2, 6, 10]])
+        assert float(cuda().asarray(np.array(2.5))) == 2.5
+        assert cuda().free_memory() == 1 << 30
+        """
+    )
+    uploads = [int(line.split()[1]) for line in log if line.startswith("upload")]
+    assert max(uploads) == 8 << 20  # through pinned buffers of that size
+
+
+def test_memory_is_used_again_and_comes_in_slabs(run) -> None:
+    log = run(
+        """
+        x = cuda().asarray(np.ones((256, 1, 28, 28), np.float32))
+        for _ in range(50):
+            y = cuda().relu(cuda().relu(x))
+        try:
+            cuda().empty((1 << 31,), np.int8)
+        except ValueError as error:
+            assert "2,147,483,648 elements" in str(error)
+        try:
+            [cuda().empty(((1 << 31) - 1, ), np.float64) for _ in range(2)]
+            from numbacnn.backends.cuda import memory
+            memory.device().allocate(1 << 41)
+        except MemoryError as error:
+            assert "no 2,199,023,255,552 bytes left" in str(error)
+        else:
+            raise AssertionError
+        """
+    )
+    assert next(line for line in log if line.startswith("allocate")) == f"allocate {1 << 28}"
+    assert len([line for line in log if line.startswith("allocate")]) == 3
+
+
+def test_a_capture_is_one_launch_and_keeps_its_memory(run) -> None:
+    log = run(
+        """
+        x = cuda().asarray(np.ones(1000, np.float32))
+        cuda().relu(x)
+        kept = []
+        replay = cuda().capture(lambda: kept.append(cuda().relu(cuda().sigmoid(x))))
+        """
+        # sigmoid is compiled while recording, which the driver allows
+        """
+        place = kept[0].place
+        replay()
+        replay()
+        assert cuda().relu(x).place != place
+        del replay
+        """
+    )
+    kinds = [line.split()[0] for line in log if line.split()[0] in {"begin", "end", "instantiate", "launch", "replay"}]
+    assert kinds == ["launch", "begin", "launch", "launch", "end", "instantiate", "replay", "replay", "launch"]
+    assert "begin 2" in log  # relaxed: other threads may use the device meanwhile
+    assert "destroy" in log
+
+
+@pytest.mark.parametrize("graph", [0, 801])
+def test_what_cannot_be_captured_is_said(run, graph: int) -> None:
+    reason = "CUDA_ERROR_NOT_SUPPORTED" if graph else "waiting for the device cannot be part of a captured step"
+    work = "cuda().relu(x)" if graph else "float(x[:1].reshape(()))"
+    run(
+        f"""
+        x = cuda().asarray(np.ones(10, np.float32))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert cuda().capture(lambda: ({work}, None)[1]) is None
+        assert {reason!r} in str(caught[0].message), caught[0].message
+        np.testing.assert_array_equal(np.asarray(x), np.ones(10))
+        """,
+        graph=graph,
+    )
+
+
+def test_arrays_go_to_other_libraries_and_come_from_them_without_a_copy(run) -> None:
+    log = run(
+        """
+        x = cuda().asarray(np.arange(6.0).reshape(2, 3))
+
+        class Foreign:
+            def __init__(self, **changes):
+                self.interface = {**x.__cuda_array_interface__, **changes}
+            @property
+            def __cuda_array_interface__(self):
+                return self.interface
+
+        class Capsule:
+            def __dlpack__(self, **options):
+                return x.__dlpack__(**options)
+            def __dlpack_device__(self):
+                return x.__dlpack_device__()
+
+        for foreign in (Foreign(), Foreign(stream=0x7000), Capsule()):
+            array = cuda().asarray(foreign)
+            assert array.place == x.place and array.shape == (2, 3) and array.dtype == np.float64
+        turned = Foreign(shape=(3, 2), strides=(8, 24))
+        assert cuda().asarray(turned).place != x.place
+        from numbacnn import ops
+        y = ops.relu(Foreign(), backend="cuda")
+        assert y.shape == (2, 3)
+        cuda().synchronize()
+        """
+    )
+    assert "event 0x1" in log  # the legacy default stream, where other libraries work
+    assert "event 0x7000" in log
+    assert "wait 0x2000" in log
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"version": 12040}, "the NVIDIA driver knows CUDA 12.4, 13.0 is needed: update it"),
+        ({"devices": 0}, "the NVIDIA driver finds no GPU: use the backend cpu"),
+        ({"init": 100}, "the NVIDIA driver cannot be used (CUDA_ERROR_NO_DEVICE)"),
+        ({"major": 7}, "the GPU has compute capability (7, 0), (8, 0) is needed"),
+    ],
+)
+def test_reasons_of_the_driver(run, settings: dict[str, int], reason: str) -> None:
+    run(
+        f"""
+        found = backends.available()["cuda"]
+        assert found.startswith({reason!r}), found
+        """,
+        **settings,
+    )
+
+
+def test_reasons_of_the_packages(run) -> None:
+    run(
+        """
+        import sys
+        import numba  # which looks at NumPy's version, too, when it is imported
+        np.__version__ = "2.6.0"
+        assert 'pip install "numpy<2.6"' in backends.available()["cuda"]
+        np.__version__ = "2.4.0"
+        sys.modules["numba_cuda"] = None
+        assert 'pip install "numbacnn[cuda]"' in backends.available()["cuda"]
+        """
+    )
+
+
+def test_a_damaged_cache_means_compiling_again(run, library: Path) -> None:
+    code = "cuda().tanh(cuda().asarray(np.ones(4, np.float32)))"
+    run(code)
+    files = list((library.parent / "cache").glob("cuda-*/*.cubin"))
+    assert files
+    for file in files:
+        file.write_bytes(b"entry\\nnonsense")
+    run(code)
+    assert any(file.stat().st_size > 1000 for file in files)
