@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import time
 from typing import Any
 
 import numpy as np
 
-from numbacnn.info import collect
+from numbacnn.info import gpus
 
 from .command import UserError
 
@@ -36,16 +38,22 @@ def describe() -> dict[str, Any]:
     handle = value(driver.cuDeviceGet(0))
     clock = value(driver.cuDeviceGetAttribute(driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_CLOCK_RATE, handle))
     cuda = value(driver.cuDriverGetVersion())
-    found = collect()["gpus"]  # the driver's interface does not tell its own version
     return {
         "gpu": value(driver.cuDeviceGetName(128, handle)).split(b"\0")[0].decode(),
         "multiprocessors": device.multiprocessors,
         "capability": list(device.capability),
         "clock_mhz": clock / 1e3,
         "memory_bytes": int(value(driver.cuDeviceTotalMem(handle))),
-        "driver": found[0].get("driver") if isinstance(found, list) and found else None,
+        "driver": _driver_version(),
         "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
     }
+
+
+def _driver_version() -> str | None:
+    """What nvidia-smi says: the driver's own interface tells the version of CUDA only."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError, IndexError):
+        return gpus()[0]["driver"]
+    return None
 
 
 def title(facts: dict[str, Any]) -> str:

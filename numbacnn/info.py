@@ -23,7 +23,7 @@ import numpy as np
 
 from . import __version__, backends
 
-__all__ = ["collect", "cpu_model", "main", "package_version", "register_tile"]
+__all__ = ["collect", "cpu_model", "gpus", "main", "package_version", "register_tile"]
 
 PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "tqdm")
 # Distribution: what it adds, and how to get it.
@@ -63,7 +63,7 @@ def collect() -> dict[str, Any]:
         "backends": _attempt(backends.available),
         "extras": {name: {"version": package_version(name), "install": how} for name, (_, how) in EXTRAS.items()},
         "data": _attempt(_data),
-        "gpus": _attempt(_gpus),
+        "gpus": _attempt(gpus),
         "smoke_test": _attempt(_smoke_test),
     }
 
@@ -151,7 +151,8 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _gpus() -> list[dict[str, str]]:
+def gpus() -> list[dict[str, str]]:
+    """Name and driver version of each GPU that nvidia-smi knows; none where there is no nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return []
     table = _output_of("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")

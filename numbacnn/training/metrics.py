@@ -64,7 +64,9 @@ class Totals:
         self._examples = examples
 
     def add(self, loss: Loss, logits: Array, labels: Array) -> None:
-        """Take in a batch, its loss summed over the samples whichever the reduction."""
+        """Take in a batch, its loss summed over the samples whichever the reduction; ``loss`` moves to this backend."""
+        if loss.backend is not self.backend:
+            loss.to(self.backend)
         n = int(labels.shape[0])
         value, correct = loss.compute(logits, labels), ops.count_correct(logits, labels, backend=self.backend)
         self.backend.accumulate(self._loss_sum, value, float(n) if loss.reduction == "mean" else 1.0)

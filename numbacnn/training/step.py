@@ -22,10 +22,12 @@ MOST_CAPTURED = 4
 class TrainingStep:
     """Forward, loss, backward and update of one batch: ``step(x, y)``, and now and then ``step.totals()``.
 
-    A call waits for nothing; :meth:`totals` waits. From the second batch of a shape on, a backend that can captures the
-    whole step and launches it in one go. That stands for the layers and the loss as they were: change what a layer
-    computes (``p``, ``momentum``, ``algorithm``, its children) before the first step. Training and evaluation mode, the
-    settings of the optimizer and all values may change at any time.
+    A call waits for nothing; :meth:`totals` waits. The loss moves to the model's backend if it is on another one.
+
+    From the second batch of a shape on, a backend that can captures the whole step and launches it in one go. That
+    stands for the layers and the loss as they were: change what a layer computes (``p``, ``momentum``, ``algorithm``,
+    its children) before the first step. Training and evaluation mode, the settings of the optimizer and all values may
+    change at any time.
 
     Example:
         >>> import numpy as np

@@ -17,6 +17,7 @@ import pytest
 from examples import train_lenet
 from numbacnn import backends, data, models
 from numbacnn.io import load
+from tests.strategies import SIMULATED
 
 ROOT = Path(__file__).parents[2]
 FILES = ["checkpoint.safetensors", "curves.png", "history.jsonl", "model.safetensors"]
@@ -67,7 +68,14 @@ def idx_folder(tmp_path: Path) -> Path:
     return folder
 
 
+def needs_speed(backend: backends.Backend) -> None:
+    """Skip in the simulator."""
+    if SIMULATED and backend.name == "cuda":
+        pytest.skip("LeNet takes ten seconds an image in the simulator")
+
+
 def test_what_is_printed(run: Main, backend: backends.Backend) -> None:
+    needs_speed(backend)
     code, lines, errors = run(*SMALL, f"--backend={backend.name}")
     assert (code, errors) == (0, [])
     assert lines[0] == "shapes: 40 training and 40 test images of 1x28x28 pixels in 10 classes"
@@ -194,6 +202,20 @@ def test_a_backend_that_cannot_be_used(run: Main, monkeypatch: pytest.MonkeyPatc
     assert refused(run(*SMALL)) == "backend 'cpu' cannot be used: no numba"
 
 
+def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    real = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+    program = "from numbacnn.backends import cuda_support as support; print(support.missing() or '')"
+    line = [sys.executable, "-c", program]
+    reason = subprocess.run(line, cwd=ROOT, env=real, capture_output=True, text=True, check=True).stdout.strip()
+    if not reason:
+        pytest.skip("the backend cuda can be used here")
+    process = command(*SMALL, "--backend=cuda", output=tmp_path, env=real)
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (2, "")
+    assert errors == f"error: backend 'cuda' cannot be used: {reason}\n"
+    assert re.search("pip install|nvidia-smi|update it|use the backend cpu", reason)
+
+
 def test_the_default_backend_is_as_before(run: Main) -> None:
     run(*SMALL, "--epochs=1", "--backend=reference")
     assert backends.get().name == "reference"
@@ -311,6 +333,7 @@ def test_without_matplotlib_there_is_no_plot(run: Main, tmp_path: Path, monkeypa
 
 
 def test_a_learning_rate_that_is_too_large(run: Main, backend: backends.Backend) -> None:
+    needs_speed(backend)
     assert refused(run(*SMALL, "--lr=3e38")).startswith("training loss is nan in epoch 1, after batch 2 of 3; ")
 
 

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 
 from numbacnn import nn
 from numbacnn.nn.layer import Layer
+from tests.strategies import SIMULATED
 
 Shape = tuple[int, ...]
+
+# Simulated, a small image and the convolution without barriers take a second where others take a minute.
+MOST_LAYERS, MOST_IMAGES, MOST_CHANNELS, MOST_PIXELS = (2, 2, 2, 4) if SIMULATED else (4, 3, 4, 8)
+ALGORITHMS = [*["loops"] * (8 if SIMULATED else 1), "auto", "im2col"]
+BRANCH_ALGORITHM = "loops" if SIMULATED else "auto"
 
 
 @st.composite
@@ -18,13 +24,13 @@ def stacks(draw: st.DrawFn, random: bool = True) -> tuple[nn.Sequential, Shape]:
     """A `Sequential` of one to four drawn layers, perhaps with a linear head; `random` allows dropout."""
     nn.init.manual_seed(draw(st.integers(0, 1000)))
     input_shape = shape = (
-        draw(st.integers(1, 3)),
-        draw(st.integers(1, 4)),
-        draw(st.integers(3, 8)),
-        draw(st.integers(3, 8)),
+        draw(st.integers(1, MOST_IMAGES)),
+        draw(st.integers(1, MOST_CHANNELS)),
+        draw(st.integers(3, MOST_PIXELS)),
+        draw(st.integers(3, MOST_PIXELS)),
     )
     layers: list[Layer] = []
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(st.integers(1, MOST_LAYERS))):
         layers.append(draw(_layer(shape, random)))
         shape = layers[-1].output_shape(shape)
     if draw(st.booleans()):
@@ -77,7 +83,7 @@ def _conv(draw: st.DrawFn, shape: Shape) -> nn.Conv2d:
         dilation=dilation,
         groups=groups,
         bias=draw(st.booleans()),
-        algorithm=draw(st.sampled_from(["auto", "loops", "im2col"])),
+        algorithm=draw(st.sampled_from(ALGORITHMS)),
         dtype=np.float64,
     )
 
@@ -97,4 +103,5 @@ def _pool(draw: st.DrawFn, shape: Shape, kind: str) -> Layer:
 
 def _same_conv(draw: st.DrawFn, c: int, out: int | None = None) -> nn.Conv2d:
     padding = draw(st.sampled_from(["same", "same_lower"]))
-    return nn.Conv2d(c, out or draw(st.integers(1, 3)), draw(st.integers(1, 3)), padding=padding, dtype=np.float64)
+    out, kernel = out or draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    return nn.Conv2d(c, out, kernel, padding=padding, algorithm=BRANCH_ALGORITHM, dtype=np.float64)

@@ -10,6 +10,8 @@ import pytest
 
 from numbacnn import nn, ops
 from numbacnn.backends import Backend
+from tests.numeric import assert_within
+from tests.strategies import SIMULATED
 
 X = np.arange(-4, 4, dtype=np.float32).reshape(1, 2, 2, 2)
 
@@ -25,14 +27,14 @@ class Watched(nn.Identity):
 def test_sequential_runs_in_order_and_back(backend: Backend) -> None:
     model = nn.Sequential(nn.ReLU(), nn.Flatten())
     np.testing.assert_array_equal(model(X), [[0, 0, 0, 0, 0, 1, 2, 3]])
-    np.testing.assert_array_equal(model.backward(np.ones((1, 8)))[0], [[[0, 0], [0, 0]], [[0, 1], [1, 1]]])
+    np.testing.assert_array_equal(model.backward(np.ones((1, 8))), [[[[0, 0], [0, 0]], [[0, 1], [1, 1]]]])
 
 
 class Doubled(nn.ReLU):
     """An activation with a forward pass of its own."""
 
     def forward(self, x):
-        return super().forward(2 * x)
+        return super().forward(ops.add([x, x], backend=self.backend))
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh])
@@ -53,7 +55,10 @@ def test_an_activation_in_one_go_gives_the_same_bits(backend: Backend, activatio
         dx = model.backward(y)
         results.append([backend.to_numpy(array) for array in (y, dx, *(p.grad for p in model.parameters()))])
     for one_go, apart in zip(*results, strict=True):
-        np.testing.assert_array_equal(one_go, apart)
+        if SIMULATED and backend.name == "cuda":  # where in one go the sum is not rounded before the activation
+            assert_within(one_go, apart, 1)
+        else:
+            np.testing.assert_array_equal(one_go, apart)
 
 
 def test_only_an_activation_s_own_forward_pass_is_taken_over(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +113,7 @@ def test_only_needed_input_gradients_are_asked_for(backend: Backend) -> None:
     y = model(np.ones((2, 3)))
     assert model.backward(y, input_gradient=False) is None
     assert not hasattr(before, "asked") and not hasattr(between, "asked") and after.asked
-    assert linear.weight.grad.any()
+    assert np.asarray(linear.weight.grad).any()
     assert model.backward(y) is not None
     assert before.asked and between.asked
 
@@ -119,7 +124,7 @@ def test_branches_without_parameters_are_skipped_when_no_input_gradient_is_wante
         model = container(nn.Linear(3, 3), shortcut)
         y = model(np.ones((2, 3)))
         assert model.backward(y, input_gradient=False) is None
-        assert not hasattr(shortcut, "asked") and model[0].weight.grad.any()
+        assert not hasattr(shortcut, "asked") and np.asarray(model[0].weight.grad).any()
 
 
 def test_indexing(backend: Backend) -> None:

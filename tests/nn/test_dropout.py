@@ -10,12 +10,13 @@ import pytest
 
 from numbacnn import backends, nn, ops
 from numbacnn.backends import Backend
+from tests.strategies import SIMULATED
 
 
 def test_drops_its_share_and_keeps_the_mean(backend: Backend) -> None:
     nn.init.manual_seed(0)
     for p in (0.1, 0.5, 0.8):
-        y = nn.Dropout(p)(np.ones(100_000, np.float32))
+        y = np.asarray(nn.Dropout(p)(np.ones(5_000 if SIMULATED else 100_000, np.float32)))
         dropped = np.mean(y == 0)
         assert abs(dropped - p) < 5 * np.sqrt(p * (1 - p) / y.size)
         np.testing.assert_allclose(y[y != 0], 1 / (1 - p), rtol=1e-6)
@@ -30,9 +31,9 @@ def test_limits(backend: Backend) -> None:
 def test_backward_drops_what_forward_dropped(backend: Backend) -> None:
     layer = nn.Dropout(0.4)
     x = np.ones((10, 30), np.float32)
-    first = layer(x)
+    first = np.asarray(layer(x))
     np.testing.assert_array_equal(layer.backward(x), first)
-    second = layer(x)
+    second = np.asarray(layer(x))
     assert (first != second).any()
     np.testing.assert_array_equal(layer.backward(x), second)
     np.testing.assert_array_equal(layer.backward(2 * x), 2 * second)
@@ -86,7 +87,7 @@ def test_every_backend_draws_the_same_mask() -> None:
 
 def test_layers_draw_different_masks(backend: Backend) -> None:
     x = np.ones(200, np.float32)
-    assert (nn.Dropout()(x) != nn.Dropout()(x)).any()
+    assert not np.array_equal(nn.Dropout()(x), nn.Dropout()(x))
 
 
 @pytest.mark.parametrize(

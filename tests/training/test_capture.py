@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn import nn, optim
+from numbacnn import backends, nn, optim
 from numbacnn.training import Callback, Run, TrainingStep, fit
 from tests.recorder import Recorder
 from tests.training.toy import loaders, model_and_optimizer
@@ -212,6 +212,58 @@ def test_convolutions_and_activations_are_replayed() -> None:
         states.append({**model.state_dict(), "totals": step.totals()})
     assert step.mode == "captured"
     assert_same(*states)
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Layer], optim.Optimizer]] = {
+    "sgd": lambda model: optim.SGD(model.parameters(), 0.3, momentum=0.9, weight_decay=0.01),
+    "adam": lambda model: optim.Adam(model.parameters(), 0.1),
+}
+
+
+def five_steps(name: str, optimizer: str, replay: bool) -> tuple[dict[str, Any], list[str | None]]:
+    """What five steps on the backend ``name`` leave behind, the last two at another learning rate, and how they ran.
+
+    Without ``replay`` each is made by a `TrainingStep` of its own, which has seen nothing that it could repeat.
+    """
+    with backends.use_backend(name):
+        nc.manual_seed(5)
+        model = nn.Sequential(
+            # A bias here has a gradient of zero but for rounding, which Adam would make much of.
+            nn.Conv2d(1, 3, 2, padding="same", bias=False),
+            nn.BatchNorm2d(3),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Flatten(),
+            nn.Linear(12, 2),
+        )
+        loss, update = nn.CrossEntropyLoss(), OPTIMIZERS[optimizer](model)
+    step = TrainingStep(model, loss, update)
+    modes, totals = [], []
+    for i, (x, y) in enumerate(batches([4, 4, 4, 4, 3])):
+        if i == 3:
+            update.lr = 0.05
+        if not replay:
+            step = TrainingStep(model, loss, update)
+        step(x, y)
+        modes.append(step.mode)
+        totals.append(step.totals())
+    gradients = {f"gradient {i}": np.array(p.grad) for i, p in enumerate(model.parameters())}
+    random = list(model.random_state().values())
+    return {**model.state_dict(), **update.state_dict(), **gradients, "totals": totals, "random": random}, modes
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_backend_s_own_captures_do_what_its_plain_steps_do(backend: backends.Backend, optimizer: str) -> None:
+    actual, modes = five_steps(backend.name, optimizer, replay=True)
+    expected, plain = five_steps(backend.name, optimizer, replay=False)
+    assert_same(actual, expected)
+    assert modes == ["plain", *["captured" if backend.asynchronous else "plain"] * 3, "plain"]
+    assert plain == ["plain"] * 5
+    assert actual["1.num_batches_tracked"] == 5 and actual["random"][0][1] == 5
+    definition, _ = five_steps("reference", optimizer, replay=False)
+    assert actual.keys() == definition.keys()
+    for name, value in definition.items():
+        np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 class Watch(Callback):

@@ -12,6 +12,7 @@ import pytest
 from numbacnn import backends, nn
 from numbacnn.io import load_checkpoint
 from numbacnn.training import Callback, CheckpointFile, History, HistoryFile, Run, TrainingStep, evaluate, fit
+from tests.strategies import SIMULATED
 from tests.training.toy import loaders, model_and_optimizer, record
 
 
@@ -31,12 +32,13 @@ def learning(history: History) -> list[tuple[float, ...]]:
 
 
 def test_it_is_the_plain_loop(backend: backends.Backend) -> None:
-    model, history = run_fit(3)
+    epochs = 2 if SIMULATED else 3
+    model, history = run_fit(epochs)
 
     plain, optimizer = model_and_optimizer()
     train_loader, test_loader = loaders()
     loss = nn.CrossEntropyLoss()
-    for epoch in range(3):
+    for epoch in range(epochs):
         plain.train()
         train_loader.set_epoch(epoch)
         results = []
@@ -125,10 +127,11 @@ def test_a_layer_set_to_evaluation_stays_there() -> None:
     assert [layer.training for layer in model] == [True, True, False, True, True]
 
 
-@pytest.mark.parametrize("finished", [1, 2, 4])
+@pytest.mark.parametrize("finished", [1, 2] if SIMULATED else [1, 2, 4])
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, backend: backends.Backend, finished: int) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    whole, whole_history = run_fit(4)
+    epochs = 2 if SIMULATED else 4
+    whole, whole_history = run_fit(epochs)
     _, first_history = run_fit(finished, (CheckpointFile(path, {"seed": 3}), HistoryFile(tmp_path / "history.jsonl")))
 
     model, optimizer = model_and_optimizer(lr=0.1)
@@ -144,7 +147,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, backend: backends
         *loaders(),
         nn.CrossEntropyLoss(),
         optimizer,
-        4,
+        epochs,
         start_epoch=finished,
         history=history,
         callbacks=[HistoryFile(tmp_path / "history.jsonl")],

@@ -42,7 +42,7 @@ def _forward_elements(i, x, weight, bias, y, sizes, window):
                         total += weight[place + v] * x[start + v * dw]
     if has_bias:
         total += bias[k]
-    y[i] = activate(activation, total, scalar(y, 0))
+    y[i] = activate(activation, total, y)
 
 
 @kernel

@@ -50,13 +50,12 @@ philox4x32 = function(philox.philox4x32)
 
 
 @function
-def activate(code, value, zero):
-    """``value`` through the activation of ``code``; ``zero`` is 0 in its dtype."""
+def activate(code, value, x):
+    """``value``, of the dtype of the elements of ``x``, through the activation of ``code``."""
     if code == 1:
-        return zero if value <= zero else value
+        return scalar(x, 0) if value <= scalar(x, 0) else value
     if code == 2:
-        one = zero + exp(zero)
-        return one / (one + exp(-value))
+        return scalar(x, 1) / (scalar(x, 1) + exp(-value))
     if code == 3:
         return hyperbolic_tangent(value)
     return value
@@ -64,7 +63,7 @@ def activate(code, value, zero):
 
 @mapping
 def _relu(i, x):
-    return activate(1, x[i], scalar(x, 0))
+    return activate(1, x[i], x)
 
 
 @mapping
@@ -82,13 +81,13 @@ def _sigmoid(i, y, x, count, apart):
     b = x[j] if j < count else zero
     c = x[k] if k < count else zero
     d = x[m] if m < count else zero
-    y[i] = activate(2, a, zero)
+    y[i] = activate(2, a, x)
     if j < count:
-        y[j] = activate(2, b, zero)
+        y[j] = activate(2, b, x)
     if k < count:
-        y[k] = activate(2, c, zero)
+        y[k] = activate(2, c, x)
     if m < count:
-        y[m] = activate(2, d, zero)
+        y[m] = activate(2, d, x)
 
 
 @mapping
@@ -98,7 +97,7 @@ def _sigmoid_backward(i, dy, y):
 
 @mapping
 def _tanh(i, x):
-    return activate(3, x[i], scalar(x, 0))
+    return activate(3, x[i], x)
 
 
 @mapping

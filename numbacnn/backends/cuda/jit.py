@@ -230,7 +230,11 @@ def _type_of(argument: Any) -> Any:
         return argument.dtype
     if isinstance(argument, tuple):
         return len(argument)
-    return float if isinstance(argument, float) else int
+    if isinstance(argument, (int, np.integer)):
+        return int
+    if isinstance(argument, float):
+        return float
+    raise TypeError(f"a kernel takes arrays of the cuda backend and numbers, not {type(argument).__name__}")
 
 
 def _scalar_type(key: Sequence[Any]) -> np.dtype[Any]:

@@ -7,10 +7,10 @@ may be used again as soon as Python has let go of it: what still reads it was as
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def arena() -> Arena:
         return _arena
 
 
-@contextmanager
+@contextlib.contextmanager
 def using(other: Arena) -> Iterator[None]:
     """Take new arrays from ``other``; what the arena before gets back meanwhile stays out of use, see ``graph.py``."""
     global _arena
@@ -108,7 +108,7 @@ class Arena:
             self._free.setdefault(block.size, []).append((block.slab, block.start))
 
     def __del__(self) -> None:
-        if _device is not None:
+        with contextlib.suppress(Exception):  # at exit, the driver may be gone first
             for slab in self._slabs:
                 _device.release(slab)
 

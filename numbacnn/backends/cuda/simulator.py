@@ -27,7 +27,8 @@ class Memory:
     __slots__ = ("_floating", "_size", "_view")
 
     def __init__(self, array: np.ndarray) -> None:
-        self._view: Any = memoryview(array.reshape(-1))  # type: ignore[arg-type]
+        # Of half precision, memoryview reads nothing.
+        self._view: Any = array.reshape(-1) if array.dtype == np.float16 else memoryview(array.reshape(-1))  # type: ignore[arg-type]
         self._size = array.size
         self._floating = array.dtype.kind == "f"
 

@@ -9,6 +9,8 @@ the two do not share by themselves has one name here:
   read four elements at a time; with an unsigned index it does not. Signed and unsigned do not mix in one expression
   (Numba makes a float64 of them); ``signed(i)`` leads back;
 - ``quotient(a, b)``: a // b of numbers in 0 .. 2**31 - 1, in 32 bits, where 64 take five times as long;
+- ``within(i, n)``: whether i is in 0 .. n - 1, one comparison in 32 bits; ``word(i)``: an index below 2**31 that is
+  worked out in 32 bits, one instruction where 64 take two;
 - ``scalar(x, v)``: the number v in the dtype of the elements of x, so that float32 kernels hold no float64;
 - ``exp``, ``log``, ``sqrt``, ``tanh``: IEEE, in the dtype of their argument.
 """
@@ -42,6 +44,8 @@ __all__ = [
     "threads_per_block",
     "unsigned",
     "versions",
+    "within",
+    "word",
 ]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -50,6 +54,16 @@ cuda: Any
 signed: Any
 unsigned: Any
 function: Any
+
+
+def within(i, n):
+    """Whether ``i``, between -2**31 and 2**31, is in 0 .. n - 1."""
+    return 0 <= i < n
+
+
+def word(i):
+    """``i``, between -2**31 and 2**31, in 32 bits."""
+    return i
 
 
 def threads_per_block(most: int) -> int:
@@ -91,6 +105,15 @@ else:
     def _scalar_overload(x, value):
         dtype = x.dtype
         return lambda x, value: dtype(value)
+
+    @overload(within)
+    def _within_overload(i, n):
+        # A negative number is a large one without a sign.
+        return lambda i, n: np.uint32(i) < np.uint32(n)
+
+    @overload(word)
+    def _word_overload(i):
+        return lambda i: np.int32(i)
 
     @overload(quotient)
     def _quotient_overload(a, b):

@@ -1,0 +1,61 @@
+"""Every kernel's index arithmetic in Numba's CUDA simulator, on tiny shapes, and a LeNet that trains there.
+
+A process of its own, because Numba decides on the simulator when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from numba.core import config
+
+ROOT = Path(__file__).parents[3]
+FILES = ("backends/test_parity.py", "backends/test_contract.py", "ops/test_contracts.py", "training/test_capture.py")
+
+pytestmark = pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="this is the simulator")
+
+
+def run(*command: str, simulated: bool = True) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": str(int(simulated))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_in_the_simulator(file: str) -> None:
+    out = run("-m", "pytest", "--backend", "cuda", "-q", "--no-cov", "-p", "no:cacheprovider", f"tests/{file}")
+    assert " passed" in out
+
+
+def test_lenet_trains_as_on_the_cpu(tmp_path: Path) -> None:
+    losses = {}
+    for backend in ("cuda", "cpu"):
+        folder = tmp_path / backend
+        options = [
+            "--dataset",
+            "shapes",
+            "--limit",
+            "2",
+            "--batch-size",
+            "1",
+            "--epochs",
+            "1",
+            "--output-dir",
+            str(folder),
+        ]
+        out = run("-m", "examples.train_lenet", "--backend", backend, *options, simulated=backend == "cuda")
+        assert out.splitlines()[-1].endswith({"cuda": "cuda:simulator", "cpu": "cpu"}[backend])
+        (record,) = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
+        losses[backend] = record["train_loss"], record["test_loss"]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], abs=1e-5)
