@@ -13,7 +13,7 @@ from tests.strategies import SIMULATED
 
 Shape = tuple[int, ...]
 
-# Simulated, a small image and the convolution without barriers take a second where others take a minute.
+# In the simulator larger stacks, and convolutions whose threads wait for each other, take minutes.
 MOST_LAYERS, MOST_IMAGES, MOST_CHANNELS, MOST_PIXELS = (2, 2, 2, 4) if SIMULATED else (4, 3, 4, 8)
 ALGORITHMS = [*["loops"] * (8 if SIMULATED else 1), "auto", "im2col"]
 BRANCH_ALGORITHM = "loops" if SIMULATED else "auto"

@@ -41,7 +41,7 @@ def check_gradients(model: nn.Layer, x: np.ndarray, rng: np.random.Generator) ->
 
 
 @given(stacks(), st.booleans(), st.integers(0, 1000))
-@settings(max_examples=20 if SIMULATED else 40)
+@settings(max_examples=12 if SIMULATED else 40)
 def test_gradients_of_drawn_models(
     backend: Backend, drawn: tuple[nn.Sequential, tuple[int, ...]], training: bool, seed: int
 ) -> None:

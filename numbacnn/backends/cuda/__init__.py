@@ -2,8 +2,8 @@
 
 ``target.py`` is what kernels are written with, ``jit.py`` declares, compiles and caches them, ``device.py`` drives the
 GPU and ``simulator.py`` stands in for it, ``memory.py`` has the arrays and the arena, ``graph.py`` captures a step,
-``gemm.py`` is the tile product, ``conv_tables.py`` what a convolution gives it, and ``reduce.py`` the sums; the other
-files have the names and the functions of every backend.
+``gemm.py`` is the tile product, ``tiles.py`` its sizes, ``conv_tables.py`` what a convolution gives it, ``reduce.py``
+the sums; the other files have the names and the functions of every backend.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ import numpy as np
 from ..contract import Activation
 from ..geometry import Conv2dGeometry
 from . import conv_tables as tables
-from .gemm import Strides, multiply, splits_of, tile_of
+from .gemm import Strides, multiply
 from .memory import DeviceArray, new
+from .tiles import splits_of, tile_of
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 

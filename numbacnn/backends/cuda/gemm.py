@@ -33,43 +33,13 @@ from . import memory
 from .elementwise import ACTIVATIONS, activate
 from .jit import Kernel, block_kernel, mapping
 from .memory import DeviceArray
-from .target import SIMULATED, cuda, function, quotient, scalar, signed, unsigned, within, word
+from .target import cuda, function, quotient, scalar, signed, unsigned, within, word
+from .tiles import LONGEST_STEP, Tile, splits_of, tile_of
 from .transfer import asarray
 
-__all__ = [
-    "PACK_LIMIT",
-    "Image",
-    "Strides",
-    "Tile",
-    "multiply",
-    "pack",
-    "product_kernel",
-    "splits_of",
-    "tile_of",
-    "tiles",
-]
+__all__ = ["PACK_LIMIT", "Image", "Strides", "multiply", "pack", "product_kernel", "table"]
 
 PACK_LIMIT = 1 << 16
-# What the sizes alone decide, so that the same sizes give the same bits on every device: blocks that fill a large GPU,
-# and the shortest part of a reduction that is worth a sum of its own.
-FULL = 264
-SHORTEST_PART = 256
-# The largest bk of a tile.
-LONGEST_STEP = 16
-
-
-class Tile(NamedTuple):
-    """The sizes of a block's tile and of a thread's part of it."""
-
-    bm: int
-    bn: int
-    bk: int
-    tm: int
-    tn: int
-
-    @property
-    def threads(self) -> int:
-        return (self.bm // self.tm) * (self.bn // self.tn)
 
 
 class Strides(NamedTuple):
@@ -87,33 +57,6 @@ class Image(NamedTuple):
     w: int
     top: int
     left: int
-
-
-def tiles(dtype: np.dtype[Any]) -> tuple[Tile, ...]:
-    """The tiles there are, the largest first."""
-    if SIMULATED:
-        return (Tile(16, 4, 4, 8, 2),)
-    small = (Tile(64, 64, 16, 4, 4), Tile(16, 128, 16, 2, 4), Tile(32, 32, 16, 2, 2))
-    return small if dtype.itemsize == 8 else (Tile(128, 128, 8, 8, 8), *small)
-
-
-def tile_of(m: int, n: int, batch: int, dtype: np.dtype[Any]) -> Tile:
-    """The tile that should be fastest: little of it empty, enough blocks, and much arithmetic for each load."""
-
-    def worth(tile: Tile) -> float:
-        across, down = -(-m // tile.bm), -(-n // tile.bn)
-        used = m * n / (across * tile.bm * down * tile.bn)
-        return used * min(1.0, across * down * batch / FULL) * (tile.tm * tile.tn / (tile.tm + tile.tn)) ** 0.5
-
-    return max(tiles(dtype), key=worth)
-
-
-def splits_of(m: int, n: int, k: int, batch: int, tile: Tile) -> tuple[int, int]:
-    """Into how many parts a long reduction falls, and how long each is: a multiple of 64."""
-    blocks = -(-m // tile.bm) * -(-n // tile.bn) * batch
-    most = max(1, min(FULL // blocks, k // SHORTEST_PART))
-    part = 64 * -(-k // (64 * most))
-    return max(1, -(-k // part)) if k else 1, part
 
 
 def pack(offset: Any, row: Any, column: Any) -> np.ndarray:
@@ -197,15 +140,17 @@ def product_kernel(
     half, two = unsigned(bk // 2), unsigned(2)
 
     @function
-    def fetch(a, b, next_a, next_b, steps_b, rows_a, a_table, moving, thread, start, at, p0, last, strides, image):
+    def fetch(a, b, tables, fetched, places, thread, p0, last, strides, image):
         """The numbers that this thread brings to the tiles of step p0, into registers; zeros after the last step."""
+        next_a, next_b, steps_b, rows_a = fetched
         a_column_stride, b_row_stride = strides
+        start, at = places
         for u in range(b_count):
             p = p0 + signed(thread // b_row + u * b_rows_apart)
-            steps_b[u] = b_step(moving, p, last)
+            steps_b[u] = b_step(tables[1], p, last)
         p = p0 + signed(thread % steps)
         inside = within(p, last)
-        place = a_offset(a_table, a_column_stride, p if inside else last - 1)
+        place = a_offset(tables[0], a_column_stride, p if inside else last - 1)
         for u in range(a_count):
             value = a[word(place + rows_a[u])]
             next_a[u] = value if inside else scalar(a, 0)
@@ -214,22 +159,23 @@ def product_kernel(
             next_b[u] = value if within(p0 + signed(thread // b_row + u * b_rows_apart), last) else scalar(b, 0)
 
     @function
-    def deposit(next_a, next_b, tile_a, tile_b, thread, stage):
+    def deposit(fetched, tile_a, tile_b, thread, stage):
         """What :func:`fetch` brought, into shared memory."""
         for u in range(a_count):
             row = thread // steps + u * a_rows_apart
-            tile_a[stage * a_stage + (thread % steps) * a_row + row] = next_a[u]
+            tile_a[stage * a_stage + (thread % steps) * a_row + row] = fetched[0][u]
         for u in range(b_count):
             step = thread // b_row + u * b_rows_apart
-            tile_b[stage * b_stage + step * b_row + thread % b_row] = next_b[u]
+            tile_b[stage * b_stage + step * b_row + thread % b_row] = fetched[1][u]
 
     @function
-    def take(tile_a, tile_b, mine_a, mine_b, sums, first_a, first_b, p):
+    def take(tile_a, tile_b, first_a, first_b, mine, sums):
         """One step: this thread's rows of A's tile times its columns of B's."""
+        mine_a, mine_b = mine
         for u in range(tm):
-            mine_a[u] = tile_a[first_a + p * a_row + u]
+            mine_a[u] = tile_a[first_a + u]
         for v in range(tn):
-            mine_b[v] = tile_b[first_b + p * b_row + v]
+            mine_b[v] = tile_b[first_b + v]
         for u in range(tm):
             for v in range(tn):
                 sums[u * tn + v] += mine_a[u] * mine_b[v]
@@ -247,6 +193,7 @@ def product_kernel(
         next_b = cuda.local.array(b_loads, real)
         steps_b = cuda.local.array(b_loads, np.int64)
         rows_a = cuda.local.array(a_loads, np.int32)
+        mine, fetched = (mine_a, mine_b), (next_a, next_b, steps_b, rows_a)
 
         rest = quotient(block, tiles_m)
         i0 = (block - rest * tiles_m) * bm
@@ -268,50 +215,24 @@ def product_kernel(
         for v in range(tm * tn):
             sums[v] = scalar(c, 0)
 
-        stage = zero
+        stage, tables, places = zero, (a_table, moving), (start, at)
         if first < last:
-            fetch(a, b, next_a, next_b, steps_b, rows_a, a_table, moving, thread, start, at, first, last, moves, image)
-            deposit(next_a, next_b, tile_a, tile_b, thread, stage)
+            fetch(a, b, tables, fetched, places, thread, first, last, moves, image)
+            deposit(fetched, tile_a, tile_b, thread, stage)
         cuda.syncthreads()
         my_row, my_column = thread // across * tm, thread % across * tn
         p0 = first
         while p0 < last:
             following = p0 + bk
             if following < last:
-                fetch(
-                    a,
-                    b,
-                    next_a,
-                    next_b,
-                    steps_b,
-                    rows_a,
-                    a_table,
-                    moving,
-                    thread,
-                    start,
-                    at,
-                    following,
-                    last,
-                    moves,
-                    image,
-                )
-            for p in range(half):
-                take(
-                    tile_a, tile_b, mine_a, mine_b, sums, stage * a_stage + my_row, stage * b_stage + my_column, two * p
-                )
-                take(
-                    tile_a,
-                    tile_b,
-                    mine_a,
-                    mine_b,
-                    sums,
-                    stage * a_stage + my_row,
-                    stage * b_stage + my_column,
-                    two * p + one,
-                )
+                fetch(a, b, tables, fetched, places, thread, following, last, moves, image)
+            first_a, first_b = stage * a_stage + my_row, stage * b_stage + my_column
+            for p in range(half):  # two steps at a time, which halves what the loop costs
+                take(tile_a, tile_b, first_a + two * p * a_row, first_b + two * p * b_row, mine, sums)
+                take(tile_a, tile_b, first_a + (two * p + one) * a_row, first_b + (two * p + one) * b_row, mine, sums)
             if following < last:
                 stage = one - stage
-                deposit(next_a, next_b, tile_a, tile_b, thread, stage)
+                deposit(fetched, tile_a, tile_b, thread, stage)
                 cuda.syncthreads()
             p0 = following
 

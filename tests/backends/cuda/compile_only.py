@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from numbacnn.backends import cuda
-from numbacnn.backends.cuda import elementwise, gemm, jit, memory, transfer
+from numbacnn.backends.cuda import elementwise, jit, memory, tiles, transfer
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from tests.backends.test_contract import calls
 
@@ -145,8 +145,8 @@ def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
     missed = declared - {entry["kernel"] for entry in found}
     if missed:
         raise RuntimeError(f"never compiled: {', '.join(sorted(missed))}")
-    if not {tile for dtype in ("f4", "f8") for tile in gemm.tiles(np.dtype(dtype))} <= {
-        gemm.Tile(*map(int, match[1].split("x")))
+    if not {tile for dtype in ("f4", "f8") for tile in tiles.tiles(np.dtype(dtype))} <= {
+        tiles.Tile(*map(int, match[1].split("x")))
         for entry in found
         if (match := re.search(r"product-\w+-([\dx]+)-", entry["kernel"]))
     }:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(backends.available()["cuda"] is not None, reason
 
 if backends.available()["cuda"] is None:
     from numbacnn.backends import cuda as cuda_backend
-    from numbacnn.backends.cuda import conv_tables, gemm, memory, transfer
+    from numbacnn.backends.cuda import conv_tables, memory, tiles, transfer
     from numbacnn.backends.cuda.jit import mapping
 
     cuda: Any = cuda_backend
@@ -193,19 +193,19 @@ def test_phases_meet_every_pixel_and_every_product_once(g: Conv2dGeometry) -> No
 @CHECKS
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 1 << 22), st.integers(1, 64))
 def test_parts_cover_a_long_sum(m: int, n: int, k: int, batch: int) -> None:
-    tile = gemm.tile_of(m, n, batch, np.dtype(np.float32))
-    splits, part = gemm.splits_of(m, n, k, batch, tile)
+    tile = tiles.tile_of(m, n, batch, np.dtype(np.float32))
+    splits, part = tiles.splits_of(m, n, k, batch, tile)
     assert splits >= 1 and part % 64 == 0
     assert (splits - 1) * part < max(k, 1) <= max(splits * part, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tiles_suit_their_threads(dtype: Any) -> None:
-    for tile in gemm.tiles(np.dtype(dtype)):
+    for tile in tiles.tiles(np.dtype(dtype)):
         assert tile.threads % tile.bn == 0  # a thread stays in its column of B
         assert tile.threads % tile.bk == 0  # and in its step of A
         assert tile.bm * tile.bk % tile.threads == tile.bn * tile.bk % tile.threads == tile.bk % 2 == 0
-        assert tile.bk <= gemm.LONGEST_STEP
+        assert tile.bk <= tiles.LONGEST_STEP
 
 
 def test_foreign_strides_are_told_from_contiguous_ones():

@@ -15,7 +15,13 @@ import pytest
 from numba.core import config
 
 ROOT = Path(__file__).parents[3]
-FILES = ("backends/test_parity.py", "backends/test_contract.py", "ops/test_contracts.py", "training/test_capture.py")
+FILES = (
+    "backends/cuda/test_arrays.py",
+    "backends/test_parity.py",
+    "backends/test_contract.py",
+    "ops/test_contracts.py",
+    "training/test_capture.py",
+)
 
 pytestmark = pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="this is the simulator")
 
