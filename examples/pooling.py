@@ -22,13 +22,13 @@ def main() -> None:
         image = np.zeros((6, 9), dtype=np.float32)
         image[:, :column] = 1
         edges = ops.corr2d(image, [[1, -1]])
-        print(nn.MaxPool2d(2)(edges.reshape(1, 1, 6, 8))[0, 0, 0])
+        print(np.asarray(nn.MaxPool2d(2)(edges.reshape(1, 1, 6, 8)))[0, 0, 0])
 
 
 def show(layer: nn.Layer, x: np.ndarray) -> None:
     """Print what ``layer`` makes of ``x``."""
     print(layer)
-    print(layer(x)[0])
+    print(np.asarray(layer(x))[0])
 
 
 if __name__ == "__main__":

@@ -145,7 +145,9 @@ def test_pool_cases(ours: OnNumPy, g: Pool2dGeometry, dtype: Any) -> None:
 
 @CHECKS
 @given(st.tuples(st.integers(0, 5), st.integers(1, 17), st.integers(0, 33)), dtypes, seeds)
-@example((64, 3, 129), np.float32, 1)
+# So many values that a channel's sum is made of parts; with short rows too.
+@example((5 if SIMULATED else 64, 3, 129), np.float32, 1)
+@example((70 if SIMULATED else 600, 2, 3), np.float32, 1)
 @example((0, 3, 5), np.float32, 1)
 def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], dtype: Any, seed: int) -> None:
     c, count = shape[1], max(shape[0] * shape[2], 1)
@@ -288,7 +290,7 @@ def test_concat_and_split(
 
 @CHECKS
 @given(st.integers(0, 9), st.sampled_from((1, 2, 3, 10, 17)), st.sampled_from((0.0, 0.1, 1.0)), dtypes, seeds)
-@example(257, 10, 0.1, np.float32, 1)
+@example(23 if SIMULATED else 257, 10, 0.1, np.float32, 1)
 def test_cross_entropy(ours: OnNumPy, n: int, classes: int, label_smoothing: float, dtype: Any, seed: int) -> None:
     logits = 3 * normal((n, classes), seed, dtype)
     labels = np.random.default_rng(seed).integers(0, classes, n)
