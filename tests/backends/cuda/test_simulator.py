@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from numba.core import config
 
+from numbacnn import backends
+
 ROOT = Path(__file__).parents[3]
 FILES = (
     "backends/cuda/test_arrays.py",
@@ -23,7 +25,10 @@ FILES = (
     "training/test_capture.py",
 )
 
-pytestmark = pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="this is the simulator")
+pytestmark = [
+    pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="this is the simulator"),
+    pytest.mark.skipif(backends.available()["cuda"] is None, reason="there is a GPU, on which everything else runs"),
+]
 
 
 def run(*command: str, simulated: bool = True) -> str:
