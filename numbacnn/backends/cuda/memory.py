@@ -17,7 +17,7 @@ import numpy as np
 
 from .target import SIMULATED
 
-__all__ = ["Arena", "DeviceArray", "arena", "device", "new", "using"]
+__all__ = ["Arena", "DeviceArray", "arena", "device", "new", "uploaded", "using"]
 
 SLAB_BYTES = 1 << 20 if SIMULATED else 1 << 28
 GRAIN = 512
@@ -199,6 +199,14 @@ class DeviceArray:
     def __bool__(self) -> bool:
         return bool(np.asarray(self))
 
+    def __deepcopy__(self, memo: Any) -> DeviceArray:
+        copied = new(self.shape, self.dtype)
+        device().copy(copied.place, self.place, self.nbytes)
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return uploaded, (np.asarray(self),)
+
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         if SIMULATED:
@@ -225,6 +233,13 @@ class DeviceArray:
 
     def __repr__(self) -> str:
         return f"DeviceArray({np.array2string(np.asarray(self), separator=', ')}, dtype={self.dtype})"
+
+
+def uploaded(values: np.ndarray) -> DeviceArray:
+    """A new array with the values of a C-contiguous one on the host."""
+    array = new(values.shape, values.dtype)
+    device().upload(array.place, values)
+    return array
 
 
 def new(shape: Sequence[int], dtype: Any) -> DeviceArray:

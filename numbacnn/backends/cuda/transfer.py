@@ -10,7 +10,7 @@ import numpy as np
 
 from ..contract import Array
 from .jit import mapping
-from .memory import DeviceArray, device, new
+from .memory import DeviceArray, device, new, uploaded
 from .target import SIMULATED, quotient
 
 __all__ = [
@@ -120,9 +120,7 @@ def asarray(x: Any, dtype: Any = None) -> Array:
             # Not np.ascontiguousarray, which turns shape () into (1,).
             values = np.asarray(x, dtype=dtype, order="C")
             values = values.astype(values.dtype.newbyteorder("="), copy=False)
-            array = new(values.shape, values.dtype)
-            device().upload(array.place, values)
-            return array
+            return uploaded(values)
         x = adopted
     dtype = x.dtype if dtype is None else np.dtype(dtype)
     if dtype == x.dtype:

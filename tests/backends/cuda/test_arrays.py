@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
+import pickle
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,18 @@ def test_an_array_has_a_shape_and_goes_to_numpy_and_back():
     assert float(x[1:].reshape(12)[:1].reshape(())) == 12.0
     assert int(cuda.asarray(np.array(3))) == 3 and bool(cuda.asarray(np.array(1.0)))
     assert repr(cuda.asarray(np.ones(2, np.float32))) == "DeviceArray([1., 1.], dtype=float32)"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_and_pickles_are_arrays_of_their_own(copied):
+    x = cuda.asarray(np.arange(3.0))
+    y = copied(x[1:])
+    cuda.fill_zero(x)
+    np.testing.assert_array_equal(np.asarray(y), [1, 2])
+    del x
+    gc.collect()
+    cuda.assign(y, cuda.asarray(np.array([5.0, 6.0])))
+    np.testing.assert_array_equal(np.asarray(y), [5, 6])
 
 
 def test_slices_and_reshapes_share_memory():
