@@ -10,11 +10,13 @@ from .containers import Concat as Concat
 from .containers import Sequential as Sequential
 from .conv import Conv2d as Conv2d
 from .dropout import Dropout as Dropout
+from .fold import fold_batch_norm as fold_batch_norm
 from .layer import Layer as Layer
 from .linear import Linear as Linear
 from .loss import CrossEntropyLoss as CrossEntropyLoss
 from .loss import Loss as Loss
 from .loss import MSELoss as MSELoss
+from .modes import saving as saving
 from .normalization import BatchNorm1d as BatchNorm1d
 from .normalization import BatchNorm2d as BatchNorm2d
 from .pooling import AvgPool2d as AvgPool2d

@@ -12,6 +12,7 @@ from .activation import ReLU, Sigmoid, Tanh
 from .conv import Conv2d
 from .layer import Layer, check_dy_shape
 from .linear import Linear
+from .modes import saves_within
 from .receptive import ReceptiveField
 from .state import Shape
 
@@ -21,7 +22,7 @@ _C = TypeVar("_C", bound="_Container")
 
 
 class _Container(Layer):
-    """Layers by position, named "0", "1", ..., or one mapping of names to layers."""
+    """Layers by position, named "0", "1", ..., or one mapping of names to layers; "" is left out of dotted names."""
 
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         super().__init__()
@@ -31,8 +32,8 @@ class _Container(Layer):
             named = {str(i): layer for i, layer in enumerate(layers)}
         seen: dict[int, str] = {}
         for name, layer in named.items():
-            if not isinstance(name, str) or not name or "." in name:
-                raise ValueError(f"the layer name {name!r} must be a string, not empty and without dots")
+            if not isinstance(name, str) or "." in name:
+                raise ValueError(f"the layer name {name!r} must be a string without dots")
             if not isinstance(layer, Layer):
                 hint = f"an instance, {layer.__name__}(...)" if isinstance(layer, type) else "a Layer"
                 raise TypeError(f"layer {name!r} of {type(self).__name__} is {layer!r}, must be {hint}")
@@ -44,6 +45,11 @@ class _Container(Layer):
                         f"{type(self).__name__}: each place needs a layer of its own"
                     )
         self._layers: dict[str, Layer] = named
+        taken = set(named)
+        for name in _names_within(named.get("")):
+            if name in taken:
+                raise ValueError(f"the layer name {name!r} is taken twice in {type(self).__name__}, once inside of ''")
+            taken.add(name)
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
         return iter(self._layers.items())
@@ -75,9 +81,12 @@ class Sequential(_Container):
     """Layers one after the other: y = f_k(... f_2(f_1(x))); backward runs them in reverse. Empty, it is the identity.
 
     Takes layers, named "0", "1", ..., or one mapping of names to layers; has a length, is indexed and iterated over.
+    The name "" is left out of state-dict keys: what is in that layer is named as if it were in its place, as the
+    convolutions of a residual block are, "conv1" and not "body.conv1". Names must stay distinct all the same.
     A Conv2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same bits.
     """
 
+    @saves_within
     def forward(self, x: Any) -> Array:
         if not self._layers:
             return ops.copy(x, backend=self.backend)
@@ -163,6 +172,7 @@ class Concat(_Branches):
     The outputs must agree in everything but axis 1. No branch at all is a ValueError.
     """
 
+    @saves_within
     def forward(self, x: Any) -> Array:
         outputs = [branch.forward(x) for branch in self]
         self.saved = [output.shape[1] for output in outputs]
@@ -186,6 +196,7 @@ class Add(_Branches):
     all is a ValueError.
     """
 
+    @saves_within
     def forward(self, x: Any) -> Array:
         y = ops.add([branch.forward(x) for branch in self], backend=self.backend)
         self.saved = tuple(y.shape)
@@ -200,6 +211,12 @@ class Add(_Branches):
         if any(other != shapes[0] for other in shapes):
             raise ValueError(f"the branches of Add give the shapes {shapes}, which must all be the same")
         return shapes[0]
+
+
+def _names_within(layer: Layer | None) -> list[str]:
+    """The names that the children of a layer named "" have where that layer is."""
+    children = [] if layer is None else list(layer.named_children())
+    return [own for name, child in children for own in ([name] if name else _names_within(child))]
 
 
 def _backward(layer: Layer, dy: Any, input_gradient: bool) -> Array | None:

@@ -9,12 +9,17 @@ import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend
+from ..ops.arguments import integer, real_array
+from .modes import evaluating, is_saving, saves_within
 from .receptive import ReceptiveField, Window
 from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays
 
 __all__ = ["Layer", "check_dy_shape"]
 
 _L = TypeVar("_L", bound="Layer")
+
+_NOT_SAVED = object()
+"""In the place of what a forward pass in evaluation mode did not save."""
 
 
 class Layer(OnBackend):
@@ -26,6 +31,11 @@ class Layer(OnBackend):
     ``backward(dy, input_gradient=True)`` adds to the gradients of the parameters and returns the gradient of the
     input, or None with ``input_gradient=False``; ``self.saved`` raises RuntimeError there when nothing was saved.
     What is saved is not copied: do not change an input or output in place between forward and backward.
+
+    In evaluation mode nothing is saved: assigning to ``self.saved`` then only drops what was there, so that prediction
+    holds no activations. Two things ask for gradients all the same: a layer in training mode around the one in
+    evaluation mode, which is how a part of a model is frozen, and ``with nn.saving():``. A layer of one's own is such
+    a layer around when it is called, ``layer(x)``, as the containers are in ``forward`` as well.
 
     >>> from numbacnn import use_backend
     >>> class Scale(Layer):
@@ -70,19 +80,57 @@ class Layer(OnBackend):
         """The gradient of the last input, given that of its output; parameters accumulate theirs."""
         raise NotImplementedError(f"{type(self).__name__} must define `backward`")
 
+    @saves_within
     def __call__(self, x: Any) -> Array:
         return self.forward(x)
+
+    def predict(self, x: Any, batch_size: int = 256) -> Array:
+        """The outputs (n, ...) for all of ``x`` (n, ...), of NumPy or a backend, as one array of the model's backend.
+
+        In evaluation mode, ``batch_size`` samples at a time, at least 1, so that memory does not grow with n but for
+        the outputs. Afterwards every layer is in the mode it was in. Nothing waits for the outputs. Several threads
+        may predict at once with a model that is in evaluation mode already.
+
+        >>> from numbacnn import nn, use_backend
+        >>> with use_backend("reference"):
+        ...     nn.Sequential(nn.Dropout(), nn.ReLU()).predict([[-1, 1], [2, -2], [3, 4]], batch_size=2)
+        array([[0., 1.],
+               [2., 0.],
+               [3., 4.]], dtype=float32)
+        """
+        batch_size = integer("batch_size", batch_size, 1)
+        x = real_array("x", x, self.backend)
+        if not x.shape:
+            raise ValueError("`x` () must have a first axis, the batch")
+        n, outputs = x.shape[0], None
+        with evaluating(self):
+            # Without samples, an empty batch tells the shape and the dtype.
+            for start in range(0, max(n, 1), batch_size):
+                stop = min(start + batch_size, n)
+                y = self.backend.asarray(self.forward(x[start:stop]))
+                if outputs is None:
+                    outputs = self.backend.empty((n, *y.shape[1:]), y.dtype)
+                part = outputs[start:stop]
+                if tuple(y.shape) != tuple(part.shape):
+                    raise ValueError(f"the output for {stop - start} samples is {tuple(y.shape)}, not {part.shape}")
+                self.backend.assign(part, y)
+        return outputs
 
     @property
     def saved(self) -> Any:
         """What the last forward pass kept for backward."""
         if self._saved is None:
             raise RuntimeError(f"`backward` called before `forward` on {self!r}")
+        if self._saved is _NOT_SAVED:
+            raise RuntimeError(
+                "`backward` called after `forward` in evaluation mode; call `train()` first, or run `forward` inside "
+                f"of `with nn.saving():` for gradients in evaluation mode: {self!r}"
+            )
         return self._saved
 
     @saved.setter
     def saved(self, kept: Any) -> None:
-        self._saved = kept
+        self._saved = kept if self.training or is_saving() else _NOT_SAVED
 
     # What is known without computing.
 
@@ -127,7 +175,10 @@ class Layer(OnBackend):
         return (child for _, child in self.named_children())
 
     def named_layers(self) -> list[tuple[str, Layer]]:
-        """Dotted name and layer of the whole tree, depth first, itself first with the name ''; each layer once."""
+        """Dotted name and layer of the whole tree, depth first, itself first with the name ''; each layer once.
+
+        A child of a container with the name '' has the container's.
+        """
         return [(name, layer) for name, layer, first in self._walk("", set()) if first]
 
     def layers(self) -> list[Layer]:
@@ -154,7 +205,7 @@ class Layer(OnBackend):
         yield name, self, id(self) not in seen
         seen.add(id(self))
         for child_name, child in self.named_children():
-            yield from child._walk(f"{name}.{child_name}" if name else child_name, seen)
+            yield from child._walk(f"{name}.{child_name}" if name and child_name else name or child_name, seen)
 
     def _named_states(self) -> Iterator[tuple[str, State]]:
         for layer_name, layer, _ in self._walk("", set()):
@@ -166,7 +217,10 @@ class Layer(OnBackend):
     # The tree as a whole.
 
     def train(self: _L, mode: bool = True) -> _L:
-        """Set ``training`` for the whole tree: batch normalisation and dropout behave differently. Returns itself."""
+        """Set ``training`` for the whole tree. Returns itself.
+
+        Batch normalisation and dropout behave differently, and only in training forward saves for backward.
+        """
         for layer in self.layers():
             layer.training = bool(mode)
         return self
@@ -236,7 +290,8 @@ class Layer(OnBackend):
         return ""
 
     def __repr__(self) -> str:
-        inner = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        named = (f"({name}): {child!r}" if name else repr(child) for name, child in self.named_children())
+        inner = [text.replace("\n", "\n  ") for text in named]
         if not inner:
             return f"{type(self).__name__}({self.extra_repr()})"
         return "\n  ".join([f"{type(self).__name__}({self.extra_repr()}", *inner]) + "\n)"

@@ -52,7 +52,7 @@ def test_the_image_must_be_28_by_28() -> None:
 
 
 def test_another_pooling_is_refused() -> None:
-    with pytest.raises(ValueError, match="`pooling` 'sum' must be 'avg' or 'max'"):
+    with pytest.raises(ValueError, match="`pooling` 'sum' must be one of 'avg', 'max'"):
         models.lenet(pooling="sum")
 
 
@@ -62,3 +62,15 @@ def test_the_tree_of_layers() -> None:
     assert lines[3] == "  (2): MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)"
     assert lines[8] == "  (7): Linear(in_features=256, out_features=120, bias=True)"
     assert len(lines) == 14
+
+
+@pytest.mark.parametrize(("pooling", "parameters"), [("avg", 44_878), ("max", 44_878)])
+def test_batch_normalisation_before_every_activation(pooling: str, parameters: int) -> None:
+    model = models.lenet(pooling=pooling, batch_norm=True)
+    kinds = [type(layer).__name__ for layer in model]
+    conv = ["Conv2d", "BatchNorm2d", "Sigmoid", "AvgPool2d" if pooling == "avg" else "MaxPool2d"]
+    assert kinds == [*conv * 2, "Flatten", *["Linear", "BatchNorm1d", "Sigmoid"] * 2, "Linear"]
+    assert sum(parameter.size for parameter in model.parameters()) == parameters == 44_426 + 2 * (6 + 16 + 120 + 84)
+    assert model[:9].output_shape((1, 1, 28, 28)) == (1, 256)
+    with pytest.raises(TypeError, match="`batch_norm` 1 must be True or False"):
+        models.lenet(batch_norm=1)

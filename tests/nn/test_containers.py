@@ -151,9 +151,37 @@ def test_what_cannot_be_a_layer(backend: Backend) -> None:
         nn.Sequential(nn.ReLU(), nn.ReLU)
     with pytest.raises(TypeError, match=r"layer '0' of Sequential is \[.*must be a Layer"):
         nn.Sequential([nn.ReLU()])
-    for name in ("a.b", "", 1):
-        with pytest.raises(ValueError, match="must be a string, not empty and without dots"):
+    for name in ("a.b", 1):
+        with pytest.raises(ValueError, match="must be a string without dots"):
             nn.Sequential({name: nn.ReLU()})
+
+
+def test_the_empty_name_is_left_out(backend: Backend) -> None:
+    body = nn.Sequential({"conv1": nn.Conv2d(2, 2, 1), "drop": nn.Dropout(), "conv2": nn.Conv2d(2, 2, 1, bias=False)})
+    block = nn.Sequential({"": nn.Add({"": body, "downsample": nn.Sequential(nn.Conv2d(2, 2, 1))}), "relu": nn.ReLU()})
+    keys = ["conv1.weight", "conv1.bias", "conv2.weight", "downsample.0.weight", "downsample.0.bias"]
+    assert list(block.state_dict()) == keys
+    assert list(nn.Sequential({"": block}).state_dict()) == keys
+    assert list(nn.Sequential(block).state_dict()) == [f"0.{key}" for key in keys]
+    names = ["", "", "", "conv1", "drop", "conv2", "downsample", "downsample.0", "relu"]
+    assert [name for name, _ in block.named_layers()] == names
+    assert list(block.random_state()) == ["drop"]
+    assert block[""][""] is body
+    assert (
+        repr(nn.Sequential({"": nn.ReLU(), "flatten": nn.Flatten()}))
+        == "Sequential(\n  ReLU()\n  (flatten): Flatten()\n)"
+    )
+    other = nn.Sequential(block)
+    other.load_state_dict({f"0.{key}": np.full_like(value, 3) for key, value in block.state_dict().items()})
+    assert all((value == 3).all() for value in block.state_dict().values())
+
+
+def test_names_stay_distinct_where_one_is_left_out(backend: Backend) -> None:
+    inner = nn.Sequential({"a": nn.Linear(1, 1), "": nn.Sequential({"b": nn.Linear(1, 1)})})
+    for name in ("a", "b"):
+        with pytest.raises(ValueError, match=f"the layer name '{name}' is taken twice in Concat, once inside of ''"):
+            nn.Concat({"": inner, name: nn.Linear(1, 1)})
+    assert len(nn.Concat({"": inner, "c": nn.Linear(1, 1)})) == 2
 
 
 def test_one_object_in_two_places(backend: Backend) -> None:

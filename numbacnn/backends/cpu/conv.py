@@ -6,8 +6,8 @@ import numpy as np
 
 from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
+from ..shared.activations import ACTIVATIONS
 from . import conv_im2col, conv_loops
-from .elementwise import ACTIVATIONS
 from .jit import kernel
 
 __all__ = [

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..contract import Activation
 from ..shared import philox
 from .jit import function, kernel
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
 __all__ = [
-    "ACTIVATIONS",
     "accumulate",
     "activate",
     "add",
@@ -43,10 +41,6 @@ philox4x32 = function(philox.philox4x32)
 def blocks(x: np.ndarray) -> int:
     """Chunks that cover ``x``."""
     return -(-x.size // BLOCK)
-
-
-ACTIVATIONS: dict[Activation, int] = {None: 0, "relu": 1, "sigmoid": 2, "tanh": 3}
-"""What kernels with an activation take in place of its name."""
 
 
 @function

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Activation
-from .elementwise import ACTIVATIONS, activate
+from ..shared.activations import ACTIVATIONS
+from .elementwise import activate
 from .gemm import matmul
 from .jit import kernel
 

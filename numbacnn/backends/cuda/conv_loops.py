@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from ..contract import Activation
 from ..geometry import Conv2dGeometry
-from .elementwise import ACTIVATIONS, activate
+from ..shared.activations import ACTIVATIONS
+from .elementwise import activate
 from .jit import kernel
 from .memory import DeviceArray, new
 from .target import quotient, scalar

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..contract import Activation, Array
+from ..contract import Array
 from ..shared import philox
 from . import memory, transfer
 from .jit import Kernel, block_kernel, kernel, mapping
@@ -19,7 +19,6 @@ from .target import cuda, exp, function, quotient, scalar, threads_per_block
 from .target import tanh as hyperbolic_tangent
 
 __all__ = [
-    "ACTIVATIONS",
     "accumulate",
     "activate",
     "add",
@@ -36,9 +35,6 @@ __all__ = [
     "tanh_backward",
 ]
 
-ACTIVATIONS: dict[Activation, int] = {None: 0, "relu": 1, "sigmoid": 2, "tanh": 3}
-"""The codes of :func:`activate`."""
-
 THREADS = threads_per_block(256)
 # Elements of a dropout block: every thread draws the four words of one Philox block.
 DRAWN = 4 * THREADS
@@ -51,7 +47,7 @@ philox4x32 = function(philox.philox4x32)
 
 @function
 def activate(code, value, x):
-    """``value``, of the dtype of the elements of ``x``, through the activation of ``code``."""
+    """``value``, of the dtype of the elements of ``x``, through the activation of ``code``, one of ACTIVATIONS."""
     if code == 1:
         return scalar(x, 0) if value <= scalar(x, 0) else value
     if code == 2:

@@ -29,8 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contract import Activation
+from ..shared.activations import ACTIVATIONS
 from . import memory
-from .elementwise import ACTIVATIONS, activate
+from .elementwise import activate
 from .jit import Kernel, block_kernel, mapping
 from .memory import DeviceArray
 from .target import cuda, function, quotient, scalar, signed, unsigned, within, word

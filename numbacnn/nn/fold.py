@@ -1,0 +1,93 @@
+"""Batch normalisation folded into the layer before it, for inference."""
+
+from __future__ import annotations
+
+import collections
+import copy
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .containers import Sequential
+from .conv import Conv2d
+from .layer import Layer
+from .linear import Linear
+from .normalization import BatchNorm1d, BatchNorm2d
+from .state import Parameter, State
+
+__all__ = ["fold_batch_norm"]
+
+_L = TypeVar("_L", bound=Layer)
+
+_FOLDS = {Conv2d: BatchNorm2d, Linear: BatchNorm1d}
+
+
+def fold_batch_norm(model: _L) -> _L:
+    """A copy of ``model`` for inference, in evaluation mode, in which convolutions do the normalisation after them.
+
+    In every `Sequential` of the tree, a `BatchNorm2d` right after a `Conv2d`, or a `BatchNorm1d` right after a
+    `Linear`, of the same dtype, goes into its weight and bias, with the running averages as statistics:
+
+        weight' = weight gamma / sqrt(variance + eps), bias' = (bias - mean) gamma / sqrt(variance + eps) + beta.
+
+    A layer without bias gets one. The norm is gone, and the other layers keep their names, and so their keys in the
+    state dict. All other norms stay, also those after a layer that is in the tree twice. Outputs are those of
+    ``model.eval()`` up to rounding. ``model`` itself, whose mode does not matter, is unchanged.
+
+    >>> from numbacnn import nn
+    >>> fold_batch_norm(nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU()))
+    Sequential(
+      (0): Conv2d(1, 6, kernel_size=(3, 3), stride=(1, 1))
+      (2): ReLU()
+    )
+    """
+    folded = copy.deepcopy(model).eval()
+    places = collections.Counter(id(layer) for _, layer, _ in folded._walk("", set()))
+    for layer in folded.layers():
+        if isinstance(layer, Sequential) and _runs(layer, Sequential):
+            _fold_within(layer, places)
+    return folded
+
+
+def _fold_within(sequential: Sequential, places: collections.Counter[int]) -> None:
+    before: Layer | None = None
+    for name, layer in list(sequential.named_children()):
+        if isinstance(before, (Conv2d, Linear)) and places[id(before)] == 1 and _fits(before, layer):
+            _fold(before, layer)
+            del sequential._layers[name]
+        else:
+            before = layer
+
+
+def _runs(layer: Layer, kind: type[Layer]) -> bool:
+    """Whether ``forward`` is the one of ``kind``, neither a subclass's nor the object's own."""
+    return type(layer).forward is kind.forward and "forward" not in vars(layer)
+
+
+def _fits(layer: Conv2d | Linear, norm: Any) -> bool:
+    kind = _FOLDS.get(type(layer))
+    return (
+        kind is not None
+        and type(norm) is kind
+        and _runs(layer, type(layer))
+        and _runs(norm, kind)
+        and norm.backend is layer.backend
+        and norm.weight.dtype == layer.weight.dtype
+        and norm.num_features == layer.weight.shape[0]
+    )
+
+
+def _fold(layer: Conv2d | Linear, norm: Any) -> None:
+    weight, dtype = _host(layer.weight), layer.weight.dtype
+    # A variance of zero without eps gives what it gives in the norm, infinity or NaN, and no warning either.
+    with np.errstate(all="ignore"):
+        scale = _host(norm.weight) / np.sqrt(_host(norm.running_var) + norm.eps)
+        bias = (0 if layer.bias is None else _host(layer.bias)) - _host(norm.running_mean)
+        bias = (bias * scale + _host(norm.bias)).astype(dtype)
+        weight = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(dtype)
+    # New ones, because the former weight may be another layer's as well.
+    layer.weight, layer.bias = Parameter(weight, layer.backend), Parameter(bias, layer.backend)
+
+
+def _host(state: State) -> np.ndarray[Any, Any]:
+    return np.asarray(state.backend.to_numpy(state.value), np.float64)

@@ -1,0 +1,76 @@
+"""What evaluation mode leaves out: nothing is kept for a backward pass that does not come."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from .layer import Layer
+
+__all__ = ["evaluating", "is_saving", "saves_within", "saving"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Scope(threading.local):
+    saving = False
+
+
+_scope = _Scope()
+
+
+def is_saving() -> bool:
+    """Whether layers in evaluation mode save for backward now, in this thread."""
+    return _scope.saving
+
+
+@contextmanager
+def saving(on: bool = True) -> Iterator[None]:
+    """``with nn.saving():`` layers in evaluation mode save for backward too, as far as this thread runs them.
+
+    For gradients in evaluation mode, in which batch normalisation uses its running averages and dropout does nothing.
+    Containers in training mode do this for what is in them, so that layers set to evaluation there, frozen, train on.
+
+    >>> from numbacnn import nn, use_backend
+    >>> with use_backend("reference"):
+    ...     model = nn.Sequential(nn.ReLU(), nn.Dropout()).eval()
+    >>> with nn.saving():
+    ...     y = model([[-1, 2]])
+    >>> model.backward([[3, 4]])
+    array([[0., 4.]], dtype=float32)
+    """
+    former, _scope.saving = _scope.saving, on
+    try:
+        yield
+    finally:
+        _scope.saving = former
+
+
+def saves_within(forward: _F) -> _F:
+    """Of a layer made of layers: in training mode it asks those in evaluation mode to save, to get their gradients."""
+
+    @functools.wraps(forward)
+    def run(self: Layer, x: Any) -> Any:
+        if not self.training:
+            return forward(self, x)
+        with saving():
+            return forward(self, x)
+
+    return cast(_F, run)
+
+
+@contextmanager
+def evaluating(model: Layer) -> Iterator[None]:
+    """The whole of ``model`` in evaluation mode, saving nothing; afterwards every layer is in the mode it was in."""
+    modes = [(layer, layer.training) for layer in model.layers()]
+    model.eval()
+    try:
+        with saving(False):
+            yield
+    finally:
+        for layer, training in modes:
+            layer.training = training

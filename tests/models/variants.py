@@ -1,0 +1,51 @@
+"""Every architecture in narrow: the model and an input shape that takes milliseconds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from numbacnn import models, nn
+
+_LENET, _ALEXNET, _VGG = (
+    models.lenet,
+    partial(models.alexnet, hidden_features=8),
+    partial(models.vgg, hidden_features=8),
+)
+
+BOOK: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "lenet": (_LENET, (2, 1, 28, 28)),
+    "lenet_bn": (partial(_LENET, batch_norm=True), (4, 1, 28, 28)),
+    "alexnet": (partial(_ALEXNET, width_divisor=32), (1, 1, 195, 195)),
+    "vgg11": (partial(_VGG, width_divisor=64), (1, 1, 224, 224)),
+    "nin": (partial(models.nin, width_divisor=32), (2, 1, 67, 67)),
+    "googlenet": (partial(models.googlenet, width_divisor=8), (2, 1, 17, 17)),
+    "resnet18": (partial(models.resnet, width_divisor=16), (3, 1, 33, 33)),
+    "densenet": (partial(models.densenet, width_divisor=16), (3, 1, 40, 40)),
+}
+
+_TORCHVISION: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "alexnet_tv": (partial(_ALEXNET, width_divisor=32), (1, 3, 224, 224)),
+    "vgg11_bn_tv": (partial(_VGG, width_divisor=64, batch_norm=True), (1, 3, 224, 224)),
+    "googlenet_tv": (partial(models.googlenet, width_divisor=8), (4, 3, 44, 44)),
+    "resnet34_tv": (partial(models.resnet, depth=34, width_divisor=16), (3, 3, 33, 33)),
+    "resnet50_tv": (partial(models.resnet, depth=50, width_divisor=16), (3, 3, 33, 33)),
+    "densenet121_tv": (partial(models.densenet, width_divisor=32), (3, 3, 40, 40)),
+}
+
+ALL = {
+    **BOOK,
+    **{
+        name: (partial(function, num_classes=6, layout="torchvision"), shape)
+        for name, (function, shape) in _TORCHVISION.items()
+    },
+}
+
+
+def build(name: str, seed: int = 0) -> tuple[nn.Sequential, np.ndarray]:
+    """The model of the name, float64 and seeded, and an input."""
+    function, shape = ALL[name]
+    nn.init.manual_seed(seed)
+    return function(dtype=np.float64), np.random.default_rng(seed).standard_normal(shape)
