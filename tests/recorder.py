@@ -13,6 +13,7 @@ IN_PLACE = {
     "accumulate",
     "adam_step",
     "assign",
+    "clip_scale",
     "fill_zero",
     "increment",
     "sgd_step",

@@ -233,8 +233,14 @@ class Backend(Protocol):
     def count_correct(self, logits: Array, labels: Array) -> Array:
         """How many rows have their first maximum at the label (shape (), int64)."""
 
-    # optim.py: everything in place, `gradient` is only read; `settings` is a float64 array of the backend, so that a
+    # optim.py: steps in place, `gradient` is only read; `settings` is a float64 array of the backend, so that a
     # captured step follows its changes
+    def global_norm(self, arrays: Sequence[Array]) -> Array:
+        """The root of the sum of all squares in one or more floating arrays (shape (), float64)."""
+
+    def clip_scale(self, target: Array, norm: Array, max_norm: float) -> None:
+        """In place: ``target *= min(1, max_norm / (norm + 1e-6))``, norm float64 of shape (); NaN if norm is."""
+
     def sgd_step(
         self, parameter: Array, gradient: Array, velocity: Array | None, settings: Array, nesterov: bool
     ) -> None:

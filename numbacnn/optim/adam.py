@@ -17,8 +17,8 @@ class Adam(Optimizer):
     """parameter -= lr m / (sqrt(v) + eps): m and v are running averages of g and g^2, both divided by 1 - beta^steps.
 
     m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g^2, from zero; g = grad + weight_decay parameter
-    (Kingma and Ba 2015). ``betas`` are 0 or more and less than 1, the other settings not negative. ``steps`` counts the
-    steps taken.
+    (Kingma and Ba 2015). ``betas`` are 0 or more and less than 1, the other settings not negative. ``no_decay``: the
+    parameters that weight_decay is 0 for, such as `norms_and_biases`. ``steps`` counts the steps taken.
     """
 
     settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
@@ -44,12 +44,15 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
+        no_decay: Iterable[Parameter] = (),
     ) -> None:
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise ValueError(f"`betas` {betas!r} must be a pair (beta1, beta2)")
         beta1, beta2 = betas
         self._steps = StepCounter()
-        super().__init__(parameters, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, steps=0)
+        super().__init__(
+            parameters, no_decay, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, steps=0
+        )
 
     @property
     def steps(self) -> int:
@@ -72,8 +75,8 @@ class Adam(Optimizer):
     def _arrays(self) -> tuple[str, ...]:
         return ("first_moment", "second_moment")
 
-    def _numbers(self) -> tuple[float, ...]:
-        return (self.lr, self.beta1, self.beta2, self.eps, self.weight_decay)
+    def _numbers(self, group: FlatParameters) -> tuple[float, ...]:
+        return (self.lr, self.beta1, self.beta2, self.eps, self.weight_decay * group.decays)
 
     def _update(self, group: FlatParameters) -> None:
         group.backend.adam_step(
@@ -99,5 +102,6 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        no_decay: Iterable[Parameter] = (),
     ) -> None:
-        super().__init__(parameters, lr, betas, eps, weight_decay)
+        super().__init__(parameters, lr, betas, eps, weight_decay, no_decay)

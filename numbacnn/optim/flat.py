@@ -19,12 +19,15 @@ ALIGNMENT = 32
 class FlatParameters:
     """Parameters of one backend and dtype, and what an optimizer keeps for each, in one flat array of each kind.
 
+    ``decays`` says whether weight decay is for them.
+
     Making it moves them: their arrays become views of ``value``, ``gradient`` and ``state[name]``. What lies between
     two parameters has no gradient and is nobody's.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], state: Sequence[dict[str, Buffer]]) -> None:
+    def __init__(self, parameters: Sequence[Parameter], state: Sequence[dict[str, Buffer]], decays: bool) -> None:
         self.parameters = list(parameters)
+        self.decays = decays
         self.backend: Backend = parameters[0].backend
         starts = np.cumsum([0, *(-(-parameter.size // ALIGNMENT) * ALIGNMENT for parameter in parameters)])
         self._places = [
@@ -80,11 +83,16 @@ class FlatParameters:
         return flat, [flat[place].reshape(shape) for place, shape in self._places]
 
 
-def flat_groups(parameters: Sequence[Parameter], state: Sequence[dict[str, Buffer]]) -> list[FlatParameters]:
-    """Put parameters, and what is kept for each, side by side by backend and dtype."""
-    members: dict[tuple[str, np.dtype[Any]], list[int]] = {}
+def flat_groups(
+    parameters: Sequence[Parameter], state: Sequence[dict[str, Buffer]], decays: Sequence[bool]
+) -> list[FlatParameters]:
+    """Put parameters, and what is kept for each, side by side by backend, dtype and whether they decay."""
+    members: dict[tuple[str, np.dtype[Any], bool], list[int]] = {}
     for i, parameter in enumerate(parameters):
-        members.setdefault((parameter.backend.name, parameter.dtype), []).append(i)
+        members.setdefault((parameter.backend.name, parameter.dtype, decays[i]), []).append(i)
         for buffer in state[i].values():
             buffer.to(parameter.backend)
-    return [FlatParameters([parameters[i] for i in group], [state[i] for i in group]) for group in members.values()]
+    return [
+        FlatParameters([parameters[i] for i in group], [state[i] for i in group], decay)
+        for (_, _, decay), group in members.items()
+    ]

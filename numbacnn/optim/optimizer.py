@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..backends import Array, Backend
 from ..nn.state import Buffer, Parameter, matching_arrays
 from ..ops.arguments import number
+from .decay import which_decay
 from .flat import FlatParameters, flat_groups
 
 __all__ = ["Optimizer", "below_one", "not_negative"]
@@ -33,9 +35,12 @@ class Optimizer:
     The parameters move into one array, where they are updated together (``flat.py``): read ``value`` and ``grad`` of a
     Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last that used it.
 
+    ``no_decay`` are those of the parameters that ``weight_decay`` leaves alone, none by default; most often
+    `norms_and_biases`. An empty list of parameters is a ValueError, and so is one in ``no_decay`` that is not among
+    them.
+
     A subclass lists its settings and the arrays that it keeps for each parameter, and defines ``_numbers`` and
-    ``_update``. Its settings are attributes that may be changed between steps. An empty list of parameters is a
-    ValueError.
+    ``_update``. Its settings are attributes that may be changed between steps.
     """
 
     settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": not_negative}
@@ -44,7 +49,12 @@ class Optimizer:
     lr: float
     """Learning rate, 0 or more."""
 
-    def __init__(self, parameters: Iterable[Parameter | tuple[str, Parameter]], **settings: Any) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[Parameter | tuple[str, Parameter]],
+        no_decay: Iterable[Parameter] = (),
+        **settings: Any,
+    ) -> None:
         if isinstance(parameters, Parameter):
             raise TypeError("`parameters` is a single Parameter, must be a list")
         self.parameters: list[Parameter] = []
@@ -57,6 +67,7 @@ class Optimizer:
             self.parameters.append(parameter)
         if not self.parameters:
             raise ValueError("`parameters` is empty: there is nothing to train")
+        self._decays = which_decay(self.parameters, no_decay)
         for name, value in settings.items():
             setattr(self, name, self.settings[name](name, value))
         self.version = 0
@@ -82,7 +93,7 @@ class Optimizer:
         """What of a step is the host's: see that parameters and gradients are in their places, write settings down."""
         self._settle()
         for group in self._groups:
-            group.write_settings(self._numbers())
+            group.write_settings(self._numbers(group))
         if self._choices != self._chosen():
             self._choices = self._chosen()
             self.version += 1
@@ -98,9 +109,14 @@ class Optimizer:
         for group in self._groups:
             group.backend.fill_zero(group.gradient)
 
+    def flat_gradients(self) -> list[tuple[Backend, Array]]:
+        """All gradients, side by side in flat arrays, each with its backend; what is changed there is changed."""
+        self._settle()
+        return [(group.backend, group.gradient) for group in self._groups]
+
     def _settle(self) -> None:
         if not self._groups or not all(group.is_in_place() for group in self._groups):
-            self._groups = flat_groups(self.parameters, self._state)
+            self._groups = flat_groups(self.parameters, self._state, self._decays)
             self.version += 1
         if any([group.collect_gradients() for group in self._groups]):
             self.version += 1
@@ -109,7 +125,7 @@ class Optimizer:
         """The names of the arrays that are kept for each parameter, of its shape, from zeros."""
         return ()
 
-    def _numbers(self) -> tuple[float, ...]:
+    def _numbers(self, group: FlatParameters) -> tuple[float, ...]:
         """The settings that ``_update`` finds in ``group.settings``."""
         return (self.lr,)
 

@@ -18,7 +18,7 @@ class SGD(Optimizer):
 
     With ``momentum`` m, 0 or more and less than 1, velocity = m velocity + g, from zero, takes the place of g; with
     ``nesterov`` it is g + m velocity (Sutskever et al. 2013, in PyTorch's form). ``lr`` and ``weight_decay`` are not
-    negative.
+    negative. ``no_decay``: the parameters that weight_decay is 0 for, such as `norms_and_biases`.
     """
 
     settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
@@ -39,17 +39,18 @@ class SGD(Optimizer):
         momentum: float = 0,
         nesterov: bool = False,
         weight_decay: float = 0,
+        no_decay: Iterable[Parameter] = (),
     ) -> None:
         if nesterov and momentum == 0:
             raise ValueError(f"`nesterov` needs `momentum` above 0, not {momentum!r}")
         self._has_velocity = momentum != 0
-        super().__init__(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+        super().__init__(parameters, no_decay, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
     def _arrays(self) -> tuple[str, ...]:
         return ("velocity",) if self._has_velocity else ()
 
-    def _numbers(self) -> tuple[float, ...]:
-        return (self.lr, self.momentum, self.weight_decay)
+    def _numbers(self, group: FlatParameters) -> tuple[float, ...]:
+        return (self.lr, self.momentum, self.weight_decay * group.decays)
 
     def _chosen(self) -> tuple[Any, ...]:
         return (self.nesterov,)

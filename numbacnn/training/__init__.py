@@ -1,5 +1,6 @@
 """Training: the step, the loop over epochs, evaluation, and callbacks that show and save how it goes."""
 
+from .average import WeightAverage as WeightAverage
 from .callbacks import Callback as Callback
 from .callbacks import CheckpointFile as CheckpointFile
 from .callbacks import HistoryFile as HistoryFile
@@ -12,11 +13,13 @@ from .metrics import Average as Average
 from .metrics import evaluate as evaluate
 from .progress import ProgressBar as ProgressBar
 from .step import TrainingStep as TrainingStep
+from .stopping import EarlyStopping as EarlyStopping
 
 __all__ = [
     "Average",
     "Callback",
     "CheckpointFile",
+    "EarlyStopping",
     "EpochRecord",
     "History",
     "HistoryFile",
@@ -24,6 +27,7 @@ __all__ = [
     "ProgressBar",
     "Run",
     "TrainingStep",
+    "WeightAverage",
     "evaluate",
     "fit",
 ]

@@ -13,7 +13,7 @@ from .metrics import Average
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
-    from ..optim import Optimizer
+    from ..optim import Optimizer, Schedule
 
 __all__ = ["Callback", "CheckpointFile", "HistoryFile", "Run"]
 
@@ -37,6 +37,9 @@ class Run:
     """How many batches of it are done."""
     average: Average = field(default_factory=Average)
     """Its loss and accuracy so far; on a backend that works in the background, up to a moment ago."""
+    schedule: Schedule | None = None
+    stop: bool = False
+    """What a callback sets to True for no further epoch to begin."""
 
 
 class Callback:
@@ -84,24 +87,36 @@ class HistoryFile(Callback):
             temporary.write_text(history.lines(), encoding="ascii")
 
 
+_SCHEDULE = "schedule"
+
+
 class CheckpointFile(Callback):
     """Save everything that is needed to go on (see ``numbacnn.io.save_checkpoint``) at the end of every epoch.
 
     Args:
         path: a ``.safetensors`` file, replaced each time as a whole.
-        settings: what else the run depends on, made of what JSON can say; ``load_checkpoint`` gives it back.
+        settings: what else the run depends on, made of what JSON can say; ``load_checkpoint`` gives it back. Of a run
+            with a schedule they also hold, as "schedule", its state dict.
+
+    Raises:
+        ValueError: at the beginning of a run with a schedule, if ``settings`` has a "schedule" of its own.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.settings = dict(settings or {})
 
+    def on_fit_begin(self, run: Run) -> None:
+        if run.schedule is not None and _SCHEDULE in self.settings:
+            raise ValueError(f"`settings` may not have {_SCHEDULE!r}, where the state of the run's schedule is saved")
+
     def on_epoch_end(self, run: Run) -> None:
+        schedule = {} if run.schedule is None else {_SCHEDULE: run.schedule.state_dict()}
         save_checkpoint(
             self.path,
             run.model,
             run.optimizer,
             epoch=run.epoch,
             history=run.history.to_json(),
-            settings=self.settings,
+            settings={**self.settings, **schedule},
         )

@@ -6,9 +6,11 @@ import math
 import operator
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..nn.modes import evaluating
 from .callbacks import Callback, Run
+from .finite import first_not_finite
 from .history import EpochRecord, History
 from .metrics import Average, evaluate
 from .step import TrainingStep
@@ -16,7 +18,7 @@ from .step import TrainingStep
 if TYPE_CHECKING:
     from ..data import DataLoader
     from ..nn import Layer, Loss
-    from ..optim import Optimizer
+    from ..optim import Optimizer, Schedule
 
 __all__ = ["fit"]
 
@@ -35,6 +37,8 @@ def fit(
     start_epoch: int = 0,
     callbacks: Sequence[Callback] = (),
     history: History | None = None,
+    schedule: Schedule | None = None,
+    clip_norm: float | None = None,
 ) -> History:
     """Train ``model`` until ``epochs`` epochs are finished, and evaluate it after each one.
 
@@ -50,34 +54,46 @@ def fit(
         start_epoch: how many epochs are finished already, when a run is resumed.
         callbacks: called in their order at each moment.
         history: the records of the epochs before ``start_epoch``; continued in place.
+        schedule: of ``optimizer``; takes a step after each batch or after each epoch, as its ``per`` says, before
+            callbacks are called. When a run is resumed, load its state first:
+            ``schedule.load_state_dict(load_checkpoint(path, model, optimizer)["settings"]["schedule"])``.
+        clip_norm: the most that the norm of each batch's gradients may be, see ``optim.clip_grad_norm``; None for any.
 
     Returns:
         The history.
 
     Raises:
-        FloatingPointError: the loss became infinite or NaN. Nothing is saved after that.
-        ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples.
+        FloatingPointError: the loss became infinite or NaN; says in which layer or parameter that is first seen, by a
+            forward pass of the last batch. Nothing is saved after that.
+        ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples,
+            the schedule of another optimizer, or one that starts anew in a run that is resumed.
     """
     epochs, start_epoch = _check_epochs(epochs, start_epoch)
     history = History() if history is None else history
     if history.records and history.records[-1].epoch != start_epoch:
         raise ValueError(f"`history` ends with epoch {history.records[-1].epoch}; `start_epoch` is {start_epoch}")
-    run = Run(model, loss, optimizer, history, epochs, batches=len(train_loader), epoch=start_epoch)
+    _check_schedule(schedule, optimizer, start_epoch)
+    batches = len(train_loader)
+    run = Run(model, loss, optimizer, history, epochs, batches=batches, epoch=start_epoch, schedule=schedule)
     model.train()
-    step = TrainingStep(model, loss, optimizer)
+    step = TrainingStep(model, loss, optimizer, clip_norm=clip_norm)
     try:
         clock = time.perf_counter()
         for callback in callbacks:
             callback.on_fit_begin(run)
         for epoch in range(start_epoch, epochs):
+            if run.stop:
+                break
             run.epoch, run.batch, run.average = epoch + 1, 0, Average()
             for callback in callbacks:
                 callback.on_epoch_begin(run)
             lr = optimizer.lr
             train_loader.set_epoch(epoch)
-            step_seconds = _train(run, step, train_loader, callbacks)
+            step_seconds, x = _train(run, step, train_loader, callbacks)
             test_loss, test_accuracy = evaluate(model, test_loader, loss)
-            _check_finite("test loss", test_loss, run)
+            if not math.isfinite(test_loss):
+                with evaluating(model):
+                    raise _not_finite("test loss", test_loss, run, x)
             clock, earlier = time.perf_counter(), clock
             record = EpochRecord(
                 epoch=run.epoch,
@@ -91,6 +107,8 @@ def fit(
                 seconds=clock - earlier,
             )
             history.records.append(record)
+            if schedule is not None and schedule.per == "epoch":
+                schedule.step()
             for callback in callbacks:
                 callback.on_epoch_end(run)
     finally:
@@ -99,9 +117,13 @@ def fit(
     return history
 
 
-def _train(run: Run, step: TrainingStep, loader: DataLoader, callbacks: Sequence[Callback]) -> float:
-    """Train for one epoch; the seconds that it took, without loading and callbacks unless steps run meanwhile."""
+def _train(run: Run, step: TrainingStep, loader: DataLoader, callbacks: Sequence[Callback]) -> tuple[float, Any]:
+    """Train for one epoch; the seconds that it took, without loading and callbacks unless steps run meanwhile.
+
+    And the images of the last batch.
+    """
     asynchronous = run.model.backend.asynchronous
+    images = None
     in_steps, begin = 0.0, time.perf_counter()
     reported, batches_reported = begin, 0
     for images, labels in loader:
@@ -109,22 +131,25 @@ def _train(run: Run, step: TrainingStep, loader: DataLoader, callbacks: Sequence
         step(images, labels)
         run.batch += 1
         if not asynchronous or run.batch == run.batches or start - reported >= REPORT_SECONDS:
-            _report(run, step)
+            _report(run, step, images)
             reported, batches_reported = time.perf_counter(), run.batch
         in_steps += time.perf_counter() - start
+        if run.schedule is not None and run.schedule.per == "batch":
+            run.schedule.step()
         for callback in callbacks:
             callback.on_batch_end(run)
     if batches_reported != run.batch:
-        _report(run, step)
+        _report(run, step, images)
         reported = time.perf_counter()
     if not run.average.examples:
         raise ValueError("`train_loader` gives no samples to train on")
-    return reported - begin if asynchronous else in_steps
+    return reported - begin if asynchronous else in_steps, images
 
 
-def _report(run: Run, step: TrainingStep) -> None:
+def _report(run: Run, step: TrainingStep, images: Any) -> None:
     loss_sum, correct, examples = step.totals()
-    _check_finite("training loss", loss_sum, run)
+    if not math.isfinite(loss_sum):
+        raise _not_finite("training loss", loss_sum, run, images)
     run.average.add(loss_sum, correct, examples)
 
 
@@ -137,9 +162,18 @@ def _check_epochs(epochs: int, start_epoch: int) -> tuple[int, int]:
     return epochs, start_epoch
 
 
-def _check_finite(name: str, value: float, run: Run) -> None:
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"{name} is {value} in epoch {run.epoch}, after batch {run.batch} of {run.batches}; "
-            f"a learning rate below {run.optimizer.lr:g} may help"
-        )
+def _check_schedule(schedule: Schedule | None, optimizer: Optimizer, start_epoch: int) -> None:
+    if schedule is None:
+        return
+    if schedule.optimizer is not optimizer:
+        raise ValueError("`schedule` was made for another optimizer than `optimizer`")
+    if start_epoch and not schedule.count:
+        raise ValueError(f"`schedule` is at its beginning, `start_epoch` is {start_epoch}: load its state first")
+
+
+def _not_finite(name: str, value: float, run: Run, images: Any) -> FloatingPointError:
+    place = first_not_finite(run.model, images)
+    return FloatingPointError(
+        f"{name} is {value} in epoch {run.epoch}, after batch {run.batch} of {run.batches}; "
+        f"a learning rate below {run.optimizer.lr:g} may help{place and f'; first seen in {place}'}"
+    )

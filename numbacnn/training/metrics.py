@@ -10,6 +10,7 @@ import numpy as np
 from .. import ops
 from ..backends import Array, Backend
 from ..backends.replay import each_time
+from ..nn.modes import evaluating
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
@@ -63,8 +64,11 @@ class Totals:
         self._correct = backend.asarray(np.array(correct, np.int64))
         self._examples = examples
 
-    def add(self, loss: Loss, logits: Array, labels: Array) -> None:
-        """Take in a batch, its loss summed over the samples whichever the reduction; ``loss`` moves to this backend."""
+    def add(self, loss: Loss, logits: Array, labels: Array) -> Array:
+        """Take in a batch, its loss summed over the samples whichever the reduction; ``loss`` moves to this backend.
+
+        Returns the batch's loss (shape ()), reduced as ``loss`` does.
+        """
         if loss.backend is not self.backend:
             loss.to(self.backend)
         n = int(labels.shape[0])
@@ -72,6 +76,7 @@ class Totals:
         self.backend.accumulate(self._loss_sum, value, float(n) if loss.reduction == "mean" else 1.0)
         self.backend.accumulate(self._correct, correct)
         each_time(lambda: self._count(n))
+        return value
 
     def read(self) -> tuple[float, int, int]:
         """Loss sum, right answers and samples since the last time; waits until they are known."""
@@ -94,16 +99,11 @@ def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tup
     Raises:
         ValueError: ``loader`` gives no samples.
     """
-    modes = [(layer, layer.training) for layer in model.layers()]
     totals = Totals(model.backend)
-    model.eval()
-    try:
+    with evaluating(model):
         for images, labels in loader:
             x, y = model.backend.asarray(images), model.backend.asarray(labels)
             totals.add(loss, model.forward(x), y)
-    finally:
-        for layer, training in modes:
-            layer.training = training
     average = Average()
     average.add(*totals.read())
     if not average.examples:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ..backends import Array, Backend
 from ..backends.replay import recording
+from ..ops.arguments import number
+from ..optim import clip_grad_norm
 from .metrics import Totals
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
     from ..optim import Optimizer
+    from .average import WeightAverage
 
 __all__ = ["TrainingStep"]
 
@@ -26,8 +31,18 @@ class TrainingStep:
 
     From the second batch of a shape on, a backend that can captures the whole step and launches it in one go. That
     stands for the layers and the loss as they were: change what a layer computes (``p``, ``momentum``, ``algorithm``,
-    its children) before the first step. Training and evaluation mode, the settings of the optimizer and all values may
-    change at any time.
+    its children), and the ``decay`` of an average, before the first step. Training and evaluation mode, the settings of
+    the optimizer and all values may change at any time.
+
+    A loss that is infinite or NaN: where work is done at once, that batch changes no parameter, so that they still show
+    where it began; a backend that works in the background goes on with what comes of it.
+
+    Args:
+        model: gives logits.
+        loss: compares them with labels.
+        optimizer: updates parameters of ``model``.
+        clip_norm: the most that the gradients' norm may be, see ``optim.clip_grad_norm``; None for any.
+        weight_average: of ``model``, updated after each step.
 
     Example:
         >>> import numpy as np
@@ -44,10 +59,22 @@ class TrainingStep:
         (True, 2, 'plain')
     """
 
-    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
+    def __init__(
+        self,
+        model: Layer,
+        loss: Loss,
+        optimizer: Optimizer,
+        *,
+        clip_norm: float | None = None,
+        weight_average: WeightAverage | None = None,
+    ) -> None:
+        if weight_average is not None and weight_average.model is not model:
+            raise ValueError("`weight_average` is of another model")
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0)
+        self.weight_average = weight_average
         self._layers = model.layers()
         mine = {id(parameter) for parameter in optimizer.parameters}
         self._others = [parameter for parameter in model.parameters() if id(parameter) not in mine]
@@ -70,6 +97,8 @@ class TrainingStep:
         if backend is not self._totals.backend:
             self._totals = Totals(backend, *self._totals.read())
         self.optimizer.prepare()
+        if self.weight_average is not None:
+            self.weight_average.prepare()
         captured = self._find_or_capture(x, y, backend)
         if captured is None:
             self._train(x, y)
@@ -87,18 +116,25 @@ class TrainingStep:
 
     def _train(self, x: Array, y: Array) -> None:
         logits = self.model.forward(x)
-        self._totals.add(self.loss, logits, y)
+        loss = self._totals.add(self.loss, logits, y)
+        backend = self._totals.backend
+        if not backend.asynchronous and not np.isfinite(backend.to_numpy(loss)):
+            return
         for parameter in self._others:
             parameter.zero_grad()
         self.optimizer.zero_grad()
         self.model.backward(self.loss.backward(), input_gradient=False)
+        if self.clip_norm is not None:
+            clip_grad_norm(self.optimizer, self.clip_norm)
         self.optimizer.apply()
+        if self.weight_average is not None:
+            self.weight_average.apply()
 
     def _find_or_capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
         if backend is self._refused_by:
             return None
         modes = [(layer.training, layer.seed) for layer in self._layers]
-        circumstances = (backend.name, self.optimizer.version, modes)
+        circumstances = (backend.name, self.optimizer.version, self.clip_norm, self.weight_average, modes)
         if circumstances != self._circumstances:
             self._circumstances = circumstances
             self._captured.clear()

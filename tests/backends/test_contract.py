@@ -216,6 +216,8 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("squared_error", (x(4, 3), x(4, 3))),
         ("squared_error_backward", (x(4, 3), x(4, 3), 0.25)),
         ("count_correct", (x(4, 3), labels)),
+        ("global_norm", ([x(4, 5)],)),
+        ("global_norm", ([x(4, 5), x(), x(0, 3)],)),
     ]
 
 
@@ -227,8 +229,18 @@ FIXED_DTYPES = {
     "softmax_cross_entropy": {0: np.float64},
     "squared_error": {0: np.float64},
     "count_correct": {0: np.int64},
+    "global_norm": {0: np.float64},
 }
-IN_PLACE = {"accumulate", "adam_step", "assign", "fill_zero", "increment", "sgd_step", "update_running_average"}
+IN_PLACE = {
+    "accumulate",
+    "adam_step",
+    "assign",
+    "clip_scale",
+    "fill_zero",
+    "increment",
+    "sgd_step",
+    "update_running_average",
+}
 
 
 def test_every_function_is_called() -> None:
@@ -275,11 +287,12 @@ def test_updates_change_their_targets_and_only_read_the_rest(name: str, dtype: A
 
     gradient = x(9)
     sgd, adam = (backend.asarray(np.array(s)) for s in ((0.1, 0.9, 0.1), (0.1, 0.9, 0.99, 1e-8, 0.1)))
-    step = backend.asarray(np.array(1))
+    step, norm = backend.asarray(np.array(1)), backend.asarray(np.array(4.0))
     for update, targets in (
         (lambda p: backend.accumulate(p, gradient), 1),
         (lambda p: backend.accumulate(p, gradient, 0.5), 1),
         (lambda p: backend.assign(p, gradient), 1),
+        (lambda p: backend.clip_scale(p, norm, 2.0), 1),
         (lambda p: backend.fill_zero(p), 1),
         (lambda p: backend.update_running_average(p, gradient, 0.1, 1.5), 1),
         (lambda p: backend.sgd_step(p, gradient, None, sgd, False), 1),

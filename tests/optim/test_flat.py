@@ -48,7 +48,7 @@ def test_parameters_are_views_of_one_array_each_kind(backend: Backend) -> None:
     backward(params, 1)
     before = arrays(params)
     state = [{"velocity": nn.Buffer(np.full(p.shape, i, p.dtype))} for i, p in enumerate(params)]
-    groups = flat_groups(params, state)
+    groups = flat_groups(params, state, [True] * len(params))
     assert [(group.value.dtype, len(group.parameters)) for group in groups] == [(np.float32, 3), (np.float64, 2)]
     assert_same(arrays(params), before)
     for i, parameter in enumerate(params):

@@ -1,18 +1,23 @@
 """Optimiser steps, in place, a thread per element. Settings and the step's count are read on the device.
 
 roofline: memory. SGD reads parameter and gradient and writes the parameter (12 bytes an element in float32), with
-momentum 20; Adam 28.
+momentum 20; Adam 28. A norm reads its arrays once, clipping reads and writes.
 reached: not measured on a GPU yet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from ..contract import Array
 from . import memory
-from .jit import kernel, mapping
-from .target import scalar, sqrt
+from .jit import block_kernel, kernel, mapping
+from .reduce import CHUNK, THREADS, add_parts, block_sum
+from .target import cuda, scalar, sqrt
 
-__all__ = ["adam_step", "sgd_step"]
+__all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
 
 ADAM_FACTORS = 9
 
@@ -60,6 +65,57 @@ def _adam(i, parameter, gradient, first_moment, second_moment, factors):
     first_moment[i] = first
     second_moment[i] = second
     parameter[i] = p
+
+
+@block_kernel(THREADS)
+def _square_chunks(block, thread, partial, x, first, count):
+    """partial[first + block] = the sum of squares of a chunk of x."""
+    sums = cuda.shared.array(THREADS, np.float64)
+    total = 0.0
+    for i in range(block * CHUNK + thread, min((block + 1) * CHUNK, count), THREADS):
+        value = np.float64(x[i])
+        total += value * value
+    total = block_sum(thread, total, sums)
+    if thread == 0:
+        partial[first + block] = total
+
+
+@block_kernel(THREADS)
+def _finish_norm(block, thread, norm, partial, count):
+    sums = cuda.shared.array(THREADS, np.float64)
+    total = add_parts(thread, partial, 0, count, sums)
+    if thread == 0:
+        norm[0] = sqrt(total)
+
+
+@kernel
+def _clip_factor(i, factor, norm, max_norm):
+    """Worked out once, in float64; comparing in this way lets NaN through."""
+    ratio = max_norm / (norm[0] + 1e-6)
+    factor[0] = 1.0 if ratio >= 1.0 else ratio
+
+
+@mapping
+def _scaled(i, x, factor):
+    return x[i] * factor[0]
+
+
+def global_norm(arrays: Sequence[Array]) -> Array:
+    chunks = [-(-array.size // CHUNK) for array in arrays]
+    partial = memory.new((sum(chunks),), np.float64)
+    first = 0
+    for array, count in zip(arrays, chunks, strict=True):
+        _square_chunks(count, partial, array, first, array.size)
+        first += count
+    norm = memory.new((), np.float64)
+    _finish_norm(1, norm, partial, partial.size)
+    return norm
+
+
+def clip_scale(target: Array, norm: Array, max_norm: float) -> None:
+    factor = memory.new((1,), target.dtype)
+    _clip_factor(1, factor, norm, float(max_norm))
+    _scaled(target.size, target, target, factor)
 
 
 def sgd_step(parameter: Array, gradient: Array, velocity: Array | None, settings: Array, nesterov: bool) -> None:

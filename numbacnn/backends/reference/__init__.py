@@ -56,6 +56,8 @@ from .normalization import batch_norm_train as batch_norm_train
 from .normalization import batch_norm_train_backward as batch_norm_train_backward
 from .normalization import update_running_average as update_running_average
 from .optim import adam_step as adam_step
+from .optim import clip_scale as clip_scale
+from .optim import global_norm as global_norm
 from .optim import sgd_step as sgd_step
 from .pooling import avg_pool2d as avg_pool2d
 from .pooling import avg_pool2d_backward as avg_pool2d_backward

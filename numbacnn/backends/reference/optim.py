@@ -1,12 +1,24 @@
-"""Parameter updates, all in place; the gradient is only read."""
+"""Parameter updates, in place, the gradient being only read; and the length of gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..contract import Array
 
-__all__ = ["adam_step", "sgd_step"]
+__all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
+
+
+def global_norm(arrays: Sequence[Array]) -> Array:
+    """The root of the sum of all squares in one or more floating arrays (shape (), float64)."""
+    return np.array(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))
+
+
+def clip_scale(target: Array, norm: Array, max_norm: float) -> None:
+    """In place: ``target *= min(1, max_norm / (norm + 1e-6))``, norm float64 of shape (); NaN if norm is."""
+    target *= float(np.minimum(1, max_norm / (norm + 1e-6)))
 
 
 def sgd_step(parameter: Array, gradient: Array, velocity: Array | None, settings: Array, nesterov: bool) -> None:

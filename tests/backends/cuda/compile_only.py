@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from numbacnn.backends import cuda
-from numbacnn.backends.cuda import elementwise, jit, memory, tiles, transfer
+from numbacnn.backends.cuda import jit, memory, tiles, transfer
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+from numbacnn.backends.shared.activations import ACTIVATIONS
 from tests.backends.test_contract import calls
 
 # Sizes that take the large tiles and the split sums; CONVOLUTIONS of the contract's calls take the small ones.
@@ -72,13 +73,13 @@ def run_everything(dtype: Any) -> None:
         g = Conv2dGeometry.parse(descriptor)
         x, weight, bias, dy = new(*g.x_shape), new(*g.weight_shape), new(g.k), new(*g.y_shape)
         for algorithm in cuda.conv2d_algorithms():
-            for activation in elementwise.ACTIVATIONS:
+            for activation in ACTIVATIONS:
                 cuda.conv2d(x, weight, bias, g, algorithm, activation)
             cuda.conv2d_backward_input(dy, weight, g, algorithm)
             cuda.conv2d_backward_weight(dy, x, g, algorithm)
     for m, n, k in ((4096, 4096, 64), (10, 10, 10), (16, 4096, 64), (256, 2048, 64)):
         x, weight, bias, dy = new(m, k), new(n, k), new(n), new(m, n)
-        for activation in elementwise.ACTIVATIONS:
+        for activation in ACTIVATIONS:
             cuda.linear(x, weight, bias, activation)
         cuda.linear_backward_input(dy, weight)
         cuda.linear_backward_weight(dy, x)
@@ -97,6 +98,7 @@ def run_everything(dtype: Any) -> None:
     cuda.sgd_step(value, value, None, settings, False)
     cuda.sgd_step(value, value, value, settings, True)
     cuda.adam_step(value, value, value, value, step, settings, True)
+    cuda.clip_scale(value, new(kind=np.float64), 1.0)
     cuda.accumulate(value, value)
     cuda.accumulate(value, value, 0.5)
     cuda.accumulate(step, step)

@@ -1,0 +1,88 @@
+"""Where infinity and NaN come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..nn.state import Buffer, Parameter
+
+if TYPE_CHECKING:
+    from ..backends import Array
+    from ..nn import Layer
+
+__all__ = ["first_not_finite"]
+
+
+class _Found(Exception):  # noqa: N818
+    """Ends the forward pass; its text is the place."""
+
+
+def first_not_finite(model: Layer, x: Any) -> str:
+    """The first place of a forward pass of ``x`` (n, ...) that holds infinity or NaN; "" if none does.
+
+    "the input", "the parameter 3.conv1.weight", "the buffer 3.bn1.running_var" (in evaluation mode, where it counts) or
+    "the output of 3.conv1 (Conv2d)". The layers run one by one in the modes they are in, none computing another's
+    activation; buffers and the layers' random state are as before afterwards.
+    """
+    x = model.backend.asarray(x)
+    if not _is_finite(model.backend.to_numpy(x)):
+        return "the input"
+    with _kept(model), _watched(model), np.errstate(all="ignore"):
+        try:
+            model.forward(x)
+        except _Found as found:
+            return str(found)
+        except MemoryError:  # layers one by one may need more than before, and the caller has an error to report
+            return ""
+    return ""
+
+
+@contextmanager
+def _kept(model: Layer) -> Iterator[None]:
+    buffers = [(buffer, buffer.backend.copy(buffer.value)) for _, buffer in model.named_buffers()]
+    random = model.random_state()
+    try:
+        yield
+    finally:
+        for buffer, value in buffers:
+            buffer.value = value
+        model.load_random_state(random)
+
+
+@contextmanager
+def _watched(model: Layer) -> Iterator[None]:
+    """Let each layer's ``forward`` raise `_Found`; as attributes of the layers they also keep them from fusing."""
+    layers = model.named_layers()
+    own = [vars(layer).get("forward") for _, layer in layers]
+    for name, layer in layers:
+        vars(layer)["forward"] = _watching(name, layer, layer.forward)
+    try:
+        yield
+    finally:
+        for (_, layer), forward in zip(layers, own, strict=True):
+            del vars(layer)["forward"]
+            if forward is not None:
+                vars(layer)["forward"] = forward
+
+
+def _watching(name: str, layer: Layer, forward: Callable[[Any], Array]) -> Callable[[Any], Array]:
+    def watching(x: Any) -> Array:
+        for attribute, state in vars(layer).items():
+            counts = isinstance(state, Parameter) or (isinstance(state, Buffer) and not layer.training)
+            if counts and not _is_finite(state.backend.to_numpy(state.value)):
+                kind = "parameter" if isinstance(state, Parameter) else "buffer"
+                raise _Found(f"the {kind} {name and f'{name}.'}{attribute}")
+        y = forward(x)
+        if not _is_finite(layer.backend.to_numpy(y)):
+            raise _Found(f"the output of {name or 'the model'} ({type(layer).__name__})")
+        return y
+
+    return watching
+
+
+def _is_finite(x: Any) -> bool:
+    return bool(np.isfinite(x).all())
