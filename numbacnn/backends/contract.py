@@ -210,6 +210,29 @@ class Backend(Protocol):
     def gather_labels(self, labels: Array, index: Array) -> Array:
         """int64 (n,): the labels of ``index``."""
 
+    # augment.py: images x (n, c, h, w) of a floating dtype
+    def resize_images(self, x: Array, oh: int, ow: int) -> Array:
+        """y (n, c, oh, ow): bilinear between pixel centres, borders repeated, not smoothed: shared/resampling.py.
+
+        An image has at least one pixel.
+        """
+
+    def flip_and_crop(self, x: Array, top: Array, left: Array, mirror: Array, oh: int, ow: int) -> Array:
+        """y (n, c, oh, ow): a window of each image, reversed from left to right where ``mirror`` is not 0.
+
+        top, left and mirror are (n,) int64; what the window has of the outside, to any side, is 0.
+        """
+
+    def normalize_images(self, x: Array, mean: Array, std: Array) -> Array:
+        """y (n, c, h, w) = (x - mean) / std, both (c,)."""
+
+    def jitter_colors(self, x: Array, brightness: Array, contrast: Array, saturation: Array, hue: Array) -> Array:
+        """y (n, 3, h, w) of red, green and blue in 0..1, each step clipped to that; everything else is (n,).
+
+        Brightness times x; contrast between the image and its mean gray (0.2989, 0.587, 0.114); saturation between
+        each pixel and its gray; hue in -1/2..1/2 of the circle of HSV colours. As torchvision adjusts them.
+        """
+
     # loss.py: logits (n, classes), labels (n,) int64 in 0..classes-1
     def softmax(self, x: Array) -> Array:
         """exp(x - max) over its sum, along the last axis of x (n, classes)."""

@@ -1,4 +1,4 @@
-"""Data sets in memory (``fashion_mnist``, ``mnist``, the built-in ``shapes``), IDX files, and the loader of batches."""
+"""Data sets in memory (``fashion_mnist``, ``mnist``, the built-in ``shapes``), IDX files, batches, their transforms."""
 
 from .dataset import ArrayDataset as ArrayDataset
 from .idx import IdxError as IdxError
@@ -9,12 +9,26 @@ from .mnist import DatasetUnavailable as DatasetUnavailable
 from .mnist import fashion_mnist as fashion_mnist
 from .mnist import mnist as mnist
 from .shapes import shapes as shapes
+from .transforms import ColorJitter as ColorJitter
+from .transforms import Compose as Compose
+from .transforms import Normalize as Normalize
+from .transforms import RandomCrop as RandomCrop
+from .transforms import RandomHorizontalFlip as RandomHorizontalFlip
+from .transforms import Resize as Resize
+from .transforms import Transform as Transform
 
 __all__ = [
     "ArrayDataset",
+    "ColorJitter",
+    "Compose",
     "DataLoader",
     "DatasetUnavailable",
     "IdxError",
+    "Normalize",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "Resize",
+    "Transform",
     "fashion_mnist",
     "mnist",
     "read_idx",

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,10 +14,27 @@ from .. import backends
 from ..backends import Array, Backend
 from ..ops.arguments import integer
 from .dataset import ArrayDataset
+from .transforms import Transform, check_transform
 
 __all__ = ["DataLoader"]
 
 _Batch = tuple[Array, Array]
+
+
+class _Transformed(NamedTuple):
+    """The transform of one epoch; with None batches stay as they are."""
+
+    transform: Transform | None
+    seed: int
+    epoch: int
+
+    def __call__(self, batch: _Batch, index: int, backend: Backend) -> _Batch:
+        """The batch of number ``index``."""
+        if self.transform is None:
+            return batch
+        images, labels = batch
+        # The last number keeps the first batch of an epoch from drawing what the order of the epoch is drawn from.
+        return self.transform(images, np.random.default_rng([self.seed, self.epoch, index, 1]), backend), labels
 
 
 class DataLoader:
@@ -39,9 +57,16 @@ class DataLoader:
             same bits, and prepared there, without a thread: a device with memory of its own keeps the data set, in its
             dtype, from the first iteration on. What would take more than half of the device's free memory is prepared
             in the background and sent batch by batch.
+        transform: what is done to each batch once it is scaled, see ``data.transforms``. It is done on the
+            backend's device, with its rounding, if that has memory of its own; otherwise in NumPy where the batch is
+            prepared, which for any backend is then the background thread. The random numbers of
+            a batch are those of ``np.random.default_rng([seed, epoch, batch, 1])``.
+
+    Attributes:
+        image_shape: channels, height and width of an image in the batches, that is after the transform.
 
     Raises:
-        TypeError, ValueError: arguments of another type or out of range.
+        TypeError, ValueError: arguments of another type or out of range, a transform that cannot take the images.
 
     Example:
         >>> dataset = ArrayDataset(np.full((5, 1, 2, 2), 255, np.uint8), np.arange(5))
@@ -59,6 +84,7 @@ class DataLoader:
         drop_last: bool = False,
         prefetch: int = 2,
         backend: str | Backend | None = None,
+        transform: Transform | None = None,
     ) -> None:
         if not isinstance(dataset, ArrayDataset):
             raise TypeError(f"`dataset` of type {type(dataset).__name__} must be an ArrayDataset")
@@ -69,6 +95,11 @@ class DataLoader:
         self.drop_last = bool(drop_last)
         self.prefetch = integer("prefetch", prefetch)
         self.backend = None if backend is None else backends.get(backend)
+        self.transform = transform
+        self.image_shape = dataset.image_shape
+        if transform is not None:
+            check_transform("transform", transform)
+            self.image_shape = transform.output_shape(dataset.image_shape)
         self.epoch = 0
         self._on_device: tuple[Array, Array] | None = None
         self._fits: bool | None = None
@@ -83,25 +114,32 @@ class DataLoader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[_Batch]:
-        dataset, size = self.dataset, self.batch_size
+        dataset, size, backend = self.dataset, self.batch_size, self.backend
         order = None
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(len(dataset))
-        if self.backend is not None:
-            resident = self._resident(self.backend)
+        transformed = _Transformed(self.transform, self.seed, self.epoch)
+        on_host = backend is None or backend.free_memory() is None
+        # Kernels of the host would take the cores from the training step, NumPy in the background takes one.
+        if backend is not None and not (on_host and self.transform is not None):
+            resident = self._resident(backend)
             if resident is not None:
-                return self._gathered(self.backend, *resident, np.arange(len(dataset)) if order is None else order)
+                everything = np.arange(len(dataset)) if order is None else order
+                return self._gathered(backend, *resident, everything, transformed)
 
         def prepare(index: int) -> _Batch:
             part = slice(index * size, (index + 1) * size)
-            return _batch(dataset, part if order is None else order[part])
+            batch = _batch(dataset, part if order is None else order[part])
+            return transformed(batch, index, backends.get("reference")) if on_host else batch
 
         batches: Iterator[_Batch]
         if self.prefetch and len(self):
             batches = _Background(prepare, len(self), self.prefetch)
         else:
             batches = (prepare(index) for index in range(len(self)))
-        return batches if self.backend is None else _sent(batches, self.backend)
+        if backend is None:
+            return batches
+        return _sent(batches, backend, None if on_host else transformed)
 
     def _resident(self, backend: Backend) -> tuple[Array, Array] | None:
         """All images and labels as arrays of the backend; None where they would take too much of its memory."""
@@ -115,11 +153,14 @@ class DataLoader:
                 self._on_device = backend.asarray(images), backend.asarray(labels)
         return self._on_device
 
-    def _gathered(self, backend: Backend, images: Array, labels: Array, order: np.ndarray) -> Iterator[_Batch]:
+    def _gathered(
+        self, backend: Backend, images: Array, labels: Array, order: np.ndarray, transformed: _Transformed
+    ) -> Iterator[_Batch]:
         index = backend.asarray(order, np.int64)
         for i in range(len(self)):
             part = index[i * self.batch_size : min((i + 1) * self.batch_size, len(order))]
-            yield backend.gather_images(images, part), backend.gather_labels(labels, part)
+            batch = backend.gather_images(images, part), backend.gather_labels(labels, part)
+            yield transformed(batch, i, backend)
 
 
 def _batch(dataset: ArrayDataset, which: slice | np.ndarray) -> _Batch:
@@ -127,9 +168,10 @@ def _batch(dataset: ArrayDataset, which: slice | np.ndarray) -> _Batch:
     return reference.gather_images(dataset.images, which), reference.gather_labels(dataset.labels, which)
 
 
-def _sent(batches: Iterator[_Batch], backend: Backend) -> Iterator[_Batch]:
-    for images, labels in batches:
-        yield backend.asarray(images), backend.asarray(labels)
+def _sent(batches: Iterator[_Batch], backend: Backend, transformed: _Transformed | None) -> Iterator[_Batch]:
+    for index, (images, labels) in enumerate(batches):
+        batch = backend.asarray(images), backend.asarray(labels)
+        yield batch if transformed is None else transformed(batch, index, backend)
 
 
 class _Background(Iterator[_Batch]):

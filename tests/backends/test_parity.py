@@ -35,6 +35,8 @@ shapes = st.one_of(
     st.lists(st.sampled_from((1, 2, 3, 5, 17)), min_size=0, max_size=4).map(tuple),
     st.sampled_from(((0, 3), (3, 0, 2), (103,) if SIMULATED else (67_003,))),
 )
+sizes = st.sampled_from((1, 2, 3, 5, 8, 17))
+image_shapes = st.tuples(st.integers(0, 3), st.sampled_from((1, 3)), sizes, sizes)
 
 
 def wide(*arrays: np.ndarray) -> list[np.ndarray]:
@@ -286,6 +288,51 @@ def test_concat_and_split(
     np.testing.assert_array_equal(joined, reference.concat(arrays))
     for part, array in zip(ours.split(joined, sizes), arrays, strict=True):
         np.testing.assert_array_equal(part, array)
+
+
+@CHECKS
+@given(image_shapes, sizes, sizes, dtypes, seeds)
+@example((2, 3, 5, 7), 5, 7, np.float32, 1)
+@example((1, 1, 9, 1), 4, 3, np.float32, 1)
+@example((1, 2, 3, 4), 0, 4, np.float32, 1)
+def test_resize_images(ours: OnNumPy, shape: tuple[int, ...], oh: int, ow: int, dtype: Any, seed: int) -> None:
+    x = normal(shape, seed, dtype)
+    y = ours.resize_images(x, oh, ow)
+    assert_within(y, reference.resize_images(*wide(x), oh, ow), 1, np.abs(x).max(initial=0))
+    np.testing.assert_array_equal(ours.resize_images(x, *shape[2:]), x)
+
+
+@CHECKS
+@given(image_shapes, sizes, sizes, dtypes, seeds)
+def test_flip_and_crop(ours: OnNumPy, shape: tuple[int, ...], oh: int, ow: int, dtype: Any, seed: int) -> None:
+    rng, (n, _, h, w) = np.random.default_rng(seed), shape
+    x = normal(shape, seed, dtype)
+    top, left, mirror = rng.integers(-oh - 1, h + 2, n), rng.integers(-ow - 1, w + 2, n), rng.integers(0, 2, n)
+    expected = reference.flip_and_crop(x, top, left, mirror, oh, ow)
+    np.testing.assert_array_equal(ours.flip_and_crop(x, top, left, mirror, oh, ow), expected)
+
+
+@CHECKS
+@given(image_shapes, dtypes, seeds)
+def test_normalize_images(ours: OnNumPy, shape: tuple[int, ...], dtype: Any, seed: int) -> None:
+    x, mean, std = (
+        normal(shape, seed, dtype),
+        normal(shape[1:2], seed, dtype),
+        0.5 + normal(shape[1:2], seed, dtype) ** 2,
+    )
+    expected = reference.normalize_images(*wide(x, mean, std))
+    assert_within(ours.normalize_images(x, mean, std), expected, 1)
+
+
+@CHECKS
+@given(image_shapes, dtypes, seeds)
+@example((3, 3, 17, 8), np.float32, 1)
+def test_jitter_colors(ours: OnNumPy, shape: tuple[int, ...], dtype: Any, seed: int) -> None:
+    rng, (n, _, h, w) = np.random.default_rng(seed), shape
+    # Few levels, so that channels are often equal.
+    x = (rng.integers(0, 5, (n, 3, h, w)) / 4).astype(dtype)
+    factors = [rng.uniform(low, high, n).astype(dtype) for low, high in [(0, 2)] * 3 + [(-0.5, 0.5)]]
+    assert_within(ours.jitter_colors(x, *factors), reference.jitter_colors(*wide(x, *factors)), 10, 1.0)
 
 
 @CHECKS

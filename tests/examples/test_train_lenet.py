@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples import train_lenet
+from examples import train, train_lenet
 from numbacnn import backends, data, models
 from numbacnn.io import load
 from tests.strategies import SIMULATED
@@ -303,7 +303,7 @@ def test_a_new_run_replaces_the_files_of_the_one_before(run: Main, tmp_path: Pat
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_lenet, "fit", interrupt)
+        patch.setattr(train, "fit", interrupt)
         run(*SMALL)
     assert os.listdir(tmp_path / "out") == ["notes.txt"]
 
@@ -315,7 +315,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_lenet, "fit", interrupt)
+    monkeypatch.setattr(train, "fit", interrupt)
     code, _, errors = run("--dataset=shapes", "--limit=40", *resume)
     assert code == 130
     assert errors == [
@@ -346,9 +346,7 @@ def test_an_algorithm_that_the_backend_lacks(run: Main, name: str) -> None:
 @pytest.mark.parametrize("algorithm", ["auto", "loops", "im2col"])
 def test_algorithms(run: Main, monkeypatch: pytest.MonkeyPatch, algorithm: str) -> None:
     seen = []
-    monkeypatch.setattr(
-        train_lenet, "fit", lambda model, *_, **__: seen.extend((model[0].algorithm, model[3].algorithm))
-    )
+    monkeypatch.setattr(train, "fit", lambda model, *_, **__: seen.extend((model[0].algorithm, model[3].algorithm)))
     with pytest.raises(IndexError):  # nothing is trained, so there is no last epoch to print
         run(*SMALL, f"--algorithm={algorithm}")
     assert seen == [algorithm] * 2

@@ -18,6 +18,10 @@ from ..host import is_array as is_array
 from ..host import synchronize as synchronize
 from ..host import to_numpy as to_numpy
 from ..host import zeros as zeros
+from .augment import flip_and_crop as flip_and_crop
+from .augment import jitter_colors as jitter_colors
+from .augment import normalize_images as normalize_images
+from .augment import resize_images as resize_images
 from .batch import gather_images as gather_images
 from .batch import gather_labels as gather_labels
 from .conv import choose_conv2d_algorithm as choose_conv2d_algorithm
