@@ -16,7 +16,7 @@ import pytest
 
 from numbacnn.data import DatasetUnavailable, IdxError, fashion_mnist, mnist, write_idx
 
-module = sys.modules["numbacnn.data.mnist"]
+module, sources = (sys.modules[f"numbacnn.data.{name}"] for name in ("mnist", "sources"))
 REAL = os.environ.get("NUMBACNN_DATA")
 PREFIX = {"train": "train", "test": "t10k"}
 READERS = pytest.mark.parametrize(("read", "name"), [(fashion_mnist, "fashion-mnist"), (mnist, "mnist")])
@@ -91,7 +91,7 @@ def test_missing_files_are_named_and_not_downloaded(tmp_path, monkeypatch, read,
     def no_download(*_):
         raise AssertionError("a folder was given")
 
-    monkeypatch.setattr(module, "_probe", no_download)
+    monkeypatch.setattr(sources, "_probe", no_download)
     folder = tmp_path / "data"
     if origin == "NUMBACNN_DATA":
         monkeypatch.setenv("NUMBACNN_DATA", str(folder))
@@ -193,7 +193,7 @@ def test_a_name_that_is_never_resolved(monkeypatch):
 
 
 def test_download_not_wanted(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_probe", None)
+    monkeypatch.setattr(sources, "_probe", None)
     message = unavailable(download=False)
     assert "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz" in message and "`download`" in message
 
