@@ -1,4 +1,4 @@
-"""Train a model on Fashion-MNIST, MNIST or the built-in shapes: ``python -m examples.train --help``."""
+"""Train a model on Fashion-MNIST, CIFAR-10, images of your own and others: ``python -m examples.train --help``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .lenet_shapes import shape_table
 from .recipes import RECIPES, Recipe
 
 CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetensors", "history.jsonl", "curves.png"
-
+SPLITS = ("train", "test")
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": optim.SGD,
@@ -38,6 +38,8 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, int, int], optim.Schedule | None
     "cosine": lambda optimizer, epochs, batches: optim.CosineAnnealingLR(optimizer, epochs),
     "one-cycle": lambda optimizer, epochs, batches: optim.OneCycleLR(optimizer, optimizer.lr, epochs * batches),
 }
+AUGMENTATIONS = ("none", "flip", "crop", "color")
+"""Each does what those before it do, and more."""
 DEFAULTS = {"--optimizer": "sgd", "--schedule": "constant", "--augment": "none"}
 """What checkpoints that do not tell were made with."""
 
@@ -61,8 +63,9 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
         add("--model", choices=RECIPES, required=True, help="what to train; its recipe sets what is not given")
     recipe = RECIPES[model] if model else None
     add("--backend", choices=nc.backends.NAMES, help="where to compute (default: NUMBACNN_BACKEND, else cpu)")
-    add("--dataset", choices=("auto", "fashion-mnist", "mnist", "shapes"), default="auto",
-        help="auto takes fashion-mnist where it can be had and the built-in shapes otherwise")  # fmt: skip
+    add("--dataset", choices=("auto", "fashion-mnist", "mnist", "cifar10", "folder", "shapes"), default="auto",
+        help="auto takes fashion-mnist where it can be had and the built-in shapes otherwise; folder takes the images "
+        "in DATA_DIR/train and DATA_DIR/test, which have a sub-folder for each class")  # fmt: skip
     add("--data-dir", type=Path, help="folder with the data set's files (default: NUMBACNN_DATA, else a download)")
     add("--epochs", type=_integer(1), default=10, help="passes over the training images")
     add("--batch-size", type=_integer(1), default=recipe and recipe.batch_size, help="images per step")
@@ -71,18 +74,23 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
         help="learning rate (default: the recipe's for sgd, a tenth of it for momentum, else 0.001)")  # fmt: skip
     add("--schedule", choices=SCHEDULES, default="constant",
         help="of the learning rate; step divides it by 10 after a half and three quarters of the epochs")  # fmt: skip
-    add("--augment", choices=("none", "flip", "crop"), default="none",
-        help="of training images: flip mirrors half of them, crop moves them by up to an eighth as well")  # fmt: skip
+    add("--augment", choices=AUGMENTATIONS, default="none",
+        help="of training images: flip mirrors half of them, crop moves them by up to an eighth as well, color changes "
+        "brightness, contrast, saturation and hue of red, green and blue images on top of that")  # fmt: skip
     add("--seed", type=_integer(0), default=0, help="of the initial weights and the order of the images")
     add("--algorithm", choices=("auto", "loops", "im2col", "implicit_gemm"), default="auto",
         help="of the convolutions, one that the backend has")  # fmt: skip
-    add("--limit", type=_integer(1), help="use only the first LIMIT training images and at most LIMIT test images")
+    add("--limit", type=_integer(1),
+        help="use only the first LIMIT training images and at most LIMIT test images; of a folder, which comes class "
+        "by class, images from all over it")  # fmt: skip
     add("--output-dir", type=Path, default=model and Path("runs", model),
         help="folder for checkpoint, weights, history and plot")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     arguments = parser.parse_args(argv)
     if arguments.data_dir and arguments.dataset == "shapes":
         parser.error("argument --data-dir: the built-in shapes are drawn, not read from files")
+    if arguments.dataset == "folder" and not arguments.data_dir:
+        parser.error("argument --data-dir: --dataset folder needs it")
     arguments.model = model or arguments.model
     recipe = RECIPES[arguments.model]
     arguments.batch_size = arguments.batch_size or recipe.batch_size
@@ -111,13 +119,19 @@ def _positive(text: str) -> float:
     return value
 
 
-def load_data(dataset: str, data_dir: Path | None, limit: int | None) -> tuple[str, list[data.ArrayDataset]]:
-    """The name of the data set in use, and its training and test images."""
-    splits = ("train", "test")
+def load_data(
+    dataset: str, data_dir: Path | None, limit: int | None, image_size: int
+) -> tuple[str, list[data.ArrayDataset]]:
+    """The name of the data set in use, and its training and test images.
+
+    Those of a folder, which then ``data_dir`` must be, are brought to height and width ``image_size``.
+    """
+    if dataset == "folder":
+        return dataset, load_folder(data_dir, limit, image_size)
     if dataset != "shapes":
-        read = data.mnist if dataset == "mnist" else data.fashion_mnist
+        read = {"mnist": data.mnist, "cifar10": data.cifar10}.get(dataset, data.fashion_mnist)
         try:
-            sets = [read(split, data_dir=data_dir) for split in splits]
+            sets = [read(split, data_dir=data_dir) for split in SPLITS]
         except (data.DatasetUnavailable, FileNotFoundError, ValueError) as error:
             if dataset != "auto" or data_dir or isinstance(error, ValueError):
                 raise UserError(str(error)) from error
@@ -127,8 +141,30 @@ def load_data(dataset: str, data_dir: Path | None, limit: int | None) -> tuple[s
             return name, [images.subset(limit) if limit else images for images in sets]
     sizes = (TRAIN_SIZE, TEST_SIZE)
     return "shapes", [
-        data.shapes(split, size=min(size, limit or size)) for split, size in zip(splits, sizes, strict=True)
+        data.shapes(split, size=min(size, limit or size)) for split, size in zip(SPLITS, sizes, strict=True)
     ]
+
+
+def load_folder(data_dir: Path, limit: int | None, image_size: int) -> list[data.ArrayDataset]:
+    """The images in the sub-folders of the splits, brought to height and width ``image_size``."""
+    try:
+        sets = [data.image_folder(data_dir / split, image_size) for split in SPLITS]
+    except (ImportError, ValueError) as error:
+        raise UserError(str(error)) from error
+    different = set(sets[0].classes) ^ set(sets[1].classes)
+    if different:
+        raise UserError(
+            f"{' and '.join(SPLITS)} in {str(data_dir)!r} must have the same classes; "
+            f"only one of them has {', '.join(sorted(different))}"
+        )
+    return [spread(images, limit) if limit else images for images in sets]
+
+
+def spread(images: data.ArrayDataset, limit: int) -> data.ArrayDataset:
+    """At most ``limit`` images, evenly from all over the data set."""
+    count = min(limit, len(images))
+    chosen = np.arange(count) * len(images) // count
+    return data.ArrayDataset(images.images[chosen], images.labels[chosen], images.classes, images.name)
 
 
 def resume(
@@ -188,11 +224,16 @@ def fitting(recipe: Recipe, shape: tuple[int, int, int]) -> list[data.Transform]
     return [data.Resize(recipe.size)]
 
 
-def augmenting(augment: str, size: int) -> list[data.Transform]:
-    """What ``--augment`` does to training images of ``size``."""
-    flip: list[data.Transform] = [data.RandomHorizontalFlip()]
-    crop: list[data.Transform] = [data.RandomCrop(size, padding=size // 8)]
-    return {"none": [], "flip": flip, "crop": [*flip, *crop]}[augment]
+def augmenting(augment: str, size: int, channels: int) -> list[data.Transform]:
+    """What ``--augment`` does to training images of so many channels, once they have height and width ``size``."""
+    if augment == "color" and channels != 3:
+        raise UserError(f"--augment color changes images of 3 channels, not {channels}")
+    every: list[data.Transform] = [
+        data.RandomHorizontalFlip(),
+        data.RandomCrop(size, padding=size // 8),
+        data.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05),
+    ]
+    return every[: AUGMENTATIONS.index(augment)]
 
 
 def composed(transforms: list[data.Transform]) -> data.Transform | None:
@@ -205,13 +246,13 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     algorithms = ("auto", *backend.conv2d_algorithms())
     if arguments.algorithm not in algorithms:
         raise UserError(f"--algorithm {arguments.algorithm}: {backend.name} has {', '.join(algorithms)}")
-    dataset, (train_set, test_set) = load_data(arguments.dataset, arguments.data_dir, arguments.limit)
+    recipe = RECIPES[arguments.model]
+    dataset, (train_set, test_set) = load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
     shape, classes = "x".join(map(str, train_set.image_shape)), train_set.num_classes
     say(f"{dataset}: {len(train_set)} training and {len(test_set)} test images of {shape} pixels in {classes} classes")
 
-    recipe = RECIPES[arguments.model]
     fit_size = fitting(recipe, train_set.image_shape)
-    augmented = [*fit_size, *augmenting(arguments.augment, recipe.size)]
+    augmented = [*fit_size, *augmenting(arguments.augment, recipe.size, train_set.image_shape[0])]
     model, optimizer = new_model(arguments, train_set)
     say(shape_table(model, (1, train_set.image_shape[0], recipe.size, recipe.size)))
     # In the host's memory a background thread prepares batches while the model trains; a device does it in no time.
