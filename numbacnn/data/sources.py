@@ -37,7 +37,9 @@ class Source:
 def find_files(
     source: Source, names: Sequence[str], data_dir: str | os.PathLike[str] | None, download: bool, timeout: float
 ) -> list[Path]:
-    """The paths of the files called ``names``, all in one folder; those called ``.gz`` may lack it outside the cache.
+    """The paths of the files called ``names``, all in one folder.
+
+    In a folder that is given, a file that is called ``.gz`` may also lie without this ending.
 
     Args:
         source: the data set.
@@ -48,6 +50,7 @@ def find_files(
         timeout: seconds to wait for the server to answer, above 0.
 
     Raises:
+        ValueError: ``timeout`` is not above 0.
         FileNotFoundError: the folder that is given does not hold the files.
         DatasetUnavailable: no folder is given and the files are not in the cache and cannot be downloaded.
     """
