@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ import numbacnn as nc
 from numbacnn import data, nn, optim
 from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
 from numbacnn.io import load_checkpoint
-from numbacnn.training import CheckpointFile, History, HistoryFile, PlotCurves, ProgressBar, fit
+from numbacnn.training import (
+    Callback,
+    CheckpointFile,
+    EarlyStopping,
+    History,
+    HistoryFile,
+    PlotCurves,
+    ProgressBar,
+    WeightAverage,
+    fit,
+)
 
 from .lenet_shapes import shape_table
 from .recipes import RECIPES, Recipe
@@ -40,7 +51,16 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, int, int], optim.Schedule | None
 }
 AUGMENTATIONS = ("none", "flip", "crop", "color")
 """Each does what those before it do, and more."""
-DEFAULTS = {"--optimizer": "sgd", "--schedule": "constant", "--augment": "none"}
+DEFAULTS = {
+    "--optimizer": "sgd",
+    "--schedule": "constant",
+    "--augment": "none",
+    "--label-smoothing": 0.0,
+    "--weight-decay": 0.0,
+    "--clip-norm": None,
+    "--average": None,
+    "--patience": None,
+}
 """What checkpoints that do not tell were made with."""
 
 
@@ -70,10 +90,17 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--epochs", type=_integer(1), default=10, help="passes over the training images")
     add("--batch-size", type=_integer(1), default=recipe and recipe.batch_size, help="images per step")
     add("--optimizer", choices=OPTIMIZERS, default="sgd", help="momentum is SGD with momentum 0.9")
-    add("--lr", type=_positive, default=argparse.SUPPRESS,
+    add("--lr", type=_above_zero, default=argparse.SUPPRESS,
         help="learning rate (default: the recipe's for sgd, a tenth of it for momentum, else 0.001)")  # fmt: skip
     add("--schedule", choices=SCHEDULES, default="constant",
         help="of the learning rate; step divides it by 10 after a half and three quarters of the epochs")  # fmt: skip
+    add("--weight-decay", type=_number(0, math.inf), default=argparse.SUPPRESS,
+        help="of all weights but those of norms, and not of biases (default: 0.01 for adamw, else 0)")  # fmt: skip
+    add("--clip-norm", type=_above_zero, help="the most that the norm of a batch's gradients may be")
+    add("--label-smoothing", type=_number(0, 1), default=0.0, help="share of the target that all classes have alike")
+    add("--average", type=_number(0, 1), metavar="DECAY",
+        help="evaluate and save the moving average of the weights that keeps DECAY of itself each step")  # fmt: skip
+    add("--patience", type=_integer(1), help="stop after so many epochs in a row without a lower test loss")
     add("--augment", choices=AUGMENTATIONS, default="none",
         help="of training images: flip mirrors half of them, crop moves them by up to an eighth as well, color changes "
         "brightness, contrast, saturation and hue of red, green and blue images on top of that")  # fmt: skip
@@ -96,6 +123,8 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     arguments.batch_size = arguments.batch_size or recipe.batch_size
     if "lr" not in arguments:
         arguments.lr = {"sgd": recipe.lr, "momentum": recipe.lr / 10}.get(arguments.optimizer, 1e-3)
+    if "weight_decay" not in arguments:
+        arguments.weight_decay = 0.01 if arguments.optimizer == "adamw" else 0.0
     arguments.output_dir = arguments.output_dir or Path("runs", arguments.model)
     return arguments
 
@@ -109,14 +138,31 @@ def _integer(minimum: int) -> Callable[[str], int]:
     return convert
 
 
-def _positive(text: str) -> float:
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        value = _finite(text)
+        if not low <= value <= high:
+            limits = f"in {low:g}..{high:g}" if high < math.inf else f"{low:g} or more"
+            raise argparse.ArgumentTypeError(f"{text!r} must be a number, {limits}")
+        return value
+
+    return convert
+
+
+def _above_zero(text: str) -> float:
+    value = _finite(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return value
+
+
+def _finite(text: str) -> float:
+    """NaN for what is no finite number, which no limit lets pass."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
-    return value
+    return value if math.isfinite(value) else math.nan
 
 
 def load_data(
@@ -174,10 +220,11 @@ def resume(
     model: nn.Layer,
     optimizer: optim.Optimizer,
     schedule: optim.Schedule | None,
+    average: WeightAverage | None,
 ) -> History:
     """Load the checkpoint and return its history, which is empty where there is no checkpoint yet."""
     try:
-        checkpoint = load_checkpoint(path, model, optimizer)
+        checkpoint = load_checkpoint(path, model, optimizer, average)
         history = History.from_json(checkpoint["history"])
     except FileNotFoundError:
         say(f"no checkpoint in {path.parent}: starting from the beginning")
@@ -212,7 +259,10 @@ def new_model(arguments: argparse.Namespace, images: data.ArrayDataset) -> tuple
     for layer in model.layers():
         if isinstance(layer, nn.Conv2d):
             layer.algorithm = arguments.algorithm
-    return model, OPTIMIZERS[arguments.optimizer](model.parameters(), arguments.lr)
+    decay = arguments.weight_decay
+    no_decay = optim.norms_and_biases(model.parameters()) if decay else []
+    new_optimizer = OPTIMIZERS[arguments.optimizer]
+    return model, new_optimizer(model.parameters(), arguments.lr, weight_decay=decay, no_decay=no_decay)
 
 
 def fitting(recipe: Recipe, shape: tuple[int, int, int]) -> list[data.Transform]:
@@ -264,6 +314,7 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         data.DataLoader(test_set, arguments.batch_size, backend=device, transform=composed(fit_size)),
     )
     schedule = SCHEDULES[arguments.schedule](optimizer, arguments.epochs, len(loaders[0]))
+    average = None if arguments.average is None else WeightAverage(model, arguments.average)
     settings = {
         "--backend": backend.name,
         "--dataset": dataset,
@@ -275,6 +326,11 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         "--optimizer": arguments.optimizer,
         "--schedule": arguments.schedule,
         "--augment": arguments.augment,
+        "--label-smoothing": arguments.label_smoothing,
+        "--weight-decay": arguments.weight_decay,
+        "--clip-norm": arguments.clip_norm,
+        "--average": arguments.average,
+        "--patience": arguments.patience,
         "training images": len(train_set),
         "test images": len(test_set),
     }
@@ -284,14 +340,20 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     output.mkdir(parents=True, exist_ok=True)
     history = History()
     if arguments.resume:
-        history = resume(output / CHECKPOINT, settings, arguments.epochs, model, optimizer, schedule)
+        history = resume(output / CHECKPOINT, settings, arguments.epochs, model, optimizer, schedule, average)
     for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES):
         for leftover in output.glob(f".{name}.*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink()
         if not history.records:
             (output / name).unlink(missing_ok=True)
 
-    callbacks = [CheckpointFile(output / CHECKPOINT, settings), HistoryFile(output / HISTORY), ProgressBar()]
+    callbacks: list[Callback] = [
+        CheckpointFile(output / CHECKPOINT, settings),
+        HistoryFile(output / HISTORY),
+        ProgressBar(),
+    ]
+    if arguments.patience:
+        callbacks.append(EarlyStopping(arguments.patience))
     try:
         callbacks.append(PlotCurves(output / CURVES))
     except ImportError as error:
@@ -300,15 +362,18 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         fit(
             model,
             *loaders,
-            nn.CrossEntropyLoss(),
+            nn.CrossEntropyLoss(label_smoothing=arguments.label_smoothing),
             optimizer,
             arguments.epochs,
             start_epoch=len(history),
             callbacks=callbacks,
             history=history,
             schedule=schedule,
+            clip_norm=arguments.clip_norm,
+            weight_average=average,
         )
-    nc.save(output / WEIGHTS, model)
+    with nullcontext() if average is None else average.applied():
+        nc.save(output / WEIGHTS, model)
 
     last, seconds = history.records[-1], sum(record.seconds for record in history.records)
     say(f"{seconds:.1f} s with loading and evaluation: {history.wall_examples_per_second:.1f} examples/sec")

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file as load_safetensors
 
 from examples import train
 from examples.recipes import RECIPES
-from numbacnn import backends
+from numbacnn import backends, data
+from numbacnn.io.arrays import read_arrays, write_arrays
 from tests.strategies import SIMULATED
 
 Run = Callable[..., list[dict[str, float]]]
@@ -33,6 +34,11 @@ def run(tmp_path: Path) -> Run:
         return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
 
     return run
+
+
+def learning(records: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The history without what depends on time."""
+    return [{name: value for name, value in record.items() if "second" not in name} for record in records]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -81,15 +87,104 @@ def test_one_cycle_goes_up_and_down(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["--schedule=cosine", "--epochs=2"], ["--optimizer=adam", "--epochs=2"], ["--lr=0.4", "--epochs=2"]],
+    [
+        ["--schedule=cosine"],
+        ["--optimizer=adam"],
+        ["--lr=0.4"],
+        ["--weight-decay=0.1"],
+        ["--clip-norm=1"],
+        ["--label-smoothing=0.1"],
+        ["--average=0.9"],
+        ["--patience=3"],
+    ],
 )
 def test_other_settings_are_not_resumed(run: Run, tmp_path: Path, options: list[str], capsys) -> None:
     with backends.use_backend("reference"):
         run("--model=lenet", "--epochs=1")
         fixed = ["--model=lenet", "--dataset=shapes", "--limit=6", "--batch-size=4", "--resume"]
-        assert train.main([*fixed, f"--output-dir={tmp_path / 'out'}", *options]) == 2
+        assert train.main([*fixed, f"--output-dir={tmp_path / 'out'}", "--epochs=2", *options]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 1 and ("cannot resume: " in errors[0] or "is a checkpoint of SGD" in errors[0])
+    refusals = ("cannot resume: ", "is a checkpoint of SGD", "has no averages of the weights")
+    assert len(errors) == 1 and any(refusal in errors[0] for refusal in refusals)
+
+
+def test_checkpoints_that_do_not_tell_of_later_options_resume(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "checkpoint.safetensors"
+    with backends.use_backend("reference"):
+        run("--model=lenet", "--epochs=1")
+        arrays, metadata = read_arrays(path)
+        checkpoint = json.loads(metadata["numbacnn.checkpoint"])
+        for name in train.DEFAULTS:
+            del checkpoint["settings"][name]
+        write_arrays(path, arrays, {"numbacnn.checkpoint": json.dumps(checkpoint)})
+        assert len(run("--model=lenet", "--epochs=2", "--resume")) == 2
+
+
+def test_the_averages_are_evaluated_and_saved(run: Run, tmp_path: Path) -> None:
+    options = ["--model=lenet", "--lr=0.5"]
+    with backends.use_backend("reference"):
+        whole = run(*options, "--epochs=3", "--average=0.5", folder="whole")
+        run(*options, "--epochs=1", "--average=0.5")
+        assert learning(run(*options, "--epochs=3", "--average=0.5", "--resume")) == learning(whole)
+        plain = run(*options, "--epochs=3", folder="plain")
+    assert [r["train_loss"] for r in plain] == [r["train_loss"] for r in whole]
+    assert [r["test_loss"] for r in plain] != [r["test_loss"] for r in whole]
+    whole_weights, weights, plain_weights = (
+        (tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "out", "plain")
+    )
+    assert whole_weights == weights != plain_weights
+    arrays, _ = read_arrays(tmp_path / "out" / "checkpoint.safetensors")
+    saved, _ = read_arrays(tmp_path / "out" / "model.safetensors")
+    for name, array in saved.items():
+        np.testing.assert_array_equal(array, arrays[f"average.{name}"], err_msg=name)
+
+
+@pytest.mark.parametrize("option", ["--weight-decay=0.5", "--clip-norm=0.01", "--label-smoothing=0.5"])
+def test_options_of_the_steps_change_the_bits(run: Run, option: str) -> None:
+    with backends.use_backend("reference"):
+        plain = run("--model=lenet", "--epochs=1", "--lr=0.1")
+        other = run("--model=lenet", "--epochs=1", "--lr=0.1", option, folder="other")
+    assert learning(plain) != learning(other)
+
+
+@pytest.mark.parametrize(("optimizer", "decay"), [("sgd", 0), ("momentum", 0), ("adam", 0), ("adamw", 0.01)])
+def test_weight_decay_leaves_norms_and_biases_alone(optimizer: str, decay: float) -> None:
+    images = data.shapes("train", size=1)
+    for options, expected in ([], decay), (["--weight-decay=0.25"], 0.25), (["--weight-decay=0"], 0):
+        argv = ["--model=lenet-bn", f"--optimizer={optimizer}", *options]
+        model, made = train.new_model(train.parse_arguments(argv, None, "train"), images)
+        assert made.weight_decay == expected
+        before = model.state_dict()
+        made.zero_grad()
+        made.step()
+        parameters = dict(model.named_parameters())
+        changed = {name for name, value in model.state_dict().items() if not np.array_equal(value, before[name])}
+        assert changed == ({name for name, p in parameters.items() if len(p.shape) > 1} if expected else set())
+
+
+def test_patience_ends_the_run(run: Run) -> None:
+    with backends.use_backend("reference"):
+        options = ["--model=lenet", "--lr=1e-12", "--patience=2"]
+        records = run(*options, "--epochs=9")
+        assert len(records) == 3
+        assert learning(run(*options, "--epochs=9", "--resume")) == learning(records)
+
+
+@pytest.mark.parametrize(
+    ("option", "rule"),
+    [
+        ("--average=1.5", "'1.5' must be a number, in 0..1"),
+        ("--label-smoothing=-0.1", "'-0.1' must be a number, in 0..1"),
+        ("--weight-decay=inf", "'inf' must be a number, 0 or more"),
+        ("--clip-norm=0", "'0' must be a number above 0"),
+        ("--patience=0", "'0' must be a whole number, 1 or more"),
+    ],
+)
+def test_values_out_of_range(option: str, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--model=lenet", option])
+    assert stop.value.code == 2
+    assert f"argument {option.split('=')[0]}: {rule}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("augment", ["flip", "crop"])
