@@ -35,7 +35,7 @@ def test_the_peak_s_kernel_does_the_work_that_is_counted() -> None:
     assert result.tolist() == [5 * machine.DEPTH] * 3
     rows, columns = register_tile()
     assert 4 * machine.DEPTH * (rows + columns) < 32 * 1024
-    assert (rows, columns * 4 % 16) == (machine.TILE_ROWS, 0)
+    assert (rows, columns * 4 % 16) == (machine.ROWS, 0)
 
 
 def test_ceilings_are_rates(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
 from ..shared.activations import ACTIVATIONS
-from . import conv_im2col, conv_loops
+from . import conv_direct, conv_im2col, conv_loops
 from .jit import kernel
 
 __all__ = [
@@ -84,4 +84,4 @@ def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
     return _ALGORITHMS[choose_conv2d_algorithm(geometry, pass_) if algorithm == "auto" else algorithm]
 
 
-_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col}
+_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col, "direct": conv_direct}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import function, kernel
-from .simd import TILE_ROWS, multiply_tile, tile_columns
+from .simd import TILES, lanes_of
 
 __all__ = ["matmul", "multiply_block"]
 
@@ -23,6 +23,9 @@ DEPTH = 256
 FARTHEST_ROW = 1024
 BLOCK_ROWS = 96
 BLOCK_COLUMNS = 256
+VECTORS = 2
+TILE = TILES[VECTORS - 1]
+ROWS, multiply_tile = TILE.rows, TILE.multiply
 
 
 @function
@@ -37,9 +40,16 @@ def multiply_block(
     (DEPTH x width) stays in L1 while A passes from L2. A panel is copied only if its columns do not lie next to each
     other or are fewer than the tile's, or its rows lie too far apart.
     """
-    width = tile_columns(c.itemsize)
+    width = VECTORS * lanes_of(c.itemsize)
     panel = np.empty(min(depth, DEPTH) * width, c.dtype)
-    tile = np.empty(TILE_ROWS * width, c.dtype)
+    tile = np.empty(ROWS * width, c.dtype)
+    # The last row of A stands in for those that a tile at the end lacks.
+    row_at = np.empty((rows + ROWS - 1) // ROWS * ROWS, np.int64)
+    for i in range(row_at.size):
+        row_at[i] = a_start + min(i, rows - 1) * a_row
+    step = np.empty(depth, np.int64)
+    for k in range(depth):
+        step[k] = k * a_column
     if depth == 0 and add == 0:
         for i in range(rows):
             c[c_start + i * c_row : c_start + i * c_row + columns] = 0
@@ -58,24 +68,23 @@ def multiply_block(
                     for j in range(width_here, width):
                         panel[k * width + j] = 0
                 at_b, panel_row = 0, width
-            for row in range(0, rows, TILE_ROWS):
-                rows_here = min(TILE_ROWS, rows - row)
-                at_a, at_c = a_start + row * a_row + first * a_column, c_start + row * c_row + column
-                whole = rows_here == TILE_ROWS and width_here == width
+            for row in range(0, rows, ROWS):
+                rows_here, at_c = min(ROWS, rows - row), c_start + row * c_row + column
+                whole = rows_here == ROWS and width_here == width
                 target, at_target, target_row, add_to_target = (
                     (c, at_c, c_row, adding) if whole else (tile, 0, width, 0)
                 )
                 source = b if in_place else panel
                 multiply_tile(
                     a,
-                    at_a,
-                    a_row,
-                    a_column,
-                    rows_here,
+                    row_at,
+                    row,
+                    step,
+                    first,
+                    size,
                     source,
                     at_b,
                     panel_row,
-                    size,
                     target,
                     at_target,
                     target_row,
