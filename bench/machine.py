@@ -137,9 +137,9 @@ def _multiply_resident(chunk, result, repeats):  # type: ignore[no-untyped-def]
     a = np.ones(ROWS * DEPTH, result.dtype)
     b = np.ones(DEPTH * columns, result.dtype)
     c = np.zeros(ROWS * columns, result.dtype)
-    row_at, step = np.arange(ROWS) * DEPTH, np.arange(DEPTH)
+    row_at, step, row_of_b = np.arange(ROWS) * DEPTH, np.arange(DEPTH), np.arange(DEPTH) * columns
     for _ in range(repeats):
-        multiply_tile(a, row_at, 0, step, 0, DEPTH, b, 0, columns, c, 0, columns, 1)
+        multiply_tile(a, row_at, 0, step, 0, DEPTH, b, 0, row_of_b, 0, c, 0, columns, 1)
     result[chunk] = c[0]
 
 

@@ -26,15 +26,15 @@ def conv2d_algorithms() -> tuple[str, ...]:
 
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
-    """``im2col``, except where a group has too few output channels to pay for its columns: then ``loops``.
+    """``direct``, but where its tiles would stay empty: ``loops`` for depthwise convolutions, ``im2col`` for dx of few
+    channels."""
+    channels, outputs = geometry.c // geometry.groups, geometry.k // geometry.groups
+    if channels == outputs == 1:
+        return "loops"
+    return "im2col" if pass_ == "backward_input" and channels < FEW_CHANNELS <= outputs else "direct"
 
-    A column costs the same to lay out whatever the number of output channels that it is multiplied with, and the
-    weight gradient has to turn it on its side as well; FEW_CHANNELS is where that was measured to pay.
-    """
-    return "loops" if geometry.k // geometry.groups < FEW_CHANNELS[pass_] else "im2col"
 
-
-FEW_CHANNELS = {"forward": 3, "backward_input": 3, "backward_weight": 5}
+FEW_CHANNELS = 4
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

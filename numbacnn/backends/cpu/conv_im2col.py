@@ -18,6 +18,7 @@ from ..geometry import Conv2dGeometry
 from .elementwise import activate
 from .gemm import multiply_block
 from .jit import function, kernel
+from .memory import empty
 from .rows import add_to_strided, copy_strided
 from .windows import output_range
 
@@ -205,7 +206,7 @@ SUM_BLOCK = 4096
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
-    y = np.empty(g.y_shape, x.dtype)
+    y = empty(g.y_shape, x.dtype)
     band = _band(g)
     chunks = g.n * g.groups * -(-g.oh // band)
     _forward_bands(chunks, x, weight, bias, y, activation, g.groups, band, g.is_pointwise, *_window(g))
@@ -213,20 +214,20 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
 
 
 def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dx = np.empty(g.x_shape, dy.dtype)
+    dx = empty(g.x_shape, dy.dtype)
     _backward_input_images(g.n * g.groups, dy, weight, dx, g.groups, _band(g), g.is_pointwise, *_window(g))
     return dx
 
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     parts, images = _parts(g)
-    partials = np.empty((parts, *g.weight_shape), x.dtype)
+    partials = empty((parts, *g.weight_shape), x.dtype)
     _backward_weight_partials(
         parts * g.groups, dy, x, partials, g.groups, images, _band(g), g.is_pointwise, *_window(g)
     )
     if parts == 1:
         return partials[0]
-    dweight = np.empty(g.weight_shape, x.dtype)
+    dweight = empty(g.weight_shape, x.dtype)
     _sum_partials(-(-dweight.size // SUM_BLOCK), partials.reshape(parts, -1), dweight.reshape(-1))
     return dweight
 

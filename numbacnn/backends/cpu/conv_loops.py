@@ -17,6 +17,7 @@ import numpy as np
 from ..geometry import Conv2dGeometry
 from .elementwise import activate
 from .jit import kernel
+from .memory import empty
 from .rows import add_products_strided, add_strided, add_to_strided
 from .windows import output_range
 
@@ -100,19 +101,19 @@ def _backward_weight_kernels(chunk, dy, x, dweight, sh, sw, pt, pl, dh, dw):
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
-    y = np.empty(g.y_shape, x.dtype)
+    y = empty(g.y_shape, x.dtype)
     _forward_planes(g.n * g.k, x, weight, bias, y, activation, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return y
 
 
 def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dx = np.empty(g.x_shape, dy.dtype)
+    dx = empty(g.x_shape, dy.dtype)
     _backward_input_planes(g.n * g.c, dy, weight, dx, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return dx
 
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dweight = np.empty(g.weight_shape, x.dtype)
+    dweight = empty(g.weight_shape, x.dtype)
     pairs = g.weight_shape[0] * g.weight_shape[1]
     _backward_weight_kernels(pairs, dy, x, dweight, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return dweight

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..shared import philox
 from .jit import function, kernel
+from .memory import empty, empty_like
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
@@ -138,7 +139,7 @@ def _copy_columns(chunk, source, target, source_first, target_first, columns):
 
 
 def _map(apply, *arrays: np.ndarray) -> np.ndarray:
-    result = np.empty_like(arrays[0])
+    result = empty_like(arrays[0])
     apply(blocks(result), *(array.reshape(-1) for array in arrays), result.reshape(-1))
     return result
 
@@ -168,7 +169,7 @@ def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarray:
-    y = np.empty_like(x)
+    y = empty_like(x)
     scale = 1 / (1 - p) if p < 1 else 0.0
     words = (*philox.split_words(seed), *philox.split_words(int(offset)))
     _dropout(
@@ -188,7 +189,7 @@ def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 def concat(arrays: Sequence[np.ndarray]) -> np.ndarray:
     n, channels = arrays[0].shape[0], sum(array.shape[1] for array in arrays)
-    y = np.empty((n, channels, *arrays[0].shape[2:]), arrays[0].dtype)
+    y = empty((n, channels, *arrays[0].shape[2:]), arrays[0].dtype)
     rows, first = y.reshape(n, _row_size(y)), 0
     for array in arrays:
         size = _row_size(array)
@@ -201,7 +202,7 @@ def split(x: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
     n = x.shape[0]
     rows, first, parts = x.reshape(n, _row_size(x)), 0, []
     for channels in sizes:
-        part = np.empty((n, channels, *x.shape[2:]), x.dtype)
+        part = empty((n, channels, *x.shape[2:]), x.dtype)
         size = _row_size(part)
         _copy_columns(n, rows, part.reshape(n, size), first, 0, size)
         first += size

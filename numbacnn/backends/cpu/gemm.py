@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import function, kernel
+from .memory import empty
 from .simd import TILES, lanes_of
 
 __all__ = ["matmul", "multiply_block"]
@@ -50,6 +51,9 @@ def multiply_block(
     step = np.empty(depth, np.int64)
     for k in range(depth):
         step[k] = k * a_column
+    row_of_b, row_of_panel = np.empty(DEPTH, np.int64), np.empty(DEPTH, np.int64)
+    for k in range(min(depth, DEPTH)):
+        row_of_b[k], row_of_panel[k] = k * b_row, k * width
     if depth == 0 and add == 0:
         for i in range(rows):
             c[c_start + i * c_row : c_start + i * c_row + columns] = 0
@@ -59,7 +63,7 @@ def multiply_block(
         for column in range(0, columns, width):
             width_here = min(width, columns - column)
             in_place = b_column == 1 and width_here == width and b_row <= FARTHEST_ROW
-            at_b, panel_row = b_start + first * b_row + column * b_column, b_row
+            at_b, row_at_b = b_start + first * b_row + column * b_column, row_of_b
             if not in_place:
                 for k in range(size):
                     for j in range(width_here):
@@ -67,7 +71,7 @@ def multiply_block(
                         panel[np.uintp(k * width + j)] = b[np.uintp(at_b + k * b_row + j * b_column)]
                     for j in range(width_here, width):
                         panel[k * width + j] = 0
-                at_b, panel_row = 0, width
+                at_b, row_at_b = 0, row_of_panel
             for row in range(0, rows, ROWS):
                 rows_here, at_c = min(ROWS, rows - row), c_start + row * c_row + column
                 whole = rows_here == ROWS and width_here == width
@@ -84,7 +88,8 @@ def multiply_block(
                     size,
                     source,
                     at_b,
-                    panel_row,
+                    row_at_b,
+                    0,
                     target,
                     at_target,
                     target_row,
@@ -125,7 +130,7 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b:
     """A (m, k) times B (k, n), C-contiguous; a transposed operand is given as it lies, (k, m) or (n, k)."""
     rows, depth = a.shape[::-1] if transpose_a else a.shape
     columns = b.shape[0] if transpose_b else b.shape[1]
-    c = np.empty((rows, columns), a.dtype)
+    c = empty((rows, columns), a.dtype)
     a_row, a_column = (1, rows) if transpose_a else (depth, 1)
     b_row, b_column = (1, depth) if transpose_b else (columns, 1)
     # A small product is cut into narrower blocks, so that more than a few threads have one.

@@ -1,7 +1,7 @@
 """How a kernel is declared, compiled, cached and called.
 
 A kernel is a plain function whose first argument is the number of the chunk it computes; the rest are C-contiguous
-arrays, integers and floats::
+arrays, integers, floats, and scratch, an array of which each thread has its own::
 
     @kernel
     def scale(chunk, x, y, factor):
@@ -11,8 +11,9 @@ arrays, integers and floats::
     scale(chunks, x, y, 0.5)
 
 The call compiles the function for the types it meets, once, and runs chunks 0..chunks-1 on all threads
-(``threads.py``). In between stands an entry function of two words, the chunk number and the address of the packed
-arguments, so that one driver can run every kernel. Floats arrive in the dtype of the first floating array.
+(``threads.py``). In between stands an entry function of three words, the chunk number, the address of the packed
+arguments and the number of the thread, so that one driver can run every kernel. Floats arrive in the dtype of the first
+floating array.
 
 Under ``NUMBA_DISABLE_JIT=1`` the plain function runs chunk by chunk.
 """
@@ -38,10 +39,12 @@ from numba.extending import intrinsic
 
 from .. import cache
 from ..words import float_bits
-from . import threads
+from . import memory, threads
 
-__all__ = ["Kernel", "cache_folder", "function", "kernel"]
+__all__ = ["Kernel", "Scratch", "cache_folder", "function", "kernel"]
 
+# Elements in a cache line, at least.
+LINE = 64
 # NaN and infinity must go through, so nnan and ninf stay out; contract and reassoc together give vector FMA reductions.
 FASTMATH = {"contract", "reassoc", "nsz"}
 OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
@@ -51,6 +54,16 @@ OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
 # different orders, and the same program would not give the same bits twice.
 function = functools.partial(njit, forceinline=True, **OPTIONS)
 """Decorator for what kernels call: compiled into each of them, a plain function without the compiler."""
+
+
+class Scratch(NamedTuple):
+    """An argument that is, in the kernel, an array of ``size`` elements that no other chunk uses at the same time.
+
+    Memory that a chunk allocated itself would be new pages to every chunk.
+    """
+
+    size: int
+    dtype: np.dtype
 
 
 class Kernel:
@@ -68,17 +81,24 @@ class Kernel:
         if chunks <= 0:
             return
         if config.DISABLE_JIT:
+            plain = [np.empty(a.size, a.dtype) if isinstance(a, Scratch) else a for a in arguments]
             with np.errstate(all="ignore"):  # machine code does not warn either
                 for chunk in range(chunks):
-                    self.definition(chunk, *arguments)
+                    self.definition(chunk, *plain)
             return
-        key = tuple([(a.dtype, a.ndim) if isinstance(a, np.ndarray) else type(a) for a in arguments])
+        key = tuple([_kind(a) for a in arguments])
         entry = self._entries.get(key)
         if entry is None:
             entry = self._compile(key)
         packed: list[int] = []
+        held = []
         for a in arguments:
-            if isinstance(a, np.ndarray):
+            if isinstance(a, Scratch):
+                # Whole cache lines, so that no two threads write to the same one.
+                size = -(-a.size // LINE) * LINE
+                held.append(memory.empty((threads.number() * size,), a.dtype))
+                packed += (held[-1].__array_interface__["data"][0], size)
+            elif isinstance(a, np.ndarray):
                 packed.append(a.__array_interface__["data"][0])
                 packed.extend(a.shape)
             elif isinstance(a, float):
@@ -95,7 +115,7 @@ class Kernel:
                 scalar = floating[0] if floating else np.dtype(np.float64)
                 compiled = CFunc(
                     _entry_function(self._body, self.definition, key, scalar),
-                    ((types.int64, types.int64), types.void),
+                    ((types.int64, types.int64, types.int64), types.void),
                     locals={},
                     options={"nopython": True, **OPTIONS},
                 )
@@ -112,6 +132,12 @@ class _Entry(NamedTuple):
     call: threads.ChunkFunction
     single: bool  # floats are passed as float32
     compiled: CFunc  # owns the machine code
+
+
+def _kind(argument: Any) -> Any:
+    if isinstance(argument, Scratch):
+        return argument.dtype, "scratch"
+    return (argument.dtype, argument.ndim) if isinstance(argument, np.ndarray) else type(argument)
 
 
 def kernel(definition: Callable[..., None]) -> Kernel:
@@ -151,8 +177,8 @@ def _as_float64(typing_context: Any, word: Any) -> Any:
 
 def _entry_function(
     body: Any, definition: Callable[..., None], key: tuple, scalar: np.dtype
-) -> Callable[[int, int], None]:
-    """The function (chunk, address of words) that unpacks the words of ``key``'s types and calls ``body``.
+) -> Callable[[int, int, int], None]:
+    """The function (chunk, address of words, thread) that unpacks the words of ``key``'s types and calls ``body``.
 
     It is written out as source because its number of arguments is; it touches no array element.
     """
@@ -170,6 +196,12 @@ def _entry_function(
         if isinstance(item, tuple):
             dtype, ndim = item
             names[f"dtype{index}"] = dtype.type
+            if ndim == "scratch":
+                start = f"w[{word}] + thread * w[{word + 1}] * {dtype.itemsize}"
+                lines.append(f"    a{index} = carray(pointer({start}, dtype{index}), (w[{word + 1}],))")
+                arguments.append(f"a{index}")
+                word += 2
+                continue
             sizes = "".join(f"w[{word + 1 + axis}], " for axis in range(ndim))
             lines.append(f"    a{index} = carray(pointer(w[{word}], dtype{index}), ({sizes}))")
             arguments.append(f"a{index}")
@@ -178,7 +210,7 @@ def _entry_function(
             arguments.append(f"to_float(w[{word}])" if issubclass(item, float) else f"w[{word}]")
             word += 1
     source = [
-        f"def {name}(chunk, words):",
+        f"def {name}(chunk, words, thread):",
         "    w = pointer(words, int64)",
         *lines,
         f"    body(chunk, {', '.join(arguments)})",

@@ -13,6 +13,7 @@ import numpy as np
 from ..geometry import Pool2dGeometry
 from ..shared.windows import taps_inside
 from .jit import kernel
+from .memory import empty
 from .rows import add_strided, add_to_strided
 from .windows import output_range
 
@@ -98,20 +99,20 @@ def _avg_backward_planes(chunk, dy, dx, counting_row, counting_column, kh, kw, s
 
 def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
     g = geometry
-    y, indices = np.empty(g.y_shape, x.dtype), np.empty(g.y_shape, np.int32)
+    y, indices = empty(g.y_shape, x.dtype), empty(g.y_shape, np.int32)
     _max_planes(g.n * g.c, x, y, indices, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return y, indices
 
 
 def max_pool2d_backward(dy: np.ndarray, indices: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
-    dx = np.empty(geometry.x_shape, dy.dtype)
+    dx = empty(geometry.x_shape, dy.dtype)
     _max_backward_planes(geometry.n * geometry.c, dy, indices, dx)
     return dx
 
 
 def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
-    y = np.empty(g.y_shape, x.dtype)
+    y = empty(g.y_shape, x.dtype)
     counts = _window_sizes(g, count_include_pad, x.dtype)
     _avg_planes(g.n * g.c, x, y, *counts, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl)
     return y
@@ -119,7 +120,7 @@ def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool)
 
 def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
-    dx = np.empty(g.x_shape, dy.dtype)
+    dx = empty(g.x_shape, dy.dtype)
     counts = _window_sizes(g, count_include_pad, dy.dtype)
     _avg_backward_planes(g.n * g.c, dy, dx, *counts, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl)
     return dx

@@ -21,14 +21,22 @@ from numba.extending import intrinsic
 from .jit import function
 
 __all__ = [
+    "DOT_COLUMNS",
+    "DOT_ROWS",
     "LARGEST",
     "REGISTERS",
     "TILES",
     "VECTOR_BYTES",
     "Tile",
     "Vectors",
+    "copy_run",
+    "dot_tile",
     "gathering_tile",
+    "lane_sum",
+    "lane_sums",
     "lanes_of",
+    "multiply_dot",
+    "run_copies",
     "tile_rows",
     "transpose_block",
     "transposition",
@@ -88,23 +96,26 @@ class Vectors:
         """The reverse of :meth:`load`."""
         self.builder.store(value, self._cast(pointer), align=self.bytes)
 
-    def load_first(self, pointer: Any, count: Any) -> Any:
-        """The first ``count`` neighbours, 0 in the other lanes, whose memory is not touched."""
-        load = self._declare("masked.load", self.type, [self.type.as_pointer(), INDEX, self._mask_type, self.type])
-        return self.builder.call(load, [self._cast(pointer), INDEX(self.bytes), self._mask(count), self.zero()])
+    def mask(self, count: Any) -> Any:
+        """What :meth:`load_masked` and :meth:`store_masked` take for the first ``count`` lanes."""
+        numbers = ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", numbers, self._repeat(numbers.type, count))
 
-    def store_first(self, value: Any, pointer: Any, count: Any) -> None:
-        """The reverse of :meth:`load_first`."""
+    def load_masked(self, pointer: Any, mask: Any) -> Any:
+        """The neighbours whose lanes the mask has, 0 in the other lanes, whose memory is not touched."""
+        load = self._declare("masked.load", self.type, [self.type.as_pointer(), INDEX, self._mask_type, self.type])
+        return self.builder.call(load, [self._cast(pointer), INDEX(self.bytes), mask, self.zero()])
+
+    def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
+        """The reverse of :meth:`load_masked`."""
         store = self._declare(
             "masked.store", ir.VoidType(), [self.type, self.type.as_pointer(), INDEX, self._mask_type]
         )
-        self.builder.call(store, [value, self._cast(pointer), INDEX(self.bytes), self._mask(count)])
+        self.builder.call(store, [value, self._cast(pointer), INDEX(self.bytes), mask])
 
     def broadcast(self, scalar: Any) -> Any:
         """One number in all lanes."""
-        undefined = ir.Constant(self.type, ir.Undefined)
-        lane = self.builder.insert_element(undefined, scalar, INDEX(0))
-        return self.builder.shuffle_vector(lane, undefined, self._lane_numbers([0] * self.lanes))
+        return self._repeat(self.type, scalar)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
@@ -133,6 +144,11 @@ class Vectors:
             ]
         return rows
 
+    def _repeat(self, vector: Any, scalar: Any) -> Any:
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, INDEX(0))
+        return self.builder.shuffle_vector(first, undefined, self._lane_numbers([0] * self.lanes))
+
     def _cast(self, pointer: Any) -> Any:
         return self.builder.bitcast(pointer, self.type.as_pointer())
 
@@ -142,12 +158,6 @@ class Vectors:
     @property
     def _mask_type(self) -> Any:
         return ir.VectorType(ir.IntType(1), self.lanes)
-
-    def _mask(self, count: Any) -> Any:
-        mask = ir.Constant(self._mask_type, ir.Undefined)
-        for lane in range(self.lanes):
-            mask = self.builder.insert_element(mask, self.builder.icmp_signed("<", WORD(lane), count), INDEX(lane))
-        return mask
 
     def _declare(self, name: str, result: Any, arguments: Sequence[Any]) -> Any:
         suffix = f"{self._suffix}.p0{self._suffix}" if name.startswith("masked") else self._suffix
@@ -161,15 +171,14 @@ def _emit_tile(
     rows: int,
     columns: int,
     depth: Any,
-    factor: Callable[[int, Any], Any],
-    row_of_b: Callable[[Any], Any],
+    products: Callable[[Any, list[list[Any]]], list[list[Any]]],
     target: Callable[[int, int], Any],
     add: Any,
 ) -> None:
-    """C (rows x columns vectors) = or, unless ``add`` is 0, += the sum over k < depth of A[i, k] B[k].
+    """C (rows x columns vectors) = or, unless ``add`` is 0, += the sum over k < depth of what ``products`` adds for k.
 
-    ``factor`` loads A[i, k], ``row_of_b`` and ``target`` give the addresses of B[k] and of a vector of C. The loop has
-    rows x columns multiply-adds, rows broadcasts and columns loads; all sums are values of the loop.
+    ``products`` takes k and the sums so far and gives the sums with k's products in them; ``target`` gives the address
+    of a vector of C. All sums are values of the loop.
     """
     builder = v.builder
     targets = [[target(i, j) for j in range(columns)] for i in range(rows)]
@@ -177,32 +186,37 @@ def _emit_tile(
     start = builder.basic_block
     builder.cbranch(builder.icmp_signed("!=", add, WORD(0)), old, loop)
     builder.position_at_end(old)
-    sums = [[v.load(pointer) for pointer in row] for row in targets]
+    before = [[v.load(pointer) for pointer in row] for row in targets]
     builder.branch(loop)
 
     builder.position_at_end(loop)
     k = builder.phi(WORD)
-    phis = [[builder.phi(v.type) for _ in range(columns)] for _ in range(rows)]
-    b = row_of_b(k)
-    row = [v.load(builder.gep(b, [WORD(j * v.lanes)])) for j in range(columns)]
-    updated = []
-    for i in range(rows):
-        a = v.broadcast(factor(i, k))
-        updated.append([v.fma(a, row[j], phis[i][j]) for j in range(columns)])
+    sums = [[builder.phi(v.type) for _ in range(columns)] for _ in range(rows)]
+    updated = products(k, sums)
     following = builder.add(k, WORD(1))
     for block, count in ((start, WORD(0)), (old, WORD(0)), (loop, following)):
         k.add_incoming(count, block)
     for i in range(rows):
         for j in range(columns):
-            phis[i][j].add_incoming(v.zero(), start)
-            phis[i][j].add_incoming(sums[i][j], old)
-            phis[i][j].add_incoming(updated[i][j], loop)
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+            sums[i][j].add_incoming(v.zero(), start)
+            sums[i][j].add_incoming(before[i][j], old)
+            sums[i][j].add_incoming(updated[i][j], loop)
+    back = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+    back.set_metadata("llvm.loop", _not_unrolled(builder.module))
 
     builder.position_at_end(after)
     for i in range(rows):
         for j in range(columns):
             v.store(updated[i][j], targets[i][j])
+
+
+def _not_unrolled(module: Any) -> Any:
+    """Metadata of a loop that has all registers at work already: LLVM would unroll it and then run out of them."""
+    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    node = ir.MDValue(module, [rule], name=str(len(module.metadata)))
+    # A loop's node tells itself apart from all others by being its own first operand.
+    node.operands = (node, rule)
+    return node
 
 
 class Tile(NamedTuple):
@@ -216,17 +230,18 @@ class Tile(NamedTuple):
 def gathering_tile(rows: int, columns: int, size: int) -> tuple[Callable[..., None], Any]:
     """C[i] (+)= sum over k < depth of source[row_at[i] + step[k]] B[k], for ``columns`` vectors of ``size`` bytes.
 
-    What is multiplied lies anywhere: a tap of a window, a position of an image, an element of a matrix. ``row_at`` and
-    ``step`` are int64 and begin at ``row_first`` and ``step_first``; B and C are flat, their rows ``b_row`` and
-    ``c_row`` apart; ``depth`` is at least 1. The plain Python definition, and the compiled one.
+    B[k] are the neighbours that begin at b[b_start + b_at[k]]. What is multiplied thus lies anywhere: a tap of a
+    window, a position of an image, an element of a matrix. ``row_at``, ``step`` and ``b_at`` are int64 and begin at
+    ``row_first``, ``step_first`` and ``b_first``; rows of C are ``c_row`` apart; ``depth`` is at least 1. The plain
+    Python definition, and the compiled one.
     """
 
     def definition(
-        source, row_at, row_first, step, step_first, depth, b, b_start, b_row, c, c_start, c_row, add
-    ):  # the arguments of the compiled one
+        source, row_at, row_first, step, step_first, depth, b, b_start, b_at, b_first, c, c_start, c_row, add
+    ):
         width = columns * size // c.itemsize
         index = row_at[row_first : row_first + rows, None] + step[step_first : step_first + depth]
-        product = source[index] @ b[b_start + np.arange(depth)[:, None] * b_row + np.arange(width)]
+        product = source[index] @ b[b_start + b_at[b_first : b_first + depth, None] + np.arange(width)]
         for i in range(rows):
             row = c[c_start + i * c_row : c_start + i * c_row + width]
             row[:] = row + product[i] if add else product[i]
@@ -242,40 +257,197 @@ def gathering_tile(rows: int, columns: int, size: int) -> tuple[Callable[..., No
         depth: Any,
         b: Any,
         b_start: Any,
-        b_row: Any,
+        b_at: Any,
+        b_first: Any,
         c: Any,
         c_start: Any,
         c_row: Any,
         add: Any,
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            source, row_at, row_first, step, step_first, depth, b, b_start, b_row, c, c_start, c_row, add = arguments
+            source, row_at, row_first, step, step_first, depth, b, b_start, b_at, b_first, c, c_start, c_row, add = (
+                arguments
+            )
             v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
             pointer = _pointers(context, builder, signature)
             base, rows_at = pointer(0, source, WORD(0)), pointer(1, row_at, row_first)
-            steps, at_b, at_c = pointer(3, step, step_first), pointer(6, b, b_start), pointer(9, c, c_start)
+            steps, at_b, at_c = pointer(3, step, step_first), pointer(6, b, b_start), pointer(10, c, c_start)
+            rows_of_b = pointer(8, b_at, b_first)
             starts = [builder.gep(base, [builder.load(builder.gep(rows_at, [WORD(i)]))]) for i in range(rows)]
-            moved: dict[Any, Any] = {}
 
-            def factor(i: int, k: Any) -> Any:
-                if k not in moved:
-                    moved[k] = builder.load(builder.gep(steps, [k]))
-                return builder.load(builder.gep(starts[i], [moved[k]]))
+            def products(k: Any, sums: list[list[Any]]) -> list[list[Any]]:
+                moved = builder.load(builder.gep(steps, [k]))
+                row_of_b = builder.gep(at_b, [builder.load(builder.gep(rows_of_b, [k]))])
+                vectors = [v.load(builder.gep(row_of_b, [WORD(j * v.lanes)])) for j in range(columns)]
+                updated = []
+                for start, row in zip(starts, sums, strict=True):
+                    factor = v.broadcast(builder.load(builder.gep(start, [moved])))
+                    updated.append([v.fma(factor, b, total) for b, total in zip(vectors, row, strict=True)])
+                return updated
 
             _emit_tile(
                 v,
                 rows,
                 columns,
                 depth,
-                factor,
-                lambda k: builder.gep(at_b, [builder.mul(k, b_row)]),
+                products,
                 lambda i, j: builder.gep(at_c, [builder.add(builder.mul(c_row, WORD(i)), WORD(j * v.lanes))]),
                 add,
             )
             return context.get_dummy_value()
 
         word = types.int64
-        return types.void(source, row_at, word, step, word, word, b, word, word, c, word, word, word), codegen
+        return types.void(source, row_at, word, step, word, word, b, word, b_at, word, c, word, word, word), codegen
+
+    return definition, compiled
+
+
+def dot_tile(rows: int, columns: int, size: int) -> tuple[Callable[..., None], Any]:
+    """C[i, j] (+)= sum over k < depth of A[i, k] B[j, k], for vectors of ``size`` bytes, lane by lane.
+
+    A[i, k] are the neighbours that begin at a[a_at[i] + a_step[k]], B[j, k] those at b[b_at[j] + b_step[k]]; only the
+    first ``count`` lanes of either are read, and the others are 0. Tables are int64 and begin at ``a_first``,
+    ``b_first``, ``a_step_first`` and ``b_step_first``. C has ``c_row`` elements from row to row, and a vector for each
+    j; :func:`lane_sums` adds up its lanes. ``depth`` is at least 1. The plain Python definition, and the compiled one.
+    """
+
+    def definition(
+        a,
+        a_at,
+        a_first,
+        a_step,
+        a_step_first,
+        b,
+        b_at,
+        b_first,
+        b_step,
+        b_step_first,
+        depth,
+        count,
+        c,
+        c_start,
+        c_row,
+        add,
+    ):
+        lanes = size // c.itemsize
+        read = np.arange(min(lanes, count))
+        of_a = a_at[a_first : a_first + rows, None] + a_step[a_step_first : a_step_first + depth]
+        of_b = b_at[b_first : b_first + columns, None] + b_step[b_step_first : b_step_first + depth]
+        product = np.zeros((rows, columns, lanes), c.dtype)
+        product[:, :, : read.size] = np.einsum("ikl,jkl->ijl", a[of_a[:, :, None] + read], b[of_b[:, :, None] + read])
+        for i in range(rows):
+            row = c[c_start + i * c_row : c_start + i * c_row + columns * lanes]
+            row[:] = row + product[i].ravel() if add else product[i].ravel()
+
+    @intrinsic
+    def compiled(
+        typing_context: Any,
+        a: Any,
+        a_at: Any,
+        a_first: Any,
+        a_step: Any,
+        a_step_first: Any,
+        b: Any,
+        b_at: Any,
+        b_first: Any,
+        b_step: Any,
+        b_step_first: Any,
+        depth: Any,
+        count: Any,
+        c: Any,
+        c_start: Any,
+        c_row: Any,
+        add: Any,
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            (a, a_at, a_first, a_step, a_step_first, b, b_at, b_first, b_step, b_step_first, depth, count, c, c_start,
+             c_row, add) = arguments  # fmt: skip
+            v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
+            pointer = _pointers(context, builder, signature)
+            mask = v.mask(count)
+
+            def starts(base: Any, table: Any, count: int) -> list[Any]:
+                return [builder.gep(base, [builder.load(builder.gep(table, [WORD(i)]))]) for i in range(count)]
+
+            rows_of_a = starts(pointer(0, a, WORD(0)), pointer(1, a_at, a_first), rows)
+            rows_of_b = starts(pointer(5, b, WORD(0)), pointer(6, b_at, b_first), columns)
+            steps_of_a, steps_of_b = pointer(3, a_step, a_step_first), pointer(8, b_step, b_step_first)
+            at_c = pointer(12, c, c_start)
+
+            def products(k: Any, sums: list[list[Any]]) -> list[list[Any]]:
+                moved_a, moved_b = (builder.load(builder.gep(steps, [k])) for steps in (steps_of_a, steps_of_b))
+                row_of_b = [v.load_masked(builder.gep(start, [moved_b]), mask) for start in rows_of_b]
+                updated = []
+                for start, row in zip(rows_of_a, sums, strict=True):
+                    factor = v.load_masked(builder.gep(start, [moved_a]), mask)
+                    updated.append([v.fma(factor, b, total) for b, total in zip(row_of_b, row, strict=True)])
+                return updated
+
+            _emit_tile(
+                v,
+                rows,
+                columns,
+                depth,
+                products,
+                lambda i, j: builder.gep(at_c, [builder.add(builder.mul(c_row, WORD(i)), WORD(j * v.lanes))]),
+                add,
+            )
+            return context.get_dummy_value()
+
+        word = types.int64
+        return types.void(
+            a, a_at, word, a_step, word, b, b_at, word, b_step, word, word, word, c, word, word, word
+        ), codegen
+
+    return definition, compiled
+
+
+def lane_sums(size: int) -> tuple[Callable[..., Any], Any]:
+    """The sum of the vector of ``size`` bytes that begins at source[start]. The plain Python definition, and the
+    compiled one.
+    """
+
+    def definition(source, start):
+        return source[start : start + size // source.itemsize].sum()
+
+    @intrinsic
+    def compiled(typing_context: Any, source: Any, start: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
+            return v.sum(v.load(_pointers(context, builder, signature)(0, *arguments)))
+
+        return source.dtype(source, types.int64), codegen
+
+    return definition, compiled
+
+
+def run_copies(size: int) -> tuple[Callable[..., None], Any]:
+    """target[at + i] = source[start + i] for i < count, in vectors of ``size`` bytes: for runs too short for a call of
+    memcpy. The plain Python definition, and the compiled one.
+    """
+
+    def definition(target, at, source, start, count):
+        target[at : at + count] = source[start : start + count]
+
+    @intrinsic
+    def compiled(typing_context: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            target, at, source, start, count = arguments
+            v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
+            pointer = _pointers(context, builder, signature)
+            at_target, at_source = pointer(0, target, at), pointer(2, source, start)
+            whole = builder.and_(count, WORD(-v.lanes))
+            with cgutils.for_range_slice(builder, WORD(0), whole, WORD(v.lanes), WORD) as (i, _):
+                v.store(v.load(builder.gep(at_source, [i])), builder.gep(at_target, [i]))
+            with builder.if_then(builder.icmp_signed("<", whole, count)):
+                mask = v.mask(builder.sub(count, whole))
+                v.store_masked(
+                    v.load_masked(builder.gep(at_source, [whole]), mask), builder.gep(at_target, [whole]), mask
+                )
+            return context.get_dummy_value()
+
+        word = types.int64
+        return types.void(target, word, source, word, word), codegen
 
     return definition, compiled
 
@@ -347,4 +519,8 @@ TILES = tuple(
 LARGEST = max(TILES, key=lambda tile: tile.rows * tile.vectors)
 """The tile with the most work for each number that it loads."""
 
+DOT_ROWS, DOT_COLUMNS = (4, 6) if REGISTERS == 32 else (3, 3)
+multiply_dot = _chosen(dot_tile(DOT_ROWS, DOT_COLUMNS, VECTOR_BYTES))
+lane_sum = _chosen(lane_sums(VECTOR_BYTES))
+copy_run = _chosen(run_copies(VECTOR_BYTES))
 transpose_block = _chosen(transposition(VECTOR_BYTES))

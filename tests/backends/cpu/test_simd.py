@@ -24,19 +24,58 @@ def test_gathering_tile(dtype, size, rows, columns, add):
     definition, compiled = simd.gathering_tile(rows, columns, size)
 
     @numba.njit
-    def run(source, row_at, step, depth, b, b_row, c, c_row, add):
-        compiled(source, row_at, 1, step, 2, depth, b, 3, b_row, c, 4, c_row, add)
+    def run(source, row_at, step, depth, b, b_at, c, c_row, add):
+        compiled(source, row_at, 1, step, 2, depth, b, 3, b_at, 5, c, 4, c_row, add)
 
     rng = np.random.default_rng(rows * columns)
     depth, width = 7, columns * size // np.dtype(dtype).itemsize
     source = rng.standard_normal(100).astype(dtype)
     row_at, step = rng.integers(0, 50, rows + 1), rng.integers(0, 50, depth + 2)
-    b = rng.standard_normal(3 + depth * (width + 1)).astype(dtype)
+    b_at = rng.integers(0, 30, depth + 5)
+    b = rng.standard_normal(3 + 30 + width).astype(dtype)
     c = rng.standard_normal(4 + rows * (width + 2)).astype(dtype)
     expected = c.copy()
-    definition(source, row_at, 1, step, 2, depth, b, 3, width + 1, expected, 4, width + 2, add)
-    run(source, row_at, step, depth, b, width + 1, c, width + 2, add)
+    definition(source, row_at, 1, step, 2, depth, b, 3, b_at, 5, expected, 4, width + 2, add)
+    run(source, row_at, step, depth, b, b_at, c, width + 2, add)
     np.testing.assert_allclose(c, expected, rtol=0, atol=1e-4 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("rows, columns, count", [(1, 1, 1), (3, 2, 2), (4, 6, 99)])
+@pytest.mark.parametrize("add", [0, 1])
+def test_dot_tile(dtype, size, rows, columns, count, add):
+    definition, compiled = simd.dot_tile(rows, columns, size)
+    _, total_of = simd.lane_sums(size)
+
+    @numba.njit
+    def run(a, a_at, a_step, b, b_at, b_step, depth, count, c, c_row, add, total):
+        compiled(a, a_at, 1, a_step, 2, b, b_at, 3, b_step, 4, depth, count, c, 5, c_row, add)
+        total[0] = total_of(c, 5)
+
+    rng = np.random.default_rng(count)
+    depth, lanes = 7, size // np.dtype(dtype).itemsize
+    # Of the vectors that begin last, only the first ``count`` lanes are there.
+    a, b = (rng.standard_normal(40 + min(count, lanes)).astype(dtype) for _ in range(2))
+    a_at, a_step, b_at, b_step = (rng.integers(0, 21, n) for n in (rows + 1, depth + 2, columns + 3, depth + 4))
+    c = rng.standard_normal(5 + rows * (columns * lanes + 1)).astype(dtype)
+    expected, total = c.copy(), np.zeros(1, dtype)
+    definition(a, a_at, 1, a_step, 2, b, b_at, 3, b_step, 4, depth, count, expected, 5, columns * lanes + 1, add)
+    run(a, a_at, a_step, b, b_at, b_step, depth, count, c, columns * lanes + 1, add, total)
+    tolerance = 1e-4 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(c, expected, rtol=0, atol=tolerance)
+    assert abs(total[0] - expected[5 : 5 + lanes].sum()) < tolerance
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 64, 71])
+def test_run_copies(dtype, size, count):
+    """Nothing before or after the run is written."""
+    definition, compiled = simd.run_copies(size)
+    run = numba.njit(lambda target, source, count: compiled(target, 3, source, 1, count))
+    source = np.random.default_rng(count).standard_normal(1 + count).astype(dtype)
+    target = np.zeros(3 + count + 40, dtype)
+    expected = target.copy()
+    definition(expected, 3, source, 1, count)
+    run(target, source, count)
+    assert np.array_equal(target, expected)
 
 
 def test_transposition(dtype, size):
@@ -82,8 +121,9 @@ def _total_of_first(size):
         def codegen(context, builder, signature, arguments):
             v = simd.Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
             at = [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in range(2)]
-            values = v.load_first(at[0], arguments[2])
-            v.store_first(values, at[1], arguments[2])
+            mask = v.mask(arguments[2])
+            values = v.load_masked(at[0], mask)
+            v.store_masked(values, at[1], mask)
             return v.sum(values)
 
         return source.dtype(source, target, types.int64), codegen
