@@ -95,9 +95,10 @@ def cpu_model() -> str:
 
 def register_tile() -> tuple[int, int]:
     """Rows and float32 columns of the sums that the CPU backend's products keep in registers, where they are most."""
-    from .backends.cpu import simd
+    from .backends.cpu.simd import VECTOR_BYTES
+    from .backends.cpu.tiles import LARGEST
 
-    return simd.LARGEST.rows, simd.LARGEST.vectors * simd.VECTOR_BYTES // 4
+    return LARGEST.rows, LARGEST.vectors * VECTOR_BYTES // 4
 
 
 def _cpu() -> dict[str, Any]:

@@ -27,7 +27,8 @@ def conv2d_algorithms() -> tuple[str, ...]:
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
     """``direct``, but where its tiles would stay empty: ``loops`` for depthwise convolutions, ``im2col`` for dx of few
-    channels."""
+    channels.
+    """
     channels, outputs = geometry.c // geometry.groups, geometry.k // geometry.groups
     if channels == outputs == 1:
         return "loops"

@@ -23,11 +23,11 @@ import numpy as np
 
 from . import threads
 from .bands import lay_band, lay_positions, round_up
-from .elementwise import activate
+from .elementwise import activate, activation_of
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, copy_run, lanes_of
-from .tiles import RATES, ROWS, multiply_gathered, transpose
+from .tiles import TILES, TRANSPOSITION, multiply_gathered, transpose
 
 __all__ = ["Correlation", "Weights", "correlate", "workspace"]
 
@@ -122,8 +122,9 @@ def store_rows(sums, sums_row, pitch, images, first_image, outputs, first_output
 
 @kernel
 def _correlate_channels(
-    chunk, x, packed, steps, packed_at, bias, y, places, work, activation, vectors, groups, panels, parts, band_images,
-    band_rows, bands, rows, columns, in_rows, in_columns, top, left, sh, sw, at_row, at_column, row_step, column_step,
+    chunk, x, packed, steps, packed_at, bias, y, places, work, tile, turn, activating, height, width, activation,
+    groups, panels, parts, band_images, band_rows, bands, rows, columns, in_rows, in_columns, top, left, sh, sw,
+    at_row, at_column, row_step, column_step,
 ):  # fmt: skip
     """A chunk is a band of one group of outputs, and a part of its panels of output channels.
 
@@ -137,7 +138,6 @@ def _correlate_channels(
     images, rows_here = min(band_images, x.shape[0] - first_image), min(band_rows, rows - band * band_rows)
     channels, outputs, depth = x.shape[1] // groups, y.shape[1] // groups, steps.size
     lanes = lanes_of(y.itemsize)
-    width, height = vectors * lanes, ROWS[vectors - 1]
     count = images * rows_here * columns
     padded = (count + height - 1) // height * height
     turned_row = (padded + lanes - 1) // lanes * lanes
@@ -163,11 +163,11 @@ def _correlate_channels(
         for first in range(0, depth, DEPTH):
             adding = 1 if first > 0 or bias.size > 0 else 0
             multiply_gathered(
-                vectors, source, places, padded, steps, first, min(DEPTH, depth - first), packed,
+                tile, height, source, places, padded, steps, first, min(DEPTH, depth - first), packed,
                 at_packed + first * width, packed_at, 0, sums, 0, width, adding,
             )  # fmt: skip
-        transpose(sums, 0, width, turned_row, width, turned, 0, turned_row)
-        activate(turned, 0, here * turned_row, activation)
+        transpose(turn, sums, 0, width, turned_row, width, turned, 0, turned_row)
+        activate(activating, turned, 0, here * turned_row, activation)
         store_rows(
             turned, turned_row, columns, images, first_image, here, first_output, y, rows_here, columns,
             at_row + band * band_rows * row_step, at_column, row_step, column_step,
@@ -176,8 +176,9 @@ def _correlate_channels(
 
 @kernel
 def _correlate_positions(
-    chunk, x, weight, output_at, weight_steps, steps, bias, y, work, activation, vectors, groups, group_stride, parts,
-    band_rows, bands, rows, columns, in_rows, in_columns, top, left, at_row, at_column, row_step, column_step,
+    chunk, x, weight, output_at, weight_steps, steps, bias, y, work, tile, activating, height, width, activation,
+    groups, group_stride, parts, band_rows, bands, rows, columns, in_rows, in_columns, top, left, at_row, at_column,
+    row_step, column_step,
 ):  # fmt: skip
     """A chunk is a band of one group of outputs of one image, and a part of its output channels; see above."""
     part, rest = chunk % parts, chunk // parts
@@ -185,7 +186,6 @@ def _correlate_positions(
     group, image = rest % groups, rest // groups
     rows_here = min(band_rows, rows - band * band_rows)
     channels, outputs = x.shape[1] // groups, y.shape[1] // groups
-    width, height = vectors * lanes_of(y.itemsize), ROWS[vectors - 1]
     tiles = output_at.size // height
     first, end = tiles * part // parts * height, tiles * (part + 1) // parts * height
     sums_row = ((rows_here - 1) * in_columns + columns + width - 1) // width * width
@@ -206,11 +206,11 @@ def _correlate_positions(
                     sums[np.uintp(p)] = start
         for p in range(0, sums_row, width):
             multiply_gathered(
-                vectors, weights, output_at[block:block_end], block_end - block, weight_steps, 0, weight_steps.size,
-                source, p, steps, 0, sums, p, sums_row, 1 if bias.size > 0 else 0,
+                tile, height, weights, output_at[block:block_end], block_end - block, weight_steps, 0,
+                weight_steps.size, source, p, steps, 0, sums, p, sums_row, 1 if bias.size > 0 else 0,
             )  # fmt: skip
         here = min(block_end, outputs) - block
-        activate(sums, 0, here * sums_row, activation)
+        activate(activating, sums, 0, here * sums_row, activation)
         store_rows(
             sums, sums_row, in_columns, 1, image, here, group * outputs + block, y, rows_here, columns,
             at_row + band * band_rows * row_step, at_column, row_step, column_step,
@@ -218,12 +218,11 @@ def _correlate_positions(
 
 
 @kernel
-def _pack_weights(chunk, weight, taps, packed, vectors, panels, channels, group, output, channel, outputs):
+def _pack_weights(chunk, weight, taps, packed, turn, width, panels, channels, group, output, channel, outputs):
     """A chunk is one panel of output channels: packed[(channel, tap), output] = weight[output, channel, taps[tap]].
 
     ``group``, ``output`` and ``channel`` are the distances of neighbours in ``weight``.
     """
-    width = vectors * lanes_of(weight.itemsize)
     here = min(width, outputs - chunk % panels * width)
     start = chunk // panels * group + chunk % panels * width * output
     at = chunk * channels * taps.size * width
@@ -233,7 +232,7 @@ def _pack_weights(chunk, weight, taps, packed, vectors, panels, channels, group,
     for t in range(taps.size):
         whole = whole and taps[t] == t
     if whole:
-        transpose(weight, start, output, here, channels * channel, packed, at, width)
+        transpose(turn, weight, start, output, here, channels * channel, packed, at, width)
     else:
         for c in range(channels):
             for t in range(taps.size):
@@ -261,26 +260,28 @@ def correlate(
     )  # fmt: skip
     chunks = -(-n // plan.band_images) * groups * plan.bands
     most = -(-FEWEST_CHUNKS // max(chunks, 1))
+    tile = TILES[plan.vectors - 1]
+    width = tile.vectors * VECTOR_BYTES // x.itemsize
     if plan.turned:
-        parts = min(plan.output_at.size // ROWS[plan.vectors - 1], most)
+        parts = min(plan.output_at.size // tile.rows, most)
         _correlate_positions(
             chunks * parts, x, weight.reshape(-1), plan.output_at, plan.weight_steps, plan.steps, bias, y,
-            Scratch(plan.work, x.dtype), activation,
-            plan.vectors, groups, w.group, parts, plan.band_rows, *grid, *c.first, *c.output_step,
+            Scratch(plan.work, x.dtype), tile.routine, activation_of, tile.rows, width, activation, groups, w.group,
+            parts, plan.band_rows, *grid, *c.first, *c.output_step,
         )  # fmt: skip
         return
-    width = plan.vectors * VECTOR_BYTES // x.itemsize
     panels = -(-outputs // width)
     packed = empty((groups * panels * plan.steps.size * width,), x.dtype)
     _pack_weights(
-        groups * panels, weight.reshape(-1), plan.taps, packed, plan.vectors, panels, channels, w.group, w.output,
-        w.channel, outputs,
+        groups * panels, weight.reshape(-1), plan.taps, packed, TRANSPOSITION, width, panels, channels, w.group,
+        w.output, w.channel, outputs,
     )  # fmt: skip
     parts = min(panels, most)
     _correlate_channels(
         chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, bias, y,
-        Scratch(plan.positions, np.dtype(np.int64)), Scratch(plan.work, x.dtype), activation, plan.vectors, groups,
-        panels, parts, plan.band_images, plan.band_rows, *grid, *c.step, *c.first, *c.output_step,
+        Scratch(plan.positions, np.dtype(np.int64)), Scratch(plan.work, x.dtype), tile.routine, TRANSPOSITION,
+        activation_of, tile.rows, width, activation, groups, panels, parts, plan.band_images, plan.band_rows, *grid,
+        *c.step, *c.first, *c.output_step,
     )  # fmt: skip
 
 
@@ -295,7 +296,7 @@ def workspace(c: Correlation, w: Weights, n: int, channels: int, outputs: int, g
 def _plan(c: Correlation, w: Weights, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
     """The plan of fewest cycles."""
     plans = []
-    for vectors in range(1, len(ROWS) + 1):
+    for vectors in range(1, len(TILES) + 1):
         for rows, images in _bands(c, n):
             band = (vectors, rows, images)
             plans.append((_cycles_of_channels(c, n, channels, outputs, itemsize, *band), False, *band))
@@ -307,7 +308,7 @@ def _plan(c: Correlation, w: Weights, n: int, channels: int, outputs: int, items
     places = np.array([(i - top) * in_columns + j - left for _, i in c.row_taps for _, j in c.column_taps])
     taps = np.array([i * w.row + j for i, _ in c.row_taps for j, _ in c.column_taps])
     of_channel = np.arange(channels)[:, None]
-    height, lanes = ROWS[vectors - 1], VECTOR_BYTES // itemsize
+    height, lanes = TILES[vectors - 1].rows, VECTOR_BYTES // itemsize
     width = vectors * lanes
     output_at = np.minimum(np.arange(round_up(outputs, height)), outputs - 1) * w.output
     positions = round_up(rows * images * c.columns, height)
@@ -343,7 +344,7 @@ def _parts(total: int, part: int) -> list[tuple[int, int]]:
     return [(total // part, part), *([(1, total % part)] if total % part else [])]
 
 
-def _cycles_of_channels(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:  # type: ignore[no-untyped-def]
+def _cycles_of_channels(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:
     lanes = VECTOR_BYTES // itemsize
     depth = channels * len(c.row_taps) * len(c.column_taps)
     needed = round_up(-(-outputs // lanes), vectors)
@@ -352,13 +353,13 @@ def _cycles_of_channels(c, n, channels, outputs, itemsize, vectors, rows, images
     total = PACKING * depth * outputs
     for bands, rows_here in _parts(c.rows, rows):
         for batches, images_here in _parts(n, images):
-            sums = round_up(rows_here * images_here * c.columns, ROWS[vectors - 1])
+            sums = round_up(rows_here * images_here * c.columns, TILES[vectors - 1].rows)
             parts = -(-depth // DEPTH)
             total += (
                 bands
                 * batches
                 * (
-                    sums * needed * (depth / RATES[vectors - 1] + 2 * parts + TURNING)
+                    sums * needed * (depth / TILES[vectors - 1].rate + 2 * parts + TURNING)
                     + LAYING * size
                     # A part of the packed weights comes from L2 for each band.
                     + depth * needed * 2
@@ -367,7 +368,7 @@ def _cycles_of_channels(c, n, channels, outputs, itemsize, vectors, rows, images
     return total * (1 if size <= BAND_ELEMENTS else 1.5)
 
 
-def _cycles_of_positions(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:  # type: ignore[no-untyped-def]
+def _cycles_of_positions(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:
     depth = channels * len(c.row_taps) * len(c.column_taps)
     in_rows, in_columns = _band_shape(c, rows)
     size = channels * in_rows * in_columns
@@ -375,6 +376,6 @@ def _cycles_of_positions(c, n, channels, outputs, itemsize, vectors, rows, image
     total = 0.0
     for bands, rows_here in _parts(c.rows, rows):
         sums = round_up((rows_here - 1) * in_columns + c.columns, width) // width * vectors
-        sums *= round_up(outputs, ROWS[vectors - 1])
-        total += bands * (n // images) * (sums * (depth / RATES[vectors - 1] + STORING) + LAYING * size)
+        sums *= round_up(outputs, TILES[vectors - 1].rows)
+        total += bands * (n // images) * (sums * (depth / TILES[vectors - 1].rate + STORING) + LAYING * size)
     return total * (1 if size <= BAND_ELEMENTS else 1.5)

@@ -24,8 +24,18 @@ from ..geometry import Conv2dGeometry
 from .bands import lay_band, lay_positions, round_up
 from .jit import Scratch, kernel
 from .memory import empty
-from .simd import DOT_COLUMNS, DOT_ROWS, VECTOR_BYTES, lane_sum, lanes_of, multiply_dot
-from .tiles import RATES, ROWS, choose_vectors, multiply_gathered, transpose
+from .simd import VECTOR_BYTES, lane_sum, lanes_of
+from .tiles import (
+    DOT_COLUMNS,
+    DOT_ROWS,
+    DOT_TILE,
+    TRANSPOSITION,
+    Tile,
+    choose_tile,
+    multiply_dot,
+    multiply_gathered,
+    transpose,
+)
 
 __all__ = ["correlate_weights", "workspace"]
 
@@ -37,8 +47,8 @@ MOST_PARTS = 16
 
 @kernel
 def _sum_by_channels(
-    chunk, dy, x, row_taps, column_taps, sums, packed_at, table, work, vectors, groups, panels, blocks, block, images,
-    band_images, band_rows, bands, in_rows, in_columns, top, left, sh, sw,
+    chunk, dy, x, row_taps, column_taps, sums, packed_at, table, work, tile, turn, height, width, groups, panels,
+    blocks, block, images, band_images, band_rows, bands, in_rows, in_columns, top, left, sh, sw,
 ):  # fmt: skip
     """A chunk is a block of input channels of one group, summed over ``images`` images.
 
@@ -50,7 +60,6 @@ def _sum_by_channels(
     first_channel = at_block * block
     here = min(block, channels - first_channel)
     oh, ow = dy.shape[2], dy.shape[3]
-    width, height = vectors * lanes_of(x.itemsize), ROWS[vectors - 1]
     window = row_taps.size * column_taps.size
     taps = here * window
     padded = (taps + height - 1) // height * height
@@ -85,23 +94,22 @@ def _sum_by_channels(
                 for image in range(images_here):
                     start = ((first_image + image) * dy.shape[1] + group * outputs + panel * width) * plane
                     at = image * rows * ow * width
-                    transpose(flat, start + band * band_rows * ow, plane, wide, rows * ow, turned, at, width)
+                    transpose(turn, flat, start + band * band_rows * ow, plane, wide, rows * ow, turned, at, width)
                 if wide < width:
                     for i in range(count):
                         turned[i * width + wide : (i + 1) * width] = 0
                 multiply_gathered(
-                    vectors, source, tap_at, padded, places, 0, count, turned, 0, packed_at, 0, sums,
+                    tile, height, source, tap_at, padded, places, 0, count, turned, 0, packed_at, 0, sums,
                     base + panel * panel_size, width, adding,
                 )  # fmt: skip
             adding = 1
 
 
 @kernel
-def _finish_by_channels(chunk, sums, dweight, vectors, groups, panels, blocks, block, window):
+def _finish_by_channels(chunk, sums, dweight, turn, height, width, groups, panels, blocks, block, window):
     """A chunk is a panel of outputs and a block of channels: the parts are added in their order, and transposed."""
     panel, rest = chunk % panels, chunk // panels
     at_block, group = rest % blocks, rest // blocks
-    width, height = vectors * lanes_of(dweight.itemsize), ROWS[vectors - 1]
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
     first_channel, first_output = at_block * block, panel * width
     taps = min(block, channels - first_channel) * window
@@ -112,14 +120,14 @@ def _finish_by_channels(chunk, sums, dweight, vectors, groups, panels, blocks, b
         for i in range(at, at + taps * width):
             sums[np.uintp(i)] += sums[np.uintp(i + part * part_size)]
     transpose(
-        sums, at, width, taps, min(width, outputs - first_output), dweight.reshape(-1),
+        turn, sums, at, width, taps, min(width, outputs - first_output), dweight.reshape(-1),
         ((group * outputs + first_output) * channels + first_channel) * window, channels * window,
     )  # fmt: skip
 
 
 @kernel
 def _sum_by_positions(
-    chunk, dy, x, tap_at, dy_at, sums, table, source, groups, images, in_rows, in_columns, top, left, sh
+    chunk, dy, x, tap_at, dy_at, sums, table, source, tile, groups, images, in_rows, in_columns, top, left, sh
 ):
     """A chunk is one group, summed over ``images`` images: sums[part, group, tap, output, lane].
 
@@ -144,19 +152,19 @@ def _sum_by_positions(
     adding = 0
     for image in range(part * images, min((part + 1) * images, x.shape[0])):
         lay_band(x, image, 1, group * channels, channels, top, in_rows, left, in_columns, source)
-        dy_here = flat[(image * dy.shape[1] + group * outputs) * oh * ow :]
+        first = (image * dy.shape[1] + group * outputs) * oh * ow
         for i in range(0, tap_at.size, DOT_ROWS):
             for j in range(0, dy_at.size, DOT_COLUMNS):
                 to = base + i * row_size + j * lanes
                 if at > 0:
                     multiply_dot(
-                        source, tap_at, i, steps, 0, dy_here, dy_at, j, dy_steps, 0, at, lanes, sums, to, row_size,
-                        adding,
+                        tile, source, 0, tap_at, i, steps, 0, flat, first, dy_at, j, dy_steps, 0, at, lanes, sums, to,
+                        row_size, adding,
                     )  # fmt: skip
                 if ow > whole * lanes:
                     multiply_dot(
-                        source, tap_at, i, steps, at, dy_here, dy_at, j, dy_steps, at, oh, ow - whole * lanes, sums, to,
-                        row_size, 1 if at > 0 else adding,
+                        tile, source, 0, tap_at, i, steps, at, flat, first, dy_at, j, dy_steps, at, oh,
+                        ow - whole * lanes, sums, to, row_size, 1 if at > 0 else adding,
                     )  # fmt: skip
         adding = 1
 
@@ -175,7 +183,8 @@ def _finish_by_positions(chunk, sums, dweight, groups, row_size, group_size):
 
 
 class _ChannelPlan(NamedTuple):
-    vectors: int
+    tile: Tile
+    width: int
     panels: int
     panel_size: int
     block: int
@@ -215,22 +224,22 @@ def correlate_weights(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.nd
     if isinstance(plan, _PositionPlan):
         _sum_by_positions(
             plan.parts * g.groups, dy, x, plan.tap_at, plan.dy_at, sums, Scratch(2 * g.oh * (g.ow + 1), index),
-            Scratch(g.c // g.groups * math.prod(_extent(g, g.oh)), x.dtype), g.groups, plan.images, *_extent(g, g.oh),
-            -g.pt, -g.pl, g.sh,
+            Scratch(g.c // g.groups * math.prod(_extent(g, g.oh)), x.dtype), DOT_TILE, g.groups, plan.images,
+            *_extent(g, g.oh), -g.pt, -g.pl, g.sh,
         )  # fmt: skip
         _finish_by_positions(g.k, sums, dweight, g.groups, plan.row_size, plan.tap_at.size * plan.row_size)
         return dweight
-    width = plan.vectors * VECTOR_BYTES // x.itemsize
+    tile = (plan.tile.routine, TRANSPOSITION, plan.tile.rows, plan.width)
     positions = np.arange(plan.band_images * plan.band_rows * g.ow)
-    work = plan.band_images * plan.block * math.prod(_extent(g, plan.band_rows)) + positions.size * width
+    work = plan.band_images * plan.block * math.prod(_extent(g, plan.band_rows)) + positions.size * plan.width
     _sum_by_channels(
         plan.parts * plan.blocks * g.groups, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums,
-        positions * width, Scratch(positions.size + plan.panel_size // width, index), Scratch(work, x.dtype),
-        plan.vectors, g.groups, plan.panels, plan.blocks, plan.block, plan.images, plan.band_images, plan.band_rows,
+        positions * plan.width, Scratch(positions.size + plan.panel_size // plan.width, index), Scratch(work, x.dtype),
+        *tile, g.groups, plan.panels, plan.blocks, plan.block, plan.images, plan.band_images, plan.band_rows,
         plan.bands, *_extent(g, plan.band_rows), -g.pt, -g.pl, g.sh, g.sw,
     )  # fmt: skip
     _finish_by_channels(
-        plan.panels * plan.blocks * g.groups, sums, dweight, plan.vectors, g.groups, plan.panels, plan.blocks,
+        plan.panels * plan.blocks * g.groups, sums, dweight, *tile[1:], g.groups, plan.panels, plan.blocks,
         plan.block, g.kh * g.kw,
     )  # fmt: skip
     return dweight
@@ -250,12 +259,12 @@ def _extent(g: Conv2dGeometry, rows: int) -> tuple[int, int]:
 def _plan(g: Conv2dGeometry, itemsize: int) -> _ChannelPlan | _PositionPlan:
     lanes = VECTOR_BYTES // itemsize
     outputs, taps = g.k // g.groups, g.taps
-    vectors = choose_vectors(outputs, itemsize)
-    by_channels = round_up(-(-outputs // lanes), vectors) * round_up(taps, ROWS[vectors - 1]) * g.ow
+    tile = choose_tile(outputs, itemsize)
+    by_channels = round_up(-(-outputs // lanes), tile.vectors) * round_up(taps, tile.rows) * g.ow
     by_positions = round_up(outputs, DOT_COLUMNS) * round_up(taps, DOT_ROWS) * -(-g.ow // lanes)
-    if g.sw == 1 and by_positions < by_channels / RATES[vectors - 1] and taps * outputs * lanes <= SUM_ELEMENTS:
+    if g.sw == 1 and by_positions < by_channels / tile.rate and taps * outputs * lanes <= SUM_ELEMENTS:
         return _plan_positions(g, lanes)
-    return _plan_channels(g, vectors, vectors * lanes)
+    return _plan_channels(g, tile, tile.vectors * lanes)
 
 
 def _plan_positions(g: Conv2dGeometry, lanes: int) -> _PositionPlan:
@@ -268,7 +277,7 @@ def _plan_positions(g: Conv2dGeometry, lanes: int) -> _PositionPlan:
     return _PositionPlan(padded, outputs * (g.oh * g.ow), outputs.size * lanes, images, -(-g.n // images))
 
 
-def _plan_channels(g: Conv2dGeometry, vectors: int, width: int) -> _ChannelPlan:
+def _plan_channels(g: Conv2dGeometry, tile: Tile, width: int) -> _ChannelPlan:
     channels, window = g.c // g.groups, g.kh * g.kw
     panels = -(-(g.k // g.groups) // width)
     most = max(1, SUM_ELEMENTS // (window * panels * width))
@@ -277,12 +286,12 @@ def _plan_channels(g: Conv2dGeometry, vectors: int, width: int) -> _ChannelPlan:
     band_rows = max(1, min(g.oh, MOST_POSITIONS // g.ow))
     band_rows = -(-g.oh // -(-g.oh // band_rows))
     band_images = max(1, min(g.n, MOST_POSITIONS // (g.oh * g.ow)))
-    panel_size = round_up(block * window, ROWS[vectors - 1]) * width
+    panel_size = round_up(block * window, tile.rows) * width
     batches = -(-g.n // band_images)
     whole = g.groups * blocks * panels * panel_size
     parts = max(1, min(batches, -(-MOST_PARTS // (blocks * g.groups)), PARTIAL_ELEMENTS // whole))
     images = -(-batches // parts) * band_images
     return _ChannelPlan(
-        vectors, panels, panel_size, block, blocks, -(-g.n // images), images, band_rows, band_images,
+        tile, width, panels, panel_size, block, blocks, -(-g.n // images), images, band_rows, band_images,
         -(-g.oh // band_rows),
     )  # fmt: skip

@@ -8,18 +8,24 @@ dropout 4 %, bound by Philox's 64-bit products.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from ..shared import philox
-from .jit import function, kernel
+from .jit import function, kernel, routine
 from .memory import empty, empty_like
+from .routines import call_definition, emit_call, parameter_types
+from .simd import chosen
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
 __all__ = [
     "accumulate",
     "activate",
+    "activation_of",
     "add",
     "concat",
     "dropout",
@@ -44,20 +50,29 @@ def blocks(x: np.ndarray) -> int:
     return -(-x.size // BLOCK)
 
 
-@function
-def activate(x, first, end, code):
-    """In place on x[first:end], the function of a code of ACTIVATIONS: the same bits as that function's own kernel."""
+@routine
+def activation_of(x, start, count, code):
+    """In place, the function of a code of ACTIVATIONS: the same bits as that function's own kernel."""
     if code == 1:
         zero = x.dtype.type(0)
-        for i in range(first, end):
+        for i in range(start, start + count):
             x[np.uintp(i)] = zero if x[np.uintp(i)] <= zero else x[np.uintp(i)]
     elif code == 2:
         one = x.dtype.type(1)
-        for i in range(first, end):
+        for i in range(start, start + count):
             x[np.uintp(i)] = one / (one + exp(-x[np.uintp(i)]))
     elif code == 3:
-        for i in range(first, end):
+        for i in range(start, start + count):
             x[np.uintp(i)] = hyperbolic_tangent(x[np.uintp(i)])
+
+
+@intrinsic
+def _call_activation(typing_context: Any, routine: Any, x: Any, start: Any, count: Any, code: Any) -> Any:
+    return types.void(*parameter_types((routine, x, start, count, code))), emit_call(activation_of.kinds)
+
+
+activate = chosen(call_definition, _call_activation)
+"""activate(routine, x, start, count, code): what :data:`activation_of` says."""
 
 
 @kernel

@@ -15,27 +15,27 @@ import numpy as np
 
 from .jit import function, kernel
 from .memory import empty
-from .simd import TILES, lanes_of
+from .simd import lanes_of
+from .tiles import TILES, multiply
 
-__all__ = ["matmul", "multiply_block"]
+__all__ = ["TILE", "matmul", "multiply_block"]
 
 DEPTH = 256
 # Rows of B farther apart than this fall into the same few cache sets and each on a page of its own: worth a copy.
 FARTHEST_ROW = 1024
 BLOCK_ROWS = 96
 BLOCK_COLUMNS = 256
-VECTORS = 2
-TILE = TILES[VECTORS - 1]
-ROWS, multiply_tile = TILE.rows, TILE.multiply
+TILE = TILES[1]
+ROWS, VECTORS = TILE.rows, TILE.vectors
 
 
 @function
 def multiply_block(
-    a, a_start, a_row, a_column, b, b_start, b_row, b_column, c, c_start, c_row, rows, columns, depth, add
+    tile, a, a_start, a_row, a_column, b, b_start, b_row, b_column, c, c_start, c_row, rows, columns, depth, add
 ):
     """C (rows x columns) = or, with ``add``, += A (rows x depth) B (depth x columns), by the calling thread alone.
 
-    All arrays are flat; A and B have any strides, rows of C are ``c_row`` apart.
+    ``tile`` is TILE's routine. All arrays are flat; A and B have any strides, rows of C are ``c_row`` apart.
 
     Loop order: depth in steps of DEPTH, then panels of a tile's width of B, then tiles down C, so that a panel of B
     (DEPTH x width) stays in L1 while A passes from L2. A panel is copied only if its columns do not lie next to each
@@ -43,7 +43,7 @@ def multiply_block(
     """
     width = VECTORS * lanes_of(c.itemsize)
     panel = np.empty(min(depth, DEPTH) * width, c.dtype)
-    tile = np.empty(ROWS * width, c.dtype)
+    edge = np.empty(ROWS * width, c.dtype)
     # The last row of A stands in for those that a tile at the end lacks.
     row_at = np.empty((rows + ROWS - 1) // ROWS * ROWS, np.int64)
     for i in range(row_at.size):
@@ -76,11 +76,13 @@ def multiply_block(
                 rows_here, at_c = min(ROWS, rows - row), c_start + row * c_row + column
                 whole = rows_here == ROWS and width_here == width
                 target, at_target, target_row, add_to_target = (
-                    (c, at_c, c_row, adding) if whole else (tile, 0, width, 0)
+                    (c, at_c, c_row, adding) if whole else (edge, 0, width, 0)
                 )
                 source = b if in_place else panel
-                multiply_tile(
+                multiply(
+                    tile,
                     a,
+                    0,
                     row_at,
                     row,
                     step,
@@ -98,16 +100,17 @@ def multiply_block(
                 if not whole:
                     for i in range(rows_here):
                         for j in range(width_here):
-                            value = tile[i * width + j]
+                            value = edge[i * width + j]
                             c[at_c + i * c_row + j] = c[at_c + i * c_row + j] + value if adding else value
 
 
 @kernel
-def _matmul_blocks(chunk, a, a_row, a_column, b, b_row, b_column, c, rows, columns, depth, block_columns):
+def _matmul_blocks(chunk, tile, a, a_row, a_column, b, b_row, b_column, c, rows, columns, depth, block_columns):
     """A chunk is one block of C: all blocks of a column of blocks after each other."""
     down = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
     row, column = chunk % down * BLOCK_ROWS, chunk // down * block_columns
     multiply_block(
+        tile,
         a,
         row * a_row,
         a_row,
@@ -137,6 +140,18 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b:
     block_columns = BLOCK_COLUMNS if columns >= 8 * BLOCK_COLUMNS else BLOCK_COLUMNS // 4
     blocks = -(-rows // BLOCK_ROWS) * -(-columns // block_columns)
     _matmul_blocks(
-        blocks, a.ravel(), a_row, a_column, b.ravel(), b_row, b_column, c.ravel(), rows, columns, depth, block_columns
+        blocks,
+        TILE.routine,
+        a.ravel(),
+        a_row,
+        a_column,
+        b.ravel(),
+        b_row,
+        b_column,
+        c.ravel(),
+        rows,
+        columns,
+        depth,
+        block_columns,
     )
     return c

@@ -1,7 +1,7 @@
 """How a kernel is declared, compiled, cached and called.
 
 A kernel is a plain function whose first argument is the number of the chunk it computes; the rest are C-contiguous
-arrays, integers, floats, and scratch, an array of which each thread has its own::
+arrays, integers, floats, scratch, an array of which each thread has its own, and routines (``routines.py``)::
 
     @kernel
     def scale(chunk, x, y, factor):
@@ -20,10 +20,13 @@ Under ``NUMBA_DISABLE_JIT=1`` the plain function runs chunk by chunk.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
+import inspect
 import pathlib
 import platform
+import textwrap
 import threading
 from array import array
 from collections.abc import Callable
@@ -40,8 +43,9 @@ from numba.extending import intrinsic
 from .. import cache
 from ..words import float_bits
 from . import memory, threads
+from .routines import ELEMENTS, INTEGER, Routine
 
-__all__ = ["Kernel", "Scratch", "cache_folder", "function", "kernel"]
+__all__ = ["CompiledRoutine", "Kernel", "Scratch", "cache_folder", "function", "kernel", "routine"]
 
 # Elements in a cache line, at least.
 LINE = 64
@@ -52,7 +56,7 @@ OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
 # Inlined always: a callee with a symbol of its own would run as it was first compiled in the process that compiled it,
 # but as it was optimised together with its caller in a process that loads the caller from the cache; the two may sum in
 # different orders, and the same program would not give the same bits twice.
-function = functools.partial(njit, forceinline=True, **OPTIONS)
+function = functools.partial(njit, inline="always", **OPTIONS)
 """Decorator for what kernels call: compiled into each of them, a plain function without the compiler."""
 
 
@@ -72,7 +76,6 @@ class Kernel:
     def __init__(self, definition: Callable[..., None]) -> None:
         functools.update_wrapper(self, definition)
         self.definition = definition
-        self._body = function(definition)
         self._entries: dict[tuple, _Entry] = {}
         self._lock = threading.Lock()
 
@@ -81,7 +84,7 @@ class Kernel:
         if chunks <= 0:
             return
         if config.DISABLE_JIT:
-            plain = [np.empty(a.size, a.dtype) if isinstance(a, Scratch) else a for a in arguments]
+            plain = [_plain(a) for a in arguments]
             with np.errstate(all="ignore"):  # machine code does not warn either
                 for chunk in range(chunks):
                     self.definition(chunk, *plain)
@@ -101,8 +104,10 @@ class Kernel:
             elif isinstance(a, np.ndarray):
                 packed.append(a.__array_interface__["data"][0])
                 packed.extend(a.shape)
+            elif isinstance(a, Routine):
+                packed.append(a.address(entry.scalar))
             elif isinstance(a, float):
-                packed.append(float_bits(a, entry.single))
+                packed.append(float_bits(a, entry.scalar == np.float32))
             else:
                 packed.append(int(a))
         words = array("q", packed)
@@ -114,24 +119,78 @@ class Kernel:
                 floating = [item[0] for item in key if isinstance(item, tuple) and item[0].kind == "f"]
                 scalar = floating[0] if floating else np.dtype(np.float64)
                 compiled = CFunc(
-                    _entry_function(self._body, self.definition, key, scalar),
+                    _entry_function(self.definition, key, scalar),
                     ((types.int64, types.int64, types.int64), types.void),
                     locals={},
                     options={"nopython": True, **OPTIONS},
                 )
-                name = f"{self.definition.__module__}.{self.definition.__name__}"
-                attach_cache(compiled, f"{name}-{cache.digest(repr(key), cache.definition_digest(self.definition))}")
+                _attach_named_cache(compiled, self.definition, repr(key))
                 compiled.compile()
                 address = cast(int, compiled.address)
-                self._entries[key] = _Entry(address, threads.as_callable(address), scalar == np.float32, compiled)
+                self._entries[key] = _Entry(address, threads.as_callable(address), scalar, compiled)
             return self._entries[key]
 
 
 class _Entry(NamedTuple):
     address: int
     call: threads.ChunkFunction
-    single: bool  # floats are passed as float32
+    scalar: np.dtype  # in which floats are passed, and for which routines are compiled
     compiled: CFunc  # owns the machine code
+
+
+class CompiledRoutine(Routine):
+    """A routine that Numba compiles: (x, start, count, ...), a function of x[start : start + count]."""
+
+    def __init__(self, definition: Callable[..., None]) -> None:
+        super().__init__(definition.__name__, _kinds_of(definition), _not_emitted, definition)
+        self._body = function(definition)
+
+    def _compile(self, dtype: np.dtype) -> tuple[int, Any]:
+        integers = [f"i{i}" for i in range(len(self.kinds) - 1)]
+        name = f"{self.definition.__name__}_entry"
+        names: dict[str, Any] = {
+            "__name__": self.definition.__module__,
+            "body": self._body,
+            "carray": carray,
+            "dtype": dtype.type,
+            "pointer": _pointer,
+        }
+        parameters = ", ".join(integers)
+        source = [
+            f"def {name}(address, {parameters}):",
+            f"    body(carray(pointer(address, dtype), ({integers[0]},)), 0, {parameters})",
+        ]
+        exec("\n".join(source), names)
+        words = (types.int64,) * len(self.kinds)
+        compiled = CFunc(names[name], (words, types.void), locals={}, options={"nopython": True, **OPTIONS})
+        _attach_named_cache(compiled, self.definition, dtype.str)
+        compiled.compile()
+        return cast(int, compiled.address), compiled
+
+
+def _kinds_of(definition: Callable[..., None]) -> tuple[str, ...]:
+    return (ELEMENTS, *(INTEGER,) * (definition.__code__.co_argcount - 2))
+
+
+def _not_emitted(*arguments: Any) -> None:
+    raise NotImplementedError("Numba compiles this routine")
+
+
+def routine(definition: Callable[..., None]) -> CompiledRoutine:
+    """Declare ``definition(x, start, count, ...)`` a routine."""
+    return CompiledRoutine(definition)
+
+
+def _attach_named_cache(compiled: CFunc, definition: Callable[..., None], variant: str) -> None:
+    name = f"{definition.__module__}.{definition.__name__}"
+    attach_cache(compiled, f"{name}-{cache.digest(variant, cache.definition_digest(definition))}")
+
+
+def _plain(argument: Any) -> Any:
+    """What a kernel gets for ``argument`` when the compiler is off."""
+    if isinstance(argument, Routine):
+        return argument.definition
+    return np.empty(argument.size, argument.dtype) if isinstance(argument, Scratch) else argument
 
 
 def _kind(argument: Any) -> Any:
@@ -175,48 +234,44 @@ def _as_float64(typing_context: Any, word: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
-def _entry_function(
-    body: Any, definition: Callable[..., None], key: tuple, scalar: np.dtype
-) -> Callable[[int, int, int], None]:
-    """The function (chunk, address of words, thread) that unpacks the words of ``key``'s types and calls ``body``.
+def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtype) -> Callable[[int, int, int], None]:
+    """The function (chunk, address of words, thread) that unpacks words of ``key``'s types and then is ``definition``.
 
-    It is written out as source because its number of arguments is; it touches no array element.
+    Its text is put before that of the definition, not around a call of it, which would be compiled twice: on its own
+    and within its caller.
     """
-    name = f"{definition.__name__}_entry"
-    names: dict[str, Any] = {
-        "__name__": definition.__module__,
-        "body": body,
-        "carray": carray,
-        "int64": types.int64,
-        "pointer": _pointer,
-        "to_float": _low_float32 if scalar == np.float32 else _as_float64,
+    tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
+    ast.increment_lineno(tree, definition.__code__.co_firstlineno - 1)
+    function = cast(ast.FunctionDef, tree.body[0])
+    names = {
+        **definition.__globals__,
+        **inspect.getclosurevars(definition).nonlocals,
+        "_carray": carray,
+        "_int64": types.int64,
+        "_pointer": _pointer,
+        "_to_float": _low_float32 if scalar == np.float32 else _as_float64,
     }
-    lines, arguments, word = [], [], 0
-    for index, item in enumerate(key):
+    lines, word = ["_w = _pointer(_words, _int64)"], 0
+    for parameter, item in zip(function.args.args[1:], key, strict=True):
+        name = parameter.arg
         if isinstance(item, tuple):
             dtype, ndim = item
-            names[f"dtype{index}"] = dtype.type
+            names[f"_dtype_of_{name}"] = dtype.type
+            address, axes = f"_w[{word}]", range(ndim) if ndim != "scratch" else range(1)
             if ndim == "scratch":
-                start = f"w[{word}] + thread * w[{word + 1}] * {dtype.itemsize}"
-                lines.append(f"    a{index} = carray(pointer({start}, dtype{index}), (w[{word + 1}],))")
-                arguments.append(f"a{index}")
-                word += 2
-                continue
-            sizes = "".join(f"w[{word + 1 + axis}], " for axis in range(ndim))
-            lines.append(f"    a{index} = carray(pointer(w[{word}], dtype{index}), ({sizes}))")
-            arguments.append(f"a{index}")
-            word += 1 + ndim
+                address += f" + _thread * _w[{word + 1}] * {dtype.itemsize}"
+            sizes = "".join(f"_w[{word + 1 + axis}], " for axis in axes)
+            lines.append(f"{name} = _carray(_pointer({address}, _dtype_of_{name}), ({sizes}))")
+            word += 1 + len(axes)
         else:
-            arguments.append(f"to_float(w[{word}])" if issubclass(item, float) else f"w[{word}]")
+            lines.append(f"{name} = _to_float(_w[{word}])" if issubclass(item, float) else f"{name} = _w[{word}]")
             word += 1
-    source = [
-        f"def {name}(chunk, words, thread):",
-        "    w = pointer(words, int64)",
-        *lines,
-        f"    body(chunk, {', '.join(arguments)})",
-    ]
-    exec("\n".join(source), names)
-    return names[name]
+    chunk = function.args.args[0].arg
+    function.args.args = [ast.arg(name) for name in (chunk, "_words", "_thread")]
+    function.decorator_list = []
+    function.body = [*ast.parse("\n".join(lines)).body, *function.body]
+    exec(compile(ast.fix_missing_locations(tree), definition.__code__.co_filename, "exec"), names)
+    return cast(Any, names[definition.__name__])
 
 
 def attach_cache(compiled: Any, name: str) -> Any:

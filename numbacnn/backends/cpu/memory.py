@@ -90,9 +90,9 @@ class _Pool:
             for index in range(len(self.sizes))
             if _references(self.blocks, index) != _FREE or not condition(index)
         ]
-        self.sizes, self.blocks, self.used = (
-            [values[index] for index in kept] for values in (self.sizes, self.blocks, self.used)
-        )  # type: ignore[assignment]
+        self.sizes = [self.sizes[index] for index in kept]
+        self.blocks = [self.blocks[index] for index in kept]
+        self.used = [self.used[index] for index in kept]
 
 
 _pool = _Pool()

@@ -1,48 +1,37 @@
-"""Explicit vectors: a small vocabulary of LLVM instructions, and the register tiles that are made of it.
+"""Explicit vectors: a small vocabulary of LLVM's instructions, from which routines and short loops are built.
 
-Left to itself LLVM keeps a tile of accumulators in memory and, on AVX-512 machines, uses half the vector width. Here
-the accumulators are values of a loop, so they stay in registers, and the width is chosen from the host's features.
+Left to itself LLVM uses half the vector width on AVX-512 machines, and finishes short rows one element at a time. Here
+the width is chosen from the host's features, and the last vector of a row is masked.
 
-Each instruction has a definition in plain Python beside it, which is also what runs when the compiler is off.
+Each loop has a definition in plain Python beside it, which is also what runs when the compiler is off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import llvmlite.binding
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from .jit import function
+from .routines import WORD
 
 __all__ = [
-    "DOT_COLUMNS",
-    "DOT_ROWS",
-    "LARGEST",
     "REGISTERS",
-    "TILES",
     "VECTOR_BYTES",
-    "Tile",
     "Vectors",
+    "chosen",
     "copy_run",
-    "dot_tile",
-    "gathering_tile",
     "lane_sum",
     "lane_sums",
     "lanes_of",
-    "multiply_dot",
     "run_copies",
-    "tile_rows",
-    "transpose_block",
-    "transposition",
 ]
 
-WORD = ir.IntType(64)
 INDEX = ir.IntType(32)
 
 
@@ -60,11 +49,6 @@ def _registers(features: dict[str, bool]) -> int:
 
 VECTOR_BYTES = _vector_bytes(_host_features())
 REGISTERS = _registers(_host_features())
-
-
-def tile_rows(vectors: int, registers: int) -> int:
-    """Rows of a tile of so many vectors: they leave registers for a row of B and a broadcast, and are at most 8."""
-    return min(8, (registers - vectors - 1) // vectors)
 
 
 class Vectors:
@@ -166,242 +150,6 @@ class Vectors:
         )
 
 
-def _emit_tile(
-    v: Vectors,
-    rows: int,
-    columns: int,
-    depth: Any,
-    products: Callable[[Any, list[list[Any]]], list[list[Any]]],
-    target: Callable[[int, int], Any],
-    add: Any,
-) -> None:
-    """C (rows x columns vectors) = or, unless ``add`` is 0, += the sum over k < depth of what ``products`` adds for k.
-
-    ``products`` takes k and the sums so far and gives the sums with k's products in them; ``target`` gives the address
-    of a vector of C. All sums are values of the loop.
-    """
-    builder = v.builder
-    targets = [[target(i, j) for j in range(columns)] for i in range(rows)]
-    old, loop, after = (builder.append_basic_block(name) for name in ("tile.old", "tile.depth", "tile.end"))
-    start = builder.basic_block
-    builder.cbranch(builder.icmp_signed("!=", add, WORD(0)), old, loop)
-    builder.position_at_end(old)
-    before = [[v.load(pointer) for pointer in row] for row in targets]
-    builder.branch(loop)
-
-    builder.position_at_end(loop)
-    k = builder.phi(WORD)
-    sums = [[builder.phi(v.type) for _ in range(columns)] for _ in range(rows)]
-    updated = products(k, sums)
-    following = builder.add(k, WORD(1))
-    for block, count in ((start, WORD(0)), (old, WORD(0)), (loop, following)):
-        k.add_incoming(count, block)
-    for i in range(rows):
-        for j in range(columns):
-            sums[i][j].add_incoming(v.zero(), start)
-            sums[i][j].add_incoming(before[i][j], old)
-            sums[i][j].add_incoming(updated[i][j], loop)
-    back = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
-    back.set_metadata("llvm.loop", _not_unrolled(builder.module))
-
-    builder.position_at_end(after)
-    for i in range(rows):
-        for j in range(columns):
-            v.store(updated[i][j], targets[i][j])
-
-
-def _not_unrolled(module: Any) -> Any:
-    """Metadata of a loop that has all registers at work already: LLVM would unroll it and then run out of them."""
-    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
-    node = ir.MDValue(module, [rule], name=str(len(module.metadata)))
-    # A loop's node tells itself apart from all others by being its own first operand.
-    node.operands = (node, rule)
-    return node
-
-
-class Tile(NamedTuple):
-    """A register tile: its rows, its vectors in a row, and the function that computes it, compiled or plain Python."""
-
-    rows: int
-    vectors: int
-    multiply: Any
-
-
-def gathering_tile(rows: int, columns: int, size: int) -> tuple[Callable[..., None], Any]:
-    """C[i] (+)= sum over k < depth of source[row_at[i] + step[k]] B[k], for ``columns`` vectors of ``size`` bytes.
-
-    B[k] are the neighbours that begin at b[b_start + b_at[k]]. What is multiplied thus lies anywhere: a tap of a
-    window, a position of an image, an element of a matrix. ``row_at``, ``step`` and ``b_at`` are int64 and begin at
-    ``row_first``, ``step_first`` and ``b_first``; rows of C are ``c_row`` apart; ``depth`` is at least 1. The plain
-    Python definition, and the compiled one.
-    """
-
-    def definition(
-        source, row_at, row_first, step, step_first, depth, b, b_start, b_at, b_first, c, c_start, c_row, add
-    ):
-        width = columns * size // c.itemsize
-        index = row_at[row_first : row_first + rows, None] + step[step_first : step_first + depth]
-        product = source[index] @ b[b_start + b_at[b_first : b_first + depth, None] + np.arange(width)]
-        for i in range(rows):
-            row = c[c_start + i * c_row : c_start + i * c_row + width]
-            row[:] = row + product[i] if add else product[i]
-
-    @intrinsic
-    def compiled(
-        typing_context: Any,
-        source: Any,
-        row_at: Any,
-        row_first: Any,
-        step: Any,
-        step_first: Any,
-        depth: Any,
-        b: Any,
-        b_start: Any,
-        b_at: Any,
-        b_first: Any,
-        c: Any,
-        c_start: Any,
-        c_row: Any,
-        add: Any,
-    ) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            source, row_at, row_first, step, step_first, depth, b, b_start, b_at, b_first, c, c_start, c_row, add = (
-                arguments
-            )
-            v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
-            pointer = _pointers(context, builder, signature)
-            base, rows_at = pointer(0, source, WORD(0)), pointer(1, row_at, row_first)
-            steps, at_b, at_c = pointer(3, step, step_first), pointer(6, b, b_start), pointer(10, c, c_start)
-            rows_of_b = pointer(8, b_at, b_first)
-            starts = [builder.gep(base, [builder.load(builder.gep(rows_at, [WORD(i)]))]) for i in range(rows)]
-
-            def products(k: Any, sums: list[list[Any]]) -> list[list[Any]]:
-                moved = builder.load(builder.gep(steps, [k]))
-                row_of_b = builder.gep(at_b, [builder.load(builder.gep(rows_of_b, [k]))])
-                vectors = [v.load(builder.gep(row_of_b, [WORD(j * v.lanes)])) for j in range(columns)]
-                updated = []
-                for start, row in zip(starts, sums, strict=True):
-                    factor = v.broadcast(builder.load(builder.gep(start, [moved])))
-                    updated.append([v.fma(factor, b, total) for b, total in zip(vectors, row, strict=True)])
-                return updated
-
-            _emit_tile(
-                v,
-                rows,
-                columns,
-                depth,
-                products,
-                lambda i, j: builder.gep(at_c, [builder.add(builder.mul(c_row, WORD(i)), WORD(j * v.lanes))]),
-                add,
-            )
-            return context.get_dummy_value()
-
-        word = types.int64
-        return types.void(source, row_at, word, step, word, word, b, word, b_at, word, c, word, word, word), codegen
-
-    return definition, compiled
-
-
-def dot_tile(rows: int, columns: int, size: int) -> tuple[Callable[..., None], Any]:
-    """C[i, j] (+)= sum over k < depth of A[i, k] B[j, k], for vectors of ``size`` bytes, lane by lane.
-
-    A[i, k] are the neighbours that begin at a[a_at[i] + a_step[k]], B[j, k] those at b[b_at[j] + b_step[k]]; only the
-    first ``count`` lanes of either are read, and the others are 0. Tables are int64 and begin at ``a_first``,
-    ``b_first``, ``a_step_first`` and ``b_step_first``. C has ``c_row`` elements from row to row, and a vector for each
-    j; :func:`lane_sums` adds up its lanes. ``depth`` is at least 1. The plain Python definition, and the compiled one.
-    """
-
-    def definition(
-        a,
-        a_at,
-        a_first,
-        a_step,
-        a_step_first,
-        b,
-        b_at,
-        b_first,
-        b_step,
-        b_step_first,
-        depth,
-        count,
-        c,
-        c_start,
-        c_row,
-        add,
-    ):
-        lanes = size // c.itemsize
-        read = np.arange(min(lanes, count))
-        of_a = a_at[a_first : a_first + rows, None] + a_step[a_step_first : a_step_first + depth]
-        of_b = b_at[b_first : b_first + columns, None] + b_step[b_step_first : b_step_first + depth]
-        product = np.zeros((rows, columns, lanes), c.dtype)
-        product[:, :, : read.size] = np.einsum("ikl,jkl->ijl", a[of_a[:, :, None] + read], b[of_b[:, :, None] + read])
-        for i in range(rows):
-            row = c[c_start + i * c_row : c_start + i * c_row + columns * lanes]
-            row[:] = row + product[i].ravel() if add else product[i].ravel()
-
-    @intrinsic
-    def compiled(
-        typing_context: Any,
-        a: Any,
-        a_at: Any,
-        a_first: Any,
-        a_step: Any,
-        a_step_first: Any,
-        b: Any,
-        b_at: Any,
-        b_first: Any,
-        b_step: Any,
-        b_step_first: Any,
-        depth: Any,
-        count: Any,
-        c: Any,
-        c_start: Any,
-        c_row: Any,
-        add: Any,
-    ) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            (a, a_at, a_first, a_step, a_step_first, b, b_at, b_first, b_step, b_step_first, depth, count, c, c_start,
-             c_row, add) = arguments  # fmt: skip
-            v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
-            pointer = _pointers(context, builder, signature)
-            mask = v.mask(count)
-
-            def starts(base: Any, table: Any, count: int) -> list[Any]:
-                return [builder.gep(base, [builder.load(builder.gep(table, [WORD(i)]))]) for i in range(count)]
-
-            rows_of_a = starts(pointer(0, a, WORD(0)), pointer(1, a_at, a_first), rows)
-            rows_of_b = starts(pointer(5, b, WORD(0)), pointer(6, b_at, b_first), columns)
-            steps_of_a, steps_of_b = pointer(3, a_step, a_step_first), pointer(8, b_step, b_step_first)
-            at_c = pointer(12, c, c_start)
-
-            def products(k: Any, sums: list[list[Any]]) -> list[list[Any]]:
-                moved_a, moved_b = (builder.load(builder.gep(steps, [k])) for steps in (steps_of_a, steps_of_b))
-                row_of_b = [v.load_masked(builder.gep(start, [moved_b]), mask) for start in rows_of_b]
-                updated = []
-                for start, row in zip(rows_of_a, sums, strict=True):
-                    factor = v.load_masked(builder.gep(start, [moved_a]), mask)
-                    updated.append([v.fma(factor, b, total) for b, total in zip(row_of_b, row, strict=True)])
-                return updated
-
-            _emit_tile(
-                v,
-                rows,
-                columns,
-                depth,
-                products,
-                lambda i, j: builder.gep(at_c, [builder.add(builder.mul(c_row, WORD(i)), WORD(j * v.lanes))]),
-                add,
-            )
-            return context.get_dummy_value()
-
-        word = types.int64
-        return types.void(
-            a, a_at, word, a_step, word, b, b_at, word, b_step, word, word, word, c, word, word, word
-        ), codegen
-
-    return definition, compiled
-
-
 def lane_sums(size: int) -> tuple[Callable[..., Any], Any]:
     """The sum of the vector of ``size`` bytes that begins at source[start]. The plain Python definition, and the
     compiled one.
@@ -452,44 +200,6 @@ def run_copies(size: int) -> tuple[Callable[..., None], Any]:
     return definition, compiled
 
 
-def transposition(size: int) -> tuple[Callable[..., None], Any]:
-    """target[j, i] = source[i, j] for as many rows and columns as a vector of ``size`` bytes has lanes.
-
-    Both are flat, their rows ``source_row`` and ``target_row`` apart. The plain Python definition, and the compiled
-    one.
-    """
-
-    def definition(source, source_start, source_row, target, target_start, target_row):
-        lanes = size // source.itemsize
-        block = source[source_start + np.arange(lanes)[:, None] * source_row + np.arange(lanes)]
-        target[target_start + np.arange(lanes)[:, None] * target_row + np.arange(lanes)] = block.T
-
-    @intrinsic
-    def compiled(
-        typing_context: Any,
-        source: Any,
-        source_start: Any,
-        source_row: Any,
-        target: Any,
-        target_start: Any,
-        target_row: Any,
-    ) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            source, source_start, source_row, target, target_start, target_row = arguments
-            v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
-            pointer = _pointers(context, builder, signature)
-            at_source, at_target = pointer(0, source, source_start), pointer(3, target, target_start)
-            rows = [v.load(builder.gep(at_source, [builder.mul(source_row, WORD(i))])) for i in range(v.lanes)]
-            for j, column in enumerate(v.transposed(rows)):
-                v.store(column, builder.gep(at_target, [builder.mul(target_row, WORD(j))]))
-            return context.get_dummy_value()
-
-        word = types.int64
-        return types.void(source, word, word, target, word, word), codegen
-
-    return definition, compiled
-
-
 def _pointers(context: Any, builder: Any, signature: Any) -> Callable[[int, Any, Any], Any]:
     def pointer(argument: int, array: Any, start: Any) -> Any:
         """The address of element ``start`` of the array that is the given argument."""
@@ -498,29 +208,16 @@ def _pointers(context: Any, builder: Any, signature: Any) -> Callable[[int, Any,
     return pointer
 
 
-def _chosen(pair: tuple[Callable[..., None], Any]) -> Any:
+def chosen(plain: Any, compiled: Any) -> Any:
     """Of a definition and what is compiled from it, the one that kernels call."""
-    return pair[0] if config.DISABLE_JIT else pair[1]
+    return plain if config.DISABLE_JIT else compiled
 
 
-@function(inline="always")
+@function
 def lanes_of(itemsize):
     """Elements of ``itemsize`` bytes in a vector."""
     return VECTOR_BYTES // itemsize
 
 
-TILES = tuple(
-    Tile(rows, vectors, _chosen(gathering_tile(rows, vectors, VECTOR_BYTES)))
-    for vectors in range(1, 5 if REGISTERS == 32 else 3)
-    for rows in [tile_rows(vectors, REGISTERS)]
-)
-"""The gathering tiles of 1, 2, ... vectors."""
-
-LARGEST = max(TILES, key=lambda tile: tile.rows * tile.vectors)
-"""The tile with the most work for each number that it loads."""
-
-DOT_ROWS, DOT_COLUMNS = (4, 6) if REGISTERS == 32 else (3, 3)
-multiply_dot = _chosen(dot_tile(DOT_ROWS, DOT_COLUMNS, VECTOR_BYTES))
-lane_sum = _chosen(lane_sums(VECTOR_BYTES))
-copy_run = _chosen(run_copies(VECTOR_BYTES))
-transpose_block = _chosen(transposition(VECTOR_BYTES))
+lane_sum = chosen(*lane_sums(VECTOR_BYTES))
+copy_run = chosen(*run_copies(VECTOR_BYTES))
