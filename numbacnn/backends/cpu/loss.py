@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .elementwise import BLOCK, blocks
+from .elementwise import block, blocks
 from .jit import function, kernel
 from .memory import empty_like
 
@@ -69,7 +69,7 @@ def _cross_entropy_backward_rows(chunk, p, labels, dlogits, on, off, scale):
 @kernel
 def _squared_error_blocks(chunk, prediction, target, sums):
     total = 0.0
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, prediction.size)):
+    for i in block(chunk, prediction.size):
         difference = float(prediction[i]) - float(target[i])
         total += difference * difference
     sums[chunk] = total
@@ -77,7 +77,7 @@ def _squared_error_blocks(chunk, prediction, target, sums):
 
 @kernel
 def _scaled_difference_blocks(chunk, a, b, difference, scale):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, a.size)):
+    for i in block(chunk, a.size):
         difference[i] = scale * (a[i] - b[i])
 
 
