@@ -18,10 +18,20 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-__all__ = ["ELEMENTS", "INTEGER", "TABLE", "WORD", "Routine", "call_definition", "emit_call", "parameter_types"]
+__all__ = [
+    "ELEMENTS",
+    "INTEGER",
+    "PLACES",
+    "TABLE",
+    "WORD",
+    "Routine",
+    "call_definition",
+    "emit_call",
+    "parameter_types",
+]
 
-ELEMENTS, TABLE, INTEGER = "elements", "table", "integer"
-"""Kinds of parameters: the address of floating numbers, that of int64, an int64."""
+ELEMENTS, TABLE, PLACES, INTEGER = "elements", "table", "places", "integer"
+"""Kinds of parameters: the address of floating numbers, that of int64, that of int32, an int64."""
 
 WORD = ir.IntType(64)
 
@@ -74,8 +84,13 @@ class Routine:
 
 
 def _function_type(kinds: Sequence[str], element: Any) -> Any:
-    pointers = {ELEMENTS: element.as_pointer(), TABLE: WORD.as_pointer(), INTEGER: WORD}
-    return ir.FunctionType(ir.VoidType(), [pointers[kind] for kind in kinds])
+    parameters = {
+        ELEMENTS: element.as_pointer(),
+        TABLE: WORD.as_pointer(),
+        PLACES: ir.IntType(32).as_pointer(),
+        INTEGER: WORD,
+    }
+    return ir.FunctionType(ir.VoidType(), [parameters[kind] for kind in kinds])
 
 
 def parameter_types(arguments: Sequence[Any]) -> tuple[Any, ...]:

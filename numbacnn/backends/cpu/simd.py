@@ -52,25 +52,27 @@ REGISTERS = _registers(_host_features())
 
 
 class Vectors:
-    """Vectors of one floating type in a function that is being built.
+    """Vectors of one type in a function that is being built.
 
     Args:
         builder: of the function.
-        element: float or double.
+        element: float, double or an integer.
         size: bytes of a vector.
     """
 
     def __init__(self, builder: Any, element: Any, size: int) -> None:
-        bits = 32 if isinstance(element, ir.FloatType) else 64
+        integer = isinstance(element, ir.IntType)
+        bits = element.width if integer else 32 if isinstance(element, ir.FloatType) else 64
         self.builder = builder
         self.bytes = bits // 8
         self.lanes = size // self.bytes
         self.type = ir.VectorType(element, self.lanes)
-        self._suffix = f"v{self.lanes}f{bits}"
+        self._zero = 0 if integer else 0.0
+        self._suffix = f"v{self.lanes}{'i' if integer else 'f'}{bits}"
 
     def zero(self) -> Any:
         """Zeros in all lanes."""
-        return ir.Constant(self.type, [0.0] * self.lanes)
+        return ir.Constant(self.type, [self._zero] * self.lanes)
 
     def load(self, pointer: Any) -> Any:
         """``lanes`` neighbours, from any address of an element."""
@@ -96,6 +98,29 @@ class Vectors:
             "masked.store", ir.VoidType(), [self.type, self.type.as_pointer(), INDEX, self._mask_type]
         )
         self.builder.call(store, [value, self._cast(pointer), INDEX(self.bytes), mask])
+
+    def load_strided(self, pointer: Any, step: int, count: Any) -> Any:
+        """The first ``count`` of the elements that begin ``step``, 1 or 2, apart; no memory between and behind them."""
+        if step == 1:
+            return self.load_masked(pointer, self.mask(count))
+        # The last element of a pair that is cut off is not there.
+        present = self.builder.sub(self.builder.mul(count, WORD(2)), WORD(1))
+        halves = [
+            self.load_masked(
+                self.builder.gep(pointer, [WORD(half * self.lanes)]),
+                self.mask(self.builder.sub(present, WORD(half * self.lanes))),
+            )
+            for half in range(2)
+        ]
+        return self.builder.shuffle_vector(*halves, self._lane_numbers([2 * i for i in range(self.lanes)]))
+
+    def doubled(self, value: Any) -> tuple[Any, Any]:
+        """Each lane twice, in two vectors."""
+        first, second = (
+            self.builder.shuffle_vector(value, value, self._lane_numbers([(start + i) // 2 for i in range(self.lanes)]))
+            for start in (0, self.lanes)
+        )
+        return first, second
 
     def broadcast(self, scalar: Any) -> Any:
         """One number in all lanes."""
