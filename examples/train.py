@@ -60,10 +60,7 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     if model is None:
         add("--model", choices=RECIPES, required=True, help="what to train; its recipe sets what is not given")
     recipe = RECIPES[model] if model else None
-    add("--backend", choices=nc.backends.NAMES, help="where to compute (default: NUMBACNN_BACKEND, else cpu)")
-    add("--dataset", choices=("auto", "fashion-mnist", "mnist", "shapes"), default="auto",
-        help="auto takes fashion-mnist where it can be had and the built-in shapes otherwise")  # fmt: skip
-    add("--data-dir", type=Path, help="folder with the data set's files (default: NUMBACNN_DATA, else a download)")
+    add_shared_options(parser)
     add("--epochs", type=_integer(1), default=10, help="passes over the training images")
     add("--batch-size", type=_integer(1), default=recipe and recipe.batch_size, help="images per step")
     add("--optimizer", choices=OPTIMIZERS, default="sgd", help="momentum is SGD with momentum 0.9")
@@ -73,22 +70,37 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
         help="of the learning rate; step divides it by 10 after a half and three quarters of the epochs")  # fmt: skip
     add("--augment", choices=("none", "flip", "crop"), default="none",
         help="of training images: flip mirrors half of them, crop moves them by up to an eighth as well")  # fmt: skip
-    add("--seed", type=_integer(0), default=0, help="of the initial weights and the order of the images")
     add("--algorithm", choices=("auto", "loops", "im2col", "implicit_gemm"), default="auto",
         help="of the convolutions, one that the backend has")  # fmt: skip
-    add("--limit", type=_integer(1), help="use only the first LIMIT training images and at most LIMIT test images")
     add("--output-dir", type=Path, default=model and Path("runs", model),
         help="folder for checkpoint, weights, history and plot")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
-    arguments = parser.parse_args(argv)
-    if arguments.data_dir and arguments.dataset == "shapes":
-        parser.error("argument --data-dir: the built-in shapes are drawn, not read from files")
+    arguments = parse_shared_options(parser, argv)
     arguments.model = model or arguments.model
     recipe = RECIPES[arguments.model]
     arguments.batch_size = arguments.batch_size or recipe.batch_size
     if "lr" not in arguments:
         arguments.lr = {"sgd": recipe.lr, "momentum": recipe.lr / 10}.get(arguments.optimizer, 1e-3)
     arguments.output_dir = arguments.output_dir or Path("runs", arguments.model)
+    return arguments
+
+
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """Where to compute, with which images and random numbers."""
+    add = parser.add_argument
+    add("--backend", choices=nc.backends.NAMES, help="where to compute (default: NUMBACNN_BACKEND, else cpu)")
+    add("--dataset", choices=("auto", "fashion-mnist", "mnist", "shapes"), default="auto",
+        help="auto takes fashion-mnist where it can be had and the built-in shapes otherwise")  # fmt: skip
+    add("--data-dir", type=Path, help="folder with the data set's files (default: NUMBACNN_DATA, else a download)")
+    add("--limit", type=_integer(1), help="use only the first LIMIT training images and at most LIMIT test images")
+    add("--seed", type=_integer(0), default=0, help="of what is random, such as the initial weights")
+
+
+def parse_shared_options(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; exits with code 2 for values that cannot be used."""
+    arguments = parser.parse_args(argv)
+    if arguments.data_dir and arguments.dataset == "shapes":
+        parser.error("argument --data-dir: the built-in shapes are drawn, not read from files")
     return arguments
 
 
@@ -168,11 +180,17 @@ def choose_backend(name: str | None) -> nc.use_backend:
         raise UserError(str(error)) from error
 
 
+def seeded_model(recipe: Recipe, seed: int, images: data.ArrayDataset) -> nn.Sequential:
+    """The model with the weights that training starts from."""
+    nc.manual_seed(seed)
+    model = recipe.build(images.image_shape[0], images.num_classes)
+    nn.init.xavier_uniform(model)
+    return model
+
+
 def new_model(arguments: argparse.Namespace, images: data.ArrayDataset) -> tuple[nn.Sequential, optim.Optimizer]:
     """The model with the weights of the seed, and its optimizer."""
-    nc.manual_seed(arguments.seed)
-    model = RECIPES[arguments.model].build(images.image_shape[0], images.num_classes)
-    nn.init.xavier_uniform(model)
+    model = seeded_model(RECIPES[arguments.model], arguments.seed, images)
     for layer in model.layers():
         if isinstance(layer, nn.Conv2d):
             layer.algorithm = arguments.algorithm
@@ -291,6 +309,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def refuse(error: BaseException) -> int:
+    """Say in one line why the command does not run; the exit code."""
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    return 2
+
+
 def main(argv: Sequence[str] | None = None, model: str | None = None, program: str = "python -m examples.train") -> int:
     """Run the command and return its exit code; with ``model``, which is then no option, as ``program``."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -303,8 +327,7 @@ def main(argv: Sequence[str] | None = None, model: str | None = None, program: s
         print(f"interrupted; to go on: {command}{'' if arguments.resume else ' --resume'}", file=sys.stderr)
         return 130
     except (UserError, OSError, FloatingPointError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+        return refuse(error)
     return 0
 
 
