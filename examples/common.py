@@ -170,7 +170,9 @@ def fitting(recipe: Recipe, shape: tuple[int, int, int]) -> list[data.Transform]
     if shape[1:] == (recipe.size, recipe.size):
         return []
     if not recipe.resize:
-        raise UserError(f"LeNet reads images of {recipe.size}x{recipe.size} pixels, not {'x'.join(map(str, shape))}")
+        raise UserError(
+            f"the model reads images of {recipe.size}x{recipe.size} pixels, not {'x'.join(map(str, shape))}"
+        )
     return [data.Resize(recipe.size)]
 
 

@@ -84,7 +84,8 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     """
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Train a model from Xavier-uniform weights, by default as Dive into Deep Learning does.",
+        description="Train a model from Xavier-uniform weights, by default as Dive into Deep Learning does, or fast as "
+        "its recipe says.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -96,7 +97,8 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--batch-size", type=integer(1), default=recipe and recipe.batch_size, help="images per step")
     add("--optimizer", choices=OPTIMIZERS, default="sgd", help="momentum is SGD with momentum 0.9")
     add("--lr", type=above_zero, default=argparse.SUPPRESS,
-        help="learning rate (default: the recipe's for sgd, a tenth of it for momentum, else 0.001)")  # fmt: skip
+        help="learning rate (default: the recipe's for its optimizer, else a tenth of that of sgd for momentum, "
+        "0.001 for adam)")  # fmt: skip
     add("--schedule", choices=SCHEDULES, default="constant",
         help="of the learning rate; step divides it by 10 after a half and three quarters of the epochs")  # fmt: skip
     add("--weight-decay", type=number(0, math.inf), default=argparse.SUPPRESS,
@@ -114,16 +116,31 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--output-dir", type=Path, default=model and Path("runs", model),
         help="folder for checkpoint, weights, history and plot")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    if model is None:
+        # The recipe's options have to be known before the others are read.
+        only_model = argparse.ArgumentParser(add_help=False)
+        only_model.add_argument("--model", nargs="?")
+        recipe = RECIPES.get(only_model.parse_known_args(argv)[0].model or "")
+    if recipe is not None:
+        parser.set_defaults(**recipe.options)
     arguments = parse_shared_options(parser, argv)
     arguments.model = model or arguments.model
     recipe = RECIPES[arguments.model]
     arguments.batch_size = arguments.batch_size or recipe.batch_size
     if "lr" not in arguments:
-        arguments.lr = {"sgd": recipe.lr, "momentum": recipe.lr / 10}.get(arguments.optimizer, 1e-3)
+        arguments.lr = learning_rate(recipe, arguments.optimizer)
     if "weight_decay" not in arguments:
         arguments.weight_decay = 0.01 if arguments.optimizer == "adamw" else 0.0
     arguments.output_dir = arguments.output_dir or Path("runs", arguments.model)
     return arguments
+
+
+def learning_rate(recipe: Recipe, optimizer: str) -> float:
+    """The recipe's for its own optimizer, a tenth of that of SGD for momentum, else what is usual."""
+    if optimizer == recipe.optimizer:
+        return recipe.lr
+    sgd = recipe.lr if recipe.optimizer == "sgd" else 0.1
+    return {"sgd": sgd, "momentum": sgd / 10}.get(optimizer, 1e-3)
 
 
 def resume(
