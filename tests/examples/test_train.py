@@ -45,7 +45,8 @@ def learning(records: list[dict[str, float]]) -> list[dict[str, float]]:
 def test_every_model_trains(run: Run, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with backends.use_backend("cpu"):
         (record,) = run(f"--model={name}", "--epochs=1")
-    assert record["train_loss"] > 0 and record["lr"] == RECIPES[name].lr
+    assert record["train_loss"] > 0
+    assert record["lr"] == RECIPES[name].lr or "schedule" in RECIPES[name].options
     out = capsys.readouterr().out
     size = RECIPES[name].size
     built = RECIPES[name].build(1, 10)
