@@ -111,7 +111,7 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--augment", choices=AUGMENTATIONS, default="none",
         help="of training images: flip mirrors half of them, crop moves them by up to an eighth as well, color changes "
         "brightness, contrast, saturation and hue of red, green and blue images on top of that")  # fmt: skip
-    add("--algorithm", choices=("auto", "loops", "im2col", "direct", "implicit_gemm"), default="auto",
+    add("--algorithm", choices=("auto", "loops", "im2col", "direct", "winograd", "implicit_gemm"), default="auto",
         help="of the convolutions, one that the backend has")  # fmt: skip
     add("--output-dir", type=Path, default=model and Path("runs", model),
         help="folder for checkpoint, weights, history and plot")  # fmt: skip

@@ -338,7 +338,7 @@ def test_a_learning_rate_that_is_too_large(run: Main, backend: backends.Backend)
 
 
 @pytest.mark.parametrize(
-    ("name", "algorithms"), [("reference", "auto, loops, im2col"), ("cpu", "auto, loops, im2col, direct")]
+    ("name", "algorithms"), [("reference", "auto, loops, im2col"), ("cpu", "auto, loops, im2col, direct, winograd")]
 )
 def test_an_algorithm_that_the_backend_lacks(run: Main, name: str, algorithms: str) -> None:
     message = refused(run(*SMALL, f"--backend={name}", "--algorithm=implicit_gemm"))

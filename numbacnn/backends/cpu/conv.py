@@ -7,7 +7,7 @@ import numpy as np
 from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
 from ..shared.activations import ACTIVATIONS
-from . import conv_direct, conv_im2col, conv_loops
+from . import conv_direct, conv_im2col, conv_loops, conv_winograd
 from .jit import kernel
 
 __all__ = [
@@ -26,16 +26,22 @@ def conv2d_algorithms() -> tuple[str, ...]:
 
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
-    """``direct``, but where its tiles would stay empty: ``loops`` for depthwise convolutions, ``im2col`` for dx of few
-    channels.
+    """``direct`` or, where it takes fewer cycles, ``winograd``; but where the tiles of both would stay empty, ``loops``
+    for depthwise convolutions and ``im2col`` for dx of few channels.
     """
     channels, outputs = geometry.c // geometry.groups, geometry.k // geometry.groups
     if channels == outputs == 1:
         return "loops"
-    return "im2col" if pass_ == "backward_input" and channels < FEW_CHANNELS <= outputs else "direct"
+    if pass_ == "backward_input" and channels < FEW_CHANNELS <= outputs:
+        return "im2col"
+    # In float32: float64 has half the lanes in both.
+    saved = conv_direct.cycles(geometry, pass_, 4) > SURE * conv_winograd.cycles(geometry, pass_, 4)
+    return "winograd" if pass_ != "backward_weight" and saved else "direct"
 
 
 FEW_CHANNELS = 4
+# What a count of cycles has to promise before it is believed.
+SURE = 1.5
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
@@ -85,4 +91,4 @@ def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
     return _ALGORITHMS[choose_conv2d_algorithm(geometry, pass_) if algorithm == "auto" else algorithm]
 
 
-_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col, "direct": conv_direct}
+_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col, "direct": conv_direct, "winograd": conv_winograd}

@@ -23,13 +23,14 @@ import numpy as np
 
 from . import threads
 from .bands import lay_band, lay_positions, round_up
+from .correlations import Correlation, Weights
 from .elementwise import activate, activation_of
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, copy_run, lanes_of
 from .tiles import TILES, TRANSPOSITION, multiply_gathered, transpose
 
-__all__ = ["Correlation", "Weights", "correlate", "workspace"]
+__all__ = ["correlate", "cycles", "pack_weights", "store_rows", "workspace"]
 
 # Depth of a part of packed weights, which stays in L1 for all positions of a band.
 DEPTH = 96
@@ -43,36 +44,6 @@ FEWEST_CHUNKS = 8
 LAYING, TURNING, STORING, PACKING = 0.15, 8.0, 3.0, 0.5
 
 
-class Correlation(NamedTuple):
-    """A grid of outputs, and what each sums up."""
-
-    rows: int
-    columns: int
-    row_taps: tuple[tuple[int, int], ...]
-    """(row of the kernel, row of x for output row 0), ascending in the latter, and likewise:"""
-    column_taps: tuple[tuple[int, int], ...]
-    step: tuple[int, int]
-    """From one output to the next, in x."""
-    first: tuple[int, int]
-    """Where output (0, 0) is stored, and the distances between outputs there:"""
-    output_step: tuple[int, int]
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """Rows and columns of x under the window of one output."""
-        rows, columns = self.row_taps, self.column_taps
-        return rows[-1][1] - rows[0][1] + 1, columns[-1][1] - columns[0][1] + 1
-
-
-class Weights(NamedTuple):
-    """How the weights lie: the distances of groups, of output channels, of input channels and of rows of taps."""
-
-    group: int
-    output: int
-    channel: int
-    row: int
-
-
 class _Plan(NamedTuple):
     turned: bool
     """Whether positions, and not output channels, lie along the vectors."""
@@ -84,8 +55,6 @@ class _Plan(NamedTuple):
     in_columns: int
     steps: np.ndarray
     """Offset of (channel, tap) in the band."""
-    taps: np.ndarray
-    """Offset of a tap in the weights."""
     weight_steps: np.ndarray
     """Offset of (channel, tap) in the weights."""
     output_at: np.ndarray
@@ -271,11 +240,7 @@ def correlate(
         )  # fmt: skip
         return
     panels = -(-outputs // width)
-    packed = empty((groups * panels * plan.steps.size * width,), x.dtype)
-    _pack_weights(
-        groups * panels, weight.reshape(-1), plan.taps, packed, TRANSPOSITION, width, panels, channels, w.group,
-        w.output, w.channel, outputs,
-    )  # fmt: skip
+    packed = pack_weights(c, weight, w, width, channels, outputs, groups)
     parts = min(panels, most)
     _correlate_channels(
         chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, bias, y,
@@ -283,6 +248,31 @@ def correlate(
         activation_of, tile.rows, width, activation, groups, panels, parts, plan.band_images, plan.band_rows, *grid,
         *c.step, *c.first, *c.output_step,
     )  # fmt: skip
+
+
+def pack_weights(
+    c: Correlation, weight: np.ndarray, w: Weights, width: int, channels: int, outputs: int, groups: int
+) -> np.ndarray:
+    """The weights as vectors of ``width`` output channels: (group, panel, channel, tap, output), flat."""
+    taps = _taps(c, w)
+    panels = -(-outputs // width)
+    packed = empty((groups * panels * channels * taps.size * width,), weight.dtype)
+    _pack_weights(
+        groups * panels, weight.reshape(-1), taps, packed, TRANSPOSITION, width, panels, channels, w.group, w.output,
+        w.channel, outputs,
+    )  # fmt: skip
+    return packed
+
+
+@functools.lru_cache(maxsize=1024)
+def _taps(c: Correlation, w: Weights) -> np.ndarray:
+    """Offset of a tap in the weights."""
+    return np.array([i * w.row + j for i, _ in c.row_taps for j, _ in c.column_taps])
+
+
+def cycles(c: Correlation, w: Weights, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> float:
+    """About how many :func:`correlate` takes, of all threads together."""
+    return groups * _plan(c, w, n, channels, outputs, itemsize).cycles
 
 
 def workspace(c: Correlation, w: Weights, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> int:
@@ -306,7 +296,6 @@ def _plan(c: Correlation, w: Weights, n: int, channels: int, outputs: int, items
     in_rows, in_columns = _band_shape(c, rows)
     top, left = c.row_taps[0][1], c.column_taps[0][1]
     places = np.array([(i - top) * in_columns + j - left for _, i in c.row_taps for _, j in c.column_taps])
-    taps = np.array([i * w.row + j for i, _ in c.row_taps for j, _ in c.column_taps])
     of_channel = np.arange(channels)[:, None]
     height, lanes = TILES[vectors - 1].rows, VECTOR_BYTES // itemsize
     width = vectors * lanes
@@ -320,7 +309,7 @@ def _plan(c: Correlation, w: Weights, n: int, channels: int, outputs: int, items
         work = size + 2 * round_up(positions, lanes) * width
     return _Plan(
         turned, vectors, rows, images, -(-c.rows // rows), in_rows, in_columns,
-        (of_channel * (in_rows * in_columns) + places).reshape(-1), taps, (of_channel * w.channel + taps).reshape(-1),
+        (of_channel * (in_rows * in_columns) + places).reshape(-1), (of_channel * w.channel + _taps(c, w)).reshape(-1),
         output_at, positions, work, cycles,
     )  # fmt: skip
 

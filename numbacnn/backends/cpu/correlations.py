@@ -1,0 +1,84 @@
+"""Convolution's passes that yield images, as correlations: sums over channels and taps at the points of a grid."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from ..geometry import Conv2dGeometry
+
+__all__ = [
+    "Correlation",
+    "Weights",
+    "backward_correlations",
+    "backward_weights",
+    "forward_correlation",
+    "forward_weights",
+]
+
+
+class Correlation(NamedTuple):
+    """A grid of outputs, and what each sums up."""
+
+    rows: int
+    columns: int
+    row_taps: tuple[tuple[int, int], ...]
+    """(row of the kernel, row of x for output row 0), ascending in the latter, and likewise:"""
+    column_taps: tuple[tuple[int, int], ...]
+    step: tuple[int, int]
+    """From one output to the next, in x."""
+    first: tuple[int, int]
+    """Where output (0, 0) is stored, and the distances between outputs there:"""
+    output_step: tuple[int, int]
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Rows and columns of x under the window of one output."""
+        rows, columns = self.row_taps, self.column_taps
+        return rows[-1][1] - rows[0][1] + 1, columns[-1][1] - columns[0][1] + 1
+
+
+class Weights(NamedTuple):
+    """How the weights lie: the distances of groups, of output channels, of input channels and of rows of taps."""
+
+    group: int
+    output: int
+    channel: int
+    row: int
+
+
+def forward_weights(g: Conv2dGeometry) -> Weights:
+    """How the weights lie to the correlation that is the output, and likewise for that of the gradient of the input."""
+    return Weights(g.k // g.groups * g.taps, g.taps, g.kh * g.kw, g.kw)
+
+
+def backward_weights(g: Conv2dGeometry) -> Weights:
+    return Weights(g.k // g.groups * g.taps, g.kh * g.kw, g.taps, g.kw)
+
+
+@functools.lru_cache(maxsize=1024)
+def forward_correlation(g: Conv2dGeometry) -> Correlation:
+    """The output, of x."""
+    rows = tuple((i, i * g.dh - g.pt) for i in range(g.kh))
+    columns = tuple((j, j * g.dw - g.pl) for j in range(g.kw))
+    return Correlation(g.oh, g.ow, rows, columns, (g.sh, g.sw), (0, 0), (1, 1))
+
+
+@functools.lru_cache(maxsize=1024)
+def backward_correlations(g: Conv2dGeometry) -> tuple[Correlation, ...]:
+    """The gradient of the input, of that of the output: one for each phase of the stride that any tap reaches."""
+    found = []
+    for row in range(min(g.sh, g.h)):
+        rows = _phase(row + g.pt, g.kh, g.dh, g.sh)
+        for column in range(min(g.sw, g.w)):
+            columns = _phase(column + g.pl, g.kw, g.dw, g.sw)
+            size = (-(-(g.h - row) // g.sh), -(-(g.w - column) // g.sw))
+            if rows and columns:
+                found.append(Correlation(*size, rows, columns, (1, 1), (row, column), (g.sh, g.sw)))
+    return tuple(found)
+
+
+def _phase(start: int, kernel: int, dilation: int, stride: int) -> tuple[tuple[int, int], ...]:
+    """(tap, where it is read for the first output), in ascending order of the latter."""
+    taps = [(i, (start - i * dilation) // stride) for i in range(kernel) if (start - i * dilation) % stride == 0]
+    return tuple(sorted(taps, key=lambda tap: tap[1]))

@@ -1,0 +1,242 @@
+"""Winograd's convolution: 3 x 3 windows of step 1 with 4 (or 2.25) times fewer products than there are taps.
+
+A tile of x of size s = m + 2 is transformed, multiplied element by element with transformed weights and summed over the
+channels, which are s^2 matrix products, and what comes out is transformed to m x m outputs. Channels lie along the
+vectors in all of this, so bands of x are turned on their side first, and finished outputs last.
+
+Its sums round differently. F(4 x 4), whose matrices have numbers up to 8, was off by up to 1.4e-5 of the largest result
+(512 channels, normal numbers), five times as much as ``direct``; F(2 x 2) by 1.1e-6. The contract allows 1e-5 sqrt(9 c)
+of it.
+
+roofline: 2 s^2 c k operations for m^2 outputs at the rate of the tile, and about a tenth of that in transforms; the
+transformed weights, s^2 c k elements, pass through the core once for each band.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from . import threads
+from .bands import lay_band, round_up
+from .correlate import Correlation, Weights, pack_weights, store_rows
+from .elementwise import activate, activation_of
+from .jit import Scratch, kernel
+from .memory import empty
+from .simd import VECTOR_BYTES, lanes_of
+from .tiles import TRANSPOSITION, Tile, choose_tile, multiply_gathered, transpose
+from .winograd_routines import TRANSFORMS, Transforms, transform
+
+__all__ = ["applies", "correlate", "cycles", "workspace"]
+
+# Tiles of a band: enough that the transformed weights are multiplied often when they have come from memory.
+BAND_TILES = 48
+FEWEST_CHUNKS = 4
+LANES_MOST = VECTOR_BYTES // 4
+# Cycles, beside one for a vector of multiply-adds: of an element of a transformed tile, of packing a weight, and of
+# a vector of transformed weights on its way into the core, from L2 and from beyond.
+TRANSFORMING, PACKING, FROM_L2, FROM_FAR = 6.0, 0.5, 4.0, 16.0
+L2_ELEMENTS = 1 << 17
+
+
+class _Plan(NamedTuple):
+    transforms: Transforms
+    tile: Tile
+    tile_rows: int
+    tile_columns: int
+    band_rows: int
+    """Rows of tiles."""
+    band_images: int
+    channels: int
+    """Rounded up to vectors."""
+    outputs: int
+    """Rounded up to the tile's width."""
+    cycles: float
+
+    @property
+    def tiles(self) -> int:
+        """In a band, rounded up to whole register tiles."""
+        return round_up(self.band_rows * self.tile_columns * self.band_images, self.tile.rows)
+
+    @property
+    def band_shape(self) -> tuple[int, int]:
+        """Rows and columns of x under a band."""
+        m = self.transforms.outputs
+        return self.band_rows * m + 2, self.tile_columns * m + 2
+
+    @property
+    def transformed_weights(self) -> int:
+        """Elements."""
+        return self.transforms.size**2 * self.channels * self.outputs
+
+    def work(self, channels: int) -> int:
+        """Elements of scratch: a band, on its side, its tiles, their products, their outputs."""
+        rows, columns = self.band_shape
+        s, m = self.transforms.size, self.transforms.outputs
+        side = rows * columns * self.channels
+        tiles = s * s * self.tiles * (self.channels + self.outputs)
+        width = self.tile.vectors * LANES_MOST
+        return channels * rows * columns + side + tiles + 2 * round_up(m * m * self.tiles, LANES_MOST) * width
+
+
+@kernel
+def _transform_weights(chunk, packed, transformed, routine, size, width, panels, channels):
+    """A chunk is one panel of output channels: transformed[i, j, panel, channel, output]."""
+    row = panels * channels * width
+    for c in range(channels):
+        transform(
+            routine, packed, (chunk * channels + c) * 9 * width, 3 * width, width, transformed,
+            (chunk * channels + c) * width, size * row, row, width // lanes_of(packed.itemsize),
+        )  # fmt: skip
+
+
+@kernel
+def _correlate_tiles(
+    chunk, x, transformed, bias, y, channel_at, tile_at, product_at, work, of_x, of_products, tile, turn, activating,
+    height, width, activation, m, panels, padded_channels, tiles, tile_rows, tile_columns, band_images, band_rows,
+    bands, rows, columns, top, left,
+):  # fmt: skip
+    """A chunk is a band of rows of tiles of some images: all of its outputs."""
+    band, first_image = chunk % bands, chunk // bands * band_images
+    images = min(band_images, x.shape[0] - first_image)
+    rows_here = min(band_rows, tile_rows - band * band_rows)
+    channels, outputs = x.shape[1], y.shape[1]
+    lanes = lanes_of(x.itemsize)
+    s = m + 2
+    in_rows, in_columns = rows_here * m + 2, tile_columns * m + 2
+    place_row = in_columns * padded_channels
+    image_tiles = rows_here * tile_columns
+    count = images * image_tiles
+    padded = (count + height - 1) // height * height
+
+    full = (band_rows * m + 2) * in_columns
+    source, rest = work[: channels * full], work[channels * full :]
+    side, rest = rest[: full * padded_channels], rest[full * padded_channels :]
+    of_tiles, rest = rest[: s * s * tiles * padded_channels], rest[s * s * tiles * padded_channels :]
+    products, rest = rest[: s * s * tiles * panels * width], rest[s * s * tiles * panels * width :]
+    for image in range(images):
+        lay_band(
+            x, first_image + image, 1, 0, channels, top + band * band_rows * m, in_rows, left, in_columns, source
+        )  # fmt: skip
+        transpose(turn, source, 0, in_rows * in_columns, channels, in_rows * in_columns, side, 0, padded_channels)
+        for i in range(rows_here):
+            for j in range(tile_columns):
+                at = (image * image_tiles + i * tile_columns + j) * padded_channels
+                transform(
+                    of_x, side, (i * place_row + j * padded_channels) * m, place_row, padded_channels, of_tiles, at,
+                    s * tiles * padded_channels, tiles * padded_channels, padded_channels // lanes,
+                )  # fmt: skip
+    for element in range(s * s):
+        for panel in range(panels):
+            multiply_gathered(
+                tile, height, of_tiles, tile_at[element * tiles : element * tiles + padded], padded, channel_at, 0,
+                channels, transformed, (element * panels + panel) * channels * width, product_at, 0, products,
+                (element * panels + panel) * tiles * width, width, 0,
+            )  # fmt: skip
+    plane_row = tile_columns * m
+    band_outputs = rows_here * m * plane_row
+    turned_row = (images * band_outputs + lanes - 1) // lanes * lanes
+    sums, turned = rest[: turned_row * width], rest[turned_row * width :]
+    for panel in range(panels):
+        here = min(width, outputs - panel * width)
+        for p in range(count):
+            image, within = p // image_tiles, p % image_tiles
+            at = image * band_outputs + within // tile_columns * m * plane_row + within % tile_columns * m
+            transform(
+                of_products, products, (panel * tiles + p) * width, s * panels * tiles * width, panels * tiles * width,
+                sums, at * width, plane_row * width, width, width // lanes,
+            )  # fmt: skip
+        transpose(turn, sums, 0, width, turned_row, width, turned, 0, turned_row)
+        if bias.size:
+            for j in range(here):
+                shift = bias[panel * width + j]
+                for i in range(j * turned_row, (j + 1) * turned_row):
+                    turned[np.uintp(i)] += shift
+        activate(activating, turned, 0, here * turned_row, activation)
+        for image in range(images):
+            store_rows(
+                turned[image * band_outputs :], turned_row, plane_row, 1, first_image + image, here, panel * width, y,
+                min(rows_here * m, rows - band * band_rows * m), columns, band * band_rows * m, 0, 1, 1,
+            )  # fmt: skip
+
+
+def applies(c: Correlation, groups: int) -> bool:
+    """Whether the windows are 3 x 3 neighbours, one from output to output, and channels are in one group."""
+    plain = (c.step, c.output_step, c.extent, len(c.row_taps), len(c.column_taps))
+    return groups == 1 and plain == ((1, 1), (1, 1), (3, 3), 3, 3)
+
+
+def correlate(
+    c: Correlation, x: np.ndarray, weight: np.ndarray, w: Weights, bias: np.ndarray, y: np.ndarray, activation: int = 0
+) -> None:
+    """What ``correlate.py`` computes, where it :func:`applies`."""
+    n, channels, outputs = x.shape[0], x.shape[1], y.shape[1]
+    plan = _plan(c, n, channels, outputs, x.itemsize)
+    t, tile = plan.transforms, plan.tile
+    width = tile.vectors * VECTOR_BYTES // x.itemsize
+    panels = plan.outputs // width
+    packed = pack_weights(c, weight, w, width, channels, outputs, 1)
+    transformed = empty((t.size**2 * channels * plan.outputs,), x.dtype)
+    _transform_weights(panels, packed, transformed, t.of_weights, t.size, width, panels, channels)
+    tables = _tables(plan, channels, width)
+    bands = -(-plan.tile_rows // plan.band_rows)
+    _correlate_tiles(
+        -(-n // plan.band_images) * bands, x, transformed, bias, y, *tables, Scratch(plan.work(channels), x.dtype),
+        t.of_x, t.of_products, tile.routine, TRANSPOSITION, activation_of, tile.rows, width, activation, t.outputs,
+        panels, plan.channels, plan.tiles, plan.tile_rows, plan.tile_columns, plan.band_images, plan.band_rows, bands,
+        c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
+    )  # fmt: skip
+
+
+def cycles(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> float:
+    """About how many :func:`correlate` takes, of all threads together."""
+    return _plan(c, n, channels, outputs, itemsize).cycles
+
+
+def workspace(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> int:
+    """Bytes beside the arguments: the weights, packed and transformed, and the work of each thread."""
+    plan = _plan(c, n, channels, outputs, itemsize)
+    weights = channels * plan.outputs * (9 + plan.transforms.size**2)
+    return itemsize * (weights + threads.number() * plan.work(channels))
+
+
+@functools.lru_cache(maxsize=256)
+def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps between channels of a transformed tile, where these begin, and steps between rows of weights."""
+    elements = np.arange(plan.transforms.size**2 * plan.tiles) * plan.channels
+    return np.arange(channels), elements, np.arange(channels) * width
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
+    return min((_plan_of(t, c, n, channels, outputs, itemsize) for t in TRANSFORMS.values()), key=lambda p: p.cycles)
+
+
+def _plan_of(t: Transforms, c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
+    lanes = VECTOR_BYTES // itemsize
+    tile = choose_tile(outputs, itemsize)
+    tile_rows, tile_columns = -(-c.rows // t.outputs), -(-c.columns // t.outputs)
+    whole = tile_rows * tile_columns
+    if whole <= BAND_TILES:
+        band_rows, band_images = tile_rows, max(1, min(BAND_TILES // whole, -(-n // FEWEST_CHUNKS)))
+    else:
+        band_rows, band_images = max(1, min(tile_rows, BAND_TILES // tile_columns)), 1
+        band_rows = -(-tile_rows // -(-tile_rows // band_rows))
+    padded_channels, padded_outputs = round_up(channels, lanes), round_up(outputs, tile.vectors * lanes)
+    bands = -(-tile_rows // band_rows) * -(-n // band_images)
+    in_vectors, out_vectors = padded_channels // lanes, padded_outputs // lanes
+    s2, m2 = t.size**2, t.outputs**2
+    tiles = round_up(band_rows * tile_columns * band_images, tile.rows)
+    weights = s2 * channels * out_vectors
+    of_band = (
+        tiles * s2 * channels * out_vectors / tile.rate
+        + tiles * TRANSFORMING * s2 * (in_vectors + out_vectors)
+        + tiles * 2 * m2 * (in_vectors + 3 * out_vectors)
+        + weights * (FROM_L2 if weights * lanes <= L2_ELEMENTS else FROM_FAR)
+    )
+    cycles = bands * of_band + channels * out_vectors * (9 * PACKING * lanes + TRANSFORMING * s2)
+    return _Plan(
+        t, tile, tile_rows, tile_columns, band_rows, band_images, padded_channels, padded_outputs, cycles
+    )  # fmt: skip
