@@ -1,30 +1,21 @@
-"""The matrix product of the CPU backend, with one order of summation whatever the number of threads.
+"""The matrix product that a chunk makes by itself, of operands with any strides, for ``conv_im2col.py``.
 
-BLAS libraries change the order in which they sum with the number of threads, and so the last bits of the result; and
-their threads wait in loops while ours run. Each element of C is summed here by one thread, in steps of DEPTH.
-
-roofline: 2 m n k operations; from memory m k + k n + m n elements, once each where a block of A and B fits in L2
-(DEPTH x (BLOCK_ROWS + tile) elements).
-reached (bench.kernels): 55 % of the peak at 1024^3, the rest is the copying of B's panels; 12 % in LeNet's linear
-layer 256 x 400 x 120, whose 25 million operations take as long as starting the threads and adding the bias.
+roofline: 2 m n k operations; from memory m k + k n + m n elements, once each where a block of A and B fits in L2.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .jit import function, kernel
-from .memory import empty
+from .jit import function
 from .simd import lanes_of
 from .tiles import TILES, multiply
 
-__all__ = ["TILE", "matmul", "multiply_block"]
+__all__ = ["TILE", "multiply_block"]
 
 DEPTH = 256
 # Rows of B farther apart than this fall into the same few cache sets and each on a page of its own: worth a copy.
 FARTHEST_ROW = 1024
-BLOCK_ROWS = 96
-BLOCK_COLUMNS = 256
 TILE = TILES[1]
 ROWS, VECTORS = TILE.rows, TILE.vectors
 
@@ -102,56 +93,3 @@ def multiply_block(
                         for j in range(width_here):
                             value = edge[i * width + j]
                             c[at_c + i * c_row + j] = c[at_c + i * c_row + j] + value if adding else value
-
-
-@kernel
-def _matmul_blocks(chunk, tile, a, a_row, a_column, b, b_row, b_column, c, rows, columns, depth, block_columns):
-    """A chunk is one block of C: all blocks of a column of blocks after each other."""
-    down = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
-    row, column = chunk % down * BLOCK_ROWS, chunk // down * block_columns
-    multiply_block(
-        tile,
-        a,
-        row * a_row,
-        a_row,
-        a_column,
-        b,
-        column * b_column,
-        b_row,
-        b_column,
-        c,
-        row * columns + column,
-        columns,
-        min(BLOCK_ROWS, rows - row),
-        min(block_columns, columns - column),
-        depth,
-        0,
-    )
-
-
-def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
-    """A (m, k) times B (k, n), C-contiguous; a transposed operand is given as it lies, (k, m) or (n, k)."""
-    rows, depth = a.shape[::-1] if transpose_a else a.shape
-    columns = b.shape[0] if transpose_b else b.shape[1]
-    c = empty((rows, columns), a.dtype)
-    a_row, a_column = (1, rows) if transpose_a else (depth, 1)
-    b_row, b_column = (1, depth) if transpose_b else (columns, 1)
-    # A small product is cut into narrower blocks, so that more than a few threads have one.
-    block_columns = BLOCK_COLUMNS if columns >= 8 * BLOCK_COLUMNS else BLOCK_COLUMNS // 4
-    blocks = -(-rows // BLOCK_ROWS) * -(-columns // block_columns)
-    _matmul_blocks(
-        blocks,
-        TILE.routine,
-        a.ravel(),
-        a_row,
-        a_column,
-        b.ravel(),
-        b_row,
-        b_column,
-        c.ravel(),
-        rows,
-        columns,
-        depth,
-        block_columns,
-    )
-    return c
