@@ -1,0 +1,100 @@
+"""Memory that is used again: never while something refers to it."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from numbacnn.backends.cpu import memory
+
+LARGE = (memory.LEAST_BYTES // 4 + 5,)
+
+
+@pytest.fixture(autouse=True)
+def pool(monkeypatch):
+    fresh = memory._Pool()
+    monkeypatch.setattr(memory, "_pool", fresh)
+    return fresh
+
+
+def address(x):
+    return x.__array_interface__["data"][0]
+
+
+def test_memory_is_used_again_when_the_array_is_gone():
+    first = memory.empty(LARGE, np.float32)
+    where = address(first)
+    second = memory.empty(LARGE, np.float32)
+    assert address(second) != where
+    del first
+    third = memory.empty(LARGE, np.float32)
+    assert address(third) == where
+    assert where % memory.ALIGNMENT == address(second) % memory.ALIGNMENT == 0
+
+
+@pytest.mark.parametrize("keep", [lambda x: x[5:], lambda x: x.reshape(1, -1)[:, ::2].T, lambda x: x.view(np.int32)])
+def test_a_view_keeps_the_memory(keep):
+    x = memory.empty(LARGE, np.float32)
+    x[...] = 7
+    view, where = keep(x), address(x)
+    expected = view.copy()
+    del x
+    other = memory.empty(LARGE, np.float32)
+    assert address(other) != where
+    other[...] = 1
+    np.testing.assert_array_equal(view, expected)
+
+
+def test_shapes_dtypes_and_small_arrays(pool):
+    for shape, dtype in (((3, 5), np.float32), ((0, 7), np.float64), ((), np.int32), ((64, 1000), np.float64)):
+        x = memory.empty(shape, dtype)
+        assert (x.shape, x.dtype) == (shape, dtype) and x.flags.c_contiguous and x.flags.writeable
+    assert len(pool.blocks) == 1  # of the large one
+    assert memory.empty_like(np.zeros((2, 3), np.int8)).shape == (2, 3)
+
+
+def test_a_block_serves_arrays_of_about_its_size(pool):
+    size = 10 * memory.LEAST_BYTES
+    memory.empty((size,), np.int8)
+    memory.empty((size - size // 4,), np.int8)
+    assert len(pool.blocks) == 1
+    memory.empty((size // 2,), np.int8)
+    assert len(pool.blocks) == 2
+
+
+def test_what_lies_idle_is_bounded_and_can_be_released(pool, monkeypatch):
+    monkeypatch.setattr(memory, "IDLE_BYTES", 4 * memory.LEAST_BYTES)
+    held = memory.empty((memory.LEAST_BYTES,), np.int8)
+    for i in range(1, 12):
+        memory.empty((memory.LEAST_BYTES * 2**i,), np.int8)
+    assert sum(pool.sizes) <= 2 * 2**11 * memory.LEAST_BYTES
+    memory.release()
+    assert pool.sizes == [held.size]
+
+
+def test_blocks_that_serve_nothing_for_long_are_given_back(pool, monkeypatch):
+    monkeypatch.setattr(memory, "SWEEP", 10)
+    memory.empty((8 * memory.LEAST_BYTES,), np.int8)
+    for _ in range(30):
+        memory.empty((memory.LEAST_BYTES,), np.int8)
+    assert pool.sizes == [memory.LEAST_BYTES]
+
+
+def test_threads_do_not_get_the_same_memory():
+    wrong = []
+
+    def work(number):
+        for _ in range(300):
+            x = memory.empty(LARGE, np.float32)
+            x[...] = number
+            if (x != number).any():
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
