@@ -76,7 +76,7 @@ class Kernel:
     def __init__(self, definition: Callable[..., None]) -> None:
         functools.update_wrapper(self, definition)
         self.definition = definition
-        self._entries: dict[tuple, _Entry] = {}
+        self._entries: dict[tuple[int, ...], _Entry] = {}
         self._lock = threading.Lock()
 
     def __call__(self, chunks: int, *arguments: Any) -> None:
@@ -89,33 +89,42 @@ class Kernel:
                 for chunk in range(chunks):
                     self.definition(chunk, *plain)
             return
-        key = tuple([_kind(a) for a in arguments])
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._compile(key)
+        # This runs some fifty times in a step of a small network, so it looks at every argument once.
+        signature: list[int] = []
         packed: list[int] = []
-        held = []
+        held, late = [], []
         for a in arguments:
-            if isinstance(a, Scratch):
+            kind = type(a)
+            if kind is np.ndarray:
+                signature.append(a.dtype.num << 8 | a.ndim)
+                packed.append(a.__array_interface__["data"][0])
+                packed += a.shape
+            elif kind is Scratch:
+                signature.append(a.dtype.num << 8 | 255)
                 # Whole cache lines, so that no two threads write to the same one.
                 size = -(-a.size // LINE) * LINE
-                held.append(memory.empty((threads.number() * size,), a.dtype))
-                packed += (held[-1].__array_interface__["data"][0], size)
-            elif isinstance(a, np.ndarray):
-                packed.append(a.__array_interface__["data"][0])
-                packed.extend(a.shape)
-            elif isinstance(a, Routine):
-                packed.append(a.address(entry.scalar))
-            elif isinstance(a, float):
-                packed.append(float_bits(a, entry.scalar == np.float32))
+                array_of_all = memory.empty((threads.number() * size,), a.dtype)
+                held.append(array_of_all)
+                packed += (array_of_all.__array_interface__["data"][0], size)
+            elif kind is not int and isinstance(a, (float, Routine)):
+                signature.append(-1 if isinstance(a, float) else -2)
+                late.append((len(packed), a))
+                packed.append(0)
             else:
+                signature.append(-2)
                 packed.append(int(a))
+        entry = self._entries.get(tuple(signature))
+        if entry is None:
+            entry = self._compile(tuple(signature), tuple([_kind(a) for a in arguments]))
+        for at, a in late:
+            single = entry.scalar == np.float32
+            packed[at] = float_bits(a, single) if isinstance(a, float) else a.address(entry.scalar)
         words = array("q", packed)
         threads.launch(entry.address, entry.call, chunks, words.buffer_info()[0])
 
-    def _compile(self, key: tuple) -> _Entry:
+    def _compile(self, signature: tuple[int, ...], key: tuple) -> _Entry:
         with self._lock:
-            if key not in self._entries:
+            if signature not in self._entries:
                 floating = [item[0] for item in key if isinstance(item, tuple) and item[0].kind == "f"]
                 scalar = floating[0] if floating else np.dtype(np.float64)
                 compiled = CFunc(
@@ -127,8 +136,8 @@ class Kernel:
                 _attach_named_cache(compiled, self.definition, repr(key))
                 compiled.compile()
                 address = cast(int, compiled.address)
-                self._entries[key] = _Entry(address, threads.as_callable(address), scalar, compiled)
-            return self._entries[key]
+                self._entries[signature] = _Entry(address, threads.as_callable(address), scalar, compiled)
+            return self._entries[signature]
 
 
 class _Entry(NamedTuple):
@@ -196,7 +205,9 @@ def _plain(argument: Any) -> Any:
 def _kind(argument: Any) -> Any:
     if isinstance(argument, Scratch):
         return argument.dtype, "scratch"
-    return (argument.dtype, argument.ndim) if isinstance(argument, np.ndarray) else type(argument)
+    if isinstance(argument, np.ndarray):
+        return argument.dtype, argument.ndim
+    return float if isinstance(argument, float) else int
 
 
 def kernel(definition: Callable[..., None]) -> Kernel:
