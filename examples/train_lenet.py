@@ -1,4 +1,4 @@
-"""Train LeNet on Fashion-MNIST, MNIST or the built-in shapes: ``python -m examples.train_lenet --help``.
+"""Train LeNet, by default on Fashion-MNIST or the built-in shapes: ``python -m examples.train_lenet --help``.
 
 It is ``python -m examples.train --model lenet``.
 """

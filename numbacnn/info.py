@@ -29,6 +29,7 @@ PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "tqdm")
 # Distribution: what it adds, and how to get it.
 EXTRAS = {
     "pooch": ("downloads of data sets", 'pip install "numbacnn[data]"'),
+    "pillow": ("folders of images", 'pip install "numbacnn[data]"'),
     "matplotlib": ("plots", 'pip install "numbacnn[plot]"'),
     "torch": ("a peer in benchmarks", 'pip install "numbacnn[bench]"'),
     "onnxruntime": ("a peer in benchmarks", "pip install onnxruntime"),

@@ -26,6 +26,7 @@ LABELS = [
     *("threads", "threading layer", "kernel cache", "backend reference", "backend cpu", "backend cuda"),
     *(
         "pooch",
+        "pillow",
         "matplotlib",
         "torch",
         "onnxruntime",

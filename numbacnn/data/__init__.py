@@ -1,14 +1,16 @@
-"""Data sets in memory (``fashion_mnist``, ``mnist``, the built-in ``shapes``), IDX files, batches, their transforms."""
+"""Data sets in memory (MNIST's, CIFAR-10, folders of images, built-in shapes), IDX files, batches, their transforms."""
 
+from .cifar import cifar10 as cifar10
 from .dataset import ArrayDataset as ArrayDataset
+from .folder import image_folder as image_folder
 from .idx import IdxError as IdxError
 from .idx import read_idx as read_idx
 from .idx import write_idx as write_idx
 from .loader import DataLoader as DataLoader
-from .mnist import DatasetUnavailable as DatasetUnavailable
 from .mnist import fashion_mnist as fashion_mnist
 from .mnist import mnist as mnist
 from .shapes import shapes as shapes
+from .sources import DatasetUnavailable as DatasetUnavailable
 from .transforms import ColorJitter as ColorJitter
 from .transforms import Compose as Compose
 from .transforms import Normalize as Normalize
@@ -29,7 +31,9 @@ __all__ = [
     "RandomHorizontalFlip",
     "Resize",
     "Transform",
+    "cifar10",
     "fashion_mnist",
+    "image_folder",
     "mnist",
     "read_idx",
     "shapes",

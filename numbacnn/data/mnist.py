@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +10,16 @@ import numpy as np
 from ..ops.arguments import one_of
 from .dataset import ArrayDataset
 from .idx import IdxError, read_idx
+from .sources import Source, find_files
 
-__all__ = ["DatasetUnavailable", "fashion_mnist", "mnist"]
+__all__ = ["fashion_mnist", "mnist"]
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 
-
-class DatasetUnavailable(RuntimeError):  # noqa: N818  what is wrong is the situation, not the program
-    """A data set that is neither on this machine nor can be downloaded; the message says why in one line."""
-
-
-@dataclass(frozen=True)
-class _Source:
-    title: str
-    name: str
-    url: str
-    classes: tuple[str, ...]
-    md5: dict[str, str]
-
-
-_FASHION_MNIST = _Source(
+_FASHION_MNIST = Source(
     "Fashion-MNIST",
     "fashion-mnist",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -46,7 +31,7 @@ _FASHION_MNIST = _Source(
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
 )
-_MNIST = _Source(
+_MNIST = Source(
     "MNIST",
     "mnist",
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -95,99 +80,12 @@ def mnist(
 
 
 def _load(
-    source: _Source, split: str, data_dir: str | os.PathLike[str] | None, download: bool, timeout: float
+    source: Source, split: str, data_dir: str | os.PathLike[str] | None, download: bool, timeout: float
 ) -> ArrayDataset:
     names = _FILES[one_of("split", split, _FILES)]
-    if not timeout > 0:
-        raise ValueError(f"`timeout` {timeout} must be above 0 seconds")
-    if data_dir is not None:
-        paths = _in_folder(source, names, Path(data_dir), "`data_dir`")
-    elif folder := os.environ.get("NUMBACNN_DATA"):
-        paths = _in_folder(source, names, Path(folder), "the environment variable NUMBACNN_DATA")
-    else:
-        paths = _in_cache(source, names, download, timeout)
+    paths = find_files(source, names, data_dir, download, timeout)
     images, labels = _checked(*paths)
-    return ArrayDataset(images[:, None], labels, source.classes, f"{source.name} {split}")
-
-
-def _in_folder(source: _Source, names: tuple[str, ...], folder: Path, origin: str) -> list[Path]:
-    """The files in the sub-folder or else in the folder itself; both from one place, as they belong together."""
-    missing = list(names)
-    for place in (folder / source.name, folder):
-        found = {name: path for name in names if (path := _gzipped_or_not(place / name))}
-        if len(found) == len(names):
-            return list(found.values())
-        missing = min(missing, [name for name in names if name not in found], key=len)
-    what = f"lacks {' and '.join(missing)} (with or without .gz)" if folder.is_dir() else "does not exist"
-    raise FileNotFoundError(
-        f"{source.title}: the folder {str(folder)!r} from {origin} {what}; "
-        f"the files must be in it or in its sub-folder {source.name!r}"
-    )
-
-
-def _gzipped_or_not(path: Path) -> Path | None:
-    return next((each for each in (path, path.with_suffix("")) if each.is_file()), None)
-
-
-def _in_cache(source: _Source, names: tuple[str, ...], download: bool, timeout: float) -> list[Path]:
-    """The files in the user's cache, downloaded if need be."""
-    try:
-        import pooch
-    except ImportError as error:
-        raise DatasetUnavailable(
-            f"{source.title} is looked for in a cache kept by pooch, which is not installed: "
-            'pip install "numbacnn[data]", or name a folder by `data_dir` or NUMBACNN_DATA'
-        ) from error
-    cache = Path(pooch.os_cache("numbacnn")) / source.name
-    paths = [cache / name for name in names]
-    wanted = [path for path in paths if not path.is_file() or pooch.file_hash(path, alg="md5") != source.md5[path.name]]
-    if not wanted:
-        return paths
-    if not download:
-        raise DatasetUnavailable(
-            f"{source.title} is not in the cache {str(cache)!r}: "
-            f"{' and '.join(path.name for path in wanted)} would have to be downloaded, and `download` is False"
-        )
-    failure = _probe(source.url + wanted[0].name, timeout)
-    downloader = pooch.HTTPDownloader(progressbar=False, timeout=timeout)
-    for path in wanted:
-        if failure is not None:
-            break
-        try:
-            pooch.retrieve(
-                source.url + path.name, f"md5:{source.md5[path.name]}", path.name, cache, downloader=downloader
-            )
-        except (OSError, ValueError) as error:  # from the network, the disk, or the checksum
-            failure = error
-    if failure is not None:
-        reason = " ".join(str(failure).split()) or type(failure).__name__
-        raise DatasetUnavailable(f"{source.title} cannot be downloaded from {source.url}: {reason}") from failure
-    return paths
-
-
-def _probe(url: str, timeout: float) -> Exception | None:
-    """Ask the server for the head of a file; why there is no answer, or None."""
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    outcome: list[Exception | None] = []
-
-    def ask() -> None:
-        try:
-            urlopen(Request(url, method="HEAD"), timeout=timeout).close()
-        except Exception as error:  # bad answers have many types
-            if isinstance(error, HTTPError):
-                error.close()
-            reason = getattr(error, "reason", None)
-            outcome.append(reason if isinstance(reason, Exception) else error)
-        else:
-            outcome.append(None)
-
-    # Looking up a name has no time limit of its own, so it may have to be left behind.
-    thread = threading.Thread(target=ask, name="numbacnn-probe", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return outcome[0] if outcome else TimeoutError(f"no answer within {timeout:g} s")
+    return ArrayDataset(images[:, None], labels, source.classes, f"{source.folder} {split}")
 
 
 def _checked(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from .metrics import Average
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
     from ..optim import Optimizer, Schedule
+    from .average import WeightAverage
 
 __all__ = ["Callback", "CheckpointFile", "HistoryFile", "Run"]
 
@@ -38,6 +39,8 @@ class Run:
     average: Average = field(default_factory=Average)
     """Its loss and accuracy so far; on a backend that works in the background, up to a moment ago."""
     schedule: Schedule | None = None
+    weight_average: WeightAverage | None = None
+    """Of the model's weights; those are the averages inside of ``with run.weight_average.applied():`` alone."""
     stop: bool = False
     """What a callback sets to True for no further epoch to begin."""
 
@@ -94,7 +97,8 @@ class CheckpointFile(Callback):
     """Save everything that is needed to go on (see ``numbacnn.io.save_checkpoint``) at the end of every epoch.
 
     Args:
-        path: a ``.safetensors`` file, replaced each time as a whole.
+        path: a ``.safetensors`` file, replaced each time as a whole. Of a run that averages the weights it holds the
+            averages as well.
         settings: what else the run depends on, made of what JSON can say; ``load_checkpoint`` gives it back. Of a run
             with a schedule they also hold, as "schedule", its state dict.
 
@@ -119,4 +123,5 @@ class CheckpointFile(Callback):
             epoch=run.epoch,
             history=run.history.to_json(),
             settings={**self.settings, **schedule},
+            weight_average=run.weight_average,
         )

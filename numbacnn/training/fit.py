@@ -6,6 +6,7 @@ import math
 import operator
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..nn.modes import evaluating
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..data import DataLoader
     from ..nn import Layer, Loss
     from ..optim import Optimizer, Schedule
+    from .average import WeightAverage
 
 __all__ = ["fit"]
 
@@ -39,6 +41,7 @@ def fit(
     history: History | None = None,
     schedule: Schedule | None = None,
     clip_norm: float | None = None,
+    weight_average: WeightAverage | None = None,
 ) -> History:
     """Train ``model`` until ``epochs`` epochs are finished, and evaluate it after each one.
 
@@ -58,6 +61,9 @@ def fit(
             callbacks are called. When a run is resumed, load its state first:
             ``schedule.load_state_dict(load_checkpoint(path, model, optimizer)["settings"]["schedule"])``.
         clip_norm: the most that the norm of each batch's gradients may be, see ``optim.clip_grad_norm``; None for any.
+        weight_average: of ``model``; updated after each batch, and what the evaluation after each epoch is done with.
+            The model ends with its own weights: ``with weight_average.applied():`` save or use the averages. When a run
+            is resumed, ``load_checkpoint(path, model, optimizer, weight_average)`` first.
 
     Returns:
         The history.
@@ -66,7 +72,8 @@ def fit(
         FloatingPointError: the loss became infinite or NaN; says in which layer or parameter that is first seen, by a
             forward pass of the last batch. Nothing is saved after that.
         ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples,
-            the schedule of another optimizer, or one that starts anew in a run that is resumed.
+            the schedule of another optimizer, or one that starts anew in a run that is resumed, the average of another
+            model.
     """
     epochs, start_epoch = _check_epochs(epochs, start_epoch)
     history = History() if history is None else history
@@ -74,9 +81,15 @@ def fit(
         raise ValueError(f"`history` ends with epoch {history.records[-1].epoch}; `start_epoch` is {start_epoch}")
     _check_schedule(schedule, optimizer, start_epoch)
     batches = len(train_loader)
-    run = Run(model, loss, optimizer, history, epochs, batches=batches, epoch=start_epoch, schedule=schedule)
+    run = Run(
+        *(model, loss, optimizer, history, epochs),
+        batches=batches,
+        epoch=start_epoch,
+        schedule=schedule,
+        weight_average=weight_average,
+    )
+    step = TrainingStep(model, loss, optimizer, clip_norm=clip_norm, weight_average=weight_average)
     model.train()
-    step = TrainingStep(model, loss, optimizer, clip_norm=clip_norm)
     try:
         clock = time.perf_counter()
         for callback in callbacks:
@@ -90,10 +103,11 @@ def fit(
             lr = optimizer.lr
             train_loader.set_epoch(epoch)
             step_seconds, x = _train(run, step, train_loader, callbacks)
-            test_loss, test_accuracy = evaluate(model, test_loader, loss)
-            if not math.isfinite(test_loss):
-                with evaluating(model):
-                    raise _not_finite("test loss", test_loss, run, x)
+            with nullcontext() if weight_average is None else weight_average.applied():
+                test_loss, test_accuracy = evaluate(model, test_loader, loss)
+                if not math.isfinite(test_loss):
+                    with evaluating(model):
+                        raise _not_finite("test loss", test_loss, run, x)
             clock, earlier = time.perf_counter(), clock
             record = EpochRecord(
                 epoch=run.epoch,

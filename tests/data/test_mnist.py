@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import http.server
 import os
 import re
 import socket
@@ -15,8 +13,9 @@ import numpy as np
 import pytest
 
 from numbacnn.data import DatasetUnavailable, IdxError, fashion_mnist, mnist, write_idx
+from tests.served import NOWHERE, isolate, md5_sums, served
 
-module = sys.modules["numbacnn.data.mnist"]
+module, sources = (sys.modules[f"numbacnn.data.{name}"] for name in ("mnist", "sources"))
 REAL = os.environ.get("NUMBACNN_DATA")
 PREFIX = {"train": "train", "test": "t10k"}
 READERS = pytest.mark.parametrize(("read", "name"), [(fashion_mnist, "fashion-mnist"), (mnist, "mnist")])
@@ -39,14 +38,9 @@ def write(folder, split="train", n=5, suffix=".gz", images=None, labels=None):
 
 @pytest.fixture(autouse=True)
 def _neither_network_nor_cache(monkeypatch, tmp_path):
-    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
-    monkeypatch.delenv("NUMBACNN_DATA", raising=False)
-    for scheme in ("http", "https", "all"):
-        for variable in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
-            monkeypatch.delenv(variable, raising=False)
+    isolate(monkeypatch, tmp_path / "cache")
     for source in ("_FASHION_MNIST", "_MNIST"):
-        nowhere = dataclasses.replace(getattr(module, source), url="http://127.0.0.1:9/")
-        monkeypatch.setattr(module, source, nowhere)
+        monkeypatch.setattr(module, source, dataclasses.replace(getattr(module, source), url=NOWHERE))
 
 
 @READERS
@@ -91,7 +85,7 @@ def test_missing_files_are_named_and_not_downloaded(tmp_path, monkeypatch, read,
     def no_download(*_):
         raise AssertionError("a folder was given")
 
-    monkeypatch.setattr(module, "_probe", no_download)
+    monkeypatch.setattr(sources, "_probe", no_download)
     folder = tmp_path / "data"
     if origin == "NUMBACNN_DATA":
         monkeypatch.setenv("NUMBACNN_DATA", str(folder))
@@ -169,13 +163,13 @@ def unavailable(read=fashion_mnist, **arguments):
 @READERS
 def test_no_network(read, name, tmp_path):
     message = unavailable(read)
-    assert "cannot be downloaded from http://127.0.0.1:9/" in message and "refused" in message
+    assert f"cannot be downloaded from {NOWHERE}" in message and "refused" in message
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_server_that_never_answers(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        serve_at(monkeypatch, server.getsockname()[1])
+        serve_at(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}/")
         message = unavailable(timeout=0.2)
     assert "timed out" in message or "no answer within 0.2 s" in message
 
@@ -193,7 +187,7 @@ def test_a_name_that_is_never_resolved(monkeypatch):
 
 
 def test_download_not_wanted(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_probe", None)
+    monkeypatch.setattr(sources, "_probe", None)
     message = unavailable(download=False)
     assert "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz" in message and "`download`" in message
 
@@ -203,34 +197,18 @@ def test_without_pooch(monkeypatch):
     assert 'pip install "numbacnn[data]"' in unavailable()
 
 
-def serve_at(monkeypatch, port, md5=None):
-    source = dataclasses.replace(
-        module._FASHION_MNIST, url=f"http://127.0.0.1:{port}/", **({"md5": md5} if md5 else {})
-    )
-    monkeypatch.setattr(module, "_FASHION_MNIST", source)
+def serve_at(monkeypatch, url, **others):
+    monkeypatch.setattr(module, "_FASHION_MNIST", dataclasses.replace(module._FASHION_MNIST, url=url, **others))
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A folder that is served over HTTP, and the paths that were asked for."""
-    folder, asked = tmp_path / "served", []
+    folder = tmp_path / "served"
     write(folder, n=6)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(folder))
-
-        def log_message(self, *_):
-            asked.append((self.command, self.path))
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
-        thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
-        thread.start()
-        md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-        serve_at(monkeypatch, http_server.server_port, md5)
+    with served(folder) as (url, asked):
+        serve_at(monkeypatch, url, md5=md5_sums(folder))
         yield folder, asked
-        http_server.shutdown()
-        thread.join()
 
 
 def test_downloads_once(server, tmp_path):

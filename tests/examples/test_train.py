@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import load_file as load_safetensors
 
 from examples import train
 from examples.recipes import RECIPES
-from numbacnn import backends
+from numbacnn import backends, data
+from numbacnn.io.arrays import read_arrays, write_arrays
 from tests.strategies import SIMULATED
 
 Run = Callable[..., list[dict[str, float]]]
@@ -29,6 +34,11 @@ def run(tmp_path: Path) -> Run:
         return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
 
     return run
+
+
+def learning(records: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The history without what depends on time."""
+    return [{name: value for name, value in record.items() if "second" not in name} for record in records]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -77,15 +87,104 @@ def test_one_cycle_goes_up_and_down(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["--schedule=cosine", "--epochs=2"], ["--optimizer=adam", "--epochs=2"], ["--lr=0.4", "--epochs=2"]],
+    [
+        ["--schedule=cosine"],
+        ["--optimizer=adam"],
+        ["--lr=0.4"],
+        ["--weight-decay=0.1"],
+        ["--clip-norm=1"],
+        ["--label-smoothing=0.1"],
+        ["--average=0.9"],
+        ["--patience=3"],
+    ],
 )
 def test_other_settings_are_not_resumed(run: Run, tmp_path: Path, options: list[str], capsys) -> None:
     with backends.use_backend("reference"):
         run("--model=lenet", "--epochs=1")
         fixed = ["--model=lenet", "--dataset=shapes", "--limit=6", "--batch-size=4", "--resume"]
-        assert train.main([*fixed, f"--output-dir={tmp_path / 'out'}", *options]) == 2
+        assert train.main([*fixed, f"--output-dir={tmp_path / 'out'}", "--epochs=2", *options]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 1 and ("cannot resume: " in errors[0] or "is a checkpoint of SGD" in errors[0])
+    refusals = ("cannot resume: ", "is a checkpoint of SGD", "has no averages of the weights")
+    assert len(errors) == 1 and any(refusal in errors[0] for refusal in refusals)
+
+
+def test_checkpoints_that_do_not_tell_of_later_options_resume(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "checkpoint.safetensors"
+    with backends.use_backend("reference"):
+        run("--model=lenet", "--epochs=1")
+        arrays, metadata = read_arrays(path)
+        checkpoint = json.loads(metadata["numbacnn.checkpoint"])
+        for name in train.DEFAULTS:
+            del checkpoint["settings"][name]
+        write_arrays(path, arrays, {"numbacnn.checkpoint": json.dumps(checkpoint)})
+        assert len(run("--model=lenet", "--epochs=2", "--resume")) == 2
+
+
+def test_the_averages_are_evaluated_and_saved(run: Run, tmp_path: Path) -> None:
+    options = ["--model=lenet", "--lr=0.5"]
+    with backends.use_backend("reference"):
+        whole = run(*options, "--epochs=3", "--average=0.5", folder="whole")
+        run(*options, "--epochs=1", "--average=0.5")
+        assert learning(run(*options, "--epochs=3", "--average=0.5", "--resume")) == learning(whole)
+        plain = run(*options, "--epochs=3", folder="plain")
+    assert [r["train_loss"] for r in plain] == [r["train_loss"] for r in whole]
+    assert [r["test_loss"] for r in plain] != [r["test_loss"] for r in whole]
+    whole_weights, weights, plain_weights = (
+        (tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "out", "plain")
+    )
+    assert whole_weights == weights != plain_weights
+    arrays, _ = read_arrays(tmp_path / "out" / "checkpoint.safetensors")
+    saved, _ = read_arrays(tmp_path / "out" / "model.safetensors")
+    for name, array in saved.items():
+        np.testing.assert_array_equal(array, arrays[f"average.{name}"], err_msg=name)
+
+
+@pytest.mark.parametrize("option", ["--weight-decay=0.5", "--clip-norm=0.01", "--label-smoothing=0.5"])
+def test_options_of_the_steps_change_the_bits(run: Run, option: str) -> None:
+    with backends.use_backend("reference"):
+        plain = run("--model=lenet", "--epochs=1", "--lr=0.1")
+        other = run("--model=lenet", "--epochs=1", "--lr=0.1", option, folder="other")
+    assert learning(plain) != learning(other)
+
+
+@pytest.mark.parametrize(("optimizer", "decay"), [("sgd", 0), ("momentum", 0), ("adam", 0), ("adamw", 0.01)])
+def test_weight_decay_leaves_norms_and_biases_alone(optimizer: str, decay: float) -> None:
+    images = data.shapes("train", size=1)
+    for options, expected in ([], decay), (["--weight-decay=0.25"], 0.25), (["--weight-decay=0"], 0):
+        argv = ["--model=lenet-bn", f"--optimizer={optimizer}", *options]
+        model, made = train.new_model(train.parse_arguments(argv, None, "train"), images)
+        assert made.weight_decay == expected
+        before = model.state_dict()
+        made.zero_grad()
+        made.step()
+        parameters = dict(model.named_parameters())
+        changed = {name for name, value in model.state_dict().items() if not np.array_equal(value, before[name])}
+        assert changed == ({name for name, p in parameters.items() if len(p.shape) > 1} if expected else set())
+
+
+def test_patience_ends_the_run(run: Run) -> None:
+    with backends.use_backend("reference"):
+        options = ["--model=lenet", "--lr=1e-12", "--patience=2"]
+        records = run(*options, "--epochs=9")
+        assert len(records) == 3
+        assert learning(run(*options, "--epochs=9", "--resume")) == learning(records)
+
+
+@pytest.mark.parametrize(
+    ("option", "rule"),
+    [
+        ("--average=1.5", "'1.5' must be a number, in 0..1"),
+        ("--label-smoothing=-0.1", "'-0.1' must be a number, in 0..1"),
+        ("--weight-decay=inf", "'inf' must be a number, 0 or more"),
+        ("--clip-norm=0", "'0' must be a number above 0"),
+        ("--patience=0", "'0' must be a whole number, 1 or more"),
+    ],
+)
+def test_values_out_of_range(option: str, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--model=lenet", option])
+    assert stop.value.code == 2
+    assert f"argument {option.split('=')[0]}: {rule}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("augment", ["flip", "crop"])
@@ -94,6 +193,129 @@ def test_augmented_images_are_other_images(run: Run, augment: str) -> None:
         (plain,) = run("--model=lenet", "--epochs=1", "--lr=0.01")
         (augmented,) = run("--model=lenet", "--epochs=1", "--lr=0.01", f"--augment={augment}", folder="augmented")
     assert plain["train_loss"] != augmented["train_loss"]
+
+
+@pytest.fixture
+def train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[str], list[str]]]:
+    """Train for one epoch on files in ``tmp_path``: exit code, lines of standard output, lines of errors."""
+
+    def train_on(dataset: str, *options: str) -> tuple[int, list[str], list[str]]:
+        fixed = [f"--dataset={dataset}", "--epochs=1", "--batch-size=4", f"--output-dir={tmp_path / 'out'}"]
+        try:
+            with backends.use_backend("cpu"):
+                code = train.main([*fixed, *options])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return train_on
+
+
+@pytest.fixture
+def cifar_folder(tmp_path: Path) -> str:
+    """The option for a folder with CIFAR-10's files, two images in each."""
+    generator = np.random.default_rng(0)
+    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+        records = generator.integers(0, 256, (2, 3073), np.uint8)
+        records[:, 0] = generator.integers(0, 10, 2)
+        records.tofile(tmp_path / name)
+    return f"--data-dir={tmp_path}"
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """A folder with images of two classes, of several sizes."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 4), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (30 + number, 40, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+def test_cifar10(train_on, cifar_folder: str, tmp_path: Path) -> None:
+    code, lines, errors = train_on("cifar10", cifar_folder, "--model=resnet", "--limit=6", "--augment=color")
+    assert (code, errors) == (0, [])
+    assert lines[0] == "cifar10: 6 training and 2 test images of 3x32x32 pixels in 10 classes"
+    state = load_safetensors(tmp_path / "out" / "model.safetensors")
+    assert {name: value.shape for name, value in state.items()} == {
+        name: value.shape for name, value in RECIPES["resnet"].build(3, 10).state_dict().items()
+    }
+
+
+def test_cifar10_is_too_large_for_lenet(train_on, cifar_folder: str) -> None:
+    code, _, errors = train_on("cifar10", cifar_folder, "--model=lenet")
+    assert code == 2
+    assert errors == ["error: LeNet reads images of 28x28 pixels, not 3x32x32"]
+
+
+def test_damaged_or_missing_files_of_cifar10_are_refused(train_on, cifar_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "test_batch.bin").write_bytes(b"short")
+    code, _, errors = train_on("cifar10", cifar_folder, "--model=resnet")
+    assert code == 2 and len(errors) == 1 and "test_batch.bin' holds 5 bytes" in errors[0]
+    (tmp_path / "test_batch.bin").unlink()
+    code, _, errors = train_on("cifar10", cifar_folder, "--model=resnet")
+    assert code == 2 and len(errors) == 1 and "lacks test_batch.bin" in errors[0]
+
+
+def test_a_folder_of_images(train_on, image_folder: Path, tmp_path: Path) -> None:
+    code, lines, errors = train_on("folder", f"--data-dir={image_folder}", "--model=lenet-bn", "--augment=color")
+    assert (code, errors) == (0, [])
+    assert lines[0] == "folder: 8 training and 4 test images of 3x28x28 pixels in 2 classes"
+    state = load_safetensors(tmp_path / "out" / "model.safetensors")
+    assert {name: value.shape for name, value in state.items()} == {
+        name: value.shape for name, value in RECIPES["lenet-bn"].build(3, 2).state_dict().items()
+    }
+
+
+def test_a_limit_takes_images_of_every_class_of_a_folder(image_folder: Path) -> None:
+    _, (few, test) = train.load_data("folder", image_folder, 3, 28)
+    _, (every, _) = train.load_data("folder", image_folder, 9, 28)
+    assert few.labels.tolist() == [0, 0, 1] and test.labels.tolist() == [0, 0, 1]
+    assert every.labels.tolist() == [0] * 4 + [1] * 4
+    np.testing.assert_array_equal(few.images, every.images[[0, 2, 5]])
+
+
+def test_a_folder_that_cannot_be_used(train_on, image_folder: Path) -> None:
+    options = [f"--data-dir={image_folder}", "--model=lenet"]
+    (image_folder / "test" / "cat").rename(image_folder / "test" / "cats")
+    code, _, errors = train_on("folder", *options)
+    assert code == 2
+    assert errors == [
+        f"error: train and test in {str(image_folder)!r} must have the same classes; only one of them has cat, cats"
+    ]
+    (image_folder / "test" / "dog" / "0.png").write_text("no image")
+    code, _, errors = train_on("folder", *options)
+    assert code == 2 and len(errors) == 1 and "0.png' cannot be read as an image" in errors[0]
+    (image_folder / "test").rename(image_folder / "valid")
+    code, _, errors = train_on("folder", *options)
+    assert code == 2 and len(errors) == 1 and str(image_folder / "test") in errors[0]
+    code, _, errors = train_on("folder", "--model=lenet")
+    assert code == 2 and errors[-1].endswith("argument --data-dir: --dataset folder needs it")
+
+
+def test_a_folder_without_pillow(train_on, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    code, _, errors = train_on("folder", f"--data-dir={image_folder}", "--model=lenet")
+    assert code == 2 and errors == ['error: image_folder needs Pillow: pip install "numbacnn[data]"']
+
+
+def test_grey_images_have_no_colours_to_change(train_on) -> None:
+    code, _, errors = train_on("shapes", "--limit=6", "--model=lenet", "--augment=color")
+    assert code == 2 and errors == ["error: --augment color changes images of 3 channels, not 1"]
+
+
+def test_each_augmentation_adds_to_the_one_before() -> None:
+    kinds = [[type(step).__name__ for step in train.augmenting(name, 32, 3)] for name in train.AUGMENTATIONS]
+    assert kinds == [
+        [],
+        ["RandomHorizontalFlip"],
+        ["RandomHorizontalFlip", "RandomCrop"],
+        ["RandomHorizontalFlip", "RandomCrop", "ColorJitter"],
+    ]
 
 
 def test_a_resumed_run_follows_the_schedule(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What may join a run: schedules, clipped gradients, averages of the weights, and an early end."""
+"""What may join a run: schedules, clipped gradients, and an early end; averages are in test_average.py."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from numbacnn.training import (
     Run,
     TrainingStep,
     WeightAverage,
-    evaluate,
     fit,
 )
 from tests.recorder import Recorder
 from tests.strategies import SIMULATED
-from tests.training.toy import loaders, model_and_optimizer, record
+from tests.training.toy import assert_same, batches, loaders, model_and_optimizer, record
 
 SCHEDULES: dict[str, Callable[[optim.Optimizer], optim.Schedule]] = {
     "epoch": lambda o: optim.LinearWarmup(1, optim.StepLR(o, 2)),
@@ -56,17 +55,6 @@ def run_fit(
     if make is not None:
         options["schedule"] = make(optimizer)
     return model, fit(model, *loaders(), nn.CrossEntropyLoss(), optimizer, epochs, callbacks=callbacks, **options)
-
-
-def assert_same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(actual[name], value, err_msg=name)
-
-
-def batches(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    rng = np.random.default_rng(0)
-    return [(rng.random((6, 1, 2, 2), np.float32), rng.integers(0, 2, 6)) for _ in range(count)]
 
 
 def test_a_schedule_steps_after_each_epoch() -> None:
@@ -184,94 +172,6 @@ def test_fit_clips() -> None:
     assert not np.array_equal(loose["1.weight"], tight["1.weight"])
     with pytest.raises(ValueError, match="`clip_norm` -1 must be at least 0"):
         run_fit(1, clip_norm=-1)
-
-
-def test_an_average_by_its_formula(backend: backends.Backend) -> None:
-    model = nn.Linear(2, 1)
-    average = WeightAverage(model, decay=0.75)
-    expected = {name: np.array(value) for name, value in model.state_dict().items()}
-    assert_same(average.state_dict(), expected)
-    for step in range(3):
-        for parameter in model.parameters():
-            parameter.value = np.full(parameter.shape, step + 1)
-        average.update()
-        expected = {name: 0.75 * value + 0.25 * (step + 1) for name, value in expected.items()}
-    for name, value in average.state_dict().items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-6)
-
-
-def test_averages_stand_in_for_the_weights(backend: backends.Backend) -> None:
-    model, optimizer = model_and_optimizer()
-    loss, average = nn.CrossEntropyLoss(), WeightAverage(model, decay=0.5)
-    step = TrainingStep(model, loss, optimizer, weight_average=average)
-    for x, y in batches(2):
-        step(x, y)
-    weights, averages = model.state_dict(), average.state_dict()
-    arrays = [parameter.value for parameter in model.parameters()]
-    _, test_loader = loaders()
-    with average.applied():
-        assert_same({name: model.state_dict()[name] for name in averages}, averages)
-        figures = evaluate(model, test_loader, loss)
-        with pytest.raises(RuntimeError, match="the averages stand in for the weights"):
-            average.update()
-        with pytest.raises(RuntimeError, match="the averages stand in for the weights"), average.applied():
-            pass
-    assert_same(model.state_dict(), weights)
-    assert_same(average.state_dict(), averages)
-    assert all(p.value is array for p, array in zip(model.parameters(), arrays, strict=True))
-
-    other, _ = model_and_optimizer()
-    other.load_state_dict({**weights, **averages})
-    assert evaluate(other, test_loader, loss) == figures
-
-
-def test_weights_come_back_after_an_error() -> None:
-    model, _ = model_and_optimizer()
-    average = WeightAverage(model)
-    model[1].weight.value = np.zeros((6, 4))
-    with pytest.raises(KeyboardInterrupt), average.applied():
-        assert model[1].weight.value.any()
-        raise KeyboardInterrupt
-    assert not model[1].weight.value.any()
-    average.update()
-
-
-def test_a_saved_average_continues_to_the_same_bits() -> None:
-    results = []
-    for save in (False, True):
-        model, optimizer = model_and_optimizer()
-        average = WeightAverage(model, 0.9)
-        for i, (x, y) in enumerate(batches(4)):
-            if save and i == 2:
-                state, average = average.state_dict(), WeightAverage(model, 0.9)
-                average.load_state_dict(state)
-            TrainingStep(model, nn.CrossEntropyLoss(), optimizer, weight_average=average)(x, y)
-        results.append(average.state_dict())
-    assert_same(*results)
-
-
-def test_an_average_follows_its_model() -> None:
-    model, _ = model_and_optimizer()
-    average = WeightAverage(model, 0.5)
-    model.to(Recorder())
-    model[1].weight.value = np.zeros((6, 4))
-    expected = 0.5 * average.state_dict()["1.weight"]
-    average.update()
-    np.testing.assert_array_equal(average.state_dict()["1.weight"], expected)
-
-
-def test_averages_that_do_not_fit() -> None:
-    model, optimizer = model_and_optimizer()
-    average = WeightAverage(model)
-    state = average.state_dict()
-    with pytest.raises(ValueError, match=r"does not fit the average: .*missing 1\.weight; unexpected x"):
-        average.load_state_dict({**{n: a for n, a in state.items() if n != "1.weight"}, "x": np.zeros(2)})
-    with pytest.raises(ValueError, match=r"1\.bias has shape \(2,\), must have \(6,\)"):
-        average.load_state_dict({**state, "1.bias": np.zeros(2)})
-    with pytest.raises(ValueError, match=r"`decay` 1\.5 must be in 0"):
-        WeightAverage(model, 1.5)
-    with pytest.raises(ValueError, match="`weight_average` is of another model"):
-        TrainingStep(model[1], nn.CrossEntropyLoss(), optimizer, weight_average=average)
 
 
 def stopped_after(losses: list[float], **options: Any) -> tuple[int, int]:

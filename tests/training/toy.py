@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,19 @@ def loaders(size: int = 20, batch_size: int = 8) -> tuple[DataLoader, DataLoader
     """Training and test batches, the last one smaller."""
     train = DataLoader(dataset(size), batch_size, shuffle=True, seed=3, prefetch=0)
     return train, DataLoader(dataset(10, seed=1), batch_size, prefetch=0)
+
+
+def batches(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Random images with random labels."""
+    rng = np.random.default_rng(0)
+    return [(rng.random((6, 1, 2, 2), np.float32), rng.integers(0, 2, 6)) for _ in range(count)]
+
+
+def assert_same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The same names with the same bits."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
 def model_and_optimizer(lr: float = 0.5) -> tuple[nn.Sequential, optim.SGD]:

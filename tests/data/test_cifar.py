@@ -1,0 +1,236 @@
+"""CIFAR-10 from folders, the cache and a server on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+
+from numbacnn.data import DatasetUnavailable, cifar10
+from tests.served import NOWHERE, isolate, md5_sums, served
+
+module, sources = (sys.modules[f"numbacnn.data.{name}"] for name in ("cifar", "sources"))
+TRAIN = [f"data_batch_{i}.bin" for i in range(1, 6)]
+FOLDER, ARCHIVE = "cifar-10-batches-bin", "cifar-10-binary.tar.gz"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PER_FILE = 3
+
+
+@pytest.fixture(autouse=True)
+def _neither_network_nor_cache(monkeypatch, tmp_path):
+    isolate(monkeypatch, tmp_path / "cache")
+    change(monkeypatch, url=NOWHERE)
+
+
+def change(monkeypatch, **settings):
+    monkeypatch.setattr(module, "_CIFAR10", dataclasses.replace(module._CIFAR10, **settings))
+
+
+def record(number):
+    """Label and pixels of an image: every channel and row has values of its own."""
+    red, green, blue = (np.add.outer(np.arange(32) * 3, np.arange(32)) + number + k for k in (0, 40, 80))
+    return bytes([number % 10]) + b"".join(plane.astype(np.uint8).tobytes() for plane in (red, green, blue))
+
+
+def write(folder, meta=None):
+    """The six files, numbered through."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate([*TRAIN, "test_batch.bin"]):
+        (folder / name).write_bytes(b"".join(record(PER_FILE * i + k) for k in range(PER_FILE)))
+    if meta is not None:
+        (folder / "batches.meta.txt").write_text(meta)
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_from_a_folder(tmp_path, below):
+    write(tmp_path / FOLDER if below else tmp_path)
+    train, test = (cifar10(split, data_dir=str(tmp_path)) for split in ("train", "test"))
+    assert train.images.shape == (15, 3, 32, 32) and test.images.shape == (3, 3, 32, 32)
+    assert train.images.dtype == np.uint8 and train.images.flags.c_contiguous
+    assert train.labels.tolist() == [*range(10), *range(5)] and test.labels.tolist() == [5, 6, 7]
+    # Channel, row, column of image 7, and of the second test image.
+    for (c, y, x), value in {(0, 0, 0): 7, (0, 1, 0): 10, (1, 0, 2): 49, (2, 31, 31): 211}.items():
+        assert train.images[7, c, y, x] == value
+        assert test.images[1, c, y, x] == value + 9
+    assert train.classes == CLASSES and (train.name, test.name) == ("cifar10 train", "cifar10 test")
+
+
+def test_names_of_classes_come_from_the_file(tmp_path):
+    names = [f"class {i}" for i in range(10)]
+    write(tmp_path, meta="\n".join(names) + "\n\n")
+    assert cifar10("test", tmp_path).classes == tuple(names)
+    write(tmp_path, meta="cat\ndog\n")
+    with pytest.raises(ValueError, match=r"batches\.meta\.txt' holds 2 names of classes; it must hold 10"):
+        cifar10("test", tmp_path)
+
+
+def test_the_environment_variable_comes_after_the_argument(tmp_path, monkeypatch):
+    write(tmp_path / "a", meta="\n".join("abcdefghij"))
+    write(tmp_path / "b")
+    monkeypatch.setenv("NUMBACNN_DATA", str(tmp_path / "a"))
+    assert cifar10("test").classes[0] == "a"
+    assert cifar10("test", tmp_path / "b").classes == CLASSES
+
+
+def test_missing_files_are_named_and_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_probe", None)
+    folder = tmp_path / "data"
+    with pytest.raises(FileNotFoundError, match=f"CIFAR-10: .*{re.escape(str(folder))}.*does not exist"):
+        cifar10("train", folder)
+    write(folder)
+    (folder / TRAIN[3]).unlink()
+    # The Python version's files have the same names, without .bin.
+    (folder / "data_batch_4").touch()
+    with pytest.raises(FileNotFoundError, match=r"lacks data_batch_4\.bin; .*'cifar-10-batches-bin'"):
+        cifar10("train", folder)
+    assert len(cifar10("test", folder)) == PER_FILE
+
+
+@pytest.mark.parametrize("size", [0, 1, 3072, 3 * 3073 - 1, 3 * 3073 + 1])
+def test_a_file_that_is_cut_short(tmp_path, size):
+    write(tmp_path)
+    path = tmp_path / TRAIN[1]
+    path.write_bytes((path.read_bytes() + b"0")[:size])
+    with pytest.raises(ValueError, match=rf"data_batch_2\.bin' holds {size} bytes; it must .* records of 3073 bytes"):
+        cifar10("train", tmp_path)
+
+
+def test_a_label_out_of_range(tmp_path):
+    write(tmp_path)
+    path = tmp_path / "test_batch.bin"
+    data = bytearray(path.read_bytes())
+    data[3073] = 10
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"test_batch\.bin' holds the label 10 in record 1; labels must be in 0\.\.9"):
+        cifar10("test", tmp_path)
+
+
+def test_arguments(tmp_path):
+    with pytest.raises(ValueError, match="`split` 'valid' must be one of 'train', 'test'"):
+        cifar10("valid", tmp_path)
+    with pytest.raises(ValueError, match="`timeout` 0 must be above 0"):
+        cifar10("test", timeout=0)
+
+
+def unavailable(**arguments):
+    with pytest.raises(DatasetUnavailable) as caught:
+        cifar10("train", **arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_no_network(tmp_path):
+    message = unavailable()
+    assert f"CIFAR-10 cannot be downloaded from {NOWHERE}" in message and "refused" in message
+    assert not (tmp_path / "cache").exists()
+
+
+def test_download_not_wanted(monkeypatch):
+    monkeypatch.setattr(sources, "_probe", None)
+    message = unavailable(download=False)
+    assert ARCHIVE in message and "`download`" in message
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Functions that pack the archive and that serve it as it is, the requests, and the folder of the cache."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    write(tmp_path / "files", meta="\n".join(CLASSES))
+    files = sorted((tmp_path / "files").iterdir())
+    sizes = {path.name: path.stat().st_size for path in files}
+
+    def pack(instead=lambda tar, name: False):
+        with tarfile.open(folder / ARCHIVE, "w:gz") as tar:
+            for path in files:
+                if not instead(tar, path.name):
+                    tar.add(path, f"{FOLDER}/{path.name}")
+        publish()
+
+    def publish():
+        change(monkeypatch, url=url, md5=md5_sums(folder), unpacked=sizes)
+
+    with served(folder) as (url, asked):
+        pack()
+        yield pack, publish, asked, tmp_path / "cache" / "numbacnn" / FOLDER
+
+
+def test_downloads_and_unpacks_once(server):
+    _, _, asked, cache = server
+    assert cifar10("train").labels.tolist() == [*range(10), *range(5)]
+    assert [path for command, path in asked if command == "GET"] == [f"/{ARCHIVE}"]
+    assert sorted(path.name for path in cache.iterdir()) == sorted(
+        [*TRAIN, "test_batch.bin", "batches.meta.txt", ARCHIVE]
+    )
+    asked.clear()
+    (cache / ARCHIVE).unlink()  # it has done its work
+    assert cifar10("test", download=False).labels.tolist() == [5, 6, 7]
+    assert asked == []
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"short"), lambda path: path.unlink()])
+def test_what_is_damaged_is_unpacked_again(server, damage):
+    _, _, asked, cache = server
+    cifar10("train")
+    asked.clear()
+    damage(cache / TRAIN[2])
+    assert len(cifar10("train", download=False)) == 15
+    assert asked == []
+    damage(cache / TRAIN[2])
+    (cache / ARCHIVE).write_bytes(b"damaged")
+    assert "would have to be downloaded" in unavailable(download=False)
+    assert len(cifar10("train")) == 15
+
+
+def test_a_wrong_checksum(server, monkeypatch):
+    _, _, _, cache = server
+    change(monkeypatch, md5={ARCHIVE: "0" * 32})
+    assert "hash" in unavailable()
+    assert not list(cache.iterdir())
+
+
+def test_an_archive_reaches_nothing_outside(server, tmp_path):
+    pack, *_ = server
+    (tmp_path / "secret").write_bytes(record(0))
+
+    def evil(tar, name):
+        """Links and a path to outside in the place of files, and files that nobody asked for."""
+        if name == TRAIN[0]:
+            for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+                link = tarfile.TarInfo(f"{FOLDER}/{name}")
+                link.type, link.linkname = kind, str(tmp_path / "secret")
+                tar.addfile(link)
+        elif name == TRAIN[1]:
+            outside = tarfile.TarInfo(f"{FOLDER}/../../../{name}")
+            outside.size = 3073
+            tar.addfile(outside, io.BytesIO(record(0)))
+        else:
+            return False
+        return True
+
+    pack(evil)
+    assert unavailable().endswith(f"lacks {FOLDER}/{TRAIN[0]} and {FOLDER}/{TRAIN[1]}")
+    found = [path for name in TRAIN[:2] for path in tmp_path.rglob(name)]
+    assert sorted(found) == sorted(tmp_path / "files" / name for name in TRAIN[:2])
+    assert (tmp_path / "secret").read_bytes() == record(0)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b\x08\x00 and no more"])
+def test_an_archive_that_is_none(server, tmp_path, content):
+    _, publish, _, cache = server
+    (tmp_path / "served" / ARCHIVE).write_bytes(content)
+    publish()
+    assert f"CIFAR-10: the archive {str(cache / ARCHIVE)!r} cannot be unpacked: " in unavailable()
+
+
+def test_an_archive_that_is_cut_short(server, tmp_path):
+    _, publish, _, _ = server
+    path = tmp_path / "served" / ARCHIVE
+    path.write_bytes(path.read_bytes()[:-200])
+    publish()
+    assert "cannot be unpacked: " in unavailable()
