@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from numbacnn.info import package_version
 
-collect_ignore = [] if package_version("torch") else ["torch_models.py"]
+NEEDED = {"torch_models.py": "torch", "onnx_graph.py": "onnx"}
+collect_ignore = [module for module, package in NEEDED.items() if package_version(package) is None]
