@@ -16,15 +16,17 @@ import numbacnn
 from numbacnn.backends import Backend
 from numbacnn.backends.cpu import threads
 from numbacnn.backends.cpu.jit import kernel
-from numbacnn.backends.cpu.simd import TILE_ROWS, multiply_tile, tile_columns
+from numbacnn.backends.cpu.simd import lanes_of
+from numbacnn.backends.cpu.tiles import LARGEST, multiply
 from numbacnn.info import cpu_model, package_version, register_tile
 
 from . import gpu
 
 __all__ = ["Machine", "ceilings", "copy_bandwidth", "describe", "examine", "peak_gflops", "title", "versions"]
 
-# A (TILE_ROWS x DEPTH) and B (DEPTH x two vectors) are 20 KB on the widest machine: they stay in any L1.
+# A (ROWS x DEPTH) and B (DEPTH x VECTORS) are 28 KB on the widest machine: they stay in any L1.
 DEPTH = 128
+ROWS, VECTORS = LARGEST.rows, LARGEST.vectors
 COPY_BLOCK = 1 << 20
 COPY_ELEMENTS = 1 << 25
 # Of one thread's share: long beside what it takes to start the threads, also on a busy machine.
@@ -100,7 +102,7 @@ def peak_gflops(seconds: float = 0.5) -> float:
 
     def run(shares: int) -> float:
         start = time.perf_counter()
-        _multiply_resident(shares, result, repeats)
+        _multiply_resident(shares, result, LARGEST.routine, repeats)
         return time.perf_counter() - start
 
     repeats = 1
@@ -130,14 +132,15 @@ def copy_bandwidth(elements: int = COPY_ELEMENTS, seconds: float = 0.5) -> float
 
 
 @kernel
-def _multiply_resident(chunk, result, repeats):  # type: ignore[no-untyped-def]
+def _multiply_resident(chunk, result, tile, repeats):  # type: ignore[no-untyped-def]
     """A chunk is one thread's share: its own tile, the same product ``repeats`` times."""
-    columns = tile_columns(result.itemsize)
-    a = np.ones(TILE_ROWS * DEPTH, result.dtype)
+    columns = VECTORS * lanes_of(result.itemsize)
+    a = np.ones(ROWS * DEPTH, result.dtype)
     b = np.ones(DEPTH * columns, result.dtype)
-    c = np.zeros(TILE_ROWS * columns, result.dtype)
+    c = np.zeros(ROWS * columns, result.dtype)
+    row_at, step, row_of_b = np.arange(ROWS) * DEPTH, np.arange(DEPTH), np.arange(DEPTH) * columns
     for _ in range(repeats):
-        multiply_tile(a, 0, DEPTH, 1, TILE_ROWS, b, 0, columns, DEPTH, c, 0, columns, 1)
+        multiply(tile, a, 0, row_at, 0, step, 0, DEPTH, b, 0, row_of_b, 0, c, 0, columns, 1)
     result[chunk] = c[0]
 
 

@@ -94,11 +94,11 @@ def cpu_model() -> str:
 
 
 def register_tile() -> tuple[int, int]:
-    """Rows and float32 columns of C that the matrix product of the CPU backend keeps in registers."""
-    from .backends.cpu import simd
+    """Rows and float32 columns of the sums that the CPU backend's products keep in registers, where they are most."""
+    from .backends.cpu.simd import VECTOR_BYTES
+    from .backends.cpu.tiles import LARGEST
 
-    columns: Any = simd.tile_columns
-    return simd.TILE_ROWS, int(getattr(columns, "py_func", columns)(4))
+    return LARGEST.rows, LARGEST.vectors * VECTOR_BYTES // 4
 
 
 def _cpu() -> dict[str, Any]:

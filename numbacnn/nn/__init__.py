@@ -11,6 +11,8 @@ from .containers import Sequential as Sequential
 from .conv import Conv2d as Conv2d
 from .dropout import Dropout as Dropout
 from .fold import fold_batch_norm as fold_batch_norm
+from .intermediate import outputs as outputs
+from .intermediate import upto as upto
 from .layer import Layer as Layer
 from .linear import Linear as Linear
 from .loss import CrossEntropyLoss as CrossEntropyLoss

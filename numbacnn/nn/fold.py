@@ -10,7 +10,7 @@ import numpy as np
 
 from .containers import Sequential
 from .conv import Conv2d
-from .layer import Layer
+from .layer import Layer, runs
 from .linear import Linear
 from .normalization import BatchNorm1d, BatchNorm2d
 from .state import Parameter, State
@@ -44,7 +44,7 @@ def fold_batch_norm(model: _L) -> _L:
     folded = copy.deepcopy(model).eval()
     places = collections.Counter(id(layer) for _, layer, _ in folded._walk("", set()))
     for layer in folded.layers():
-        if isinstance(layer, Sequential) and _runs(layer, Sequential):
+        if isinstance(layer, Sequential) and runs(layer, Sequential):
             _fold_within(layer, places)
     return folded
 
@@ -59,18 +59,13 @@ def _fold_within(sequential: Sequential, places: collections.Counter[int]) -> No
             before = layer
 
 
-def _runs(layer: Layer, kind: type[Layer]) -> bool:
-    """Whether ``forward`` is the one of ``kind``, neither a subclass's nor the object's own."""
-    return type(layer).forward is kind.forward and "forward" not in vars(layer)
-
-
 def _fits(layer: Conv2d | Linear, norm: Any) -> bool:
     kind = _FOLDS.get(type(layer))
     return (
         kind is not None
         and type(norm) is kind
-        and _runs(layer, type(layer))
-        and _runs(norm, kind)
+        and runs(layer, type(layer))
+        and runs(norm, kind)
         and norm.backend is layer.backend
         and norm.weight.dtype == layer.weight.dtype
         and norm.num_features == layer.weight.shape[0]

@@ -14,7 +14,7 @@ from .modes import evaluating, is_saving, saves_within
 from .receptive import ReceptiveField, Window
 from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays
 
-__all__ = ["Layer", "check_dy_shape"]
+__all__ = ["Layer", "check_dy_shape", "runs"]
 
 _L = TypeVar("_L", bound="Layer")
 
@@ -302,3 +302,8 @@ def check_dy_shape(dy: Any, shape: Shape) -> None:
     actual = tuple(dy.shape) if hasattr(dy, "shape") else np.shape(dy)
     if actual != shape:
         raise ValueError(f"`dy` has shape {actual}, must have that of the output, {shape}")
+
+
+def runs(layer: Layer, kind: type[Layer]) -> bool:
+    """Whether ``forward`` is the one of ``kind``, neither a subclass's nor the object's own."""
+    return type(layer).forward is kind.forward and "forward" not in vars(layer)

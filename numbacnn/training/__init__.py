@@ -10,6 +10,7 @@ from .fit import fit as fit
 from .history import EpochRecord as EpochRecord
 from .history import History as History
 from .metrics import Average as Average
+from .metrics import confusion_matrix as confusion_matrix
 from .metrics import evaluate as evaluate
 from .progress import ProgressBar as ProgressBar
 from .step import TrainingStep as TrainingStep
@@ -28,6 +29,7 @@ __all__ = [
     "Run",
     "TrainingStep",
     "WeightAverage",
+    "confusion_matrix",
     "evaluate",
     "fit",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..nn.intermediate import watched
 from ..nn.state import Buffer, Parameter
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def first_not_finite(model: Layer, x: Any) -> str:
     x = model.backend.asarray(x)
     if not _is_finite(model.backend.to_numpy(x)):
         return "the input"
-    with _kept(model), _watched(model), np.errstate(all="ignore"):
+    with _kept(model), watched(model, _watching), np.errstate(all="ignore"):
         try:
             model.forward(x)
         except _Found as found:
@@ -51,22 +52,6 @@ def _kept(model: Layer) -> Iterator[None]:
         for buffer, value in buffers:
             buffer.value = value
         model.load_random_state(random)
-
-
-@contextmanager
-def _watched(model: Layer) -> Iterator[None]:
-    """Let each layer's ``forward`` raise `_Found`; as attributes of the layers they also keep them from fusing."""
-    layers = model.named_layers()
-    own = [vars(layer).get("forward") for _, layer in layers]
-    for name, layer in layers:
-        vars(layer)["forward"] = _watching(name, layer, layer.forward)
-    try:
-        yield
-    finally:
-        for (_, layer), forward in zip(layers, own, strict=True):
-            del vars(layer)["forward"]
-            if forward is not None:
-                vars(layer)["forward"] = forward
 
 
 def _watching(name: str, layer: Layer, forward: Callable[[Any], Array]) -> Callable[[Any], Array]:

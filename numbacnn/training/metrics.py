@@ -1,4 +1,4 @@
-"""Loss and accuracy over many batches."""
+"""Loss, accuracy and confusion over many batches."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import ops
+from .. import backends, ops
 from ..backends import Array, Backend
 from ..backends.replay import each_time
 from ..nn.modes import evaluating
+from ..ops.arguments import class_labels, real_array
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
 
-__all__ = ["Average", "Totals", "evaluate"]
+__all__ = ["Average", "Totals", "confusion_matrix", "evaluate"]
 
 
 class Average:
@@ -109,3 +110,36 @@ def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tup
     if not average.examples:
         raise ValueError("`loader` gives no samples to evaluate the model on")
     return average.loss, average.accuracy
+
+
+def confusion_matrix(model: Layer, loader: Iterable[tuple[Any, Any]]) -> np.ndarray[Any, Any]:
+    """How often ``model`` takes which class for which, over the batches of ``loader``, in evaluation mode.
+
+    An int64 array (classes, classes): the row is the label, the column the first largest logit, as scikit-learn's
+    ``confusion_matrix`` has it, so that the sum is the number of samples and the trace that of the right answers.
+    Afterwards every layer is in the mode it was in.
+
+    Raises:
+        ValueError: ``loader`` gives no samples, the outputs are not (n, classes), or labels are out of range.
+
+    >>> from numbacnn import nn, use_backend
+    >>> with use_backend("reference"):
+    ...     model = nn.Identity()
+    >>> confusion_matrix(model, [([[2, 1], [0, 3]], [0, 0]), ([[0, 1]], [1])])
+    array([[1, 1],
+           [0, 1]])
+    """
+    backend, host = model.backend, backends.get("reference")
+    matrix = None
+    with evaluating(model):
+        for images, labels in loader:
+            y = backend.to_numpy(model.forward(backend.asarray(images)))
+            logits = real_array("logits", y, host, "n, classes")
+            truth = class_labels("logits", logits, backend.to_numpy(backend.asarray(labels)), host)
+            if matrix is None:
+                matrix = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
+            if len(truth):
+                np.add.at(matrix, (truth, logits.argmax(axis=1)), 1)
+    if matrix is None or not matrix.any():
+        raise ValueError("`loader` gives no samples to evaluate the model on")
+    return matrix

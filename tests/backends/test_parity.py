@@ -18,7 +18,7 @@ from tests.numeric import assert_within, normal
 from tests.on_numpy import OnNumPy
 from tests.strategies import CHECKS, SIMULATED, conv2d_geometries, pool2d_geometries, seeds
 
-ALGORITHMS = ("auto", "loops", "im2col", "implicit_gemm")
+ALGORITHMS = ("auto", "loops", "im2col", "direct", "implicit_gemm")
 # In the simulator a barrier takes as long as thousands of products.
 MOST_SIMULATED = 8_000
 DTYPES = (np.float32, np.float64)

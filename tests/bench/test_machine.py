@@ -11,6 +11,7 @@ import pytest
 import numbacnn
 from bench import machine
 from numbacnn import backends
+from numbacnn.backends.cpu.tiles import LARGEST
 from numbacnn.info import register_tile
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
@@ -31,11 +32,11 @@ def test_description_and_versions() -> None:
 
 def test_the_peak_s_kernel_does_the_work_that_is_counted() -> None:
     result = np.zeros(3, np.float32)
-    machine._multiply_resident(3, result, 5)
+    machine._multiply_resident(3, result, LARGEST.routine, 5)
     assert result.tolist() == [5 * machine.DEPTH] * 3
     rows, columns = register_tile()
     assert 4 * machine.DEPTH * (rows + columns) < 32 * 1024
-    assert (rows, columns * 4 % 16) == (machine.TILE_ROWS, 0)
+    assert (rows, columns * 4 % 16) == (machine.ROWS, 0)
 
 
 def test_ceilings_are_rates(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,7 @@ def test_cifar10(train_on, cifar_folder: str, tmp_path: Path) -> None:
 def test_cifar10_is_too_large_for_lenet(train_on, cifar_folder: str) -> None:
     code, _, errors = train_on("cifar10", cifar_folder, "--model=lenet")
     assert code == 2
-    assert errors == ["error: LeNet reads images of 28x28 pixels, not 3x32x32"]
+    assert errors == ["error: the model reads images of 28x28 pixels, not 3x32x32"]
 
 
 def test_damaged_or_missing_files_of_cifar10_are_refused(train_on, cifar_folder: str, tmp_path: Path) -> None:
@@ -347,3 +347,14 @@ def test_the_model_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
             train.main(argv)
         assert stop.value.code == 2
     assert "invalid choice: 'alexanet'" in capsys.readouterr().err
+
+
+def test_a_recipe_s_options_hold_unless_others_are_given() -> None:
+    arguments = train.parse_arguments(["--model=fast"], None, "train")
+    for name, value in RECIPES["fast"].options.items():
+        assert getattr(arguments, name) == value
+    assert (arguments.lr, arguments.batch_size) == (RECIPES["fast"].lr, RECIPES["fast"].batch_size)
+    arguments = train.parse_arguments(["--model", "fast", "--optimizer=momentum", "--epochs=3"], None, "train")
+    assert (arguments.optimizer, arguments.epochs, arguments.lr) == ("momentum", 3, 0.01)
+    assert arguments.schedule == RECIPES["fast"].options["schedule"]
+    assert train.parse_arguments(["--model=lenet"], None, "train").schedule == "constant"

@@ -337,10 +337,12 @@ def test_a_learning_rate_that_is_too_large(run: Main, backend: backends.Backend)
     assert refused(run(*SMALL, "--lr=3e38")).startswith("training loss is nan in epoch 1, after batch 2 of 3; ")
 
 
-@pytest.mark.parametrize("name", ["reference", "cpu"])
-def test_an_algorithm_that_the_backend_lacks(run: Main, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "algorithms"), [("reference", "auto, loops, im2col"), ("cpu", "auto, loops, im2col, direct")]
+)
+def test_an_algorithm_that_the_backend_lacks(run: Main, name: str, algorithms: str) -> None:
     message = refused(run(*SMALL, f"--backend={name}", "--algorithm=implicit_gemm"))
-    assert message == f"--algorithm implicit_gemm: {name} has auto, loops, im2col"
+    assert message == f"--algorithm implicit_gemm: {name} has {algorithms}"
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "loops", "im2col"])

@@ -186,6 +186,50 @@ def test_names_are_distinct_and_the_model_prints(name: str) -> None:
     assert nc.summary(model, x.shape).parameters == count(model)
 
 
+LAYOUTS = {name: ["book", "torchvision"] for name in models.__all__ if name not in ("lenet", "nin")}
+GMACS = {"alexnet": 0.71, "vgg": 7.61, "googlenet": 1.50, "resnet": 1.81, "densenet": 2.83}
+"""Of torchvision's models for one image of 224 pixels, as its documentation has them."""
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"), [(name, layout) for name in models.__all__ for layout in LAYOUTS.get(name, ["book"])]
+)
+def test_summary_of_every_architecture(weightless: None, name: str, layout: str) -> None:
+    torchvision = layout == "torchvision"
+    model = getattr(models, name)(**({"layout": layout} if name in LAYOUTS else {}))
+    size = 224 if torchvision else {**{name: size for name, (_, size, _) in PRINTED.items()}, "lenet": 28}[name]
+    table = nc.summary(model, (1, 3 if torchvision else 1, size, size))
+    for row, (layer_name, layer) in zip(table.rows, model.named_layers(), strict=True):
+        assert row.layer == type(layer).__name__
+        assert row.name in ("", layer_name.rpartition(".")[2])  # a child with the name '' has that of its container
+    assert table.parameters == table.rows[0].parameters == count(model)
+    assert table.rows[0].output_shape == (1, 1000 if torchvision else 10)
+    for row in table.rows:
+        assert row.receptive_field is not None
+        assert min(row.receptive_field.size) >= 1 and min(row.receptive_field.jump) >= 0
+        assert max(*row.receptive_field.size, *row.receptive_field.jump) < 10_000
+    assert table.rows[0].receptive_field.size == table.rows[-1].receptive_field.size == (size, size)
+    assert len(str(table).splitlines()) == len(table.rows) + 4
+    if torchvision:
+        assert round(table.flops / 2e9, 2) == GMACS[name]
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "last", "field"),
+    [
+        (models.alexnet, {}, "features.12", (195, 32, -66)),
+        (models.vgg, {"depth": 16}, "features.30", (212, 32, -90)),
+        (models.resnet, {"depth": 18}, "layer4", (435, 32, -217)),
+        (models.resnet, {"depth": 50}, "layer4", (427, 32, -213)),
+    ],
+)
+def test_receptive_fields_of_known_models(
+    weightless: None, function: Callable[..., Any], options: dict[str, Any], last: str, field: tuple[int, int, int]
+) -> None:
+    part = nn.upto(function(layout="torchvision", **options), last)
+    assert nn.receptive_field(part, (1, 3, 224, 224)) == tuple((number, number) for number in field)
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [

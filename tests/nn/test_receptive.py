@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,28 +14,37 @@ from numbacnn import nn
 from numbacnn.backends import Backend
 from tests.strategies import SIMULATED
 
+Pair = tuple[int, int]
+
 
 def test_two_small_kernels_see_nine_inputs(backend: Backend) -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 2), nn.Conv2d(1, 1, 2))
-    size, jump = nn.receptive_field(model, (1, 1, 8, 8))
-    assert size == (3, 3) and jump == (1, 1)
+    assert nn.receptive_field(model, (1, 1, 8, 8)) == ((3, 3), (1, 1), (0, 0))
+
+
+def _conv(*arguments: Any, **options: Any) -> nn.Conv2d:
+    return nn.Conv2d(1, 1, *arguments, **options)
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "jump"),
+    ("model", "size", "jump", "start"),
     [
-        (lambda: nn.Sequential(), (1, 1), (1, 1)),
-        (lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(1), nn.Dropout()), (1, 1), (1, 1)),
-        (lambda: nn.Conv2d(1, 1, (3, 5), stride=(2, 1), dilation=(1, 3)), (3, 13), (2, 1)),
-        (lambda: nn.Sequential(nn.Conv2d(1, 1, 7, 2, 3), nn.MaxPool2d(3, 2, 1), nn.Conv2d(1, 1, 3)), (19, 19), (4, 4)),
-        (lambda: nn.Concat(nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 5, padding=2)), (5, 5), (1, 1)),
-        (lambda: nn.Add(nn.Identity(), nn.Conv2d(1, 1, 3, padding=1)), (3, 3), (1, 1)),
-        (lambda: nn.Sequential(nn.Conv2d(1, 1, 3), nn.GlobalAvgPool2d(), nn.Conv2d(1, 1, 1)), (20, 30), (0, 0)),
-        (lambda: nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(150, 1), nn.ReLU()), (20, 30), (0, 0)),
+        (lambda: nn.Sequential(), (1, 1), (1, 1), (0, 0)),
+        (lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(1), nn.Dropout()), (1, 1), (1, 1), (0, 0)),
+        (lambda: _conv((3, 5), stride=(2, 1), dilation=(1, 3)), (3, 13), (2, 1), (0, 0)),
+        (lambda: nn.Sequential(_conv(7, 2, 3), nn.MaxPool2d(3, 2, 1), _conv(3)), (19, 19), (4, 4), (-5, -5)),
+        (lambda: _conv((2, 3), padding=((1, 0), (2, 5))), (2, 3), (1, 1), (-1, -2)),
+        (lambda: nn.Concat(_conv(3, padding=1), _conv(5, padding=2)), (5, 5), (1, 1), (-2, -2)),
+        (lambda: nn.Add(nn.Identity(), _conv(3, padding=1)), (3, 3), (1, 1), (-1, -1)),
+        # Windows side by side, of which neither contains the other.
+        (lambda: nn.Add(_conv(2, padding="same"), _conv(2, padding="same_lower")), (3, 3), (1, 1), (-1, -1)),
+        (lambda: nn.Sequential(_conv(3), nn.GlobalAvgPool2d(), _conv(1)), (20, 30), (0, 0), (0, 0)),
+        (lambda: nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(150, 1)), (20, 30), (0, 0), (0, 0)),
+        (lambda: nn.Add(nn.GlobalAvgPool2d(), _conv(30, (5, 9), padding=(7, 2))), (30, 32), (5, 9), (-7, -2)),
     ],
 )
-def test_of_known_models(backend: Backend, model, size: tuple[int, int], jump: tuple[int, int]) -> None:
-    assert nn.receptive_field(model(), (1, 1, 20, 30)) == (size, jump)
+def test_of_known_models(backend: Backend, model: Callable[[], nn.Layer], size: Pair, jump: Pair, start: Pair) -> None:
+    assert nn.receptive_field(model(), (1, 1, 20, 30)) == (size, jump, start)
 
 
 @st.composite
@@ -73,12 +85,11 @@ def test_against_a_probe_of_every_input(backend: Backend, drawn: tuple[list[dict
     for window in windows:
         border += window["padding"] * jump_so_far
         jump_so_far *= window["stride"]
-    size, jump = nn.receptive_field(model, (1, 1, height, 1))
+    field = nn.receptive_field(model, (1, 1, height, 1))
     # One image for each row, with that row alone lit: all weights are positive, so every output that sees it lights up.
     outputs = np.asarray(model(np.eye(height, dtype=np.float32).reshape(height, 1, height, 1)))[:, 0, :, 0]
-    first = -(-border // jump[0])
-    seen = [np.flatnonzero(outputs[:, i]) for i in (first, first + 1)]
-    assert seen[0][-1] - seen[0][0] + 1 == size[0]
-    assert seen[0][0] == first * jump[0] - border
-    assert seen[1][0] - seen[0][0] == jump[0]
-    assert size[1] == 1 and jump[1] == 1
+    first = -(-border // field.jump[0])
+    for unit in (first, first + 1):
+        seen = np.flatnonzero(outputs[:, unit])
+        assert field.pixels((unit, 0)) == ((seen[0], seen[-1]), (0, 0))
+    assert seen[-1] - seen[0] + 1 == field.size[0] and field.jump == (jump_so_far, 1) and field.start == (-border, 0)

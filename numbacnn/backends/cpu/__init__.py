@@ -12,7 +12,6 @@ from ..host import assign as assign
 from ..host import capture as capture
 from ..host import copy as copy
 from ..host import device_name as device_name
-from ..host import empty as empty
 from ..host import free_memory as free_memory
 from ..host import is_array as is_array
 from ..host import synchronize as synchronize
@@ -54,6 +53,7 @@ from .loss import softmax_cross_entropy as softmax_cross_entropy
 from .loss import softmax_cross_entropy_backward as softmax_cross_entropy_backward
 from .loss import squared_error as squared_error
 from .loss import squared_error_backward as squared_error_backward
+from .memory import empty as empty
 from .normalization import batch_norm_eval as batch_norm_eval
 from .normalization import batch_norm_eval_backward as batch_norm_eval_backward
 from .normalization import batch_norm_train as batch_norm_train

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import kernel
+from .memory import empty
 
 __all__ = ["gather_images", "gather_labels"]
 
@@ -27,7 +28,7 @@ def _gather_floats(chunk, images, index, y):
 
 
 def gather_images(images: np.ndarray, index: np.ndarray) -> np.ndarray:
-    y = np.empty((index.size, *images.shape[1:]), np.float32)
+    y = empty((index.size, *images.shape[1:]), np.float32)
     size = int(np.prod(images.shape[1:], dtype=np.int64))
     gather = _gather_pixels if images.dtype == np.uint8 else _gather_floats
     gather(index.size, images.reshape(images.shape[0], size), index, y.reshape(index.size, size))

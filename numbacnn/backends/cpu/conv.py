@@ -7,7 +7,7 @@ import numpy as np
 from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
 from ..shared.activations import ACTIVATIONS
-from . import conv_im2col, conv_loops
+from . import conv_direct, conv_im2col, conv_loops
 from .jit import kernel
 
 __all__ = [
@@ -26,15 +26,16 @@ def conv2d_algorithms() -> tuple[str, ...]:
 
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
-    """``im2col``, except where a group has too few output channels to pay for its columns: then ``loops``.
-
-    A column costs the same to lay out whatever the number of output channels that it is multiplied with, and the
-    weight gradient has to turn it on its side as well; FEW_CHANNELS is where that was measured to pay.
+    """``direct``, but where its tiles would stay empty: ``loops`` for depthwise convolutions, ``im2col`` for dx of few
+    channels.
     """
-    return "loops" if geometry.k // geometry.groups < FEW_CHANNELS[pass_] else "im2col"
+    channels, outputs = geometry.c // geometry.groups, geometry.k // geometry.groups
+    if channels == outputs == 1:
+        return "loops"
+    return "im2col" if pass_ == "backward_input" and channels < FEW_CHANNELS <= outputs else "direct"
 
 
-FEW_CHANNELS = {"forward": 3, "backward_input": 3, "backward_weight": 5}
+FEW_CHANNELS = 4
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
@@ -84,4 +85,4 @@ def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
     return _ALGORITHMS[choose_conv2d_algorithm(geometry, pass_) if algorithm == "auto" else algorithm]
 
 
-_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col}
+_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col, "direct": conv_direct}

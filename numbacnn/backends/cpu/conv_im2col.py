@@ -15,9 +15,10 @@ import numba
 import numpy as np
 
 from ..geometry import Conv2dGeometry
-from .elementwise import activate
-from .gemm import multiply_block
+from .elementwise import activate, activation_of
+from .gemm import TILE, multiply_block
 from .jit import function, kernel
+from .memory import empty
 from .rows import add_to_strided, copy_strided
 from .windows import output_range
 
@@ -71,7 +72,9 @@ def add_columns(dx, n, first_channel, channels, kh, kw, ow, sh, sw, pt, pl, dh, 
 
 
 @kernel
-def _forward_bands(chunk, x, weight, bias, y, activation, groups, band, pointwise, sh, sw, pt, pl, dh, dw):
+def _forward_bands(
+    chunk, tile, activating, x, weight, bias, y, activation, groups, band, pointwise, sh, sw, pt, pl, dh, dw
+):
     """A chunk is a band of output rows of one group of one image: product, bias, activation."""
     out_channels, oh, ow = y.shape[1], y.shape[2], y.shape[3]
     channels, kh, kw = weight.shape[1], weight.shape[2], weight.shape[3]
@@ -89,6 +92,7 @@ def _forward_bands(chunk, x, weight, bias, y, activation, groups, band, pointwis
         lay_columns(x, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns)
     flat = y.reshape(-1)
     multiply_block(
+        tile,
         weight.reshape(-1),
         group * size * taps,
         taps,
@@ -111,11 +115,11 @@ def _forward_bands(chunk, x, weight, bias, y, activation, groups, band, pointwis
             for p in range(at + k * plane, at + k * plane + rows * ow):
                 flat[p] += shift
     for k in range(size):
-        activate(flat, at + k * plane, at + k * plane + rows * ow, activation)
+        activate(activating, flat, at + k * plane, rows * ow, activation)
 
 
 @kernel
-def _backward_input_images(chunk, dy, weight, dx, groups, band, pointwise, sh, sw, pt, pl, dh, dw):
+def _backward_input_images(chunk, tile, dy, weight, dx, groups, band, pointwise, sh, sw, pt, pl, dh, dw):
     """A chunk is one group of one image: bands that overlap in dx are added by one thread, in order."""
     out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
     channels, kh, kw = weight.shape[1], weight.shape[2], weight.shape[3]
@@ -130,6 +134,7 @@ def _backward_input_images(chunk, dy, weight, dx, groups, band, pointwise, sh, s
     for first_row in range(0, oh, band):
         rows = min(band, oh - first_row)
         multiply_block(
+            tile,
             weight.reshape(-1),
             group * size * taps,
             1,
@@ -151,7 +156,7 @@ def _backward_input_images(chunk, dy, weight, dx, groups, band, pointwise, sh, s
 
 
 @kernel
-def _backward_weight_partials(chunk, dy, x, partials, groups, images, band, pointwise, sh, sw, pt, pl, dh, dw):
+def _backward_weight_partials(chunk, tile, dy, x, partials, groups, images, band, pointwise, sh, sw, pt, pl, dh, dw):
     """A chunk is one group of weights summed over ``images`` images: partials[part, group rows] += dy columns^T."""
     out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
     channels, kh, kw = partials.shape[2], partials.shape[3], partials.shape[4]
@@ -173,6 +178,7 @@ def _backward_weight_partials(chunk, dy, x, partials, groups, images, band, poin
                     x, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns
                 )
             multiply_block(
+                tile,
                 dy.reshape(-1),
                 (n * out_channels + group * size) * plane + first_row * ow,
                 plane,
@@ -205,28 +211,32 @@ SUM_BLOCK = 4096
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
-    y = np.empty(g.y_shape, x.dtype)
+    y = empty(g.y_shape, x.dtype)
     band = _band(g)
     chunks = g.n * g.groups * -(-g.oh // band)
-    _forward_bands(chunks, x, weight, bias, y, activation, g.groups, band, g.is_pointwise, *_window(g))
+    _forward_bands(
+        chunks, TILE.routine, activation_of, x, weight, bias, y, activation, g.groups, band, g.is_pointwise, *_window(g)
+    )
     return y
 
 
 def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dx = np.empty(g.x_shape, dy.dtype)
-    _backward_input_images(g.n * g.groups, dy, weight, dx, g.groups, _band(g), g.is_pointwise, *_window(g))
+    dx = empty(g.x_shape, dy.dtype)
+    _backward_input_images(
+        g.n * g.groups, TILE.routine, dy, weight, dx, g.groups, _band(g), g.is_pointwise, *_window(g)
+    )
     return dx
 
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     parts, images = _parts(g)
-    partials = np.empty((parts, *g.weight_shape), x.dtype)
+    partials = empty((parts, *g.weight_shape), x.dtype)
     _backward_weight_partials(
-        parts * g.groups, dy, x, partials, g.groups, images, _band(g), g.is_pointwise, *_window(g)
+        parts * g.groups, TILE.routine, dy, x, partials, g.groups, images, _band(g), g.is_pointwise, *_window(g)
     )
     if parts == 1:
         return partials[0]
-    dweight = np.empty(g.weight_shape, x.dtype)
+    dweight = empty(g.weight_shape, x.dtype)
     _sum_partials(-(-dweight.size // SUM_BLOCK), partials.reshape(parts, -1), dweight.reshape(-1))
     return dweight
 

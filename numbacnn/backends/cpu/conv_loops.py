@@ -15,8 +15,9 @@ import numba
 import numpy as np
 
 from ..geometry import Conv2dGeometry
-from .elementwise import activate
+from .elementwise import activate, activation_of
 from .jit import kernel
+from .memory import empty
 from .rows import add_products_strided, add_strided, add_to_strided
 from .windows import output_range
 
@@ -24,7 +25,7 @@ __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
 
 @kernel
-def _forward_planes(chunk, x, weight, bias, y, activation, sh, sw, pt, pl, dh, dw):
+def _forward_planes(chunk, activating, x, weight, bias, y, activation, sh, sw, pt, pl, dh, dw):
     """A chunk is one plane of y: the activation of bias[k] + sum over taps of weight * the shifted plane of x."""
     out_channels, oh, ow = y.shape[1], y.shape[2], y.shape[3]
     channels, kh, kw = weight.shape[1], weight.shape[2], weight.shape[3]
@@ -45,7 +46,7 @@ def _forward_planes(chunk, x, weight, bias, y, activation, sh, sw, pt, pl, dh, d
                 for row in range(row_first, row_end):
                     start = (row * sh + row_offset) * w + first * sw + offset
                     add_strided(plane, row * ow + first, factor, image, start, sw, end - first)
-    activate(plane, 0, plane.size, activation)
+    activate(activating, plane, 0, plane.size, activation)
 
 
 @kernel
@@ -100,19 +101,19 @@ def _backward_weight_kernels(chunk, dy, x, dweight, sh, sw, pt, pl, dh, dw):
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
-    y = np.empty(g.y_shape, x.dtype)
-    _forward_planes(g.n * g.k, x, weight, bias, y, activation, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
+    y = empty(g.y_shape, x.dtype)
+    _forward_planes(g.n * g.k, activation_of, x, weight, bias, y, activation, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return y
 
 
 def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dx = np.empty(g.x_shape, dy.dtype)
+    dx = empty(g.x_shape, dy.dtype)
     _backward_input_planes(g.n * g.c, dy, weight, dx, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return dx
 
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dweight = np.empty(g.weight_shape, x.dtype)
+    dweight = empty(g.weight_shape, x.dtype)
     pairs = g.weight_shape[0] * g.weight_shape[1]
     _backward_weight_kernels(pairs, dy, x, dweight, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return dweight

@@ -8,17 +8,24 @@ dropout 4 %, bound by Philox's 64-bit products.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from ..shared import philox
-from .jit import function, kernel
+from .jit import Scratch, function, kernel, routine
+from .memory import empty, empty_like
+from .routines import call_definition, emit_call, parameter_types
+from .simd import chosen
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
 __all__ = [
     "accumulate",
     "activate",
+    "activation_of",
     "add",
     "concat",
     "dropout",
@@ -44,85 +51,105 @@ def blocks(x: np.ndarray) -> int:
 
 
 @function
-def activate(x, first, end, code):
-    """In place on x[first:end], the function of a code of ACTIVATIONS: the same bits as that function's own kernel."""
+def block(chunk, size):
+    """The elements of a chunk: unsigned, for the reason that rows.py gives."""
+    return range(np.uintp(chunk * BLOCK), np.uintp(min((chunk + 1) * BLOCK, size)))
+
+
+@routine
+def activation_of(x, start, count, code):
+    """In place, the function of a code of ACTIVATIONS: the same bits as that function's own kernel."""
     if code == 1:
         zero = x.dtype.type(0)
-        for i in range(first, end):
+        for i in range(start, start + count):
             x[np.uintp(i)] = zero if x[np.uintp(i)] <= zero else x[np.uintp(i)]
     elif code == 2:
         one = x.dtype.type(1)
-        for i in range(first, end):
+        for i in range(start, start + count):
             x[np.uintp(i)] = one / (one + exp(-x[np.uintp(i)]))
     elif code == 3:
-        for i in range(first, end):
+        for i in range(start, start + count):
             x[np.uintp(i)] = hyperbolic_tangent(x[np.uintp(i)])
+
+
+@intrinsic
+def _call_activation(typing_context: Any, routine: Any, x: Any, start: Any, count: Any, code: Any) -> Any:
+    return types.void(*parameter_types((routine, x, start, count, code))), emit_call(activation_of.kinds)
+
+
+activate = chosen(call_definition, _call_activation)
+"""activate(routine, x, start, count, code): what :data:`activation_of` says."""
 
 
 @kernel
 def _relu(chunk, x, y):
     zero = x.dtype.type(0)
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+    for i in block(chunk, x.size):
         y[i] = zero if x[i] <= zero else x[i]
 
 
 @kernel
 def _relu_backward(chunk, dy, y, dx):
     zero = dy.dtype.type(0)
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, y.size)):
+    for i in block(chunk, y.size):
         dx[i] = zero if y[i] <= zero else dy[i]
 
 
 @kernel
 def _sigmoid(chunk, x, y):
     one = x.dtype.type(1)
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+    for i in block(chunk, x.size):
         y[i] = one / (one + exp(-x[i]))
 
 
 @kernel
 def _sigmoid_backward(chunk, dy, y, dx):
     one = dy.dtype.type(1)
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, y.size)):
+    for i in block(chunk, y.size):
         dx[i] = dy[i] * y[i] * (one - y[i])
 
 
 @kernel
 def _tanh(chunk, x, y):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+    for i in block(chunk, x.size):
         y[i] = hyperbolic_tangent(x[i])
 
 
 @kernel
 def _tanh_backward(chunk, dy, y, dx):
     one = dy.dtype.type(1)
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, y.size)):
+    for i in block(chunk, y.size):
         dx[i] = dy[i] * (one - y[i] * y[i])
 
 
 @kernel
-def _dropout(chunk, x, y, scale, threshold, seed_low, seed_high, offset_low, offset_high):
-    """Four elements to a Philox block; see shared/philox.py for which word is whose."""
+def _dropout(chunk, x, y, words, scale, threshold, seed_low, seed_high, offset_low, offset_high):
+    """Four elements to a Philox block; see shared/philox.py for which word is whose.
+
+    The words of the chunk's elements come first, so that both loops are of vectors.
+    """
     k0, k1 = np.uint64(seed_low), np.uint64(seed_high)
     c2, c3 = np.uint64(offset_low), np.uint64(offset_high)
-    limit = np.uint64(threshold)
-    zero = x.dtype.type(0)
-    for first in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size), 4):
-        block = np.uint64(first // 4)
-        words = philox4x32(block & philox.WORD_MASK, block >> philox.WORD_BITS, c2, c3, k0, k1)
-        for i in range(first, min(first + 4, x.size)):
-            y[i] = zero if words[i - first] < limit else x[i] * scale
+    first, end = chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)
+    for i in range((end - first + 3) // 4):
+        count, at = np.uint64(first // 4 + i), np.uintp(4 * i)
+        w0, w1, w2, w3 = philox4x32(count & philox.WORD_MASK, count >> philox.WORD_BITS, c2, c3, k0, k1)
+        words[at], words[at + np.uintp(1)], words[at + np.uintp(2)], words[at + np.uintp(3)] = w0, w1, w2, w3
+    limit, zero = np.uint64(threshold), x.dtype.type(0)
+    for i in range(end - first):
+        at = np.uintp(first + i)
+        y[at] = zero if np.uint64(words[np.uintp(i)]) < limit else x[at] * scale
 
 
 @kernel
 def _add(chunk, a, b, total):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, total.size)):
+    for i in block(chunk, total.size):
         total[i] = a[i] + b[i]
 
 
 @kernel
 def _add_scaled(chunk, target, value, scale):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, target.size)):
+    for i in block(chunk, target.size):
         target[i] += scale * value[i]
 
 
@@ -138,7 +165,7 @@ def _copy_columns(chunk, source, target, source_first, target_first, columns):
 
 
 def _map(apply, *arrays: np.ndarray) -> np.ndarray:
-    result = np.empty_like(arrays[0])
+    result = empty_like(arrays[0])
     apply(blocks(result), *(array.reshape(-1) for array in arrays), result.reshape(-1))
     return result
 
@@ -168,12 +195,13 @@ def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarray:
-    y = np.empty_like(x)
+    y = empty_like(x)
     scale = 1 / (1 - p) if p < 1 else 0.0
-    words = (*philox.split_words(seed), *philox.split_words(int(offset)))
+    key = (*philox.split_words(seed), *philox.split_words(int(offset)))
     _dropout(
-        blocks(x), x.reshape(-1), y.reshape(-1), scale, int(philox.drop_threshold(p)), *(int(word) for word in words)
-    )
+        blocks(x), x.reshape(-1), y.reshape(-1), Scratch(BLOCK, np.dtype(np.uint32)), scale,
+        int(philox.drop_threshold(p)), *(int(word) for word in key),
+    )  # fmt: skip
     return y
 
 
@@ -188,7 +216,7 @@ def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 def concat(arrays: Sequence[np.ndarray]) -> np.ndarray:
     n, channels = arrays[0].shape[0], sum(array.shape[1] for array in arrays)
-    y = np.empty((n, channels, *arrays[0].shape[2:]), arrays[0].dtype)
+    y = empty((n, channels, *arrays[0].shape[2:]), arrays[0].dtype)
     rows, first = y.reshape(n, _row_size(y)), 0
     for array in arrays:
         size = _row_size(array)
@@ -201,7 +229,7 @@ def split(x: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
     n = x.shape[0]
     rows, first, parts = x.reshape(n, _row_size(x)), 0, []
     for channels in sizes:
-        part = np.empty((n, channels, *x.shape[2:]), x.dtype)
+        part = empty((n, channels, *x.shape[2:]), x.dtype)
         size = _row_size(part)
         _copy_columns(n, rows, part.reshape(n, size), first, 0, size)
         first += size

@@ -14,32 +14,46 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import function, kernel
-from .simd import TILE_ROWS, multiply_tile, tile_columns
+from .memory import empty
+from .simd import lanes_of
+from .tiles import TILES, multiply
 
-__all__ = ["matmul", "multiply_block"]
+__all__ = ["TILE", "matmul", "multiply_block"]
 
 DEPTH = 256
 # Rows of B farther apart than this fall into the same few cache sets and each on a page of its own: worth a copy.
 FARTHEST_ROW = 1024
 BLOCK_ROWS = 96
 BLOCK_COLUMNS = 256
+TILE = TILES[1]
+ROWS, VECTORS = TILE.rows, TILE.vectors
 
 
 @function
 def multiply_block(
-    a, a_start, a_row, a_column, b, b_start, b_row, b_column, c, c_start, c_row, rows, columns, depth, add
+    tile, a, a_start, a_row, a_column, b, b_start, b_row, b_column, c, c_start, c_row, rows, columns, depth, add
 ):
     """C (rows x columns) = or, with ``add``, += A (rows x depth) B (depth x columns), by the calling thread alone.
 
-    All arrays are flat; A and B have any strides, rows of C are ``c_row`` apart.
+    ``tile`` is TILE's routine. All arrays are flat; A and B have any strides, rows of C are ``c_row`` apart.
 
     Loop order: depth in steps of DEPTH, then panels of a tile's width of B, then tiles down C, so that a panel of B
     (DEPTH x width) stays in L1 while A passes from L2. A panel is copied only if its columns do not lie next to each
     other or are fewer than the tile's, or its rows lie too far apart.
     """
-    width = tile_columns(c.itemsize)
+    width = VECTORS * lanes_of(c.itemsize)
     panel = np.empty(min(depth, DEPTH) * width, c.dtype)
-    tile = np.empty(TILE_ROWS * width, c.dtype)
+    edge = np.empty(ROWS * width, c.dtype)
+    # The last row of A stands in for those that a tile at the end lacks.
+    row_at = np.empty((rows + ROWS - 1) // ROWS * ROWS, np.int64)
+    for i in range(row_at.size):
+        row_at[i] = a_start + min(i, rows - 1) * a_row
+    step = np.empty(depth, np.int64)
+    for k in range(depth):
+        step[k] = k * a_column
+    row_of_b, row_of_panel = np.empty(DEPTH, np.int64), np.empty(DEPTH, np.int64)
+    for k in range(min(depth, DEPTH)):
+        row_of_b[k], row_of_panel[k] = k * b_row, k * width
     if depth == 0 and add == 0:
         for i in range(rows):
             c[c_start + i * c_row : c_start + i * c_row + columns] = 0
@@ -49,7 +63,7 @@ def multiply_block(
         for column in range(0, columns, width):
             width_here = min(width, columns - column)
             in_place = b_column == 1 and width_here == width and b_row <= FARTHEST_ROW
-            at_b, panel_row = b_start + first * b_row + column * b_column, b_row
+            at_b, row_at_b = b_start + first * b_row + column * b_column, row_of_b
             if not in_place:
                 for k in range(size):
                     for j in range(width_here):
@@ -57,25 +71,27 @@ def multiply_block(
                         panel[np.uintp(k * width + j)] = b[np.uintp(at_b + k * b_row + j * b_column)]
                     for j in range(width_here, width):
                         panel[k * width + j] = 0
-                at_b, panel_row = 0, width
-            for row in range(0, rows, TILE_ROWS):
-                rows_here = min(TILE_ROWS, rows - row)
-                at_a, at_c = a_start + row * a_row + first * a_column, c_start + row * c_row + column
-                whole = rows_here == TILE_ROWS and width_here == width
+                at_b, row_at_b = 0, row_of_panel
+            for row in range(0, rows, ROWS):
+                rows_here, at_c = min(ROWS, rows - row), c_start + row * c_row + column
+                whole = rows_here == ROWS and width_here == width
                 target, at_target, target_row, add_to_target = (
-                    (c, at_c, c_row, adding) if whole else (tile, 0, width, 0)
+                    (c, at_c, c_row, adding) if whole else (edge, 0, width, 0)
                 )
                 source = b if in_place else panel
-                multiply_tile(
+                multiply(
+                    tile,
                     a,
-                    at_a,
-                    a_row,
-                    a_column,
-                    rows_here,
+                    0,
+                    row_at,
+                    row,
+                    step,
+                    first,
+                    size,
                     source,
                     at_b,
-                    panel_row,
-                    size,
+                    row_at_b,
+                    0,
                     target,
                     at_target,
                     target_row,
@@ -84,16 +100,17 @@ def multiply_block(
                 if not whole:
                     for i in range(rows_here):
                         for j in range(width_here):
-                            value = tile[i * width + j]
+                            value = edge[i * width + j]
                             c[at_c + i * c_row + j] = c[at_c + i * c_row + j] + value if adding else value
 
 
 @kernel
-def _matmul_blocks(chunk, a, a_row, a_column, b, b_row, b_column, c, rows, columns, depth, block_columns):
+def _matmul_blocks(chunk, tile, a, a_row, a_column, b, b_row, b_column, c, rows, columns, depth, block_columns):
     """A chunk is one block of C: all blocks of a column of blocks after each other."""
     down = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
     row, column = chunk % down * BLOCK_ROWS, chunk // down * block_columns
     multiply_block(
+        tile,
         a,
         row * a_row,
         a_row,
@@ -116,13 +133,25 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b:
     """A (m, k) times B (k, n), C-contiguous; a transposed operand is given as it lies, (k, m) or (n, k)."""
     rows, depth = a.shape[::-1] if transpose_a else a.shape
     columns = b.shape[0] if transpose_b else b.shape[1]
-    c = np.empty((rows, columns), a.dtype)
+    c = empty((rows, columns), a.dtype)
     a_row, a_column = (1, rows) if transpose_a else (depth, 1)
     b_row, b_column = (1, depth) if transpose_b else (columns, 1)
     # A small product is cut into narrower blocks, so that more than a few threads have one.
     block_columns = BLOCK_COLUMNS if columns >= 8 * BLOCK_COLUMNS else BLOCK_COLUMNS // 4
     blocks = -(-rows // BLOCK_ROWS) * -(-columns // block_columns)
     _matmul_blocks(
-        blocks, a.ravel(), a_row, a_column, b.ravel(), b_row, b_column, c.ravel(), rows, columns, depth, block_columns
+        blocks,
+        TILE.routine,
+        a.ravel(),
+        a_row,
+        a_column,
+        b.ravel(),
+        b_row,
+        b_column,
+        c.ravel(),
+        rows,
+        columns,
+        depth,
+        block_columns,
     )
     return c

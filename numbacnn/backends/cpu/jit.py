@@ -1,7 +1,7 @@
 """How a kernel is declared, compiled, cached and called.
 
 A kernel is a plain function whose first argument is the number of the chunk it computes; the rest are C-contiguous
-arrays, integers and floats::
+arrays, integers, floats, scratch, an array of which each thread has its own, and routines (``routines.py``)::
 
     @kernel
     def scale(chunk, x, y, factor):
@@ -11,18 +11,22 @@ arrays, integers and floats::
     scale(chunks, x, y, 0.5)
 
 The call compiles the function for the types it meets, once, and runs chunks 0..chunks-1 on all threads
-(``threads.py``). In between stands an entry function of two words, the chunk number and the address of the packed
-arguments, so that one driver can run every kernel. Floats arrive in the dtype of the first floating array.
+(``threads.py``). In between stands an entry function of three words, the chunk number, the address of the packed
+arguments and the number of the thread, so that one driver can run every kernel. Floats arrive in the dtype of the first
+floating array.
 
 Under ``NUMBA_DISABLE_JIT=1`` the plain function runs chunk by chunk.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
+import inspect
 import pathlib
 import platform
+import textwrap
 import threading
 from array import array
 from collections.abc import Callable
@@ -38,10 +42,13 @@ from numba.extending import intrinsic
 
 from .. import cache
 from ..words import float_bits
-from . import threads
+from . import memory, threads
+from .routines import ELEMENTS, INTEGER, Routine
 
-__all__ = ["Kernel", "cache_folder", "function", "kernel"]
+__all__ = ["CompiledRoutine", "Kernel", "Scratch", "cache_folder", "function", "kernel", "routine"]
 
+# Elements in a cache line, at least.
+LINE = 64
 # NaN and infinity must go through, so nnan and ninf stay out; contract and reassoc together give vector FMA reductions.
 FASTMATH = {"contract", "reassoc", "nsz"}
 OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
@@ -49,8 +56,18 @@ OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
 # Inlined always: a callee with a symbol of its own would run as it was first compiled in the process that compiled it,
 # but as it was optimised together with its caller in a process that loads the caller from the cache; the two may sum in
 # different orders, and the same program would not give the same bits twice.
-function = functools.partial(njit, forceinline=True, **OPTIONS)
+function = functools.partial(njit, inline="always", **OPTIONS)
 """Decorator for what kernels call: compiled into each of them, a plain function without the compiler."""
+
+
+class Scratch(NamedTuple):
+    """An argument that is, in the kernel, an array of ``size`` elements that no other chunk uses at the same time.
+
+    Memory that a chunk allocated itself would be new pages to every chunk.
+    """
+
+    size: int
+    dtype: np.dtype
 
 
 class Kernel:
@@ -59,7 +76,6 @@ class Kernel:
     def __init__(self, definition: Callable[..., None]) -> None:
         functools.update_wrapper(self, definition)
         self.definition = definition
-        self._body = function(definition)
         self._entries: dict[tuple, _Entry] = {}
         self._lock = threading.Lock()
 
@@ -68,21 +84,30 @@ class Kernel:
         if chunks <= 0:
             return
         if config.DISABLE_JIT:
+            plain = [_plain(a) for a in arguments]
             with np.errstate(all="ignore"):  # machine code does not warn either
                 for chunk in range(chunks):
-                    self.definition(chunk, *arguments)
+                    self.definition(chunk, *plain)
             return
-        key = tuple([(a.dtype, a.ndim) if isinstance(a, np.ndarray) else type(a) for a in arguments])
+        key = tuple([_kind(a) for a in arguments])
         entry = self._entries.get(key)
         if entry is None:
             entry = self._compile(key)
         packed: list[int] = []
+        held = []
         for a in arguments:
-            if isinstance(a, np.ndarray):
+            if isinstance(a, Scratch):
+                # Whole cache lines, so that no two threads write to the same one.
+                size = -(-a.size // LINE) * LINE
+                held.append(memory.empty((threads.number() * size,), a.dtype))
+                packed += (held[-1].__array_interface__["data"][0], size)
+            elif isinstance(a, np.ndarray):
                 packed.append(a.__array_interface__["data"][0])
                 packed.extend(a.shape)
+            elif isinstance(a, Routine):
+                packed.append(a.address(entry.scalar))
             elif isinstance(a, float):
-                packed.append(float_bits(a, entry.single))
+                packed.append(float_bits(a, entry.scalar == np.float32))
             else:
                 packed.append(int(a))
         words = array("q", packed)
@@ -94,24 +119,84 @@ class Kernel:
                 floating = [item[0] for item in key if isinstance(item, tuple) and item[0].kind == "f"]
                 scalar = floating[0] if floating else np.dtype(np.float64)
                 compiled = CFunc(
-                    _entry_function(self._body, self.definition, key, scalar),
-                    ((types.int64, types.int64), types.void),
+                    _entry_function(self.definition, key, scalar),
+                    ((types.int64, types.int64, types.int64), types.void),
                     locals={},
                     options={"nopython": True, **OPTIONS},
                 )
-                name = f"{self.definition.__module__}.{self.definition.__name__}"
-                attach_cache(compiled, f"{name}-{cache.digest(repr(key), cache.definition_digest(self.definition))}")
+                _attach_named_cache(compiled, self.definition, repr(key))
                 compiled.compile()
                 address = cast(int, compiled.address)
-                self._entries[key] = _Entry(address, threads.as_callable(address), scalar == np.float32, compiled)
+                self._entries[key] = _Entry(address, threads.as_callable(address), scalar, compiled)
             return self._entries[key]
 
 
 class _Entry(NamedTuple):
     address: int
     call: threads.ChunkFunction
-    single: bool  # floats are passed as float32
+    scalar: np.dtype  # in which floats are passed, and for which routines are compiled
     compiled: CFunc  # owns the machine code
+
+
+class CompiledRoutine(Routine):
+    """A routine that Numba compiles: (x, start, count, ...), a function of x[start : start + count]."""
+
+    def __init__(self, definition: Callable[..., None]) -> None:
+        super().__init__(definition.__name__, _kinds_of(definition), _not_emitted, definition)
+        self._body = function(definition)
+
+    def _compile(self, dtype: np.dtype) -> tuple[int, Any]:
+        integers = [f"i{i}" for i in range(len(self.kinds) - 1)]
+        name = f"{self.definition.__name__}_entry"
+        names: dict[str, Any] = {
+            "__name__": self.definition.__module__,
+            "body": self._body,
+            "carray": carray,
+            "dtype": dtype.type,
+            "pointer": _pointer,
+        }
+        parameters = ", ".join(integers)
+        source = [
+            f"def {name}(address, {parameters}):",
+            f"    body(carray(pointer(address, dtype), ({integers[0]},)), 0, {parameters})",
+        ]
+        exec("\n".join(source), names)
+        words = (types.int64,) * len(self.kinds)
+        compiled = CFunc(names[name], (words, types.void), locals={}, options={"nopython": True, **OPTIONS})
+        _attach_named_cache(compiled, self.definition, dtype.str)
+        compiled.compile()
+        return cast(int, compiled.address), compiled
+
+
+def _kinds_of(definition: Callable[..., None]) -> tuple[str, ...]:
+    return (ELEMENTS, *(INTEGER,) * (definition.__code__.co_argcount - 2))
+
+
+def _not_emitted(*arguments: Any) -> None:
+    raise NotImplementedError("Numba compiles this routine")
+
+
+def routine(definition: Callable[..., None]) -> CompiledRoutine:
+    """Declare ``definition(x, start, count, ...)`` a routine."""
+    return CompiledRoutine(definition)
+
+
+def _attach_named_cache(compiled: CFunc, definition: Callable[..., None], variant: str) -> None:
+    name = f"{definition.__module__}.{definition.__name__}"
+    attach_cache(compiled, f"{name}-{cache.digest(variant, cache.definition_digest(definition))}")
+
+
+def _plain(argument: Any) -> Any:
+    """What a kernel gets for ``argument`` when the compiler is off."""
+    if isinstance(argument, Routine):
+        return argument.definition
+    return np.empty(argument.size, argument.dtype) if isinstance(argument, Scratch) else argument
+
+
+def _kind(argument: Any) -> Any:
+    if isinstance(argument, Scratch):
+        return argument.dtype, "scratch"
+    return (argument.dtype, argument.ndim) if isinstance(argument, np.ndarray) else type(argument)
 
 
 def kernel(definition: Callable[..., None]) -> Kernel:
@@ -149,42 +234,44 @@ def _as_float64(typing_context: Any, word: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
-def _entry_function(
-    body: Any, definition: Callable[..., None], key: tuple, scalar: np.dtype
-) -> Callable[[int, int], None]:
-    """The function (chunk, address of words) that unpacks the words of ``key``'s types and calls ``body``.
+def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtype) -> Callable[[int, int, int], None]:
+    """The function (chunk, address of words, thread) that unpacks words of ``key``'s types and then is ``definition``.
 
-    It is written out as source because its number of arguments is; it touches no array element.
+    Its text is put before that of the definition, not around a call of it, which would be compiled twice: on its own
+    and within its caller.
     """
-    name = f"{definition.__name__}_entry"
-    names: dict[str, Any] = {
-        "__name__": definition.__module__,
-        "body": body,
-        "carray": carray,
-        "int64": types.int64,
-        "pointer": _pointer,
-        "to_float": _low_float32 if scalar == np.float32 else _as_float64,
+    tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
+    ast.increment_lineno(tree, definition.__code__.co_firstlineno - 1)
+    function = cast(ast.FunctionDef, tree.body[0])
+    names = {
+        **definition.__globals__,
+        **inspect.getclosurevars(definition).nonlocals,
+        "_carray": carray,
+        "_int64": types.int64,
+        "_pointer": _pointer,
+        "_to_float": _low_float32 if scalar == np.float32 else _as_float64,
     }
-    lines, arguments, word = [], [], 0
-    for index, item in enumerate(key):
+    lines, word = ["_w = _pointer(_words, _int64)"], 0
+    for parameter, item in zip(function.args.args[1:], key, strict=True):
+        name = parameter.arg
         if isinstance(item, tuple):
             dtype, ndim = item
-            names[f"dtype{index}"] = dtype.type
-            sizes = "".join(f"w[{word + 1 + axis}], " for axis in range(ndim))
-            lines.append(f"    a{index} = carray(pointer(w[{word}], dtype{index}), ({sizes}))")
-            arguments.append(f"a{index}")
-            word += 1 + ndim
+            names[f"_dtype_of_{name}"] = dtype.type
+            address, axes = f"_w[{word}]", range(ndim) if ndim != "scratch" else range(1)
+            if ndim == "scratch":
+                address += f" + _thread * _w[{word + 1}] * {dtype.itemsize}"
+            sizes = "".join(f"_w[{word + 1 + axis}], " for axis in axes)
+            lines.append(f"{name} = _carray(_pointer({address}, _dtype_of_{name}), ({sizes}))")
+            word += 1 + len(axes)
         else:
-            arguments.append(f"to_float(w[{word}])" if issubclass(item, float) else f"w[{word}]")
+            lines.append(f"{name} = _to_float(_w[{word}])" if issubclass(item, float) else f"{name} = _w[{word}]")
             word += 1
-    source = [
-        f"def {name}(chunk, words):",
-        "    w = pointer(words, int64)",
-        *lines,
-        f"    body(chunk, {', '.join(arguments)})",
-    ]
-    exec("\n".join(source), names)
-    return names[name]
+    chunk = function.args.args[0].arg
+    function.args.args = [ast.arg(name) for name in (chunk, "_words", "_thread")]
+    function.decorator_list = []
+    function.body = [*ast.parse("\n".join(lines)).body, *function.body]
+    exec(compile(ast.fix_missing_locations(tree), definition.__code__.co_filename, "exec"), names)
+    return cast(Any, names[definition.__name__])
 
 
 def attach_cache(compiled: Any, name: str) -> Any:

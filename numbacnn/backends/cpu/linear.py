@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Activation
 from ..shared.activations import ACTIVATIONS
-from .elementwise import activate
+from .elementwise import activate, activation_of
 from .gemm import matmul
 from .jit import kernel
 
@@ -16,12 +16,12 @@ COLUMNS = 64
 
 
 @kernel
-def _finish_rows(chunk, y, bias, activation):
+def _finish_rows(chunk, activating, y, bias, activation):
     """A chunk is one row: the bias, if there is one, then the activation."""
     row = y[chunk]
     for j in range(bias.size):
         row[j] += bias[j]
-    activate(row, 0, row.size, activation)
+    activate(activating, row, 0, row.size, activation)
 
 
 @kernel
@@ -37,7 +37,9 @@ def _sum_columns(chunk, dy, sums):
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: Activation = None) -> np.ndarray:
     y = matmul(x, weight, transpose_b=True)
     if bias is not None or activation is not None:
-        _finish_rows(y.shape[0], y, np.empty(0, y.dtype) if bias is None else bias, ACTIVATIONS[activation])
+        _finish_rows(
+            y.shape[0], activation_of, y, np.empty(0, y.dtype) if bias is None else bias, ACTIVATIONS[activation]
+        )
     return y
 
 

@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from .elementwise import BLOCK, blocks
+from .elementwise import block, blocks
 from .jit import function, kernel
+from .memory import empty_like
 
 __all__ = [
     "count_correct",
@@ -68,7 +69,7 @@ def _cross_entropy_backward_rows(chunk, p, labels, dlogits, on, off, scale):
 @kernel
 def _squared_error_blocks(chunk, prediction, target, sums):
     total = 0.0
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, prediction.size)):
+    for i in block(chunk, prediction.size):
         difference = float(prediction[i]) - float(target[i])
         total += difference * difference
     sums[chunk] = total
@@ -76,7 +77,7 @@ def _squared_error_blocks(chunk, prediction, target, sums):
 
 @kernel
 def _scaled_difference_blocks(chunk, a, b, difference, scale):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, a.size)):
+    for i in block(chunk, a.size):
         difference[i] = scale * (a[i] - b[i])
 
 
@@ -94,7 +95,7 @@ def _correct_rows(chunk, logits, labels, counts):
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    p = np.empty_like(x)
+    p = empty_like(x)
     _softmax_rows(_runs(x), x, p)
     return p
 
@@ -102,7 +103,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 def softmax_cross_entropy(
     logits: np.ndarray, labels: np.ndarray, label_smoothing: float, scale: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    p, sums = np.empty_like(logits), np.empty(_runs(logits))
+    p, sums = empty_like(logits), np.empty(_runs(logits))
     _cross_entropy_rows(_runs(logits), logits, labels, p, sums, float(label_smoothing))
     return np.array(scale * sums.sum()), p
 
@@ -110,7 +111,7 @@ def softmax_cross_entropy(
 def softmax_cross_entropy_backward(
     probabilities: np.ndarray, labels: np.ndarray, label_smoothing: float, scale: float
 ) -> np.ndarray:
-    dlogits = np.empty_like(probabilities)
+    dlogits = empty_like(probabilities)
     off = label_smoothing / max(probabilities.shape[1], 1)
     _cross_entropy_backward_rows(
         _runs(probabilities), probabilities, labels, dlogits, float(1 - label_smoothing + off), float(off), float(scale)
@@ -125,7 +126,7 @@ def squared_error(prediction: np.ndarray, target: np.ndarray, scale: float = 1.0
 
 
 def squared_error_backward(prediction: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray:
-    difference = np.empty_like(prediction)
+    difference = empty_like(prediction)
     _scaled_difference_blocks(
         blocks(prediction), prediction.reshape(-1), target.reshape(-1), difference.reshape(-1), float(2 * scale)
     )

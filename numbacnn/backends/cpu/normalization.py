@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import kernel
+from .memory import empty_like
 
 __all__ = [
     "batch_norm_eval",
@@ -89,7 +90,7 @@ def _eval_planes(chunk, x, weight, bias, mean, inverse_std, y):
 def batch_norm_train(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    y = np.empty_like(x)
+    y = empty_like(x)
     mean, variance, inverse_std = (np.empty_like(weight) for _ in range(3))
     _train_channels(x.shape[1], x, weight, bias, y, mean, variance, inverse_std, float(eps))
     return y, mean, variance, inverse_std
@@ -104,7 +105,7 @@ def batch_norm_train_backward(
 def batch_norm_eval(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    y = np.empty_like(x)
+    y = empty_like(x)
     inverse_std = (1 / np.sqrt(variance + eps)).astype(x.dtype)
     _eval_planes(x.shape[0] * x.shape[1], x, weight, bias, mean, inverse_std, y)
     return y, inverse_std
@@ -124,6 +125,6 @@ def update_running_average(average: np.ndarray, value: np.ndarray, momentum: flo
 def _backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray, training: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
+    dx, dweight, dbias = empty_like(x), np.empty_like(weight), np.empty_like(weight)
     _backward_channels(x.shape[1], dy, x, weight, mean, inverse_std, dx, dweight, dbias, training)
     return dx, dweight, dbias

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .elementwise import BLOCK, blocks
+from .elementwise import block, blocks
 from .jit import kernel
 
 __all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
@@ -19,13 +19,13 @@ __all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
 
 @kernel
 def _sgd_blocks(chunk, parameter, gradient, lr, weight_decay):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, parameter.size)):
+    for i in block(chunk, parameter.size):
         parameter[i] -= lr * (gradient[i] + weight_decay * parameter[i])
 
 
 @kernel
 def _momentum_blocks(chunk, parameter, gradient, velocity, lr, momentum, nesterov, weight_decay):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, parameter.size)):
+    for i in block(chunk, parameter.size):
         g = gradient[i] + weight_decay * parameter[i]
         velocity[i] = momentum * velocity[i] + g
         parameter[i] -= lr * (g + momentum * velocity[i] if nesterov else velocity[i])
@@ -48,7 +48,7 @@ def _adam_blocks(
     weight_decay,
     shrink,
 ):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, parameter.size)):
+    for i in block(chunk, parameter.size):
         g = gradient[i] + weight_decay * parameter[i]
         first_moment[i] = keep_first * first_moment[i] + take_first * g
         second_moment[i] = keep_second * second_moment[i] + take_second * g * g
@@ -59,7 +59,7 @@ def _adam_blocks(
 @kernel
 def _square_blocks(chunk, x, sums):
     total = 0.0
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+    for i in block(chunk, x.size):
         value = np.float64(x[i])
         total += value * value
     sums[chunk] = total
@@ -67,7 +67,7 @@ def _square_blocks(chunk, x, sums):
 
 @kernel
 def _scale_blocks(chunk, x, factor):
-    for i in range(chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)):
+    for i in block(chunk, x.size):
         x[i] *= factor
 
 

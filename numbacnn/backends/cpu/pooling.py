@@ -1,9 +1,10 @@
-"""Max and average pooling: a chunk is one plane, the taps of the window outside, the output row inside.
+"""Max and average pooling: a chunk is one plane.
+
+Where windows are 1 or 2 columns apart, the outputs of a row are computed a vector at a time (``pool_rows.py``), from a
+padded copy of the plane if there is padding; else, or where a window is as wide as the image, one by one.
 
 roofline: one read of x and one write of y from memory (plus an int32 per output for the places of the maxima);
 the kh kw operations an output are done in L1.
-reached (bench.kernels), of the copy bandwidth: average 23 %, its backward pass 13 %, maximum 5 %, its backward pass
-22 %. A stride of 2 keeps the row loops from using whole vectors.
 """
 
 from __future__ import annotations
@@ -12,117 +13,212 @@ import numpy as np
 
 from ..geometry import Pool2dGeometry
 from ..shared.windows import taps_inside
-from .jit import kernel
-from .rows import add_strided, add_to_strided
-from .windows import output_range
+from .jit import Scratch, function, kernel
+from .memory import empty
+from .pool_rows import AVG_ROWS, MAX_ROWS, SPREAD_ROW, avg_row, max_row, spread
+from .simd import copy_run
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward"]
 
 
+@function
+def lay_plane(image, start, h, w, pt, pl, padded, rows, columns, filler):
+    """padded[row, column] = image[start + (row - pt) w + column - pl], or ``filler`` outside of the image."""
+    for i in range(rows * columns):
+        padded[np.uintp(i)] = filler
+    for row in range(min(h, rows - pt)):
+        copy_run(padded, (row + pt) * columns + pl, image, start + row * w, min(w, columns - pl))
+
+
+@function
+def lay_offsets(offsets, first, width, kh, kw, dh, dw):
+    """Where the taps of a window are beside its first, in rows of ``width``."""
+    for i in range(kh):
+        for j in range(kw):
+            offsets[first + i * kw + j] = i * dh * width + j * dw
+
+
+@function
+def largest_of(image, at, h, w, top, left, kh, kw, dh, dw):
+    """The largest of a window's elements in the image, and its place there; -1 if the window has none."""
+    value, found = -np.inf, -1
+    for i in range(kh):
+        for j in range(kw):
+            r, c = top + i * dh, left + j * dw
+            if r >= 0 and r < h and c >= 0 and c < w:
+                candidate = image[at + r * w + c]
+                # The first element counts even if it is minus infinity, and NaN above all but NaN.
+                if candidate > value or found < 0 or (candidate != candidate and value == value):
+                    value, found = candidate, r * w + c
+    return value, found
+
+
 @kernel
-def _max_planes(chunk, x, y, indices, kh, kw, sh, sw, pt, pl, dh, dw):
-    h, w = x.shape[2], x.shape[3]
-    oh, ow = y.shape[2], y.shape[3]
-    n, c = chunk // x.shape[1], chunk % x.shape[1]
+def _max_planes(chunk, x, y, indices, offsets, padded, routine, kh, kw, sh, sw, pt, pl, dh, dw, rows, columns):
+    """``rows`` x ``columns`` is the size of a padded plane, if it takes one; 0 for outputs one by one."""
+    h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    image, largest, places = x.reshape(-1), y.reshape(-1), indices.reshape(-1)
+    at_x = chunk * h * w
+    if rows > 0:
+        lay_offsets(offsets, 0, columns, kh, kw, dh, dw)
+        lay_offsets(offsets, kh * kw, w, kh, kw, dh, dw)
+        if padded.size > 0:
+            lay_plane(image, at_x, h, w, pt, pl, padded, rows, columns, -np.inf)
     for row in range(oh):
-        largest, places = y[n, c, row], indices[n, c, row]
-        largest[:] = -np.inf
-        places[:] = -1
-        for i in range(kh):
-            source_row = row * sh + i * dh - pt
-            if source_row < 0 or source_row >= h:
-                continue
-            for j in range(kw):
-                offset = j * dw - pl
-                first, end = output_range(offset, sw, w, ow)
-                source = x[n, c, source_row, first * sw + offset :]
-                for column in range(end - first):
-                    value, so_far = source[column * sw], largest[first + column]
-                    # The first element of the image counts even if it is minus infinity, and NaN above all but NaN.
-                    if value > so_far or places[first + column] < 0 or (value != value and so_far == so_far):
-                        largest[first + column] = value
-                        places[first + column] = source_row * w + (first + column) * sw + offset
+        at, top = (chunk * oh + row) * ow, row * sh - pt
+        if rows > 0:
+            source = padded if padded.size > 0 else image[at_x:]
+            max_row(
+                routine, source, row * sh * columns, offsets, 0, offsets, kh * kw, kh * kw, largest, at, places, at,
+                top * w - pl, ow,
+            )  # fmt: skip
+        # Padding is no larger than minus infinity, but may come before it.
+        unclear = 0
+        if padded.size > 0:
+            for column in range(ow):
+                unclear += 1 if largest[np.uintp(at + column)] == -np.inf else 0
+        if rows == 0 or unclear > 0:
+            for column in range(ow):
+                value, place = largest_of(image, at_x, h, w, top, column * sw - pl, kh, kw, dh, dw)
+                largest[at + column], places[at + column] = value, place
 
 
 @kernel
 def _max_backward_planes(chunk, dy, indices, dx):
-    n, c = chunk // dx.shape[1], chunk % dx.shape[1]
-    image = dx[n, c].reshape(-1)
-    image[:] = 0
-    for row in range(dy.shape[2]):
-        for column in range(dy.shape[3]):
-            place = indices[n, c, row, column]
-            if place >= 0:
-                image[place] += dy[n, c, row, column]
+    size, outputs = dx.shape[2] * dx.shape[3], dy.shape[2] * dy.shape[3]
+    image, slopes, places = dx.reshape(-1), dy.reshape(-1), indices.reshape(-1)
+    image[chunk * size : (chunk + 1) * size] = 0
+    for i in range(chunk * outputs, (chunk + 1) * outputs):
+        place = np.int64(places[np.uintp(i)])
+        if place >= 0:
+            image[np.uintp(chunk * size + place)] += slopes[np.uintp(i)]
 
 
 @kernel
-def _avg_planes(chunk, x, y, counting_row, counting_column, kh, kw, sh, sw, pt, pl):
-    h, w = x.shape[2], x.shape[3]
-    oh, ow = y.shape[2], y.shape[3]
-    n, c = chunk // x.shape[1], chunk % x.shape[1]
-    image, one = x[n, c].reshape(-1), x.dtype.type(1)
+def _avg_planes(
+    chunk, x, y, offsets, padded, counting_row, counting_column, routine, kh, kw, sh, sw, pt, pl, rows, columns,
+):  # fmt: skip
+    h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    image, means = x.reshape(-1), y.reshape(-1)
+    at_x = chunk * h * w
+    if rows > 0:
+        lay_offsets(offsets, 0, columns, kh, kw, 1, 1)
+        if padded.size > 0:
+            lay_plane(image, at_x, h, w, pt, pl, padded, rows, columns, 0.0)
     for row in range(oh):
-        sums = y[n, c, row]
-        sums[:] = 0
-        for i in range(kh):
-            source_row = row * sh + i - pt
-            if source_row < 0 or source_row >= h:
-                continue
-            for j in range(kw):
-                first, end = output_range(j - pl, sw, w, ow)
-                add_strided(sums, first, one, image, source_row * w + first * sw + j - pl, sw, end - first)
+        at = (chunk * oh + row) * ow
+        if rows > 0:
+            source = padded if padded.size > 0 else image[at_x:]
+            avg_row(routine, source, row * sh * columns, offsets, 0, kh * kw, means, at, 1, ow)
+            for column in range(ow):
+                means[np.uintp(at + column)] /= counting_row[row] * counting_column[np.uintp(column)]
+            continue
+        first, end = max(row * sh - pt, 0), min(row * sh - pt + kh, h)
         for column in range(ow):
-            sums[column] /= counting_row[row] * counting_column[column]
+            left, right = max(column * sw - pl, 0), min(column * sw - pl + kw, w)
+            total = y.dtype.type(0)
+            if left == 0 and right == w:
+                for i in range(at_x + first * w, at_x + end * w):
+                    total += image[np.uintp(i)]
+            else:
+                for r in range(first, end):
+                    for i in range(at_x + r * w + left, at_x + r * w + right):
+                        total += image[np.uintp(i)]
+            means[at + column] = total / (counting_row[row] * counting_column[column])
 
 
 @kernel
-def _avg_backward_planes(chunk, dy, dx, counting_row, counting_column, kh, kw, sh, sw, pt, pl):
-    h, w = dx.shape[2], dx.shape[3]
-    oh, ow = dy.shape[2], dy.shape[3]
-    n, c = chunk // dx.shape[1], chunk % dx.shape[1]
-    image, one = dx[n, c].reshape(-1), dx.dtype.type(1)
-    image[:] = 0
-    share = np.empty(ow, dy.dtype)
+def _avg_backward_planes(
+    chunk, dy, dx, counting_row, counting_column, routine, kh, kw, sh, sw, pt, pl, first, end, covered,
+):  # fmt: skip
+    """``covered``: windows leave no element of the image out and do not overlap, so that nothing needs a zero first."""
+    h, w, oh, ow = dx.shape[2], dx.shape[3], dy.shape[2], dy.shape[3]
+    image, slopes = dx.reshape(-1), dy.reshape(-1)
+    at_x = chunk * h * w
+    if covered == 0:
+        image[at_x : at_x + h * w] = 0
     for row in range(oh):
-        for column in range(ow):
-            share[column] = dy[n, c, row, column] / (counting_row[row] * counting_column[column])
-        for i in range(kh):
-            target_row = row * sh + i - pt
-            if target_row < 0 or target_row >= h:
-                continue
-            for j in range(kw):
-                first, end = output_range(j - pl, sw, w, ow)
-                add_to_strided(image, target_row * w + first * sw + j - pl, sw, one, share, first, end - first)
+        top, at = row * sh - pt, (chunk * oh + row) * ow
+        if end > first:
+            for r in range(max(top, 0), min(top + kh, h)):
+                start = at_x + r * w + first * sw - pl
+                spread(routine, slopes, at + first, image, start, np.int64(counting_row[row]) * kw, end - first)
+        for column in range(ow - max(end - first, 0)):
+            column += end - first if column >= first else 0
+            left = column * sw - pl
+            share = slopes[at + column] / (counting_row[row] * counting_column[column])
+            for r in range(max(top, 0), min(top + kh, h)):
+                for c in range(at_x + r * w + max(left, 0), at_x + r * w + min(left + kw, w)):
+                    image[np.uintp(c)] += share
 
 
 def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
     g = geometry
-    y, indices = np.empty(g.y_shape, x.dtype), np.empty(g.y_shape, np.int32)
-    _max_planes(g.n * g.c, x, y, indices, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
+    y, indices = empty(g.y_shape, x.dtype), empty(g.y_shape, np.int32)
+    rows, columns = _padded_size(g)
+    _max_planes(
+        g.n * g.c, x, y, indices, Scratch(2 * g.kh * g.kw, np.dtype(np.int64)), _padded(g, x.dtype),
+        MAX_ROWS.get(g.sw, MAX_ROWS[1]), g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, rows, columns,
+    )  # fmt: skip
     return y, indices
 
 
 def max_pool2d_backward(dy: np.ndarray, indices: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
-    dx = np.empty(geometry.x_shape, dy.dtype)
+    dx = empty(geometry.x_shape, dy.dtype)
     _max_backward_planes(geometry.n * geometry.c, dy, indices, dx)
     return dx
 
 
 def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
-    y = np.empty(g.y_shape, x.dtype)
-    counts = _window_sizes(g, count_include_pad, x.dtype)
-    _avg_planes(g.n * g.c, x, y, *counts, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl)
+    y = empty(g.y_shape, x.dtype)
+    rows, columns = _padded_size(g)
+    _avg_planes(
+        g.n * g.c, x, y, Scratch(g.kh * g.kw, np.dtype(np.int64)), _padded(g, x.dtype),
+        *_window_sizes(g, count_include_pad, x.dtype), AVG_ROWS.get(g.sw, AVG_ROWS[1]), g.kh, g.kw, g.sh, g.sw, g.pt,
+        g.pl, rows, columns,
+    )  # fmt: skip
     return y
 
 
 def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
-    dx = np.empty(g.x_shape, dy.dtype)
-    counts = _window_sizes(g, count_include_pad, dy.dtype)
-    _avg_backward_planes(g.n * g.c, dy, dx, *counts, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl)
+    dx = empty(g.x_shape, dy.dtype)
+    pairs = g.kw == g.sw == 2 and g.kh <= g.sh
+    covered = pairs and (g.kh, g.pt, g.pl) == (g.sh, 0, 0) and (g.oh * g.sh, g.ow * g.sw) == (g.h, g.w)
+    _avg_backward_planes(
+        g.n * g.c, dy, dx, *_window_sizes(g, count_include_pad, dy.dtype), SPREAD_ROW, g.kh, g.kw, g.sh, g.sw, g.pt,
+        g.pl, *(_inner(g) if pairs else (0, 0)), int(covered),
+    )  # fmt: skip
     return dx
+
+
+def _padded_size(g: Pool2dGeometry) -> tuple[int, int]:
+    """Rows and columns that the windows of all outputs reach over, or zeros where no routine computes them."""
+    if g.sw not in MAX_ROWS or g.ow == 1:
+        return 0, 0
+    return (g.oh - 1) * g.sh + (g.kh - 1) * g.dh + 1, _columns(g) if _is_padded(g) else g.w
+
+
+def _padded(g: Pool2dGeometry, dtype: np.dtype) -> Scratch | np.ndarray:
+    rows, columns = _padded_size(g)
+    return Scratch(rows * columns if _is_padded(g) else 0, dtype)
+
+
+def _is_padded(g: Pool2dGeometry) -> bool:
+    rows = (g.oh - 1) * g.sh + (g.kh - 1) * g.dh + 1
+    return g.pt > 0 or g.pl > 0 or rows > g.h or _columns(g) > g.w
+
+
+def _columns(g: Pool2dGeometry) -> int:
+    return (g.ow - 1) * g.sw + (g.kw - 1) * g.dw + 1
+
+
+def _inner(g: Pool2dGeometry) -> tuple[int, int]:
+    """The columns of y whose windows lie inside of the image."""
+    first = min(-(-g.pl // g.sw), g.ow)
+    end = min((g.w - 1 + g.pl - (g.kw - 1) * g.dw) // g.sw + 1, g.ow)
+    return first, max(first, end)
 
 
 def _window_sizes(g: Pool2dGeometry, count_include_pad: bool, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:

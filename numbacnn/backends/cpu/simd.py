@@ -1,168 +1,248 @@
-"""Explicit vectors: the register tile of the matrix product as one LLVM loop.
+"""Explicit vectors: a small vocabulary of LLVM's instructions, from which routines and short loops are built.
 
-Left to itself LLVM keeps a tile of accumulators in memory and, on AVX-512 machines, uses half the vector width. Here
-the accumulators are values of a loop, so they stay in registers, and the width is chosen from the host's features.
+Left to itself LLVM uses half the vector width on AVX-512 machines, and finishes short rows one element at a time. Here
+the width is chosen from the host's features, and the last vector of a row is masked.
+
+Each loop has a definition in plain Python beside it, which is also what runs when the compiler is off.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from .jit import function
+from .routines import WORD
 
-__all__ = ["TILE_ROWS", "multiply_tile", "tile_columns"]
+__all__ = [
+    "REGISTERS",
+    "VECTOR_BYTES",
+    "Vectors",
+    "chosen",
+    "copy_run",
+    "lane_sum",
+    "lane_sums",
+    "lanes_of",
+    "run_copies",
+]
+
+INDEX = ir.IntType(32)
 
 
 def _host_features() -> dict[str, bool]:
     return dict(llvmlite.binding.get_host_cpu_features())
 
 
-def _choose_tile() -> tuple[int, int]:
-    """(rows, bytes of a vector) so that rows x 2 vectors, 2 loads and a broadcast fit the registers."""
-    features = _host_features()
-    if features.get("avx512f"):
-        return 8, 64
-    if features.get("avx2"):
-        return 6, 32
-    return (8, 16) if features.get("neon") else (4, 16)
+def _vector_bytes(features: dict[str, bool]) -> int:
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
-TILE_ROWS, _VECTOR_BYTES = _choose_tile()
-_VECTORS = 2
+def _registers(features: dict[str, bool]) -> int:
+    return 32 if features.get("avx512f") or features.get("neon") else 16
 
 
-@function(inline="always")
-def tile_columns(itemsize):
-    """Columns of the tile for elements of ``itemsize`` bytes."""
-    return _VECTORS * _VECTOR_BYTES // itemsize
+VECTOR_BYTES = _vector_bytes(_host_features())
+REGISTERS = _registers(_host_features())
 
 
-def _define_multiply_tile(a, a_start, a_row, a_column, rows, b, b_start, b_row, depth, c, c_start, c_row, add):
-    """C[i, j] (+)= sum over k < depth of A[i, k] B[k, j] for one tile of TILE_ROWS x tile_columns.
+class Vectors:
+    """Vectors of one type in a function that is being built.
 
-    All arrays are flat: A has any strides, the columns of B and C lie next to each other. A has only ``rows`` rows,
-    1 to TILE_ROWS: the last one stands in for those that are missing, so C needs room for a whole tile. ``add`` = 0
-    overwrites C.
+    Args:
+        builder: of the function.
+        element: float, double or an integer.
+        size: bytes of a vector.
     """
-    columns = tile_columns(c.itemsize)
-    index_a = np.minimum(np.arange(TILE_ROWS), rows - 1)[:, None] * a_row + np.arange(depth) * a_column
-    index_b = np.arange(depth)[:, None] * b_row + np.arange(columns)
-    product = a[a_start + index_a] @ b[b_start + index_b]
-    for i in range(TILE_ROWS):
-        row = c[c_start + i * c_row : c_start + i * c_row + columns]
-        row[:] = row + product[i] if add else product[i]
 
+    def __init__(self, builder: Any, element: Any, size: int) -> None:
+        integer = isinstance(element, ir.IntType)
+        bits = element.width if integer else 32 if isinstance(element, ir.FloatType) else 64
+        self.builder = builder
+        self.bytes = bits // 8
+        self.lanes = size // self.bytes
+        self.type = ir.VectorType(element, self.lanes)
+        self._zero = 0 if integer else 0.0
+        self._suffix = f"v{self.lanes}{'i' if integer else 'f'}{bits}"
 
-@intrinsic
-def _compiled_multiply_tile(
-    typing_context: Any,
-    a: Any,
-    a_start: Any,
-    a_row: Any,
-    a_column: Any,
-    rows: Any,
-    b: Any,
-    b_start: Any,
-    b_row: Any,
-    depth: Any,
-    c: Any,
-    c_start: Any,
-    c_row: Any,
-    add: Any,
-) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        array_a, a_start, a_row, a_column, rows, array_b, b_start, b_row, depth, array_c, c_start, c_row, add = (
-            arguments
+    def zero(self) -> Any:
+        """Zeros in all lanes."""
+        return ir.Constant(self.type, [self._zero] * self.lanes)
+
+    def load(self, pointer: Any) -> Any:
+        """``lanes`` neighbours, from any address of an element."""
+        return self.builder.load(self._cast(pointer), align=self.bytes)
+
+    def store(self, value: Any, pointer: Any) -> None:
+        """The reverse of :meth:`load`."""
+        self.builder.store(value, self._cast(pointer), align=self.bytes)
+
+    def mask(self, count: Any) -> Any:
+        """What :meth:`load_masked` and :meth:`store_masked` take for the first ``count`` lanes."""
+        numbers = ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", numbers, self._repeat(numbers.type, count))
+
+    def load_masked(self, pointer: Any, mask: Any) -> Any:
+        """The neighbours whose lanes the mask has, 0 in the other lanes, whose memory is not touched."""
+        load = self._declare("masked.load", self.type, [self.type.as_pointer(), INDEX, self._mask_type, self.type])
+        return self.builder.call(load, [self._cast(pointer), INDEX(self.bytes), mask, self.zero()])
+
+    def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
+        """The reverse of :meth:`load_masked`."""
+        store = self._declare(
+            "masked.store", ir.VoidType(), [self.type, self.type.as_pointer(), INDEX, self._mask_type]
         )
-        element = context.get_value_type(signature.args[0].dtype)
-        lanes = _VECTOR_BYTES // (signature.args[0].dtype.bitwidth // 8)
-        align = signature.args[0].dtype.bitwidth // 8
-        vector = ir.VectorType(element, lanes)
-        word = ir.IntType(64)
+        self.builder.call(store, [value, self._cast(pointer), INDEX(self.bytes), mask])
 
-        def address(array_type: Any, value: Any, start: Any) -> Any:
-            return builder.gep(context.make_array(array_type)(context, builder, value).data, [start])
-
-        def load_vector(pointer: Any) -> Any:
-            return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=align)
-
-        def broadcast(scalar: Any) -> Any:
-            undefined = ir.Constant(vector, ir.Undefined)
-            lane = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-            return builder.shuffle_vector(
-                lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    def load_strided(self, pointer: Any, step: int, count: Any) -> Any:
+        """The first ``count`` of the elements that begin ``step``, 1 or 2, apart; no memory between and behind them."""
+        if step == 1:
+            return self.load_masked(pointer, self.mask(count))
+        # The last element of a pair that is cut off is not there.
+        present = self.builder.sub(self.builder.mul(count, WORD(2)), WORD(1))
+        halves = [
+            self.load_masked(
+                self.builder.gep(pointer, [WORD(half * self.lanes)]),
+                self.mask(self.builder.sub(present, WORD(half * self.lanes))),
             )
+            for half in range(2)
+        ]
+        return self.builder.shuffle_vector(*halves, self._lane_numbers([2 * i for i in range(self.lanes)]))
 
-        suffix = f"v{lanes}f{signature.args[0].dtype.bitwidth}"
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.{suffix}"
+    def doubled(self, value: Any) -> tuple[Any, Any]:
+        """Each lane twice, in two vectors."""
+        first, second = (
+            self.builder.shuffle_vector(value, value, self._lane_numbers([(start + i) // 2 for i in range(self.lanes)]))
+            for start in (0, self.lanes)
         )
-        pointer_a = address(signature.args[0], array_a, a_start)
-        pointer_b = address(signature.args[5], array_b, b_start)
-        pointer_c = address(signature.args[9], array_c, c_start)
-        last = builder.sub(rows, word(1))
-        rows_a = []
-        for i in range(TILE_ROWS):
-            row = builder.select(builder.icmp_signed("<", last, word(i)), last, word(i))
-            rows_a.append(builder.gep(pointer_a, [builder.mul(row, a_row)]))
+        return first, second
 
-        before = builder.basic_block
-        loop = builder.append_basic_block("depth")
-        after = builder.append_basic_block("depth.end")
-        zero = ir.Constant(vector, [0.0] * lanes)
-        builder.cbranch(builder.icmp_signed(">", depth, word(0)), loop, after)
-        builder.position_at_end(loop)
-        k = builder.phi(word)
-        k.add_incoming(word(0), before)
-        sums = [[builder.phi(vector) for _ in range(_VECTORS)] for _ in range(TILE_ROWS)]
-        column_a = builder.mul(k, a_column)
-        base_b = builder.gep(pointer_b, [builder.mul(k, b_row)])
-        row_b = [load_vector(builder.gep(base_b, [word(v * lanes)])) for v in range(_VECTORS)]
-        updated = []
-        for i in range(TILE_ROWS):
-            factor = broadcast(builder.load(builder.gep(rows_a[i], [column_a])))
-            updated.append([builder.call(fma, [factor, row_b[v], sums[i][v]]) for v in range(_VECTORS)])
-        following = builder.add(k, word(1))
-        k.add_incoming(following, loop)
-        for i in range(TILE_ROWS):
-            for v in range(_VECTORS):
-                sums[i][v].add_incoming(zero, before)
-                sums[i][v].add_incoming(updated[i][v], loop)
-        builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+    def broadcast(self, scalar: Any) -> Any:
+        """One number in all lanes."""
+        return self._repeat(self.type, scalar)
 
-        builder.position_at_end(after)
-        totals = [[builder.phi(vector) for _ in range(_VECTORS)] for _ in range(TILE_ROWS)]
-        for i in range(TILE_ROWS):
-            for v in range(_VECTORS):
-                totals[i][v].add_incoming(zero, before)
-                totals[i][v].add_incoming(updated[i][v], loop)
-        adding = builder.icmp_signed("!=", add, word(0))
-        for i in range(TILE_ROWS):
-            row_c = builder.gep(pointer_c, [builder.mul(c_row, word(i))])
-            for v in range(_VECTORS):
-                target = builder.gep(row_c, [word(v * lanes)])
-                total = totals[i][v]
-                with builder.if_else(adding) as (then, otherwise):
-                    with then:
-                        sum_ = builder.fadd(load_vector(target), total)
-                        end_then = builder.basic_block
-                    with otherwise:
-                        end_otherwise = builder.basic_block
-                result = builder.phi(vector)
-                result.add_incoming(sum_, end_then)
-                result.add_incoming(total, end_otherwise)
-                builder.store(result, builder.bitcast(target, vector.as_pointer()), align=align)
-        return context.get_dummy_value()
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a b + c, rounded once."""
+        return self.builder.call(self._declare("fma", self.type, [self.type] * 3), [a, b, c])
 
-    word = types.int64
-    return types.void(a, word, word, word, word, b, word, word, word, c, word, word, word), codegen
+    def sum(self, value: Any) -> Any:
+        """The lanes of a vector added up, halves first."""
+        width = self.lanes
+        while width > 1:
+            width //= 2
+            upper = self.builder.shuffle_vector(
+                value, value, self._lane_numbers([(i + width) % self.lanes for i in range(self.lanes)])
+            )
+            value = self.builder.fadd(value, upper)
+        return self.builder.extract_element(value, INDEX(0))
+
+    def transposed(self, rows: Sequence[Any]) -> list[Any]:
+        """``lanes`` vectors as rows of a matrix, and back its columns: log2(lanes) times rows are interleaved."""
+        half, rows = self.lanes // 2, list(rows)
+        low = self._lane_numbers([i // 2 + self.lanes * (i % 2) for i in range(self.lanes)])
+        high = self._lane_numbers([half + i // 2 + self.lanes * (i % 2) for i in range(self.lanes)])
+        for _ in range(self.lanes.bit_length() - 1):
+            rows = [
+                self.builder.shuffle_vector(rows[i // 2], rows[i // 2 + half], high if i % 2 else low)
+                for i in range(self.lanes)
+            ]
+        return rows
+
+    def _repeat(self, vector: Any, scalar: Any) -> Any:
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, INDEX(0))
+        return self.builder.shuffle_vector(first, undefined, self._lane_numbers([0] * self.lanes))
+
+    def _cast(self, pointer: Any) -> Any:
+        return self.builder.bitcast(pointer, self.type.as_pointer())
+
+    def _lane_numbers(self, numbers: Sequence[int]) -> Any:
+        return ir.Constant(ir.VectorType(INDEX, self.lanes), list(numbers))
+
+    @property
+    def _mask_type(self) -> Any:
+        return ir.VectorType(ir.IntType(1), self.lanes)
+
+    def _declare(self, name: str, result: Any, arguments: Sequence[Any]) -> Any:
+        suffix = f"{self._suffix}.p0{self._suffix}" if name.startswith("masked") else self._suffix
+        return cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(result, arguments), f"llvm.{name}.{suffix}"
+        )
 
 
-multiply_tile = _define_multiply_tile if config.DISABLE_JIT else _compiled_multiply_tile
+def lane_sums(size: int) -> tuple[Callable[..., Any], Any]:
+    """The sum of the vector of ``size`` bytes that begins at source[start]. The plain Python definition, and the
+    compiled one.
+    """
+
+    def definition(source, start):
+        return source[start : start + size // source.itemsize].sum()
+
+    @intrinsic
+    def compiled(typing_context: Any, source: Any, start: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
+            return v.sum(v.load(_pointers(context, builder, signature)(0, *arguments)))
+
+        return source.dtype(source, types.int64), codegen
+
+    return definition, compiled
+
+
+def run_copies(size: int) -> tuple[Callable[..., None], Any]:
+    """target[at + i] = source[start + i] for i < count, in vectors of ``size`` bytes: for runs too short for a call of
+    memcpy. The plain Python definition, and the compiled one.
+    """
+
+    def definition(target, at, source, start, count):
+        target[at : at + count] = source[start : start + count]
+
+    @intrinsic
+    def compiled(typing_context: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            target, at, source, start, count = arguments
+            v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
+            pointer = _pointers(context, builder, signature)
+            at_target, at_source = pointer(0, target, at), pointer(2, source, start)
+            whole = builder.and_(count, WORD(-v.lanes))
+            with cgutils.for_range_slice(builder, WORD(0), whole, WORD(v.lanes), WORD) as (i, _):
+                v.store(v.load(builder.gep(at_source, [i])), builder.gep(at_target, [i]))
+            with builder.if_then(builder.icmp_signed("<", whole, count)):
+                mask = v.mask(builder.sub(count, whole))
+                v.store_masked(
+                    v.load_masked(builder.gep(at_source, [whole]), mask), builder.gep(at_target, [whole]), mask
+                )
+            return context.get_dummy_value()
+
+        word = types.int64
+        return types.void(target, word, source, word, word), codegen
+
+    return definition, compiled
+
+
+def _pointers(context: Any, builder: Any, signature: Any) -> Callable[[int, Any, Any], Any]:
+    def pointer(argument: int, array: Any, start: Any) -> Any:
+        """The address of element ``start`` of the array that is the given argument."""
+        return builder.gep(context.make_array(signature.args[argument])(context, builder, array).data, [start])
+
+    return pointer
+
+
+def chosen(plain: Any, compiled: Any) -> Any:
+    """Of a definition and what is compiled from it, the one that kernels call."""
+    return plain if config.DISABLE_JIT else compiled
+
+
+@function
+def lanes_of(itemsize):
+    """Elements of ``itemsize`` bytes in a vector."""
+    return VECTOR_BYTES // itemsize
+
+
+lane_sum = chosen(*lane_sums(VECTOR_BYTES))
+copy_run = chosen(*run_copies(VECTOR_BYTES))

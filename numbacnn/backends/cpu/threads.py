@@ -1,8 +1,9 @@
 """Running the chunks of a kernel on all cores: one parallel driver for every kernel.
 
-A kernel is compiled as a serial function of a chunk number and a block of argument words (see ``jit.py``). The only
-function with a ``prange`` is the driver below: it calls such a function by address. Compiling a parallel function costs
-seconds and a serial one a fifth of a second, so one driver for all kernels is what keeps the first step near.
+A kernel is compiled as a serial function of a chunk number, a block of argument words and the number of the thread that
+runs it (see ``jit.py``). The only function with a ``prange`` is the driver below: it calls such a function by address.
+Compiling a parallel function costs seconds and a serial one a fifth of a second, so one driver for all kernels is what
+keeps the first step near.
 
 How chunks are spread over threads never changes a result: what a chunk computes depends on its number alone.
 """
@@ -22,9 +23,9 @@ from numba import njit, prange, types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
-__all__ = ["launch", "layer"]
+__all__ = ["launch", "layer", "number"]
 
-ChunkFunction = Callable[[int, int], None]
+ChunkFunction = Callable[[int, int, int], None]
 
 # Held during a parallel launch: Numba's workqueue layer aborts the process when two threads enter it at once, and on
 # the other layers two kernels that share the cores are no faster than one after the other.
@@ -34,21 +35,21 @@ _forked = False
 
 
 @intrinsic
-def _call(typing_context: Any, address: Any, chunk: Any, words: Any) -> Any:
-    """Call the function at ``address`` with (chunk, words), all int64."""
+def _call(typing_context: Any, address: Any, chunk: Any, words: Any, thread: Any) -> Any:
+    """Call the function at ``address`` with (chunk, words, thread), all int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(64)
-        function = ir.FunctionType(ir.VoidType(), [word, word])
-        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), [arguments[1], arguments[2]])
+        function = ir.FunctionType(ir.VoidType(), [word, word, word])
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), arguments[1:])
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
 
 
 def _run(address, chunks, words):  # pragma: no cover - only ever compiled
     for chunk in prange(chunks):
-        _call(address, types.int64(chunk), words)
+        _call(address, types.int64(chunk), words, types.int64(numba.get_thread_id()))
 
 
 def launch(address: int, call: ChunkFunction, chunks: int, words: int) -> None:
@@ -59,7 +60,7 @@ def launch(address: int, call: ChunkFunction, chunks: int, words: int) -> None:
     """
     if chunks == 1 or _forked:
         for chunk in range(chunks):
-            call(chunk, words)
+            call(chunk, words, 0)
         return
     with _entry:
         _get_driver()(address, chunks, words)
@@ -72,9 +73,14 @@ def layer() -> str:
     return numba.threading_layer()
 
 
+def number() -> int:
+    """Threads that a launch uses at most."""
+    return int(numba.get_num_threads())
+
+
 def as_callable(address: int) -> ChunkFunction:
     """The compiled chunk function at ``address`` as something Python can call, without the interpreter lock."""
-    return ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(address)
+    return ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(address)
 
 
 def _get_driver() -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numbacnn.backends.cpu import gemm, simd
+from numbacnn.backends.cpu import gemm
 from numbacnn.backends.cpu.gemm import matmul
 
 sizes = st.one_of(st.integers(0, 40), st.sampled_from([63, 64, 65, 96, 97, 257]))
@@ -45,25 +44,3 @@ def test_nan_stays_in_its_row_and_column():
     assert np.isnan(c[17]).all()
     assert np.isfinite(np.delete(c, 17, axis=0)[:, :69]).all()
     assert np.isinf(np.delete(c, 17, axis=0)[:, 69]).all()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("rows", [1, simd.TILE_ROWS - 1, simd.TILE_ROWS])
-@pytest.mark.parametrize("add", [0, 1])
-def test_tile_and_its_definition_agree(dtype, rows, add):
-    """The compiled tile and the Python text that stands in for it when the compiler is off."""
-    from numbacnn.backends.cpu.jit import kernel
-
-    @kernel
-    def run_tile(chunk, a, b, c, rows, depth, columns, add):
-        simd.multiply_tile(a, 1, depth, 1, rows, b, 2, columns, depth, c, 3, columns, add)
-
-    rng = np.random.default_rng(2)
-    depth, columns = 11, simd._VECTORS * simd._VECTOR_BYTES // np.dtype(dtype).itemsize
-    a = rng.standard_normal(1 + rows * depth).astype(dtype)
-    b = rng.standard_normal(2 + depth * columns).astype(dtype)
-    c = rng.standard_normal(3 + simd.TILE_ROWS * columns).astype(dtype)
-    expected = c.copy()
-    simd._define_multiply_tile(a, 1, depth, 1, rows, b, 2, columns, depth, expected, 3, columns, add)
-    run_tile(1, a, b, c, rows, depth, columns, add)
-    np.testing.assert_allclose(c, expected, rtol=1e-4 if dtype == np.float32 else 1e-12, atol=1e-5)

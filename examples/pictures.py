@@ -1,0 +1,144 @@
+"""What the commands that draw pictures of a model share: options, the model with its images, files."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import numbacnn as nc
+from numbacnn import data, nn
+from numbacnn.io import replacing
+
+from . import common
+from .common import UserError
+from .recipes import RECIPES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Scene", "draw_image", "new_figure", "new_parser", "run", "save"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A model in evaluation mode, and what it is shown."""
+
+    name: str
+    model: nn.Sequential
+    layer: str
+    """The dotted name of the layer that the picture is about."""
+    dataset: str
+    test_set: data.ArrayDataset
+    loader: data.DataLoader
+    """The test images in batches, as the model takes them."""
+    image: np.ndarray[Any, Any]
+    """One of them, (1, c, h, w) in 0..1."""
+    label: str
+    """The name of its class."""
+
+    def title(self) -> str:
+        """Model, layer and the layer's type."""
+        return f"{self.name}, layer {self.layer} ({type(dict(self.model.named_layers())[self.layer]).__name__})"
+
+
+def new_parser(program: str, description: str, layer: str) -> argparse.ArgumentParser:
+    """The options of every such command; ``layer`` says which one is taken by default."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", choices=RECIPES, required=True, help="as python -m examples.train makes it")
+    add("--weights", type=Path, help="file with the weights of a trained model (default: those of the seed)")
+    add("--layer", help=f"dotted name of a layer (default: {layer})")
+    add("--index", type=int, default=0, help="which test image, from 0")
+    add("--output-dir", type=Path, help="folder for the pictures (default: runs/MODEL)")
+    common.add_shared_options(parser)
+    return parser
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    draw: Callable[[Scene, argparse.Namespace, Path], None],
+    default_layer: Callable[[list[str]], str],
+) -> int:
+    """Read the options, call ``draw(scene, arguments, folder)`` and return the command's exit code.
+
+    ``default_layer`` picks out of the names of the convolutions.
+    """
+    arguments = common.parse_shared_options(parser, argv)
+    folder = arguments.output_dir or Path("runs", arguments.model)
+    try:
+        if importlib.util.find_spec("matplotlib") is None:
+            raise UserError('pictures need matplotlib: pip install "numbacnn[plot]"')
+        with common.choose_backend(arguments.backend):
+            scene = _scene(arguments, default_layer)
+            folder.mkdir(parents=True, exist_ok=True)
+            draw(scene, arguments, folder)
+    except (UserError, OSError) as error:
+        return common.refuse(error)
+    return 0
+
+
+def _scene(arguments: argparse.Namespace, default_layer: Callable[[list[str]], str]) -> Scene:
+    recipe = RECIPES[arguments.model]
+    dataset, (_, test_set) = common.load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
+    if not 0 <= arguments.index < len(test_set):
+        raise UserError(f"--index {arguments.index} must be in 0..{len(test_set) - 1}, the test images of {dataset}")
+    model = common.seeded_model(recipe, arguments.seed, test_set).eval()
+    layers = {name: layer for name, layer in model.named_layers() if name}
+    layer = arguments.layer
+    if layer is None:
+        layer = default_layer([name for name, layer in layers.items() if isinstance(layer, nn.Conv2d)])
+    if layer not in layers:
+        raise UserError(f"--layer {layer}: {arguments.model} has {', '.join(layers)}")
+    if arguments.weights:
+        try:
+            nc.load(arguments.weights, model)
+        except ValueError as error:
+            raise UserError(f"--weights {arguments.weights}: {error}") from error
+    transform = common.composed(common.fitting(recipe, test_set.image_shape))
+    chosen = slice(arguments.index, arguments.index + 1)
+    one = data.ArrayDataset(test_set.images[chosen], test_set.labels[chosen], test_set.classes)
+    ((image, _),) = data.DataLoader(one, 1, prefetch=0, transform=transform)
+    return Scene(
+        arguments.model,
+        model,
+        layer,
+        dataset,
+        test_set,
+        data.DataLoader(test_set, recipe.batch_size, transform=transform),
+        np.asarray(image),
+        test_set.classes[one.labels[0]],
+    )
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that pyplot knows nothing of."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_image(axes: Any, image: np.ndarray[Any, Any]) -> None:
+    """An image (c, h, w) in 0..1: in colour if it has three channels, else the mean of them in grey."""
+    if len(image) == 3:
+        axes.imshow(image.transpose(1, 2, 0))
+    else:
+        axes.imshow(image.mean(axis=0), cmap="gray", vmin=0, vmax=1)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG file, whole or not at all, and say where."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+    common.say(f"wrote {path}")

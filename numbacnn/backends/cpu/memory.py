@@ -1,0 +1,115 @@
+"""Arrays in memory that has been used before.
+
+The system hands out memory that nothing has touched as pages of zeros, each made when it is first written to: for a
+large result of a fast kernel this takes longer than the kernel. So the memory of large arrays is kept when they are
+gone, and given to the next ones.
+
+A block is free when nothing refers to it but the pool; every array and view in it does.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["empty", "empty_like", "release"]
+
+# Smaller arrays come from memory that the C library has at hand.
+LEAST_BYTES = 1 << 15
+ALIGNMENT = 64
+# A block serves an array of at least this share of it.
+LEAST_SHARE = 2 / 3
+# Free blocks may take as much as half of those in use, or this, before some are given back.
+IDLE_BYTES = 1 << 26
+# Allocations after which a block that served none of them is given back.
+SWEEP = 4096
+
+
+def _references(blocks: list[np.ndarray], index: int) -> int:
+    return sys.getrefcount(blocks[index])
+
+
+_FREE = _references([np.empty(0, np.uint8)], 0)
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.sizes: list[int] = []  # ascending, and beside it:
+        self.blocks: list[np.ndarray] = []
+        self.used: list[int] = []  # number of the allocation that a block last served
+        self.count = 0
+
+    def take(self, shape: Sequence[int], dtype: np.dtype, size: int) -> np.ndarray:
+        with self.lock:
+            self.count += 1
+            if self.count % SWEEP == 0:
+                self._drop(lambda index: self.used[index] <= self.count - SWEEP)
+            index = bisect.bisect_left(self.sizes, size)
+            while index < len(self.sizes) and size >= LEAST_SHARE * self.sizes[index]:
+                if _references(self.blocks, index) == _FREE:
+                    break
+                index += 1
+            else:
+                self._make_room()
+                index = bisect.bisect_left(self.sizes, size)
+                self.sizes.insert(index, size)
+                self.blocks.insert(index, np.empty(size + ALIGNMENT, np.uint8))
+                self.used.insert(index, self.count)
+            self.used[index] = self.count
+            block = self.blocks[index]
+            return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
+
+    def release(self) -> None:
+        with self.lock:
+            self._drop(lambda index: True)
+
+    def _make_room(self) -> None:
+        """Give back the free blocks that were used least recently, if there are many."""
+        free = [index for index in range(len(self.sizes)) if _references(self.blocks, index) == _FREE]
+        idle = sum(self.sizes[index] for index in free)
+        excess = idle - max(IDLE_BYTES, (sum(self.sizes) - idle) // 2)
+        chosen = set()
+        for index in sorted(free, key=lambda index: self.used[index]):
+            if excess <= 0:
+                break
+            excess -= self.sizes[index]
+            chosen.add(index)
+        if chosen:
+            self._drop(chosen.__contains__)
+
+    def _drop(self, condition: Any) -> None:
+        kept = [
+            index
+            for index in range(len(self.sizes))
+            if _references(self.blocks, index) != _FREE or not condition(index)
+        ]
+        self.sizes = [self.sizes[index] for index in kept]
+        self.blocks = [self.blocks[index] for index in kept]
+        self.used = [self.used[index] for index in kept]
+
+
+_pool = _Pool()
+
+
+def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """A new uninitialised array; a large one begins at a multiple of 64 bytes."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    return np.empty(shape, dtype) if size < LEAST_BYTES else _pool.take(tuple(shape), dtype, size)
+
+
+def empty_like(x: np.ndarray) -> np.ndarray:
+    """A new uninitialised array of the shape and dtype of ``x``."""
+    return empty(x.shape, x.dtype)
+
+
+def release() -> None:
+    """Give all memory back to the system that no array is in."""
+    _pool.release()

@@ -1,0 +1,190 @@
+"""Routines of pooling: neighbouring outputs of a row, whose windows lie inside of the image, a vector at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .routines import ELEMENTS, INTEGER, PLACES, TABLE, WORD, Routine, call_definition, emit_call, parameter_types
+from .simd import VECTOR_BYTES, Vectors, chosen
+
+__all__ = ["AVG_ROWS", "MAX_ROWS", "SPREAD_ROW", "avg_row", "max_row", "maxima", "means", "spread", "spread_pairs"]
+
+PLACE = ir.IntType(32)
+MAXIMA = (ELEMENTS, TABLE, TABLE, INTEGER, ELEMENTS, PLACES, INTEGER, INTEGER)
+
+
+def maxima(step: int, size: int = VECTOR_BYTES) -> Routine:
+    """y[i] = the largest of x[start + i step + offset[t]], t < taps, and places[i] = ``place`` + i step + shift[t].
+
+    For i < count; t is that of the largest. NaN is larger than all numbers; of equals the first is taken.
+    """
+
+    def definition(
+        x, start, offset, offset_first, shift, shift_first, taps, y, y_start, places, places_start, place, count
+    ):
+        offsets = offset[offset_first : offset_first + taps]
+        shifts = shift[shift_first : shift_first + taps]
+        windows = x[start + np.arange(count)[:, None] * step + offsets]
+        largest = windows.argmax(axis=1)
+        y[y_start : y_start + count] = windows[np.arange(count), largest]
+        places[places_start : places_start + count] = place + np.arange(count) * step + shifts[largest]
+
+    def emit(
+        builder: Any, element: Any, x: Any, offset: Any, shift: Any, taps: Any, y: Any, places: Any, place: Any,
+        count: Any,
+    ) -> None:  # fmt: skip
+        v = Vectors(builder, element, size)
+        p = Vectors(builder, PLACE, v.lanes * 4)
+        in_order = ir.Constant(p.type, [lane * step for lane in range(v.lanes)])
+
+        def window(at: Any, here: Any, t: Any) -> tuple[Any, Any]:
+            moved = builder.load(builder.gep(offset, [t]))
+            values = v.load_strided(builder.gep(x, [builder.add(builder.mul(at, WORD(step)), moved)]), step, here)
+            return values, p.broadcast(builder.trunc(builder.load(builder.gep(shift, [t])), PLACE))
+
+        def body(at: Any, here: Any) -> None:
+            first = window(at, here, WORD(0))
+            before = builder.basic_block
+            loop, after = (builder.append_basic_block(name) for name in ("taps", "taps.end"))
+            builder.cbranch(builder.icmp_signed(">", taps, WORD(1)), loop, after)
+            builder.position_at_end(loop)
+            t, largest, where = builder.phi(WORD), builder.phi(v.type), builder.phi(p.type)
+            values, shifts = window(at, here, t)
+            larger = builder.and_(
+                builder.fcmp_unordered(">", values, largest), builder.fcmp_ordered("ord", largest, largest)
+            )
+            new_largest, new_where = builder.select(larger, values, largest), builder.select(larger, shifts, where)
+            following = builder.add(t, WORD(1))
+            for phi, start, again in (
+                (t, WORD(1), following),
+                (largest, first[0], new_largest),
+                (where, first[1], new_where),
+            ):
+                phi.add_incoming(start, before)
+                phi.add_incoming(again, loop)
+            builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
+            builder.position_at_end(after)
+            result, found = builder.phi(v.type), builder.phi(p.type)
+            for phi, only, last in ((result, first[0], new_largest), (found, first[1], new_where)):
+                phi.add_incoming(only, before)
+                phi.add_incoming(last, loop)
+            begin = builder.trunc(builder.add(place, builder.mul(at, WORD(step))), PLACE)
+            found = builder.add(builder.add(found, in_order), p.broadcast(begin))
+            mask = v.mask(here)
+            v.store_masked(result, builder.gep(y, [at]), mask)
+            p.store_masked(found, builder.gep(places, [at]), mask)
+
+        _in_vectors(v, count, body)
+
+    return Routine(f"maxima_{step}", MAXIMA, emit, definition)
+
+
+MEANS = (ELEMENTS, TABLE, INTEGER, ELEMENTS, INTEGER, INTEGER)
+
+
+def means(step: int, size: int = VECTOR_BYTES) -> Routine:
+    """y[i] = the sum of x[start + i step + offset[t]], t < taps, over ``divisor``, for i < count."""
+
+    def definition(x, start, offset, offset_first, taps, y, y_start, divisor, count):
+        windows = x[start + np.arange(count)[:, None] * step + offset[offset_first : offset_first + taps]]
+        y[y_start : y_start + count] = windows.sum(axis=1) / x.dtype.type(divisor)
+
+    def emit(builder: Any, element: Any, x: Any, offset: Any, taps: Any, y: Any, divisor: Any, count: Any) -> None:
+        v = Vectors(builder, element, size)
+
+        def body(at: Any, here: Any) -> None:
+            before = builder.basic_block
+            loop, after = (builder.append_basic_block(name) for name in ("taps", "taps.end"))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            t, total = builder.phi(WORD), builder.phi(v.type)
+            moved = builder.add(builder.mul(at, WORD(step)), builder.load(builder.gep(offset, [t])))
+            more = builder.fadd(total, v.load_strided(builder.gep(x, [moved]), step, here))
+            following = builder.add(t, WORD(1))
+            for phi, start, again in ((t, WORD(0), following), (total, v.zero(), more)):
+                phi.add_incoming(start, before)
+                phi.add_incoming(again, loop)
+            builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
+            builder.position_at_end(after)
+            mean = builder.fdiv(more, v.broadcast(builder.sitofp(divisor, element)))
+            v.store_masked(mean, builder.gep(y, [at]), v.mask(here))
+
+        _in_vectors(v, count, body)
+
+    return Routine(f"means_{step}", MEANS, emit, definition)
+
+
+PAIRS = (ELEMENTS, ELEMENTS, INTEGER, INTEGER)
+
+
+def spread_pairs(size: int = VECTOR_BYTES) -> Routine:
+    """x[start + 2 i] = x[start + 2 i + 1] = y[i] / ``divisor``, for i < count."""
+
+    def definition(y, y_start, x, start, divisor, count):
+        x[start : start + 2 * count] = np.repeat(y[y_start : y_start + count] / y.dtype.type(divisor), 2)
+
+    def emit(builder: Any, element: Any, y: Any, x: Any, divisor: Any, count: Any) -> None:
+        v = Vectors(builder, element, size)
+
+        def body(at: Any, here: Any) -> None:
+            share = v.load_masked(builder.gep(y, [at]), v.mask(here))
+            share = builder.fdiv(share, v.broadcast(builder.sitofp(divisor, element)))
+            for half, values in enumerate(v.doubled(share)):
+                target = builder.gep(x, [builder.add(builder.mul(at, WORD(2)), WORD(half * v.lanes))])
+                v.store_masked(values, target, v.mask(builder.sub(builder.mul(here, WORD(2)), WORD(half * v.lanes))))
+
+        _in_vectors(v, count, body)
+
+    return Routine("spread_pairs", PAIRS, emit, definition)
+
+
+def _in_vectors(v: Vectors, count: Any, body: Callable[[Any, Any], None]) -> None:
+    """``body`` for each vector of ``count`` elements: the first element, and how many there are from it on."""
+    with cgutils.for_range_slice(v.builder, WORD(0), count, WORD(v.lanes), WORD) as (at, _):
+        body(at, v.builder.sub(count, at))
+
+
+@intrinsic
+def _call_maxima(
+    typing_context: Any, routine: Any, x: Any, start: Any, offset: Any, offset_first: Any, shift: Any,
+    shift_first: Any, taps: Any, y: Any, y_start: Any, places: Any, places_start: Any, place: Any, count: Any,
+) -> Any:  # fmt: skip
+    arguments = (
+        routine, x, start, offset, offset_first, shift, shift_first, taps, y, y_start, places, places_start, place,
+        count,
+    )  # fmt: skip
+    return types.void(*parameter_types(arguments)), emit_call(MAXIMA)
+
+
+@intrinsic
+def _call_means(
+    typing_context: Any, routine: Any, x: Any, start: Any, offset: Any, offset_first: Any, taps: Any, y: Any,
+    y_start: Any, divisor: Any, count: Any,
+) -> Any:  # fmt: skip
+    arguments = (routine, x, start, offset, offset_first, taps, y, y_start, divisor, count)
+    return types.void(*parameter_types(arguments)), emit_call(MEANS)
+
+
+@intrinsic
+def _call_pairs(
+    typing_context: Any, routine: Any, y: Any, y_start: Any, x: Any, start: Any, divisor: Any, count: Any
+) -> Any:
+    return types.void(*parameter_types((routine, y, y_start, x, start, divisor, count))), emit_call(PAIRS)
+
+
+max_row = chosen(call_definition, _call_maxima)
+"""max_row(routine, ...): what :func:`maxima` says, with the arguments of its definition; likewise:"""
+avg_row = chosen(call_definition, _call_means)
+spread = chosen(call_definition, _call_pairs)
+
+STEPS = (1, 2)
+MAX_ROWS, AVG_ROWS = ({step: make(step) for step in STEPS} for make in (maxima, means))
+"""The routines by their step."""
+SPREAD_ROW = spread_pairs()

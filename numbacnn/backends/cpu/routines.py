@@ -1,0 +1,126 @@
+"""Routines: short functions written in LLVM's instructions, which kernels call by their addresses.
+
+A routine is compiled once for all kernels, in some milliseconds, because Numba has no part in it: inlined into every
+kernel, the register tiles alone would take seconds. The order of its sums is written down to the last addition, so that
+it gives the same bits whoever calls it.
+
+Each has a definition in plain Python beside it, which is also what runs when the compiler is off.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+__all__ = [
+    "ELEMENTS",
+    "INTEGER",
+    "PLACES",
+    "TABLE",
+    "WORD",
+    "Routine",
+    "call_definition",
+    "emit_call",
+    "parameter_types",
+]
+
+ELEMENTS, TABLE, PLACES, INTEGER = "elements", "table", "places", "integer"
+"""Kinds of parameters: the address of floating numbers, that of int64, that of int32, an int64."""
+
+WORD = ir.IntType(64)
+
+_lock = threading.Lock()
+
+
+class Routine:
+    """A function of some parameters, for float32 and float64; an argument of kernels.
+
+    Args:
+        name: a symbol.
+        kinds: of its parameters. To a kernel an array is two arguments, itself and the element to begin at.
+        emit: builds its body from a builder, the floating type and the parameters' values.
+        definition: the same in plain Python, with a kernel's arguments.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kinds: Sequence[str],
+        emit: Callable[..., None],
+        definition: Callable[..., None],
+    ) -> None:
+        self.definition, self.kinds = definition, kinds
+        self._name, self._emit = name, emit
+        self._compiled: dict[np.dtype, tuple[int, Any]] = {}
+
+    def address(self, dtype: np.dtype) -> int:
+        """Where the routine for ``dtype`` is; it is compiled when it is first asked for."""
+        found = self._compiled.get(dtype)
+        if found is None:
+            with _lock:
+                found = self._compiled.setdefault(dtype, self._compile(dtype))
+        return found[0]
+
+    def _compile(self, dtype: np.dtype) -> tuple[int, Any]:
+        element = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
+        module = ir.Module(self._name)
+        module.triple = llvm.get_process_triple()
+        function = ir.Function(module, _function_type(self.kinds, element), self._name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        self._emit(builder, element, *function.args)
+        builder.ret_void()
+        machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+        )
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+        engine.finalize_object()
+        return engine.get_function_address(self._name), engine
+
+
+def _function_type(kinds: Sequence[str], element: Any) -> Any:
+    parameters = {
+        ELEMENTS: element.as_pointer(),
+        TABLE: WORD.as_pointer(),
+        PLACES: ir.IntType(32).as_pointer(),
+        INTEGER: WORD,
+    }
+    return ir.FunctionType(ir.VoidType(), [parameters[kind] for kind in kinds])
+
+
+def parameter_types(arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Numba's types of what a kernel passes: integers as int64, arrays as they are."""
+    return tuple(argument if isinstance(argument, types.Array) else types.int64 for argument in arguments)
+
+
+def emit_call(kinds: Sequence[str]) -> Callable[..., Any]:
+    """What an intrinsic does that calls the routine whose address is its first argument with those that follow."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        values: list[Any] = []
+        at, element = 1, None
+        for kind in kinds:
+            if kind == INTEGER:
+                values.append(arguments[at])
+                at += 1
+                continue
+            array = context.make_array(signature.args[at])(context, builder, arguments[at])
+            values.append(builder.gep(array.data, [arguments[at + 1]]))
+            if kind == ELEMENTS:
+                element = context.get_value_type(signature.args[at].dtype)
+            at += 2
+        address = builder.inttoptr(arguments[0], _function_type(kinds, element).as_pointer())
+        builder.call(address, values)
+        return context.get_dummy_value()
+
+    return codegen
+
+
+def call_definition(definition: Callable[..., None], *arguments: Any) -> None:
+    """What a kernel calls instead of such an intrinsic when the compiler is off."""
+    definition(*arguments)
