@@ -19,7 +19,7 @@ from numbacnn.backends.geometry import Conv2dGeometry
 from . import gpu, machine, peers, problems
 from .command import UserError, exit_code, say, seconds, whole_number
 from .conv_rows import PASSES, Functions, Row, measure
-from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, significant, write_json
+from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, plot_points, significant, write_json
 from .timing import PAUSE, Timing, interleave
 
 __all__ = ["main"]
@@ -29,7 +29,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options; exits with code 2 for values that cannot be used."""
-    lists = ", ".join(problems.CONV2D)
+    lists = ", ".join([*problems.CONV2D, problems.OF_MODELS])
     parser = argparse.ArgumentParser(
         prog="python -m bench.conv",
         description="Measure the convolution algorithms of a backend, in float32.",
@@ -37,8 +37,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--problem", nargs="+", metavar="DESCRIPTOR",
-        help=f"problems like n16c64h24k64r3s1p1, or lists of them: {lists} (default: all lists, wide only on cuda)"
-        )  # fmt: skip
+        help=f"problems like n16c64h24k64r3s1p1, or lists of them: {lists} (default: all lists, "
+        f"wide only on cuda, without {problems.OF_MODELS})")  # fmt: skip
+    add("--batch-size", type=whole_number, metavar="N", default=16,
+        help=f"of the list {problems.OF_MODELS}, the convolutions of the seven networks (default: 16)")  # fmt: skip
     add("--algorithm", nargs="+", metavar="NAME", help="default: every algorithm of the backend")
     add("--pass", nargs="+", dest="passes", choices=PASSES, default=PASSES, help="default: all three")
     add("--peer", choices=peers.NAMES, help="another library to measure in the same rounds")
@@ -49,13 +51,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     extent.add_argument("--budget", type=seconds, metavar="SECONDS", default=2.0,
                         help="instead of --rounds: time for each pass of each problem (default: 2)")  # fmt: skip
     add("--output-dir", type=Path, metavar="DIR", default=RESULTS,
-        help="folder for conv-BACKEND.json and conv-BACKEND.png (default: bench/results)")  # fmt: skip
+        help="folder for conv-BACKEND.json and conv-BACKEND.png, with the list models conv-models-BACKEND.* "
+        "(default: bench/results)")  # fmt: skip
     return parser.parse_args(argv)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Everything that the command does once its options are read."""
-    geometries = geometries_of(arguments.problem or problems.lists_for(arguments.backend))
+    names = arguments.problem or problems.lists_for(arguments.backend)
+    geometries = geometries_of(names, arguments.batch_size)
+    of_models = problems.OF_MODELS in names
     backend, algorithms, rivals = contenders_of(arguments)
     output = arguments.output_dir
     output.mkdir(parents=True, exist_ok=True)
@@ -96,24 +101,32 @@ def run(arguments: argparse.Namespace) -> None:
             "rounds": arguments.rounds,
             "budget_seconds": None if arguments.rounds else arguments.budget,
             "pause_seconds": pause,
+            **({"batch_size": arguments.batch_size} if of_models else {}),
         },
         "rows": [{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows],
         "summary": summary,
     }
-    table_file, picture = (output / f"conv-{backend.name}.{extension}" for extension in ("json", "png"))
+    stem = f"conv-models-{backend.name}" if of_models else f"conv-{backend.name}"
+    table_file, picture = (output / f"{stem}.{extension}" for extension in ("json", "png"))
     write_json(table_file, content)
     say(f"written: {table_file}")
     try:
-        plot(picture, rows, f"conv2d on {title}", peak)
+        if of_models:
+            plot_points(picture, shares_of(rows), f"conv2d on {title}", "share of the float32 peak")
+        else:
+            plot(picture, rows, f"conv2d on {title}", peak)
     except ImportError:
         say(PLOT_MISSING)
     else:
         say(f"written: {picture}")
 
 
-def geometries_of(names: Sequence[str]) -> list[Conv2dGeometry]:
-    """Problems of lists and descriptors, each once, in order."""
-    descriptors = [descriptor for name in names for descriptor in problems.CONV2D.get(name, (name,))]
+def geometries_of(names: Sequence[str], batch_size: int) -> list[Conv2dGeometry]:
+    """Problems of lists and descriptors, each once, in order; those of the models with ``batch_size`` images."""
+    lists: dict[str, Sequence[str]] = dict(problems.CONV2D)
+    if problems.OF_MODELS in names:
+        lists[problems.OF_MODELS] = problems.of_models(batch_size)
+    descriptors = [descriptor for name in names for descriptor in lists.get(name, (name,))]
     try:
         return list(dict.fromkeys(map(problems.parse, descriptors)))
     except ValueError as error:
@@ -204,6 +217,25 @@ def plot(path: Path, rows: Sequence[Row], title: str, peak: float) -> None:
             bars.append((row.peer, row.peer_gflops))
             bars += [(name, other["gflops"]) for name, other in row.others.items()]
     plot_bars(path, panels, title=title, unit="GFLOP/s", ceiling=peak, ceiling_label=f"peak {peak:.0f} GFLOP/s")
+
+
+def shares_of(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """Of each pass and problem, the share of the peak that we reach, by what ``auto`` picks, and that the peer does.
+
+    Where ``auto``'s choice was not measured, ours is the best of what was.
+    """
+    shares: dict[str, dict[str, dict[str, float]]] = {}
+    chosen: set[tuple[str, str]] = set()
+    for row in rows:
+        points = shares.setdefault(row.pass_, {}).setdefault(row.problem, {})
+        case = (row.pass_, row.problem)
+        if row.auto or (case not in chosen and row.share_of_peak > points.get("numbacnn", 0.0)):
+            points["numbacnn"] = row.share_of_peak
+        if row.auto:
+            chosen.add(case)
+        if row.peer and row.peer_gflops:
+            points[row.peer] = row.share_of_peak * row.peer_gflops / row.gflops
+    return shares
 
 
 def main(argv: Sequence[str] | None = None) -> int:

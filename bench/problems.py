@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
-from numbacnn import ops
+from numbacnn import nn, ops
+from numbacnn.backends import use_backend
 from numbacnn.backends.geometry import Conv2dGeometry
 
-__all__ = ["CONV2D", "lists_for", "parse"]
+from .train_contenders import MODELS
+
+__all__ = ["CONV2D", "OF_MODELS", "convolutions", "lists_for", "of_models", "parse"]
 
 # n c h [w] k r [rw] s [sw] p [pb pw pr] [d dw] [g]: see Conv2dGeometry.descriptor.
 CONV2D: dict[str, tuple[str, ...]] = {
@@ -38,6 +42,9 @@ CONV2D: dict[str, tuple[str, ...]] = {
 }
 """Lists of descriptors by name."""
 
+OF_MODELS = "models"
+"""The name of the list that :func:`of_models` makes."""
+
 
 def lists_for(backend: str) -> list[str]:
     """The lists that are measured on a backend when none is asked for."""
@@ -64,3 +71,26 @@ def parse(descriptor: str) -> Conv2dGeometry:
     except ValueError as error:
         raise ValueError(f"problem {descriptor!r}: {error}") from error
     return g
+
+
+def of_models(batch_size: int) -> list[str]:
+    """The convolutions of all models on so many of the images that they are trained on, each geometry once."""
+    found: dict[str, None] = {}
+    for model in MODELS.values():
+        with use_backend("reference"):
+            network = model.ours()
+        found.update(dict.fromkeys(g.descriptor for g in convolutions(network, (batch_size, *model.image_shape))))
+    return list(found)
+
+
+def convolutions(layer: nn.Layer, shape: tuple[int, ...]) -> Iterator[Conv2dGeometry]:
+    """The convolutions within a layer for an input of ``shape``, in the layers' order.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 5), nn.Concat(nn.Identity(), nn.Conv2d(6, 2, 3, padding=1)))
+    >>> [g.descriptor for g in convolutions(model, (4, 1, 12, 12))]
+    ['n4c1h12k6r5s1p0', 'n4c6h8k2r3s1p1']
+    """
+    if isinstance(layer, nn.Conv2d):
+        yield ops.conv2d_geometry(shape, layer.weight.shape, layer.stride, layer.padding, layer.dilation, layer.groups)
+    for _, child, child_shape in layer.child_inputs(shape):
+        yield from convolutions(child, child_shape)

@@ -10,7 +10,7 @@ from typing import Any
 
 from numbacnn.io import replacing
 
-__all__ = ["PLOT_MISSING", "Bar", "Table", "geometric_mean", "plot_bars", "significant", "write_json"]
+__all__ = ["PLOT_MISSING", "Bar", "Table", "geometric_mean", "plot_bars", "plot_points", "significant", "write_json"]
 
 PLOT_MISSING = 'no plot without matplotlib: pip install "numbacnn[plot]"'
 
@@ -77,15 +77,11 @@ def plot_bars(
     ``panels`` stand beside each other: their headings, in them groups of bars by name, in the same order in each panel.
     A dashed line marks ``ceiling``. Raises ImportError without matplotlib.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     labels = list(dict.fromkeys(label for groups in panels.values() for bars in groups.values() for label, _ in bars))
     colours = {label: f"C{index}" for index, label in enumerate(labels)}
     most = max(len(groups) for groups in panels.values())
     thickness = 0.8 / len(labels)
-    figure = Figure(figsize=(2.5 + 3.5 * len(panels), 1.5 + 0.22 * most * (1 + len(labels))), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(2.5 + 3.5 * len(panels), 1.5 + 0.22 * most * (1 + len(labels)))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     handles: dict[str, Any] = {}
     for axis, (heading, groups) in zip(axes, panels.items(), strict=True):
@@ -102,6 +98,46 @@ def plot_bars(
     names = list(next(iter(panels.values())))
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_ylim(most - 0.5, -0.5)
+    _finish(figure, path, title, handles)
+
+
+def plot_points(path: Path, panels: dict[str, dict[str, dict[str, float]]], title: str, unit: str) -> None:
+    """Draw a point for each figure to a PNG file, where bars would be too many.
+
+    ``panels`` stand above each other: their headings, in them positions by name, the same in each panel, and at each
+    position figures of 0 or more by what they are of. Raises ImportError without matplotlib.
+    """
+    names = list(next(iter(panels.values())))
+    labels = list(
+        dict.fromkeys(label for points in panels.values() for figures in points.values() for label in figures)
+    )
+    figure = _figure(2 + 0.15 * len(names), 1.5 + 2.2 * len(panels))
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    handles: dict[str, Any] = {}
+    for axis, (heading, points) in zip(axes, panels.items(), strict=True):
+        for label in labels:
+            places = [place for place, name in enumerate(names) if label in points[name]]
+            heights = [points[names[place]][label] for place in places]
+            handles[label] = axis.plot(places, heights, "o", markersize=3)[0]
+        axis.set_title(heading, fontsize=10)
+        axis.set_ylabel(unit, fontsize=8)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    axes[-1].set_xticks(range(len(names)), names, fontsize=6, rotation=90)
+    _finish(figure, path, title, handles)
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure of so many inches; ImportError without matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _finish(figure: Any, path: Path, title: str, handles: dict[str, Any]) -> None:
     figure.suptitle(title, fontsize=10)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=8)
     with replacing(path) as temporary:

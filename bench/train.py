@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ FEWEST_EPOCHS = 3
 HOST_STEPS = 20
 # Two ways to round, over an epoch of updates.
 LOSS_BOUND = 1e-2
+STEPS_WITHOUT_DROPOUT = 2
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -45,14 +47,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--model", choices=MODELS, default="lenet", help="default: lenet")
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
     add("--peer", choices=peers.NAMES, help="another library to measure, epoch by epoch in turn")
-    add("--batch-size", type=whole_number, default=256, metavar="N", help="default: 256")
+    add("--batch-size", type=whole_number, metavar="N", help="default: the book's")
     add("--examples", type=whole_number, metavar="N",
         help=f"in an epoch, without a last batch that is not full (default: {FEW_EXAMPLES}, on cuda {EXAMPLES['cuda']})"
         )  # fmt: skip
     add("--epochs", type=_epochs, default=5, metavar="N", help="timed ones, after one to warm up (default: 5)")
     add("--output-dir", type=Path, metavar="DIR", default=RESULTS,
         help="folder for train-MODEL-BACKEND.json (default: bench/results)")  # fmt: skip
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.batch_size = arguments.batch_size or MODELS[arguments.model].batch_size
+    return arguments
 
 
 def _epochs(text: str) -> int:
@@ -76,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     versions = machine.versions(*of_gpu, *([arguments.peer] if arguments.peer else []))
     say(f"{computer.title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     say(f"{arguments.model} on {backend.name}: epochs of {task.steps} steps of {task.batch_size} examples")
-    contenders, missing, losses = warmed_up(makers(task, backend, torch))
+    contenders, missing, losses = warmed_up(task, lambda task: makers(task, backend, torch))
     rows = measure(contenders, task, arguments.epochs)
     table = Table([("contender", -16), ("mode", -8), ("examples/s", 10), ("ms/step", 8), ("host ms", 8),
                    ("launches", 16), ("time / ours", 11)])  # fmt: skip
@@ -129,25 +133,36 @@ def makers(task: Task, backend: Backend, torch: Any) -> dict[str, Callable[[], C
 
 
 def warmed_up(
-    found: dict[str, Callable[[], Contender]],
+    task: Task, makers_of: Callable[[Task], dict[str, Callable[[], Contender]]]
 ) -> tuple[list[Contender], dict[str, str], dict[str, float]]:
     """The contenders after an epoch each, why others are missing, and the loss of that epoch.
+
+    Where the model has dropout, the losses are those of other contenders that train a few steps without it.
+
+    Args:
+        makers_of: what makes the contenders of a task, by name, we first.
 
     Raises WrongResultError where a loss is not ours.
     """
     contenders: list[Contender] = []
     missing, losses = {}, {}
-    for name, make in found.items():
+    examples = min(task.examples, STEPS_WITHOUT_DROPOUT * task.batch_size)
+    judges = makers_of(replace(task, examples=examples, dropout=False)) if task.has_dropout else {}
+    for name, make in makers_of(task).items():
         try:
+            if judges:
+                _, losses[name] = one_epoch(judges[name](), 0)
             contender = make()
-            _, losses[name] = one_epoch(contender, 0)
+            _, loss = one_epoch(contender, 0)
         except Exception as error:
-            if not contenders or name == TorchEager.name:
+            if not contenders:
                 raise
-            # The compiler or the device refuses, each in its own way.
+            # The library, its compiler or the device refuses, each in its own way.
+            losses.pop(name, None)
             missing[name] = (" ".join(str(error).split()) or type(error).__name__)[:200]
             continue
         contenders.append(contender)
+        losses.setdefault(name, loss)
         ours = losses[contenders[0].name]
         if not abs(losses[name] - ours) <= LOSS_BOUND * abs(ours):  # so that NaN is refused too
             raise WrongResultError(f"after the same epoch {name} has the loss {losses[name]:.4f}, ours is {ours:.4f}")

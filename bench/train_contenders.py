@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from numbacnn import models, nn, optim
+from examples.recipes import RECIPES
+from numbacnn import nn, optim
 from numbacnn.backends import Backend, use_backend
 from numbacnn.data import ArrayDataset, DataLoader
 from numbacnn.nn.init import manual_seed, xavier_uniform
@@ -24,10 +26,11 @@ class Model:
     """A network as we build it and as PyTorch does, with the same state-dict keys; how it is trained."""
 
     ours: Callable[[], nn.Layer]
-    torch: Callable[[Any], Any]
+    torch: Callable[[], Any]
     image_shape: tuple[int, int, int]
     num_classes: int
     lr: float
+    batch_size: int = 256
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,19 @@ class Task:
     examples: int
     batch_size: int
     seed: int = 0
+    dropout: bool = True
+    """False leaves out what each library draws in its own way, so that losses can be compared."""
 
     @property
     def steps(self) -> int:
         """Batches in an epoch, all of them full."""
         return self.examples // self.batch_size
+
+    @functools.cached_property
+    def has_dropout(self) -> bool:
+        """Whether the model draws random numbers."""
+        with use_backend("reference"):
+            return bool(self.model.ours().random_state())
 
     def dataset(self) -> ArrayDataset:
         """Random uint8 images and labels."""
@@ -60,7 +71,21 @@ class Task:
         manual_seed(self.seed)
         model = self.model.ours()
         xavier_uniform(model)
+        for layer in model.layers():
+            if isinstance(layer, nn.Dropout) and not self.dropout:
+                layer.p = 0.0
         return model
+
+    def torch_network(self, torch: Any, device: str) -> Any:
+        """PyTorch's model with the same weights."""
+        model = self.model.torch()
+        with use_backend("reference"):
+            state = self.network().state_dict()
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Dropout) and not self.dropout:
+                layer.p = 0.0
+        return model.to(device)
 
 
 class Contender(Protocol):
@@ -151,18 +176,10 @@ class TorchEager:
         self._torch, self._task, self._device = torch, task, device
         dataset = task.dataset()
         self._images, self._labels = (torch.from_numpy(array).to(device) for array in (dataset.images, dataset.labels))
-        self._model = task.model.torch(torch).to(device)
+        self._model = task.torch_network(torch, device)
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=task.model.lr)
         self._loss_sum, self._correct = torch.zeros((), device=device), torch.zeros((), device=device)
         self._examples = 0
-        self._set_initial_weights()
-
-    def _set_initial_weights(self) -> None:
-        with use_backend("reference"):
-            state = self._task.network().state_dict()
-        self._model.load_state_dict({name: self._torch.from_numpy(np.array(value)) for name, value in state.items()})
-        self._loss_sum.zero_()
-        self._correct.zero_()
 
     def batches(self, epoch: int) -> Iterator[Any]:
         order = self._torch.from_numpy(self._task.order(epoch)).to(self._device)
@@ -226,7 +243,9 @@ class TorchGraph(TorchEager):
         self._optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(self._graph):
             self._train(self._x, self._y)
-        self._set_initial_weights()
+        self._model.load_state_dict(task.torch_network(torch, device).state_dict())
+        self._loss_sum.zero_()
+        self._correct.zero_()
 
     def batches(self, epoch: int) -> Iterator[Any]:
         order = self._torch.from_numpy(self._task.order(epoch)).to(self._device)
@@ -240,14 +259,17 @@ class TorchGraph(TorchEager):
         self._examples += len(y)
 
 
-def _torch_lenet(torch: Any) -> Any:
-    n = torch.nn
-    return n.Sequential(
-        n.Conv2d(1, 6, 5, padding=2), n.Sigmoid(), n.AvgPool2d(2, 2),
-        n.Conv2d(6, 16, 5), n.Sigmoid(), n.AvgPool2d(2, 2),
-        n.Flatten(), n.Linear(400, 120), n.Sigmoid(), n.Linear(120, 84), n.Sigmoid(), n.Linear(84, 10),
-    )  # fmt: skip
+def _of_the_book(name: str) -> Model:
+    recipe = RECIPES[name]
+
+    def in_torch() -> Any:
+        from . import torch_models
+
+        return torch_models.BOOK[name]()
+
+    shape = (1, recipe.size, recipe.size)
+    return Model(lambda: recipe.build(1, 10), in_torch, shape, 10, recipe.lr, recipe.batch_size)
 
 
-MODELS = {"lenet": Model(models.lenet, _torch_lenet, (1, 28, 28), 10, lr=0.9)}
-"""Networks by the name that ``--model`` takes."""
+MODELS = {name: _of_the_book(name) for name in ("lenet", "alexnet", "vgg", "nin", "googlenet", "resnet", "densenet")}
+"""The networks of the recipes, by the name that ``--model`` takes."""

@@ -18,7 +18,8 @@ from bench import conv, conv_rows, machine, peers, problems
 from bench.command import WrongResultError
 from bench.conv_rows import PASSES, Contender, check
 from bench.timing import Timing
-from numbacnn import backends
+from bench.train_contenders import Model
+from numbacnn import backends, nn
 from numbacnn.backends.geometry import Conv2dGeometry
 
 TINY = "n2c3h6k6r3s1p1"
@@ -290,5 +291,34 @@ def test_an_interruption_leaves_nothing_behind(run: Any, tmp_path: Path, capsys:
 
 
 def test_lists_are_problems_too() -> None:
-    geometries = conv.geometries_of([TINY, "lenet", TINY])
+    geometries = conv.geometries_of([TINY, "lenet", TINY], 16)
     assert [g.descriptor for g in geometries] == [TINY, *problems.CONV2D["lenet"]]
+
+
+def test_the_layers_of_the_models_are_a_list_with_files_of_its_own(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    tiny = Model(lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1)), lambda: None, (1, 5, 4), 2, 0.1)
+    monkeypatch.setattr(problems, "MODELS", {"tiny": tiny})
+    monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer()])
+    monkeypatch.setattr(conv, "interleave", fixed_times)
+    assert run("--problem", "models", "--batch-size", "3", "--peer", "torch") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conv-models-cpu.json", "conv-models-cpu.png"]
+    content = json.loads((tmp_path / "conv-models-cpu.json").read_text(encoding="utf-8"))
+    assert content["settings"]["batch_size"] == 3
+    assert list(dict.fromkeys(row["problem"] for row in content["rows"])) == ["n3c1h5w4k2r3s1p0", "n3c2h3w2k2r1s1p0"]
+    assert (tmp_path / "conv-models-cpu.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_shares_are_those_of_what_auto_picks_and_of_the_peer() -> None:
+    def row(problem: str, algorithm: str, auto: bool, share: float, peer: str | None = None) -> conv_rows.Row:
+        figures = {"peer": peer, "peer_gflops": 30.0} if peer else {}
+        return conv_rows.Row(problem, "forward", algorithm, auto, 1.0, (1.0, 1.0), 1, 1, 100 * share, share, 0, 1, 0.0,
+                             **figures)  # fmt: skip
+
+    rows = [row("a", "loops", True, 0.1, "torch"), row("a", "im2col", False, 0.2, "torch")]
+    rows += [row("b", "loops", False, 0.3), row("b", "im2col", False, 0.2)]
+    assert conv.shares_of(rows) == {
+        "forward": {"a": {"numbacnn": 0.1, "torch": pytest.approx(0.3)}, "b": {"numbacnn": 0.3}}
+    }

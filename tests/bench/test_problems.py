@@ -12,7 +12,8 @@ import pytest
 
 from bench import problems
 from bench.conv_rows import PASSES, call_backend, random_operands, reduction_length
-from numbacnn import backends
+from bench.train_contenders import MODELS
+from numbacnn import backends, summary
 from numbacnn.backends.contract import Backend, ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 from tests.numeric import assert_within
@@ -70,6 +71,20 @@ def test_every_kind_is_there() -> None:
     assert any(g.dh > 1 for g in kinds)
     assert any((g.kh, g.sh) == (11, 4) for g in kinds)
     assert [problems.parse(line).y_shape[1:] for line in problems.CONV2D["lenet"]] == [(6, 28, 28), (16, 10, 10)]
+
+
+def test_the_convolutions_of_the_models_are_those_of_their_summaries() -> None:
+    descriptors = problems.of_models(3)
+    assert len(set(descriptors)) == len(descriptors)
+    assert [problems.parse(descriptor).descriptor for descriptor in descriptors] == descriptors
+    assert descriptors[:3] == ["n3c1h28k6r5s1p2", "n3c6h14k16r5s1p0", "n3c1h224k96r11s4p0"]
+    with backends.use_backend("reference"):
+        model = MODELS["googlenet"].ours()
+    shape = (3, *MODELS["googlenet"].image_shape)
+    found = list(problems.convolutions(model, shape))
+    rows = [row for row in summary(model, shape).rows if row.layer == "Conv2d"]
+    assert [(g.y_shape, 2 * g.macs) for g in found] == [(row.output_shape, row.flops) for row in rows]
+    assert {g.descriptor for g in found} < set(descriptors)
 
 
 @pytest.mark.parametrize(

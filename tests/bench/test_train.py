@@ -19,7 +19,9 @@ from numbacnn.info import package_version
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
 
 
-def tiny_torch(torch: Any) -> Any:
+def tiny_torch() -> Any:
+    import torch
+
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
 
 
