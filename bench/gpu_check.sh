@@ -8,13 +8,15 @@
 # leaves the others alone; the exit code is 1 if there was one.
 #
 # Environment: PYTHON (python3), BACKEND (cuda), PEER (torch; empty for none), SECONDS_IN_ALL (540), TESTS (the folders
-# that pytest is given), LENET_OPTIONS (of the short training runs), NUMBACNN_DATA (the data set of the full ones).
+# that pytest is given), LENET_OPTIONS (of the short training runs), NUMBACNN_DATA (the data set of the full ones),
+# MODELS and MODEL_SEEDS (of the stage models, which trains each as the book does and compares with it; runs that are done
+# are not repeated, so that the stage can be called until all of them are).
 set -u
 set -o pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-ALL_STAGES=(info small lenet seeds tests conv train kernels memcheck racecheck)
+ALL_STAGES=(info small lenet seeds tests conv train kernels memcheck racecheck models)
 
 PYTHON=${PYTHON:-python3}
 BACKEND=${BACKEND:-cuda}
@@ -22,6 +24,8 @@ PEER=${PEER-torch}
 SECONDS_IN_ALL=${SECONDS_IN_ALL:-540}
 TESTS=${TESTS:-tests}
 LENET_OPTIONS=${LENET_OPTIONS:---epochs 2}
+MODELS=${MODELS:-lenet lenet-bn densenet resnet googlenet nin alexnet vgg}
+MODEL_SEEDS=${MODEL_SEEDS:-0 1 2}
 LOG_BYTES=1000000
 
 results=${1:-bench/results}
@@ -110,6 +114,31 @@ stage_seeds() {
     done
 }
 
+stage_models() {
+    [ -n "${NUMBACNN_DATA:-}" ] || {
+        echo "NUMBACNN_DATA is not set"
+        return $SKIPPED
+    }
+    mkdir -p "$results/models" || return 1
+    local model seed history status=0
+    for model in $MODELS; do
+        for seed in $MODEL_SEEDS; do
+            history=$results/models/$model-seed$seed.jsonl
+            [ -e "$history" ] && continue
+            echo "$model, seed $seed"
+            limited "$PYTHON" -m examples.train --model "$model" --backend "$BACKEND" --dataset fashion-mnist \
+                --seed "$seed" --output-dir "$work/$model" || {
+                status=$?
+                break 2
+            }
+            cp "$work/$model/history.jsonl" "$history" || return 1
+            rm -r "${work:?}/$model"
+        done
+    done
+    "$PYTHON" -m bench.book "$results/models" || return $?
+    return $status
+}
+
 stage_conv() {
     peer_option
     limited "$PYTHON" -m bench.conv --backend "$BACKEND" "${peer[@]}" --budget 0.3 --output-dir "$results"
@@ -154,7 +183,7 @@ stage_tests() {
 # The longest that a stage may take, in seconds.
 declare -A longest=(
     [info]=40 [small]=90 [lenet]=80 [conv]=130 [train]=90 [kernels]=60 [memcheck]=60 [racecheck]=60 [tests]=240
-    [seeds]=120
+    [seeds]=120 [models]=480
 )
 
 # Both ends of a log that is too long to keep.

@@ -52,10 +52,10 @@ def test_every_stage_is_run_on_the_backend(tmp_path: Path) -> None:
     code, results, logs = check(tmp_path, TORCH="0", BACKEND="cpu")
     assert code == 0
     assert list(results) == [
-        *("info", "small", "lenet", "seeds", "tests", "conv", "train", "kernels", "memcheck", "racecheck")
+        *("info", "small", "lenet", "seeds", "tests", "conv", "train", "kernels", "memcheck", "racecheck", "models")
     ]
     skipped = {stage for stage, result in results.items() if result.startswith("skipped: ")}
-    assert skipped == {"seeds", "memcheck", "racecheck"}
+    assert skipped == {"seeds", "memcheck", "racecheck", "models"}
     assert {result for stage, result in results.items() if stage not in skipped} == {"ok"}
     assert "asked for: -m numbacnn.info\n" in logs["info"]
     assert "-m pytest --backend cpu -p no:cacheprovider --no-cov" in logs["tests"]
@@ -91,6 +91,25 @@ def test_without_a_peer_and_with_data(tmp_path: Path) -> None:
     assert [line for line in logs["seeds"].splitlines() if line.startswith("seed")] == [f"seed {n}" for n in range(5)]
     kept = sorted(path.name for path in (tmp_path / "results" / "gpu_check").glob("history-*"))
     assert kept == [f"history-seed{n}.jsonl" for n in range(5)]
+
+
+def test_models_that_are_done_are_not_trained_again(tmp_path: Path) -> None:
+    settings = {"NUMBACNN_DATA": str(tmp_path), "MODELS": "nin vgg", "MODEL_SEEDS": "0 1"}
+    done = tmp_path / "results" / "models" / "nin-seed1.jsonl"
+    done.parent.mkdir(parents=True)
+    done.write_text("as it was", encoding="utf-8")
+    code, results, logs = check(tmp_path, "models", **settings)
+    assert (code, results) == (0, {"models": "ok"})
+    for model, seed in (("nin", 0), ("vgg", 0), ("vgg", 1)):
+        assert (
+            f"-m examples.train --model {model} --backend cuda --dataset fashion-mnist --seed {seed} " in logs["models"]
+        )
+    assert "--model nin --backend cuda --dataset fashion-mnist --seed 1" not in logs["models"]
+    assert f"-m bench.book {done.parent}\n" in logs["models"]
+    assert {path.name for path in done.parent.iterdir()} == {
+        *("nin-seed0.jsonl", "nin-seed1.jsonl", "vgg-seed0.jsonl", "vgg-seed1.jsonl")
+    }
+    assert done.read_text(encoding="utf-8") == "as it was"
 
 
 def test_an_unknown_stage(tmp_path: Path) -> None:

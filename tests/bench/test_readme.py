@@ -8,13 +8,13 @@ import pytest
 
 from bench import readme
 
-RESULTS = readme.ROOT / "bench" / "results" / "conv-cpu.json"
 
-
-def test_the_readme_shows_the_committed_results():
+@pytest.mark.parametrize("name", readme.SECTIONS)
+def test_the_readme_shows_the_committed_results(name):
+    file, section = readme.SECTIONS[name]
     text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.conv_section(json.loads(RESULTS.read_text(encoding="utf-8")))
-    assert readme.replace_section(text, "conv", section) == text
+    results = json.loads((readme.ROOT / "bench" / "results" / file).read_text(encoding="utf-8"))
+    assert readme.replace_section(text, name, section(results)) == text
 
 
 def test_replaces_only_its_section():

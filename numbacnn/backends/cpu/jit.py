@@ -49,6 +49,8 @@ __all__ = ["CompiledRoutine", "Kernel", "Scratch", "cache_folder", "function", "
 
 # Elements in a cache line, at least.
 LINE = 64
+# Waking the other threads takes as long as a kernel on fewer elements of its arrays.
+WORTH_THREADS = 1 << 14
 # NaN and infinity must go through, so nnan and ninf stay out; contract and reassoc together give vector FMA reductions.
 FASTMATH = {"contract", "reassoc", "nsz"}
 OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
@@ -93,9 +95,11 @@ class Kernel:
         signature: list[int] = []
         packed: list[int] = []
         held, late = [], []
+        elements = 0
         for a in arguments:
             kind = type(a)
             if kind is np.ndarray:
+                elements += a.size
                 signature.append(a.dtype.num << 8 | a.ndim)
                 packed.append(a.__array_interface__["data"][0])
                 packed += a.shape
@@ -120,7 +124,7 @@ class Kernel:
             single = entry.scalar == np.float32
             packed[at] = float_bits(a, single) if isinstance(a, float) else a.address(entry.scalar)
         words = array("q", packed)
-        threads.launch(entry.address, entry.call, chunks, words.buffer_info()[0])
+        threads.launch(entry.address, entry.call, chunks, words.buffer_info()[0], elements >= WORTH_THREADS)
 
     def _compile(self, signature: tuple[int, ...], key: tuple) -> _Entry:
         with self._lock:

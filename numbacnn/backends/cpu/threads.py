@@ -52,13 +52,14 @@ def _run(address, chunks, words):  # pragma: no cover - only ever compiled
         _call(address, types.int64(chunk), words, types.int64(numba.get_thread_id()))
 
 
-def launch(address: int, call: ChunkFunction, chunks: int, words: int) -> None:
+def launch(address: int, call: ChunkFunction, chunks: int, words: int, parallel: bool = True) -> None:
     """Run chunks 0..chunks-1 of the compiled function at ``address`` and wait for them.
 
-    ``call`` is the same function for Python to call: a single chunk needs no threads, and a process that was forked
-    after its parent had started them has none (a parallel launch there would kill it or hang).
+    ``call`` is the same function for Python to call: a single chunk needs no threads, little work is not worth them,
+    which ``parallel`` tells, and a process that was forked after its parent had started them has none (a parallel
+    launch there would kill it or hang).
     """
-    if chunks == 1 or _forked:
+    if chunks == 1 or not parallel or _forked:
         for chunk in range(chunks):
             call(chunk, words, 0)
         return
