@@ -17,6 +17,7 @@ from . import optim as optim
 from .backends import use_backend as use_backend
 from .nn.init import manual_seed as manual_seed
 from .nn.summary import summary as summary
+from .nn.tune import tune as tune
 
 if TYPE_CHECKING:
     from . import data as data

@@ -113,20 +113,21 @@ class Conv2d(Layer):
             "backend": self.backend,
         }
 
-    def _geometry(self, shape: Shape) -> Conv2dGeometry:
+    def geometry(self, shape: Shape) -> Conv2dGeometry:
+        """The sizes for an input of ``shape`` (n, c, h, w)."""
         return ops.conv2d_geometry(shape, self.weight.shape, self.stride, self.padding, self.dilation, self.groups)
 
     def output_shape(self, shape: Shape) -> Shape:
-        return self._geometry(shape).y_shape
+        return self.geometry(shape).y_shape
 
     def flops(self, shape: Shape) -> int:
-        return 2 * self._geometry(shape).macs
+        return 2 * self.geometry(shape).macs
 
     def window(self) -> Window | None:
         return Window(self.kernel_size, self.stride, self.dilation, self._sides)
 
     def algorithms(self, shape: Shape) -> dict[str, str]:
-        return ops.conv2d_choice(self._geometry(shape), self.algorithm, backend=self.backend)
+        return ops.conv2d_choice(self.geometry(shape), self.algorithm, backend=self.backend)
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]

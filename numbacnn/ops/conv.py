@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from .. import backends
-from ..backends import Array, Backend
+from ..backends import Array, Backend, tuned
 from ..backends.contract import ConvPass
 from ..backends.geometry import Conv2dGeometry
 from .arguments import (
@@ -159,8 +159,8 @@ def conv2d_choice(
 ) -> dict[str, str]:
     """The name of the algorithm in each pass: ``forward``, ``backward_input``, ``backward_weight``.
 
-    That is ``algorithm`` itself, or what the backend picks for ``"auto"``. ValueError, with the names that there are,
-    for one that the backend does not have.
+    That is ``algorithm`` itself, or, for ``"auto"``, what ``numbacnn.tune`` found or else what the backend picks.
+    ValueError, with the names that there are, for one that the backend does not have.
 
     >>> geometry = conv2d_geometry((1, 1, 8, 8), (1, 1, 3, 3))
     >>> conv2d_choice(geometry, "im2col", backend="reference")
@@ -194,5 +194,5 @@ def corr2d(X: Any, K: Any, *, backend: str | Backend | None = None) -> Array:  #
 
 def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, backend: Backend) -> str:
     if algorithm == "auto":
-        return backend.choose_conv2d_algorithm(geometry, pass_)
+        return tuned.choice(backend, geometry, pass_) or backend.choose_conv2d_algorithm(geometry, pass_)
     return one_of("algorithm", algorithm, ("auto", *backend.conv2d_algorithms()))

@@ -1,0 +1,76 @@
+"""Convolution algorithms that were measured to be the fastest here, remembered in the user's cache.
+
+One file for each backend, state of its sources, device and number of threads: another machine, or kernels that have
+changed, start without.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import threading
+
+from .contract import Backend, ConvPass
+from .geometry import Conv2dGeometry
+
+__all__ = ["choice", "remember"]
+
+_lock = threading.Lock()
+_tables: dict[str, dict[str, str]] = {}
+
+
+def choice(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass) -> str | None:
+    """The algorithm that is remembered, None for none."""
+    table = _table(backend)
+    return table.get(_key(geometry, pass_)) if table else None
+
+
+def remember(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str | None) -> None:
+    """Take ``algorithm`` from now on, in this process and later ones; None forgets.
+
+    Where nothing can be written, only this process remembers.
+    """
+    table = _table(backend)
+    with _lock:
+        table.pop(_key(geometry, pass_), None)
+        if algorithm is not None:
+            table[_key(geometry, pass_)] = algorithm
+        path = _path(backend)
+        if path is not None:
+            temporary = path.with_suffix(f".{threading.get_ident()}.tmp")
+            temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
+            temporary.replace(path)
+
+
+def _key(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
+    return f"{geometry.descriptor} {pass_}"
+
+
+def _table(backend: Backend) -> dict[str, str]:
+    table = _tables.get(backend.name)
+    if table is None:
+        with _lock:
+            table = _tables.setdefault(backend.name, _read(backend))
+    return table
+
+
+def _read(backend: Backend) -> dict[str, str]:
+    path, known = _path(backend), backend.conv2d_algorithms()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        return {str(key): name for key, name in found.items() if name in known}
+    except (OSError, ValueError, AttributeError):  # none yet, or damaged
+        return {}
+
+
+def _path(backend: Backend) -> pathlib.Path | None:
+    # Imported here, so that ``import numbacnn`` is quick.
+    import llvmlite.binding
+    import numba
+
+    from . import cache
+
+    here = pathlib.Path(__file__).parent
+    folder = cache.kernel_folder("tuned", (here / backend.name, here / "shared"), backend.name)
+    device = (backend.device_name(), llvmlite.binding.get_host_cpu_name(), str(numba.get_num_threads()))
+    return folder / f"{cache.digest(*device)}.json" if folder else None
