@@ -46,7 +46,7 @@ from .common import (
     seeded_model,
 )
 from .lenet_shapes import shape_table
-from .recipes import RECIPES
+from .recipes import RECIPES, Recipe
 
 CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetensors", "history.jsonl", "curves.png"
 
