@@ -1,9 +1,4 @@
-"""Test accuracies beside those that were published: ``python -m bench.book FOLDER``.
-
-Dive into Deep Learning's notebooks leave out numbers, but many people have run its settings; the ranges are the 10th to
-the 90th percentile of such runs on Fashion-MNIST. FOLDER has files MODEL-seedN.jsonl, the histories of
-``examples.train``.
-"""
+"""Test accuracies beside those that the book's settings give elsewhere: ``python -m bench.book FOLDER``."""
 
 from __future__ import annotations
 
@@ -11,14 +6,15 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from .command import UserError, exit_code, say
+from numbacnn.training import History
+
+from .command import UserError, WrongResultError, exit_code, say
 from .report import Table
 
-__all__ = ["PUBLISHED", "main", "verdicts"]
+__all__ = ["PUBLISHED", "accuracies", "main"]
 
 PUBLISHED = {
     "lenet": (0.781, 0.820),
@@ -30,61 +26,80 @@ PUBLISHED = {
     "resnet": (0.873, 0.921),
     "densenet": (0.806, 0.905),
 }
-"""The 10th and the 90th percentile of test accuracies after ten epochs."""
+"""Of the recipes of Dive into Deep Learning on Fashion-MNIST, the 10th and the 90th percentile of published runs."""
 EPOCHS = 10
+HISTORY = "history.jsonl"
 
 
-class Verdict(NamedTuple):
-    """A model's accuracies, one for each seed, and whether their median is as published."""
+def accuracies(folder: Path) -> dict[str, list[float]]:
+    """The test accuracies at the end of the runs under ``folder``, by model in the order of PUBLISHED, from the lowest.
 
-    model: str
-    accuracies: list[float]
-    within: bool
-
-
-def verdicts(folder: Path) -> list[Verdict]:
-    """Of every model that the folder has histories of; UserError for none, and for one that is not whole."""
-    found = []
-    for model, (low, high) in PUBLISHED.items():
-        accuracies = [_accuracy(path) for path in sorted(folder.glob(f"{model}-seed*.jsonl"))]
-        if accuracies:
-            found.append(Verdict(model, accuracies, low <= statistics.median(accuracies) <= high))
-    if not found:
-        raise UserError(f"no histories MODEL-seedN.jsonl in {folder}")
-    return found
-
-
-def _accuracy(path: Path) -> float:
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if len(records) != EPOCHS:
-            raise UserError(f"{path} has {len(records)} epochs, must have {EPOCHS}")
-        return float(records[-1]["test_accuracy"])
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is no history of examples.train: {error}") from error
+    A run's history is in ``MODEL/history.jsonl`` or ``MODEL/.../history.jsonl``; a run of fewer epochs than the book's
+    does not count. UserError for a file that is no history, and for a folder without any finished run.
+    """
+    found: dict[str, list[float]] = {model: [] for model in PUBLISHED}
+    for path, model in _histories(folder):
+        try:
+            history = History.from_json(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
+        except ValueError as error:
+            raise UserError(f"{path} is no history of a run: {error}") from error
+        if len(history) >= EPOCHS:
+            found[model].append(history.records[EPOCHS - 1].test_accuracy)
+    if not any(found.values()):
+        raise UserError(f"no model under {folder} has a {HISTORY} of {EPOCHS} epochs")
+    return {model: sorted(values) for model, values in found.items()}
 
 
-def run(folder: Path) -> None:
-    """Print the table."""
-    table = Table([("model", -10), ("accuracies", -24), ("median", 7), ("published", 14), ("", -8)])
+def _histories(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Each history with its model, which the nearest folder of that name tells."""
+    for path in sorted(folder.rglob(HISTORY)):
+        names = [name for name in reversed(path.parent.resolve().parts) if name in PUBLISHED]
+        if names:
+            yield path, names[0]
+
+
+def compare(folder: Path) -> None:
+    """Print the table; WrongResultError for medians out of range."""
+    found = accuracies(folder)
+    width = max(len(_listed(values)) for values in found.values())
+    table = Table([("model", -9), ("runs", 4), ("median", 6), ("published", 11), ("", -6), ("test accuracies", -width)])
     say(table.header())
-    for model, accuracies, within in verdicts(folder):
+    outside = []
+    for model, values in found.items():
         low, high = PUBLISHED[model]
-        every, median = " ".join(f"{value:.3f}" for value in accuracies), statistics.median(accuracies)
-        say(table.line([model, every, f"{median:.3f}", f"{low:.3f} .. {high:.3f}", "within" if within else "outside"]))
-    missing = [name for name in PUBLISHED if not list(folder.glob(f"{name}-seed*.jsonl"))]
-    if missing:
-        say(f"not there: {', '.join(missing)}")
+        median, verdict = "", ""
+        if values:
+            middle = statistics.median(values)
+            median = f"{middle:.3f}"
+            verdict = "below" if middle < low else "above" if middle > high else "within"
+            if verdict != "within":
+                outside.append(f"{model} ({verdict})")
+        published = f"{low:.3f}-{high:.3f}"
+        say(table.line([model, f"{len(values)}", median, published, verdict, _listed(values)]))
+    if outside:
+        raise WrongResultError(f"the median is not within the published range: {', '.join(outside)}")
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 2 where the folder has no whole histories."""
+    """Run the command and return its exit code: 1 for a median out of range, 2 for what the user can put right."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.book", description="Compare test accuracies with the book's."
+        prog="python -m bench.book",
+        description="Compare the test accuracies of runs of examples.train on Fashion-MNIST, with the settings of Dive "
+        "into Deep Learning, with the 10th to 90th percentile of published ones.",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with histories MODEL-seedN.jsonl")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help=f"where runs are, each in a folder of the model's name or below one: MODEL/{HISTORY}, "
+        f"MODEL/seed0/{HISTORY}",
+    )
     arguments = parser.parse_args(argv)
-    return exit_code(lambda: run(arguments.folder))
+    return exit_code(lambda: compare(arguments.folder))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["UserError", "WrongResultError", "exit_code", "say", "seconds", "whole_number"]
+import numba
+
+__all__ = ["UserError", "WrongResultError", "exit_code", "exit_code_with_threads", "say", "seconds", "whole_number"]
 
 
 class UserError(Exception):
@@ -59,6 +61,24 @@ def exit_code(run: Callable[[], None]) -> int:
     except (UserError, OSError) as error:
         return _complain(f"error: {error}", 2)
     return 0
+
+
+def exit_code_with_threads(arguments: argparse.Namespace, run: Callable[[argparse.Namespace], None]) -> int:
+    """Like :func:`exit_code`, with the kernels on ``--threads`` threads, which is a setting of the process."""
+    threads, most = numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+
+    def run_with_threads() -> None:
+        if arguments.threads and arguments.backend == "cuda":
+            raise UserError(f"--threads {arguments.threads} is of kernels on the CPU, not of the backend cuda")
+        if arguments.threads and arguments.threads > most:
+            raise UserError(f"--threads {arguments.threads} must be at most {most}")
+        numba.set_num_threads(arguments.threads or threads)
+        run(arguments)
+
+    try:
+        return exit_code(run_with_threads)
+    finally:
+        numba.set_num_threads(threads)
 
 
 def _complain(text: str, code: int) -> int:

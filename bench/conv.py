@@ -17,7 +17,7 @@ from numbacnn import backends
 from numbacnn.backends.geometry import Conv2dGeometry
 
 from . import gpu, machine, peers, problems
-from .command import UserError, exit_code, say, seconds, whole_number
+from .command import UserError, exit_code_with_threads, say, seconds, whole_number
 from .conv_rows import PASSES, Functions, Row, measure
 from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, plot_points, significant, write_json
 from .timing import PAUSE, Timing, interleave
@@ -240,21 +240,7 @@ def shares_of(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 1 for a wrong result, 2 for what the user can put right."""
-    arguments = parse_arguments(argv)
-    threads, most = numba.get_num_threads(), numba.config.NUMBA_NUM_THREADS
-
-    def run_with_threads() -> None:
-        if arguments.threads and arguments.backend == "cuda":
-            raise UserError(f"--threads {arguments.threads} is of kernels on the CPU, not of the backend cuda")
-        if arguments.threads and arguments.threads > most:
-            raise UserError(f"--threads {arguments.threads} must be at most {most}")
-        numba.set_num_threads(arguments.threads or threads)
-        run(arguments)
-
-    try:
-        return exit_code(run_with_threads)
-    finally:
-        numba.set_num_threads(threads)
+    return exit_code_with_threads(parse_arguments(argv), run)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@
 #
 # Environment: PYTHON (python3), BACKEND (cuda), PEER (torch; empty for none), SECONDS_IN_ALL (540), TESTS (the folders
 # that pytest is given), LENET_OPTIONS (of the short training runs), NUMBACNN_DATA (the data set of the full ones),
-# MODELS and MODEL_SEEDS (of the stage models, which trains each as the book does and compares with it; runs that are done
-# are not repeated, so that the stage can be called until all of them are).
+# MODELS and MODEL_SEEDS (what the stage models trains: MODELS=vgg MODEL_SEEDS=0 bench/gpu_check.sh RESULTS models).
+#
+# The stage models trains longer than one call may take. It keeps its runs in RESULTS/models, and the next call goes on
+# where it was stopped.
 set -u
 set -o pipefail
 
@@ -24,7 +26,7 @@ PEER=${PEER-torch}
 SECONDS_IN_ALL=${SECONDS_IN_ALL:-540}
 TESTS=${TESTS:-tests}
 LENET_OPTIONS=${LENET_OPTIONS:---epochs 2}
-MODELS=${MODELS:-lenet lenet-bn densenet resnet googlenet nin alexnet vgg}
+MODELS=${MODELS:-lenet lenet-bn resnet densenet googlenet nin alexnet vgg}
 MODEL_SEEDS=${MODEL_SEEDS:-0 1 2}
 LOG_BYTES=1000000
 
@@ -52,6 +54,8 @@ export PYTHONUNBUFFERED=1
 
 # What a stage returns when this machine lacks what it needs.
 readonly SKIPPED=77
+# What it returns when another call can go on with its work.
+readonly UNFINISHED=78
 
 # Stages are functions that call `limited` for everything that takes time, so that one deadline holds for all of it.
 limited() {
@@ -100,11 +104,15 @@ stage_lenet() {
     }
 }
 
-stage_seeds() {
+needs_data() {
     [ -n "${NUMBACNN_DATA:-}" ] || {
         echo "NUMBACNN_DATA is not set"
         return $SKIPPED
     }
+}
+
+stage_seeds() {
+    needs_data || return $?
     local seed
     for seed in 0 1 2 3 4; do
         echo "seed $seed"
@@ -114,29 +122,33 @@ stage_seeds() {
     done
 }
 
+# A checkpoint is there from the first epoch on, until the run is done.
 stage_models() {
-    [ -n "${NUMBACNN_DATA:-}" ] || {
-        echo "NUMBACNN_DATA is not set"
-        return $SKIPPED
-    }
-    mkdir -p "$results/models" || return 1
-    local model seed history status=0
+    needs_data || return $?
+    local model seed run status failure=0 done=0 open=0
     for model in $MODELS; do
         for seed in $MODEL_SEEDS; do
-            history=$results/models/$model-seed$seed.jsonl
-            [ -e "$history" ] && continue
-            echo "$model, seed $seed"
-            limited "$PYTHON" -m examples.train --model "$model" --backend "$BACKEND" --dataset fashion-mnist \
-                --seed "$seed" --output-dir "$work/$model" || {
+            run=$results/models/$model/seed$seed
+            if [ ! -s "$run/history.jsonl" ] || [ -e "$run/checkpoint.safetensors" ]; then
+                echo "$model, seed $seed"
+                limited "$PYTHON" -m examples.train --model "$model" --backend "$BACKEND" --dataset fashion-mnist \
+                    --seed "$seed" --output-dir "$run" --resume
                 status=$?
-                break 2
-            }
-            cp "$work/$model/history.jsonl" "$history" || return 1
-            rm -r "${work:?}/$model"
+                case $status in
+                    0) rm -f "$run"/*.safetensors ;;
+                    124 | 137) open=$((open + 1)) && continue ;;
+                    *) failure=$status && continue ;;
+                esac
+            fi
+            done=$((done + 1))
         done
     done
-    "$PYTHON" -m bench.book "$results/models" || return $?
-    return $status
+    [ "$done" -eq 0 ] || "$PYTHON" -m bench.book "$results/models" || failure=$?
+    [ "$failure" -eq 0 ] || return "$failure"
+    [ "$open" -eq 0 ] || {
+        echo "$done of $((done + open)) trainings are done"
+        return $UNFINISHED
+    }
 }
 
 stage_conv() {
@@ -183,7 +195,7 @@ stage_tests() {
 # The longest that a stage may take, in seconds.
 declare -A longest=(
     [info]=40 [small]=90 [lenet]=80 [conv]=130 [train]=90 [kernels]=60 [memcheck]=60 [racecheck]=60 [tests]=240
-    [seeds]=120 [models]=480
+    [seeds]=120 [models]=540
 )
 
 # Both ends of a log that is too long to keep.
@@ -216,6 +228,7 @@ for stage in "${stages[@]}"; do
     case $status in
         0) verdict=ok ;;
         "$SKIPPED") verdict="skipped: $(tail -n 1 "$log")" ;;
+        "$UNFINISHED") verdict="unfinished: $(tail -n 1 "$log")" ;;
         124 | 137) verdict="failed: out of time" failed=1 ;;
         *) verdict="failed: exit code $status" failed=1 ;;
     esac

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from numbacnn.backends.geometry import Conv2dGeometry
 
 from .command import UserError
 
-__all__ = ["NAMES", "Torch", "import_torch", "load"]
+__all__ = ["NAMES", "Torch", "import_onnxruntime", "import_torch", "load"]
 
 TF32_BOUND = 1e-2
 """How far results with operands of 10 bits may be off, relative to the largest magnitude."""
@@ -113,11 +114,7 @@ def import_torch(threads: int, device: str) -> Any:
 
     ImportError, with what to install, if it is missing or broken; UserError if it finds no GPU where ``device`` is one.
     """
-    try:
-        import torch
-    except (ImportError, OSError) as error:  # OSError: one of its shared libraries
-        reason = " ".join(str(error).split())
-        raise ImportError(f'peer torch cannot be imported ({reason}): pip install "numbacnn[bench]"') from error
+    torch = _import("torch")
     torch.set_num_threads(threads)
     if device == "cuda":
         if not torch.cuda.is_available():
@@ -125,6 +122,23 @@ def import_torch(threads: int, device: str) -> Any:
         torch.backends.cudnn.benchmark = True
         _tf32.allow(torch, False)
     return torch
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime; ImportError, with what to install, if it or ``onnx`` is missing or broken."""
+    _import("onnx", "onnxruntime")
+    return _import("onnxruntime")
+
+
+def _import(package: str, peer: str | None = None) -> Any:
+    """The package, which the peer of that name, or of another, needs."""
+    try:
+        return importlib.import_module(package)
+    except (ImportError, OSError) as error:  # OSError: one of its shared libraries
+        reason = " ".join(str(error).split())
+        raise ImportError(
+            f'peer {peer or package} cannot be imported ({reason}): pip install "numbacnn[bench]"'
+        ) from error
 
 
 def load(name: str, threads: int, device: str = "cpu") -> list[Torch]:

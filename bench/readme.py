@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .report import significant
 
-__all__ = ["SECTIONS", "conv_section", "main", "models_section", "replace_section"]
+__all__ = ["SECTIONS", "conv_section", "main", "models_section", "replace_section", "results_of"]
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
 
 
 def conv_section(results: dict[str, Any]) -> str:
@@ -44,58 +45,66 @@ def conv_section(results: dict[str, Any]) -> str:
 
 
 def models_section(results: dict[str, Any]) -> str:
-    """The results of ``bench.models`` as Markdown: a row per task, model and batch with the best peer; the rest."""
-    rows = results["rows"]
+    """The results of ``bench.models`` as Markdown: a row for each of our contenders; memory; start."""
+    peers = list(dict.fromkeys(row["contender"] for row in results["rows"] if not _is_ours(row["contender"])))
+    numbers = ["ms", "GFLOP/s", "of peak", *(f"{peer} ms" for peer in peers), *(["ratio"] if peers else [])]
     lines = [
-        f"{_origin(results)} Times are medians of interleaved steps; the ratio is the best peer's time over our best.",
+        f"{_origin(results)} Times are medians of interleaved calls"
+        + ("; the ratio is the best peer's time over ours." if peers else "."),
         "",
-        "| task | model | batch | ms | examples/s | GFLOP/s | best peer | its ms | ratio |",
-        "|---|---|---:|---:|---:|---:|---|---:|---:|",
+        f"| task | model | batch | threads | contender | algorithm | {' | '.join(numbers)} |",
+        "|---|---|---:|---:|---|---|" + "---:|" * len(numbers),
     ]
-    for key, of_key in _grouped(rows, "train", "infer"):
-        ours = min((row for row in of_key if row["contender"].startswith("numbacnn")), key=_milliseconds)
-        cells = [*map(str, key), significant(ours["milliseconds"]), significant(ours["examples_per_second"])]
-        cells.append(significant(ours["gflops"]))
-        peers = [row for row in of_key if not row["contender"].startswith("numbacnn")]
-        if peers:
-            best = min(peers, key=_milliseconds)
-            ratio = best["milliseconds"] / ours["milliseconds"]
-            cells += [best["contender"], significant(best["milliseconds"]), f"{ratio:.2f}"]
-        lines.append(f"| {' | '.join(cells + [''] * (9 - len(cells)))} |")
-    memory = list(_grouped(rows, "memory"))
-    if memory:
-        names = [row["contender"] for row in memory[0][1]]
-        lines += ["", "Peak memory of a training step, MiB:"]
-        lines += ["", f"| model | batch | {' | '.join(names)} |", "|---|---:|" + "---:|" * len(names)]
-        for (_, model, batch), of_key in memory:
-            lines.append(f"| {model} | {batch} | {' | '.join(significant(r['peak_bytes'] / 2**20) for r in of_key)} |")
-    starts = [row for row in rows if row["task"] == "start"]
-    if starts:
-        times = ", ".join(f"{row['contender']}: {row['milliseconds'] / 1e3:.1f} s" for row in starts)
-        lines += [
-            "",
-            f"From the start of a process to the end of its first LeNet step, by its cache of kernels: {times}.",
-        ]
+    cases: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in results["rows"]:
+        case = tuple(row[key] for key in ("task", "model", "batch_size", "threads"))
+        cases.setdefault(case, {})[row["contender"]] = row
+    for case, rows in cases.items():
+        times = [significant(rows[peer]["milliseconds"]) if peer in rows else "" for peer in peers]
+        for name in filter(_is_ours, rows):
+            row = rows[name]
+            cells = [*map(str, case), name, row["algorithm"], significant(row["milliseconds"])]
+            cells += [significant(row["gflops"]), f"{100 * row['share_of_peak']:.0f} %", *times]
+            if peers:
+                cells.append(f"{row['ratio']:.2f}" if row["ratio"] else "")
+            lines.append(f"| {' | '.join(cells)} |")
+    if results["memory"]:
+        lines += ["", "What a training step adds to the memory of its process:", ""]
+        lines += ["| model | batch | contender | MiB | ratio |", "|---|---:|---|---:|---:|"]
+        for row in results["memory"]:
+            cells = [row["model"], str(row["batch_size"]), row["contender"], significant(row["bytes"] / 2**20)]
+            lines.append(f"| {' | '.join([*cells, significant(row['ratio']) if row['ratio'] else ''])} |")
+    if results["start"]:
+        lines += ["", "From the start of a process to the end of LeNet's first training step:", ""]
+        lines += ["| contender | kernel cache | s |", "|---|---|---:|"]
+        for row in results["start"]:
+            lines.append(f"| {row['contender']} | {row['kernel_cache'] or ''} | {row['seconds']:.2f} |")
     return "\n".join(lines)
 
 
-def _grouped(rows: list[dict[str, Any]], *tasks: str) -> Iterator[tuple[tuple[str, str, int], list[dict[str, Any]]]]:
-    keys = dict.fromkeys((row["task"], row["model"], row["batch"]) for row in rows if row["task"] in tasks)
-    for key in keys:
-        yield key, [row for row in rows if (row["task"], row["model"], row["batch"]) == key]
-
-
-def _milliseconds(row: dict[str, Any]) -> float:
-    return float(row["milliseconds"])
+def _is_ours(contender: str) -> bool:
+    return contender.startswith("numbacnn")
 
 
 def _origin(results: dict[str, Any]) -> str:
+    """Where and when it was measured."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads ({machine['threading_layer']}); "
         f"{versions}; float32 peak {machine['peak_gflops']:.0f} GFLOP/s; measured {results['measured'][:10]}."
     )
+
+
+SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {"conv": conv_section, "models": models_section}
+"""What makes a section of the README, by the benchmark whose results on the CPU it shows."""
+
+
+def results_of(name: str) -> dict[str, Any] | None:
+    """The last results of a benchmark on the CPU; None where there are none."""
+    path = RESULTS / f"{name}-cpu.json"
+    results: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return results
 
 
 def replace_section(text: str, name: str, content: str) -> str:
@@ -114,16 +123,15 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def main() -> int:
-    """Rewrite README.md; 1 if results are missing."""
+    """Rewrite the sections of README.md that there are results for; 1 if there are none at all."""
+    sections = {name: make(results) for name, make in SECTIONS.items() if (results := results_of(name))}
+    if not sections:
+        print(f"error: nothing in {RESULTS}: run `python -m bench.conv --peer torch` first", file=sys.stderr)
+        return 1
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    for name, (file, section) in SECTIONS.items():
-        results = ROOT / "bench" / "results" / file
-        try:
-            text = replace_section(text, name, section(json.loads(results.read_text(encoding="utf-8"))))
-        except FileNotFoundError:
-            print(f"error: no {results}: run `python -m bench.{name} --peer torch` first", file=sys.stderr)
-            return 1
+    for name, section in sections.items():
+        text = replace_section(text, name, section)
     readme.write_text(text, encoding="utf-8")
     return 0
 

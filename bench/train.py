@@ -23,7 +23,7 @@ from .report import Table, significant, write_json
 from .timing import PAUSE
 from .train_contenders import MODELS, Contender, Ours, Task, TorchCompiled, TorchEager, TorchGraph
 
-__all__ = ["main"]
+__all__ = ["main", "makers", "one_epoch", "warmed_up"]
 
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = {"cuda": 1 << 16}

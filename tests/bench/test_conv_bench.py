@@ -59,6 +59,14 @@ class DefinitionAsPeer:
         return {pass_: partial(compute, pass_) for pass_ in PASSES}
 
 
+TIMED = ("--algorithm", "loops", "im2col")
+
+
+@pytest.fixture
+def im2col_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.get("cpu"), "choose_conv2d_algorithm", lambda g, pass_: "im2col")
+
+
 def fixed_times(functions: dict[str, Any], **_: Any) -> dict[str, Timing]:
     seconds = {"loops": 2e-3, "im2col": 1e-3, "torch": 4e-3, "torch-tf32": 5e-4}
     return {name: Timing((seconds[name],) * 3) for name in functions}
@@ -110,12 +118,13 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conv-cpu.json", "conv-cpu.png"]
 
 
+@pytest.mark.usefixtures("im2col_is_picked")
 def test_a_peer_s_time_ratio_and_mean(
     run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer()])
     monkeypatch.setattr(conv, "interleave", fixed_times)
-    assert run("--problem", TINY, "--peer", "torch", "--pass", "forward", "backward_weight") == 0
+    assert run("--problem", TINY, "--peer", "torch", "--pass", "forward", "backward_weight", *TIMED) == 0
     output = capsys.readouterr().out
     rates = {name: 2e-9 * Conv2dGeometry.parse(TINY).macs / seconds for name, seconds in
              (("loops", 2e-3), ("im2col", 1e-3), ("torch", 4e-3))}  # fmt: skip
@@ -137,13 +146,14 @@ def test_a_peer_s_time_ratio_and_mean(
     assert content["summary"][-1]["gflops"] == pytest.approx(rates["torch"])
 
 
+@pytest.mark.usefixtures("im2col_is_picked")
 def test_a_peer_in_less_precision_is_shown_beside_and_has_its_own_bound(
     run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rough = DefinitionAsPeer(lambda result: result * np.float32(1.005), "torch-tf32", 1e-2)
     monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer(), rough])
     monkeypatch.setattr(conv, "interleave", fixed_times)
-    options = ("--problem", TINY, "--peer", "torch", "--pass", "forward")
+    options = ("--problem", TINY, "--peer", "torch", "--pass", "forward", *TIMED)
     assert run(*options) == 0
     lines = capsys.readouterr().out.splitlines()
     table = [line.split() for line in lines if line.startswith((TINY, "problem"))]
@@ -303,7 +313,7 @@ def test_the_layers_of_the_models_are_a_list_with_files_of_its_own(
     monkeypatch.setattr(problems, "MODELS", {"tiny": tiny})
     monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer()])
     monkeypatch.setattr(conv, "interleave", fixed_times)
-    assert run("--problem", "models", "--batch-size", "3", "--peer", "torch") == 0
+    assert run("--problem", "models", "--batch-size", "3", "--peer", "torch", *TIMED) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conv-models-cpu.json", "conv-models-cpu.png"]
     content = json.loads((tmp_path / "conv-models-cpu.json").read_text(encoding="utf-8"))
     assert content["settings"]["batch_size"] == 3

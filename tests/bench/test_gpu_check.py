@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.book import PUBLISHED
+
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu_check.sh"
 PYTHON = """#!/usr/bin/env bash
 echo "asked for: $*"
@@ -93,23 +95,52 @@ def test_without_a_peer_and_with_data(tmp_path: Path) -> None:
     assert kept == [f"history-seed{n}.jsonl" for n in range(5)]
 
 
-def test_models_that_are_done_are_not_trained_again(tmp_path: Path) -> None:
+def trained(log: str) -> list[tuple[str, str]]:
+    """Models and seeds that were asked for."""
+    calls = [line.split() for line in log.splitlines() if line.startswith("asked for: -m examples.train ")]
+    return [(words[words.index("--model") + 1], words[words.index("--seed") + 1]) for words in calls]
+
+
+def test_every_model_of_the_book_is_trained_once(tmp_path: Path) -> None:
+    data = {"NUMBACNN_DATA": str(tmp_path)}
+    code, results, logs = check(tmp_path, "models", **data)
+    assert (code, results) == (0, {"models": "ok"})
+    assert sorted(trained(logs["models"])) == sorted((model, seed) for model in PUBLISHED for seed in "012")
+    folder = tmp_path / "results" / "models"
+    last = f"--backend cuda --dataset fashion-mnist --seed 2 --output-dir {folder}/vgg/seed2 --resume\n"
+    assert last in logs["models"]
+    assert logs["models"].endswith(f"asked for: -m bench.book {folder}\n")
+    assert [path.name for path in (folder / "vgg" / "seed2").iterdir()] == ["history.jsonl"]
+
+    code, results, logs = check(tmp_path, "models", **data)
+    assert (code, results, trained(logs["models"])) == (0, {"models": "ok"}, [])
+    assert "-m bench.book" in logs["models"]
+
+
+def test_training_goes_on_in_the_next_call(tmp_path: Path) -> None:
+    run = tmp_path / "results" / "models" / "nin" / "seed1"
+    run.mkdir(parents=True)
+    (run / "history.jsonl").write_text("{}\n", encoding="utf-8")
+    (run / "checkpoint.safetensors").write_text("after one epoch", encoding="utf-8")
+    begun = tmp_path / "results" / "models" / "vgg" / "seed0"
+    begun.mkdir(parents=True)
+    (begun / "history.jsonl").touch()  # stopped within the first epoch
     settings = {"NUMBACNN_DATA": str(tmp_path), "MODELS": "nin vgg", "MODEL_SEEDS": "0 1"}
-    done = tmp_path / "results" / "models" / "nin-seed1.jsonl"
-    done.parent.mkdir(parents=True)
-    done.write_text("as it was", encoding="utf-8")
+    code, results, logs = check(tmp_path, "models", **settings, HANGING="examples.train", SECONDS_IN_ALL="2")
+    assert (code, results) == (0, {"models": "unfinished: 0 of 4 trainings are done"})
+    assert trained(logs["models"]) == [("nin", "0")]
+    assert "bench.book" not in logs["models"]
     code, results, logs = check(tmp_path, "models", **settings)
     assert (code, results) == (0, {"models": "ok"})
-    for model, seed in (("nin", 0), ("vgg", 0), ("vgg", 1)):
-        assert (
-            f"-m examples.train --model {model} --backend cuda --dataset fashion-mnist --seed {seed} " in logs["models"]
-        )
-    assert "--model nin --backend cuda --dataset fashion-mnist --seed 1" not in logs["models"]
-    assert f"-m bench.book {done.parent}\n" in logs["models"]
-    assert {path.name for path in done.parent.iterdir()} == {
-        *("nin-seed0.jsonl", "nin-seed1.jsonl", "vgg-seed0.jsonl", "vgg-seed1.jsonl")
-    }
-    assert done.read_text(encoding="utf-8") == "as it was"
+    assert trained(logs["models"]) == [("nin", "0"), ("nin", "1"), ("vgg", "0"), ("vgg", "1")]
+
+
+@pytest.mark.parametrize("failing", ["examples.train", "bench.book"])
+def test_a_model_that_fails_leaves_the_others_alone(failing: str, tmp_path: Path) -> None:
+    settings = {"NUMBACNN_DATA": str(tmp_path), "MODELS": "nin vgg", "MODEL_SEEDS": "0 1", "FAILING": failing}
+    code, results, logs = check(tmp_path, "models", **settings)
+    assert (code, results) == (1, {"models": "failed: exit code 3"})
+    assert len(trained(logs["models"])) == 4
 
 
 def test_an_unknown_stage(tmp_path: Path) -> None:

@@ -3,18 +3,88 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from bench import readme
 
+ROW = {"task": "train", "model": "nin", "batch_size": 128, "threads": 2, "contender": "numbacnn",
+       "algorithm": "loops 3", "milliseconds": 2.0, "gflops": 12.0, "share_of_peak": 0.12, "ratio": 1.5}  # fmt: skip
+PEER = {"algorithm": "eager", "ratio": None}
+RESULTS: dict[str, Any] = {
+    "machine": {"cpu": "one", "cores": 2, "threads": 2, "threading_layer": "omp", "peak_gflops": 100.0},
+    "versions": {"numpy": "2.0"},
+    "measured": "2026-01-02T03:04:05",
+    "rows": [
+        ROW,
+        {**ROW, **PEER, "contender": "torch", "milliseconds": 3.0},
+        {**ROW, "task": "infer", "batch_size": 1, "contender": "numbacnn folded", "ratio": 0.5},
+        {**ROW, **PEER, "task": "infer", "batch_size": 1, "contender": "onnxruntime", "milliseconds": 1.0},
+    ],
+    "memory": [{"model": "nin", "batch_size": 128, "contender": "numbacnn", "bytes": 3 << 20, "ratio": 1.25}],
+    "start": [{"contender": "numbacnn", "kernel_cache": "empty", "seconds": 12.5},
+              {"contender": "torch", "kernel_cache": None, "seconds": 3.0}],
+}  # fmt: skip
+MODELS = """\
+one, 2 cores, 2 threads (omp); numpy 2.0; float32 peak 100 GFLOP/s; measured 2026-01-02. Times are medians of \
+interleaved calls; the ratio is the best peer's time over ours.
+
+| task | model | batch | threads | contender | algorithm | ms | GFLOP/s | of peak | torch ms | onnxruntime ms | ratio |
+|---|---|---:|---:|---|---|---:|---:|---:|---:|---:|---:|
+| train | nin | 128 | 2 | numbacnn | loops 3 | 2.00 | 12.0 | 12 % | 3.00 |  | 1.50 |
+| infer | nin | 1 | 2 | numbacnn folded | loops 3 | 2.00 | 12.0 | 12 % |  | 1.00 | 0.50 |
+
+What a training step adds to the memory of its process:
+
+| model | batch | contender | MiB | ratio |
+|---|---:|---|---:|---:|
+| nin | 128 | numbacnn | 3.00 | 1.25 |
+
+From the start of a process to the end of LeNet's first training step:
+
+| contender | kernel cache | s |
+|---|---|---:|
+| numbacnn | empty | 12.50 |
+| torch |  | 3.00 |"""
+
 
 @pytest.mark.parametrize("name", readme.SECTIONS)
 def test_the_readme_shows_the_committed_results(name):
-    file, section = readme.SECTIONS[name]
+    """Where there are none, the section is empty."""
     text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    results = json.loads((readme.ROOT / "bench" / "results" / file).read_text(encoding="utf-8"))
-    assert readme.replace_section(text, name, section(results)) == text
+    results = readme.results_of(name)
+    if results is None:
+        assert f"<!-- bench:{name} -->\n<!-- end -->\n" in text
+    else:
+        assert readme.replace_section(text, name, readme.SECTIONS[name](results)) == text
+
+
+def test_the_section_of_models():
+    assert readme.models_section(RESULTS) == MODELS
+
+
+def test_the_section_of_models_without_peers():
+    rows = [{**ROW, "ratio": None}]
+    lines = readme.models_section({**RESULTS, "rows": rows, "memory": [], "start": []}).splitlines()
+    assert lines[0].endswith("Times are medians of interleaved calls.")
+    assert lines[2:] == [
+        "| task | model | batch | threads | contender | algorithm | ms | GFLOP/s | of peak |",
+        "|---|---|---:|---:|---|---|---:|---:|---:|",
+        "| train | nin | 128 | 2 | numbacnn | loops 3 | 2.00 | 12.0 | 12 % |",
+    ]
+
+
+def test_sections_with_results_are_rewritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    assert readme.main() == 1
+    assert capsys.readouterr().err.startswith(f"error: nothing in {tmp_path}: run ")
+    (tmp_path / "models-cpu.json").write_text(json.dumps(RESULTS), encoding="utf-8")
+    before = "a\n<!-- bench:conv -->\nkept\n<!-- end -->\n<!-- bench:models -->\n{}<!-- end -->\nb\n"
+    (tmp_path / "README.md").write_text(before.format(""), encoding="utf-8")
+    assert readme.main() == 0
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == before.format(MODELS + "\n")
 
 
 def test_replaces_only_its_section():
