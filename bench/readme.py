@@ -115,13 +115,6 @@ def replace_section(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
-SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
-    "conv": ("conv-cpu.json", conv_section),
-    "models": ("models-cpu.json", models_section),
-}
-"""By section of the README: the file in ``bench/results``, and what makes Markdown of it."""
-
-
 def main() -> int:
     """Rewrite the sections of README.md that there are results for; 1 if there are none at all."""
     sections = {name: make(results) for name, make in SECTIONS.items() if (results := results_of(name))}
