@@ -40,19 +40,19 @@ class Recipe:
 def fast(in_channels: int, num_classes: int) -> nn.Sequential:
     """Two convolutions with batch normalisation, and a hidden layer, for images of 28x28 pixels."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, 32, 3, padding=1, bias=False),
-        nn.BatchNorm2d(32),
+        nn.Conv2d(in_channels, 48, 3, padding=1, bias=False),
+        nn.BatchNorm2d(48),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1, bias=False),
-        nn.BatchNorm2d(64),
+        nn.Conv2d(48, 96, 3, padding=1, bias=False),
+        nn.BatchNorm2d(96),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Dropout(0.4),
-        nn.Linear(64 * 7 * 7, 256),
+        nn.Dropout(0.25),
+        nn.Linear(96 * 7 * 7, 256),
         nn.ReLU(),
-        nn.Dropout(0.4),
+        nn.Dropout(0.25),
         nn.Linear(256, num_classes),
     )
 
@@ -63,7 +63,7 @@ FAST = {
     "augment": "flip",
     "epochs": 10,
     "label_smoothing": 0.05,
-    "weight_decay": 0.02,
+    "weight_decay": 0.05,
 }
 
 
@@ -74,7 +74,7 @@ def _model(function: Callable[..., nn.Sequential], **options: Any) -> Callable[[
 RECIPES = {
     "lenet": Recipe(_model(models.lenet), 28, 0.9, 256, resize=False),
     "lenet-bn": Recipe(_model(models.lenet, batch_norm=True), 28, 1.0, 256, resize=False),
-    "fast": Recipe(fast, 28, 0.004, 128, resize=False, options=FAST),
+    "fast": Recipe(fast, 28, 0.003, 128, resize=False, options=FAST),
     "alexnet": Recipe(_model(models.alexnet), 224, 0.01, 128),
     "vgg": Recipe(_model(models.vgg, width_divisor=4), 224, 0.05, 128),
     "nin": Recipe(_model(models.nin), 224, 0.1, 128),
