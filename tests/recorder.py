@@ -12,10 +12,12 @@ from numbacnn.backends import reference
 IN_PLACE = {
     "accumulate",
     "adam_step",
+    "add_channels",
     "assign",
     "clip_scale",
     "fill_zero",
     "increment",
+    "put_channels",
     "sgd_step",
     "update_running_average",
 }

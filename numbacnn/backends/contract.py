@@ -125,7 +125,8 @@ class Backend(Protocol):
     def avg_pool2d_backward(self, dy: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
         """dx (n, c, h, w)."""
 
-    # normalization.py: x is (n, c, l), everything per channel is (c,)
+    # normalization.py: x is (n, c, l), everything per channel is (c,). Where x has more channels than the weight, its
+    # first ones count; y, dy and dx have c
     def batch_norm_train(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array, Array]:
         """y, batch mean, biased batch variance, 1/sqrt(variance + eps)."""
 
@@ -188,11 +189,14 @@ class Backend(Protocol):
     def add(self, arrays: Sequence[Array]) -> Array:
         """The sum of one or more arrays of one shape, added left to right."""
 
-    def concat(self, arrays: Sequence[Array]) -> Array:
-        """Arrays (n, c_i, ...) joined along axis 1."""
+    def take_channels(self, x: Array, first: int, count: int) -> Array:
+        """``count`` channels of x (n, c, ...), from ``first`` on."""
 
-    def split(self, x: Array, sizes: Sequence[int]) -> list[Array]:
-        """The inverse of concat: new arrays of ``sizes`` channels each."""
+    def put_channels(self, target: Array, value: Array, first: int) -> None:
+        """In place: the channels of target (n, c, ...) from ``first`` on become those of value (n, count, ...)."""
+
+    def add_channels(self, target: Array, value: Array) -> None:
+        """In place: the first channels of target (n, c, ...) ``+=`` those of value (n, count, ...)."""
 
     def accumulate(self, target: Array, value: Array, scale: float = 1.0) -> None:
         """In place: ``target += scale * value``; of floating or int64 arrays, the latter with scale 1."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from .. import ops
 from ..backends import Array
-from .activation import ReLU, Sigmoid, Tanh
+from .activation import Identity, ReLU, Sigmoid, Tanh
 from .conv import Conv2d
+from .dense import DenseBlock, DenseLayer
 from .layer import Layer, check_dy_shape
 from .linear import Linear
 from .modes import saves_within
+from .normalization import BatchNorm2d
 from .receptive import ReceptiveField
-from .state import Shape
+from .state import Shape, as_input
 
 __all__ = ["Add", "Concat", "Sequential"]
 
@@ -83,35 +85,26 @@ class Sequential(_Container):
     Takes layers, named "0", "1", ..., or one mapping of names to layers; has a length, is indexed and iterated over.
     The name "" is left out of state-dict keys: what is in that layer is named as if it were in its place, as the
     convolutions of a residual block are, "conv1" and not "body.conv1". Names must stay distinct all the same.
-    A Conv2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same bits.
+    A Conv2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same bits. Layers
+    ``Concat(Identity(), Sequential(BatchNorm2d(c), ...))``, those of a dense block, work in one array, to the same
+    bits as well.
     """
 
     @saves_within
     def forward(self, x: Any) -> Array:
         if not self._layers:
             return ops.copy(x, backend=self.backend)
-        layers = iter(self._layers.values())
-        layer = next(layers, None)
-        while layer is not None:
-            following = next(layers, None)
-            if (
-                isinstance(layer, (Conv2d, Linear))
-                and isinstance(following, (ReLU, Sigmoid, Tanh))
-                and layer.backend is following.backend
-                and _is_plain(layer)
-                and _is_plain(following)
-            ):
-                x = layer.forward_with(x, following.activation)
-                following.saved = x
-                following = next(layers, None)
-            else:
-                x = layer.forward(x)
-            layer = following
-        return x
+        return _forward(list(self._layers.values()), x)
+
+    @saves_within
+    def forward_first(self, x: Array) -> Array:
+        """``forward`` of the first channels of ``x``, as many as the first layer, a `BatchNorm2d`, takes."""
+        norm, *others = self._layers.values()
+        return _forward(others, cast(BatchNorm2d, norm).forward_first(x))
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         """The gradient of the input; layers are only asked for those that the caller or earlier parameters need."""
-        layers = list(self._layers.values())
+        layers = _joined(list(self._layers.values()))
         if not layers:
             return ops.copy(dy, backend=self.backend) if input_gradient else None
         last_needed = (
@@ -178,6 +171,16 @@ class Concat(_Branches):
         self.saved = [output.shape[1] for output in outputs]
         return ops.concat(outputs, backend=self.backend)
 
+    @saves_within
+    def forward_body(self, x: Array) -> Array:
+        """Of a layer of a `DenseBlock`: what it appends to the first channels of ``x``, saved as by ``forward``."""
+        shortcut, body = cast("tuple[Identity, Sequential]", tuple(self))
+        channels = cast(BatchNorm2d, body[0]).num_features
+        y = as_input(body.forward_first(x), self.backend)
+        shortcut.saved = (x.shape[0], channels, *x.shape[2:])
+        self.saved = [channels, *y.shape[1:2]]
+        return y
+
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         return self._backward_branches(ops.concat_backward(dy, self.saved, backend=self.backend), input_gradient)
 
@@ -219,7 +222,66 @@ def _names_within(layer: Layer | None) -> list[str]:
     return [own for name, child in children for own in ([name] if name else _names_within(child))]
 
 
-def _backward(layer: Layer, dy: Any, input_gradient: bool) -> Array | None:
+def _dense_layer(layer: Layer) -> DenseLayer | None:
+    if not (_is_own(layer, Concat) and len(cast(Concat, layer)) == 2):
+        return None
+    shortcut, body = cast(Concat, layer)
+    if not (_is_own(shortcut, Identity) and _is_own(body, Sequential) and len(cast(Sequential, body))):
+        return None
+    norm = cast(Sequential, body)[0]
+    if not _is_own(norm, BatchNorm2d) or {shortcut.backend, body.backend, norm.backend} != {layer.backend}:
+        return None
+    return DenseLayer(cast(Concat, layer), cast(Identity, shortcut), cast(Sequential, body), cast(BatchNorm2d, norm))
+
+
+def _joined(layers: list[Layer]) -> list[Layer | DenseBlock]:
+    """The layers, with those of each dense block as one."""
+    joined: list[Layer | DenseBlock] = []
+    block: list[DenseLayer] = []
+    for layer in layers:
+        dense = _dense_layer(layer)
+        if block and not (dense and _continues(block[-1], dense)):
+            joined.append(DenseBlock(block))
+            block = []
+        if dense:
+            block.append(dense)
+        else:
+            joined.append(layer)
+    if block:
+        joined.append(DenseBlock(block))
+    return joined
+
+
+def _continues(layer: DenseLayer, following: DenseLayer) -> bool:
+    return (
+        layer.concat.backend is following.concat.backend
+        and layer.norm.weight.dtype == following.norm.weight.dtype
+        and layer.norm.num_features <= following.norm.num_features
+    )
+
+
+def _forward(layers: list[Layer], x: Any) -> Array:
+    steps = iter(_joined(layers))
+    step = next(steps, None)
+    while step is not None:
+        following = next(steps, None)
+        if (
+            isinstance(step, (Conv2d, Linear))
+            and isinstance(following, (ReLU, Sigmoid, Tanh))
+            and step.backend is following.backend
+            and _is_plain(step)
+            and _is_plain(following)
+        ):
+            x = step.forward_with(x, following.activation)
+            following.saved = x
+            following = next(steps, None)
+        else:
+            x = step.forward(x)
+        step = following
+    return x
+
+
+def _backward(layer: Layer | DenseBlock, dy: Any, input_gradient: bool) -> Array | None:
     # The argument is left out where it says nothing, so that a layer without parameters may define backward(dy).
     return layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
 
@@ -227,3 +289,8 @@ def _backward(layer: Layer, dy: Any, input_gradient: bool) -> Array | None:
 def _is_plain(layer: Layer) -> bool:
     """Whether ``forward`` is the one of this package, neither a subclass's nor the object's own."""
     return type(layer) in (Conv2d, Linear, ReLU, Sigmoid, Tanh) and "forward" not in vars(layer)
+
+
+def _is_own(layer: Layer, kind: type[Layer]) -> bool:
+    """Whether both passes are those of ``kind``, neither a subclass's nor the object's own."""
+    return type(layer) is kind and not {"forward", "backward"} & vars(layer).keys()

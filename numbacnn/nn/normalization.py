@@ -34,6 +34,10 @@ class _BatchNorm(Layer):
     def forward(self, x: Any) -> Array:
         x = as_input(x, self.backend, self.weight.dtype)
         self.output_shape(tuple(x.shape))
+        return self.forward_first(x)
+
+    def forward_first(self, x: Array) -> Array:
+        """``forward`` of the first ``num_features`` channels of x, of the backend and dtype, without a copy."""
         training = self.training
         y, mean, inverse_std = ops.batch_norm(
             x,
@@ -44,6 +48,7 @@ class _BatchNorm(Layer):
             training=training,
             momentum=self.momentum,
             eps=self.eps,
+            channels=self.num_features,
             return_statistics=True,
             backend=self.backend,
         )
@@ -55,7 +60,14 @@ class _BatchNorm(Layer):
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         x, mean, inverse_std, training = self.saved
         dx, dweight, dbias = ops.batch_norm_backward(
-            dy, x, self.weight.value, mean, inverse_std, training=training, backend=self.backend
+            dy,
+            x,
+            self.weight.value,
+            mean,
+            inverse_std,
+            training=training,
+            channels=self.num_features,
+            backend=self.backend,
         )
         self.weight.accumulate(dweight)
         self.bias.accumulate(dbias)

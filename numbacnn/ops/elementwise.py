@@ -5,6 +5,7 @@ Without parameters, float64 stays float64 and everything else is computed in flo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -138,7 +139,11 @@ def concat(arrays: Sequence[Any], *, backend: str | Backend | None = None) -> Ar
             raise ValueError(
                 f"`arrays[{i}]` {tuple(x.shape)} must equal `arrays[0]` {first} in all axes but channels (axis 1)"
             )
-    return backend.concat(convert(backend, common_dtype(*arrays), *arrays))
+    dtype, channels = common_dtype(*arrays), [x.shape[1] for x in arrays]
+    y = backend.empty((first[0], sum(channels), *first[2:]), dtype)
+    for x, start in zip(convert(backend, dtype, *arrays), _starts(channels), strict=True):
+        backend.put_channels(y, x, start)
+    return y
 
 
 def concat_backward(dy: Any, sizes: Sequence[int], *, backend: str | Backend | None = None) -> list[Array]:
@@ -159,7 +164,8 @@ def concat_backward(dy: Any, sizes: Sequence[int], *, backend: str | Backend | N
     channels = [integer("sizes", size) for size in sizes]
     if sum(channels) != shape[1]:
         raise ValueError(f"`sizes` {tuple(sizes)} must add up to the {shape[1]} channels of `dy` {shape}")
-    return backend.split(backend.asarray(dy, common_dtype(dy)), channels)
+    dy = backend.asarray(dy, common_dtype(dy))
+    return [backend.take_channels(dy, start, size) for start, size in zip(_starts(channels), channels, strict=True)]
 
 
 def flatten(x: Any, start_dim: int = 1, *, backend: str | Backend | None = None) -> Array:
@@ -178,6 +184,11 @@ def copy(x: Any, *, backend: str | Backend | None = None) -> Array:
     """A new array with the values of x: what the identity returns, since a result is never an argument."""
     backend = backends.get(backend)
     return backend.copy(_one("x", x, backend))
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    """Where each part begins, of parts of ``sizes`` one after the other."""
+    return [0, *itertools.accumulate(sizes)][:-1]
 
 
 def _one(name: str, x: Any, backend: Backend) -> Array:

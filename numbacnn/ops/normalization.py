@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend
-from .arguments import check_shape, convert, flag, number, parameter_dtype, real_array
+from .arguments import check_shape, convert, flag, integer, number, parameter_dtype, real_array
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
@@ -24,6 +24,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     *,
+    channels: int | None = None,
     return_statistics: bool = False,
     backend: str | Backend | None = None,
 ) -> Array | tuple[Array, Array, Array]:
@@ -42,11 +43,13 @@ def batch_norm(
         training: Whether to normalise by the batch.
         momentum: The weight of the new batch in the running statistics, 0..1.
         eps: Added to the variance, at least 0.
+        channels: How many channels of x count, the first ones, as if the others were not there, and without a copy;
+            all if None.
         return_statistics: Whether to return ``mean`` and ``inverse_std``, which :func:`batch_norm_backward` needs.
         backend: A backend or its name; the default backend if None.
 
     Returns:
-        y: The shape of x.
+        y: The shape of x, with ``channels`` channels.
         mean, inverse_std: (c,): the mean that was used and ``1 / sqrt(variance + eps)``.
 
     Raises:
@@ -70,14 +73,15 @@ def batch_norm(
         real_array("bias", bias, backend),
     )
     mean, variance = real_array("running_mean", running_mean, backend), real_array("running_var", running_var, backend)
-    n, c, length = _sizes(x.shape)
+    n, all_channels, length = _sizes(x.shape)
+    c = _counted(channels, x.shape)
     for name, array in (("weight", weight), ("bias", bias), ("running_mean", mean), ("running_var", variance)):
         check_shape(name, array, (c,), f"for `x` {tuple(x.shape)}")
     if training and n * length == 1:
         raise ValueError(f"`x` {tuple(x.shape)} must hold more than one value per channel in training")
-    shape, dtype = x.shape, parameter_dtype(weight)
+    shape, dtype = (n, c, *x.shape[2:]), parameter_dtype(weight)
     x, weight, bias = convert(backend, dtype, x, weight, bias)
-    x = x.reshape((n, c, length))
+    x = x.reshape((n, all_channels, length))
     if training:
         mean = _updatable("running_mean", running_mean, dtype, backend)
         variance = _updatable("running_var", running_var, dtype, backend)
@@ -104,25 +108,28 @@ def batch_norm_backward(
     inverse_std: Any,
     training: bool = True,
     *,
+    channels: int | None = None,
     backend: str | Backend | None = None,
 ) -> tuple[Array, Array, Array]:
     """The gradients of :func:`batch_norm` for a cotangent ``dy`` of its result: dx, dweight (c,), dbias (c,).
 
     ``mean`` and ``inverse_std`` are the forward call's; in ``training`` the gradient goes through the batch statistics
-    as well, else they are constants. ValueError for shapes that do not go together.
+    as well, else they are constants. ``channels`` is the forward call's too; dy and dx have so many. ValueError for
+    shapes that do not go together.
     """
     backend = backends.get(backend)
     training = flag("training", training)
     dy, x, weight = real_array("dy", dy, backend), real_array("x", x, backend), real_array("weight", weight, backend)
     mean, inverse_std = real_array("mean", mean, backend), real_array("inverse_std", inverse_std, backend)
     sizes = _sizes(x.shape)
-    check_shape("dy", dy, x.shape, "of `x`")
+    c = _counted(channels, x.shape)
+    check_shape("dy", dy, (x.shape[0], c, *x.shape[2:]), "of `x`")
     for name, array in (("weight", weight), ("mean", mean), ("inverse_std", inverse_std)):
-        check_shape(name, array, (sizes[1],), f"for `x` {tuple(x.shape)}")
-    shape = x.shape
+        check_shape(name, array, (c,), f"for `x` {tuple(x.shape)}")
+    shape = dy.shape
     dy, x, weight, mean, inverse_std = convert(backend, parameter_dtype(weight), dy, x, weight, mean, inverse_std)
     backward = backend.batch_norm_train_backward if training else backend.batch_norm_eval_backward
-    dx, dweight, dbias = backward(dy.reshape(sizes), x.reshape(sizes), weight, mean, inverse_std)
+    dx, dweight, dbias = backward(dy.reshape((sizes[0], c, sizes[2])), x.reshape(sizes), weight, mean, inverse_std)
     return dx.reshape(shape), dweight, dbias
 
 
@@ -130,6 +137,10 @@ def _sizes(shape: Any) -> tuple[int, int, int]:
     if len(shape) not in (2, 4):
         raise ValueError(f"`x` {tuple(shape)} must have 2 axes (n, c) or 4 axes (n, c, h, w)")
     return shape[0], shape[1], math.prod(shape[2:])
+
+
+def _counted(channels: int | None, shape: Any) -> int:
+    return shape[1] if channels is None else integer("channels", channels, 0, shape[1])
 
 
 def _updatable(name: str, x: Any, dtype: np.dtype[Any], backend: Backend) -> Array:

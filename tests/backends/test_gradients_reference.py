@@ -117,17 +117,19 @@ def test_dropout_is_its_own_adjoint(shape: tuple[int, ...], p: float, seed: int,
 
 
 @CHECKS
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.sampled_from(((), (2,), (2, 3))), seeds)
-def test_concat_and_split_are_adjoint(sizes: list[int], rest: tuple[int, ...], seed: int) -> None:
-    arrays = [normal((3, size, *rest), seed + i) for i, size in enumerate(sizes)]
-    joined = reference.concat(arrays)
-    dy = normal(joined.shape, seed)
-    parts = reference.split(dy, sizes)
-    assert [part.shape for part in parts] == [array.shape for array in arrays]
-    right = sum(np.vdot(part, array) for part, array in zip(parts, arrays, strict=True))
-    np.testing.assert_allclose(np.vdot(dy, joined), right, rtol=1e-12, atol=1e-12)
-    for part, array in zip(reference.split(joined, sizes), arrays, strict=True):
-        np.testing.assert_array_equal(part, array)
+@given(st.tuples(*[st.integers(0, 4)] * 3), st.sampled_from(((), (2,), (2, 3))), seeds)
+def test_channels_are_put_taken_and_added(sizes: tuple[int, int, int], rest: tuple[int, ...], seed: int) -> None:
+    before, count, after = sizes
+    whole, part = normal((3, sum(sizes), *rest), seed), normal((3, count, *rest), seed + 1)
+    old = whole.copy()
+    reference.put_channels(whole, part, before)
+    np.testing.assert_array_equal(reference.take_channels(whole, before, count), part)
+    np.testing.assert_array_equal(whole, np.concatenate([old[:, :before], part, old[:, before + count :]], axis=1))
+    assert reference.take_channels(whole, before + count, after).shape == (3, after, *rest)
+    old = whole.copy()
+    reference.add_channels(whole, part)
+    np.testing.assert_array_equal(whole[:, :count], old[:, :count] + part)
+    np.testing.assert_array_equal(whole[:, count:], old[:, count:])
 
 
 @CHECKS

@@ -146,14 +146,16 @@ def test_pool_cases(ours: OnNumPy, g: Pool2dGeometry, dtype: Any) -> None:
 
 
 @CHECKS
-@given(st.tuples(st.integers(0, 5), st.integers(1, 17), st.integers(0, 33)), dtypes, seeds)
+@given(st.tuples(st.integers(0, 5), st.integers(1, 17), st.integers(0, 33)), st.integers(0, 3), dtypes, seeds)
 # So many values that a channel's sum is made of parts; with short rows too.
-@example((5 if SIMULATED else 64, 3, 129), np.float32, 1)
-@example((70 if SIMULATED else 600, 2, 3), np.float32, 1)
-@example((0, 3, 5), np.float32, 1)
-def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], dtype: Any, seed: int) -> None:
-    c, count = shape[1], max(shape[0] * shape[2], 1)
-    x, dy = normal(shape, seed, dtype) + dtype(2), normal(shape, seed + 1, dtype)
+@example((5 if SIMULATED else 64, 3, 129), 2, np.float32, 1)
+@example((70 if SIMULATED else 600, 2, 3), 1, np.float32, 1)
+@example((0, 3, 5), 0, np.float32, 1)
+def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], more: int, dtype: Any, seed: int) -> None:
+    """Of ``x`` with ``more`` channels that do not count."""
+    (n, c, length), count = shape, max(shape[0] * shape[2], 1)
+    x, dy = normal((n, c + more, length), seed, dtype) + dtype(2), normal(shape, seed + 1, dtype)
+    x[:, c:] *= dtype(1e6)
     weight, bias = normal((c,), seed, dtype), normal((c,), seed + 1, dtype)
     x64, dy64, weight64, bias64 = wide(x, dy, weight, bias)
     # With few values per channel the terms of a gradient cancel: they are as large as inverse_std allows.
@@ -161,7 +163,7 @@ def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], dtype: Any, seed
     expected = reference.batch_norm_train(x64, weight64, bias64, 1e-3)
     mean, inverse_std = (expected[i].astype(dtype) for i in (1, 3))
     mean64, inverse_std64 = wide(mean, inverse_std)
-    largest_x = np.abs(x64).max(initial=1)
+    largest_x = np.abs(x64[:, :c]).max(initial=1)
     slope = inverse_std64.max() * np.abs(weight64).max()
     y_scale = slope * largest_x + np.abs(bias64).max()
     for result, reference_value, scale in zip(
@@ -169,7 +171,7 @@ def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], dtype: Any, seed
     ):
         assert_within(result, reference_value, count, scale)
 
-    largest_x_hat = np.abs((x64 - mean64[:, None]) * inverse_std64[:, None]).max(initial=1)
+    largest_x_hat = np.abs((x64[:, :c] - mean64[:, None]) * inverse_std64[:, None]).max(initial=1)
     largest_dy = np.abs(dy64).max(initial=1)
     scales = (
         slope * largest_dy * largest_x_hat**2,
@@ -275,19 +277,24 @@ def test_add_and_accumulate(ours: OnNumPy, shape: tuple[int, ...], terms: int, d
 @CHECKS
 @given(
     st.integers(0, 3),
-    st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    st.tuples(*[st.integers(0, 5)] * 3),
     st.sampled_from(((), (3,), (2, 5), (17, 31), (0, 2))),
     dtypes,
     seeds,
 )
-def test_concat_and_split(
-    ours: OnNumPy, n: int, sizes: list[int], rest: tuple[int, ...], dtype: Any, seed: int
+def test_channels_are_put_taken_and_added(
+    ours: OnNumPy, n: int, sizes: tuple[int, int, int], rest: tuple[int, ...], dtype: Any, seed: int
 ) -> None:
-    arrays = [normal((n, size, *rest), seed + i, dtype) for i, size in enumerate(sizes)]
-    joined = ours.concat(arrays)
-    np.testing.assert_array_equal(joined, reference.concat(arrays))
-    for part, array in zip(ours.split(joined, sizes), arrays, strict=True):
-        np.testing.assert_array_equal(part, array)
+    before, count, _ = sizes
+    whole, part = normal((n, sum(sizes), *rest), seed, dtype), normal((n, count, *rest), seed + 1, dtype)
+    expected = whole.copy()
+    ours.put_channels(whole, part, before)
+    reference.put_channels(expected, part, before)
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(ours.take_channels(whole, before, count), part)
+    ours.add_channels(whole, part)
+    reference.add_channels(expected, part)
+    np.testing.assert_array_equal(whole, expected)
 
 
 @CHECKS

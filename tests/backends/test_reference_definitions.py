@@ -199,6 +199,22 @@ def test_batch_norm_formulas(shape: tuple[int, int, int], seed: int) -> None:
     np.testing.assert_allclose(same_inverse_std, inverse_std)
 
 
+def test_batch_norm_of_the_first_channels() -> None:
+    x, dy, weight = normal((4, 5, 6), 1), normal((4, 3, 6), 2), normal((3,), 3)
+    first = x[:, :3]
+    results = reference.batch_norm_train(first, weight, weight, 1e-5)
+    mean, variance, inverse_std = results[1:]
+    for name, before, after in (
+        ("batch_norm_train", (), (weight, weight, 1e-5)),
+        ("batch_norm_eval", (), (weight, weight, mean + 1, variance, 1e-5)),
+        ("batch_norm_train_backward", (dy,), (weight, mean, inverse_std)),
+        ("batch_norm_eval_backward", (dy,), (weight, mean, inverse_std)),
+    ):
+        function = getattr(reference, name)
+        for part, alone in zip(function(*before, x, *after), function(*before, first, *after), strict=True):
+            np.testing.assert_array_equal(part, alone)
+
+
 def test_batch_norm_with_its_own_statistics_is_the_identity() -> None:
     x = 5 + 2 * normal((8, 3, 6), 1)
     _, mean, variance, inverse_std = reference.batch_norm_train(x, np.ones(3), np.zeros(3), 1e-5)

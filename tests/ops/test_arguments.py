@@ -130,6 +130,8 @@ NORMALIZATION_VALUE_ERRORS = [
     (lambda: bn(momentum=1.5), "`momentum` 1.5 must be in 0..1"),
     (lambda: bn(momentum=-0.1), "`momentum` -0.1 must be in 0..1"),
     (lambda: ops.batch_norm_backward(X[1:], X, C, C, C), "`dy` (1, 3, 8, 8) must have the shape (2, 3, 8, 8) of `x`"),
+    (lambda: ops.batch_norm_backward(X, X, C, C, C, channels=4), "`channels` 4 must be in 0..3"),
+    (lambda: ops.batch_norm_backward(X, X, C, C, C, channels=2), "`dy` (2, 3, 8, 8) must have the shape (2, 2, 8, 8)"),
     (lambda: ops.batch_norm_backward(X, X, C, C[:2], C), "`mean` (2,) must have the shape (3,)"),
     (lambda: ops.batch_norm_backward(X, X, C, C, C[:2]), "`inverse_std` (2,) must have the shape (3,)"),
 ]

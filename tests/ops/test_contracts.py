@@ -102,6 +102,17 @@ CALLS = {
         weight=2,
         batched=(0, 1),
     ),
+    "batch_norm, channels": Call(
+        lambda x, *rest: ops.batch_norm(x, *rest, channels=2),
+        (whole(N, 3, 4, 5), positive(2), whole(2), whole(2), positive(2)),
+        weight=1,
+    ),
+    "batch_norm_backward, channels": Call(
+        lambda *arrays: ops.batch_norm_backward(*arrays, channels=2),
+        (whole(N, 2, 4, 5), whole(N, 3, 4, 5), positive(2), whole(2), positive(2)),
+        weight=2,
+        batched=(0, 1),
+    ),
     "linear": Call(ops.linear, (whole(N, 4), whole(5, 4), whole(5)), weight=1),
     "linear, relu": Call(
         lambda *arrays: ops.linear(*arrays, activation="relu"), (whole(N, 4), whole(5, 4), whole(5)), weight=1

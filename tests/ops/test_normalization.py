@@ -126,3 +126,17 @@ def test_backward_is_orthogonal_to_what_normalisation_removes(backend, x, traini
         np.testing.assert_allclose((dx * x_hat).sum(axes), 0, atol=1e-3)
     else:
         np.testing.assert_allclose(dx, gamma * inverse_std * dy, rtol=1e-9)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_first_channels_are_as_if_they_were_alone(backend, training):
+    x = np.random.default_rng(0).normal(size=(3, 5, 2, 4))
+    for channels in (0, 2, 5):
+        results = []
+        for part, options in ((x, {"channels": channels}), (x[:, :channels], {})):
+            weight, bias, *running = statistics(backend, channels)
+            y, *used = ops.batch_norm(part, weight, bias, *running, training, return_statistics=True, **options)
+            dy = np.cos(backend.to_numpy(y))
+            results.append([y, *used, *running, *ops.batch_norm_backward(dy, part, weight, *used, training, **options)])
+        for array, alone in zip(*results, strict=True):
+            np.testing.assert_array_equal(backend.to_numpy(array), backend.to_numpy(alone))

@@ -7,6 +7,7 @@ dropout 4 %, bound by Philox's 64-bit products.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,15 +21,16 @@ __all__ = [
     "accumulate",
     "activate",
     "add",
-    "concat",
+    "add_channels",
     "dropout",
     "fill_zero",
     "increment",
+    "put_channels",
     "relu",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
-    "split",
+    "take_channels",
     "tanh",
     "tanh_backward",
 ]
@@ -137,6 +139,13 @@ def _copy_columns(chunk, source, target, source_first, target_first, columns):
     target[chunk, target_first : target_first + columns] = source[chunk, source_first : source_first + columns]
 
 
+@kernel
+def _add_columns(chunk, target, source):
+    """A chunk is one row of two matrices, of which ``target`` has more columns."""
+    for i in range(source.shape[1]):
+        target[chunk, i] += source[chunk, i]
+
+
 def _map(apply, *arrays: np.ndarray) -> np.ndarray:
     result = np.empty_like(arrays[0])
     apply(blocks(result), *(array.reshape(-1) for array in arrays), result.reshape(-1))
@@ -186,27 +195,20 @@ def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return total
 
 
-def concat(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    n, channels = arrays[0].shape[0], sum(array.shape[1] for array in arrays)
-    y = np.empty((n, channels, *arrays[0].shape[2:]), arrays[0].dtype)
-    rows, first = y.reshape(n, _row_size(y)), 0
-    for array in arrays:
-        size = _row_size(array)
-        _copy_columns(n, array.reshape(n, size), rows, 0, first, size)
-        first += size
-    return y
+def take_channels(x: np.ndarray, first: int, count: int) -> np.ndarray:
+    part = np.empty((x.shape[0], count, *x.shape[2:]), x.dtype)
+    _copy_columns(x.shape[0], _rows(x), _rows(part), first * math.prod(x.shape[2:]), 0, _rows(part).shape[1])
+    return part
 
 
-def split(x: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-    n = x.shape[0]
-    rows, first, parts = x.reshape(n, _row_size(x)), 0, []
-    for channels in sizes:
-        part = np.empty((n, channels, *x.shape[2:]), x.dtype)
-        size = _row_size(part)
-        _copy_columns(n, rows, part.reshape(n, size), first, 0, size)
-        first += size
-        parts.append(part)
-    return parts
+def put_channels(target: np.ndarray, value: np.ndarray, first: int) -> None:
+    rows = _rows(value)
+    _copy_columns(len(rows), rows, _rows(target), 0, first * math.prod(target.shape[2:]), rows.shape[1])
+
+
+def add_channels(target: np.ndarray, value: np.ndarray) -> None:
+    rows = _rows(value)
+    _add_columns(len(rows), _rows(target), rows)
 
 
 def accumulate(target: np.ndarray, value: np.ndarray, scale: float = 1.0) -> None:
@@ -225,6 +227,6 @@ def increment(counter: np.ndarray) -> None:
     counter += 1
 
 
-def _row_size(x: np.ndarray) -> int:
-    """Elements of one sample, also of an empty batch."""
-    return int(np.prod(x.shape[1:], dtype=np.int64))
+def _rows(x: np.ndarray) -> np.ndarray:
+    """A row for each sample, also of an empty batch."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))

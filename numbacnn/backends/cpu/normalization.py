@@ -1,5 +1,7 @@
 """Batch normalisation: a chunk is one channel of x (n, c, l), summed plane by plane in order.
 
+Arrays keep their own numbers of channels: x may have more than are normalised.
+
 roofline: memory. Training reads x three times (mean, variance, result) and writes once; a channel that fits the
 cache is read from memory once. Its backward pass reads dy and x twice and writes once.
 reached (bench.kernels), of the copy bandwidth, every argument counted once: 24 to 29 %.
@@ -80,7 +82,7 @@ def _backward_channels(chunk, dy, x, weight, mean, inverse_std, dx, dweight, dbi
 
 @kernel
 def _eval_planes(chunk, x, weight, bias, mean, inverse_std, y):
-    i, c = chunk // x.shape[1], chunk % x.shape[1]
+    i, c = chunk // weight.size, chunk % weight.size
     factor = weight[c] * inverse_std[c]
     for p in range(x.shape[2]):
         y[i, c, p] = (x[i, c, p] - mean[c]) * factor + bias[c]
@@ -89,9 +91,9 @@ def _eval_planes(chunk, x, weight, bias, mean, inverse_std, y):
 def batch_norm_train(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    y = np.empty_like(x)
+    y = np.empty((x.shape[0], weight.size, x.shape[2]), x.dtype)
     mean, variance, inverse_std = (np.empty_like(weight) for _ in range(3))
-    _train_channels(x.shape[1], x, weight, bias, y, mean, variance, inverse_std, float(eps))
+    _train_channels(weight.size, x, weight, bias, y, mean, variance, inverse_std, float(eps))
     return y, mean, variance, inverse_std
 
 
@@ -104,9 +106,9 @@ def batch_norm_train_backward(
 def batch_norm_eval(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    y = np.empty_like(x)
+    y = np.empty((x.shape[0], weight.size, x.shape[2]), x.dtype)
     inverse_std = (1 / np.sqrt(variance + eps)).astype(x.dtype)
-    _eval_planes(x.shape[0] * x.shape[1], x, weight, bias, mean, inverse_std, y)
+    _eval_planes(x.shape[0] * weight.size, x, weight, bias, mean, inverse_std, y)
     return y, inverse_std
 
 
@@ -124,6 +126,6 @@ def update_running_average(average: np.ndarray, value: np.ndarray, momentum: flo
 def _backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray, training: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
-    _backward_channels(x.shape[1], dy, x, weight, mean, inverse_std, dx, dweight, dbias, training)
+    dx, dweight, dbias = np.empty_like(dy), np.empty_like(weight), np.empty_like(weight)
+    _backward_channels(weight.size, dy, x, weight, mean, inverse_std, dx, dweight, dbias, training)
     return dx, dweight, dbias

@@ -22,15 +22,16 @@ __all__ = [
     "accumulate",
     "activate",
     "add",
-    "concat",
+    "add_channels",
     "dropout",
     "fill_zero",
     "increment",
+    "put_channels",
     "relu",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
-    "split",
+    "take_channels",
     "tanh",
     "tanh_backward",
 ]
@@ -185,6 +186,25 @@ def _put_columns(i, whole, part, count, apart, g):
         whole[_column_place(m, g)] = d
 
 
+@kernel
+def _add_columns(i, whole, part, count, apart, g):
+    """Like :func:`_put_columns`, added to what is there."""
+    j, k, m = i + apart, i + 2 * apart, i + 3 * apart
+    at_i, at_j, at_k, at_m = _column_place(i, g), _column_place(j, g), _column_place(k, g), _column_place(m, g)
+    zero = scalar(part, 0)
+    a = whole[at_i] + part[i]
+    b = whole[at_j] + part[j] if j < count else zero
+    c = whole[at_k] + part[k] if k < count else zero
+    d = whole[at_m] + part[m] if m < count else zero
+    whole[at_i] = a
+    if j < count:
+        whole[at_j] = b
+    if k < count:
+        whole[at_k] = c
+    if m < count:
+        whole[at_m] = d
+
+
 @mapping
 def _take_columns(i, whole, g):
     return whole[_column_place(i, g)]
@@ -240,25 +260,20 @@ def add(arrays: Sequence[Array]) -> Array:
     return total
 
 
-def concat(arrays: Sequence[Array]) -> Array:
-    n, channels = arrays[0].shape[0], sum(array.shape[1] for array in arrays)
-    y = memory.new((n, channels, *arrays[0].shape[2:]), arrays[0].dtype)
-    first = 0
-    for array in arrays:
-        apart = -(-array.size // 4)
-        _put_columns(apart, y, array, array.size, apart, (_row_size(array), _row_size(y), first))
-        first += _row_size(array)
-    return y
+def take_channels(x: Array, first: int, count: int) -> Array:
+    part = memory.new((x.shape[0], count, *x.shape[2:]), x.dtype)
+    _take_columns(part.size, part, x, _columns(x, part, first))
+    return part
 
 
-def split(x: Array, sizes: Sequence[int]) -> list[Array]:
-    first, parts = 0, []
-    for channels in sizes:
-        part = memory.new((x.shape[0], channels, *x.shape[2:]), x.dtype)
-        _take_columns(part.size, part, x, (_row_size(part), _row_size(x), first))
-        first += _row_size(part)
-        parts.append(part)
-    return parts
+def put_channels(target: Array, value: Array, first: int) -> None:
+    apart = -(-value.size // 4)
+    _put_columns(apart, target, value, value.size, apart, _columns(target, value, first))
+
+
+def add_channels(target: Array, value: Array) -> None:
+    apart = -(-value.size // 4)
+    _add_columns(apart, target, value, value.size, apart, _columns(target, value, 0))
 
 
 def accumulate(target: Array, value: Array, scale: float = 1.0) -> None:
@@ -276,6 +291,6 @@ def increment(counter: Array) -> None:
     _incremented(1, counter, counter)
 
 
-def _row_size(x: Array) -> int:
-    """Elements of one sample, also of an empty batch."""
-    return math.prod(x.shape[1:])
+def _columns(whole: Array, part: Array, first: int) -> tuple[int, int, int]:
+    """For :func:`_column_place`: a row is a sample, and ``first`` the channel of ``whole`` that ``part`` begins at."""
+    return math.prod(part.shape[1:]), math.prod(whole.shape[1:]), first * math.prod(whole.shape[2:])

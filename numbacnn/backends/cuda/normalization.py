@@ -35,7 +35,7 @@ def _first_element(x, centers, channel, length):
 
 
 @function
-def _moments(x, other, center, place):
+def _moments(x, other, center, place, other_place):
     difference = np.float64(x[place]) - center
     return difference, difference * difference
 
@@ -46,9 +46,9 @@ def _mean(x, centers, channel, length):
 
 
 @function
-def _gradient_sums(dy, x, center, place):
+def _gradient_sums(dy, x, center, place, x_place):
     slope = np.float64(dy[place])
-    return slope, slope * (np.float64(x[place]) - center)
+    return slope, slope * (np.float64(x[x_place]) - center)
 
 
 _moment_sums = ChannelSums("moments", _moments, _first_element)
@@ -95,29 +95,31 @@ def _finish_backward(block, thread, partial, weight, inverse_std, dweight, dbias
 
 
 @function
-def _channel(i, g):
-    c, length = g
+def _channel_and_place(i, g):
+    """Of an element of (n, c, length): its channel, and where it is in an array with ``more`` elements a sample."""
+    c, length, more = g
     plane = quotient(i, length)
-    return plane - quotient(plane, c) * c
+    sample = quotient(plane, c)
+    return plane - sample * c, i + sample * more
 
 
 @mapping
 def _normalized(i, x, weight, bias, mean, inverse_std, g):
-    channel = _channel(i, g)
-    return (x[i] - mean[channel]) * (weight[channel] * inverse_std[channel]) + bias[channel]
+    channel, place = _channel_and_place(i, g)
+    return (x[place] - mean[channel]) * (weight[channel] * inverse_std[channel]) + bias[channel]
 
 
 @mapping
 def _train_gradient(i, dy, x, mean, coefficients, g):
-    channel = _channel(i, g)
+    channel, place = _channel_and_place(i, g)
     c = g[0]
-    centred = dy[i] - coefficients[c + channel] - (x[i] - mean[channel]) * coefficients[2 * c + channel]
+    centred = dy[i] - coefficients[c + channel] - (x[place] - mean[channel]) * coefficients[2 * c + channel]
     return coefficients[channel] * centred
 
 
 @mapping
 def _eval_gradient(i, dy, coefficients, g):
-    return coefficients[_channel(i, g)] * dy[i]
+    return coefficients[_channel_and_place(i, g)[0]] * dy[i]
 
 
 @mapping
@@ -131,12 +133,13 @@ def _averaged(i, average, value, keep, take):
 
 
 def batch_norm_train(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array, Array]:
-    n, c, length = x.shape
-    y = memory.new(x.shape, x.dtype)
+    n, channels, length = x.shape
+    c = weight.size
+    y = memory.new((n, c, length), x.dtype)
     mean, variance, inverse_std = (memory.new((c,), x.dtype) for _ in range(3))
-    partial, parts = _moment_sums.partial(x, x, x, n, c, length)
+    partial, parts = _moment_sums.partial(x, x, x, n, c, length, channels, channels)
     _finish_moments(c, partial, x, mean, variance, inverse_std, float(eps), (n, c, length, parts))
-    _normalized(y.size, y, x, weight, bias, mean, inverse_std, (c, length))
+    _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, c))
     return y, mean, variance, inverse_std
 
 
@@ -144,17 +147,17 @@ def batch_norm_train_backward(
     dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array
 ) -> tuple[Array, Array, Array]:
     dweight, dbias, coefficients = _backward_per_channel(dy, x, weight, mean, inverse_std)
-    dx = memory.new(x.shape, x.dtype)
-    _train_gradient(dx.size, dx, dy, x, mean, coefficients, x.shape[1:])
+    dx = memory.new(dy.shape, dy.dtype)
+    _train_gradient(dx.size, dx, dy, x, mean, coefficients, _geometry(x, weight.size))
     return dx, dweight, dbias
 
 
 def batch_norm_eval(
     x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float
 ) -> tuple[Array, Array]:
-    y, inverse_std = memory.new(x.shape, x.dtype), memory.new(variance.shape, variance.dtype)
+    y, inverse_std = memory.new((x.shape[0], weight.size, x.shape[2]), x.dtype), memory.new(weight.shape, x.dtype)
     _inverse_root(inverse_std.size, inverse_std, variance, float(eps))
-    _normalized(y.size, y, x, weight, bias, mean, inverse_std, x.shape[1:])
+    _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, weight.size))
     return y, inverse_std
 
 
@@ -162,8 +165,8 @@ def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array
 ) -> tuple[Array, Array, Array]:
     dweight, dbias, coefficients = _backward_per_channel(dy, x, weight, mean, inverse_std)
-    dx = memory.new(x.shape, x.dtype)
-    _eval_gradient(dx.size, dx, dy, coefficients, x.shape[1:])
+    dx = memory.new(dy.shape, dy.dtype)
+    _eval_gradient(dx.size, dx, dy, coefficients, _geometry(x, weight.size))
     return dx, dweight, dbias
 
 
@@ -171,12 +174,17 @@ def update_running_average(average: Array, value: Array, momentum: float, correc
     _averaged(average.size, average, average, value, float(1 - momentum), float(momentum * correction))
 
 
+def _geometry(x: Array, c: int) -> tuple[int, int, int]:
+    """For :func:`_channel_and_place`, when the first ``c`` channels of x count."""
+    return c, x.shape[2], (x.shape[1] - c) * x.shape[2]
+
+
 def _backward_per_channel(
     dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array
 ) -> tuple[Array, Array, Array]:
     """dweight, dbias, and the coefficients of :func:`_finish_backward`."""
-    n, c, length = x.shape
+    n, c, length = dy.shape
     dweight, dbias, coefficients = (memory.new(shape, x.dtype) for shape in ((c,), (c,), (3, c)))
-    partial, parts = _backward_sums.partial(dy, x, mean, n, c, length)
+    partial, parts = _backward_sums.partial(dy, x, mean, n, c, length, c, x.shape[1])
     _finish_backward(c, partial, weight, inverse_std, dweight, dbias, coefficients, (n, c, length, parts))
     return dweight, dbias, coefficients

@@ -90,8 +90,8 @@ class ChannelSums:
 
     Args:
         name: of the pair of numbers, different for each instance.
-        terms: ``terms(x, other, center, place)``, compiled: the two numbers in float64, of the element at ``place`` of
-            ``x`` and ``other``; ``center`` is what ``center_of`` gives.
+        terms: ``terms(x, other, center, place, other_place)``, compiled: the two numbers in float64, of the element at
+            ``place`` of ``x`` and ``other_place`` of ``other``; ``center`` is what ``center_of`` gives.
         center_of: ``center_of(x, centers, channel, length)``, compiled: a number per channel, in float64.
     """
 
@@ -100,24 +100,37 @@ class ChannelSums:
         self._columns = _column_kernel(name, terms, center_of)
 
     def partial(
-        self, x: DeviceArray, other: DeviceArray, centers: DeviceArray, n: int, c: int, length: int
+        self,
+        x: DeviceArray,
+        other: DeviceArray,
+        centers: DeviceArray,
+        n: int,
+        c: int,
+        length: int,
+        x_channels: int | None = None,
+        other_channels: int | None = None,
     ) -> tuple[DeviceArray, int]:
-        """float64 (2, c, parts), to be added by :func:`add_parts`, and ``parts``, 0 where there is no element."""
+        """float64 (2, c, parts), to be added by :func:`add_parts`, and ``parts``, 0 where there is no element.
+
+        ``x_channels`` and ``other_channels`` are how many each array has, where that is more than ``c``.
+        """
+        x_row, other_row = ((c if channels is None else channels) * length for channels in (x_channels, other_channels))
         if length >= SHORT_ROWS:
             parts = -(-n * length // CHUNK)
             sums = memory.new((2, c, parts), np.float64)
-            self._rows(c * parts, sums, x, other, centers, (n, c, length, parts))
+            self._rows(c * parts, sums, x, other, centers, (n, c, length, parts, x_row, other_row))
             return sums, parts
         runs = -(-n // ROWS)
         parts = length * runs
         sums = memory.new((2, c, parts), np.float64)
-        self._columns(-(-c * length // COLUMNS) * runs, sums, x, other, centers, (n, c, length, runs))
+        g = (n, c, length, runs, x_row, other_row)
+        self._columns(-(-c * length // COLUMNS) * runs, sums, x, other, centers, g)
         return sums, parts
 
 
 def _row_kernel(name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> Kernel:
     def rows(block, thread, partial, x, other, centers, g):
-        n, c, length, parts = g
+        n, c, length, parts, x_row, other_row = g
         first_sums = cuda.shared.array(THREADS, np.float64)
         second_sums = cuda.shared.array(THREADS, np.float64)
         channel = quotient(block, parts)
@@ -126,24 +139,28 @@ def _row_kernel(name: str, terms: Callable[..., Any], center_of: Callable[..., A
         i, end = part * CHUNK + thread, min((part + 1) * CHUNK, n * length)
         row = quotient(i, length)
         column = i - row * length
-        place = (row * c + channel) * length + column
+        place = row * x_row + channel * length + column
+        other_place = row * other_row + channel * length + column
         # From one element of a thread to its next, without another division.
         step_rows = quotient(THREADS, length)
         step_columns = THREADS - step_rows * length
-        step, wrap = step_rows * c * length + step_columns, (c - 1) * length
+        step, wrap = step_rows * x_row + step_columns, x_row - length
+        other_step, other_wrap = step_rows * other_row + step_columns, other_row - length
         first, second = 0.0, 0.0
         while i < end:
             for _ in range(UNROLL):
                 inside = i < end
-                a, b = terms(x, other, center, place if inside else 0)
+                a, b = terms(x, other, center, place if inside else 0, other_place if inside else 0)
                 first += a if inside else 0.0
                 second += b if inside else 0.0
                 i += THREADS
                 place += step
+                other_place += other_step
                 column += step_columns
                 if column >= length:
                     column -= length
                     place += wrap
+                    other_place += other_wrap
         first = block_sum(thread, first, first_sums)
         second = block_sum(thread, second, second_sums)
         if thread == 0:
@@ -155,7 +172,7 @@ def _row_kernel(name: str, terms: Callable[..., Any], center_of: Callable[..., A
 
 def _column_kernel(name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> Kernel:
     def columns(block, thread, partial, x, other, centers, g):
-        n, c, length, runs = g
+        n, c, length, runs, x_row, other_row = g
         first_sums = cuda.shared.array(THREADS, np.float64)
         second_sums = cuda.shared.array(THREADS, np.float64)
         width = c * length
@@ -171,7 +188,8 @@ def _column_kernel(name: str, terms: Callable[..., Any], center_of: Callable[...
         while row < end:
             for _ in range(UNROLL):
                 counts = inside and row < end
-                a, b = terms(x, other, center, row * width + column if counts else 0)
+                place = row * x_row + column if counts else 0
+                a, b = terms(x, other, center, place, row * other_row + column if counts else 0)
                 first += a if counts else 0.0
                 second += b if counts else 0.0
                 row += LANES
@@ -204,7 +222,7 @@ def no_center(x, centers, channel, length):
 
 
 @function
-def _element_alone(x, other, center, place):
+def _element_alone(x, other, center, place, other_place):
     return np.float64(x[place]), 0.0
 
 

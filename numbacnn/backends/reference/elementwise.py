@@ -17,15 +17,16 @@ __all__ = [
     "accumulate",
     "activate",
     "add",
-    "concat",
+    "add_channels",
     "dropout",
     "fill_zero",
     "increment",
+    "put_channels",
     "relu",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
-    "split",
+    "take_channels",
     "tanh",
     "tanh_backward",
 ]
@@ -78,15 +79,19 @@ def add(arrays: Sequence[Array]) -> Array:
     return total
 
 
-def concat(arrays: Sequence[Array]) -> Array:
-    """Arrays (n, c_i, ...) joined along axis 1."""
-    return np.concatenate(arrays, axis=1)
+def take_channels(x: Array, first: int, count: int) -> Array:
+    """``count`` channels of x (n, c, ...), from ``first`` on."""
+    return np.array(x[:, first : first + count], order="C")
 
 
-def split(x: Array, sizes: Sequence[int]) -> list[Array]:
-    """The inverse of concat: new arrays of ``sizes`` channels each."""
-    ends = np.cumsum(sizes, dtype=int)
-    return [np.array(x[:, end - size : end], order="C") for size, end in zip(sizes, ends, strict=True)]
+def put_channels(target: Array, value: Array, first: int) -> None:
+    """In place: the channels of target (n, c, ...) from ``first`` on become those of value (n, count, ...)."""
+    target[:, first : first + value.shape[1]] = value
+
+
+def add_channels(target: Array, value: Array) -> None:
+    """In place: the first channels of target (n, c, ...) ``+=`` those of value (n, count, ...)."""
+    target[:, : value.shape[1]] += value
 
 
 def accumulate(target: Array, value: Array, scale: float = 1.0) -> None:

@@ -17,6 +17,7 @@ __all__ = [
 
 def batch_norm_train(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array, Array]:
     """y, batch mean, biased batch variance, 1/sqrt(variance + eps)."""
+    x = x[:, : weight.size]
     mean = _channel_mean(x)
     variance = _channel_mean(np.square(x - mean[:, None], dtype=np.float64))
     inverse_std = 1 / np.sqrt(variance + eps)
@@ -32,7 +33,7 @@ def batch_norm_train_backward(
 
     With x^ the normalised x: ``dx = weight / std * (dy - mean(dy) - x^ mean(dy x^))``, means per channel.
     """
-    x_hat = _normalized(x, mean, inverse_std)
+    x_hat = _normalized(x[:, : weight.size], mean, inverse_std)
     mean_dy, mean_dy_x_hat = _channel_mean(dy).astype(x.dtype), _channel_mean(dy * x_hat).astype(x.dtype)
     dx = (weight * inverse_std)[:, None] * (dy - mean_dy[:, None] - x_hat * mean_dy_x_hat[:, None])
     return dx, _channel_sum(dy * x_hat).astype(x.dtype), _channel_sum(dy).astype(x.dtype)
@@ -43,14 +44,14 @@ def batch_norm_eval(
 ) -> tuple[Array, Array]:
     """y with given statistics, 1/sqrt(variance + eps)."""
     inverse_std = 1 / np.sqrt(variance + eps)
-    return weight[:, None] * _normalized(x, mean, inverse_std) + bias[:, None], inverse_std
+    return weight[:, None] * _normalized(x[:, : weight.size], mean, inverse_std) + bias[:, None], inverse_std
 
 
 def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array
 ) -> tuple[Array, Array, Array]:
     """dx, dweight, dbias, the statistics being constants."""
-    x_hat = _normalized(x, mean, inverse_std)
+    x_hat = _normalized(x[:, : weight.size], mean, inverse_std)
     dx = (weight * inverse_std)[:, None] * dy
     return dx, _channel_sum(dy * x_hat).astype(x.dtype), _channel_sum(dy).astype(x.dtype)
 

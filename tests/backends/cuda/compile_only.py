@@ -100,6 +100,8 @@ def run_everything(dtype: Any) -> None:
     cuda.adam_step(value, value, value, value, step, settings, True)
     cuda.clip_scale(value, new(kind=np.float64), 1.0)
     cuda.accumulate(value, value)
+    cuda.put_channels(new(2, 5, 3), new(2, 2, 3), 3)
+    cuda.add_channels(new(2, 5, 3), new(2, 2, 3))
     cuda.accumulate(value, value, 0.5)
     cuda.accumulate(step, step)
     cuda.increment(step)

@@ -22,6 +22,7 @@ FILES = (
     "backends/test_parity.py",
     "backends/test_contract.py",
     "ops/test_contracts.py",
+    "nn/test_dense.py::test_the_same_bits_as_with_copies",
     "training/test_capture.py",
 )
 
