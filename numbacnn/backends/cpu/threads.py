@@ -5,7 +5,9 @@ runs it (see ``jit.py``). The only function with a ``prange`` is the driver belo
 Compiling a parallel function costs seconds and a serial one a fifth of a second, so one driver for all kernels is what
 keeps the first step near.
 
-How chunks are spread over threads never changes a result: what a chunk computes depends on its number alone.
+Each thread takes the next few chunks when it is done with its last, so that one that another process held up does not
+hold up the rest. How chunks are spread over threads never changes a result: what a chunk computes depends on its number
+alone.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import ctypes
 import importlib
 import os
 import threading
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +27,9 @@ from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
 __all__ = ["launch", "layer", "number"]
+
+# Of the chunks, for each thread: many are balanced well, few are taken quickly.
+PORTIONS = 16
 
 ChunkFunction = Callable[[int, int, int], None]
 
@@ -47,9 +53,24 @@ def _call(typing_context: Any, address: Any, chunk: Any, words: Any, thread: Any
     return types.void(types.int64, types.int64, types.int64, types.int64), codegen
 
 
-def _run(address, chunks, words):  # pragma: no cover - only ever compiled
-    for chunk in prange(chunks):
-        _call(address, types.int64(chunk), words, types.int64(numba.get_thread_id()))
+@intrinsic
+def _take(typing_context: Any, counter: Any, count: Any) -> Any:
+    """Add ``count`` to the int64 at the address ``counter``, in one go with reading it; what it was before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", address, arguments[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+def _run(address, chunks, words, counter, grain, workers):  # pragma: no cover - only ever compiled
+    for worker in prange(workers):
+        first = _take(counter, grain)
+        while first < chunks:
+            for chunk in range(first, min(first + grain, chunks)):
+                _call(address, chunk, words, types.int64(worker))
+            first = _take(counter, grain)
 
 
 def launch(address: int, call: ChunkFunction, chunks: int, words: int, parallel: bool = True) -> None:
@@ -63,14 +84,16 @@ def launch(address: int, call: ChunkFunction, chunks: int, words: int, parallel:
         for chunk in range(chunks):
             call(chunk, words, 0)
         return
+    workers = min(number(), chunks)
+    counter = array("q", [0])
     with _entry:
-        _get_driver()(address, chunks, words)
+        _get_driver()(address, chunks, words, counter.buffer_info()[0], max(1, chunks // (workers * PORTIONS)), workers)
 
 
 def layer() -> str:
     """The threading layer in use, ``omp``, ``tbb`` or ``workqueue``; starts the threads if nothing has."""
     with _entry:
-        _get_driver()(0, 0, 0)
+        _get_driver()(0, 0, 0, 0, 1, 0)
     return numba.threading_layer()
 
 
@@ -90,7 +113,7 @@ def _get_driver() -> Any:
         from .jit import attach_cache
 
         driver = attach_cache(njit(parallel=True, nogil=True)(_run), "driver")
-        driver.compile((types.int64, types.int64, types.int64))
+        driver.compile((types.int64,) * 6)
         _driver = driver
     return _driver
 
