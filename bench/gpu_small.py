@@ -104,7 +104,7 @@ def batch_norm(backend: Backend) -> None:
 
 
 def elementwise(backend: Backend) -> None:
-    """Activations, dropout, joining and splitting, sums in place, batches from a data set."""
+    """Activations, dropout, channels taken, put and added, sums in place, batches from a data set."""
 
     def calls(b: Backend, put: Any) -> list[Array]:
         x, dy = put(normal(ELEMENTS)), put(normal(ELEMENTS, 1)[:, 0])
@@ -112,8 +112,10 @@ def elementwise(backend: Backend) -> None:
         results = [relu, b.relu_backward(dy, relu), sigmoid, b.sigmoid_backward(dy, sigmoid)]
         results += [tanh, b.tanh_backward(dy, tanh), b.add([x, dy]), b.add([x, dy, x])]
         results.append(b.dropout(x, 0.3, 7, put(np.array(5, np.int64))))
-        wide = b.concat([put(normal(3, 2, 5)), put(normal(3, 4, 5))])
-        results += [wide, *b.split(wide, [1, 5])]
+        channels, part = put(normal(3, 6, 5)), put(normal(3, 2, 5))
+        results.append(b.take_channels(channels, 1, 4))
+        b.put_channels(channels, part, 4)
+        b.add_channels(channels, part)
         total, counter = put(normal(ELEMENTS)), put(np.array(3, np.int64))
         b.accumulate(total, x, 0.5)
         b.increment(counter)
@@ -122,7 +124,7 @@ def elementwise(backend: Backend) -> None:
         pixels = put((np.arange(5 * 7) % 256).astype(np.uint8).reshape(5, 7))
         index = put(np.array([4, 0, 2], np.int64))
         gathered = [b.gather_images(pixels, index), b.gather_labels(put(np.arange(5)), index)]
-        return [*results, total, counter, cleared, *gathered]
+        return [*results, channels, total, counter, cleared, *gathered]
 
     both(backend, "elementwise", calls)
 
