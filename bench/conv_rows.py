@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 import numba
 import numpy as np
 
-from numbacnn import backends
+from numbacnn import backends, ops
 from numbacnn.backends.contract import Backend, ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
@@ -92,6 +92,7 @@ def measure(
     ours = [backend.asarray(array) for array in arrays]
     theirs = {rival.name: rival.conv2d(g, *arrays) for rival in rivals}
     wait = backend.synchronize if backend.asynchronous else None
+    picked = ops.conv2d_choice(g, backend=backend)
     for pass_ in passes:
         contenders = {
             name: Contender(partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait)
@@ -117,7 +118,7 @@ def measure(
                 problem=g.descriptor,
                 pass_=pass_,
                 algorithm=name,
-                auto=backend.choose_conv2d_algorithm(g, pass_) == name,
+                auto=picked[pass_] == name,
                 milliseconds=timing.median * 1e3,
                 quartiles=_milliseconds(timing.quartiles),
                 rounds=len(timing.samples),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from numbacnn import ops
 from numbacnn.backends import Backend, use_backend
 
 from . import conv_rows, train
@@ -90,9 +91,10 @@ def algorithms_of(task: Task, backend: Backend, training: bool) -> str:
         network = task.model.ours()
     picked: Counter[str] = Counter()
     for index, g in enumerate(convolutions(network, (task.batch_size, *task.model.image_shape))):
+        choice = ops.conv2d_choice(g, backend=backend)
         for pass_ in conv_rows.PASSES if training else conv_rows.PASSES[:1]:
             if index or pass_ != "backward_input":
-                picked[backend.choose_conv2d_algorithm(g, pass_)] += 1
+                picked[choice[pass_]] += 1
     return ", ".join(f"{name} {number}" for name, number in picked.most_common())
 
 
@@ -166,13 +168,15 @@ def infer(
 _MODES = {"torch": "eager", "torch.compile": "compiled"}
 
 
-def scale_threads(backend: Backend, peers: Peers, time_all: TimeAll, peak: float) -> Iterator[list[Row]]:
+def scale_threads(
+    batch_size: int, backend: Backend, peers: Peers, time_all: TimeAll, peak: float
+) -> Iterator[list[Row]]:
     """Rows of LeNet's training step with 1 thread, with 2, up to as many as are set when this begins."""
     most = numba.get_num_threads()
     try:
         for threads in range(1, most + 1):
             _set_threads(threads, peers.torch)
-            yield train_steps(SCALED, MODELS[SCALED].batch_size, backend, peers, time_all, peak, "threads")[0]
+            yield train_steps(SCALED, batch_size, backend, peers, time_all, peak, "threads")[0]
     finally:
         _set_threads(most, peers.torch)
 

@@ -187,7 +187,7 @@ def timed_rows(
         task = "train" if measure is train_steps else "infer"
         missing.update({f"{task} {name} {batch} {contender}": reason for contender, reason in refused.items()})
     if "threads" in arguments.task:
-        for new in scale_threads(backend, participants, time_all, peak):
+        for new in scale_threads(training_batch(arguments, SCALED), backend, participants, time_all, peak):
             add(new)
     return rows
 

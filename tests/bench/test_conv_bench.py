@@ -19,7 +19,8 @@ from bench.command import WrongResultError
 from bench.conv_rows import PASSES, Contender, check
 from bench.timing import Timing
 from bench.train_contenders import Model
-from numbacnn import backends, nn
+from numbacnn import backends, nn, ops
+from numbacnn.backends import tuned
 from numbacnn.backends.geometry import Conv2dGeometry
 
 TINY = "n2c3h6k6r3s1p1"
@@ -62,6 +63,11 @@ class DefinitionAsPeer:
 TIMED = ("--algorithm", "loops", "im2col")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuned, "choice", lambda backend, g, pass_: None)
+
+
 @pytest.fixture
 def im2col_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends.get("cpu"), "choose_conv2d_algorithm", lambda g, pass_: "im2col")
@@ -84,7 +90,7 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
         *("problem", "pass", "algorithm", "ms", "quartiles", "GFLOP/s", "peak", "workspace", "threads")
     ]
     expected = [
-        [g.descriptor, pass_, name + "*" * (backend.choose_conv2d_algorithm(g, pass_) == name)]
+        [g.descriptor, pass_, name + "*" * (ops.conv2d_choice(g, backend=backend)[pass_] == name)]
         for g in map(Conv2dGeometry.parse, (TINY, OTHER))
         for pass_ in PASSES
         for name in backend.conv2d_algorithms()
@@ -144,6 +150,17 @@ def test_a_peer_s_time_ratio_and_mean(
     assert [row["peer_gflops"] for row in content["rows"]] == pytest.approx([rates["torch"]] * 4)
     assert {row["pass"] for row in content["rows"]} == {"forward", "backward_weight"}
     assert content["summary"][-1]["gflops"] == pytest.approx(rates["torch"])
+
+
+@pytest.mark.usefixtures("im2col_is_picked")
+def test_what_tune_has_found_is_what_auto_picks(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuned, "choice", lambda backend, g, pass_: "loops" if pass_ == "backward_weight" else None)
+    monkeypatch.setattr(conv, "interleave", fixed_times)
+    assert run("--problem", TINY, *TIMED) == 0
+    rows = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["pass"]: row["algorithm"] for row in rows if row["auto"]} == {
+        "forward": "im2col", "backward_input": "im2col", "backward_weight": "loops"
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("im2col_is_picked")

@@ -18,6 +18,7 @@ from bench.model_rows import Peers
 from bench.timing import Timing
 from bench.train_contenders import MODELS, Model, Task
 from numbacnn import backends, nn
+from numbacnn.backends import tuned
 from numbacnn.info import package_version
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
@@ -48,6 +49,7 @@ TINY = Model(tiny, tiny_torch, (1, 4, 4), 3, lr=0.5, batch_size=6)
 def known_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "ceilings", lambda: {"peak_gflops": 100.0, "copy_gb_per_second": 10.0})
     monkeypatch.setitem(MODELS, "tiny", TINY)
+    monkeypatch.setattr(tuned, "choice", lambda backend, g, pass_: None)
 
 
 @pytest.fixture
@@ -113,6 +115,9 @@ def test_rows_tell_the_algorithm_of_every_pass(monkeypatch: pytest.MonkeyPatch) 
     assert model_rows.algorithms_of(task, backend, training=True) == "a 2, c 2, b 1"
     monkeypatch.setattr(backend, "choose_conv2d_algorithm", lambda g, pass_: "loops" if g.c == 1 else "im2col")
     assert model_rows.algorithms_of(task, backend, training=True) == "im2col 3, loops 2"
+    # what numbacnn.tune has found goes before
+    monkeypatch.setattr(tuned, "choice", lambda backend, g, pass_: "tuned" if pass_ == "backward_weight" else None)
+    assert model_rows.algorithms_of(task, backend, training=True) == "tuned 2, im2col 2, loops 1"
 
 
 @needs_torch
@@ -204,7 +209,8 @@ def test_who_cannot_take_part_is_reported(run: Any, tmp_path: Path, capsys: Any,
 
 def test_threads_from_one_to_all(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most = numba.get_num_threads()
-    monkeypatch.setattr(model_rows, "SCALED", "tiny")
+    for module in (models, model_rows):
+        monkeypatch.setattr(module, "SCALED", "tiny")
     seen = []
 
     def time_all(functions: dict[str, Any], **_: Any) -> dict[str, Timing]:
@@ -212,10 +218,10 @@ def test_threads_from_one_to_all(run: Any, tmp_path: Path, monkeypatch: pytest.M
         return fixed_times(functions)
 
     monkeypatch.setattr(models, "interleave", time_all)
-    assert run("--task", "threads") == 0
+    assert run("--task", "threads", "--batch-size", "5") == 0
     rows = content_of(tmp_path)["rows"]
     assert seen == [row["threads"] for row in rows] == list(range(1, most + 1))
-    assert {(row["task"], row["contender"]) for row in rows} == {("threads", "numbacnn")}
+    assert {(row["task"], row["batch_size"], row["contender"]) for row in rows} == {("threads", 5, "numbacnn")}
     assert numba.get_num_threads() == most
     assert [path.name for path in tmp_path.iterdir()] == ["models-cpu.json"]
 
