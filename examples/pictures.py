@@ -33,6 +33,7 @@ class Scene:
     model: nn.Sequential
     layer: str
     """The dotted name of the layer that the picture is about."""
+    layer_type: str
     dataset: str
     test_set: data.ArrayDataset
     loader: data.DataLoader
@@ -44,7 +45,7 @@ class Scene:
 
     def title(self) -> str:
         """Model, layer and the layer's type."""
-        return f"{self.name}, layer {self.layer} ({type(dict(self.model.named_layers())[self.layer]).__name__})"
+        return f"{self.name}, layer {self.layer} ({self.layer_type})"
 
 
 def new_parser(program: str, description: str, layer: str) -> argparse.ArgumentParser:
@@ -92,15 +93,19 @@ def _scene(arguments: argparse.Namespace, default_layer: Callable[[list[str]], s
     if not 0 <= arguments.index < len(test_set):
         raise UserError(f"--index {arguments.index} must be in 0..{len(test_set) - 1}, the test images of {dataset}")
     model = common.seeded_model(recipe, arguments.seed, test_set).eval()
-    layers = {name: layer for name, layer in model.named_layers() if name}
+    layers: dict[str, nn.Layer] = {}
+    for name, inner in model.named_layers()[1:]:
+        layers.setdefault(name, inner)  # of a name that several share, the outermost, as in nn.outputs and nn.upto
     layer = arguments.layer
     if layer is None:
         layer = default_layer([name for name, layer in layers.items() if isinstance(layer, nn.Conv2d)])
     if layer not in layers:
-        raise UserError(f"--layer {layer}: {arguments.model} has {', '.join(layers)}")
+        raise UserError(_unknown_layer(arguments.model, layer, list(layers)))
     if arguments.weights:
         try:
             nc.load(arguments.weights, model)
+        except FileNotFoundError as error:
+            raise UserError(f"--weights {arguments.weights}: there is no such file") from error
         except ValueError as error:
             raise UserError(f"--weights {arguments.weights}: {error}") from error
     transform = common.composed(common.fitting(recipe, test_set.image_shape))
@@ -111,12 +116,22 @@ def _scene(arguments: argparse.Namespace, default_layer: Callable[[list[str]], s
         arguments.model,
         model,
         layer,
+        type(layers[layer]).__name__,
         dataset,
         test_set,
         data.DataLoader(test_set, recipe.batch_size, transform=transform),
         np.asarray(image),
         test_set.classes[one.labels[0]],
     )
+
+
+def _unknown_layer(model: str, name: str, names: list[str]) -> str:
+    """What there is instead, one level deep, because a large model has hundreds of layers."""
+    above = name
+    while above and above not in names:
+        above = above.rpartition(".")[0]
+    inside = [other for other in names if other != above and other.rpartition(".")[0] == above]
+    return f"--layer {name}: {f'layer {above}' if above else model} has {', '.join(inside) or 'no layers inside'}"
 
 
 def new_figure(width: float, height: float) -> Figure:
