@@ -16,7 +16,7 @@ from .geometry import Conv2dGeometry
 __all__ = ["choice", "remember"]
 
 _lock = threading.Lock()
-_tables: dict[str, dict[str, str]] = {}
+_tables: dict[tuple[str, int], dict[str, str]] = {}
 
 
 def choice(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass) -> str | None:
@@ -47,10 +47,13 @@ def _key(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
 
 
 def _table(backend: Backend) -> dict[str, str]:
-    table = _tables.get(backend.name)
+    import numba  # here, so that ``import numbacnn`` is quick
+
+    key = backend.name, numba.get_num_threads()
+    table = _tables.get(key)
     if table is None:
         with _lock:
-            table = _tables.setdefault(backend.name, _read(backend))
+            table = _tables.setdefault(key, _read(backend))
     return table
 
 
@@ -64,7 +67,6 @@ def _read(backend: Backend) -> dict[str, str]:
 
 
 def _path(backend: Backend) -> pathlib.Path | None:
-    # Imported here, so that ``import numbacnn`` is quick.
     import llvmlite.binding
     import numba
 

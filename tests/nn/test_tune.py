@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -70,6 +71,20 @@ def test_a_damaged_or_foreign_file_is_as_none(folder: Path, content: str) -> Non
     assert tuned.choice(backend, geometry, PASS) is None
     tuned.remember(backend, geometry, PASS, "loops")
     tuned._tables.clear()
+    assert tuned.choice(backend, geometry, PASS) == "loops"
+
+
+def test_choices_are_of_a_number_of_threads() -> None:
+    backend, geometry = backends.get("reference"), Conv2dGeometry.parse("n2c1h6k2r3s1p0")
+    most = numba.get_num_threads()
+    if most == 1:
+        pytest.skip("there is one thread")
+    tuned.remember(backend, geometry, PASS, "loops")
+    try:
+        numba.set_num_threads(1)
+        assert tuned.choice(backend, geometry, PASS) is None
+    finally:
+        numba.set_num_threads(most)
     assert tuned.choice(backend, geometry, PASS) == "loops"
 
 
