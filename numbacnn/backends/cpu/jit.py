@@ -155,10 +155,11 @@ class CompiledRoutine(Routine):
     """A routine that Numba compiles: (x, start, count, ...), a function of x[start : start + count]."""
 
     def __init__(self, definition: Callable[..., None]) -> None:
-        super().__init__(definition.__name__, _kinds_of(definition), _not_emitted, definition)
+        # The first two parameters, an array and where to begin, are one to the machine code.
+        super().__init__((ELEMENTS, *(INTEGER,) * (definition.__code__.co_argcount - 2)), definition)
         self._body = function(definition)
 
-    def _compile(self, dtype: np.dtype) -> tuple[int, Any]:
+    def compiled(self, dtype: np.dtype) -> tuple[int, Any]:
         integers = [f"i{i}" for i in range(len(self.kinds) - 1)]
         name = f"{self.definition.__name__}_entry"
         names: dict[str, Any] = {
@@ -179,14 +180,6 @@ class CompiledRoutine(Routine):
         _attach_named_cache(compiled, self.definition, dtype.str)
         compiled.compile()
         return cast(int, compiled.address), compiled
-
-
-def _kinds_of(definition: Callable[..., None]) -> tuple[str, ...]:
-    return (ELEMENTS, *(INTEGER,) * (definition.__code__.co_argcount - 2))
-
-
-def _not_emitted(*arguments: Any) -> None:
-    raise NotImplementedError("Numba compiles this routine")
 
 
 def routine(definition: Callable[..., None]) -> CompiledRoutine:

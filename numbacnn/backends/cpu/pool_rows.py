@@ -11,7 +11,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .routines import ELEMENTS, INTEGER, PLACES, TABLE, WORD, Routine, call_definition, emit_call, parameter_types
+from .routines import (
+    ELEMENTS,
+    INTEGER,
+    PLACES,
+    TABLE,
+    WORD,
+    EmittedRoutine,
+    Routine,
+    call_definition,
+    emit_call,
+    parameter_types,
+)
 from .simd import VECTOR_BYTES, Vectors, chosen
 
 __all__ = ["AVG_ROWS", "MAX_ROWS", "SPREAD_ROW", "avg_row", "max_row", "maxima", "means", "spread", "spread_pairs"]
@@ -83,7 +94,7 @@ def maxima(step: int, size: int = VECTOR_BYTES) -> Routine:
 
         _in_vectors(v, count, body)
 
-    return Routine(f"maxima_{step}", MAXIMA, emit, definition)
+    return EmittedRoutine(f"maxima_{step}", MAXIMA, emit, definition)
 
 
 MEANS = (ELEMENTS, TABLE, INTEGER, ELEMENTS, INTEGER, INTEGER)
@@ -118,7 +129,7 @@ def means(step: int, size: int = VECTOR_BYTES) -> Routine:
 
         _in_vectors(v, count, body)
 
-    return Routine(f"means_{step}", MEANS, emit, definition)
+    return EmittedRoutine(f"means_{step}", MEANS, emit, definition)
 
 
 PAIRS = (ELEMENTS, ELEMENTS, INTEGER, INTEGER)
@@ -142,7 +153,7 @@ def spread_pairs(size: int = VECTOR_BYTES) -> Routine:
 
         _in_vectors(v, count, body)
 
-    return Routine("spread_pairs", PAIRS, emit, definition)
+    return EmittedRoutine("spread_pairs", PAIRS, emit, definition)
 
 
 def _in_vectors(v: Vectors, count: Any, body: Callable[[Any, Any], None]) -> None:

@@ -9,6 +9,7 @@ Each has a definition in plain Python beside it, which is also what runs when th
 
 from __future__ import annotations
 
+import abc
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = [
     "PLACES",
     "TABLE",
     "WORD",
+    "EmittedRoutine",
     "Routine",
     "call_definition",
     "emit_call",
@@ -38,25 +40,16 @@ WORD = ir.IntType(64)
 _lock = threading.Lock()
 
 
-class Routine:
+class Routine(abc.ABC):
     """A function of some parameters, for float32 and float64; an argument of kernels.
 
     Args:
-        name: a symbol.
         kinds: of its parameters. To a kernel an array is two arguments, itself and the element to begin at.
-        emit: builds its body from a builder, the floating type and the parameters' values.
         definition: the same in plain Python, with a kernel's arguments.
     """
 
-    def __init__(
-        self,
-        name: str,
-        kinds: Sequence[str],
-        emit: Callable[..., None],
-        definition: Callable[..., None],
-    ) -> None:
-        self.definition, self.kinds = definition, kinds
-        self._name, self._emit = name, emit
+    def __init__(self, kinds: Sequence[str], definition: Callable[..., None]) -> None:
+        self.kinds, self.definition = kinds, definition
         self._compiled: dict[np.dtype, tuple[int, Any]] = {}
 
     def address(self, dtype: np.dtype) -> int:
@@ -64,10 +57,29 @@ class Routine:
         found = self._compiled.get(dtype)
         if found is None:
             with _lock:
-                found = self._compiled.setdefault(dtype, self._compile(dtype))
+                found = self._compiled.setdefault(dtype, self.compiled(dtype))
         return found[0]
 
-    def _compile(self, dtype: np.dtype) -> tuple[int, Any]:
+    @abc.abstractmethod
+    def compiled(self, dtype: np.dtype) -> tuple[int, Any]:
+        """The address of the machine code, and what owns it."""
+
+
+class EmittedRoutine(Routine):
+    """A routine that is written in LLVM's instructions.
+
+    Args:
+        name: a symbol.
+        emit: builds the body from a builder, the floating type and the parameters' values.
+    """
+
+    def __init__(
+        self, name: str, kinds: Sequence[str], emit: Callable[..., None], definition: Callable[..., None]
+    ) -> None:
+        super().__init__(kinds, definition)
+        self._name, self._emit = name, emit
+
+    def compiled(self, dtype: np.dtype) -> tuple[int, Any]:
         element = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
         module = ir.Module(self._name)
         module.triple = llvm.get_process_triple()

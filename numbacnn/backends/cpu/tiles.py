@@ -14,7 +14,17 @@ from numba import types
 from numba.extending import intrinsic
 
 from .jit import function
-from .routines import ELEMENTS, INTEGER, TABLE, WORD, Routine, call_definition, emit_call, parameter_types
+from .routines import (
+    ELEMENTS,
+    INTEGER,
+    TABLE,
+    WORD,
+    EmittedRoutine,
+    Routine,
+    call_definition,
+    emit_call,
+    parameter_types,
+)
 from .simd import REGISTERS, VECTOR_BYTES, Vectors, chosen, lanes_of
 
 __all__ = [
@@ -149,7 +159,7 @@ def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine
 
         _emit_tile(v, rows, columns, depth, products, c, c_row, add)
 
-    return Routine(f"gathering_tile_{rows}_{columns}", GATHERING, emit, definition)
+    return EmittedRoutine(f"gathering_tile_{rows}_{columns}", GATHERING, emit, definition)
 
 
 DOT = (ELEMENTS, TABLE, TABLE, ELEMENTS, TABLE, TABLE, INTEGER, INTEGER, ELEMENTS, INTEGER, INTEGER)
@@ -197,7 +207,7 @@ def dot_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine:
 
         _emit_tile(v, rows, columns, depth, products, c, c_row, add)
 
-    return Routine(f"dot_tile_{rows}_{columns}", DOT, emit, definition)
+    return EmittedRoutine(f"dot_tile_{rows}_{columns}", DOT, emit, definition)
 
 
 TURNING = (ELEMENTS, INTEGER, ELEMENTS, INTEGER)
@@ -220,7 +230,7 @@ def transposition(size: int = VECTOR_BYTES) -> Routine:
         for j, column in enumerate(v.transposed(rows)):
             v.store(column, builder.gep(target, [builder.mul(target_row, WORD(j))]))
 
-    return Routine("transposition", TURNING, emit, definition)
+    return EmittedRoutine("transposition", TURNING, emit, definition)
 
 
 def _moved(builder: Any, base: Any, table: Any, count: int) -> list[Any]:

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .routines import ELEMENTS, INTEGER, WORD, Routine, call_definition, emit_call, parameter_types
+from .routines import ELEMENTS, INTEGER, WORD, EmittedRoutine, Routine, call_definition, emit_call, parameter_types
 from .simd import VECTOR_BYTES, Vectors, chosen
 
 __all__ = ["TRANSFORMS", "Transforms", "transform", "transformation"]
@@ -86,7 +86,7 @@ def transformation(name: str, matrix: Sequence[Sequence[Any]], size: int = VECTO
                 for j, value in enumerate(_product(v, exact, [column[i] for column in half])):
                     v.store(value, place(target, i, target_row, j, target_column))
 
-    return Routine(name, PARAMETERS, emit, definition)
+    return EmittedRoutine(name, PARAMETERS, emit, definition)
 
 
 def _product(v: Vectors, matrix: Sequence[Sequence[Fraction]], values: Sequence[Any]) -> list[Any]:
