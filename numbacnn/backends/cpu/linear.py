@@ -144,7 +144,8 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activatio
     n, c, k = *x.shape, weight.shape[0]
     y = empty((n, k), x.dtype)
     lanes = VECTOR_BYTES // x.itemsize
-    channels = max(DOT_ROWS, min(CHANNELS, k // FEWEST_CHUNKS // DOT_ROWS * DOT_ROWS))
+    # Whole register tiles of both.
+    channels = max(1, min(CHANNELS, k // FEWEST_CHUNKS) // DOT_ROWS) * DOT_ROWS
     samples = SAMPLES // DOT_COLUMNS * DOT_COLUMNS
     if n:
         shift = np.empty(0, x.dtype) if bias is None else bias
