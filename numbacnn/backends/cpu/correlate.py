@@ -304,8 +304,8 @@ def _plan(c: Correlation, w: Weights, n: int, channels: int, outputs: int, items
     size = images * channels * in_rows * in_columns
     if turned:
         sums_row = round_up((rows - 1) * in_columns + c.columns, width)
-        rows_of_sums = min(output_at.size, max(height, SUM_ELEMENTS // sums_row // height * height))
-        work = size + width + rows_of_sums * sums_row
+        # Of the last band, whose rows are shorter, more may be in work at a time.
+        work = size + width + min(output_at.size * sums_row, max(height * sums_row, SUM_ELEMENTS))
     else:
         work = size + 2 * round_up(positions, lanes) * width
     return _Plan(
