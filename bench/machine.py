@@ -15,7 +15,7 @@ import numpy as np
 import numbacnn
 from numbacnn.backends import Backend
 from numbacnn.backends.cpu import threads
-from numbacnn.backends.cpu.jit import kernel
+from numbacnn.backends.cpu.jit import WORTH_THREADS, kernel
 from numbacnn.backends.cpu.simd import lanes_of
 from numbacnn.backends.cpu.tiles import LARGEST, multiply
 from numbacnn.info import cpu_model, package_version, register_tile
@@ -98,7 +98,9 @@ def ceilings() -> dict[str, float]:
 
 def peak_gflops(seconds: float = 0.5) -> float:
     """float32 GFLOP/s of the register tile's product on operands in L1, on all threads: the best of ``seconds``."""
-    result = np.empty(numba.get_num_threads(), np.float32)
+    shares_of_all = numba.get_num_threads()
+    # As large as it takes for a launch to use threads.
+    result = np.empty(max(shares_of_all, WORTH_THREADS), np.float32)
 
     def run(shares: int) -> float:
         start = time.perf_counter()
@@ -106,12 +108,12 @@ def peak_gflops(seconds: float = 0.5) -> float:
         return time.perf_counter() - start
 
     repeats = 1
-    run(result.size)  # compiles, and starts the threads
+    run(shares_of_all)  # compiles, and starts the threads
     # One share takes no threads, so that waiting for a busy core does not pass for work.
     while min(run(1) for _ in range(3)) < LEAST_SECONDS:
         repeats *= 2
     rows, columns = register_tile()
-    return 2e-9 * rows * columns * DEPTH * repeats * result.size / _best(lambda: run(result.size), seconds)
+    return 2e-9 * rows * columns * DEPTH * repeats * shares_of_all / _best(lambda: run(shares_of_all), seconds)
 
 
 def copy_bandwidth(elements: int = COPY_ELEMENTS, seconds: float = 0.5) -> float:

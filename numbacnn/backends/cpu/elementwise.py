@@ -1,8 +1,8 @@
 """Activations, dropout, and what the combinators do with whole arrays: a chunk is a run of BLOCK elements.
 
 roofline: memory, one read per argument and one write. A block of a few arguments stays in L1 and L2.
-reached (bench.kernels): 15 to 30 % of the copy bandwidth, a good part of it the first touch of the result's pages;
-dropout 4 %, bound by Philox's 64-bit products.
+reached (bench.kernels), of the copy bandwidth: 80 to 100 %; tanh 66 %, bound by its polynomials; dropout 51 %, bound by
+Philox's products.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Arrays keep their own numbers of channels: x may have more than are normalised.
 
 roofline: memory. Training reads x three times (mean, variance, result) and writes once; a channel that fits the
 cache is read from memory once. Its backward pass reads dy and x twice and writes once.
-reached (bench.kernels), of the copy bandwidth, every argument counted once: 24 to 29 %.
+reached (bench.kernels), of the copy bandwidth, every argument counted once: 60 % in training, 92 % in evaluation.
 """
 
 from __future__ import annotations
