@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+REMOVED_NAME = "row_stack"
 
 cuda: Any
 signed: Any
@@ -169,12 +170,13 @@ def _assumed_capability(dispatcher: Any, capability: tuple[int, int]) -> Iterato
 
 @contextlib.contextmanager
 def _numpy_of_numba_cuda() -> Iterator[None]:
-    """numba-cuda 0.30 refers to np.row_stack, which NumPy 2.5 removed, when it compiles for the first time."""
-    if hasattr(np, "row_stack"):
+    """numba-cuda 0.30 refers to REMOVED_NAME of NumPy, which 2.5 no longer has, when it compiles for the first time."""
+    if hasattr(np, REMOVED_NAME):
         yield
         return
-    np.vstack = np.vstack
+    # By name, because the linter writes np.vstack where it reads the attribute.
+    setattr(np, REMOVED_NAME, np.vstack)
     try:
         yield
     finally:
-        del np.vstack
+        delattr(np, REMOVED_NAME)
