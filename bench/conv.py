@@ -33,7 +33,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.conv",
         description="Measure the convolution algorithms of a backend, in float32.",
-        epilog="NumPy's matrix product, which the reference backend uses, keeps its own number of threads.",
+        epilog="On a GPU what a call launches is captured once, and its replays are timed: the device's time, not the "
+        "host's. NumPy's matrix product, which the reference backend uses, keeps its own number of threads.",
     )
     add = parser.add_argument
     add("--problem", nargs="+", metavar="DESCRIPTOR",

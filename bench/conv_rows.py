@@ -32,19 +32,25 @@ class Contender(NamedTuple):
     """Something that computes a pass: ``run()`` returns a new array, which ``to_numpy`` makes comparable.
 
     ``wait`` is there where ``run`` only asks for work, ``bound`` where results are less accurate than float32's.
+    ``capture(run)`` is what does the same work again in one launch, or None.
     """
 
     run: Callable[[], Any]
     to_numpy: Callable[[Any], np.ndarray]
     wait: Callable[[], object] | None = None
     bound: float | None = None
+    capture: Callable[[Callable[[], Any]], Callable[[], object] | None] | None = None
+
+    def replay(self) -> Callable[[], object]:
+        """What is timed: the captured launches where there are any, so that it is the device's time; else ``run``."""
+        return (self.capture(self.run) if self.capture else None) or self.run
 
 
 @dataclass(frozen=True)
 class Row:
     """One algorithm on one pass of one problem, and the peer that was measured in the same rounds.
 
-    Times are milliseconds a call. ``difference`` is the largest one from another contender in full float32, relative
+    Times are milliseconds a call, on a GPU a replay of what it launches. ``difference`` is the largest one from another contender in full float32, relative
     to the largest magnitude. ``threads`` is None on a GPU. ``ratio`` is the peer's time over ours: above 1, we are
     faster. ``others`` are what else the peer can do, by name: ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``.
     """
@@ -95,19 +101,21 @@ def measure(
     picked = ops.conv2d_choice(g, backend=backend)
     for pass_ in passes:
         contenders = {
-            name: Contender(partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait)
+            name: Contender(
+                partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait, capture=backend.capture
+            )
             for name in algorithms
         }
         for rival in rivals:
             run = theirs[rival.name][pass_]
-            contenders[rival.name] = Contender(run, rival.to_numpy, rival.wait, rival.bound)
+            contenders[rival.name] = Contender(run, rival.to_numpy, rival.wait, rival.bound, rival.capture)
         judges = dict(contenders)
         if len(judges) == 1:
             definition = partial(call_backend, backends.get("reference"), g, pass_, "auto", arrays)
             judges["the reference backend"] = Contender(definition, np.asarray)
         differences = check(judges, g, pass_)
         timings = time_all(
-            {name: contender.run for name, contender in contenders.items()},
+            {name: contender.replay() for name, contender in contenders.items()},
             {name: contender.wait for name, contender in contenders.items() if contender.wait},
         )
         for name in algorithms:

@@ -186,10 +186,13 @@ stage_racecheck() {
     sanitizer racecheck
 }
 
+# Side by side where pytest-xdist is there, each with a few threads; timings by pytest-benchmark would be of no use.
 stage_tests() {
-    local -a folders
+    local -a folders many=()
     read -r -a folders <<<"$TESTS"
-    limited "$PYTHON" -m pytest --backend "$BACKEND" -p no:cacheprovider --no-cov -q --durations=15 "${folders[@]}"
+    "$PYTHON" -c "import xdist" 2>/dev/null && many=(-n auto -p no:benchmark)
+    NUMBA_NUM_THREADS=${NUMBA_NUM_THREADS:-4} limited "$PYTHON" -m pytest --backend "$BACKEND" -p no:cacheprovider \
+        --no-cov -q --durations=15 "${many[@]}" "${folders[@]}"
 }
 
 # The longest that a stage may take, in seconds.

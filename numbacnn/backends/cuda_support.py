@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,10 @@ def missing() -> str | None:
     if found < LEAST_CAPABILITY:
         return f"the GPU has compute capability {found}, {LEAST_CAPABILITY} is needed: use the backend cpu"
     try:
-        from numba.cuda.cudadrv import nvvm
+        with warnings.catch_warnings():
+            # numba-cuda uses what NumPy 2.5 deprecates, which is no error of the user's.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from numba.cuda.cudadrv import nvvm
 
         nvvm.NVVM()
         cuda.bindings.nvjitlink.version()

@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Callable[..., int]:
 class DefinitionAsPeer:
     """Looks like a peer and computes by the reference backend, then spoils the result."""
 
-    wait = None
+    wait = capture = None
     to_numpy = staticmethod(np.asarray)
 
     def __init__(

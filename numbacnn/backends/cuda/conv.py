@@ -31,11 +31,11 @@ def conv2d_algorithms() -> tuple[str, ...]:
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
     """``implicit_gemm``, but ``loops`` where a group has few output channels or the image is too large for tables.
 
-    In the simulator always ``loops``, because a barrier costs as much there as thousands of products.
+    A weight gradient of few channels is a long sum for few threads, so it is a product all the same. In the simulator
+    always ``loops``, because a barrier costs as much there as thousands of products.
     """
-    if SIMULATED or geometry.k // geometry.groups < FEW_CHANNELS or not conv_tables.fits(geometry):
-        return "loops"
-    return "implicit_gemm"
+    few = geometry.k // geometry.groups < FEW_CHANNELS and pass_ != "backward_weight"
+    return "loops" if SIMULATED or few or not conv_tables.fits(geometry) else "implicit_gemm"
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

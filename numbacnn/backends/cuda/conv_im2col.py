@@ -133,7 +133,6 @@ def backward_weight(dy: DeviceArray, x: DeviceArray, g: Conv2dGeometry) -> Devic
             ),
             batch=g.groups,
             a_table=tables.output_offsets(part),
-            split=True,
         )
         if result is not dweight:
             accumulate(dweight, result)

@@ -18,7 +18,7 @@ from ..geometry import Conv2dGeometry
 from . import conv_tables as tables
 from .gemm import Strides, multiply
 from .memory import DeviceArray, new
-from .tiles import splits_of, tile_of
+from .tiles import plan_of
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
@@ -92,16 +92,19 @@ def backward_weight(dy: DeviceArray, x: DeviceArray, g: Conv2dGeometry) -> Devic
         b_fixed=tables.taps(g),
         b_moving=tables.positions(g),
         image=tables.image_of(g),
-        split=True,
     )
     return dweight
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
-    """The parts of the weight gradient; the tables are kept, so they are no part of it."""
-    if pass_ != "backward_weight" or not g.n:
+    """The parts of a sum that is split; the tables are kept, so they are no part of it."""
+    channels, size = g.c // g.groups, g.k // g.groups
+    m, n, k = {
+        "forward": (size, g.n * g.oh * g.ow, g.taps),
+        "backward_input": (channels, g.n * g.h * g.w, size * g.kh * g.kw),
+        "backward_weight": (size, g.taps, g.n * g.oh * g.ow),
+    }[pass_]
+    if not m * n or (pass_ == "backward_input" and max(g.sh, g.sw) > 1):
         return 0
-    m, n, k = g.k // g.groups, g.taps, g.n * g.oh * g.ow
-    tile = tile_of(m, n, g.groups, np.dtype(f"f{itemsize}"))
-    splits, _ = splits_of(m, n, k, g.groups, tile)
-    return itemsize * splits * g.k * g.taps if splits > 1 else 0
+    splits = plan_of(m, n, k, g.groups, np.dtype(f"f{itemsize}")).splits
+    return itemsize * splits * m * n * g.groups if splits > 1 else 0

@@ -35,7 +35,7 @@ from .elementwise import activate
 from .jit import Kernel, block_kernel, mapping
 from .memory import DeviceArray
 from .target import cuda, function, quotient, scalar, signed, unsigned, within, word
-from .tiles import LONGEST_STEP, Tile, splits_of, tile_of
+from .tiles import LONGEST_STEP, Tile, plan_of
 from .transfer import asarray
 
 __all__ = ["PACK_LIMIT", "Image", "Strides", "multiply", "pack", "product_kernel", "table"]
@@ -265,12 +265,16 @@ def product_kernel(
 
 
 @mapping
-def _sum_of_parts(i, parts, g):
-    count, size = g
+def _sum_of_parts(i, parts, bias, g):
+    """activation(the sum of what the parts have for element i + the bias of its row or column)."""
+    count, size, has_bias, run, period, activation = g
     total = parts[i]
     for part in range(1, count):
         total += parts[part * size + i]
-    return total
+    if has_bias:
+        row = quotient(i, run)
+        total += bias[row - quotient(row, period) * period]
+    return activate(activation, total, parts)
 
 
 def multiply(
@@ -289,24 +293,24 @@ def multiply(
     bias: DeviceArray | None = None,
     bias_strides: Strides | None = None,
     activation: Activation = None,
-    split: bool = False,
 ) -> None:
     """C = activation(A B + bias) for each of ``batch`` matrices; ``sizes`` are m, n, k, ``strides`` those of a, b, c.
 
-    With ``split`` a long reduction may be split into parts; all of ``c`` must then be C, without bias and activation.
+    A long reduction may be split into parts, unless C is only some of the elements of ``c``. The bias has one number
+    for each row, all matrices' after another, or one for each column.
     """
     m, n, k = sizes
     if not m * n * batch:
         return
-    tile = tile_of(m, n, batch, c.dtype)
-    splits, part = splits_of(m, n, k, batch, tile) if split else (1, max(k, 1))
-    target = memory.new((splits, c.size), c.dtype) if splits > 1 else c
+    tile, splits, part = plan_of(m, n, k, batch, c.dtype, c.size == m * n * batch)
+    whole = splits == 1
+    target = c if whole else memory.new((splits, c.size), c.dtype)
     nothing = _nothing()
     a_strides, b_strides, c_strides = strides
     bias_row, bias_column, bias_batch = bias_strides or Strides(0)
     tiles_m, tiles_n = -(-m // tile.bm), -(-n // tile.bn)
     b_kind = "stride" if b_fixed is None else "table" if b_moving is None else "image"
-    run = product_kernel(tile, c.dtype, a_table is not None, b_kind, c_table is not None, activation)
+    run = product_kernel(tile, c.dtype, a_table is not None, b_kind, c_table is not None, activation if whole else None)
     run(
         tiles_m * tiles_n * batch * splits,
         a,
@@ -317,12 +321,14 @@ def multiply(
         nothing if b_fixed is None else b_fixed,
         nothing if b_moving is None else b_moving,
         nothing if c_table is None else c_table,
-        (m, n, k, part, tiles_m, tiles_n, batch, int(bias is not None)),
+        (m, n, k, part, tiles_m, tiles_n, batch, int(whole and bias is not None)),
         (*a_strides, *b_strides, *c_strides, c.size, bias_row, bias_column, bias_batch),
         tuple(image or (0, 0, 0, 0)),
     )
-    if splits > 1:
-        _sum_of_parts(c.size, c, target, (splits, c.size))
+    if not whole:
+        each = (c_strides.row, m * batch) if bias_row else (1, n)
+        finish = (splits, c.size, int(bias is not None), *each, ACTIVATIONS[activation])
+        _sum_of_parts(c.size, c, target, target if bias is None else bias, finish)
 
 
 @functools.cache

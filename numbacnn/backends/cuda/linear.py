@@ -28,7 +28,7 @@ def linear_backward_input(dy: DeviceArray, weight: DeviceArray) -> DeviceArray:
 def linear_backward_weight(dy: DeviceArray, x: DeviceArray) -> DeviceArray:
     (n, o), i = dy.shape, x.shape[1]
     dweight = new((o, i), x.dtype)
-    multiply(dweight, dy, x, (o, i, n), (Strides(1, o), Strides(i, 1), Strides(i, 1)), split=True)
+    multiply(dweight, dy, x, (o, i, n), (Strides(1, o), Strides(i, 1), Strides(i, 1)))
     return dweight
 
 

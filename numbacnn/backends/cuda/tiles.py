@@ -1,21 +1,26 @@
-"""Which tiles the product of ``gemm.py`` has, which one a problem takes, and how a long sum is split.
+"""Which tiles the product of ``gemm.py`` has, and which one a problem takes, with how many parts of a long sum.
 
 Sizes alone decide, so that the same sizes give the same bits on every device.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .target import SIMULATED
 
-__all__ = ["LONGEST_STEP", "Tile", "splits_of", "tile_of", "tiles"]
+__all__ = ["LONGEST_STEP", "Plan", "Tile", "plan_of", "tiles"]
 
-# Blocks that fill a large GPU, and the shortest part of a reduction that is worth a sum of its own.
-FULL = 264
-SHORTEST_PART = 256
+# The device that plans are made for: an H200's multiprocessors, and what its memory moves in a microsecond.
+MULTIPROCESSORS = 132
+BYTES_PER_MICROSECOND = 3e6
+# Microseconds until the first block of a kernel computes, and the end of its last one.
+LAUNCH = 0.0 if SIMULATED else 3.0
+# The shortest part of a reduction that is worth a sum of its own, what parts are multiples of, and the most of them.
+SHORTEST_PART, PART_GRAIN, MOST_PARTS = (32, 16, 4) if SIMULATED else (128, 64, 64)
 # The largest bk of a tile.
 LONGEST_STEP = 16
 
@@ -34,28 +39,50 @@ class Tile(NamedTuple):
         return (self.bm // self.tm) * (self.bn // self.tn)
 
 
+class Plan(NamedTuple):
+    """A tile, into how many parts the reduction falls, and how long each of them is."""
+
+    tile: Tile
+    splits: int
+    part: int
+
+
+# Multiply-adds that a multiprocessor does in a nanosecond while 1, 2, ... blocks share it.
+RATES = {
+    Tile(16, 4, 4, 8, 2): (1.0,),
+    Tile(128, 128, 8, 8, 8): (105.0, 125.0),
+    Tile(64, 128, 8, 8, 8): (60.0, 90.0, 100.0),
+    Tile(64, 64, 16, 4, 4): (25.0, 44.0, 76.0),
+    Tile(16, 128, 16, 2, 4): (12.0, 22.0, 36.0),
+    Tile(32, 32, 16, 2, 2): (8.0, 15.0, 22.0, 28.0),
+}
+
+
 def tiles(dtype: np.dtype[Any]) -> tuple[Tile, ...]:
     """The tiles there are, the largest first."""
+    simulated, large, wide, *small = RATES
     if SIMULATED:
-        return (Tile(16, 4, 4, 8, 2),)
-    small = (Tile(64, 64, 16, 4, 4), Tile(16, 128, 16, 2, 4), Tile(32, 32, 16, 2, 2))
-    return small if dtype.itemsize == 8 else (Tile(128, 128, 8, 8, 8), *small)
+        return (simulated,)
+    return tuple(small) if dtype.itemsize == 8 else (large, wide, *small)
 
 
-def tile_of(m: int, n: int, batch: int, dtype: np.dtype[Any]) -> Tile:
-    """The tile that should be fastest: little of it empty, enough blocks, and much arithmetic for each load."""
+@functools.lru_cache(maxsize=1024)
+def plan_of(m: int, n: int, k: int, batch: int, dtype: np.dtype[Any], split: bool = True) -> Plan:
+    """The plan that should be fastest for ``batch`` products (m, k) by (k, n); in one part without ``split``."""
+    most = max(1, min(MOST_PARTS, k // SHORTEST_PART)) if split else 1
+    counts = sorted({most, *(count for count in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48) if count < most)})
+    parts = [PART_GRAIN * -(-k // (PART_GRAIN * count)) if count > 1 else max(k, 1) for count in counts]
+    plans = [Plan(tile, max(1, -(-k // part)), part) for tile in tiles(dtype) for part in parts]
+    return min(plans, key=lambda plan: _microseconds(plan, m, n, batch, dtype.itemsize))
 
-    def worth(tile: Tile) -> float:
-        across, down = -(-m // tile.bm), -(-n // tile.bn)
-        used = m * n / (across * tile.bm * down * tile.bn)
-        return used * min(1.0, across * down * batch / FULL) * (tile.tm * tile.tn / (tile.tm + tile.tn)) ** 0.5
 
-    return max(tiles(dtype), key=worth)
-
-
-def splits_of(m: int, n: int, k: int, batch: int, tile: Tile) -> tuple[int, int]:
-    """Into how many parts a long reduction falls, and how long each is: a multiple of 64."""
-    blocks = -(-m // tile.bm) * -(-n // tile.bn) * batch
-    most = max(1, min(FULL // blocks, k // SHORTEST_PART))
-    part = 64 * -(-k // (64 * most))
-    return max(1, -(-k // part)) if k else 1, part
+def _microseconds(plan: Plan, m: int, n: int, batch: int, itemsize: int) -> float:
+    tile, splits, part = plan
+    rates = RATES[tile]
+    blocks = -(-m // tile.bm) * -(-n // tile.bn) * batch * splits
+    full, rest = divmod(-(-blocks // MULTIPROCESSORS), len(rates))
+    block = 1e-3 * tile.bm * tile.bn * part
+    time = LAUNCH + full * len(rates) * block / rates[-1] + (rest * block / rates[rest - 1] if rest else 0.0)
+    if splits > 1:
+        time += LAUNCH + (2 * splits + 1) * m * n * batch * itemsize / BYTES_PER_MICROSECOND
+    return time

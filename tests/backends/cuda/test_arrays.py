@@ -207,10 +207,10 @@ def test_phases_meet_every_pixel_and_every_product_once(g: Conv2dGeometry) -> No
 @CHECKS
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 1 << 22), st.integers(1, 64))
 def test_parts_cover_a_long_sum(m: int, n: int, k: int, batch: int) -> None:
-    tile = tiles.tile_of(m, n, batch, np.dtype(np.float32))
-    splits, part = tiles.splits_of(m, n, k, batch, tile)
-    assert splits >= 1 and part % 64 == 0
-    assert (splits - 1) * part < max(k, 1) <= max(splits * part, 1)
+    _, splits, part = tiles.plan_of(m, n, k, batch, np.dtype(np.float32))
+    assert splits == 1 or part % tiles.PART_GRAIN == 0
+    assert (splits - 1) * part < max(k, 1) <= splits * part
+    assert tiles.plan_of(m, n, k, batch, np.dtype(np.float32), split=False)[1:] == (1, max(k, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
