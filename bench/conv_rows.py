@@ -50,9 +50,10 @@ class Contender(NamedTuple):
 class Row:
     """One algorithm on one pass of one problem, and the peer that was measured in the same rounds.
 
-    Times are milliseconds a call, on a GPU a replay of what it launches. ``difference`` is the largest one from another contender in full float32, relative
-    to the largest magnitude. ``threads`` is None on a GPU. ``ratio`` is the peer's time over ours: above 1, we are
-    faster. ``others`` are what else the peer can do, by name: ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``.
+    Times are milliseconds a call, on a GPU of a replay of what it launches. ``difference`` is the largest one from
+    another contender in full float32, relative to the largest magnitude. ``threads`` is None on a GPU. ``ratio`` is the
+    peer's time over ours: above 1, we are faster. ``others`` are what else the peer can do, by name:
+    ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``.
     """
 
     problem: str

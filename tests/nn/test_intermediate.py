@@ -73,7 +73,7 @@ def test_the_model_is_as_before(backend: Backend) -> None:
     modes, state, random = [layer.training for layer in model.layers()], model.state_dict(), model.random_state()
     found = nn.outputs(model, 2 * X, ["", "4.0", "8"])
     for array in found.values():
-        array[...] = 0
+        backend.fill_zero(array)
     assert [layer.training for layer in model.layers()] == modes and model.random_state() == random
     assert [layer for layer in model.layers() if "forward" in vars(layer)] == [model[1]]
     assert vars(model[1])["forward"] is own

@@ -32,7 +32,7 @@ from ..contract import Activation
 from ..shared.activations import ACTIVATIONS
 from . import memory
 from .elementwise import activate
-from .jit import Kernel, block_kernel, mapping
+from .jit import Kernel, block_kernel, kernel
 from .memory import DeviceArray
 from .target import cuda, function, quotient, scalar, signed, unsigned, within, word
 from .tiles import LONGEST_STEP, Tile, plan_of
@@ -132,6 +132,10 @@ def product_kernel(
     # Rows of A's tile are 4 apart from a multiple of the 32 banks, so that a warp's stores of 8 x 4 do not collide.
     a_pitch = bm + 4
     a_size, b_size, accumulators = 2 * bk * a_pitch, 2 * bk * bn, rows * columns
+    # A thread's columns are runs of four, and a run is beside those of the neighbours: 16 bytes apart, threads read
+    # different banks, while with eight columns in a row they would meet in the same ones.
+    in_run = min(4, columns)
+    run, runs, runs_apart = unsigned(in_run), unsigned(columns // in_run), unsigned(bn // columns * in_run)
     tm, tn, steps = unsigned(rows), unsigned(columns), unsigned(bk)
     a_row, a_stage = unsigned(a_pitch), unsigned(bk * a_pitch)
     b_row, b_stage = unsigned(bn), unsigned(bk * bn)
@@ -170,13 +174,18 @@ def product_kernel(
             tile_b[stage * b_stage + step * b_row + thread % b_row] = fetched[1][u]
 
     @function
+    def column_of(v):
+        """Of a thread's column ``v``, from its first one."""
+        return v // run * runs_apart + v % run
+
+    @function
     def take(tile_a, tile_b, first_a, first_b, mine, sums):
         """One step: this thread's rows of A's tile times its columns of B's."""
         mine_a, mine_b = mine
         for u in range(tm):
             mine_a[u] = tile_a[first_a + u]
         for v in range(tn):
-            mine_b[v] = tile_b[first_b + v]
+            mine_b[v] = tile_b[first_b + column_of(v)]
         for u in range(tm):
             for v in range(tn):
                 sums[u * tn + v] += mine_a[u] * mine_b[v]
@@ -221,7 +230,7 @@ def product_kernel(
             fetch(a, b, tables, fetched, places, thread, first, last, moves, image)
             deposit(fetched, tile_a, tile_b, thread, stage)
         cuda.syncthreads()
-        my_row, my_column = thread // across * tm, thread % across * tn
+        my_row, my_column = thread // across * tm, thread % across * run
         p0 = first
         while p0 < last:
             following = p0 + bk
@@ -238,7 +247,7 @@ def product_kernel(
             p0 = following
 
         for v in range(tn):
-            column = j0 + signed(my_column + v)
+            column = j0 + signed(my_column + column_of(v))
             if column < n:
                 place = member * c_batch + split * c_part + c_offset(c_table, c_column_stride, column)
                 for u in range(tm):
@@ -251,7 +260,7 @@ def product_kernel(
         if code:
             # In a second loop that is not unrolled: 64 exponentials in a row would push the sums out of the registers.
             for v in range(tn):
-                column = j0 + signed(my_column + v)
+                column = j0 + signed(my_column + column_of(v))
                 if column < n:
                     place = member * c_batch + c_offset(c_table, c_column_stride, column)
                     for u in range(tm):
@@ -264,9 +273,9 @@ def product_kernel(
     return block_kernel(threads, f"{__name__}.product-{variant}")(product)
 
 
-@mapping
-def _sum_of_parts(i, parts, bias, g):
-    """activation(the sum of what the parts have for element i + the bias of its row or column)."""
+@kernel
+def _sum_of_parts(i, y, parts, bias, g):
+    """y[i] = activation(the sum of what the parts have for element i + the bias of its row or column)."""
     count, size, has_bias, run, period, activation = g
     total = parts[i]
     for part in range(1, count):
@@ -274,7 +283,7 @@ def _sum_of_parts(i, parts, bias, g):
     if has_bias:
         row = quotient(i, run)
         total += bias[row - quotient(row, period) * period]
-    return activate(activation, total, parts)
+    y[i] = activate(activation, total, parts)
 
 
 def multiply(

@@ -20,9 +20,10 @@ BYTES_PER_MICROSECOND = 3e6
 # Microseconds until the first block of a kernel computes, and the end of its last one.
 LAUNCH = 0.0 if SIMULATED else 3.0
 # The shortest part of a reduction that is worth a sum of its own, what parts are multiples of, and the most of them.
-SHORTEST_PART, PART_GRAIN, MOST_PARTS = (32, 16, 4) if SIMULATED else (128, 64, 64)
+SHORTEST_PART, PART_GRAIN, MOST_PARTS = (32, 16, 4) if SIMULATED else (128, 64, 256)
+PART_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192)
 # The largest bk of a tile.
-LONGEST_STEP = 16
+LONGEST_STEP = 32
 
 
 class Tile(NamedTuple):
@@ -49,28 +50,40 @@ class Plan(NamedTuple):
 
 # Multiply-adds that a multiprocessor does in a nanosecond while 1, 2, ... blocks share it.
 RATES = {
-    Tile(16, 4, 4, 8, 2): (1.0,),
-    Tile(128, 128, 8, 8, 8): (105.0, 125.0),
-    Tile(64, 128, 8, 8, 8): (60.0, 90.0, 100.0),
-    Tile(64, 64, 16, 4, 4): (25.0, 44.0, 76.0),
-    Tile(16, 128, 16, 2, 4): (12.0, 22.0, 36.0),
-    Tile(32, 32, 16, 2, 2): (8.0, 15.0, 22.0, 28.0),
+    Tile(128, 128, 16, 8, 8): (106.0, 125.0),
+    Tile(128, 64, 8, 8, 8): (61.0, 89.0, 102.0),
+    Tile(64, 128, 8, 8, 8): (61.0, 82.0, 96.0),
+    Tile(64, 64, 8, 8, 8): (31.0, 60.0, 70.0, 80.0, 84.0),
+    Tile(64, 64, 16, 4, 4): (57.0, 77.0, 79.0),
+    Tile(32, 64, 16, 4, 4): (35.0, 56.0, 70.0),
+    Tile(16, 128, 16, 4, 4): (30.0, 48.0, 50.0),
+    Tile(8, 128, 16, 2, 4): (17.6, 28.0, 29.0),
+    Tile(32, 32, 32, 2, 2): (34.0, 40.0),
+    Tile(16, 32, 16, 2, 2): (11.0, 20.0, 24.0, 28.0),
+    Tile(8, 32, 16, 2, 2): (6.0, 11.0, 14.0, 16.0),
 }
+SIMULATED_TILE = Tile(16, 4, 4, 8, 2)
+# Whose sums in float64 leave a thread enough registers.
+MOST_SUMS = {4: 64, 8: 16}
 
 
 def tiles(dtype: np.dtype[Any]) -> tuple[Tile, ...]:
     """The tiles there are, the largest first."""
-    simulated, large, wide, *small = RATES
     if SIMULATED:
-        return (simulated,)
-    return tuple(small) if dtype.itemsize == 8 else (large, wide, *small)
+        return (SIMULATED_TILE,)
+    return tuple(tile for tile in RATES if tile.tm * tile.tn <= MOST_SUMS[dtype.itemsize])
 
 
 @functools.lru_cache(maxsize=1024)
 def plan_of(m: int, n: int, k: int, batch: int, dtype: np.dtype[Any], split: bool = True) -> Plan:
     """The plan that should be fastest for ``batch`` products (m, k) by (k, n); in one part without ``split``."""
     most = max(1, min(MOST_PARTS, k // SHORTEST_PART)) if split else 1
-    counts = sorted({most, *(count for count in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48) if count < most)})
+    counts = sorted(
+        {
+            most,
+            *(count for count in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192) if count < most),
+        }
+    )
     parts = [PART_GRAIN * -(-k // (PART_GRAIN * count)) if count > 1 else max(k, 1) for count in counts]
     plans = [Plan(tile, max(1, -(-k // part)), part) for tile in tiles(dtype) for part in parts]
     return min(plans, key=lambda plan: _microseconds(plan, m, n, batch, dtype.itemsize))
@@ -78,7 +91,7 @@ def plan_of(m: int, n: int, k: int, batch: int, dtype: np.dtype[Any], split: boo
 
 def _microseconds(plan: Plan, m: int, n: int, batch: int, itemsize: int) -> float:
     tile, splits, part = plan
-    rates = RATES[tile]
+    rates = RATES.get(tile, (1.0,))
     blocks = -(-m // tile.bm) * -(-n // tile.bn) * batch * splits
     full, rest = divmod(-(-blocks // MULTIPROCESSORS), len(rates))
     block = 1e-3 * tile.bm * tile.bn * part

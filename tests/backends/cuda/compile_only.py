@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from numbacnn.backends import cuda
-from numbacnn.backends.cuda import jit, memory, target, tiles, transfer
+from numbacnn.backends.contract import Activation
+from numbacnn.backends.cuda import gemm, jit, memory, target, tiles, transfer
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from numbacnn.backends.shared.activations import ACTIVATIONS
 from tests.backends.test_contract import calls
 
-# Sizes that take the large tiles and the split sums; CONVOLUTIONS of the contract's calls take the small ones.
-LARGE = ("n32c64h56k128r3s1p1", "n64c3h28k16r5s1p2", "n64c64h14k64r3s2p1", "n2c32h8k32r1s1p0")
+STRIDED = "n64c64h14k64r3s2p1"
+EVERY_TILE = "n2c8h8k8r3s1p1"
 POOLS = (
     Pool2dGeometry(2, 3, 20, 20, 2, 2, 2, 2),
     Pool2dGeometry(2, 3, 20, 20, 3, 3, 2, 2, 1, 1, 1, 1),
@@ -69,14 +72,21 @@ def run_everything(dtype: Any) -> None:
 
     for name, arguments in calls(dtype):
         getattr(cuda, name)(*map(given, arguments))
-    for descriptor in LARGE:
+
+    def convolve(descriptor: str, algorithm: str, activations: Iterable[Activation]) -> None:
         g = Conv2dGeometry.parse(descriptor)
         x, weight, bias, dy = new(*g.x_shape), new(*g.weight_shape), new(g.k), new(*g.y_shape)
-        for algorithm in cuda.conv2d_algorithms():
-            for activation in ACTIVATIONS:
-                cuda.conv2d(x, weight, bias, g, algorithm, activation)
-            cuda.conv2d_backward_input(dy, weight, g, algorithm)
-            cuda.conv2d_backward_weight(dy, x, g, algorithm)
+        for activation in activations:
+            cuda.conv2d(x, weight, bias, g, algorithm, activation)
+        cuda.conv2d_backward_input(dy, weight, g, algorithm)
+        cuda.conv2d_backward_weight(dy, x, g, algorithm)
+
+    for algorithm in cuda.conv2d_algorithms():
+        convolve(STRIDED, algorithm, ACTIVATIONS)
+    for tile in tiles.tiles(np.dtype(dtype)):
+        with mock.patch.object(gemm, "plan_of", lambda m, n, k, *_, tile=tile: tiles.Plan(tile, 1, max(k, 1))):
+            convolve(EVERY_TILE, "implicit_gemm", (None, "tanh"))
+            cuda.linear(new(4, 8), new(5, 8), new(5))
     for m, n, k in ((4096, 4096, 64), (10, 10, 10), (16, 4096, 64), (256, 2048, 64)):
         x, weight, bias, dy = new(m, k), new(n, k), new(n), new(m, n)
         for activation in ACTIVATIONS:
@@ -150,12 +160,6 @@ def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
     missed = declared - {entry["kernel"] for entry in found}
     if missed:
         raise RuntimeError(f"never compiled: {', '.join(sorted(missed))}")
-    if not {tile for dtype in ("f4", "f8") for tile in tiles.tiles(np.dtype(dtype))} <= {
-        tiles.Tile(*map(int, match[1].split("x")))
-        for entry in found
-        if (match := re.search(r"product-\w+-([\dx]+)-", entry["kernel"]))
-    }:
-        raise RuntimeError("a tile was never compiled")
     return found
 
 
