@@ -135,7 +135,7 @@ def product_kernel(
     # A thread's columns are runs of four, and a run is beside those of the neighbours: 16 bytes apart, threads read
     # different banks, while with eight columns in a row they would meet in the same ones.
     in_run = min(4, columns)
-    run, runs, runs_apart = unsigned(in_run), unsigned(columns // in_run), unsigned(bn // columns * in_run)
+    run, runs_apart = unsigned(in_run), unsigned(bn // columns * in_run)
     tm, tn, steps = unsigned(rows), unsigned(columns), unsigned(bk)
     a_row, a_stage = unsigned(a_pitch), unsigned(bk * a_pitch)
     b_row, b_stage = unsigned(bn), unsigned(bk * bn)
