@@ -34,7 +34,8 @@ from . import memory
 from .elementwise import activate
 from .jit import Kernel, block_kernel, kernel
 from .memory import DeviceArray
-from .target import cuda, function, quotient, scalar, signed, unsigned, within, word
+from .reduce import COLUMNS, LANES, THREADS
+from .target import SIMULATED, cuda, function, quotient, scalar, signed, unsigned, within, word
 from .tiles import LONGEST_STEP, Tile, plan_of
 from .transfer import asarray
 
@@ -273,17 +274,46 @@ def product_kernel(
     return block_kernel(threads, f"{__name__}.product-{variant}")(product)
 
 
+# From so many parts on, a thread that adds all of an element's waits longer for them than threads for each other.
+MANY_PARTS = 3 if SIMULATED else 16
+
+
+@function
+def _finish(i, y, total, bias, has_bias, run, period, activation):
+    """y[i] = activation(total + the bias of its row or column)."""
+    if has_bias:
+        row = quotient(i, run)
+        total += bias[row - quotient(row, period) * period]
+    y[i] = activate(activation, total, y)
+
+
 @kernel
 def _sum_of_parts(i, y, parts, bias, g):
-    """y[i] = activation(the sum of what the parts have for element i + the bias of its row or column)."""
+    """What the parts have for element i."""
     count, size, has_bias, run, period, activation = g
     total = parts[i]
     for part in range(1, count):
         total += parts[part * size + i]
-    if has_bias:
-        row = quotient(i, run)
-        total += bias[row - quotient(row, period) * period]
-    y[i] = activate(activation, total, parts)
+    _finish(i, y, total, bias, has_bias, run, period, activation)
+
+
+@block_kernel(THREADS)
+def _sum_of_many_parts(block, thread, y, parts, bias, g):
+    """The same of COLUMNS neighbouring elements, LANES threads to each, in float64."""
+    count, size, has_bias, run, period, activation = g
+    sums = cuda.shared.array(THREADS, np.float64)
+    lane = quotient(thread, COLUMNS)
+    own = thread - lane * COLUMNS
+    i = block * COLUMNS + own
+    total = 0.0
+    for part in range(lane, count, LANES):
+        total += parts[part * size + min(i, size - 1)]
+    sums[thread] = total
+    cuda.syncthreads()
+    if lane == 0 and i < size:
+        for other in range(1, LANES):
+            total += sums[other * COLUMNS + own]
+        _finish(i, y, scalar(y, total), bias, has_bias, run, period, activation)
 
 
 def multiply(
@@ -337,7 +367,11 @@ def multiply(
     if not whole:
         each = (c_strides.row, m * batch) if bias_row else (1, n)
         finish = (splits, c.size, int(bias is not None), *each, ACTIVATIONS[activation])
-        _sum_of_parts(c.size, c, target, target if bias is None else bias, finish)
+        arguments = (c, target, target if bias is None else bias, finish)
+        if splits < MANY_PARTS:
+            _sum_of_parts(c.size, *arguments)
+        else:
+            _sum_of_many_parts(-(-c.size // COLUMNS), *arguments)
 
 
 @functools.cache

@@ -25,6 +25,8 @@ from .target import cuda, function, quotient, threads_per_block
 
 __all__ = [
     "CHUNK",
+    "COLUMNS",
+    "LANES",
     "THREADS",
     "ChannelSums",
     "add_parts",
@@ -44,7 +46,7 @@ UNROLL = 4
 # A block of the column kernel: neighbouring columns, and the rows that its lanes take in turn.
 COLUMNS = min(32, THREADS // 2)
 LANES = THREADS // COLUMNS
-ROWS = 32 * LANES
+ROWS = 8 * LANES
 
 
 @function

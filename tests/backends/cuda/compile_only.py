@@ -94,6 +94,7 @@ def run_everything(dtype: Any) -> None:
         cuda.linear_backward_input(dy, weight)
         cuda.linear_backward_weight(dy, x)
         cuda.linear_backward_bias(dy)
+    cuda.linear_backward_weight(new(100_000, 10), new(100_000, 20))  # so long a sum that it has many parts
     for pool in POOLS:
         y, indices = cuda.max_pool2d(new(*pool.x_shape), pool)
         cuda.max_pool2d_backward(y, indices, pool)
