@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from numbacnn.backends.geometry import Conv2dGeometry
 from . import gpu, machine, peers, problems
 from .command import UserError, exit_code_with_threads, say, seconds, whole_number
 from .conv_rows import PASSES, Functions, Row, measure
-from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, plot_points, significant, write_json
+from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, plot_points, significant, write_results
 from .timing import PAUSE, Timing, interleave
 
 __all__ = ["main"]
@@ -90,12 +89,14 @@ def run(arguments: argparse.Namespace) -> None:
     for entry in summary:
         say(summary_line(entry, arguments.peer))
 
-    content = {
-        "benchmark": "conv",
-        "measured": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": computer.facts,
-        "versions": versions,
-        "settings": {
+    stem = f"conv-models-{backend.name}" if of_models else f"conv-{backend.name}"
+    table_file, picture = (output / f"{stem}.{extension}" for extension in ("json", "png"))
+    write_results(
+        table_file,
+        "conv",
+        computer.facts,
+        versions,
+        {
             "backend": backend.name,
             "dtype": "float32",
             "peer": arguments.peer,
@@ -104,13 +105,9 @@ def run(arguments: argparse.Namespace) -> None:
             "pause_seconds": pause,
             **({"batch_size": arguments.batch_size} if of_models else {}),
         },
-        "rows": [{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows],
-        "summary": summary,
-    }
-    stem = f"conv-models-{backend.name}" if of_models else f"conv-{backend.name}"
-    table_file, picture = (output / f"{stem}.{extension}" for extension in ("json", "png"))
-    write_json(table_file, content)
-    say(f"written: {table_file}")
+        rows=[{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows],
+        summary=summary,
+    )
     try:
         if of_models:
             plot_points(picture, shares_of(rows), f"conv2d on {title}", "share of the float32 peak")

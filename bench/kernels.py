@@ -16,7 +16,7 @@ from numbacnn.backends.geometry import Pool2dGeometry
 
 from . import gpu, machine
 from .command import UserError, exit_code, say, seconds, whole_number
-from .report import Table, significant, write_json
+from .report import Table, significant, write_results
 from .timing import PAUSE, interleave
 
 __all__ = ["main"]
@@ -118,14 +118,14 @@ def run(arguments: argparse.Namespace) -> None:
         rows.append({"kernel": case.name, "milliseconds": 1e3 * time, "share": share})
         shown = [significant(bandwidth) if case.bytes else "", significant(rate) if case.operations else ""]
         say(table.line([case.name, f"{1e3 * time:.3f}", *shown, f"{share:.0%}"]))
-    content = {
-        "benchmark": "kernels",
-        "machine": computer.facts,
-        "versions": machine.versions(*(gpu.VERSIONS if backend.asynchronous else ())),
-        "settings": {"backend": backend.name, "batch": batch, "budget_seconds": arguments.budget},
-        "rows": rows,
-    }
-    write_json(arguments.output_dir / f"kernels-{backend.name}.json", content)
+    write_results(
+        arguments.output_dir / f"kernels-{backend.name}.json",
+        "kernels",
+        computer.facts,
+        machine.versions(*(gpu.VERSIONS if backend.asynchronous else ())),
+        {"backend": backend.name, "batch": batch, "budget_seconds": arguments.budget},
+        rows=rows,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from numbacnn.backends import Backend
 from . import gpu, machine, one_step, peers
 from .command import UserError, exit_code_with_threads, say, seconds, whole_number
 from .model_rows import PEERS, SCALED, Peers, Row, infer, scale_threads, train_steps
-from .report import PLOT_MISSING, Bar, Table, plot_bars, significant, write_json
+from .report import PLOT_MISSING, Bar, Table, plot_bars, significant, write_results
 from .timing import PAUSE, Timing, interleave
 from .train_contenders import MODELS
 
@@ -92,12 +91,13 @@ def run(arguments: argparse.Namespace) -> None:
     for name, reason in missing.items():
         say(f"{name}: missing: {reason}")
 
-    content = {
-        "benchmark": "models",
-        "measured": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": computer.facts,
-        "versions": versions,
-        "settings": {
+    table_file, picture = (output / f"models-{backend.name}.{extension}" for extension in ("json", "png"))
+    write_results(
+        table_file,
+        "models",
+        computer.facts,
+        versions,
+        {
             "backend": backend.name,
             "dtype": "float32",
             "tasks": arguments.task,
@@ -106,14 +106,11 @@ def run(arguments: argparse.Namespace) -> None:
             "budget_seconds": None if arguments.rounds else arguments.budget,
             "pause_seconds": _pause(backend),
         },
-        "rows": [asdict(row) for row in rows],
-        "memory": memory,
-        "start": starts,
-        "missing": missing,
-    }
-    table_file, picture = (output / f"models-{backend.name}.{extension}" for extension in ("json", "png"))
-    write_json(table_file, content)
-    say(f"written: {table_file}")
+        rows=[asdict(row) for row in rows],
+        memory=memory,
+        start=starts,
+        missing=missing,
+    )
     panels = panels_of(rows)
     if not panels:
         return

@@ -11,35 +11,46 @@ from typing import Any
 
 from .report import significant
 
-__all__ = ["SECTIONS", "conv_section", "main", "models_section", "replace_section", "results_of"]
+__all__ = [
+    "SECTIONS",
+    "conv_section",
+    "kernels_section",
+    "main",
+    "models_section",
+    "replace_section",
+    "results_of",
+    "train_section",
+]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 
 
 def conv_section(results: dict[str, Any]) -> str:
-    """The results of ``bench.conv`` as Markdown: the machine, a row per pass and algorithm, the summary."""
+    """The results of ``bench.conv`` as Markdown: a row per pass of a problem, with every algorithm's time."""
     peer = results["settings"]["peer"]
+    algorithms = list(dict.fromkeys(row["algorithm"] for row in results["rows"]))
+    columns = ["problem", "pass", *algorithms, "auto's GFLOP/s", "of peak", *([peer, "ratio"] if peer else [])]
     lines = [
-        f"{_origin(results)} Times are medians of interleaved calls; `*` is what `auto` picks"
-        + (f"; the ratio is {peer}'s time over ours." if peer else "."),
+        f"{_origin(results)} Times are milliseconds, medians of interleaved calls; the one of what `auto` picks is bold"
+        + (f"; the ratio is {peer}'s time over that." if peer else "."),
         "",
-        "| problem | pass | algorithm | ms | GFLOP/s | of peak | workspace KiB |"
-        + (f" {peer} ms | ratio |" if peer else ""),
-        "|---|---|---|---:|---:|---:|---:|" + ("---:|---:|" if peer else ""),
+        f"| {' | '.join(columns)} |",
+        f"|---|---|{'---:|' * (len(columns) - 2)}",
     ]
+    cases: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in results["rows"]:
-        cells = [
-            f"`{row['problem']}`",
-            row["pass"].replace("_", " "),
-            row["algorithm"] + (" *" if row["auto"] else ""),
-            significant(row["milliseconds"]),
-            significant(row["gflops"]),
-            f"{100 * row['share_of_peak']:.0f} %",
-            f"{row['workspace_bytes'] / 1024:.0f}",
-        ]
+        cases.setdefault((row["problem"], row["pass"]), {})[row["algorithm"]] = row
+    for (problem, pass_), rows in cases.items():
+        cells = [f"`{problem}`", pass_.replace("_", " ")]
+        for name in algorithms:
+            time = significant(rows[name]["milliseconds"]) if name in rows else ""
+            cells.append(f"**{time}**" if name in rows and rows[name]["auto"] else time)
+        chosen = next((row for row in rows.values() if row["auto"]), None)
+        cells += [significant(chosen["gflops"]), f"{100 * chosen['share_of_peak']:.0f} %"] if chosen else ["", ""]
         if peer:
-            cells += [significant(row["peer_milliseconds"]), f"{row['ratio']:.2f}"]
+            any_row = next(iter(rows.values()))
+            cells += [significant(any_row["peer_milliseconds"]), f"{chosen['ratio']:.2f}" if chosen else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -82,6 +93,42 @@ def models_section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def train_section(results: dict[str, Any]) -> str:
+    """The results of ``bench.train`` as Markdown: a row per contender."""
+    settings = results["settings"]
+    epoch = f"{settings['steps']} steps of {settings['batch_size']} examples"
+    lines = [
+        f"{_origin(results)} {settings['model']}, epochs of {epoch}.",
+        "",
+        "| contender | mode | examples/s | ms/step | host ms/step | time over ours |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in results["rows"]:
+        times = [row["milliseconds_per_step"], row["host_milliseconds_per_step"], row["time_over_ours"]]
+        cells = [row["name"], row["mode"], f"{row['examples_per_second']:,.0f}", *map(significant, times)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def kernels_section(results: dict[str, Any]) -> str:
+    """The results of ``bench.kernels`` as Markdown: a row per kernel."""
+    lines = [
+        f"{_origin(results)} The share is that of the measured copy bandwidth, {_bandwidth(results)}, or of the peak.",
+        "",
+        "| kernel | ms | share |",
+        "|---|---:|---:|",
+    ]
+    lines += [
+        f"| {row['kernel']} | {significant(row['milliseconds'])} | {100 * row['share']:.0f} % |"
+        for row in results["rows"]
+    ]
+    return "\n".join(lines)
+
+
+def _bandwidth(results: dict[str, Any]) -> str:
+    return f"{results['machine']['copy_gb_per_second']:,.0f} GB/s"
+
+
 def _is_ours(contender: str) -> bool:
     return contender.startswith("numbacnn")
 
@@ -89,20 +136,30 @@ def _is_ours(contender: str) -> bool:
 def _origin(results: dict[str, Any]) -> str:
     """Where and when it was measured."""
     machine = results["machine"]
+    where = (
+        f"{machine['gpu']}, driver {machine['driver']}"
+        if "gpu" in machine
+        else f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads ({machine['threading_layer']})"
+    )
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads ({machine['threading_layer']}); "
-        f"{versions}; float32 peak {machine['peak_gflops']:.0f} GFLOP/s; measured {results['measured'][:10]}."
+        f"{where}; {versions}; float32 peak {machine['peak_gflops']:.0f} GFLOP/s; measured {results['measured'][:10]}."
     )
 
 
-SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {"conv": conv_section, "models": models_section}
-"""What makes a section of the README, by the benchmark whose results on the CPU it shows."""
+SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "conv-cpu": conv_section,
+    "models-cpu": models_section,
+    "kernels-cpu": kernels_section,
+    "train-lenet-cuda": train_section,
+    "kernels-cuda": kernels_section,
+}
+"""What makes a section of the README, by the file of results that it shows."""
 
 
 def results_of(name: str) -> dict[str, Any] | None:
-    """The last results of a benchmark on the CPU; None where there are none."""
-    path = RESULTS / f"{name}-cpu.json"
+    """What the file ``name`` of the last results holds; None where there are none."""
+    path = RESULTS / f"{name}.json"
     results: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     return results
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,9 @@ from typing import Any
 
 from numbacnn.io import replacing
 
-__all__ = ["PLOT_MISSING", "Bar", "Table", "geometric_mean", "plot_bars", "plot_points", "significant", "write_json"]
+from .command import say
+
+__all__ = ["PLOT_MISSING", "Bar", "Table", "geometric_mean", "plot_bars", "plot_points", "significant", "write_results"]
 
 PLOT_MISSING = 'no plot without matplotlib: pip install "numbacnn[plot]"'
 
@@ -63,10 +66,20 @@ def significant(value: float) -> str:
     return f"{value:#.3g}" if value < 99.9 else f"{value:.0f}"
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` to ``path``, whole or not at all."""
+def write_results(
+    path: Path,
+    benchmark: str,
+    machine: dict[str, Any],
+    versions: dict[str, str],
+    settings: dict[str, Any],
+    **tables: Any,
+) -> None:
+    """Replace the file at once by JSON of all that, and when it was measured."""
+    measured = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    content = {"benchmark": benchmark, "measured": measured, "machine": machine, "versions": versions}
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({**content, "settings": settings, **tables}, indent=1) + "\n", encoding="utf-8")
+    say(f"written: {path}")
 
 
 def plot_bars(

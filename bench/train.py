@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 import sys
 import time
@@ -19,7 +18,7 @@ from numbacnn.backends import Backend
 
 from . import gpu, machine, peers
 from .command import UserError, WrongResultError, exit_code, say, whole_number
-from .report import Table, significant, write_json
+from .report import Table, significant, write_results
 from .timing import PAUSE
 from .train_contenders import MODELS, Contender, Ours, Task, TorchCompiled, TorchEager, TorchGraph
 
@@ -89,12 +88,13 @@ def run(arguments: argparse.Namespace) -> None:
         say(table.line(cells_of(row)))
     for name, reason in missing.items():
         say(f"{name}: missing: {reason}")
-    content = {
-        "benchmark": "train",
-        "measured": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": computer.facts,
-        "versions": versions,
-        "settings": {
+    path = arguments.output_dir / f"train-{arguments.model}-{backend.name}.json"
+    write_results(
+        path,
+        "train",
+        computer.facts,
+        versions,
+        {
             "model": arguments.model,
             "backend": backend.name,
             "dtype": "float32",
@@ -104,12 +104,9 @@ def run(arguments: argparse.Namespace) -> None:
             "epochs": arguments.epochs,
             "lr": task.model.lr,
         },
-        "rows": [{**row, "first_epoch_loss": losses[row["name"]]} for row in rows],
-        "missing": missing,
-    }
-    path = arguments.output_dir / f"train-{arguments.model}-{backend.name}.json"
-    write_json(path, content)
-    say(f"written: {path}")
+        rows=[{**row, "first_epoch_loss": losses[row["name"]]} for row in rows],
+        missing=missing,
+    )
 
 
 def participants(arguments: argparse.Namespace) -> tuple[Backend, Any]:

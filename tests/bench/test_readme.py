@@ -81,7 +81,7 @@ def test_sections_with_results_are_rewritten(tmp_path, monkeypatch, capsys):
     assert readme.main() == 1
     assert capsys.readouterr().err.startswith(f"error: nothing in {tmp_path}: run ")
     (tmp_path / "models-cpu.json").write_text(json.dumps(RESULTS), encoding="utf-8")
-    before = "a\n<!-- bench:conv -->\nkept\n<!-- end -->\n<!-- bench:models -->\n{}<!-- end -->\nb\n"
+    before = "a\n<!-- bench:conv-cpu -->\nkept\n<!-- end -->\n<!-- bench:models-cpu -->\n{}<!-- end -->\nb\n"
     (tmp_path / "README.md").write_text(before.format(""), encoding="utf-8")
     assert readme.main() == 0
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == before.format(MODELS + "\n")
