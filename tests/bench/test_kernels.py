@@ -20,7 +20,7 @@ def test_rows_and_shares(tmp_path, capsys, monkeypatch):
     product = next(row for row in rows if row["kernel"] == "linear 1024x1024x1024")
     assert product["share"] == pytest.approx(2 * 1024**3 / (product["milliseconds"] * 1e-3) / 100e9)
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in printed[-len(rows) :]] == [row["kernel"] for row in rows]
+    assert [line.split("  ")[0] for line in printed[-len(rows) - 1 : -1]] == [row["kernel"] for row in rows]
 
 
 def test_every_case_runs_on_every_backend(backend):
