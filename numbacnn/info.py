@@ -36,6 +36,7 @@ EXTRAS = {
     "numba-cuda": ("kernels on NVIDIA GPUs", 'pip install "numbacnn[cuda]"'),
 }
 LAYERS = {
+    "workers": "threads of its own, which watch for work for some tenths of a millisecond and then sleep",
     "omp": "OpenMP is not fork-safe: in a forked child kernels run serially",
     "tbb": "Threading Building Blocks: in a forked child kernels run serially",
     "workqueue": "Numba's own threads: launches are serialised, and in a forked child kernels run serially",

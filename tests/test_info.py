@@ -19,6 +19,7 @@ import pytest
 
 import numbacnn
 from numbacnn import backends, info
+from numbacnn.backends.cpu import threads
 
 CPU = backends.available()["cpu"] is None
 LABELS = [
@@ -84,8 +85,8 @@ def test_the_report_on_the_cpu_backend(capsys: pytest.CaptureFixture[str]) -> No
     assert 0 < found["smoke_test"]["second_seconds"] < 60
     if not config.DISABLE_JIT:
         assert found["threads"]["number"] == numba.get_num_threads()
-        assert found["threads"]["layer"] == numba.threading_layer()
-        assert info.LAYERS[numba.threading_layer()] in lines["threading layer"]
+        assert found["threads"]["layer"] == threads.layer()
+        assert info.LAYERS[threads.layer()] in lines["threading layer"]
 
 
 def test_json_holds_what_collect_gives(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,13 +98,13 @@ def test_json_holds_what_collect_gives(capsys: pytest.CaptureFixture[str]) -> No
         assert content[key] == collected[key]
 
 
-@pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue", "another"])
+@pytest.mark.parametrize("layer", ["workers", "omp", "tbb", "workqueue", "another"])
 def test_every_threading_layer_is_explained(layer: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(info, "_threads", lambda: {"number": 3, "layer": layer, "remark": info.LAYERS.get(layer, "")})
     lines = printed(capsys)
     assert lines["threads"] == "3"
     assert lines["threading layer"].startswith(layer)
-    assert ("serial" in lines["threading layer"]) == (layer != "another")
+    assert ("serial" in lines["threading layer"]) == (layer not in ("workers", "another"))
 
 
 def test_extras_that_are_missing_say_how_to_get_them(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,11 @@ from .simd import copy_run
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward"]
 
+# Of planes that are small, so many elements are a chunk.
+CHUNK_ELEMENTS = 1 << 12
+# Shares of fewer columns are stored as they come, of more a vector at a time.
+FEW_COLUMNS = 16
+
 
 @function
 def lay_plane(image, start, h, w, pt, pl, padded, rows, columns, filler):
@@ -153,6 +158,43 @@ def _avg_backward_planes(
                     image[np.uintp(c)] += share
 
 
+@kernel
+def _avg_quads(chunk, x, y, planes):
+    """2 x 2 windows side by side, all of them within the image; a chunk is ``planes`` planes."""
+    h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    image, means = x.reshape(-1), y.reshape(-1)
+    quarter = y.dtype.type(0.25)
+    for plane in range(chunk * planes, min((chunk + 1) * planes, x.shape[0] * x.shape[1])):
+        for row in range(oh):
+            top, at = np.uintp((plane * h + 2 * row) * w), np.uintp((plane * oh + row) * ow)
+            below = top + np.uintp(w)
+            for column in range(np.uintp(ow)):
+                left = column + column
+                right = left + np.uintp(1)
+                total = image[top + left] + image[top + right] + image[below + left] + image[below + right]
+                means[at + column] = quarter * total
+
+
+@kernel
+def _avg_quads_backward(chunk, dy, dx, planes):
+    """The adjoint of :func:`_avg_quads`, where the windows cover the image."""
+    h, w, oh, ow = dx.shape[2], dx.shape[3], dy.shape[2], dy.shape[3]
+    image, slopes = dx.reshape(-1), dy.reshape(-1)
+    quarter = dy.dtype.type(0.25)
+    for plane in range(chunk * planes, min((chunk + 1) * planes, dx.shape[0] * dx.shape[1])):
+        for row in range(oh):
+            top, at = np.uintp((plane * h + 2 * row) * w), np.uintp((plane * oh + row) * ow)
+            below = top + np.uintp(w)
+            for column in range(np.uintp(ow)):
+                left = column + column
+                right = left + np.uintp(1)
+                share = quarter * slopes[at + column]
+                image[top + left] = share
+                image[top + right] = share
+                image[below + left] = share
+                image[below + right] = share
+
+
 def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
     g = geometry
     y, indices = empty(g.y_shape, x.dtype), empty(g.y_shape, np.int32)
@@ -173,6 +215,10 @@ def max_pool2d_backward(dy: np.ndarray, indices: np.ndarray, geometry: Pool2dGeo
 def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
     y = empty(g.y_shape, x.dtype)
+    if _is_quads(g):
+        planes = _planes_of_chunk(g)
+        _avg_quads(-(-g.n * g.c // planes), x, y, planes)
+        return y
     rows, columns = _padded_size(g)
     _avg_planes(
         g.n * g.c, x, y, Scratch(g.kh * g.kw, np.dtype(np.int64)), _padded(g, x.dtype),
@@ -185,6 +231,10 @@ def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool)
 def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
     dx = empty(g.x_shape, dy.dtype)
+    if _is_quads(g) and (g.h, g.w) == (2 * g.oh, 2 * g.ow) and g.ow < FEW_COLUMNS:
+        planes = _planes_of_chunk(g)
+        _avg_quads_backward(-(-g.n * g.c // planes), dy, dx, planes)
+        return dx
     pairs = g.kw == g.sw == 2 and g.kh <= g.sh
     covered = pairs and (g.kh, g.pt, g.pl) == (g.sh, 0, 0) and (g.oh * g.sh, g.ow * g.sw) == (g.h, g.w)
     _avg_backward_planes(
@@ -192,6 +242,16 @@ def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_
         g.pl, *(_inner(g) if pairs else (0, 0)), int(covered),
     )  # fmt: skip
     return dx
+
+
+def _is_quads(g: Pool2dGeometry) -> bool:
+    """Whether every window is 2 x 2 pixels of the image, and meets no other."""
+    inside = (g.pt, g.pl) == (0, 0) and 2 * g.oh <= g.h and 2 * g.ow <= g.w
+    return g.kh == g.kw == g.sh == g.sw == 2 and inside
+
+
+def _planes_of_chunk(g: Pool2dGeometry) -> int:
+    return max(1, CHUNK_ELEMENTS // (g.h * g.w))
 
 
 def _padded_size(g: Pool2dGeometry) -> tuple[int, int]:

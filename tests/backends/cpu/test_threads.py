@@ -19,9 +19,8 @@ def loadable(layer):
     return True
 
 
-LAYERS = [
-    name for name, module in [("omp", "omppool"), ("workqueue", "workqueue"), ("tbb", "tbbpool")] if loadable(module)
-]
+NUMBAS = [("omp", "omppool"), ("workqueue", "workqueue"), ("tbb", "tbbpool")]
+LAYERS = [*(["workers"] if os.name == "posix" else []), *(name for name, module in NUMBAS if loadable(module))]
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
 
@@ -31,6 +30,7 @@ import numpy as np
 import numba
 import numbacnn as nc
 from numbacnn import nn
+from numbacnn.backends.cpu.threads import layer
 
 nc.manual_seed(0)
 model = nn.Sequential(
@@ -57,13 +57,15 @@ for _ in range(2):
     optimizer.step()
 for value in model.state_dict().values():
     digest.update(value.tobytes())
-print(digest.hexdigest(), numba.threading_layer())
+print(digest.hexdigest(), layer())
 """
 )
 
 
 def run(script, threads=2, layer=LAYERS[0]):
     environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "NUMBA_THREADING_LAYER": layer}
+    if layer == "workers":
+        del environment["NUMBA_THREADING_LAYER"]
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.returncode, done.stderr)
     return done.stdout.split()
@@ -100,7 +102,7 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-print(len(problems), numba.threading_layer())
+print(len(problems), layer())
 """
 )
 

@@ -1,0 +1,247 @@
+"""Threads that wait for the next launch, and run its chunks beside the thread that asks for it.
+
+A launch of a small kernel takes microseconds, and waking a sleeping thread up to fifty. So a thread that has nothing to
+do first watches for the next job for as long as the gaps between the launches of a training step take; while it does,
+it lets every other thread of the machine that wants the core go first (``sched_yield``), as OpenMP's do not. Then it
+sleeps. A launch waits for the threads that take part in it, not for those that are still waking up.
+
+Threads and locks are those of POSIX, which are called from machine code: Python has no part in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+__all__ = ["Workers", "run_chunks"]
+
+# Looks at the job between two times that a thread lets others go first, and how often it does that before it sleeps:
+# some tenths of a millisecond.
+LOOKS, PATIENCE = 64, 400
+
+# Places in the state, in words: those that threads write to lie in cache lines of their own.
+OPEN, ACTIVE, SLEEPING, NEXT = 0, 8, 16, 24  # the number of the job that is open or 0; how many take part, sleep; chunk
+ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = 32, 33, 34, 35, 36  # of the job; SEATS are the threads that take part at most
+MUTEX, CONDITION, SIZE = 40, 56, 72
+
+WORD = ir.IntType(64)
+PAUSES = {"x86_64": "llvm.x86.sse2.pause"}
+
+
+def _pointer(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, WORD.as_pointer())
+
+
+def _declared(module: Any, kind: Any, name: str) -> Any:
+    return module.globals.get(name) or ir.Function(module, kind, name)
+
+
+@intrinsic
+def _load(typing_context: Any, address: Any) -> Any:
+    """The int64 at ``address``, which other threads write."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(_pointer(builder, arguments[0]), "seq_cst", 8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def _store(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write the int64 at ``address``, which other threads read."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store_atomic(arguments[1], _pointer(builder, arguments[0]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def _take(typing_context: Any, counter: Any, count: Any) -> Any:
+    """Add ``count`` to the int64 at the address ``counter``, in one go with reading it; what it was before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.atomic_rmw("add", _pointer(builder, arguments[0]), arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def _pause(typing_context: Any) -> Any:
+    """Tell the core that this is a loop that waits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        name = PAUSES.get(platform.machine())
+        if name:
+            builder.call(_declared(builder.module, ir.FunctionType(ir.VoidType(), []), name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+def _of_the_system(name: str, count: int) -> Any:
+    """The C function ``name`` of ``count`` addresses, for compiled code."""
+    parameters = (types.int64,) * count
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(32), [WORD] * count)
+        builder.call(_declared(builder.module, kind, name), arguments)
+        return context.get_dummy_value()
+
+    if count == 0:
+
+        @intrinsic
+        def without(typing_context: Any) -> Any:
+            return types.void(), codegen
+
+        return without
+    if count == 1:
+
+        @intrinsic
+        def of_one(typing_context: Any, first: Any) -> Any:
+            return types.void(*parameters), codegen
+
+        return of_one
+
+    @intrinsic
+    def of_two(typing_context: Any, first: Any, second: Any) -> Any:
+        return types.void(*parameters), codegen
+
+    return of_two
+
+
+_yield = _of_the_system("sched_yield", 0)
+_lock, _unlock = _of_the_system("pthread_mutex_lock", 1), _of_the_system("pthread_mutex_unlock", 1)
+_wait, _wake_all = _of_the_system("pthread_cond_wait", 2), _of_the_system("pthread_cond_broadcast", 1)
+
+
+@intrinsic
+def _call(typing_context: Any, address: Any, chunk: Any, words: Any, thread: Any) -> Any:
+    """Call the function at ``address`` with (chunk, words, thread), all int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = ir.FunctionType(ir.VoidType(), [WORD, WORD, WORD])
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
+
+
+@njit(inline="always")
+def run_chunks(address, chunks, words, counter, grain, thread):  # pragma: no cover - only ever compiled
+    """Run the chunks that this thread gets by counting ``counter`` on, some at a time."""
+    first = _take(counter, grain)
+    while first < chunks:
+        for chunk in range(first, min(first + grain, chunks)):
+            _call(address, chunk, words, thread)
+        first = _take(counter, grain)
+
+
+@njit(inline="always")
+def _take_part(state, thread):  # pragma: no cover - only ever compiled
+    run_chunks(
+        _load(state + 8 * ADDRESS), _load(state + 8 * CHUNKS), _load(state + 8 * WORDS), state + 8 * NEXT,
+        _load(state + 8 * GRAIN), thread,
+    )  # fmt: skip
+
+
+def _work(seat):  # pragma: no cover - only ever compiled
+    """What a thread does as long as the process lives; ``seat`` is where its state's address and its number are."""
+    state, thread = _load(seat), _load(seat + 8)
+    done = _load(state + 8 * OPEN)
+    while True:
+        turns = 0
+        job = _load(state + 8 * OPEN)
+        while job == 0 or job == done:
+            turns += 1
+            if turns < LOOKS * PATIENCE:
+                _pause()
+                if turns % LOOKS == 0:
+                    _yield()
+            else:
+                # Whoever opens a job looks for sleepers after that, and a sleeper for a job after it has said so.
+                _lock(state + 8 * MUTEX)
+                _take(state + 8 * SLEEPING, 1)
+                job = _load(state + 8 * OPEN)
+                while job == 0 or job == done:
+                    _wait(state + 8 * CONDITION, state + 8 * MUTEX)
+                    job = _load(state + 8 * OPEN)
+                _take(state + 8 * SLEEPING, -1)
+                _unlock(state + 8 * MUTEX)
+            job = _load(state + 8 * OPEN)
+        # From here on no job is closed for good before this thread has left it; this one may have been by now.
+        _take(state + 8 * ACTIVE, 1)
+        job = _load(state + 8 * OPEN)
+        if job != 0 and job != done:
+            if thread < _load(state + 8 * SEATS):
+                _take_part(state, thread)
+            done = job
+        _take(state + 8 * ACTIVE, -1)
+
+
+def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
+    """Open a job, take part in it, close it, and wait for the threads that are still at it."""
+    _store(state + 8 * NEXT, 0)
+    _store(state + 8 * ADDRESS, address)
+    _store(state + 8 * CHUNKS, chunks)
+    _store(state + 8 * WORDS, words)
+    _store(state + 8 * GRAIN, grain)
+    _store(state + 8 * SEATS, seats)
+    _store(state + 8 * OPEN, job)
+    if _load(state + 8 * SLEEPING) > 0:
+        _lock(state + 8 * MUTEX)
+        _wake_all(state + 8 * CONDITION)
+        _unlock(state + 8 * MUTEX)
+    _take_part(state, 0)
+    _store(state + 8 * OPEN, 0)
+    turns = 0
+    while _load(state + 8 * ACTIVE) > 0:
+        turns += 1
+        _pause()
+        if turns % LOOKS == 0:
+            _yield()
+
+
+class Workers:
+    """The threads of this process beside the one that launches; not for use by two launches at once."""
+
+    def __init__(self, compiled: Callable[[Callable[..., None], int], int]) -> None:
+        self._state = np.zeros(SIZE, np.int64)
+        self._seats: list[array[int]] = [array("q")]
+        self._jobs = 0
+        self._system = ctypes.CDLL(None)
+        at = self._state.ctypes.data
+        self._system.pthread_mutex_init(ctypes.c_void_p(at + 8 * MUTEX), None)
+        self._system.pthread_cond_init(ctypes.c_void_p(at + 8 * CONDITION), None)
+        self._work = compiled(_work, 1)
+        words = (ctypes.c_int64,) * 7
+        self._launch = ctypes.CFUNCTYPE(None, *words)(compiled(_launch, len(words)))
+
+    def run(self, address: int, chunks: int, words: int, grain: int, threads: int) -> None:
+        """Run chunks 0..chunks-1 on up to ``threads`` threads, ``grain`` at a time, and wait for them."""
+        while len(self._seats) < threads:
+            self._start()
+        self._jobs += 1
+        self._launch(self._state.ctypes.data, self._jobs, address, chunks, words, grain, threads)
+
+    def _start(self) -> None:
+        """One thread more; it never ends, and what it reads stays here."""
+        seat = array("q", [self._state.ctypes.data, len(self._seats)])
+        thread = ctypes.c_size_t()
+        status = self._system.pthread_create(
+            ctypes.byref(thread), None, ctypes.c_void_p(self._work), ctypes.c_void_p(seat.buffer_info()[0])
+        )
+        if status:
+            raise OSError(status, f"thread {len(self._seats)} of this process cannot be started: {os.strerror(status)}")
+        self._system.pthread_detach(thread)
+        self._seats.append(seat)
