@@ -29,6 +29,8 @@ from .workers import Workers, run_chunks
 
 __all__ = ["launch", "layer", "number"]
 
+# Where the system has POSIX's threads they are our own, unless the user asks for a layer of Numba's.
+USES_WORKERS = os.name == "posix" and "NUMBA_THREADING_LAYER" not in os.environ
 # Of the chunks, for each thread: many are balanced well, few are taken quickly.
 PORTIONS = 16
 
@@ -63,7 +65,7 @@ def launch(address: int, call: ChunkFunction, chunks: int, words: int, parallel:
     threads = min(number(), chunks)
     grain = max(1, chunks // (threads * PORTIONS))
     with _entry:
-        if _uses_workers():
+        if USES_WORKERS:
             _get_workers().run(address, chunks, words, grain, threads)
         else:
             counter = array("q", [0])
@@ -72,16 +74,11 @@ def launch(address: int, call: ChunkFunction, chunks: int, words: int, parallel:
 
 def layer() -> str:
     """What runs the chunks: ``workers``, or a layer of Numba's, ``omp``, ``tbb`` or ``workqueue``."""
-    if _uses_workers():
+    if USES_WORKERS:
         return "workers"
     with _entry:
         _get_driver()(0, 0, 0, 0, 1, 0)
     return numba.threading_layer()
-
-
-def _uses_workers() -> bool:
-    """Whether threads are our own: where the system has POSIX's, unless NUMBA_THREADING_LAYER asks for Numba's."""
-    return os.name == "posix" and "NUMBA_THREADING_LAYER" not in os.environ
 
 
 def number() -> int:
@@ -126,7 +123,7 @@ def _after_fork_in_child() -> None:
     global _entry, _forked, _workers
     _entry, _workers = threading.Lock(), None
     # Numba's threads, whoever started them: a kernel, or a question for their number.
-    _forked = parallel._is_initialized and not _uses_workers()
+    _forked = parallel._is_initialized and not USES_WORKERS
 
 
 if hasattr(os, "register_at_fork"):
