@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,10 @@ from numbacnn import backends
 
 ROOT = Path(__file__).parents[3]
 FILES = (
-    "backends/cuda/test_arrays.py",
     "backends/test_parity.py",
-    "backends/test_contract.py",
     "ops/test_contracts.py",
+    "backends/cuda/test_arrays.py",
+    "backends/test_contract.py",
     "nn/test_dense.py::test_the_same_bits_as_with_copies",
     "training/test_capture.py",
 )
@@ -51,11 +53,21 @@ def run(*command: str, simulated: bool = True, measured: bool = False) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_in_the_simulator(file: str) -> None:
+@pytest.fixture(scope="module")
+def outputs() -> Iterator[dict[str, Future[str]]]:
+    """What pytest says of each file; as many at a time as there are cores, because a simulated kernel keeps to one."""
     options = ["--backend", "cuda", "-q", "--no-cov", "-p", "no:cacheprovider"]
-    out = run("-m", "pytest", *options, f"tests/{file}", measured=file in MEASURED)
-    assert " passed" in out
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            file: pool.submit(run, "-m", "pytest", *options, f"tests/{file}", measured=file in MEASURED)
+            for file in FILES
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_in_the_simulator(file: str, outputs: dict[str, Future[str]]) -> None:
+    assert " passed" in outputs[file].result()
 
 
 def test_lenet_trains_as_on_the_cpu(tmp_path: Path) -> None:
