@@ -16,6 +16,8 @@ CONV2D_DESCRIPTORS = (
     "n1c3h2k2r4s3p2pb3pw1pr2",
     # 1x1: the image is its own column matrix, or with stride or padding is not
     "n2c17h7k5r1s1p0",
+    "n7c4h3w5k18r1s1p0g2",  # several whole images side by side
+    "n2c4h6k18r1s1p0pb1",
     "n3c5h6w9k17r1s2p0",
     "n1c3h4k2r1s1p1",
     # 3x3, the usual one, on ragged sizes

@@ -92,8 +92,8 @@ def store_rows(sums, sums_row, pitch, images, first_image, outputs, first_output
 @kernel
 def _correlate_channels(
     chunk, x, packed, steps, packed_at, bias, y, places, work, tile, turn, activating, height, width, activation,
-    groups, panels, parts, band_images, band_rows, bands, rows, columns, in_rows, in_columns, top, left, sh, sw,
-    at_row, at_column, row_step, column_step,
+    groups, panels, parts, in_place, band_images, band_rows, bands, rows, columns, in_rows, in_columns, top, left, sh,
+    sw, at_row, at_column, row_step, column_step,
 ):  # fmt: skip
     """A chunk is a band of one group of outputs, and a part of its panels of output channels.
 
@@ -111,13 +111,20 @@ def _correlate_channels(
     padded = (count + height - 1) // height * height
     turned_row = (padded + lanes - 1) // lanes * lanes
 
-    size = images * channels * in_rows * in_columns
+    size = 0 if in_place else images * channels * in_rows * in_columns
     source, sums, turned = work[:size], work[size : size + turned_row * width], work[size + turned_row * width :]
-    lay_band(
-        x, first_image, images, group * channels, channels, top + band * band_rows * sh, in_rows, left, in_columns,
-        source,
-    )  # fmt: skip
-    lay_positions(places, images, rows_here, columns, channels * in_rows * in_columns, sh * in_columns, sw, padded)
+    image_step = channels * in_rows * in_columns
+    if in_place:
+        source = x.reshape(-1)[
+            (first_image * x.shape[1] + group * channels) * rows * columns + band * band_rows * columns :
+        ]
+        image_step = x.shape[1] * rows * columns
+    else:
+        lay_band(
+            x, first_image, images, group * channels, channels, top + band * band_rows * sh, in_rows, left, in_columns,
+            source,
+        )  # fmt: skip
+    lay_positions(places, images, rows_here, columns, image_step, sh * in_columns, sw, padded)
     for panel in range(panels * part // parts, panels * (part + 1) // parts):
         first_output = group * outputs + panel * width
         here = min(width, outputs - panel * width)
@@ -245,7 +252,8 @@ def correlate(
     _correlate_channels(
         chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, bias, y,
         Scratch(plan.positions, np.dtype(np.int64)), Scratch(plan.work, x.dtype), tile.routine, TRANSPOSITION,
-        activation_of, tile.rows, width, activation, groups, panels, parts, plan.band_images, plan.band_rows, *grid,
+        activation_of, tile.rows, width, activation, groups, panels, parts, int(c.is_pointwise), plan.band_images,
+        plan.band_rows, *grid,
         *c.step, *c.first, *c.output_step,
     )  # fmt: skip
 
@@ -302,15 +310,18 @@ def _plan(c: Correlation, w: Weights, n: int, channels: int, outputs: int, items
     output_at = np.minimum(np.arange(round_up(outputs, height)), outputs - 1) * w.output
     positions = round_up(rows * images * c.columns, height)
     size = images * channels * in_rows * in_columns
+    plane = in_rows * in_columns
     if turned:
         sums_row = round_up((rows - 1) * in_columns + c.columns, width)
         # Of the last band, whose rows are shorter, more may be in work at a time.
         work = size + width + min(output_at.size * sums_row, max(height * sums_row, SUM_ELEMENTS))
     else:
+        if c.is_pointwise:
+            size, plane = 0, c.rows * c.columns
         work = size + 2 * round_up(positions, lanes) * width
     return _Plan(
         turned, vectors, rows, images, -(-c.rows // rows), in_rows, in_columns,
-        (of_channel * (in_rows * in_columns) + places).reshape(-1), (of_channel * w.channel + _taps(c, w)).reshape(-1),
+        (of_channel * plane + places).reshape(-1), (of_channel * w.channel + _taps(c, w)).reshape(-1),
         output_at, positions, work, cycles,
     )  # fmt: skip
 
@@ -339,7 +350,7 @@ def _cycles_of_channels(c, n, channels, outputs, itemsize, vectors, rows, images
     depth = channels * len(c.row_taps) * len(c.column_taps)
     needed = round_up(-(-outputs // lanes), vectors)
     in_rows, in_columns = _band_shape(c, rows)
-    size = channels * in_rows * in_columns * images
+    size = 0 if c.is_pointwise else channels * in_rows * in_columns * images
     total = PACKING * depth * outputs
     for bands, rows_here in _parts(c.rows, rows):
         for batches, images_here in _parts(n, images):

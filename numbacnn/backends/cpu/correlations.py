@@ -30,12 +30,20 @@ class Correlation(NamedTuple):
     first: tuple[int, int]
     """Where output (0, 0) is stored, and the distances between outputs there:"""
     output_step: tuple[int, int]
+    image: tuple[int, int]
+    """Rows and columns of x."""
 
     @property
     def extent(self) -> tuple[int, int]:
         """Rows and columns of x under the window of one output."""
         rows, columns = self.row_taps, self.column_taps
         return rows[-1][1] - rows[0][1] + 1, columns[-1][1] - columns[0][1] + 1
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each output sees its own place in x alone."""
+        alone = self.row_taps == self.column_taps == ((0, 0),)
+        return alone and self.step == self.output_step == (1, 1) and self.image == (self.rows, self.columns)
 
 
 class Weights(NamedTuple):
@@ -61,7 +69,7 @@ def forward_correlation(g: Conv2dGeometry) -> Correlation:
     """The output, of x."""
     rows = tuple((i, i * g.dh - g.pt) for i in range(g.kh))
     columns = tuple((j, j * g.dw - g.pl) for j in range(g.kw))
-    return Correlation(g.oh, g.ow, rows, columns, (g.sh, g.sw), (0, 0), (1, 1))
+    return Correlation(g.oh, g.ow, rows, columns, (g.sh, g.sw), (0, 0), (1, 1), (g.h, g.w))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -74,7 +82,7 @@ def backward_correlations(g: Conv2dGeometry) -> tuple[Correlation, ...]:
             columns = _phase(column + g.pl, g.kw, g.dw, g.sw)
             size = (-(-(g.h - row) // g.sh), -(-(g.w - column) // g.sw))
             if rows and columns:
-                found.append(Correlation(*size, rows, columns, (1, 1), (row, column), (g.sh, g.sw)))
+                found.append(Correlation(*size, rows, columns, (1, 1), (row, column), (g.sh, g.sw), (g.oh, g.ow)))
     return tuple(found)
 
 
