@@ -1,4 +1,4 @@
-"""Max and average pooling: a chunk is one plane.
+"""Max and average pooling: a chunk is one plane, or several small ones.
 
 Where windows are 1 or 2 columns apart, the outputs of a row are computed a vector at a time (``pool_rows.py``), from a
 padded copy of the plane if there is padding; else, or where a window is as wide as the image, one by one.
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..geometry import Pool2dGeometry
 from ..shared.windows import taps_inside
+from .bands import round_up
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .pool_rows import AVG_ROWS, MAX_ROWS, SPREAD_ROW, avg_row, max_row, spread
@@ -23,8 +24,9 @@ __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backwa
 
 # Of planes that are small, so many elements are a chunk.
 CHUNK_ELEMENTS = 1 << 12
-# Shares of fewer columns are stored as they come, of more a vector at a time.
-FEW_COLUMNS = 16
+# Planes with fewer columns of outputs fill no vector: means are stored as they come, and maxima are made for SIDE_BY_SIDE
+# outputs of several planes at a time.
+FEW_COLUMNS, SIDE_BY_SIDE = 16, 64
 
 
 @function
@@ -87,6 +89,46 @@ def _max_planes(chunk, x, y, indices, offsets, padded, routine, kh, kw, sh, sw, 
             for column in range(ow):
                 value, place = largest_of(image, at_x, h, w, top, column * sw - pl, kh, kw, dh, dw)
                 largest[at + column], places[at + column] = value, place
+
+
+@kernel
+def _max_side_by_side(
+    chunk, x, y, indices, offsets, padded, largest, places, routine, side, pitch, kh, kw, sh, sw, pt, pl, dh, dw, rows,
+    columns,
+):  # fmt: skip
+    """A chunk is ``side`` planes, laid ``pitch`` apart in one wide plane, so that rows of outputs fill vectors."""
+    h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    image, values, found = x.reshape(-1), y.reshape(-1), indices.reshape(-1)
+    first = chunk * side
+    here, width, slot = min(side, x.shape[0] * x.shape[1] - first), side * pitch, pitch // sw
+    lay_offsets(offsets, 0, width, kh, kw, dh, dw)
+    lay_offsets(offsets, kh * kw, w, kh, kw, dh, dw)
+    for i in range(rows * width):
+        padded[np.uintp(i)] = -np.inf
+    for plane in range(here):
+        for row in range(min(h, rows - pt)):
+            to = (row + pt) * width + plane * pitch + pl
+            copy_run(padded, to, image, ((first + plane) * h + row) * w, min(w, columns - pl))
+    for row in range(oh):
+        top = row * sh - pt
+        max_row(
+            routine, padded, row * sh * width, offsets, 0, offsets, kh * kw, kh * kw, largest, 0, places, 0,
+            top * w - pl, here * slot,
+        )  # fmt: skip
+        for plane in range(here):
+            at, source = ((first + plane) * oh + row) * ow, plane * slot
+            unclear = 0
+            for column in range(ow):
+                value = largest[np.uintp(source + column)]
+                values[np.uintp(at + column)] = value
+                found[np.uintp(at + column)] = places[np.uintp(source + column)] - plane * pitch
+                unclear += 1 if value == -np.inf else 0
+            if unclear > 0:
+                for column in range(ow):
+                    value, place = largest_of(
+                        image, (first + plane) * h * w, h, w, top, column * sw - pl, kh, kw, dh, dw
+                    )
+                    values[at + column], found[at + column] = value, place
 
 
 @kernel
@@ -199,6 +241,18 @@ def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.
     g = geometry
     y, indices = empty(g.y_shape, x.dtype), empty(g.y_shape, np.int32)
     rows, columns = _padded_size(g)
+    if rows and g.ow < FEW_COLUMNS:
+        pitch = round_up(columns, g.sw)
+        side = max(1, SIDE_BY_SIDE * g.sw // pitch)
+        outputs = side * pitch // g.sw
+        _max_side_by_side(
+            -(-g.n * g.c // side), x, y, indices, Scratch(2 * g.kh * g.kw, np.dtype(np.int64)),
+            # Outputs between the planes, which nobody wants, look beyond the last one.
+            Scratch(rows * side * pitch + g.kw * g.dw, x.dtype), Scratch(outputs, x.dtype),
+            Scratch(outputs, np.dtype(np.int32)), MAX_ROWS[g.sw], side, pitch, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh,
+            g.dw, rows, columns,
+        )  # fmt: skip
+        return y, indices
     _max_planes(
         g.n * g.c, x, y, indices, Scratch(2 * g.kh * g.kw, np.dtype(np.int64)), _padded(g, x.dtype),
         MAX_ROWS.get(g.sw, MAX_ROWS[1]), g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, rows, columns,
