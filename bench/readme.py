@@ -150,6 +150,7 @@ def _origin(results: dict[str, Any]) -> str:
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "conv-cpu": conv_section,
     "models-cpu": models_section,
+    "train-lenet-cpu": train_section,
     "kernels-cpu": kernels_section,
     "train-lenet-cuda": train_section,
     "kernels-cuda": kernels_section,

@@ -24,8 +24,8 @@ __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backwa
 
 # Of planes that are small, so many elements are a chunk.
 CHUNK_ELEMENTS = 1 << 12
-# Planes with fewer columns of outputs fill no vector: means are stored as they come, and maxima are made for SIDE_BY_SIDE
-# outputs of several planes at a time.
+# Planes with fewer columns of outputs fill no vector: means are stored as they come, and maxima are made for
+# SIDE_BY_SIDE outputs of several planes at a time.
 FEW_COLUMNS, SIDE_BY_SIDE = 16, 64
 
 
