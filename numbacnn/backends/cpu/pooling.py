@@ -200,17 +200,22 @@ def _avg_backward_planes(
                     image[np.uintp(c)] += share
 
 
+@function
+def quad_rows(plane, row, x, y):
+    """Where the two rows of windows begin in x, flat, and where their row of outputs does in y."""
+    h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    top = np.uintp((plane * h + 2 * row) * w)
+    return top, top + np.uintp(w), np.uintp((plane * oh + row) * ow)
+
+
 @kernel
 def _avg_quads(chunk, x, y, planes):
     """2 x 2 windows side by side, all of them within the image; a chunk is ``planes`` planes."""
-    h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
-    image, means = x.reshape(-1), y.reshape(-1)
-    quarter = y.dtype.type(0.25)
+    image, means, quarter = x.reshape(-1), y.reshape(-1), y.dtype.type(0.25)
     for plane in range(chunk * planes, min((chunk + 1) * planes, x.shape[0] * x.shape[1])):
-        for row in range(oh):
-            top, at = np.uintp((plane * h + 2 * row) * w), np.uintp((plane * oh + row) * ow)
-            below = top + np.uintp(w)
-            for column in range(np.uintp(ow)):
+        for row in range(y.shape[2]):
+            top, below, at = quad_rows(plane, row, x, y)
+            for column in range(np.uintp(y.shape[3])):
                 left = column + column
                 right = left + np.uintp(1)
                 total = image[top + left] + image[top + right] + image[below + left] + image[below + right]
@@ -220,21 +225,14 @@ def _avg_quads(chunk, x, y, planes):
 @kernel
 def _avg_quads_backward(chunk, dy, dx, planes):
     """The adjoint of :func:`_avg_quads`, where the windows cover the image."""
-    h, w, oh, ow = dx.shape[2], dx.shape[3], dy.shape[2], dy.shape[3]
-    image, slopes = dx.reshape(-1), dy.reshape(-1)
-    quarter = dy.dtype.type(0.25)
+    image, slopes, quarter = dx.reshape(-1), dy.reshape(-1), dy.dtype.type(0.25)
     for plane in range(chunk * planes, min((chunk + 1) * planes, dx.shape[0] * dx.shape[1])):
-        for row in range(oh):
-            top, at = np.uintp((plane * h + 2 * row) * w), np.uintp((plane * oh + row) * ow)
-            below = top + np.uintp(w)
-            for column in range(np.uintp(ow)):
-                left = column + column
-                right = left + np.uintp(1)
-                share = quarter * slopes[at + column]
-                image[top + left] = share
-                image[top + right] = share
-                image[below + left] = share
-                image[below + right] = share
+        for row in range(dy.shape[2]):
+            top, below, at = quad_rows(plane, row, dx, dy)
+            for column in range(np.uintp(dy.shape[3])):
+                left, share = column + column, quarter * slopes[at + column]
+                for start in (top + left, below + left):
+                    image[start], image[start + np.uintp(1)] = share, share
 
 
 def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,8 @@ class Plan(NamedTuple):
     part: int
 
 
-# Multiply-adds that a multiprocessor does in a nanosecond while 1, 2, ... blocks share it.
+# Multiply-adds that a multiprocessor does in a nanosecond while 1, 2, ... blocks share it: measured on an H200 with
+# replays of a 3x3 convolution of 256 channels that gave each multiprocessor so many blocks.
 RATES = {
     Tile(128, 128, 16, 8, 8): (113.0, 131.0),
     Tile(128, 64, 8, 8, 8): (66.0, 96.0, 112.0),
