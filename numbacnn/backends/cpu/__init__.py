@@ -1,10 +1,10 @@
 """Numba on all cores: serial kernels, compiled one by one, whose chunks a few threads share out among themselves.
 
-``jit.py`` declares, compiles and caches kernels, ``threads.py`` runs them on the threads of ``workers.py``, ``memory.py``
-gives arrays memory that was used before. ``simd.py`` has explicit vectors, ``routines.py`` what kernels call by address,
-``tiles.py`` the sums that stay in registers; ``correlate.py`` and ``correlate_weights.py`` are what ``conv_direct.py``
-is made of, ``winograd.py`` what ``conv_winograd.py`` is. The other files have the names and the functions of every
-backend.
+``jit.py`` declares, compiles and caches kernels, ``threads.py`` runs them on the threads of ``workers.py``, and
+``memory.py`` gives arrays memory that was used before. ``simd.py`` has explicit vectors, ``routines.py`` what kernels
+call by address, ``tiles.py`` the sums that stay in registers; ``correlate.py`` and ``correlate_weights.py`` are what
+``conv_direct.py`` is made of, ``winograd.py`` what ``conv_winograd.py`` is. The other files have the names and the
+functions of every backend.
 """
 
 from __future__ import annotations

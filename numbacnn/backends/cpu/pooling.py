@@ -231,8 +231,11 @@ def _avg_quads_backward(chunk, dy, dx, planes):
             top, below, at = quad_rows(plane, row, dx, dy)
             for column in range(np.uintp(dy.shape[3])):
                 left, share = column + column, quarter * slopes[at + column]
-                for start in (top + left, below + left):
-                    image[start], image[start + np.uintp(1)] = share, share
+                right = left + np.uintp(1)
+                image[top + left] = share
+                image[top + right] = share
+                image[below + left] = share
+                image[below + right] = share
 
 
 def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
