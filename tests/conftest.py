@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from numba.core import config
 
 from numbacnn import backends
-from tests.on_numpy import OnNumPy
+from tests.on_numpy import Captured, OnNumPy
 
 # First calls compile, so no deadline; the fixtures here hold nothing that one example could leave to the next.
 settings.register_profile(
@@ -23,6 +24,7 @@ settings.load_profile("numbacnn")
 
 
 COVERED_PERCENT = 95
+CAPTURED = "cpu-captured"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,7 +50,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", _backend_names(chosen), indirect=True)
     if "ours" in metafunc.fixturenames:
         fast = [name for name in _backend_names(chosen) if name != "reference"]
-        metafunc.parametrize("ours", fast, indirect=True)
+        metafunc.parametrize(
+            "ours", fast + ([CAPTURED] if "cpu" in fast and not config.DISABLE_JIT else []), indirect=True
+        )
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
 @pytest.fixture
 def ours(request: pytest.FixtureRequest) -> OnNumPy:
     """A backend that is compared with the reference, on NumPy arrays; the test runs once for each."""
-    return OnNumPy(backends.get(request.param))
+    return Captured(backends.get("cpu")) if request.param == CAPTURED else OnNumPy(backends.get(request.param))
 
 
 @functools.cache

@@ -50,7 +50,7 @@ class Recorder:
         self.read += 1
         return x.copy()
 
-    def capture(self, function: Callable[[], None]) -> Callable[[], None] | None:
+    def capture(self, function: Callable[[], None]) -> tuple[Callable[[], None]] | None:
         self.captured += 1
         if self.refusal == "early":
             return None
@@ -65,7 +65,7 @@ class Recorder:
             for step in tape:
                 step()
 
-        return launch
+        return (launch,)
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(reference, name)

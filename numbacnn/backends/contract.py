@@ -72,10 +72,14 @@ class Backend(Protocol):
     def free_memory(self) -> int | None:
         """Bytes that arrays may still take on a device of its own; None where they are in the host's memory."""
 
-    def capture(self, function: Callable[[], None]) -> Callable[[], None] | None:
-        """Record what ``function`` asks the device to do: what is returned does all of that again, in one launch.
+    def capture(
+        self, *functions: Callable[[], None], constant: Sequence[Array] = ()
+    ) -> tuple[Callable[[], None], ...] | None:
+        """Record what each function asks for: each of what is returned does all of that again, in one launch.
 
-        The arrays involved stay where they are for as long as it is kept. None, and nothing is done, where a
+        The functions consist of those of the backend; what NumPy does in them is done this once. The arrays involved
+        stay where they are for as long as what is returned is kept. ``constant`` are arrays that will never change, so
+        that what is computed from one of them alone may be computed this once. None, and nothing is done, where a
         backend has nothing to record or the device refuses.
         """
 

@@ -80,6 +80,6 @@ def free_memory() -> int | None:
     return None
 
 
-def capture(function: Callable[[], None]) -> Callable[[], None] | None:
+def capture(*functions: Callable[[], None], constant: Sequence[Array] = ()) -> tuple[Callable[[], None], ...] | None:
     """None: a call is the work itself, so there is nothing to record."""
     return None

@@ -3,14 +3,74 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
-__all__ = ["each_time", "recording"]
+__all__ = ["Captures", "Effects", "beforehand", "each_time", "recording", "refused"]
+
+_T = TypeVar("_T")
+
+
+class Effects:
+    """What the host does each time, before a launch and after it."""
+
+    def __init__(self) -> None:
+        self.before: list[Callable[[], None]] = []
+        self.after: list[Callable[[], None]] = []
+
+    def around(self, launch: Callable[[], None]) -> Callable[[], None]:
+        """``launch`` with what is done before and after it."""
+
+        def run() -> None:
+            for check in self.before:
+                check()
+            launch()
+            for effect in self.after:
+                effect()
+
+        return run
+
+
+class Captures(Generic[_T]):
+    """What was captured, for each kind of arguments.
+
+    >>> captures = Captures()
+    >>> [captures.find("a kind", lambda: "captured") for _ in range(3)]
+    [None, 'captured', 'captured']
+    """
+
+    MOST = 4
+    """Kinds, each of which holds memory for a whole step; the rest runs plainly."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin again."""
+        self._seen: set[Any] = set()
+        self._found: dict[Any, _T] = {}
+        self._refused = False
+
+    def find(self, kind: Any, capture: Callable[[], _T | None]) -> _T | None:
+        """What was captured for ``kind``; None to run plainly, once and for all when ``capture`` has returned that.
+
+        The first of a kind runs plainly: it compiles kernels and makes the arrays that are there to stay.
+        """
+        found = self._found.get(kind)
+        if found is None and kind in self._seen and len(self._found) < self.MOST and not self._refused:
+            found = capture()
+            if found is None:
+                self._refused = True
+            else:
+                self._found[kind] = found
+        self._seen.add(kind)
+        return found
 
 
 class _Recording(threading.local):
-    effects: list[Callable[[], None]] | None = None
+    effects: Effects | None = None
 
 
 _active = _Recording()
@@ -21,25 +81,39 @@ def each_time(effect: Callable[[], None]) -> None:
     if _active.effects is None:
         effect()
     else:
-        _active.effects.append(effect)
+        _active.effects.after.append(effect)
+
+
+def beforehand(check: Callable[[], None]) -> None:
+    """Do ``check``, of what a step is given, now, or, inside of :func:`recording`, before each launch."""
+    if _active.effects is None:
+        check()
+    else:
+        _active.effects.before.append(check)
 
 
 @contextmanager
-def recording() -> Iterator[list[Callable[[], None]]]:
-    """A list that fills with the effects of the block, of this thread, none of which is done.
+def recording() -> Iterator[Effects]:
+    """What fills with the effects of the block, of this thread, none of which is done.
 
     Nothing happens on the device either while a step is captured, so that after a capture which fails everything is
     as it was.
 
     >>> with recording() as effects:
     ...     each_time(lambda: print("counted"))
-    >>> for effect in effects:
+    >>> for effect in effects.after:
     ...     effect()
     counted
     """
-    effects: list[Callable[[], None]] = []
+    effects = Effects()
     former, _active.effects = _active.effects, effects
     try:
         yield effects
     finally:
         _active.effects = former
+
+
+def refused(failure: Exception) -> None:
+    """Warn that a step cannot be captured, and why."""
+    reason = " ".join(str(failure).split()) or type(failure).__name__
+    warnings.warn(f"the step runs launch by launch, it cannot be captured: {reason}", RuntimeWarning, stacklevel=3)

@@ -29,6 +29,7 @@ from .receptive import ReceptiveField as ReceptiveField
 from .receptive import Window as Window
 from .receptive import receptive_field as receptive_field
 from .reshape import Flatten as Flatten
+from .session import InferenceSession as InferenceSession
 from .state import Buffer as Buffer
 from .state import Counter as Counter
 from .state import Parameter as Parameter

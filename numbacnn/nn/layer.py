@@ -14,7 +14,7 @@ from .modes import evaluating, is_saving, saves_within
 from .receptive import ReceptiveField, Window
 from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays
 
-__all__ = ["Layer", "check_dy_shape", "runs"]
+__all__ = ["Layer", "check_dy_shape", "is_built_in", "runs"]
 
 _L = TypeVar("_L", bound="Layer")
 
@@ -307,3 +307,10 @@ def check_dy_shape(dy: Any, shape: Shape) -> None:
 def runs(layer: Layer, kind: type[Layer]) -> bool:
     """Whether ``forward`` is the one of ``kind``, neither a subclass's nor the object's own."""
     return type(layer).forward is kind.forward and "forward" not in vars(layer)
+
+
+def is_built_in(part: Any) -> bool:
+    """Whether a layer, a loss or an optimizer is one of this package, and none of its methods the object's own."""
+    kind = type(part)
+    ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return ours and not any(callable(getattr(kind, name, None)) for name in vars(part))

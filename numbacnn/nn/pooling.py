@@ -7,6 +7,7 @@ from typing import Any
 from .. import ops
 from ..backends import Array
 from ..ops.arguments import flag, normalize_padding, pair
+from ..ops.pooling import max_pool2d_backward_of_own
 from .layer import Layer
 from .receptive import WHOLE_IMAGE, Window
 from .state import Shape, as_input
@@ -68,7 +69,7 @@ class MaxPool2d(_Pool2d):
         indices, x_shape = self.saved
         if not input_gradient:
             return None
-        return ops.max_pool2d_backward(dy, indices, x_shape, *self._arguments(), backend=self.backend)
+        return max_pool2d_backward_of_own(dy, indices, ops.pool2d_geometry(x_shape, *self._arguments()), self.backend)
 
     def _arguments(self) -> tuple[Any, ...]:
         return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode

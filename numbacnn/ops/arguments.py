@@ -17,6 +17,7 @@ import numpy as np
 
 from ..backends import Array, Backend
 from ..backends.contract import Activation
+from ..backends.replay import beforehand
 
 __all__ = [
     "activation_name",
@@ -227,7 +228,7 @@ def class_labels(owner: str, logits: Array, labels: Any, backend: Backend) -> Ar
     # An empty list is float64 to NumPy.
     if np.dtype(labels.dtype).kind not in "iu" and n:
         raise TypeError(f"`labels` of dtype {labels.dtype} must be integers, class numbers in 0..{classes - 1}")
-    _check_range("labels", labels, 0, classes - 1)
+    beforehand(lambda: _check_range("labels", labels, 0, classes - 1))
     return backend.asarray(labels, np.int64)
 
 

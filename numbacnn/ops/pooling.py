@@ -95,9 +95,13 @@ def max_pool2d_backward(
     """
     backend = backends.get(backend)
     geometry = pool2d_geometry(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    dy = _cotangent(dy, geometry, backend)
     indices = plane_indices(indices, geometry.y_shape, geometry.h * geometry.w, backend)
-    return backend.max_pool2d_backward(dy, indices, geometry)
+    return max_pool2d_backward_of_own(dy, indices, geometry, backend)
+
+
+def max_pool2d_backward_of_own(dy: Any, indices: Array, geometry: Pool2dGeometry, backend: Backend) -> Array:
+    """:func:`max_pool2d_backward` for the very ``indices`` that :func:`max_pool2d` gave there: all are in range."""
+    return backend.max_pool2d_backward(_cotangent(dy, geometry, backend), indices, geometry)
 
 
 def avg_pool2d(

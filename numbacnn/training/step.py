@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..backends import Array, Backend
-from ..backends.replay import recording
+from ..backends.replay import Captures, Effects, recording
+from ..nn.layer import is_built_in
 from ..ops.arguments import number
 from ..optim import clip_grad_norm
 from .metrics import Totals
@@ -20,19 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingStep"]
 
-MOST_CAPTURED = 4
-"""Kinds of batches whose steps are captured, each of which holds memory for a whole step; the rest runs plainly."""
-
 
 class TrainingStep:
     """Forward, loss, backward and update of one batch: ``step(x, y)``, and now and then ``step.totals()``.
 
     A call waits for nothing; :meth:`totals` waits. The loss moves to the model's backend if it is on another one.
 
-    From the second batch of a shape on, a backend that can captures the whole step and launches it in one go. That
-    stands for the layers and the loss as they were: change what a layer computes (``p``, ``momentum``, ``algorithm``,
-    its children), and the ``decay`` of an average, before the first step. Training and evaluation mode, the settings of
-    the optimizer and all values may change at any time.
+    From the second batch of a shape on, a backend that can captures the whole step and launches it in one go; on the
+    CPU, where layers of one's own may compute by NumPy, only a step of this package's layers. That stands for the
+    layers and the loss as they were: change what a layer computes (``p``, ``momentum``, ``algorithm``, its children),
+    and the ``decay`` of an average, before the first step. Training and evaluation mode, the settings of the optimizer
+    and all values may change at any time. Each of up to four shapes holds memory for a whole step.
 
     A loss that is infinite or NaN: where work is done at once, that batch changes no parameter, so that they still show
     where it began; a backend that works in the background goes on with what comes of it.
@@ -80,9 +79,7 @@ class TrainingStep:
         self._others = [parameter for parameter in model.parameters() if id(parameter) not in mine]
         self._totals = Totals(model.backend)
         self._circumstances: Any = None
-        self._seen: set[Any] = set()
-        self._captured: dict[Any, _Captured] = {}
-        self._refused_by: Backend | None = None
+        self._captures: Captures[_Captured] = Captures()
         self._mode: str | None = None
 
     @property
@@ -101,7 +98,9 @@ class TrainingStep:
             self.weight_average.prepare()
         captured = self._find_or_capture(x, y, backend)
         if captured is None:
-            self._train(x, y)
+            loss = self._compare(x, y)
+            if _may_update(backend, loss):
+                self._update()
             self._mode = "plain"
         else:
             captured.run(x, y, backend)
@@ -114,12 +113,10 @@ class TrainingStep:
         """
         return self._totals.read()
 
-    def _train(self, x: Array, y: Array) -> None:
-        logits = self.model.forward(x)
-        loss = self._totals.add(self.loss, logits, y)
-        backend = self._totals.backend
-        if not backend.asynchronous and not np.isfinite(backend.to_numpy(loss)):
-            return
+    def _compare(self, x: Array, y: Array) -> Array:
+        return self._totals.add(self.loss, self.model.forward(x), y)
+
+    def _update(self) -> None:
         for parameter in self._others:
             parameter.zero_grad()
         self.optimizer.zero_grad()
@@ -131,44 +128,70 @@ class TrainingStep:
             self.weight_average.apply()
 
     def _find_or_capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
-        if backend is self._refused_by:
-            return None
         modes = [(layer.training, layer.seed) for layer in self._layers]
         circumstances = (backend.name, self.optimizer.version, self.clip_norm, self.weight_average, modes)
         if circumstances != self._circumstances:
             self._circumstances = circumstances
-            self._captured.clear()
-            self._seen.clear()
+            self._captures.clear()
         kind = (tuple(x.shape), x.dtype, tuple(y.shape), y.dtype)
-        captured = self._captured.get(kind)
-        if captured is None and kind in self._seen and len(self._captured) < MOST_CAPTURED:
-            captured = self._capture(x, y, backend)
-            if captured is None:
-                self._refused_by = backend
-            else:
-                self._captured[kind] = captured
-        # The first of a kind runs plainly: it compiles kernels and makes the arrays that are there to stay.
-        self._seen.add(kind)
-        return captured
+        return self._captures.find(kind, lambda: self._capture(x, y, backend))
 
     def _capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
+        if not backend.asynchronous and not self._is_built_in():
+            return None
+        # What the last step saved would be kept beside what this one saves.
+        for layer in self._layers:
+            layer._saved = None
+        self.loss._saved = None
         x, y = backend.copy(x), backend.copy(y)
-        with recording() as effects:
-            launch = backend.capture(lambda: self._train(x, y))
-        return None if launch is None else _Captured(x, y, launch, effects)
+        losses: list[Array] = []
+        effects: list[Effects] = []
+
+        def recorded(part: Callable[[], None]) -> Callable[[], None]:
+            def run() -> None:
+                with recording() as found:
+                    part()
+                effects.append(found)
+
+            return run
+
+        def compare() -> None:
+            losses.append(self._compare(x, y))
+
+        def both() -> None:
+            compare()
+            self._update()
+
+        parts = (both,) if backend.asynchronous else (compare, self._update)
+        launches = backend.capture(*map(recorded, parts))
+        if launches is None:
+            return None
+        around = [found.around(launch) for found, launch in zip(effects, launches, strict=True)]
+        return _Captured(x, y, losses[0], around)
+
+    def _is_built_in(self) -> bool:
+        """Whether nothing but this package computes: where arrays are NumPy's, other layers may compute by NumPy."""
+        parts = (*self._layers, self.loss, self.optimizer, self.weight_average)
+        return all(is_built_in(part) for part in parts if part is not None)
 
 
 class _Captured(NamedTuple):
-    """A step in one launch, what it reads its batch from, and what the host does each time."""
+    """A step in one launch or, where the loss may forbid the update, in two; and what it reads its batch from."""
 
     x: Array
     y: Array
-    launch: Callable[[], None]
-    effects: list[Callable[[], None]]
+    loss: Array
+    launches: list[Callable[[], None]]
 
     def run(self, x: Array, y: Array, backend: Backend) -> None:
         backend.assign(self.x, x)
         backend.assign(self.y, y)
-        self.launch()
-        for effect in self.effects:
-            effect()
+        first, *others = self.launches
+        first()
+        if _may_update(backend, self.loss):
+            for launch in others:
+                launch()
+
+
+def _may_update(backend: Backend, loss: Array) -> bool:
+    return backend.asynchronous or bool(np.isfinite(backend.to_numpy(loss)))

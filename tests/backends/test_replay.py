@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from numbacnn.backends.replay import each_time, recording
+from numbacnn.backends.replay import beforehand, each_time, recording
 
 
 def test_an_effect_is_done_at_once_where_nothing_is_recorded() -> None:
@@ -22,11 +22,31 @@ def test_a_recording_keeps_effects_in_order_and_does_none() -> None:
         each_time(lambda: done.append(2))
     assert done == []
     for _ in range(2):
-        for effect in effects:
+        for effect in effects.after:
             effect()
     assert done == [1, 2, 1, 2]
     each_time(lambda: done.append(3))
-    assert (done[4:], len(effects)) == ([3], 2)
+    assert (done[4:], len(effects.after)) == ([3], 2)
+
+
+def test_checks_come_before_a_launch_and_counts_after_it() -> None:
+    done: list[str] = []
+
+    def refuse() -> None:
+        raise ValueError
+
+    beforehand(lambda: done.append("at once"))
+    with recording() as effects:
+        each_time(lambda: done.append("count"))
+        beforehand(lambda: done.append("check"))
+    launch = effects.around(lambda: done.append("launch"))
+    assert done == ["at once"]
+    launch()
+    assert done[1:] == ["check", "launch", "count"]
+    effects.before.append(refuse)
+    with pytest.raises(ValueError):
+        launch()
+    assert done[4:] == ["check"]
 
 
 def test_a_recording_ends_with_an_error_and_gives_back_the_one_around_it() -> None:
@@ -36,7 +56,7 @@ def test_a_recording_ends_with_an_error_and_gives_back_the_one_around_it() -> No
             each_time(lambda: done.append(1))
             raise KeyError
         each_time(lambda: done.append(2))
-    assert (len(inner), len(outer), done) == (1, 1, [])
+    assert (len(inner.after), len(outer.after), done) == (1, 1, [])
 
 
 def test_other_threads_are_not_recorded() -> None:
@@ -45,4 +65,4 @@ def test_other_threads_are_not_recorded() -> None:
         thread = threading.Thread(target=lambda: each_time(lambda: done.append(1)))
         thread.start()
         thread.join()
-    assert (done, effects) == ([1], [])
+    assert (done, effects.before, effects.after) == ([1], [], [])

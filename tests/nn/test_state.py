@@ -62,7 +62,7 @@ def test_a_recorded_count_is_the_host_s_to_repeat(backend: Backend) -> None:
         tracked.increment()
     assert (counter.value, int(tracked.value)) == (0, 0)
     assert int(backend.to_numpy(array)) == 1
-    for effect in effects * 2:
+    for effect in effects.after * 2:
         effect()
     assert (counter.value, int(tracked.value)) == (2, 2)
 

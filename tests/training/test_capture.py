@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba.core import config
 
 import numbacnn as nc
 from numbacnn import backends, nn, optim
@@ -257,7 +258,7 @@ def test_a_backend_s_own_captures_do_what_its_plain_steps_do(backend: backends.B
     actual, modes = five_steps(backend.name, optimizer, replay=True)
     expected, plain = five_steps(backend.name, optimizer, replay=False)
     assert_same(actual, expected)
-    assert modes == ["plain", *["captured" if backend.asynchronous else "plain"] * 3, "plain"]
+    assert modes == ["plain", *["plain" if backend.name == "reference" else "captured"] * 3, "plain"]
     assert plain == ["plain"] * 5
     assert actual["1.num_batches_tracked"] == 5 and actual["random"][0][1] == 5
     definition, _ = five_steps("reference", optimizer, replay=False)
@@ -320,3 +321,45 @@ def test_evaluation_waits_once() -> None:
     before = recorder.read
     assert nc.training.evaluate(model, loaders()[1], loss) == expected
     assert recorder.read == before + 2
+
+
+class Doubled(nn.ReLU):
+    """A layer of one's own that computes by NumPy, where the backend's arrays are NumPy's."""
+
+    def forward(self, x: Any) -> Any:
+        return 2 * super().forward(x)
+
+
+def double(layer: nn.Layer) -> nn.Layer:
+    own = type(layer).forward
+    layer.forward = lambda x: 2 * own(layer, x)
+    return layer
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is captured")
+@pytest.mark.parametrize("layer", [lambda: nn.ReLU(), lambda: Doubled(), lambda: double(nn.ReLU())])
+def test_on_the_cpu_layers_of_one_s_own_run_plainly(layer: Callable[[], nn.Layer]) -> None:
+    with backends.use_backend("cpu"):
+        model = nn.Sequential(nn.Flatten(), layer(), nn.Linear(4, 2))
+        step = TrainingStep(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.1))
+    plain = type(model[1]) is Doubled or "forward" in vars(model[1])
+    for x, y in batches([4] * 3):
+        step(x, y)
+    assert step.mode == ("plain" if plain else "captured")
+
+
+def test_labels_are_checked_before_each_step(backend: backends.Backend) -> None:
+    model, optimizer = model_and_optimizer()
+    model.to(backend)
+    step = TrainingStep(model, nn.CrossEntropyLoss(), optimizer)
+    for x, y in batches([4] * 3):
+        step(x, y)
+    if backend.asynchronous:
+        pytest.skip("labels on the device are the caller's to check")
+    state = model.state_dict()
+    with pytest.raises(ValueError, match=r"`labels` must be in 0\.\.1, but hold 7"):
+        step(x, np.array([0, 7, 1, 0]))
+    for name, parameter in model.named_parameters():
+        np.testing.assert_array_equal(parameter.value, state[name])
+    step(x, y)
+    assert step.totals()[2] == 16

@@ -162,11 +162,14 @@ def test_fit_blames_the_data() -> None:
         fit(model, loader, test_loader, nn.CrossEntropyLoss(), optimizer, 1)
 
 
-def test_a_batch_without_a_finite_loss_changes_no_parameter() -> None:
+@pytest.mark.parametrize("passes", [1, 3])
+def test_a_batch_without_a_finite_loss_changes_no_parameter(passes: int) -> None:
+    """Also of a step that is captured."""
     model, optimizer = model_and_optimizer()
     step = TrainingStep(model, nn.CrossEntropyLoss(), optimizer)
     x, y = np.ones((4, 1, 2, 2), np.float32), np.array([0, 1, 0, 1])
-    step(x, y)
+    for _ in range(passes):
+        step(x, y)
     former = [np.array(p.value) for p in model.parameters()]
     step(np.full_like(x, np.nan), y)
     for parameter, value in zip(model.parameters(), former, strict=True):

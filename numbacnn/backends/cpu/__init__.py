@@ -1,7 +1,8 @@
 """Numba on all cores: serial kernels, compiled one by one, whose chunks a few threads share out among themselves.
 
-``jit.py`` declares, compiles and caches kernels, ``threads.py`` runs them on the threads of ``workers.py``, and
-``memory.py`` gives arrays memory that was used before. ``simd.py`` has explicit vectors, ``routines.py`` what kernels
+``jit.py`` declares, compiles and caches kernels, ``threads.py`` runs them on the threads of ``workers.py``,
+``memory.py`` gives arrays memory that was used before, ``arrays.py`` is what else there is to do with them, and
+``graph.py`` captures a step. ``simd.py`` has explicit vectors, ``routines.py`` what kernels
 call by address, ``tiles.py`` the sums that stay in registers; ``correlate.py`` and ``correlate_weights.py`` are what
 ``conv_direct.py`` is made of, ``winograd.py`` what ``conv_winograd.py`` is. The other files have the names and the
 functions of every backend.
@@ -10,16 +11,15 @@ functions of every backend.
 from __future__ import annotations
 
 from ..host import adopt as adopt
-from ..host import asarray as asarray
-from ..host import assign as assign
-from ..host import capture as capture
-from ..host import copy as copy
 from ..host import device_name as device_name
 from ..host import free_memory as free_memory
 from ..host import is_array as is_array
 from ..host import synchronize as synchronize
-from ..host import to_numpy as to_numpy
-from ..host import zeros as zeros
+from .arrays import asarray as asarray
+from .arrays import assign as assign
+from .arrays import copy as copy
+from .arrays import to_numpy as to_numpy
+from .arrays import zeros as zeros
 from .augment import flip_and_crop as flip_and_crop
 from .augment import jitter_colors as jitter_colors
 from .augment import normalize_images as normalize_images
@@ -47,6 +47,7 @@ from .elementwise import sigmoid_backward as sigmoid_backward
 from .elementwise import take_channels as take_channels
 from .elementwise import tanh as tanh
 from .elementwise import tanh_backward as tanh_backward
+from .graph import capture as capture
 from .linear import linear as linear
 from .linear import linear_backward_bias as linear_backward_bias
 from .linear import linear_backward_input as linear_backward_input

@@ -41,7 +41,7 @@ def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
 
 FEW_CHANNELS = 4
 # What a count of cycles has to promise before it is believed.
-SURE = 1.5
+SURE = 1.1
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from ..geometry import Conv2dGeometry
 from . import correlate, correlate_weights
 from .correlations import backward_correlations, backward_weights, forward_correlation, forward_weights
+from .elementwise import fill_zero
 from .memory import empty
 
 __all__ = ["backward_input", "backward_weight", "cycles", "forward", "workspace"]
@@ -28,7 +29,7 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
     covered = sum(c.rows * c.columns for c in correlations)
     dx = empty(g.x_shape, dy.dtype)
     if covered < g.h * g.w:
-        dx[...] = 0
+        fill_zero(dx)
     for c in correlations:
         correlate.correlate(c, dy, weight, backward_weights(g), np.empty(0, dy.dtype), dx, g.groups)
     return dx

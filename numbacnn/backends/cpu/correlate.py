@@ -25,6 +25,7 @@ from . import threads
 from .bands import lay_band, lay_positions, round_up
 from .correlations import Correlation, Weights
 from .elementwise import activate, activation_of
+from .graph import prepared
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, copy_run, lanes_of
@@ -247,7 +248,7 @@ def correlate(
         )  # fmt: skip
         return
     panels = -(-outputs // width)
-    packed = pack_weights(c, weight, w, width, channels, outputs, groups)
+    packed = prepared(weight, lambda: pack_weights(c, weight, w, width, channels, outputs, groups))
     parts = min(panels, most)
     _correlate_channels(
         chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, bias, y,

@@ -16,6 +16,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..shared import philox
+from .arrays import copy
+from .graph import in_place
 from .jit import Scratch, function, kernel, routine
 from .memory import empty, empty_like
 from .routines import call_definition, emit_call, parameter_types
@@ -205,18 +207,23 @@ def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarray:
     y = empty_like(x)
+    _drop_into(y, x, p, seed, offset)
+    return y
+
+
+@in_place
+def _drop_into(y: np.ndarray, x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> None:
     scale = 1 / (1 - p) if p < 1 else 0.0
     key = (*philox.split_words(seed), *philox.split_words(int(offset)))
     _dropout(
         blocks(x), x.reshape(-1), y.reshape(-1), Scratch(BLOCK, np.dtype(np.uint32)), scale,
         int(philox.drop_threshold(p)), *(int(word) for word in key),
     )  # fmt: skip
-    return y
 
 
 def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
     if len(arrays) == 1:
-        return arrays[0].copy()
+        return copy(arrays[0])
     total = _map(_add, arrays[0], arrays[1])
     for array in arrays[2:]:
         accumulate(total, array)
@@ -251,6 +258,7 @@ def fill_zero(target: np.ndarray) -> None:
     _fill_zero(blocks(target), target.reshape(-1))
 
 
+@in_place
 def increment(counter: np.ndarray) -> None:
     counter += 1
 

@@ -42,7 +42,7 @@ from numba.extending import intrinsic
 
 from .. import cache
 from ..words import float_bits
-from . import memory, threads
+from . import graph, memory, threads
 from .routines import ELEMENTS, INTEGER, Routine
 
 __all__ = ["CompiledRoutine", "Kernel", "Scratch", "cache_folder", "function", "kernel", "routine"]
@@ -124,7 +124,12 @@ class Kernel:
             single = entry.scalar == np.float32
             packed[at] = float_bits(a, single) if isinstance(a, float) else a.address(entry.scalar)
         words = array("q", packed)
-        threads.launch(entry.address, entry.call, chunks, words.buffer_info()[0], elements >= WORTH_THREADS)
+        parallel = elements >= WORTH_THREADS
+        recording = graph.recording()
+        if recording is None:
+            threads.launch(entry.address, entry.call, chunks, words.buffer_info()[0], parallel)
+        else:
+            recording.launch(entry, chunks, words, parallel, arguments)
 
     def _compile(self, signature: tuple[int, ...], key: tuple) -> _Entry:
         with self._lock:

@@ -17,7 +17,7 @@ import numpy as np
 from ..contract import Activation
 from ..shared.activations import ACTIVATIONS
 from .bands import round_up
-from .elementwise import activate, activation_of
+from .elementwise import activate, activation_of, fill_zero
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, copy_run, lane_sum, lanes_of
@@ -181,7 +181,7 @@ def _multiply(a: np.ndarray, a_row: int, b: np.ndarray, rows: int) -> np.ndarray
     depth, columns = b.shape
     c = empty((rows, columns), a.dtype)
     if not depth:
-        c[...] = 0
+        fill_zero(c)
     if not c.size or not depth:
         return c
     width = LARGEST.vectors * VECTOR_BYTES // a.itemsize

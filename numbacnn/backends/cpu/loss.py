@@ -10,8 +10,9 @@ import math
 import numpy as np
 
 from .elementwise import block, blocks
+from .graph import perform
 from .jit import function, kernel
-from .memory import empty_like
+from .memory import empty, empty_like
 
 __all__ = [
     "count_correct",
@@ -103,9 +104,9 @@ def softmax(x: np.ndarray) -> np.ndarray:
 def softmax_cross_entropy(
     logits: np.ndarray, labels: np.ndarray, label_smoothing: float, scale: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    p, sums = empty_like(logits), np.empty(_runs(logits))
+    p, sums = empty_like(logits), empty((_runs(logits),), np.float64)
     _cross_entropy_rows(_runs(logits), logits, labels, p, sums, float(label_smoothing))
-    return np.array(scale * sums.sum()), p
+    return _total(sums, scale), p
 
 
 def softmax_cross_entropy_backward(
@@ -120,9 +121,9 @@ def softmax_cross_entropy_backward(
 
 
 def squared_error(prediction: np.ndarray, target: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    sums = np.empty(blocks(prediction))
+    sums = empty((blocks(prediction),), np.float64)
     _squared_error_blocks(sums.size, prediction.reshape(-1), target.reshape(-1), sums)
-    return np.array(scale * sums.sum())
+    return _total(sums, scale)
 
 
 def squared_error_backward(prediction: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray:
@@ -134,10 +135,16 @@ def squared_error_backward(prediction: np.ndarray, target: np.ndarray, scale: fl
 
 
 def count_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    counts = np.empty(_runs(logits), np.int64)
+    counts = empty((_runs(logits),), np.int64)
     _correct_rows(counts.size, logits, labels, counts)
-    return np.array(counts.sum())
+    return _total(counts)
 
 
 def _runs(x: np.ndarray) -> int:
     return -(-x.shape[0] // ROWS)
+
+
+def _total(sums: np.ndarray, scale: float = 1) -> np.ndarray:
+    total = empty((), sums.dtype)
+    perform(lambda: np.copyto(total, scale * sums.sum()))
+    return total

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .elementwise import block, blocks
+from .graph import prepared
 from .jit import kernel
 from .memory import empty, empty_like
 
@@ -82,6 +84,19 @@ def _backward_channels(chunk, dy, x, weight, mean, inverse_std, dx, dweight, dbi
 
 
 @kernel
+def _invert_channels(chunk, variance, inverse_std, eps):
+    one = inverse_std.dtype.type(1)
+    for c in range(variance.size):
+        inverse_std[c] = one / np.sqrt(variance[c] + eps)
+
+
+@kernel
+def _average_blocks(chunk, average, value, keep, take):
+    for i in block(chunk, average.size):
+        average[i] = keep * average[i] + take * value[i]
+
+
+@kernel
 def _eval_planes(chunk, x, weight, bias, mean, inverse_std, y):
     i, c = chunk // weight.size, chunk % weight.size
     factor = weight[c] * inverse_std[c]
@@ -108,9 +123,15 @@ def batch_norm_eval(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
     y = empty((x.shape[0], weight.size, x.shape[2]), x.dtype)
-    inverse_std = (1 / np.sqrt(variance + eps)).astype(x.dtype)
+    inverse_std = prepared(variance, lambda: _inverse_std(variance, eps))
     _eval_planes(x.shape[0] * weight.size, x, weight, bias, mean, inverse_std, y)
     return y, inverse_std
+
+
+def _inverse_std(variance: np.ndarray, eps: float) -> np.ndarray:
+    inverse_std = empty_like(variance)
+    _invert_channels(1, variance, inverse_std, float(eps))
+    return inverse_std
 
 
 def batch_norm_eval_backward(
@@ -120,8 +141,9 @@ def batch_norm_eval_backward(
 
 
 def update_running_average(average: np.ndarray, value: np.ndarray, momentum: float, correction: float) -> None:
-    average *= 1 - momentum
-    average += (momentum * correction) * value
+    _average_blocks(
+        blocks(average), average.reshape(-1), value.reshape(-1), float(1 - momentum), float(momentum * correction)
+    )
 
 
 def _backward(

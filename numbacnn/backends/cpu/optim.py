@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .elementwise import block, blocks
+from .graph import in_place
 from .jit import kernel
+from .memory import empty
 
 __all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
 
@@ -72,20 +74,29 @@ def _scale_blocks(chunk, x, factor):
 
 
 def global_norm(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    norm = empty((), np.float64)
+    _write_norm(norm, arrays)
+    return norm
+
+
+@in_place
+def _write_norm(norm: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
     total = 0.0
     for array in arrays:
         sums = np.empty(blocks(array))
         _square_blocks(sums.size, array.reshape(-1), sums)
         total += sums.sum()
-    return np.array(np.sqrt(total))
+    norm[...] = np.sqrt(total)
 
 
+@in_place
 def clip_scale(target: np.ndarray, norm: np.ndarray, max_norm: float) -> None:
     factor = max_norm / (float(norm) + 1e-6)
     if not factor >= 1:
         _scale_blocks(blocks(target), target.reshape(-1), factor)
 
 
+@in_place
 def sgd_step(
     parameter: np.ndarray, gradient: np.ndarray, velocity: np.ndarray | None, settings: np.ndarray, nesterov: bool
 ) -> None:
@@ -97,6 +108,7 @@ def sgd_step(
         _momentum_blocks(count, flat, slope, velocity.reshape(-1), lr, momentum, nesterov, weight_decay)
 
 
+@in_place
 def adam_step(
     parameter: np.ndarray,
     gradient: np.ndarray,

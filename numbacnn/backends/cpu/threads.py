@@ -25,9 +25,9 @@ from numba import njit, prange, types
 from numba.core.ccallback import CFunc
 from numba.np.ufunc import parallel
 
-from .workers import Workers, run_chunks
+from .workers import LAUNCH_WORDS, Workers, run_chunks
 
-__all__ = ["launch", "layer", "number"]
+__all__ = ["launch", "launch_all", "layer", "number", "shares"]
 
 # Where the system has POSIX's threads they are our own, unless the user asks for a layer of Numba's.
 USES_WORKERS = os.name == "posix" and "NUMBA_THREADING_LAYER" not in os.environ
@@ -58,18 +58,38 @@ def launch(address: int, call: ChunkFunction, chunks: int, words: int, parallel:
     which ``parallel`` tells, and a process that was forked after its parent had started Numba's has none (a parallel
     launch there would kill it or hang).
     """
-    if chunks == 1 or not parallel or _forked:
+    grain, threads = shares(chunks, parallel)
+    _launch(address, call, chunks, words, grain, threads)
+
+
+def _launch(address: int, call: ChunkFunction, chunks: int, words: int, grain: int, threads: int) -> None:
+    if threads == 1 or _forked:
         for chunk in range(chunks):
             call(chunk, words, 0)
         return
-    threads = min(number(), chunks)
-    grain = max(1, chunks // (threads * PORTIONS))
     with _entry:
         if USES_WORKERS:
             _get_workers().run(address, chunks, words, grain, threads)
         else:
             counter = array("q", [0])
             _get_driver()(address, chunks, words, counter.buffer_info()[0], grain, threads)
+
+
+def shares(chunks: int, parallel: bool) -> tuple[int, int]:
+    """How many chunks a thread takes at a time, and how many threads there are for them."""
+    threads = min(number(), chunks) if parallel else 1
+    return max(1, chunks // (threads * PORTIONS)), threads
+
+
+def launch_all(launches: array[int]) -> None:
+    """One launch after the other: of each the address, the chunks, the words, and its :func:`shares`."""
+    if USES_WORKERS:
+        with _entry:
+            _get_workers().run_all(launches, number())
+        return
+    for at in range(0, len(launches), LAUNCH_WORDS):
+        address, chunks, words, grain, threads = launches[at : at + LAUNCH_WORDS]
+        _launch(address, as_callable(address), chunks, words, grain, min(threads, number()))
 
 
 def layer() -> str:

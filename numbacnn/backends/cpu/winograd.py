@@ -23,6 +23,7 @@ from . import threads
 from .bands import lay_band, round_up
 from .correlate import Correlation, Weights, pack_weights, store_rows
 from .elementwise import activate, activation_of
+from .graph import prepared
 from .jit import Scratch, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, lanes_of
@@ -177,9 +178,14 @@ def correlate(
     t, tile = plan.transforms, plan.tile
     width = tile.vectors * VECTOR_BYTES // x.itemsize
     panels = plan.outputs // width
-    packed = pack_weights(c, weight, w, width, channels, outputs, 1)
-    transformed = empty((t.size**2 * channels * plan.outputs,), x.dtype)
-    _transform_weights(panels, packed, transformed, t.of_weights, t.size, width, panels, channels)
+
+    def transform_weights() -> np.ndarray:
+        packed = pack_weights(c, weight, w, width, channels, outputs, 1)
+        transformed = empty((t.size**2 * channels * plan.outputs,), x.dtype)
+        _transform_weights(panels, packed, transformed, t.of_weights, t.size, width, panels, channels)
+        return transformed
+
+    transformed = prepared(weight, transform_weights)
     tables = _tables(plan, channels, width)
     bands = -(-plan.tile_rows // plan.band_rows)
     _correlate_tiles(

@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["Workers", "run_chunks"]
+__all__ = ["LAUNCH_WORDS", "Workers", "run_chunks"]
 
 # Looks at the job between two times that a thread lets others go first, and how often it does that before it sleeps:
 # some tenths of a millisecond.
@@ -32,6 +32,8 @@ LOOKS, PATIENCE = 64, 400
 OPEN, ACTIVE, SLEEPING, NEXT = 0, 8, 16, 24  # the number of the job that is open or 0; how many take part, sleep; chunk
 ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = 32, 33, 34, 35, 36  # of the job; SEATS are the threads that take part at most
 MUTEX, CONDITION, SIZE = 40, 56, 72
+# Of a launch that is written down: address, chunks, words, grain, threads.
+LAUNCH_WORDS = 5
 
 WORD = ir.IntType(64)
 PAUSES = {"x86_64": "llvm.x86.sse2.pause"}
@@ -189,6 +191,7 @@ def _work(seat):  # pragma: no cover - only ever compiled
         _take(state + 8 * ACTIVE, -1)
 
 
+@njit(inline="always")
 def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
     """Open a job, take part in it, close it, and wait for the threads that are still at it."""
     _store(state + 8 * NEXT, 0)
@@ -212,6 +215,23 @@ def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cov
             _yield()
 
 
+def _launch_one(state, job, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
+    _launch(state, job, address, chunks, words, grain, seats)
+
+
+def _launch_all(state, job, launches, count, most):  # pragma: no cover - only ever compiled
+    """``count`` launches, the jobs from ``job`` on, each on up to ``most`` threads."""
+    for i in range(count):
+        at = launches + 8 * LAUNCH_WORDS * i
+        address, chunks, words = _load(at), _load(at + 8), _load(at + 16)
+        seats = min(_load(at + 32), most)
+        if seats == 1:
+            for chunk in range(chunks):
+                _call(address, chunk, words, 0)
+        else:
+            _launch(state, job + i, address, chunks, words, _load(at + 24), seats)
+
+
 class Workers:
     """The threads of this process beside the one that launches; not for use by two launches at once."""
 
@@ -223,16 +243,33 @@ class Workers:
         at = self._state.ctypes.data
         self._system.pthread_mutex_init(ctypes.c_void_p(at + 8 * MUTEX), None)
         self._system.pthread_cond_init(ctypes.c_void_p(at + 8 * CONDITION), None)
+        self._compiled = compiled
         self._work = compiled(_work, 1)
-        words = (ctypes.c_int64,) * 7
-        self._launch = ctypes.CFUNCTYPE(None, *words)(compiled(_launch, len(words)))
+        self._launch = self._as_callable(_launch_one, 7)
+        self._launch_all: Any = None
 
     def run(self, address: int, chunks: int, words: int, grain: int, threads: int) -> None:
         """Run chunks 0..chunks-1 on up to ``threads`` threads, ``grain`` at a time, and wait for them."""
-        while len(self._seats) < threads:
-            self._start()
+        self._start_up_to(threads)
         self._jobs += 1
         self._launch(self._state.ctypes.data, self._jobs, address, chunks, words, grain, threads)
+
+    def run_all(self, launches: array[int], threads: int) -> None:
+        """:meth:`run` for what is written down, LAUNCH_WORDS for each, on up to ``threads`` threads."""
+        if self._launch_all is None:
+            self._launch_all = self._as_callable(_launch_all, 5)
+        self._start_up_to(threads)
+        address, words = launches.buffer_info()
+        count = words // LAUNCH_WORDS
+        self._launch_all(self._state.ctypes.data, self._jobs + 1, address, count, threads)
+        self._jobs += count
+
+    def _as_callable(self, function: Callable[..., None], words: int) -> Any:
+        return ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(self._compiled(function, words))
+
+    def _start_up_to(self, threads: int) -> None:
+        while len(self._seats) < threads:
+            self._start()
 
     def _start(self) -> None:
         """One thread more; it never ends, and what it reads stays here."""

@@ -6,17 +6,21 @@ the captured step keeps, and memory that is let go of meanwhile is kept from reu
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from ..replay import refused
 from . import memory
-from .memory import Arena
+from .memory import Arena, DeviceArray
 
 __all__ = ["capture"]
 
 
-def capture(function: Callable[[], None]) -> Callable[[], None] | None:
-    """Record what ``function`` asks the device to do: what is returned does all of that again, in one launch.
+def capture(
+    *functions: Callable[[], None], constant: Sequence[DeviceArray] = ()
+) -> tuple[Callable[[], None], ...] | None:
+    """See :class:`contract.Backend`; nothing here is prepared, so that ``constant`` makes no difference.
 
     None, with a RuntimeWarning that says why, where something in it cannot be recorded: copies from or to the host,
     or whatever the driver refuses. Kernels must have been compiled before.
@@ -24,23 +28,25 @@ def capture(function: Callable[[], None]) -> Callable[[], None] | None:
     device = memory.device()
     pool = Arena()
     launches = device.launches
-    device.begin_capture()
-    failure: Exception | None = None
-    with memory.using(pool):
-        try:
-            function()
-        except Exception as error:  # whatever it is, the recording has to end
-            failure = error
-        try:
-            replay = device.end_capture()
-        except Exception as error:
-            failure = failure or error
-    device.launches = launches
-    if failure is not None:
-        reason = " ".join(str(failure).split()) or type(failure).__name__
-        warnings.warn(f"the step runs launch by launch, it cannot be captured: {reason}", RuntimeWarning, stacklevel=2)
+    try:
+        with memory.using(pool):
+            return tuple([_Captured(_record(device, function), pool) for function in functions])
+    except Exception as error:  # whatever it is, the step can still run launch by launch
+        refused(error)
         return None
-    return _Captured(replay, pool)
+    finally:
+        device.launches = launches
+
+
+def _record(device: Any, function: Callable[[], None]) -> Callable[[], None]:
+    device.begin_capture()
+    try:
+        function()
+    except Exception:
+        with contextlib.suppress(Exception):  # that the recording must end, and why it failed, is known
+            device.end_capture()
+        raise
+    return device.end_capture()
 
 
 class _Captured:

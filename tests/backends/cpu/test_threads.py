@@ -55,6 +55,13 @@ for _ in range(2):
     optimizer.zero_grad()
     digest.update(model.backward(loss.backward()).tobytes())
     optimizer.step()
+step = nc.training.TrainingStep(model, loss, optimizer)
+for _ in range(3):
+    step(x, labels)
+session = nn.InferenceSession(model)
+outputs = [session(x) for _ in range(3)]
+assert (step.mode, session.mode) == ("captured", "captured")
+digest.update(np.stack([*outputs, model.eval().forward(x)]).tobytes())
 for value in model.state_dict().values():
     digest.update(value.tobytes())
 print(digest.hexdigest(), layer())
@@ -149,6 +156,9 @@ print(status, np.array_equal(model.forward(x), expected))
 )
 
 
+FORK_SESSION = FORK.replace(
+    "model.eval()\n", "model = nc.nn.InferenceSession(model)\nmodel.forward = model\nmodel(x), model(x)\n"
+)
 FORK_EARLY = FORK.replace("expected = model.forward(x)", "expected = None; numba.get_num_threads()").replace(
     "np.array_equal(model.forward(x), expected)", "model.forward(x).shape == (37, 10)"
 )
@@ -156,6 +166,10 @@ FORK_EARLY = FORK.replace("expected = model.forward(x)", "expected = None; numba
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("script", [FORK, FORK_EARLY], ids=["after a kernel", "after counting threads"])
+@pytest.mark.parametrize(
+    "script",
+    [FORK, FORK_EARLY, FORK_SESSION],
+    ids=["after a kernel", "after counting threads", "after a captured pass"],
+)
 def test_a_forked_child_computes_the_same(layer, script):
     assert run(script, layer=layer) == ["0", "True"]

@@ -143,7 +143,7 @@ def test_a_capture_repeats_its_work_and_keeps_its_memory():
         cuda.accumulate(x, y)
         kept.append(y)
 
-    replay = cuda.capture(work)
+    (replay,) = cuda.capture(work)
     np.testing.assert_array_equal(np.asarray(x), np.ones(5))
     others = [cuda.asarray(np.full(5, -1, np.float32)) for _ in range(20)]
     assert not {place, place_of(kept[0])} & {place_of(other) for other in others}

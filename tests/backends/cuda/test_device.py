@@ -138,7 +138,7 @@ def test_a_capture_is_one_launch_and_keeps_its_memory(run) -> None:
         x = cuda().asarray(np.ones(1000, np.float32))
         cuda().relu(x)
         kept = []
-        replay = cuda().capture(lambda: kept.append(cuda().relu(cuda().sigmoid(x))))
+        (replay,) = cuda().capture(lambda: kept.append(cuda().relu(cuda().sigmoid(x))))
         """
         # sigmoid is compiled while recording, which the driver allows
         """

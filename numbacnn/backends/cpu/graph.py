@@ -1,0 +1,136 @@
+"""A captured step: launches are written down, once, and then done one after the other by machine code.
+
+What Python does for a launch, from the layer to the packed arguments, takes longer than many a kernel. Written down, a
+launch is five words. Addresses are part of the record. So the arrays that are made while recording come from a pool of
+their own, which the captured step keeps, and those that were there before stay for as long.
+
+Whatever a backend's function does by NumPy, and whatever depends on a number that is read, it does inside of
+:func:`perform`, so that it is done at each launch.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numba.core import config
+
+from ..replay import refused
+from . import memory, threads
+
+__all__ = ["capture", "in_place", "perform", "prepared", "recording"]
+
+_T = TypeVar("_T")
+
+
+class _Active(threading.local):
+    recording: Recording | None = None
+
+
+_active = _Active()
+
+
+class Recording:
+    """What a captured function asks for, in order.
+
+    Args:
+        pool: where its arrays are.
+        constant: arrays that never change.
+    """
+
+    def __init__(self, pool: memory.Pool, constant: Sequence[np.ndarray]) -> None:
+        self._pool = pool
+        self._constant = {(x.__array_interface__["data"][0], x.size) for x in constant}
+        self._parts: list[array[int] | Callable[[], None]] = []
+        self._kept: list[Any] = [pool]
+
+    def launch(self, entry: Any, chunks: int, words: array[int], parallel: bool, arguments: Sequence[Any]) -> None:
+        """Instead of ``threads.launch``; ``entry`` is compiled, and ``arguments`` are those of the kernel."""
+        launches = self._parts[-1] if self._parts else None
+        if not isinstance(launches, array):
+            launches = array("q")
+            self._parts.append(launches)
+        launches.extend((entry.address, chunks, words.buffer_info()[0], *threads.shares(chunks, parallel)))
+        self._kept += (entry, words)
+        self._kept += [x for x in arguments if isinstance(x, np.ndarray) and not self._pool.holds(x)]
+
+    def perform(self, work: Callable[[], None]) -> None:
+        self._parts.append(work)
+
+    def is_constant(self, x: np.ndarray) -> bool:
+        return (x.__array_interface__["data"][0], x.size) in self._constant
+
+    def __call__(self) -> None:
+        """Do all of it."""
+        for part in self._parts:
+            if isinstance(part, array):
+                threads.launch_all(part)
+            else:
+                part()
+
+
+def capture(
+    *functions: Callable[[], None], constant: Sequence[np.ndarray] = ()
+) -> tuple[Callable[[], None], ...] | None:
+    """See :class:`contract.Backend`. None without the compiler, whose launches are Python's."""
+    if config.DISABLE_JIT:
+        return None
+    pool = memory.Pool(keeps=True)
+    memory.shared_pool().move_unused(pool)
+    try:
+        with memory.using(pool):
+            return tuple([_record(function, Recording(pool, constant)) for function in functions])
+    except Exception as error:  # whatever it is, the step can still run launch by launch
+        refused(error)
+        return None
+    finally:
+        pool.move_unused(memory.shared_pool())
+
+
+def _record(function: Callable[[], None], recording: Recording) -> Recording:
+    _active.recording = recording
+    try:
+        function()
+    finally:
+        _active.recording = None
+    return recording
+
+
+def recording() -> Recording | None:
+    """What this thread is recording."""
+    return _active.recording
+
+
+def perform(work: Callable[[], None]) -> None:
+    """Do ``work`` now or, while recording, at each launch, in its place."""
+    if _active.recording is None:
+        work()
+    else:
+        _active.recording.perform(work)
+
+
+def in_place(function: Callable[..., None]) -> Callable[..., None]:
+    """Of a function that changes its arguments: its calls are what is to :func:`perform`."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> None:
+        perform(functools.partial(function, *arguments))
+
+    return run
+
+
+def prepared(source: np.ndarray, make: Callable[[], _T]) -> _T:
+    """``make()``, which depends on no array but ``source``: made once, not at each launch, where that never changes."""
+    former = _active.recording
+    if former is None or not former.is_constant(source):
+        return make()
+    _active.recording = None
+    try:
+        with memory.using(None):
+            return make()
+    finally:
+        _active.recording = former
