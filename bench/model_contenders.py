@@ -1,4 +1,4 @@
-"""Inference of one model on a batch that stays on the device: ours, PyTorch in two ways, ONNX Runtime."""
+"""Inference of one model on a batch that stays on the device: ours and PyTorch in two ways, ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def inference_makers(task: Task, backend: Backend, torch: Any, onnxruntime: Any,
     """
     with use_backend(backend.name):
         model = task.network().eval()
-    norms = any(isinstance(layer, nn.BatchNorm2d) for layer in model.layers())
-    found: Makers = {"numbacnn": lambda: _ours(model, task, backend)}
-    if norms:
-        found["numbacnn folded"] = lambda: _ours(nn.fold_batch_norm(model), task, backend)
+    found: Makers = {
+        "numbacnn": lambda: _ours(model.forward, task, backend),
+        "numbacnn session": lambda: _ours(nn.InferenceSession(nn.fold_batch_norm(model)), task, backend),
+    }
     if torch is not None:
         device = "cuda" if backend.name == "cuda" else "cpu"
         found["torch"] = lambda: _torch(torch, task, device)
@@ -45,10 +45,10 @@ def inference_makers(task: Task, backend: Backend, torch: Any, onnxruntime: Any,
     return found
 
 
-def _ours(model: nn.Layer, task: Task, backend: Backend) -> Contender:
+def _ours(model: Callable[[Any], Any], task: Task, backend: Backend) -> Contender:
     x = backend.asarray(images(task))
     wait = backend.synchronize if backend.asynchronous else None
-    return Contender(lambda: model.forward(x), backend.to_numpy, wait)
+    return Contender(lambda: model(x), backend.to_numpy, wait)
 
 
 def _torch(torch: Any, task: Task, device: str, compiled: Callable[[Any], Any] = lambda model: model) -> Contender:

@@ -45,8 +45,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.models",
         description="Measure the training step and the inference of whole models in float32.",
-        epilog="The ratio is the best peer's figure over ours: above 1, ours is smaller. memory is what one training "
-        "step adds to the resident memory of a process that has imported and built everything; start is from the start "
+        epilog="The ratio is the best peer's figure over ours: above 1, ours is smaller. memory is what training "
+        "adds to the resident memory of a process that has imported and built everything; start is from the start "
         "of a process to the end of LeNet's first training step; threads is LeNet's training step with 1 thread, with "
         "2 and so on.",
     )

@@ -1,4 +1,4 @@
-"""The first training step of a new process, its time or its memory; ``bench.models`` starts it."""
+"""The first training steps of a new process, their time or their memory; ``bench.models`` starts it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ STATUS = Path("/proc/self/status")
 MEMORY_RESET = Path("/proc/self/clear_refs")
 """What the kernel is told through to forget the largest memory so far; of Linux alone."""
 RESET_PEAK = "5"
+MEMORY_STEPS = 3
+"""The first runs plainly, the second may be captured, the third is as all that follow."""
 
 
 def measure(
     what: str, contender: str, model: str, batch_size: int, backend: str, threads: int, cache: Path | None = None
 ) -> dict[str, Any]:
-    """The figures of a training step in a process of its own.
+    """The figures of training in a process of its own.
 
     Args:
-        what: ``"start"`` for the ``seconds`` from the start of the process to the end of the step, ``"memory"`` for
-            ``bytes``, by which the resident memory grew at most during the step, from ``bytes_before``.
+        what: ``"start"`` for the ``seconds`` from the start of the process to the end of the first step, ``"memory"``
+            for ``bytes``, by which the resident memory grew at most during MEMORY_STEPS steps, from ``bytes_before``.
         contender: one of CONTENDERS.
         cache: the folder of the user's caches, compiled kernels among them; None for the usual one.
 
@@ -76,7 +78,7 @@ def _bytes(name: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train a step and print its figures as JSON."""
+    """Train and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.one_step", description=__doc__)
     add = parser.add_argument
     add("what", choices=("start", "memory"))
@@ -96,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ctypes.CDLL(None).malloc_trim(0)
         before = _bytes("VmRSS")
         MEMORY_RESET.write_text(RESET_PEAK, encoding="ascii")
-    contender.step(x, y)
+    for _ in range(MEMORY_STEPS if arguments.what == "memory" else 1):
+        contender.step(x, y)
     contender.wait()
     if arguments.what == "memory":
         figures: dict[str, Any] = {"bytes": _bytes("VmHWM") - before, "bytes_before": before}

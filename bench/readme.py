@@ -80,7 +80,7 @@ def models_section(results: dict[str, Any]) -> str:
                 cells.append(f"{row['ratio']:.2f}" if row["ratio"] else "")
             lines.append(f"| {' | '.join(cells)} |")
     if results["memory"]:
-        lines += ["", "What a training step adds to the memory of its process:", ""]
+        lines += ["", "What training adds to the memory of its process:", ""]
         lines += ["| model | batch | contender | MiB | ratio |", "|---|---:|---|---:|---:|"]
         for row in results["memory"]:
             cells = [row["model"], str(row["batch_size"]), row["contender"], significant(row["bytes"] / 2**20)]

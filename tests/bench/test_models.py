@@ -64,7 +64,7 @@ def content_of(folder: Path, backend: str = "cpu") -> dict[str, Any]:
 
 
 def fixed_times(functions: dict[str, Any], *_: Any, **__: Any) -> dict[str, Timing]:
-    seconds = {"numbacnn": 2e-3, "numbacnn folded": 1e-3, "torch": 4e-3, "onnxruntime": 3e-3}
+    seconds = {"numbacnn": 2e-3, "numbacnn session": 1e-3, "torch": 4e-3, "onnxruntime": 3e-3}
     return {name: Timing((seconds[name],) * 3) for name in functions}
 
 
@@ -76,9 +76,9 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
     expected = [
         ["train", "tiny", "6", "numbacnn"],
         ["infer", "tiny", "1", "numbacnn"],
-        ["infer", "tiny", "1", "numbacnn", "folded"],
+        ["infer", "tiny", "1", "numbacnn", "session"],
         ["infer", "tiny", "16", "numbacnn"],
-        ["infer", "tiny", "16", "numbacnn", "folded"],
+        ["infer", "tiny", "16", "numbacnn", "session"],
     ]
     table = lines[header + 1 : header + 6]
     assert [line.split()[: len(cells)] for line, cells in zip(table, expected, strict=True)] == expected
@@ -140,7 +140,7 @@ def test_ratios_are_those_of_the_best_peer(run: Any, tmp_path: Path, monkeypatch
     assert content["missing"] == {}
     assert content["versions"]["torch"] == torch.__version__
     rows = {(row["task"], row["batch_size"], row["contender"]): row for row in content["rows"]}
-    of_inference = ["numbacnn", "numbacnn folded", "torch", *["onnxruntime"] * (best == "onnxruntime")]
+    of_inference = ["numbacnn", "numbacnn session", "torch", *["onnxruntime"] * (best == "onnxruntime")]
     assert list(rows) == [
         *(("train", 6, name) for name in ("numbacnn", "torch")),
         *(("infer", batch, name) for batch in (1, 16) for name in of_inference),
@@ -148,9 +148,9 @@ def test_ratios_are_those_of_the_best_peer(run: Any, tmp_path: Path, monkeypatch
     assert rows["train", 6, "numbacnn"]["ratio"] == pytest.approx(2)
     assert rows["train", 6, "numbacnn"]["best_peer"] == "torch"
     for batch in (1, 16):
-        ours, folded = (rows["infer", batch, name] for name in of_inference[:2])
-        assert ours["best_peer"] == folded["best_peer"] == best
-        assert (ours["ratio"], folded["ratio"]) == pytest.approx((best_time / 2, best_time))
+        ours, session = (rows["infer", batch, name] for name in of_inference[:2])
+        assert ours["best_peer"] == session["best_peer"] == best
+        assert (ours["ratio"], session["ratio"]) == pytest.approx((best_time / 2, best_time))
         assert rows["infer", batch, "torch"]["ratio"] is None
         assert rows["infer", batch, "torch"]["algorithm"] == "eager"
     for row in rows.values():
@@ -159,13 +159,13 @@ def test_ratios_are_those_of_the_best_peer(run: Any, tmp_path: Path, monkeypatch
 
 def test_peers_take_part_when_asked_for() -> None:
     makers = dict.fromkeys(
-        ("numbacnn", "numbacnn folded", "torch", "torch.compile", "torch CUDA graph", "onnxruntime"), None
+        ("numbacnn", "numbacnn session", "torch", "torch.compile", "torch CUDA graph", "onnxruntime"), None
     )
     assert list(Peers(names=["torch"]).taking_part(makers)) == [
-        *("numbacnn", "numbacnn folded", "torch", "torch CUDA graph")
+        *("numbacnn", "numbacnn session", "torch", "torch CUDA graph")
     ]
     assert list(Peers(names=["torch-compile", "onnxruntime"]).taking_part(makers)) == [
-        *("numbacnn", "numbacnn folded", "torch.compile", "onnxruntime")
+        *("numbacnn", "numbacnn session", "torch.compile", "onnxruntime")
     ]
 
 

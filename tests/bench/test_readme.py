@@ -19,7 +19,7 @@ RESULTS: dict[str, Any] = {
     "rows": [
         ROW,
         {**ROW, **PEER, "contender": "torch", "milliseconds": 3.0},
-        {**ROW, "task": "infer", "batch_size": 1, "contender": "numbacnn folded", "ratio": 0.5},
+        {**ROW, "task": "infer", "batch_size": 1, "contender": "numbacnn session", "ratio": 0.5},
         {**ROW, **PEER, "task": "infer", "batch_size": 1, "contender": "onnxruntime", "milliseconds": 1.0},
     ],
     "memory": [{"model": "nin", "batch_size": 128, "contender": "numbacnn", "bytes": 3 << 20, "ratio": 1.25}],
@@ -33,7 +33,7 @@ interleaved calls; the ratio is the best peer's time over ours.
 | task | model | batch | threads | contender | algorithm | ms | GFLOP/s | of peak | torch ms | onnxruntime ms | ratio |
 |---|---|---:|---:|---|---|---:|---:|---:|---:|---:|---:|
 | train | nin | 128 | 2 | numbacnn | loops 3 | 2.00 | 12.0 | 12 % | 3.00 |  | 1.50 |
-| infer | nin | 1 | 2 | numbacnn folded | loops 3 | 2.00 | 12.0 | 12 % |  | 1.00 | 0.50 |
+| infer | nin | 1 | 2 | numbacnn session | loops 3 | 2.00 | 12.0 | 12 % |  | 1.00 | 0.50 |
 
 What a training step adds to the memory of its process:
 
