@@ -64,11 +64,16 @@ class Captured(OnNumPy):
         right = [x.copy() for x in arrays]
         for x in arrays:
             x[...] = 77
-        results: list[Any] = []
-        launches = self.backend.capture(lambda: results.append(function(*given, **options)))
+        result: Any = None
+
+        def run() -> None:
+            nonlocal result
+            result = function(*given, **options)
+
+        launches = self.backend.capture(run)
         assert launches is not None
         for x, values in zip(arrays, right, strict=True):
             np.testing.assert_array_equal(x, 77)
             x[...] = values
         launches[0]()
-        return results[0]
+        return result

@@ -77,10 +77,11 @@ class Backend(Protocol):
     ) -> tuple[Callable[[], None], ...] | None:
         """Record what each function asks for: each of what is returned does all of that again, in one launch.
 
-        The functions consist of those of the backend; what NumPy does in them is done this once. The arrays involved
-        stay where they are for as long as what is returned is kept. ``constant`` are arrays that will never change, so
-        that what is computed from one of them alone may be computed this once. None, and nothing is done, where a
-        backend has nothing to record or the device refuses.
+        The functions consist of those of the backend; what NumPy does in them is done at once. They may be called more
+        than once, and what they make the last time counts. The arrays involved stay where they are for as long as what
+        is returned is kept. ``constant`` are arrays that will never change, so that what is computed from one of them
+        alone may be computed this once. None, and nothing is done, where a backend has nothing to record or the device
+        refuses.
         """
 
     # conv.py

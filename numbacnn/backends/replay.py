@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Captures", "Effects", "beforehand", "each_time", "recording", "refused"]
+__all__ = ["CaptureError", "Captures", "Effects", "beforehand", "each_time", "recording", "refused"]
 
 _T = TypeVar("_T")
+
+
+class CaptureError(RuntimeError):
+    """Something that cannot be part of a captured step."""
 
 
 class Effects:
@@ -36,8 +40,11 @@ class Effects:
 class Captures(Generic[_T]):
     """What was captured, for each kind of arguments.
 
+    Where work is ``asynchronous`` the first of a kind runs plainly: it compiles kernels, which cannot be done while
+    work for a device is recorded, and makes the arrays that are there to stay.
+
     >>> captures = Captures()
-    >>> [captures.find("a kind", lambda: "captured") for _ in range(3)]
+    >>> [captures.find("a kind", lambda: "captured", asynchronous) for asynchronous in (True, True, False)]
     [None, 'captured', 'captured']
     """
 
@@ -53,13 +60,11 @@ class Captures(Generic[_T]):
         self._found: dict[Any, _T] = {}
         self._refused = False
 
-    def find(self, kind: Any, capture: Callable[[], _T | None]) -> _T | None:
-        """What was captured for ``kind``; None to run plainly, once and for all when ``capture`` has returned that.
-
-        The first of a kind runs plainly: it compiles kernels and makes the arrays that are there to stay.
-        """
+    def find(self, kind: Any, capture: Callable[[], _T | None], asynchronous: bool) -> _T | None:
+        """What was captured for ``kind``; None to run plainly, once and for all when ``capture`` has returned that."""
         found = self._found.get(kind)
-        if found is None and kind in self._seen and len(self._found) < self.MOST and not self._refused:
+        is_time = kind in self._seen or not asynchronous
+        if found is None and is_time and len(self._found) < self.MOST and not self._refused:
             found = capture()
             if found is None:
                 self._refused = True

@@ -19,10 +19,10 @@ __all__ = ["InferenceSession"]
 class InferenceSession:
     """The outputs of a model as it is now, in evaluation mode, as fast as its backend can: ``session(x)``.
 
-    The session has a copy of the model, which nothing changes any more. From the second batch of a shape on, a backend
-    that can launches the whole of it in one go, with weights that were laid out once: what Python does for each layer,
-    which takes most of the time of a single image, is left out. On the CPU, where layers of one's own may compute by
-    NumPy, that is for models of this package's layers alone. Outputs are those of ``model.eval()``, to the same bits.
+    The session has a copy of the model, which nothing changes any more. A backend that can launches the whole of it in
+    one go, with weights that were laid out once: what Python does for each layer, which takes most of the time of a
+    single image, is left out. A GPU does so from the second batch of a shape on, the CPU, where layers of one's own
+    may compute by NumPy, if there are only this package's. Outputs are those of ``model.eval()``, to the same bits.
 
     Each of up to four shapes holds memory for a whole pass; batches of any other run layer by layer. Several threads
     may use a session, one after the other. ``nn.fold_batch_norm(model)`` goes well with it.
@@ -55,7 +55,9 @@ class InferenceSession:
         backend = self._model.backend
         x = as_input(x, backend)
         with self._lock:
-            captured = self._captures.find((tuple(x.shape), x.dtype), lambda: self._capture(x, backend))
+            captured = self._captures.find(
+                (tuple(x.shape), x.dtype), lambda: self._capture(x, backend), backend.asynchronous
+            )
             self._mode = "plain" if captured is None else "captured"
             if captured is not None:
                 backend.assign(captured.x, x)
@@ -71,10 +73,15 @@ class InferenceSession:
         if not backend.asynchronous and not all(map(is_built_in, self._model.layers())):
             return None
         x = backend.copy(x)
-        outputs: list[Array] = []
+        y: Array = None
+
+        def run() -> None:
+            nonlocal y
+            y = self._forward(x)
+
         constant = [state.value for _, state in (*self._model.named_parameters(), *self._model.named_buffers())]
-        launches = backend.capture(lambda: outputs.append(self._forward(x)), constant=constant)
-        return None if launches is None else _Captured(x, outputs[0], *launches)
+        launches = backend.capture(run, constant=constant)
+        return None if launches is None else _Captured(x, y, *launches)
 
 
 class _Captured(NamedTuple):

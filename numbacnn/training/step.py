@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,8 +28,8 @@ class TrainingStep:
 
     A call waits for nothing; :meth:`totals` waits. The loss moves to the model's backend if it is on another one.
 
-    From the second batch of a shape on, a backend that can captures the whole step and launches it in one go; on the
-    CPU, where layers of one's own may compute by NumPy, only a step of this package's layers. That stands for the
+    A backend that can captures the whole step and launches it in one go: a GPU from the second batch of a shape on, the
+    CPU, where layers of one's own may compute by NumPy, if there are only this package's. That stands for the
     layers and the loss as they were: change what a layer computes (``p``, ``momentum``, ``algorithm``, its children),
     and the ``decay`` of an average, before the first step. Training and evaluation mode, the settings of the optimizer
     and all values may change at any time. Each of up to four shapes holds memory for a whole step.
@@ -134,7 +135,7 @@ class TrainingStep:
             self._circumstances = circumstances
             self._captures.clear()
         kind = (tuple(x.shape), x.dtype, tuple(y.shape), y.dtype)
-        return self._captures.find(kind, lambda: self._capture(x, y, backend))
+        return self._captures.find(kind, lambda: self._capture(x, y, backend), backend.asynchronous)
 
     def _capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
         if not backend.asynchronous and not self._is_built_in():
@@ -144,30 +145,28 @@ class TrainingStep:
             layer._saved = None
         self.loss._saved = None
         x, y = backend.copy(x), backend.copy(y)
-        losses: list[Array] = []
-        effects: list[Effects] = []
-
-        def recorded(part: Callable[[], None]) -> Callable[[], None]:
-            def run() -> None:
-                with recording() as found:
-                    part()
-                effects.append(found)
-
-            return run
+        loss: Array = None
+        effects: dict[Callable[[], None], Effects] = {}
 
         def compare() -> None:
-            losses.append(self._compare(x, y))
+            nonlocal loss
+            loss = self._compare(x, y)
 
         def both() -> None:
             compare()
             self._update()
 
+        def recorded(part: Callable[[], None]) -> None:
+            with recording() as effects[part]:
+                part()
+
         parts = (both,) if backend.asynchronous else (compare, self._update)
-        launches = backend.capture(*map(recorded, parts))
+        launches = backend.capture(*(functools.partial(recorded, part) for part in parts))
         if launches is None:
             return None
-        around = [found.around(launch) for found, launch in zip(effects, launches, strict=True)]
-        return _Captured(x, y, losses[0], around)
+        return _Captured(
+            x, y, loss, [effects[part].around(launch) for part, launch in zip(parts, launches, strict=True)]
+        )
 
     def _is_built_in(self) -> bool:
         """Whether nothing but this package computes: where arrays are NumPy's, other layers may compute by NumPy."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import host
+from ..replay import CaptureError
 from .graph import perform, recording
 from .memory import empty
 
@@ -35,7 +36,7 @@ def copy(x: np.ndarray) -> np.ndarray:
 
 def to_numpy(x: np.ndarray) -> np.ndarray:
     if recording() is not None:
-        raise RuntimeError("an array that is read cannot be part of a captured step")
+        raise CaptureError("an array that is read cannot be part of a captured step")
     return x
 
 

@@ -1,7 +1,7 @@
 """A captured step: launches are written down, once, and then done one after the other by machine code.
 
 What Python does for a launch, from the layer to the packed arguments, takes longer than many a kernel. Written down, a
-launch is five words. Addresses are part of the record. So the arrays that are made while recording come from a pool of
+launch is five words. Addresses are part of the record. So the arrays that are made while recording are in an arena of
 their own, which the captured step keeps, and those that were there before stay for as long.
 
 Whatever a backend's function does by NumPy, and whatever depends on a number that is read, it does inside of
@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numba.core import config
 
-from ..replay import refused
+from ..replay import CaptureError, refused
 from . import memory, threads
+from .arena import Arena
 
 __all__ = ["capture", "in_place", "perform", "prepared", "recording"]
 
@@ -38,15 +39,15 @@ class Recording:
     """What a captured function asks for, in order.
 
     Args:
-        pool: where its arrays are.
+        arena: where its arrays are.
         constant: arrays that never change.
     """
 
-    def __init__(self, pool: memory.Pool, constant: Sequence[np.ndarray]) -> None:
-        self._pool = pool
+    def __init__(self, arena: Arena, constant: Sequence[np.ndarray]) -> None:
+        self._arena = arena
         self._constant = {(x.__array_interface__["data"][0], x.size) for x in constant}
         self._parts: list[array[int] | Callable[[], None]] = []
-        self._kept: list[Any] = [pool]
+        self._kept: list[Any] = []
 
     def launch(self, entry: Any, chunks: int, words: array[int], parallel: bool, arguments: Sequence[Any]) -> None:
         """Instead of ``threads.launch``; ``entry`` is compiled, and ``arguments`` are those of the kernel."""
@@ -56,7 +57,7 @@ class Recording:
             self._parts.append(launches)
         launches.extend((entry.address, chunks, words.buffer_info()[0], *threads.shares(chunks, parallel)))
         self._kept += (entry, words)
-        self._kept += [x for x in arguments if isinstance(x, np.ndarray) and not self._pool.holds(x)]
+        self._kept += [x for x in arguments if isinstance(x, np.ndarray) and not self._arena.holds(x)]
 
     def perform(self, work: Callable[[], None]) -> None:
         self._parts.append(work)
@@ -79,16 +80,21 @@ def capture(
     """See :class:`contract.Backend`. None without the compiler, whose launches are Python's."""
     if config.DISABLE_JIT:
         return None
-    pool = memory.Pool(keeps=True)
-    memory.shared_pool().move_unused(pool)
     try:
-        with memory.using(pool):
-            return tuple([_record(function, Recording(pool, constant)) for function in functions])
-    except Exception as error:  # whatever it is, the step can still run launch by launch
+        arena = Arena()
+        _record_all(functions, arena, constant)
+        arena = Arena(arena.extent)
+        return _record_all(functions, arena, constant)
+    except CaptureError as error:
         refused(error)
         return None
-    finally:
-        pool.move_unused(memory.shared_pool())
+
+
+def _record_all(
+    functions: Sequence[Callable[[], None]], arena: Arena, constant: Sequence[np.ndarray]
+) -> tuple[Recording, ...]:
+    with memory.using(arena):
+        return tuple([_record(function, Recording(arena, constant)) for function in functions])
 
 
 def _record(function: Callable[[], None], recording: Recording) -> Recording:

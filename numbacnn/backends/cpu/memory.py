@@ -6,7 +6,7 @@ gone, and given to the next ones.
 
 A block is free when nothing refers to it but the pool; every array and view in it does.
 
-While a step is captured (``graph.py``), its arrays, small ones too, come from a pool of its own.
+While a step is captured (``graph.py``), its arrays, small ones too, are in an arena of its own (``arena.py``).
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Pool", "empty", "empty_like", "release", "shared_pool", "using"]
+from .arena import ALIGNMENT, Arena
+
+__all__ = ["empty", "empty_like", "release", "using"]
 
 # Smaller arrays come from memory that the C library has at hand.
 LEAST_BYTES = 1 << 15
-ALIGNMENT = 64
 # A block serves an array of at least this share of it.
 LEAST_SHARE = 2 / 3
 # Free blocks may take as much as half of those in use, or this, before some are given back.
@@ -41,16 +42,8 @@ def _references(blocks: list[np.ndarray], index: int) -> int:
 _FREE = _references([np.empty(0, np.uint8)], 0)
 
 
-class Pool:
-    """Blocks of memory by size.
-
-    Args:
-        keeps: whether blocks stay when they have been free for long: of a captured step, whose launches go on using
-            what no array is in any more.
-    """
-
-    def __init__(self, keeps: bool = False) -> None:
-        self.keeps = keeps
+class _Pool:
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.sizes: list[int] = []  # ascending, and beside it:
         self.blocks: list[np.ndarray] = []
@@ -60,7 +53,7 @@ class Pool:
     def take(self, shape: Sequence[int], dtype: np.dtype, size: int) -> np.ndarray:
         with self.lock:
             self.count += 1
-            if self.count % SWEEP == 0 and not self.keeps:
+            if self.count % SWEEP == 0:
                 self._drop(lambda index: self.used[index] <= self.count - SWEEP)
             index = bisect.bisect_left(self.sizes, size)
             while index < len(self.sizes) and size >= LEAST_SHARE * self.sizes[index]:
@@ -68,9 +61,11 @@ class Pool:
                     break
                 index += 1
             else:
-                if not self.keeps:
-                    self._make_room()
-                index = self._insert(size, np.empty(size + ALIGNMENT, np.uint8))
+                self._make_room()
+                index = bisect.bisect_left(self.sizes, size)
+                self.sizes.insert(index, size)
+                self.blocks.insert(index, np.empty(size + ALIGNMENT, np.uint8))
+                self.used.insert(index, self.count)
             self.used[index] = self.count
             block = self.blocks[index]
             return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
@@ -78,32 +73,6 @@ class Pool:
     def release(self) -> None:
         with self.lock:
             self._drop(lambda index: True)
-
-    def holds(self, x: np.ndarray) -> bool:
-        """Whether ``x`` is in a block of this pool."""
-        owner = x
-        while isinstance(owner.base, np.ndarray):
-            owner = owner.base
-        return any(owner is block for block in self.blocks)
-
-    def move_unused(self, target: Pool) -> None:
-        """Leave to ``target`` the free blocks, or, where blocks stay, those that have served nothing."""
-        with self.lock, target.lock:
-            kept = []
-            for index, size in enumerate(self.sizes):
-                if _references(self.blocks, index) == _FREE and not (self.keeps and self.used[index]):
-                    at = target._insert(size, self.blocks[index])
-                    target.used[at] = 0 if target.keeps else target.count
-                else:
-                    kept.append(index)
-            self._keep(kept)
-
-    def _insert(self, size: int, block: np.ndarray) -> int:
-        index = bisect.bisect_left(self.sizes, size)
-        self.sizes.insert(index, size)
-        self.blocks.insert(index, block)
-        self.used.insert(index, self.count)
-        return index
 
     def _make_room(self) -> None:
         """Give back the free blocks that were used least recently, if there are many."""
@@ -120,49 +89,40 @@ class Pool:
             self._drop(chosen.__contains__)
 
     def _drop(self, condition: Any) -> None:
-        self._keep(
-            [
-                index
-                for index in range(len(self.sizes))
-                if _references(self.blocks, index) != _FREE or not condition(index)
-            ]
-        )
-
-    def _keep(self, kept: list[int]) -> None:
+        kept = [
+            index
+            for index in range(len(self.sizes))
+            if _references(self.blocks, index) != _FREE or not condition(index)
+        ]
         self.sizes = [self.sizes[index] for index in kept]
         self.blocks = [self.blocks[index] for index in kept]
         self.used = [self.used[index] for index in kept]
 
 
 class _Scope(threading.local):
-    pool: Pool | None = None
+    arena: Arena | None = None
 
 
-_pool = Pool()
+_pool = _Pool()
 _scope = _Scope()
 
 
 @contextmanager
-def using(pool: Pool | None) -> Iterator[None]:
-    """New arrays of this thread come from ``pool``; None is the pool of all."""
-    former, _scope.pool = _scope.pool, pool
+def using(arena: Arena | None) -> Iterator[None]:
+    """New arrays of this thread are in ``arena``; None is the memory of all."""
+    former, _scope.arena = _scope.arena, arena
     try:
         yield
     finally:
-        _scope.pool = former
-
-
-def shared_pool() -> Pool:
-    """The pool of all."""
-    return _pool
+        _scope.arena = former
 
 
 def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
     """A new uninitialised array; a large one begins at a multiple of 64 bytes."""
     dtype = np.dtype(dtype)
+    if _scope.arena is not None:
+        return _scope.arena.take(tuple(shape), dtype)
     size = math.prod(shape) * dtype.itemsize
-    if _scope.pool is not None:
-        return _scope.pool.take(tuple(shape), dtype, size)
     return np.empty(shape, dtype) if size < LEAST_BYTES else _pool.take(tuple(shape), dtype, size)
 
 

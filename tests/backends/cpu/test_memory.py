@@ -14,7 +14,7 @@ LARGE = (memory.LEAST_BYTES // 4 + 5,)
 
 @pytest.fixture(autouse=True)
 def pool(monkeypatch):
-    fresh = memory.Pool()
+    fresh = memory._Pool()
     monkeypatch.setattr(memory, "_pool", fresh)
     return fresh
 

@@ -25,6 +25,7 @@ FILES = (
     "backends/cuda/test_arrays.py",
     "backends/test_contract.py",
     "nn/test_dense.py::test_the_same_bits_as_with_copies",
+    "nn/test_session.py",
     "training/test_capture.py",
 )
 
