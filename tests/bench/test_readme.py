@@ -35,7 +35,7 @@ interleaved calls; the ratio is the best peer's time over ours.
 | train | nin | 128 | 2 | numbacnn | loops 3 | 2.00 | 12.0 | 12 % | 3.00 |  | 1.50 |
 | infer | nin | 1 | 2 | numbacnn session | loops 3 | 2.00 | 12.0 | 12 % |  | 1.00 | 0.50 |
 
-What a training step adds to the memory of its process:
+What training adds to the memory of its process:
 
 | model | batch | contender | MiB | ratio |
 |---|---:|---|---:|---:|
