@@ -40,6 +40,8 @@ class InferenceSession:
     """
 
     def __init__(self, model: Layer) -> None:
+        if not isinstance(model, Layer):
+            raise TypeError(f"`model` {model!r} must be a Layer")
         self._model = copy.deepcopy(model).eval()
         self._captures: Captures[_Captured] = Captures()
         self._mode: str | None = None

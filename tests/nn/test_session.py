@@ -142,3 +142,8 @@ def test_threads_get_their_own_outputs(backend: Backend) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_only_layers_are_models() -> None:
+    with pytest.raises(TypeError, match="`model` 'lenet' must be a Layer"):
+        nn.InferenceSession("lenet")  # type: ignore[arg-type]
