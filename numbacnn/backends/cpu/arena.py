@@ -43,7 +43,7 @@ class Arena:
         self.extent = 0
         """Bytes from the first place to the end of the last."""
         self.returned: list[tuple[int, int]] = []
-        self._size = size
+        self.size = size
         self._piece = np.empty(size + ALIGNMENT, np.uint8)
         self._first = -(-self._piece.ctypes.data // ALIGNMENT) * ALIGNMENT
         self._more: list[np.ndarray] = []
@@ -58,10 +58,10 @@ class Arena:
         start = self._find(size)
         self.extent = max(self.extent, start + size)
         memory, address = None, self._first + start
-        if start + size > self._size:
+        if start + size > self.size:
             memory = np.empty(size + ALIGNMENT, np.uint8)
             address = -(-memory.ctypes.data // ALIGNMENT) * ALIGNMENT
-            if self._size:  # the step let go of something later than the first time
+            if self.size:  # the step let go of something later than the first time
                 self._more.append(memory)
         place: Any = _Place(self, start, size, address, memory)
         return np.asarray(place)[: bytes_ if math.prod(shape) else 0].view(dtype).reshape(shape)

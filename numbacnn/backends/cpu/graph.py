@@ -22,6 +22,7 @@ from numba.core import config
 from ..replay import CaptureError, refused
 from . import memory, threads
 from .arena import Arena
+from .compile_ahead import Compilable, Request, compile_all
 
 __all__ = ["capture", "in_place", "perform", "prepared", "recording"]
 
@@ -39,11 +40,14 @@ class Recording:
     """What a captured function asks for, in order.
 
     Args:
-        arena: where its arrays are.
+        arena: where its arrays are; one without memory of its own is for a rehearsal, which is never called.
         constant: arrays that never change.
     """
 
     def __init__(self, arena: Arena, constant: Sequence[np.ndarray]) -> None:
+        self.is_rehearsal = not arena.size
+        self.needs: dict[Request, None] = {}
+        """What a rehearsal found to be compiled, in order."""
         self._arena = arena
         self._constant = {(x.__array_interface__["data"][0], x.size) for x in constant}
         self._parts: list[array[int] | Callable[[], None]] = []
@@ -58,6 +62,10 @@ class Recording:
         launches.extend((entry.address, chunks, words.buffer_info()[0], *threads.shares(chunks, parallel)))
         self._kept += (entry, words)
         self._kept += [x for x in arguments if isinstance(x, np.ndarray) and not self._arena.holds(x)]
+
+    def need(self, what: Compilable, *arguments: Any) -> None:
+        """In a rehearsal, instead of compiling ``what`` for ``arguments``."""
+        self.needs[Request(what, arguments)] = None
 
     def perform(self, work: Callable[[], None]) -> None:
         self._parts.append(work)
@@ -82,8 +90,9 @@ def capture(
         return None
     try:
         arena = Arena()
-        _record_all(functions, arena, constant)
-        arena = Arena(arena.extent)
+        rehearsals = _record_all(functions, arena, constant)
+        compile_all({request: None for rehearsal in rehearsals for request in rehearsal.needs})
+        arena = Arena(max(arena.extent, 1))
         return _record_all(functions, arena, constant)
     except CaptureError as error:
         refused(error)

@@ -117,25 +117,36 @@ class Kernel:
             else:
                 signature.append(-2)
                 packed.append(int(a))
+        recording = graph.recording()
         entry = self._entries.get(tuple(signature))
         if entry is None:
-            entry = self._compile(tuple(signature), tuple([_kind(a) for a in arguments]))
+            needed = tuple(signature), tuple([_kind(a) for a in arguments])
+            if recording is not None and recording.is_rehearsal:
+                recording.need(self, *needed)
+                for _, a in late:
+                    if isinstance(a, CompiledRoutine):
+                        recording.need(a, _scalar(needed[1]))
+                return
+            entry = self.prepare(*needed)
         for at, a in late:
             single = entry.scalar == np.float32
             packed[at] = float_bits(a, single) if isinstance(a, float) else a.address(entry.scalar)
         words = array("q", packed)
         parallel = elements >= WORTH_THREADS
-        recording = graph.recording()
         if recording is None:
             threads.launch(entry.address, entry.call, chunks, words.buffer_info()[0], parallel)
         else:
             recording.launch(entry, chunks, words, parallel, arguments)
 
-    def _compile(self, signature: tuple[int, ...], key: tuple) -> _Entry:
+    def is_cached(self, signature: tuple[int, ...], key: tuple) -> bool:
+        """Whether the cache has it for arguments of the types ``key``."""
+        return _is_cached(self.definition, repr(key))
+
+    def prepare(self, signature: tuple[int, ...], key: tuple) -> _Entry:
+        """What is called for arguments of the types ``key``, whose short form is ``signature``."""
         with self._lock:
             if signature not in self._entries:
-                floating = [item[0] for item in key if isinstance(item, tuple) and item[0].kind == "f"]
-                scalar = floating[0] if floating else np.dtype(np.float64)
+                scalar = _scalar(key)
                 compiled = CFunc(
                     _entry_function(self.definition, key, scalar),
                     ((types.int64, types.int64, types.int64), types.void),
@@ -163,6 +174,14 @@ class CompiledRoutine(Routine):
         # The first two parameters, an array and where to begin, are one to the machine code.
         super().__init__((ELEMENTS, *(INTEGER,) * (definition.__code__.co_argcount - 2)), definition)
         self._body = function(definition)
+
+    def is_cached(self, dtype: np.dtype) -> bool:
+        """Whether the cache has it for ``dtype``."""
+        return _is_cached(self.definition, dtype.str)
+
+    def prepare(self, dtype: np.dtype) -> int:
+        """What is called for ``dtype``."""
+        return self.address(dtype)
 
     def compiled(self, dtype: np.dtype) -> tuple[int, Any]:
         integers = [f"i{i}" for i in range(len(self.kinds) - 1)]
@@ -193,8 +212,28 @@ def routine(definition: Callable[..., None]) -> CompiledRoutine:
 
 
 def _attach_named_cache(compiled: CFunc, definition: Callable[..., None], variant: str) -> None:
+    attach_cache(compiled, _cache_name(definition, variant))
+
+
+def _cache_name(definition: Callable[..., None], variant: str) -> str:
     name = f"{definition.__module__}.{definition.__name__}"
-    attach_cache(compiled, f"{name}-{cache.digest(variant, cache.definition_digest(definition))}")
+    return f"{name}-{cache.digest(variant, cache.definition_digest(definition))}"
+
+
+def _is_cached(definition: Callable[..., None], variant: str) -> bool:
+    folder = cache_folder()
+    return folder is not None and (folder / f"{_file_name(_cache_name(definition, variant))}.nbi").exists()
+
+
+def _file_name(name: str) -> str:
+    """Of the files for what the cache has under ``name``, without what comes after the dot."""
+    return f"{name}.py{platform.python_version()}"
+
+
+def _scalar(key: tuple) -> np.dtype:
+    """In which floats are passed to a kernel of arguments of the types ``key``."""
+    floating = [item[0] for item in key if isinstance(item, tuple) and item[0].kind == "f"]
+    return floating[0] if floating else np.dtype(np.float64)
 
 
 def _plain(argument: Any) -> Any:
@@ -327,7 +366,7 @@ class _Files(caching.CompileResultCacheImpl):
     def __init__(self, py_func: Callable, name: str, folder: pathlib.Path) -> None:
         self._lineno = py_func.__code__.co_firstlineno
         self._locator = _Locator(folder, name)
-        self._filename_base = f"{name}.py{platform.python_version()}"
+        self._filename_base = _file_name(name)
 
 
 class _Cache(caching.FunctionCache):

@@ -27,7 +27,7 @@ from numba.np.ufunc import parallel
 
 from .workers import LAUNCH_WORDS, Workers, run_chunks
 
-__all__ = ["launch", "launch_all", "layer", "number", "shares"]
+__all__ = ["launch", "launch_all", "layer", "number", "prepare", "shares"]
 
 # Where the system has POSIX's threads they are our own, unless the user asks for a layer of Numba's.
 USES_WORKERS = os.name == "posix" and "NUMBA_THREADING_LAYER" not in os.environ
@@ -90,6 +90,15 @@ def launch_all(launches: array[int]) -> None:
     for at in range(0, len(launches), LAUNCH_WORDS):
         address, chunks, words, grain, threads = launches[at : at + LAUNCH_WORDS]
         _launch(address, as_callable(address), chunks, words, grain, min(threads, number()))
+
+
+def prepare() -> None:
+    """Compile what launches need beside the kernels, or load it from the cache."""
+    with _entry:
+        if USES_WORKERS:
+            _get_workers().prepare()
+        else:
+            _get_driver()
 
 
 def layer() -> str:

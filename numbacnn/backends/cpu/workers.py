@@ -245,19 +245,25 @@ class Workers:
         self._system.pthread_cond_init(ctypes.c_void_p(at + 8 * CONDITION), None)
         self._compiled = compiled
         self._work = compiled(_work, 1)
-        self._launch = self._as_callable(_launch_one, 7)
+        self._launch: Any = None
         self._launch_all: Any = None
 
     def run(self, address: int, chunks: int, words: int, grain: int, threads: int) -> None:
         """Run chunks 0..chunks-1 on up to ``threads`` threads, ``grain`` at a time, and wait for them."""
+        if self._launch is None:
+            self._launch = self._as_callable(_launch_one, 7)
         self._start_up_to(threads)
         self._jobs += 1
         self._launch(self._state.ctypes.data, self._jobs, address, chunks, words, grain, threads)
 
-    def run_all(self, launches: array[int], threads: int) -> None:
-        """:meth:`run` for what is written down, LAUNCH_WORDS for each, on up to ``threads`` threads."""
+    def prepare(self) -> None:
+        """Compile what :meth:`run_all` needs."""
         if self._launch_all is None:
             self._launch_all = self._as_callable(_launch_all, 5)
+
+    def run_all(self, launches: array[int], threads: int) -> None:
+        """:meth:`run` for what is written down, LAUNCH_WORDS for each, on up to ``threads`` threads."""
+        self.prepare()
         self._start_up_to(threads)
         address, words = launches.buffer_info()
         count = words // LAUNCH_WORDS
