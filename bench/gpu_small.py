@@ -74,10 +74,10 @@ def pooling(backend: Backend) -> None:
 
         def calls(b: Backend, put: Any, g: Pool2dGeometry = g) -> list[Array]:
             x = put(normal(g.n, g.c, g.h, g.w))
-            y, places = b.max_pool2d(x, g)
+            y, places = b.max_pool2d_with_indices(x, g)
             mean = b.avg_pool2d(x, g, False)
             return [
-                y, places, b.max_pool2d_backward(y, places, g),
+                y, places, b.max_pool2d(x, g), b.max_pool2d_backward(y, places, g),
                 mean, b.avg_pool2d_backward(mean, g, False), b.avg_pool2d(x, g, True),
             ]  # fmt: skip
 

@@ -53,7 +53,7 @@ def cases(backend: Backend, n: int, c: int, size: int, parameters: int) -> list[
     b = backend
     x, dy = (normal(n, c, size, size) for _ in range(2))
     g = Pool2dGeometry(n, c, size, size, 2, 2, 2, 2)
-    pooled, places = b.max_pool2d(x, g)
+    pooled, places = b.max_pool2d_with_indices(x, g)
     planes, channel, eps = x.reshape(n, c, size * size), ones(c), 1e-5
     _, mean, _, inverse_std = b.batch_norm_train(planes, channel, channel, eps)
     value, gradient, velocity, square = (ones(parameters) for _ in range(4))
@@ -71,7 +71,8 @@ def cases(backend: Backend, n: int, c: int, size: int, parameters: int) -> list[
         Case("dropout", lambda: b.dropout(x, 0.5, 1, offset), 2 * whole),
         Case("add", lambda: b.add([x, dy]), 3 * whole),
         Case("concat", lambda: ops.concat([x, dy], backend=b), 4 * whole),
-        Case("max_pool2d 2x2", lambda: b.max_pool2d(x, g), whole + 2 * part),
+        Case("max_pool2d 2x2", lambda: b.max_pool2d(x, g), whole + part),
+        Case("max_pool2d_with_indices 2x2", lambda: b.max_pool2d_with_indices(x, g), whole + 2 * part),
         Case("max_pool2d_backward", lambda: b.max_pool2d_backward(pooled, places, g), whole + 2 * part),
         Case("avg_pool2d 2x2", lambda: b.avg_pool2d(x, g, True), whole + part),
         Case("avg_pool2d_backward", lambda: b.avg_pool2d_backward(pooled, g, True), whole + part),

@@ -115,7 +115,10 @@ class Backend(Protocol):
         """dbias (k,): the sum of dy (n, k, oh, ow) over all but channels."""
 
     # pooling.py
-    def max_pool2d(self, x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
+    def max_pool2d(self, x: Array, geometry: Pool2dGeometry) -> Array:
+        """y of :meth:`max_pool2d_with_indices`."""
+
+    def max_pool2d_with_indices(self, x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
         """y and, int32 of the same shape, where in its h*w plane each maximum was first found; -1 in pure padding.
 
         A NaN in the window is its maximum; a window of padding alone gives minus infinity.

@@ -130,7 +130,12 @@ class Layer(OnBackend):
 
     @saved.setter
     def saved(self, kept: Any) -> None:
-        self._saved = kept if self.training or is_saving() else _NOT_SAVED
+        self._saved = kept if self.saves else _NOT_SAVED
+
+    @property
+    def saves(self) -> bool:
+        """Whether a forward pass keeps what it assigns to ``saved``: in training mode, or within ``nn.saving()``."""
+        return self.training or is_saving()
 
     # What is known without computing.
 

@@ -61,6 +61,9 @@ class MaxPool2d(_Pool2d):
 
     def forward(self, x: Any) -> Array:
         x = as_input(x, self.backend)
+        if not self.saves:
+            self.saved = None
+            return ops.max_pool2d(x, *self._arguments(), backend=self.backend)
         y, indices = ops.max_pool2d(x, *self._arguments(), return_indices=True, backend=self.backend)
         self.saved = (indices, tuple(x.shape))
         return y

@@ -72,8 +72,8 @@ def max_pool2d(
     x = real_array("x", x, backend, "n, c, h, w")
     geometry = pool2d_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     return_indices = flag("return_indices", return_indices)
-    y, indices = backend.max_pool2d(backend.asarray(x, common_dtype(x)), geometry)
-    return (y, indices) if return_indices else y
+    x = backend.asarray(x, common_dtype(x))
+    return backend.max_pool2d_with_indices(x, geometry) if return_indices else backend.max_pool2d(x, geometry)
 
 
 def max_pool2d_backward(

@@ -195,6 +195,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         *found,
         ("conv2d_backward_bias", (x(*CONV.y_shape),)),
         ("max_pool2d", (x(*POOL.x_shape), POOL)),
+        ("max_pool2d_with_indices", (x(*POOL.x_shape), POOL)),
         ("max_pool2d_backward", (x(*POOL.y_shape), indices, POOL)),
         ("avg_pool2d", (x(*POOL.x_shape), POOL, True)),
         ("avg_pool2d_backward", (x(*POOL.y_shape), POOL, False)),
@@ -240,7 +241,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
 FIXED_DTYPES = {
     "gather_images": {0: np.float32},
     "gather_labels": {0: np.int64},
-    "max_pool2d": {1: np.int32},
+    "max_pool2d_with_indices": {1: np.int32},
     "softmax_cross_entropy": {0: np.float64},
     "squared_error": {0: np.float64},
     "count_correct": {0: np.int64},

@@ -109,10 +109,11 @@ def check_max_pool2d(ours: OnNumPy, g: Pool2dGeometry, dtype: Any, seed: int) ->
     rng = np.random.default_rng(seed)
     dy = normal(g.y_shape, seed, dtype)
     for x in (normal(g.x_shape, seed, dtype), rng.choice([-np.inf, 0.0, 1.0, np.inf, np.nan], g.x_shape).astype(dtype)):
-        y, indices = ours.max_pool2d(x, g)
-        expected_y, expected_indices = reference.max_pool2d(x, g)
+        y, indices = ours.max_pool2d_with_indices(x, g)
+        expected_y, expected_indices = reference.max_pool2d_with_indices(x, g)
         np.testing.assert_array_equal(y, expected_y)
         np.testing.assert_array_equal(indices, expected_indices)
+        np.testing.assert_array_equal(ours.max_pool2d(x, g), expected_y)
         expected_dx = reference.max_pool2d_backward(*wide(dy), indices, g)
         assert_within(ours.max_pool2d_backward(dy, indices, g), expected_dx, g.kh * g.kw)
 

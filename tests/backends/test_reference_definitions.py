@@ -122,7 +122,7 @@ def test_max_pool2d_is_the_first_maximum_of_every_window(g: Pool2dGeometry, ties
     x = spaced(g.x_shape, seed)
     if ties:
         x = np.random.default_rng(seed).choice([-np.inf, 1.0, 2.0, np.inf, np.nan], g.x_shape)
-    y, indices = reference.max_pool2d(x, g)
+    y, indices = reference.max_pool2d_with_indices(x, g)
     dy = normal(g.y_shape, seed)
     dx = np.zeros(g.x_shape)
     for n, c, oh, ow in np.ndindex(g.y_shape):
@@ -140,7 +140,7 @@ def test_max_pool2d_is_the_first_maximum_of_every_window(g: Pool2dGeometry, ties
 
 def test_max_pool2d_of_padding_alone_is_minus_infinity() -> None:
     g = Pool2dGeometry(1, 1, 1, 3, 2, 1, 1, 1, pt=1, pb=1, dh=2)
-    y, indices = reference.max_pool2d(np.arange(3.0).reshape(1, 1, 1, 3), g)
+    y, indices = reference.max_pool2d_with_indices(np.arange(3.0).reshape(1, 1, 1, 3), g)
     np.testing.assert_array_equal(y, np.full((1, 1, 1, 3), -np.inf))
     np.testing.assert_array_equal(indices, np.full((1, 1, 1, 3), -1))
     np.testing.assert_array_equal(reference.max_pool2d_backward(np.ones(y.shape), indices, g), np.zeros(g.x_shape))
@@ -148,7 +148,7 @@ def test_max_pool2d_of_padding_alone_is_minus_infinity() -> None:
 
 def test_max_pool2d_of_minus_infinity_points_at_its_first_element() -> None:
     g = Pool2dGeometry(1, 1, 3, 3, 3, 3, 1, 1, 1, 1, 1, 1)
-    y, indices = reference.max_pool2d(np.full(g.x_shape, -np.inf), g)
+    y, indices = reference.max_pool2d_with_indices(np.full(g.x_shape, -np.inf), g)
     assert (y == -np.inf).all()
     np.testing.assert_array_equal(indices[0, 0], [[0, 0, 1], [0, 0, 1], [3, 3, 4]])
 
@@ -339,7 +339,7 @@ def test_reductions_over_nothing_give_zero() -> None:
         dweight = reference.conv2d_backward_weight(np.zeros(g.y_shape), empty, g, algorithm)
         np.testing.assert_array_equal(dweight, np.zeros(g.weight_shape))
     np.testing.assert_array_equal(reference.conv2d_backward_bias(np.zeros(g.y_shape)), np.zeros(5))
-    y, indices = reference.max_pool2d(empty, pool)
+    y, indices = reference.max_pool2d_with_indices(empty, pool)
     assert y.shape == indices.shape == pool.y_shape
     assert reference.max_pool2d_backward(y, indices, pool).shape == pool.x_shape
     assert reference.avg_pool2d_backward(reference.avg_pool2d(empty, pool, True), pool, True).shape == pool.x_shape

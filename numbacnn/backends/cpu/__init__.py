@@ -72,6 +72,7 @@ from .pooling import avg_pool2d as avg_pool2d
 from .pooling import avg_pool2d_backward as avg_pool2d_backward
 from .pooling import max_pool2d as max_pool2d
 from .pooling import max_pool2d_backward as max_pool2d_backward
+from .pooling import max_pool2d_with_indices as max_pool2d_with_indices
 
 name = "cpu"
 asynchronous = False

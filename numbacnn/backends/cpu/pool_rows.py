@@ -25,27 +25,40 @@ from .routines import (
 )
 from .simd import VECTOR_BYTES, Vectors, chosen
 
-__all__ = ["AVG_ROWS", "MAX_ROWS", "SPREAD_ROW", "avg_row", "max_row", "maxima", "means", "spread", "spread_pairs"]
+__all__ = [
+    "AVG_ROWS",
+    "MAX_ROWS",
+    "SPREAD_ROW",
+    "STEPS",
+    "avg_row",
+    "max_row",
+    "maxima",
+    "means",
+    "spread",
+    "spread_pairs",
+]
 
 PLACE = ir.IntType(32)
 MAXIMA = (ELEMENTS, TABLE, TABLE, INTEGER, ELEMENTS, PLACES, INTEGER, INTEGER)
 
 
-def maxima(step: int, size: int = VECTOR_BYTES) -> Routine:
+def maxima(step: int, with_places: bool = True, size: int = VECTOR_BYTES) -> Routine:
     """y[i] = the largest of x[start + i step + offset[t]], t < taps, and places[i] = ``place`` + i step + shift[t].
 
-    For i < count; t is that of the largest. NaN is larger than all numbers; of equals the first is taken.
+    For i < count; t is that of the largest. NaN is larger than all numbers; of equals the first is taken. Unless
+    ``with_places``, neither ``shift`` is read nor ``places`` written.
     """
 
     def definition(
         x, start, offset, offset_first, shift, shift_first, taps, y, y_start, places, places_start, place, count
     ):
         offsets = offset[offset_first : offset_first + taps]
-        shifts = shift[shift_first : shift_first + taps]
         windows = x[start + np.arange(count)[:, None] * step + offsets]
         largest = windows.argmax(axis=1)
         y[y_start : y_start + count] = windows[np.arange(count), largest]
-        places[places_start : places_start + count] = place + np.arange(count) * step + shifts[largest]
+        if with_places:
+            shifts = shift[shift_first : shift_first + taps]
+            places[places_start : places_start + count] = place + np.arange(count) * step + shifts[largest]
 
     def emit(
         builder: Any, element: Any, x: Any, offset: Any, shift: Any, taps: Any, y: Any, places: Any, place: Any,
@@ -55,10 +68,12 @@ def maxima(step: int, size: int = VECTOR_BYTES) -> Routine:
         p = Vectors(builder, PLACE, v.lanes * 4)
         in_order = ir.Constant(p.type, [lane * step for lane in range(v.lanes)])
 
-        def window(at: Any, here: Any, t: Any) -> tuple[Any, Any]:
+        def window(at: Any, here: Any, t: Any) -> list[Any]:
             moved = builder.load(builder.gep(offset, [t]))
             values = v.load_strided(builder.gep(x, [builder.add(builder.mul(at, WORD(step)), moved)]), step, here)
-            return values, p.broadcast(builder.trunc(builder.load(builder.gep(shift, [t])), PLACE))
+            if not with_places:
+                return [values]
+            return [values, p.broadcast(builder.trunc(builder.load(builder.gep(shift, [t])), PLACE))]
 
         def body(at: Any, here: Any) -> None:
             first = window(at, here, WORD(0))
@@ -66,35 +81,34 @@ def maxima(step: int, size: int = VECTOR_BYTES) -> Routine:
             loop, after = (builder.append_basic_block(name) for name in ("taps", "taps.end"))
             builder.cbranch(builder.icmp_signed(">", taps, WORD(1)), loop, after)
             builder.position_at_end(loop)
-            t, largest, where = builder.phi(WORD), builder.phi(v.type), builder.phi(p.type)
-            values, shifts = window(at, here, t)
+            # The largest so far and, with places, where it is.
+            t, so_far = builder.phi(WORD), [builder.phi(value.type) for value in first]
+            tap, largest = window(at, here, t), so_far[0]
             larger = builder.and_(
-                builder.fcmp_unordered(">", values, largest), builder.fcmp_ordered("ord", largest, largest)
+                builder.fcmp_unordered(">", tap[0], largest), builder.fcmp_ordered("ord", largest, largest)
             )
-            new_largest, new_where = builder.select(larger, values, largest), builder.select(larger, shifts, where)
+            updated = [builder.select(larger, new, old) for new, old in zip(tap, so_far, strict=True)]
             following = builder.add(t, WORD(1))
-            for phi, start, again in (
-                (t, WORD(1), following),
-                (largest, first[0], new_largest),
-                (where, first[1], new_where),
-            ):
+            for phi, start, again in zip([t, *so_far], [WORD(1), *first], [following, *updated], strict=True):
                 phi.add_incoming(start, before)
                 phi.add_incoming(again, loop)
             builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
             builder.position_at_end(after)
-            result, found = builder.phi(v.type), builder.phi(p.type)
-            for phi, only, last in ((result, first[0], new_largest), (found, first[1], new_where)):
+            found = [builder.phi(value.type) for value in first]
+            for phi, only, last in zip(found, first, updated, strict=True):
                 phi.add_incoming(only, before)
                 phi.add_incoming(last, loop)
-            begin = builder.trunc(builder.add(place, builder.mul(at, WORD(step))), PLACE)
-            found = builder.add(builder.add(found, in_order), p.broadcast(begin))
             mask = v.mask(here)
-            v.store_masked(result, builder.gep(y, [at]), mask)
-            p.store_masked(found, builder.gep(places, [at]), mask)
+            v.store_masked(found[0], builder.gep(y, [at]), mask)
+            if with_places:
+                begin = builder.trunc(builder.add(place, builder.mul(at, WORD(step))), PLACE)
+                where = builder.add(builder.add(found[1], in_order), p.broadcast(begin))
+                p.store_masked(where, builder.gep(places, [at]), mask)
 
         _in_vectors(v, count, body)
 
-    return EmittedRoutine(f"maxima_{step}", MAXIMA, emit, definition)
+    name = f"maxima_{step}_with_places" if with_places else f"maxima_{step}"
+    return EmittedRoutine(name, MAXIMA, emit, definition)
 
 
 MEANS = (ELEMENTS, TABLE, INTEGER, ELEMENTS, INTEGER, INTEGER)
@@ -196,6 +210,7 @@ avg_row = chosen(call_definition, _call_means)
 spread = chosen(call_definition, _call_pairs)
 
 STEPS = (1, 2)
-MAX_ROWS, AVG_ROWS = ({step: make(step) for step in STEPS} for make in (maxima, means))
+MAX_ROWS = {(step, with_places): maxima(step, with_places) for step in STEPS for with_places in (False, True)}
+AVG_ROWS = {step: means(step) for step in STEPS}
 """The routines by their step."""
 SPREAD_ROW = spread_pairs()

@@ -17,10 +17,10 @@ from ..shared.windows import taps_inside
 from .bands import round_up
 from .jit import Scratch, function, kernel
 from .memory import empty
-from .pool_rows import AVG_ROWS, MAX_ROWS, SPREAD_ROW, avg_row, max_row, spread
+from .pool_rows import AVG_ROWS, MAX_ROWS, SPREAD_ROW, STEPS, avg_row, max_row, spread
 from .simd import copy_run
 
-__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward"]
+__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
 # Of planes that are small, so many elements are a chunk.
 CHUNK_ELEMENTS = 1 << 12
@@ -63,7 +63,10 @@ def largest_of(image, at, h, w, top, left, kh, kw, dh, dw):
 
 @kernel
 def _max_planes(chunk, x, y, indices, offsets, padded, routine, kh, kw, sh, sw, pt, pl, dh, dw, rows, columns):
-    """``rows`` x ``columns`` is the size of a padded plane, if it takes one; 0 for outputs one by one."""
+    """``rows`` x ``columns`` is the size of a padded plane, if it takes one; 0 for outputs one by one.
+
+    ``indices`` may be empty: then no places are asked for, and ``routine`` is one without.
+    """
     h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
     image, largest, places = x.reshape(-1), y.reshape(-1), indices.reshape(-1)
     at_x = chunk * h * w
@@ -82,13 +85,15 @@ def _max_planes(chunk, x, y, indices, offsets, padded, routine, kh, kw, sh, sw, 
             )  # fmt: skip
         # Padding is no larger than minus infinity, but may come before it.
         unclear = 0
-        if padded.size > 0:
+        if padded.size > 0 and indices.size > 0:
             for column in range(ow):
                 unclear += 1 if largest[np.uintp(at + column)] == -np.inf else 0
         if rows == 0 or unclear > 0:
             for column in range(ow):
                 value, place = largest_of(image, at_x, h, w, top, column * sw - pl, kh, kw, dh, dw)
-                largest[at + column], places[at + column] = value, place
+                largest[at + column] = value
+                if indices.size > 0:
+                    places[at + column] = place
 
 
 @kernel
@@ -96,7 +101,9 @@ def _max_side_by_side(
     chunk, x, y, indices, offsets, padded, largest, places, routine, side, pitch, kh, kw, sh, sw, pt, pl, dh, dw, rows,
     columns,
 ):  # fmt: skip
-    """A chunk is ``side`` planes, laid ``pitch`` apart in one wide plane, so that rows of outputs fill vectors."""
+    """A chunk is ``side`` planes, laid ``pitch`` apart in one wide plane, so that rows of outputs fill vectors; else as
+    above.
+    """
     h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
     image, values, found = x.reshape(-1), y.reshape(-1), indices.reshape(-1)
     first = chunk * side
@@ -117,10 +124,10 @@ def _max_side_by_side(
         )  # fmt: skip
         for plane in range(here):
             at, source = ((first + plane) * oh + row) * ow, plane * slot
+            copy_run(values, at, largest, source, ow)
             unclear = 0
-            for column in range(ow):
+            for column in range(ow if indices.size > 0 else 0):
                 value = largest[np.uintp(source + column)]
-                values[np.uintp(at + column)] = value
                 found[np.uintp(at + column)] = places[np.uintp(source + column)] - plane * pitch
                 unclear += 1 if value == -np.inf else 0
             if unclear > 0:
@@ -238,9 +245,21 @@ def _avg_quads_backward(chunk, dy, dx, planes):
                 image[below + right] = share
 
 
-def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
-    g = geometry
-    y, indices = empty(g.y_shape, x.dtype), empty(g.y_shape, np.int32)
+def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
+    y = empty(geometry.y_shape, x.dtype)
+    _find_maxima(x, geometry, y, np.empty((0, 0, 0, 0), np.int32))
+    return y
+
+
+def max_pool2d_with_indices(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
+    y, indices = empty(geometry.y_shape, x.dtype), empty(geometry.y_shape, np.int32)
+    _find_maxima(x, geometry, y, indices)
+    return y, indices
+
+
+def _find_maxima(x: np.ndarray, g: Pool2dGeometry, y: np.ndarray, indices: np.ndarray) -> None:
+    """Where ``indices`` is empty nobody wants them."""
+    with_places = indices.size > 0
     rows, columns = _padded_size(g)
     if rows and g.ow < FEW_COLUMNS:
         pitch = round_up(columns, g.sw)
@@ -250,15 +269,15 @@ def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.
             -(-g.n * g.c // side), x, y, indices, Scratch(2 * g.kh * g.kw, np.dtype(np.int64)),
             # Outputs between the planes, which nobody wants, look beyond the last one.
             Scratch(rows * side * pitch + g.kw * g.dw, x.dtype), Scratch(outputs, x.dtype),
-            Scratch(outputs, np.dtype(np.int32)), MAX_ROWS[g.sw], side, pitch, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh,
-            g.dw, rows, columns,
+            Scratch(outputs, np.dtype(np.int32)), MAX_ROWS[g.sw, with_places], side, pitch, g.kh, g.kw, g.sh, g.sw,
+            g.pt, g.pl, g.dh, g.dw, rows, columns,
         )  # fmt: skip
-        return y, indices
+        return
     _max_planes(
         g.n * g.c, x, y, indices, Scratch(2 * g.kh * g.kw, np.dtype(np.int64)), _padded(g, x.dtype),
-        MAX_ROWS.get(g.sw, MAX_ROWS[1]), g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, rows, columns,
+        MAX_ROWS[g.sw if g.sw in STEPS else 1, with_places], g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, rows,
+        columns,
     )  # fmt: skip
-    return y, indices
 
 
 def max_pool2d_backward(dy: np.ndarray, indices: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
@@ -311,7 +330,7 @@ def _planes_of_chunk(g: Pool2dGeometry) -> int:
 
 def _padded_size(g: Pool2dGeometry) -> tuple[int, int]:
     """Rows and columns that the windows of all outputs reach over, or zeros where no routine computes them."""
-    if g.sw not in MAX_ROWS or g.ow == 1:
+    if g.sw not in STEPS or g.ow == 1:
         return 0, 0
     return (g.oh - 1) * g.sh + (g.kh - 1) * g.dh + 1, _columns(g) if _is_padded(g) else g.w
 

@@ -26,7 +26,7 @@ from .jit import Kernel, block_kernel, mapping
 from .reduce import THREADS, lane_bits, lane_of, lanes_sum, row_blocks
 from .target import cuda, function, quotient, scalar
 
-__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward"]
+__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
 MOST_UNROLLED = 9
 
@@ -48,8 +48,8 @@ def _window_size(row, column, g):
 
 
 @functools.cache
-def _max_kernel(kh: int, kw: int) -> Kernel:
-    """For windows of kh x kw, or of any size for (0, 0)."""
+def _max_kernel(kh: int, kw: int, with_places: bool) -> Kernel:
+    """For windows of kh x kw, or of any size for (0, 0); without places ``indices`` is any array."""
 
     def max_pool(i, y, x, indices, g):
         h, w, oh, ow, rows, columns, sh, sw, pt, pl, dh, dw = g
@@ -71,9 +71,11 @@ def _max_kernel(kh: int, kw: int) -> Kernel:
                 largest = value if inside & above else largest
                 found = place if inside & above else found
         y[i] = largest
-        indices[i] = found
+        if with_places:
+            indices[i] = found
 
-    return Kernel(max_pool, "kernel", MAPPING_THREADS, f"{__name__}.max_pool-{kh}x{kw}")
+    name = f"{__name__}.max_pool-{kh}x{kw}{'-places' if with_places else ''}"
+    return Kernel(max_pool, "kernel", MAPPING_THREADS, name)
 
 
 @functools.cache
@@ -170,12 +172,22 @@ def _plane_means(block, thread, y, x, g):
         y[plane] = total / np.float64(size)
 
 
-def max_pool2d(x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
-    g = geometry
-    y, indices = memory.new(g.y_shape, x.dtype), memory.new(g.y_shape, np.int32)
-    sizes = (g.h, g.w, g.oh, g.ow, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
-    _max_kernel(*_unrolled(g.kh, g.kw))(y.size, y, x, indices, sizes)
+def max_pool2d(x: Array, geometry: Pool2dGeometry) -> Array:
+    y = memory.new(geometry.y_shape, x.dtype)
+    _find_maxima(x, geometry, y, None)
+    return y
+
+
+def max_pool2d_with_indices(x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
+    y, indices = memory.new(geometry.y_shape, x.dtype), memory.new(geometry.y_shape, np.int32)
+    _find_maxima(x, geometry, y, indices)
     return y, indices
+
+
+def _find_maxima(x: Array, g: Pool2dGeometry, y: Array, indices: Array | None) -> None:
+    sizes = (g.h, g.w, g.oh, g.ow, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
+    kernel = _max_kernel(*_unrolled(g.kh, g.kw), indices is not None)
+    kernel(y.size, y, x, y if indices is None else indices, sizes)
 
 
 def max_pool2d_backward(dy: Array, indices: Array, geometry: Pool2dGeometry) -> Array:

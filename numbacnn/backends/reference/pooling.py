@@ -8,10 +8,15 @@ from ..contract import Array
 from ..geometry import Pool2dGeometry
 from .windows import tap_view
 
-__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward"]
+__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
 
-def max_pool2d(x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
+def max_pool2d(x: Array, geometry: Pool2dGeometry) -> Array:
+    """y: the largest element of each window."""
+    return max_pool2d_with_indices(x, geometry)[0]
+
+
+def max_pool2d_with_indices(x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
     """y and, int32 and of its shape, where in its h*w plane each maximum was first found; -1 in a window of padding."""
     g = geometry
     padded = np.pad(x, ((0, 0), (0, 0), *_padding(g)), constant_values=-np.inf)

@@ -19,8 +19,9 @@ pytestmark = [
 
 @pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize("taps", [1, 4])
-def test_maxima(dtype, size, count, step, taps):
-    routine = pool_rows.maxima(step, size)
+@pytest.mark.parametrize("with_places", [False, True])
+def test_maxima(dtype, size, count, step, taps, with_places):
+    routine = pool_rows.maxima(step, with_places, size)
     run = numba.njit(
         lambda routine, x, offset, taps, y, places, count: pool_rows.max_row(
             routine, x, 2, offset, 1, offset, 2, taps, y, 3, places, 4, 5, count
