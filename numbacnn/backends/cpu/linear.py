@@ -2,12 +2,15 @@
 
 None of the three products turns W on its side, which would take longer than multiplying it with a small batch:
 
-- y: rows of W times rows of x, lane by lane along c; lanes are added up at the end;
-- dx: numbers of dy, broadcast, times rows of W, of which a few columns at a time are packed;
-- dW: numbers of dy, turned on its side, times rows of x, packed likewise.
+- y: numbers of W, broadcast, times columns of x, which are turned on their side; and so are the finished sums;
+- dx: numbers of dy times rows of W;
+- dW: numbers of dy, turned on its side, times rows of x.
+
+A few columns of the second operand at a time are packed. Of a few samples, which would leave most of a vector empty, y
+is rows of W times rows of x, lane by lane along c; lanes are added up at the end.
 
 roofline: 2 n k c operations at the rate of the tile; W or dW passes through memory once, and bounds batches below
-about 50.
+about 16.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from .tiles import (
     DOT_COLUMNS,
     DOT_ROWS,
     DOT_TILE,
-    LARGEST,
     TRANSPOSITION,
+    choose_tile,
     multiply_dot,
     multiply_gathered,
     transpose,
@@ -35,70 +38,74 @@ from .tiles import (
 __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
 
 COLUMNS = 64
-# Of y: output channels of a chunk; samples and vectors along c that are multiplied before the next.
-CHANNELS, SAMPLES, VECTORS = 16, 96, 64
-# Of a gradient: tile widths of a chunk, rows of the packed operand at a time.
-PANELS, DEPTH = 4, 128
+# So many samples are few, and so many output channels are then a chunk.
+FEW_SAMPLES, CHANNELS = DOT_COLUMNS, 16
+# Tile widths of a chunk, rows of the packed operand at a time, rows of the product that are worth packing it again.
+PANELS, DEPTH, ROWS = 4, 256, 96
 FEWEST_CHUNKS = 8
 
 
 @kernel
 def _forward_channels(
-    chunk, x, weight, bias, y, weight_at, x_at, steps, sums, tile, activating, activation, channels, samples,
+    chunk, x, weight, bias, y, weight_at, x_at, steps, sums, tile, activating, activation, channels,
 ):  # fmt: skip
-    """A chunk is ``channels`` output channels: sums[channel, sample, lane] of ``samples`` samples at a time."""
+    """A chunk is ``channels`` output channels: sums[channel, sample, lane]."""
     n, c, k = x.shape[0], x.shape[1], weight.shape[0]
     lanes = lanes_of(x.itemsize)
     first, end = chunk * channels, min((chunk + 1) * channels, k)
     flat_x, flat_weight, flat_y = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
     whole = c // lanes
-    for sample in range(0, n, samples):
-        here = min(samples, n - sample)
-        row = (here + DOT_COLUMNS - 1) // DOT_COLUMNS * DOT_COLUMNS * lanes
-        for depth in range(0, max(whole, 1), VECTORS):
-            vectors = min(VECTORS, whole - depth)
-            for i in range(0, end - first, DOT_ROWS):
-                for j in range(0, here, DOT_COLUMNS):
-                    at = i * row + j * lanes
-                    if vectors > 0:
-                        multiply_dot(
-                            tile, flat_weight, 0, weight_at, first + i, steps, depth, flat_x, 0, x_at, sample + j,
-                            steps, depth, vectors, lanes, sums, at, row, 1 if depth > 0 else 0,
-                        )  # fmt: skip
-                    if depth + vectors == whole and c > whole * lanes:
-                        multiply_dot(
-                            tile, flat_weight, 0, weight_at, first + i, steps, whole, flat_x, 0, x_at, sample + j,
-                            steps, whole, 1, c - whole * lanes, sums, at, row, 1 if whole > 0 else 0,
-                        )  # fmt: skip
-        for j in range(here):
-            at = (sample + j) * k + first
-            for i in range(end - first):
-                total = lane_sum(sums, i * row + j * lanes) if c > 0 else y.dtype.type(0)
-                flat_y[at + i] = total + bias[first + i] if bias.size > 0 else total
-            activate(activating, flat_y, at, end - first, activation)
+    row = x_at.size * lanes
+    for i in range(0, end - first, DOT_ROWS):
+        for j in range(0, n, DOT_COLUMNS):
+            at = i * row + j * lanes
+            if whole > 0:
+                multiply_dot(
+                    tile, flat_weight, 0, weight_at, first + i, steps, 0, flat_x, 0, x_at, j, steps, 0, whole, lanes,
+                    sums, at, row, 0,
+                )  # fmt: skip
+            if c > whole * lanes:
+                multiply_dot(
+                    tile, flat_weight, 0, weight_at, first + i, steps, whole, flat_x, 0, x_at, j, steps, whole, 1,
+                    c - whole * lanes, sums, at, row, 1 if whole > 0 else 0,
+                )  # fmt: skip
+    for j in range(n):
+        at = j * k + first
+        for i in range(end - first):
+            total = lane_sum(sums, i * row + j * lanes) if c > 0 else y.dtype.type(0)
+            flat_y[at + i] = total + bias[first + i] if bias.size > 0 else total
+        activate(activating, flat_y, at, end - first, activation)
 
 
 @function
-def pack_columns(source, first_row, rows, row_size, first_column, columns, width, packed):
-    """packed[panel, row, ``width``] of ``columns`` columns of a matrix, with zeros behind the last."""
+def pack_columns(turn, source, row_size, turned, first_row, rows, first_column, columns, width, packed):
+    """packed[panel, row, ``width``] of ``columns`` columns of a matrix, with zeros behind the last.
+
+    ``source`` is the matrix or, ``turned``, its transpose, with rows of ``row_size``.
+    """
     for panel in range((columns + width - 1) // width):
-        here = min(width, columns - panel * width)
+        here, at, column = min(width, columns - panel * width), panel * rows * width, first_column + panel * width
+        if turned > 0:
+            transpose(turn, source, column * row_size + first_row, row_size, here, rows, packed, at, width)
         for row in range(rows):
-            at = (panel * rows + row) * width
-            copy_run(packed, at, source, (first_row + row) * row_size + first_column + panel * width, here)
-            for column in range(at + here, at + width):
-                packed[column] = 0
+            if turned == 0:
+                copy_run(packed, at, source, (first_row + row) * row_size + column, here)
+            for i in range(at + here, at + width):
+                packed[i] = 0
+            at += width
 
 
 @kernel
 def _multiply_columns(
-    chunk, a, row_at, a_steps, b, b_at, c, packed, sums, tile, height, width, rows_of_chunk, row_chunks, depth,
+    chunk, a, row_at, a_steps, b, b_at, bias, c, packed, sums, tile, turn, activating, height, width, rows_of_chunk,
+    row_chunks, depth, turned, activation,
 ):  # fmt: skip
-    """C = A B, where A[i, k] is a[row_at[i] + a_steps[k]] and B (depth, columns) is as it lies.
+    """A B, where A[i, k] is a[row_at[i] + a_steps[k]], B (depth, columns) is ``b``, and C (rows, columns) the product.
 
-    A chunk is PANELS tile widths of columns and ``rows_of_chunk`` rows of C.
+    If ``turned``, ``b`` is the transpose of B and ``c`` becomes that of the product, with ``bias`` added to its rows,
+    activated. A chunk is PANELS tile widths of columns and ``rows_of_chunk`` rows of the product.
     """
-    rows, columns = c.shape[0], c.shape[1]
+    rows, columns = (c.shape[1], c.shape[0]) if turned > 0 else (c.shape[0], c.shape[1])
     first_row, first = chunk % row_chunks * rows_of_chunk, chunk // row_chunks * PANELS * width
     here, columns_here = min(rows_of_chunk, rows - first_row), min(PANELS * width, columns - first)
     padded = (here + height - 1) // height * height
@@ -107,17 +114,29 @@ def _multiply_columns(
     places = row_at[first_row:]
     for start in range(0, depth, DEPTH):
         size = min(DEPTH, depth - start)
-        pack_columns(flat_b, start, size, columns, first, columns_here, width, packed)
+        pack_columns(turn, flat_b, b.shape[1], turned, start, size, first, columns_here, width, packed)
         for panel in range(panels):
             multiply_gathered(
                 tile, height, a, places, padded, a_steps, start, size, packed, panel * size * width, b_at, 0, sums,
                 panel * padded * width, width, 1 if start > 0 else 0,
             )  # fmt: skip
-    for row in range(here):
-        at = (first_row + row) * columns + first
+    if turned > 0:
         for panel in range(panels):
             wide = min(width, columns_here - panel * width)
-            copy_run(flat_c, at + panel * width, sums, (panel * padded + row) * width, wide)
+            at = (first + panel * width) * rows + first_row
+            transpose(turn, sums, panel * padded * width, width, here, wide, flat_c, at, rows)
+        for column in range(first, first + columns_here):
+            at = column * rows + first_row
+            if bias.size > 0:
+                for row in range(here):
+                    flat_c[np.uintp(at + row)] += bias[np.uintp(first_row + row)]
+            activate(activating, flat_c, at, here, activation)
+    else:
+        for row in range(here):
+            at = (first_row + row) * columns + first
+            for panel in range(panels):
+                wide = min(width, columns_here - panel * width)
+                copy_run(flat_c, at + panel * width, sums, (panel * padded + row) * width, wide)
 
 
 @kernel
@@ -142,32 +161,38 @@ def _sum_columns(chunk, dy, sums):
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: Activation = None) -> np.ndarray:
     n, c, k = *x.shape, weight.shape[0]
+    shift = np.empty(0, x.dtype) if bias is None else bias
+    if n > FEW_SAMPLES and c:
+        y = empty((n, k), x.dtype)
+        _multiply(weight.reshape(-1), c, x, y, c, shift, ACTIVATIONS[activation], turned=True)
+        return y
     y = empty((n, k), x.dtype)
     lanes = VECTOR_BYTES // x.itemsize
     # Whole register tiles of both.
     channels = max(1, min(CHANNELS, k // FEWEST_CHUNKS) // DOT_ROWS) * DOT_ROWS
-    samples = SAMPLES // DOT_COLUMNS * DOT_COLUMNS
     if n:
-        shift = np.empty(0, x.dtype) if bias is None else bias
         weight_at, x_at = _places(k, round_up(k, channels), c), _places(n, round_up(n, DOT_COLUMNS), c)
         _forward_channels(
             -(-k // channels), x, weight, shift, y, weight_at, x_at, np.arange(c // lanes + 1) * lanes,
-            Scratch(channels * samples * lanes, x.dtype), DOT_TILE, activation_of, ACTIVATIONS[activation], channels,
-            samples,
+            Scratch(channels * x_at.size * lanes, x.dtype), DOT_TILE, activation_of, ACTIVATIONS[activation], channels,
         )  # fmt: skip
     return y
 
 
 def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
     n, k = dy.shape
-    return _multiply(dy.reshape(-1), k, weight, n)
+    dx = empty((n, weight.shape[1]), dy.dtype)
+    _multiply(dy.reshape(-1), k, weight, dx, k)
+    return dx
 
 
 def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     n, k = dy.shape
     turned = empty((k, n), dy.dtype)
     _transpose_rows(-(-k // COLUMNS), dy, turned, TRANSPOSITION)
-    return _multiply(turned.reshape(-1), n, x, k)
+    dweight = empty((k, x.shape[1]), dy.dtype)
+    _multiply(turned.reshape(-1), n, x, dweight, n)
+    return dweight
 
 
 def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
@@ -176,27 +201,29 @@ def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _multiply(a: np.ndarray, a_row: int, b: np.ndarray, rows: int) -> np.ndarray:
-    """A B, for A flat with rows of ``a_row``."""
-    depth, columns = b.shape
-    c = empty((rows, columns), a.dtype)
+def _multiply(
+    a: np.ndarray, a_row: int, b: np.ndarray, c: np.ndarray, depth: int, bias: np.ndarray | None = None,
+    activation: int = 0, turned: bool = False,
+) -> None:  # fmt: skip
+    """See the kernel; A is flat with rows of ``a_row``."""
     if not depth:
         fill_zero(c)
     if not c.size or not depth:
-        return c
-    width = LARGEST.vectors * VECTOR_BYTES // a.itemsize
+        return
+    rows, columns = c.shape[::-1] if turned else c.shape
+    tile = choose_tile(columns, a.itemsize)
+    width = tile.vectors * VECTOR_BYTES // a.itemsize
     column_chunks = -(-columns // (PANELS * width))
-    row_chunks = max(1, min(-(-rows // (4 * LARGEST.rows)), -(-FEWEST_CHUNKS // column_chunks), -(-rows // SAMPLES)))
-    row_chunks = max(row_chunks, -(-rows // (SAMPLES * 8)))
-    rows_of_chunk = round_up(-(-rows // row_chunks), LARGEST.rows)
+    row_chunks = max(1, min(-(-rows // (4 * tile.rows)), -(-FEWEST_CHUNKS // column_chunks), -(-rows // ROWS)))
+    row_chunks = max(row_chunks, -(-rows // (ROWS * 8)))
+    rows_of_chunk = round_up(-(-rows // row_chunks), tile.rows)
     row_chunks = -(-rows // rows_of_chunk)
     _multiply_columns(
-        column_chunks * row_chunks, a, _places(rows, round_up(rows, LARGEST.rows), a_row), np.arange(a_row), b,
-        np.arange(DEPTH) * width, c, Scratch(PANELS * DEPTH * width, a.dtype),
-        Scratch(PANELS * rows_of_chunk * width, a.dtype), LARGEST.routine, LARGEST.rows, width, rows_of_chunk,
-        row_chunks, depth,
+        column_chunks * row_chunks, a, _places(rows, round_up(rows, tile.rows), a_row), np.arange(a_row), b,
+        np.arange(DEPTH) * width, np.empty(0, a.dtype) if bias is None else bias, c,
+        Scratch(PANELS * DEPTH * width, a.dtype), Scratch(PANELS * rows_of_chunk * width, a.dtype), tile.routine,
+        TRANSPOSITION, activation_of, tile.rows, width, rows_of_chunk, row_chunks, depth, int(turned), activation,
     )  # fmt: skip
-    return c
 
 
 def _places(count: int, padded: int, distance: int) -> np.ndarray:
