@@ -22,13 +22,16 @@ _LOG_2_HIGH = np.float32(0.693359375)
 _LOG_2_LOW = np.float32(-2.12194440e-4)
 _LARGEST = np.float32(88.72283)
 _SMALLEST = np.float32(-87.33654)
-_HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
+_ONE, _TWO = np.float32(1), np.float32(2)
+# A number to whose neighbours the distance is 1: what is added to it is rounded, and lies in its lowest bits.
+_ROUNDING = np.float32(1.5 * 2**23)
 
 
 def exp_float32(x):
     """exp of a float32; below the smallest normal number the result is 0."""
     inside = min(max(x, _SMALLEST), _LARGEST)
-    exponent = np.floor(inside * _LOG2_E + _HALF)
+    rounded = inside * _LOG2_E + _ROUNDING
+    exponent = rounded - _ROUNDING
     r = (inside - exponent * _LOG_2_HIGH) - exponent * _LOG_2_LOW
     p = np.float32(1.9875691500e-4)
     p = p * r + np.float32(1.3981999507e-3)
@@ -37,12 +40,9 @@ def exp_float32(x):
     p = p * r + np.float32(1.6666665459e-1)
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + _ONE
-    # 2**exponent in two factors: at the upper end the exponent is 128, which one float32 cannot hold.
-    half = np.int32(exponent) >> np.int32(1)
-    rest = np.int32(exponent) - half
-    low = np.int32((half + np.int32(127)) << np.int32(23)).view(np.float32)
-    high = np.int32((rest + np.int32(127)) << np.int32(23)).view(np.float32)
-    result = p * low * high
+    # Times 2**exponent, which stays a normal number: at both ends r has the sign that brings it back.
+    power = np.int32(np.float32(rounded).view(np.int32) << np.int32(23))
+    result = np.int32(np.float32(p).view(np.int32) + power).view(np.float32)
     result = np.float32(np.inf) if x > _LARGEST else result
     result = np.float32(0) if x < _SMALLEST else result
     return result if x == x else x
