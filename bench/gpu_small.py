@@ -97,9 +97,10 @@ def batch_norm(backend: Backend) -> None:
         y, mean, variance, inverse = b.batch_norm_train(x, weight, bias, 1e-5)
         in_training = b.batch_norm_train_backward(dy, x, weight, mean, inverse)
         y_eval, inverse_eval = b.batch_norm_eval(x, weight, bias, mean, variance, 1e-5)
+        activated = b.batch_norm_eval(x, weight, bias, mean, variance, 1e-5, "sigmoid")[0]
         in_evaluation = b.batch_norm_eval_backward(dy, x, weight, mean, inverse_eval)
         b.update_running_average(mean, variance, 0.1, 1.5)
-        return [y, variance, inverse, *in_training, y_eval, *in_evaluation, mean]
+        return [y, variance, inverse, *in_training, y_eval, activated, *in_evaluation, mean]
 
     both(backend, "batch_norm", calls)
 

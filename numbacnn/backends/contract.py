@@ -135,8 +135,10 @@ class Backend(Protocol):
 
     # normalization.py: x is (n, c, l), everything per channel is (c,). Where x has more channels than the weight, its
     # first ones count; y, dy and dx have c
-    def batch_norm_train(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array, Array]:
-        """y, batch mean, biased batch variance, 1/sqrt(variance + eps)."""
+    def batch_norm_train(
+        self, x: Array, weight: Array, bias: Array, eps: float, activation: Activation = None
+    ) -> tuple[Array, Array, Array, Array]:
+        """y, activated, batch mean, biased batch variance, 1/sqrt(variance + eps)."""
 
     def batch_norm_train_backward(
         self, dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array
@@ -144,9 +146,10 @@ class Backend(Protocol):
         """dx, dweight, dbias, through the batch statistics."""
 
     def batch_norm_eval(
-        self, x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float
-    ) -> tuple[Array, Array]:
-        """y with given statistics, 1/sqrt(variance + eps)."""
+        self, x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float,
+        activation: Activation = None,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """y with given statistics, activated, 1/sqrt(variance + eps)."""
 
     def batch_norm_eval_backward(
         self, dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array

@@ -14,7 +14,7 @@ __all__ = ["Identity", "ReLU", "Sigmoid", "Tanh"]
 
 class _Elementwise(Layer):
     activation: ClassVar[str | None] = None
-    """What `Conv2d` and `Linear` call this function, where they can apply it to their own result."""
+    """What `Conv2d`, `BatchNorm2d` and `Linear` call this function, where they can apply it to their own result."""
 
     def output_shape(self, shape: Shape) -> Shape:
         return tuple(shape)

@@ -85,9 +85,9 @@ class Sequential(_Container):
     Takes layers, named "0", "1", ..., or one mapping of names to layers; has a length, is indexed and iterated over.
     The name "" is left out of state-dict keys: what is in that layer is named as if it were in its place, as the
     convolutions of a residual block are, "conv1" and not "body.conv1". Names must stay distinct all the same.
-    A Conv2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same bits. Layers
-    ``Concat(Identity(), Sequential(BatchNorm2d(c), ...))``, those of a dense block, work in one array, to the same
-    bits as well.
+    A Conv2d, BatchNorm2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same
+    bits. Layers ``Concat(Identity(), Sequential(BatchNorm2d(c), ...))``, those of a dense block, work in one array, to
+    the same bits as well.
     """
 
     @saves_within
@@ -100,7 +100,11 @@ class Sequential(_Container):
     def forward_first(self, x: Array) -> Array:
         """``forward`` of the first channels of ``x``, as many as the first layer, a `BatchNorm2d`, takes."""
         norm, *others = self._layers.values()
-        return _forward(others, cast(BatchNorm2d, norm).forward_first(x))
+        if not others or not _takes_over(norm, others[0]):
+            return _forward(others, cast(BatchNorm2d, norm).forward_first(x))
+        activation = cast(ReLU, others[0])
+        activation.saved = y = cast(BatchNorm2d, norm).forward_first(x, activation.activation)
+        return _forward(others[1:], y)
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         """The gradient of the input; layers are only asked for those that the caller or earlier parameters need."""
@@ -265,15 +269,10 @@ def _forward(layers: list[Layer], x: Any) -> Array:
     step = next(steps, None)
     while step is not None:
         following = next(steps, None)
-        if (
-            isinstance(step, (Conv2d, Linear))
-            and isinstance(following, (ReLU, Sigmoid, Tanh))
-            and step.backend is following.backend
-            and _is_plain(step)
-            and _is_plain(following)
-        ):
-            x = step.forward_with(x, following.activation)
-            following.saved = x
+        if following is not None and _takes_over(step, following):
+            activation = cast(ReLU, following)
+            x = cast(Conv2d, step).forward_with(x, activation.activation)
+            activation.saved = x
             following = next(steps, None)
         else:
             x = step.forward(x)
@@ -286,9 +285,20 @@ def _backward(layer: Layer | DenseBlock, dy: Any, input_gradient: bool) -> Array
     return layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
 
 
+def _takes_over(step: Layer | DenseBlock, following: Layer | DenseBlock) -> bool:
+    """Whether ``step`` computes the activation that ``following`` is."""
+    return (
+        isinstance(step, (Conv2d, Linear, BatchNorm2d))
+        and isinstance(following, (ReLU, Sigmoid, Tanh))
+        and step.backend is following.backend
+        and _is_plain(step)
+        and _is_plain(following)
+    )
+
+
 def _is_plain(layer: Layer) -> bool:
     """Whether ``forward`` is the one of this package, neither a subclass's nor the object's own."""
-    return type(layer) in (Conv2d, Linear, ReLU, Sigmoid, Tanh) and "forward" not in vars(layer)
+    return type(layer) in (Conv2d, Linear, BatchNorm2d, ReLU, Sigmoid, Tanh) and "forward" not in vars(layer)
 
 
 def _is_own(layer: Layer, kind: type[Layer]) -> bool:

@@ -32,12 +32,16 @@ class _BatchNorm(Layer):
         self.num_batches_tracked = Counter()
 
     def forward(self, x: Any) -> Array:
+        return self.forward_with(x, None)
+
+    def forward_with(self, x: Any, activation: str | None) -> Array:
+        """``forward`` and then an activation, in one go."""
         x = as_input(x, self.backend, self.weight.dtype)
         self.output_shape(tuple(x.shape))
-        return self.forward_first(x)
+        return self.forward_first(x, activation)
 
-    def forward_first(self, x: Array) -> Array:
-        """``forward`` of the first ``num_features`` channels of x, of the backend and dtype, without a copy."""
+    def forward_first(self, x: Array, activation: str | None = None) -> Array:
+        """That of the first ``num_features`` channels of x, of the backend and dtype, without a copy."""
         training = self.training
         y, mean, inverse_std = ops.batch_norm(
             x,
@@ -49,6 +53,7 @@ class _BatchNorm(Layer):
             momentum=self.momentum,
             eps=self.eps,
             channels=self.num_features,
+            activation=activation,
             return_statistics=True,
             backend=self.backend,
         )

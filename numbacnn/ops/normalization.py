@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend
-from .arguments import check_shape, convert, flag, integer, number, parameter_dtype, real_array
+from .arguments import activation_name, check_shape, convert, flag, integer, number, parameter_dtype, real_array
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
@@ -25,6 +25,7 @@ def batch_norm(
     eps: float = 1e-5,
     *,
     channels: int | None = None,
+    activation: str | None = None,
     return_statistics: bool = False,
     backend: str | Backend | None = None,
 ) -> Array | tuple[Array, Array, Array]:
@@ -45,6 +46,8 @@ def batch_norm(
         eps: Added to the variance, at least 0.
         channels: How many channels of x count, the first ones, as if the others were not there, and without a copy;
             all if None.
+        activation: ``"relu"``, ``"sigmoid"`` or ``"tanh"`` of the result, the same bits as a separate call; None for
+            none.
         return_statistics: Whether to return ``mean`` and ``inverse_std``, which :func:`batch_norm_backward` needs.
         backend: A backend or its name; the default backend if None.
 
@@ -53,8 +56,8 @@ def batch_norm(
         mean, inverse_std: (c,): the mean that was used and ``1 / sqrt(variance + eps)``.
 
     Raises:
-        ValueError: For shapes that do not go together, and for training on a single value per channel, which has no
-            variance.
+        ValueError: For shapes that do not go together, an unknown activation, and for training on a single value per
+            channel, which has no variance.
         TypeError: For arrays that are not real, or that training could not update.
 
     Example:
@@ -67,6 +70,7 @@ def batch_norm(
     backend = backends.get(backend)
     training, return_statistics = flag("training", training), flag("return_statistics", return_statistics)
     momentum, eps = number("momentum", momentum, 0, 1), number("eps", eps, 0)
+    function = activation_name(activation)
     x, weight, bias = (
         real_array("x", x, backend),
         real_array("weight", weight, backend),
@@ -85,7 +89,7 @@ def batch_norm(
     if training:
         mean = _updatable("running_mean", running_mean, dtype, backend)
         variance = _updatable("running_var", running_var, dtype, backend)
-        y, batch_mean, batch_variance, inverse_std = backend.batch_norm_train(x, weight, bias, eps)
+        y, batch_mean, batch_variance, inverse_std = backend.batch_norm_train(x, weight, bias, eps, function)
         count = n * length
         if count:
             backend.update_running_average(mean, batch_mean, momentum, 1.0)
@@ -93,7 +97,7 @@ def batch_norm(
         mean = batch_mean
     else:
         mean, variance = convert(backend, dtype, mean, variance)
-        y, inverse_std = backend.batch_norm_eval(x, weight, bias, mean, variance, eps)
+        y, inverse_std = backend.batch_norm_eval(x, weight, bias, mean, variance, eps, function)
     y = y.reshape(shape)
     if not return_statistics:
         return y

@@ -171,6 +171,12 @@ def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], more: int, dtype
         results, expected, (y_scale, largest_x, largest_x**2, inverse_std64.max() ** 3 * largest_x**2), strict=True
     ):
         assert_within(result, reference_value, count, scale)
+    for activation in ("relu", "sigmoid", "tanh"):
+        activated, *statistics = ours.batch_norm_train(x, weight, bias, 1e-3, activation)
+        # Activations are no steeper than the identity.
+        assert_within(activated, reference.batch_norm_train(x64, weight64, bias64, 1e-3, activation)[0], count, y_scale)
+        for again, result in zip(statistics, results[1:], strict=True):
+            np.testing.assert_array_equal(again, result)
 
     largest_x_hat = np.abs((x64[:, :c] - mean64[:, None]) * inverse_std64[:, None]).max(initial=1)
     largest_dy = np.abs(dy64).max(initial=1)
@@ -189,6 +195,8 @@ def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], more: int, dtype
     y, inverse_std = ours.batch_norm_eval(x, weight, bias, mean, variance, 1e-3)
     y64, inverse_std64 = reference.batch_norm_eval(x64, weight64, bias64, *wide(mean, variance), 1e-3)
     assert_within(y, y64, 1, 10 * y_scale * inverse_std64.max())
+    activated, _ = ours.batch_norm_eval(x, weight, bias, mean, variance, 1e-3, "relu")
+    np.testing.assert_array_equal(activated, np.where(y <= 0, dtype(0), y))
     assert_within(inverse_std, inverse_std64, 1)
 
 

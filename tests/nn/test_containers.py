@@ -43,6 +43,8 @@ def test_an_activation_in_one_go_gives_the_same_bits(backend: Backend, activatio
     model = nn.Sequential(
         nn.Conv2d(2, 3, 3, padding=1, dtype=dtype),
         activation(),
+        nn.BatchNorm2d(3, dtype=dtype),
+        activation(),
         nn.Flatten(),
         nn.Linear(63, 5, dtype=dtype),
         activation(),

@@ -166,6 +166,7 @@ ELEMENTWISE_VALUE_ERRORS = [
         "`activation` 'gelu' must be one of 'relu', 'sigmoid', 'tanh'",
     ),
     (lambda: ops.conv2d(X, X, activation=3), "`activation` 3 must be one of"),
+    (lambda: ops.batch_norm(X, *[np.ones(3)] * 4, activation="gelu"), "`activation` 'gelu' must be one of 'relu'"),
     (lambda: ops.add([]), "`arrays` must hold at least one array"),
     (lambda: ops.add([X, DY]), "`arrays[1]` (2, 4, 6, 6) must have the shape (2, 3, 8, 8) of `arrays[0]`"),
     (lambda: ops.add([X, X[:, :1]]), "`arrays[1]` (2, 1, 8, 8) must have the shape (2, 3, 8, 8)"),

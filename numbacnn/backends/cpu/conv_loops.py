@@ -5,7 +5,7 @@ writes neighbours and vectorises; bounds are worked out per tap, and no element 
 
 roofline: 2 n k oh ow taps operations. Every product loads and stores one element of a plane that stays in L1, so
 the load and store units bound it to a quarter of the peak.
-reached (bench.conv): 1 to 5 % of the peak on two AVX-512 cores; image rows are short, and most of the time goes into
+reached (bench.conv): 2 to 10 % of the peak on two AVX-512 cores; image rows are short, and most of the time goes into
 starting and ending the loop over one.
 """
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array
+from ..contract import Activation, Array
+from ..shared.activations import ACTIVATIONS
 from . import memory
+from .elementwise import activate
 from .jit import block_kernel, mapping
 from .reduce import THREADS, ChannelSums, add_parts
 from .target import cuda, function, quotient, scalar, sqrt
@@ -104,9 +106,10 @@ def _channel_and_place(i, g):
 
 
 @mapping
-def _normalized(i, x, weight, bias, mean, inverse_std, g):
+def _normalized(i, x, weight, bias, mean, inverse_std, g, activation):
     channel, place = _channel_and_place(i, g)
-    return (x[place] - mean[channel]) * (weight[channel] * inverse_std[channel]) + bias[channel]
+    value = (x[place] - mean[channel]) * (weight[channel] * inverse_std[channel]) + bias[channel]
+    return activate(activation, value, x)
 
 
 @mapping
@@ -132,14 +135,16 @@ def _averaged(i, average, value, keep, take):
     return keep * average[i] + take * value[i]
 
 
-def batch_norm_train(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array, Array]:
+def batch_norm_train(
+    x: Array, weight: Array, bias: Array, eps: float, activation: Activation = None
+) -> tuple[Array, Array, Array, Array]:
     n, channels, length = x.shape
     c = weight.size
     y = memory.new((n, c, length), x.dtype)
     mean, variance, inverse_std = (memory.new((c,), x.dtype) for _ in range(3))
     partial, parts = _moment_sums.partial(x, x, x, n, c, length, channels, channels)
     _finish_moments(c, partial, x, mean, variance, inverse_std, float(eps), (n, c, length, parts))
-    _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, c))
+    _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, c), ACTIVATIONS[activation])
     return y, mean, variance, inverse_std
 
 
@@ -153,11 +158,11 @@ def batch_norm_train_backward(
 
 
 def batch_norm_eval(
-    x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float
+    x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float, activation: Activation = None
 ) -> tuple[Array, Array]:
     y, inverse_std = memory.new((x.shape[0], weight.size, x.shape[2]), x.dtype), memory.new(weight.shape, x.dtype)
     _inverse_root(inverse_std.size, inverse_std, variance, float(eps))
-    _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, weight.size))
+    _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, weight.size), ACTIVATIONS[activation])
     return y, inverse_std
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array
+from ..contract import Activation, Array
+from .elementwise import activate
 
 __all__ = [
     "batch_norm_eval",
@@ -15,15 +16,17 @@ __all__ = [
 ]
 
 
-def batch_norm_train(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array, Array]:
-    """y, batch mean, biased batch variance, 1/sqrt(variance + eps)."""
+def batch_norm_train(
+    x: Array, weight: Array, bias: Array, eps: float, activation: Activation = None
+) -> tuple[Array, Array, Array, Array]:
+    """y, activated, batch mean, biased batch variance, 1/sqrt(variance + eps)."""
     x = x[:, : weight.size]
     mean = _channel_mean(x)
     variance = _channel_mean(np.square(x - mean[:, None], dtype=np.float64))
     inverse_std = 1 / np.sqrt(variance + eps)
     mean, variance, inverse_std = (statistic.astype(x.dtype) for statistic in (mean, variance, inverse_std))
     y = weight[:, None] * _normalized(x, mean, inverse_std) + bias[:, None]
-    return y, mean, variance, inverse_std
+    return activate(y, activation), mean, variance, inverse_std
 
 
 def batch_norm_train_backward(
@@ -40,11 +43,12 @@ def batch_norm_train_backward(
 
 
 def batch_norm_eval(
-    x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float
+    x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float, activation: Activation = None
 ) -> tuple[Array, Array]:
-    """y with given statistics, 1/sqrt(variance + eps)."""
+    """y with given statistics, activated, 1/sqrt(variance + eps)."""
     inverse_std = 1 / np.sqrt(variance + eps)
-    return weight[:, None] * _normalized(x[:, : weight.size], mean, inverse_std) + bias[:, None], inverse_std
+    y = weight[:, None] * _normalized(x[:, : weight.size], mean, inverse_std) + bias[:, None]
+    return activate(y, activation), inverse_std
 
 
 def batch_norm_eval_backward(
