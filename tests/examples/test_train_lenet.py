@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -372,7 +373,9 @@ def test_a_reader_that_goes_away_does_not_stop_training(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
 def test_control_c(tmp_path: Path) -> None:
-    process = command(*SMALL, "--epochs=1000000", output=tmp_path)
+    # Processes of a shell's background job ignore the signal unless they ask for it.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = command(*SMALL, "--epochs=1000000", output=tmp_path, preexec_fn=heed)
     assert any(line.startswith("epoch 1/") for line in process.stdout)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
