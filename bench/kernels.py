@@ -61,6 +61,7 @@ def cases(backend: Backend, n: int, c: int, size: int, parameters: int) -> list[
     offset, step = (b.asarray(np.array(number, np.int64)) for number in (1, 3))
     square_matrix, other = normal(1024, 1024), normal(1024, 1024)
     features, weight = normal(256, 400), normal(120, 400)
+    few, more, wide = normal(16, 6400), normal(128, 6400), normal(4096, 6400)
     whole, part, each = x.nbytes, pooled.nbytes, value.nbytes
     return [
         Case("relu", lambda: b.relu(x), 2 * whole),
@@ -88,6 +89,8 @@ def cases(backend: Backend, n: int, c: int, size: int, parameters: int) -> list[
         Case("adam_step", lambda: b.adam_step(value, gradient, velocity, square, step, adam, False), 7 * each),
         Case("linear 1024x1024x1024", lambda: b.linear(square_matrix, other, None), operations=2 * 1024**3),
         Case("linear 256x400x120", lambda: b.linear(features, weight, None), operations=2 * 256 * 400 * 120),
+        Case("linear 16x6400x4096", lambda: b.linear(few, wide, None), operations=2 * 16 * 6400 * 4096),
+        Case("linear 128x6400x4096", lambda: b.linear(more, wide, None), operations=2 * 128 * 6400 * 4096),
     ]
 
 

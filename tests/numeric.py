@@ -13,6 +13,11 @@ def normal(shape: Sequence[int], seed: int, dtype: Any = np.float64) -> np.ndarr
     return np.random.default_rng([seed, *shape]).standard_normal(tuple(shape)).astype(dtype)
 
 
+def wide(*arrays: np.ndarray) -> list[np.ndarray]:
+    """The arrays in float64."""
+    return [array.astype(np.float64) for array in arrays]
+
+
 def spaced(shape: Sequence[int], seed: int, dtype: Any = np.float64) -> np.ndarray:
     """Distinct values 0.1 apart on both sides of zero, none nearer than 0.05 to it, in random order."""
     size = math.prod(shape)

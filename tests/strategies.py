@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from numba.core import config
@@ -14,6 +15,8 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 CHECKS = settings(max_examples=6 if SIMULATED else 30, deadline=None)
 
 seeds = st.integers(0, 2**32 - 1)
+DTYPES = (np.float32, np.float64)
+dtypes = st.sampled_from(DTYPES)
 channels = st.sampled_from((1, 2, 3, 5))
 
 

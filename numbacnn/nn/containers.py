@@ -100,11 +100,11 @@ class Sequential(_Container):
     def forward_first(self, x: Array) -> Array:
         """``forward`` of the first channels of ``x``, as many as the first layer, a `BatchNorm2d`, takes."""
         norm, *others = self._layers.values()
-        if not others or not _takes_over(norm, others[0]):
-            return _forward(others, cast(BatchNorm2d, norm).forward_first(x))
-        activation = cast(ReLU, others[0])
-        activation.saved = y = cast(BatchNorm2d, norm).forward_first(x, activation.activation)
-        return _forward(others[1:], y)
+        activation = _taken_over(norm, others[0]) if others else None
+        y = cast(BatchNorm2d, norm).forward_first(x, activation)
+        if activation is not None:
+            others.pop(0).saved = y
+        return _forward(others, y)
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         """The gradient of the input; layers are only asked for those that the caller or earlier parameters need."""
@@ -269,13 +269,13 @@ def _forward(layers: list[Layer], x: Any) -> Array:
     step = next(steps, None)
     while step is not None:
         following = next(steps, None)
-        if following is not None and _takes_over(step, following):
-            activation = cast(ReLU, following)
-            x = cast(Conv2d, step).forward_with(x, activation.activation)
-            activation.saved = x
-            following = next(steps, None)
-        else:
+        activation = _taken_over(step, following)
+        if activation is None:
             x = step.forward(x)
+        else:
+            x = cast("Conv2d | Linear | BatchNorm2d", step).forward_with(x, activation)
+            cast(Layer, following).saved = x
+            following = next(steps, None)
         step = following
     return x
 
@@ -285,15 +285,16 @@ def _backward(layer: Layer | DenseBlock, dy: Any, input_gradient: bool) -> Array
     return layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
 
 
-def _takes_over(step: Layer | DenseBlock, following: Layer | DenseBlock) -> bool:
-    """Whether ``step`` computes the activation that ``following`` is."""
-    return (
+def _taken_over(step: Layer | DenseBlock, following: Layer | DenseBlock | None) -> str | None:
+    """The name of the activation that ``following`` is, where ``step`` computes it."""
+    together = (
         isinstance(step, (Conv2d, Linear, BatchNorm2d))
         and isinstance(following, (ReLU, Sigmoid, Tanh))
         and step.backend is following.backend
         and _is_plain(step)
         and _is_plain(following)
     )
+    return cast(ReLU, following).activation if together else None
 
 
 def _is_plain(layer: Layer) -> bool:

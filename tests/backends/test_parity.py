@@ -1,4 +1,6 @@
-"""Every function of every fast backend against the reference, which runs on the same numbers in float64."""
+"""Every function of every fast backend against the reference, which runs on the same numbers in float64; convolution
+is in test_parity_conv.py.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from numbacnn.backends import reference
-from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
-from tests.cases import CONV2D_CASES
-from tests.numeric import assert_within, normal
+from numbacnn.backends.geometry import Pool2dGeometry
+from tests.numeric import assert_within, normal, wide
 from tests.on_numpy import OnNumPy
-from tests.strategies import CHECKS, SIMULATED, conv2d_geometries, pool2d_geometries, seeds
+from tests.strategies import CHECKS, DTYPES, SIMULATED, dtypes, pool2d_geometries, seeds
 
-ALGORITHMS = ("auto", "loops", "im2col", "direct", "winograd", "implicit_gemm")
-# In the simulator a barrier takes as long as thousands of products.
-MOST_SIMULATED = 8_000
-DTYPES = (np.float32, np.float64)
 POOL_CASES = (
     Pool2dGeometry(2, 3, 28, 30, 2, 2, 2, 2),
     Pool2dGeometry(1, 17, 13, 13, 3, 3, 2, 2, 1, 1, 1, 1),
@@ -30,79 +27,12 @@ POOL_CASES = (
     Pool2dGeometry(1, 2, 6, 6, 3, 2, 2, 3, ceil_mode=True),
 )
 
-dtypes = st.sampled_from(DTYPES)
 shapes = st.one_of(
     st.lists(st.sampled_from((1, 2, 3, 5, 17)), min_size=0, max_size=4).map(tuple),
     st.sampled_from(((0, 3), (3, 0, 2), (103,) if SIMULATED else (67_003,))),
 )
 sizes = st.sampled_from((1, 2, 3, 5, 8, 17))
 image_shapes = st.tuples(st.integers(0, 3), st.sampled_from((1, 3)), sizes, sizes)
-
-
-def wide(*arrays: np.ndarray) -> list[np.ndarray]:
-    return [array.astype(np.float64) for array in arrays]
-
-
-def check_conv2d(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any, seed: int) -> None:
-    if algorithm not in ("auto", *ours.conv2d_algorithms()):
-        pytest.skip(f"no algorithm of {ours.backend.name}")
-    x, weight, dy, bias = (normal(shape, seed, dtype) for shape in (g.x_shape, g.weight_shape, g.y_shape, (g.k,)))
-    x64, weight64, dy64, bias64 = wide(x, weight, dy, bias)
-    positions = g.n * g.oh * g.ow
-    back = g.k // g.groups * g.kh * g.kw
-    for given_bias, given_bias64 in ((bias, bias64), (None, None)):
-        y64 = reference.conv2d(x64, weight64, given_bias64, g, "auto")
-        assert_within(ours.conv2d(x, weight, given_bias, g, algorithm), y64, g.taps)
-    dx64 = reference.conv2d_backward_input(dy64, weight64, g, "auto")
-    assert_within(ours.conv2d_backward_input(dy, weight, g, algorithm), dx64, back)
-    dweight64 = reference.conv2d_backward_weight(dy64, x64, g, "auto")
-    assert_within(ours.conv2d_backward_weight(dy, x, g, algorithm), dweight64, positions)
-    # A single channel's sum may happen to be near zero.
-    dbias64, scale = reference.conv2d_backward_bias(dy64), max(1.0, math.sqrt(positions))
-    assert_within(ours.conv2d_backward_bias(dy), dbias64, positions, scale)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("g", CONV2D_CASES, ids=lambda g: g.descriptor)
-def test_conv2d_cases(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any) -> None:
-    if SIMULATED and g.macs > MOST_SIMULATED:
-        pytest.skip("too large for the simulator")
-    check_conv2d(ours, g, algorithm, dtype, 1)
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@CHECKS
-@given(g=conv2d_geometries(min_batch=0), dtype=dtypes, seed=seeds)
-def test_conv2d(ours: OnNumPy, algorithm: str, g: Conv2dGeometry, dtype: Any, seed: int) -> None:
-    assume(not SIMULATED or g.macs <= MOST_SIMULATED)
-    check_conv2d(ours, g, algorithm, dtype, seed)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@np.errstate(invalid="ignore")
-def test_conv2d_lets_nan_and_infinity_through(ours: OnNumPy, algorithm: str, dtype: Any) -> None:
-    g = Conv2dGeometry.parse("n1c3h9k17r3s2p1")
-    if algorithm not in ("auto", *ours.conv2d_algorithms()):
-        pytest.skip(f"no algorithm of {ours.backend.name}")
-    for value in (np.nan, np.inf):
-        x, weight, dy = (normal(shape, 1, dtype) for shape in (g.x_shape, g.weight_shape, g.y_shape))
-        x[0, 1, 4, 3] = dy[0, 2, 1, 1] = value
-        pairs = (
-            (ours.conv2d(x, weight, None, g, algorithm), reference.conv2d(x, weight, None, g, "auto")),
-            (
-                ours.conv2d_backward_input(dy, weight, g, algorithm),
-                reference.conv2d_backward_input(dy, weight, g, "auto"),
-            ),
-            (
-                ours.conv2d_backward_weight(dy, x, g, algorithm),
-                reference.conv2d_backward_weight(dy, x, g, "auto"),
-            ),
-        )
-        for result, expected in pairs:
-            np.testing.assert_array_equal(np.isfinite(result), np.isfinite(expected))
-            assert not np.isfinite(result).all()
 
 
 def check_max_pool2d(ours: OnNumPy, g: Pool2dGeometry, dtype: Any, seed: int) -> None:

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="this is the run without the compiler")
 def test_kernels_give_the_same_results_without_the_compiler():
-    files = [HERE.parent / "test_parity.py", HERE]
+    files = [HERE.parent / "test_parity.py", HERE.parent / "test_parity_conv.py", HERE]
     done = subprocess.run(
         [
             sys.executable,

@@ -20,6 +20,7 @@ from numbacnn import backends
 
 ROOT = Path(__file__).parents[3]
 FILES = (
+    "backends/test_parity_conv.py",
     "backends/test_parity.py",
     "ops/test_contracts.py",
     "backends/cuda/test_arrays.py",
