@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from .. import ops
 from ..backends import Array
 from .layer import Layer, check_dy_shape
-from .state import Shape
+from .state import Shape, as_input
 
 __all__ = ["Identity", "ReLU", "Sigmoid", "Tanh"]
 
@@ -69,10 +69,19 @@ class Identity(_Elementwise):
     """y = x, a copy; dx = dy. In `Add` it is the shortcut of a residual block."""
 
     def forward(self, x: Any) -> Array:
-        y = ops.copy(x, backend=self.backend)
+        return self.backend.copy(self.pass_on(x))
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        dy = self.pass_back(dy)
+        return self.backend.copy(dy) if input_gradient else None
+
+    def pass_on(self, x: Any) -> Array:
+        """``forward`` without the copy, for a caller who computes a new array of the result."""
+        y = as_input(x, self.backend)
         self.saved = tuple(y.shape)
         return y
 
-    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+    def pass_back(self, dy: Any) -> Array:
+        """``backward`` without the copy, for a caller who computes a new array of the result."""
         check_dy_shape(dy, self.saved)
-        return ops.copy(dy, backend=self.backend) if input_gradient else None
+        return as_input(dy, self.backend, name="dy")

@@ -13,7 +13,7 @@ from .conv import Conv2d
 from .dense import DenseBlock, DenseLayer
 from .layer import Layer, check_dy_shape
 from .linear import Linear
-from .modes import saves_within
+from .modes import is_releasing, saves_within
 from .normalization import BatchNorm2d
 from .receptive import ReceptiveField
 from .state import Shape, as_input
@@ -115,7 +115,7 @@ class Sequential(_Container):
             0 if input_gradient else next((i for i, f in enumerate(layers) if f.parameters()), len(layers) - 1)
         )
         for i in range(len(layers) - 1, last_needed, -1):
-            dy = layers[i].backward(dy)
+            dy = _backward(layers[i], dy, True)
         return _backward(layers[last_needed], dy, input_gradient)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -144,10 +144,16 @@ class _Branches(_Container):
         if not self._layers:
             raise ValueError(f"{type(self).__name__} needs at least one branch")
 
+    def _forward_branches(self, x: Any) -> list[Array]:
+        """The outputs, not to be changed nor returned, for that of `Identity` is ``x``."""
+        return [
+            cast(Identity, branch).pass_on(x) if _is_own(branch, Identity) else branch.forward(x) for branch in self
+        ]
+
     def _backward_branches(self, dys: list[Array], input_gradient: bool) -> Array | None:
         branches = self._layers.values()
         dxs = [
-            _backward(branch, dy, input_gradient)
+            cast(Identity, branch).pass_back(dy) if _is_own(branch, Identity) else _backward(branch, dy, input_gradient)
             for branch, dy in zip(branches, dys, strict=True)
             if input_gradient or branch.parameters()
         ]
@@ -171,7 +177,7 @@ class Concat(_Branches):
 
     @saves_within
     def forward(self, x: Any) -> Array:
-        outputs = [branch.forward(x) for branch in self]
+        outputs = self._forward_branches(x)
         self.saved = [output.shape[1] for output in outputs]
         return ops.concat(outputs, backend=self.backend)
 
@@ -205,7 +211,7 @@ class Add(_Branches):
 
     @saves_within
     def forward(self, x: Any) -> Array:
-        y = ops.add([branch.forward(x) for branch in self], backend=self.backend)
+        y = ops.add(self._forward_branches(x), backend=self.backend)
         self.saved = tuple(y.shape)
         return y
 
@@ -282,7 +288,10 @@ def _forward(layers: list[Layer], x: Any) -> Array:
 
 def _backward(layer: Layer | DenseBlock, dy: Any, input_gradient: bool) -> Array | None:
     # The argument is left out where it says nothing, so that a layer without parameters may define backward(dy).
-    return layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
+    dx = layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
+    if is_releasing():
+        layer.drop_saved()
+    return dx
 
 
 def _taken_over(step: Layer | DenseBlock, following: Layer | DenseBlock | None) -> str | None:

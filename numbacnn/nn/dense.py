@@ -86,6 +86,10 @@ class DenseBlock:
                 self._backend.add_channels(whole, dx)
         return self._backend.take_channels(whole, 0, self._layers[0].norm.num_features) if input_gradient else None
 
+    def drop_saved(self) -> None:
+        for layer in self._layers:
+            layer.concat.drop_saved()
+
     def _fit(self, shape: Shape) -> bool:
         """Whether what the layers saved is of one forward pass, to an output of ``shape``."""
         for layer in reversed(self._layers):

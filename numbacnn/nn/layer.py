@@ -137,6 +137,11 @@ class Layer(OnBackend):
         """Whether a forward pass keeps what it assigns to ``saved``: in training mode, or within ``nn.saving()``."""
         return self.training or is_saving()
 
+    def drop_saved(self) -> None:
+        """Forget what forward passes saved, here and in the layers within: backward needs a new forward pass."""
+        for layer in self.layers():
+            layer._saved = None
+
     # What is known without computing.
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -249,7 +254,7 @@ class Layer(OnBackend):
             state.to(target)
         for layer in self.layers():
             layer.backend = target
-            layer._saved = None
+        self.drop_saved()
         return self
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:

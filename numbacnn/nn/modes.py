@@ -1,4 +1,4 @@
-"""What evaluation mode leaves out: nothing is kept for a backward pass that does not come."""
+"""What is kept for backward, and for how long: in evaluation mode nothing, for no backward pass comes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     from .layer import Layer
 
-__all__ = ["evaluating", "is_saving", "saves_within", "saving"]
+__all__ = ["evaluating", "is_releasing", "is_saving", "releasing", "saves_within", "saving"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Scope(threading.local):
     saving = False
+    releasing = False
 
 
 _scope = _Scope()
@@ -61,6 +62,21 @@ def saves_within(forward: _F) -> _F:
             return forward(self, x)
 
     return cast(_F, run)
+
+
+def is_releasing() -> bool:
+    """Whether what a layer saved is dropped as soon as its backward pass is done, in this thread."""
+    return _scope.releasing
+
+
+@contextmanager
+def releasing() -> Iterator[None]:
+    """The one backward pass that follows a forward pass: memory of a layer is free for those before it."""
+    former, _scope.releasing = _scope.releasing, True
+    try:
+        yield
+    finally:
+        _scope.releasing = former
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from ..backends import Array, Backend
 from ..backends.replay import Captures, Effects, recording
 from ..nn.layer import is_built_in
+from ..nn.modes import releasing
 from ..ops.arguments import number
 from ..optim import clip_grad_norm
 from .metrics import Totals
@@ -121,7 +122,9 @@ class TrainingStep:
         for parameter in self._others:
             parameter.zero_grad()
         self.optimizer.zero_grad()
-        self.model.backward(self.loss.backward(), input_gradient=False)
+        with releasing():
+            self.model.backward(self.loss.backward(), input_gradient=False)
+        self.model.drop_saved()
         if self.clip_norm is not None:
             clip_grad_norm(self.optimizer, self.clip_norm)
         self.optimizer.apply()
@@ -141,8 +144,7 @@ class TrainingStep:
         if not backend.asynchronous and not self._is_built_in():
             return None
         # What the last step saved would be kept beside what this one saves.
-        for layer in self._layers:
-            layer._saved = None
+        self.model.drop_saved()
         self.loss._saved = None
         x, y = backend.copy(x), backend.copy(y)
         loss: Array = None

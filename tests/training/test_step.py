@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,38 @@ def test_gradients_from_before_do_not_count() -> None:
         states.append(model.state_dict())
     for first, second in zip(*(state.values() for state in states), strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+class Witness(nn.Identity):
+    """Calls a function at the beginning of its backward pass."""
+
+    def __init__(self, note: Callable[[], None]) -> None:
+        super().__init__()
+        self.note = note
+
+    def backward(self, dy: object, input_gradient: bool = True) -> backends.Array | None:
+        self.note()
+        return super().backward(dy, input_gradient)
+
+
+def test_a_step_holds_what_layers_saved_no_longer_than_their_backward_pass(backend: backends.Backend) -> None:
+    first, last = nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.Add(nn.Identity(), nn.Linear(4, 4)))
+    held: list[list[bool]] = []
+    witness = Witness(lambda: held.append([layer._saved is not None for layer in last.layers()[1:]]))
+    model = nn.Sequential(first, witness, last)
+    x, y = np.ones((5, 3)), np.zeros(5, int)
+    loss = nn.CrossEntropyLoss()
+    for _ in range(2):  # in a loop of one's own, they are there for another backward pass
+        loss(model(x), y)
+        for _ in range(2):
+            model.backward(loss.backward())
+    assert held == [[True] * 4] * 4
+    held.clear()
+    TrainingStep(model, loss, optim.SGD(model.parameters(), lr=0.5))(x, y)
+    assert held == [[False] * 4]
+    for layer in model.layers():
+        with pytest.raises(RuntimeError, match="`backward` called before `forward`"):
+            _ = layer.saved
 
 
 def test_evaluation_weighs_every_sample_alike(backend: backends.Backend) -> None:

@@ -73,6 +73,13 @@ class Arena:
             owner = owner.base
         return isinstance(owner, _Place) and owner.arena is self
 
+    def lend(self, x: np.ndarray) -> np.ndarray:
+        """``x`` in the same memory; where that is a place of this arena, it can be free again while this is there."""
+        offset = x.__array_interface__["data"][0] - self._piece.ctypes.data
+        if not self.holds(x) or not 0 <= offset <= self._piece.size - x.nbytes:
+            return x
+        return np.ndarray(x.shape, x.dtype, self._piece, offset, x.strides)
+
     def _find(self, size: int) -> int:
         """Where so many bytes are free: in the smallest gap that has them, else at the end."""
         gaps = [(end - start, index) for index, (start, end) in enumerate(self._free) if end - start >= size]

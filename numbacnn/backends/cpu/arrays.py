@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,17 +21,17 @@ def asarray(x: Any, dtype: Any = None) -> np.ndarray:
     if recording() is None or not isinstance(x, np.ndarray) or np.may_share_memory(found, x):
         return found
     y = empty(found.shape, found.dtype)
-    perform(lambda: np.copyto(y, x, casting="unsafe"))
+    perform(functools.partial(np.copyto, casting="unsafe"), y, x)
     return y
 
 
 def assign(target: np.ndarray, source: np.ndarray) -> None:
-    perform(lambda: host.assign(target, source))
+    perform(host.assign, target, source)
 
 
 def copy(x: np.ndarray) -> np.ndarray:
     y = empty(x.shape, x.dtype)
-    perform(lambda: np.copyto(y, x))
+    perform(np.copyto, y, x)
     return y
 
 
@@ -44,5 +45,5 @@ def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
     if recording() is None:
         return np.zeros(tuple(shape), dtype)
     x = empty(tuple(shape), dtype)
-    perform(lambda: x.fill(0))
+    perform(np.ndarray.fill, x, 0)
     return x

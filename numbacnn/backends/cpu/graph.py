@@ -67,8 +67,10 @@ class Recording:
         """In a rehearsal, instead of compiling ``what`` for ``arguments``."""
         self.needs[Request(what, arguments)] = None
 
-    def perform(self, work: Callable[[], None]) -> None:
-        self._parts.append(work)
+    def perform(self, work: Callable[..., None], *arguments: Any) -> None:
+        if not self.is_rehearsal:  # whose arrays would stay with the arguments
+            lent = [self._arena.lend(x) if isinstance(x, np.ndarray) else x for x in arguments]
+            self._parts.append(functools.partial(work, *lent))
 
     def is_constant(self, x: np.ndarray) -> bool:
         return (x.__array_interface__["data"][0], x.size) in self._constant
@@ -120,12 +122,15 @@ def recording() -> Recording | None:
     return _active.recording
 
 
-def perform(work: Callable[[], None]) -> None:
-    """Do ``work`` now or, while recording, at each launch, in its place."""
+def perform(work: Callable[..., None], *arguments: Any) -> None:
+    """Do ``work(*arguments)`` now or, while recording, at each launch, in its place.
+
+    Arrays are arguments, not what ``work`` refers to, so that a captured step knows of them.
+    """
     if _active.recording is None:
-        work()
+        work(*arguments)
     else:
-        _active.recording.perform(work)
+        _active.recording.perform(work, *arguments)
 
 
 def in_place(function: Callable[..., None]) -> Callable[..., None]:
@@ -133,7 +138,7 @@ def in_place(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(*arguments: Any) -> None:
-        perform(functools.partial(function, *arguments))
+        perform(function, *arguments)
 
     return run
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .elementwise import block, blocks
-from .graph import perform
+from .graph import in_place
 from .jit import function, kernel
 from .memory import empty, empty_like
 
@@ -146,5 +146,10 @@ def _runs(x: np.ndarray) -> int:
 
 def _total(sums: np.ndarray, scale: float = 1) -> np.ndarray:
     total = empty((), sums.dtype)
-    perform(lambda: np.copyto(total, scale * sums.sum()))
+    _write_total(total, sums, scale)
     return total
+
+
+@in_place
+def _write_total(total: np.ndarray, sums: np.ndarray, scale: float) -> None:
+    total[...] = scale * sums.sum()

@@ -53,3 +53,19 @@ def test_what_does_not_fit_has_memory_of_its_own_that_stays():
     del second
     third = np.full(16, 3, np.float32)
     assert not arena.holds(third) and third.__array_interface__["data"][0] != where
+
+
+@pytest.mark.parametrize("size", [0, ALIGNMENT, 4 * ALIGNMENT])
+def test_a_lent_array_keeps_no_place(size):
+    arena = Arena(size)
+    first, x = arena.take((32,), np.dtype(np.float32)), arena.take((4, 8), np.dtype(np.int32))[::2, 1:]
+    where, x[...] = x.__array_interface__["data"][0], 7
+    lent = arena.lend(x)
+    assert (lent == 7).all() and (lent.shape, lent.strides, lent.dtype) == (x.shape, x.strides, x.dtype)
+    assert lent.__array_interface__["data"][0] == where
+    assert (lent is x) == (size < 4 * ALIGNMENT)  # its memory is not the arena's piece
+    del x
+    again = arena.take((4, 8), np.dtype(np.int32))[::2, 1:]
+    assert (again.__array_interface__["data"][0] == where) == (lent.base is not None and size == 4 * ALIGNMENT)
+    assert arena.lend(outside := np.zeros(3)) is outside
+    del first

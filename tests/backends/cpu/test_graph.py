@@ -60,6 +60,25 @@ def test_memory_is_used_again_within_a_step(monkeypatch):
     assert [0, 2 * LARGE[0] * 4] == [sizes[0], sizes[1] // 64 * 64 - 2 * (-LARGE[0] * 4 % 64)]
 
 
+def test_what_numpy_does_keeps_no_memory_from_use_within_a_step(monkeypatch):
+    sizes, results = [], []
+    monkeypatch.setattr(graph, "Arena", lambda size=0: (sizes.append(size), Arena(size))[1])
+    x = cpu.asarray(np.arange(LARGE[0], dtype=np.float32))
+
+    def work():
+        y = x
+        for _ in range(20):
+            y = cpu.copy(y)
+        results.append(y)
+
+    launch = one(work)
+    assert sizes[0] == 0 and sizes[1] < 3 * x.nbytes
+    for _ in range(2):
+        x[...] = x[::-1]
+        launch()
+        np.testing.assert_array_equal(results[-1], x)
+
+
 def test_arrays_that_were_there_before_are_kept():
     results = []
 
