@@ -15,7 +15,9 @@ from .layer import Layer, check_dy_shape
 from .linear import Linear
 from .modes import is_releasing, saves_within
 from .normalization import BatchNorm2d
+from .passing import PassingLayer
 from .receptive import ReceptiveField
+from .reshape import Flatten
 from .state import Shape, as_input
 
 __all__ = ["Add", "Concat", "Sequential"]
@@ -115,7 +117,8 @@ class Sequential(_Container):
             0 if input_gradient else next((i for i, f in enumerate(layers) if f.parameters()), len(layers) - 1)
         )
         for i in range(len(layers) - 1, last_needed, -1):
-            dy = _backward(layers[i], dy, True)
+            layer = layers[i]
+            dy = cast(PassingLayer, layer).pass_back(dy) if _passes(layer) else _backward(layer, dy, True)
         return _backward(layers[last_needed], dy, input_gradient)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -145,15 +148,13 @@ class _Branches(_Container):
             raise ValueError(f"{type(self).__name__} needs at least one branch")
 
     def _forward_branches(self, x: Any) -> list[Array]:
-        """The outputs, not to be changed nor returned, for that of `Identity` is ``x``."""
-        return [
-            cast(Identity, branch).pass_on(x) if _is_own(branch, Identity) else branch.forward(x) for branch in self
-        ]
+        """The outputs, not to be changed nor returned, for that of an `Identity` is ``x``."""
+        return [cast(PassingLayer, branch).pass_on(x) if _passes(branch) else branch.forward(x) for branch in self]
 
     def _backward_branches(self, dys: list[Array], input_gradient: bool) -> Array | None:
         branches = self._layers.values()
         dxs = [
-            cast(Identity, branch).pass_back(dy) if _is_own(branch, Identity) else _backward(branch, dy, input_gradient)
+            cast(PassingLayer, branch).pass_back(dy) if _passes(branch) else _backward(branch, dy, input_gradient)
             for branch, dy in zip(branches, dys, strict=True)
             if input_gradient or branch.parameters()
         ]
@@ -187,7 +188,8 @@ class Concat(_Branches):
         shortcut, body = cast("tuple[Identity, Sequential]", tuple(self))
         channels = cast(BatchNorm2d, body[0]).num_features
         y = as_input(body.forward_first(x), self.backend)
-        shortcut.saved = (x.shape[0], channels, *x.shape[2:])
+        shape = (x.shape[0], channels, *x.shape[2:])
+        shortcut.saved = (shape, shape)
         self.saved = [channels, *y.shape[1:2]]
         return y
 
@@ -276,7 +278,9 @@ def _forward(layers: list[Layer], x: Any) -> Array:
     while step is not None:
         following = next(steps, None)
         activation = _taken_over(step, following)
-        if activation is None:
+        if following is not None and _passes(step):
+            x = cast(PassingLayer, step).pass_on(x)
+        elif activation is None:
             x = step.forward(x)
         else:
             x = cast("Conv2d | Linear | BatchNorm2d", step).forward_with(x, activation)
@@ -304,6 +308,11 @@ def _taken_over(step: Layer | DenseBlock, following: Layer | DenseBlock | None) 
         and _is_plain(following)
     )
     return cast(ReLU, following).activation if together else None
+
+
+def _passes(layer: Layer | DenseBlock) -> bool:
+    """Whether its result may be what it gets, where that is not what the caller gets in turn."""
+    return isinstance(layer, PassingLayer) and (_is_own(layer, Identity) or _is_own(layer, Flatten))
 
 
 def _is_plain(layer: Layer) -> bool:

@@ -82,7 +82,7 @@ class DenseBlock:
             dy = self._backend.take_channels(whole, channels, appended)
             dx = layer.body.backward(dy, input_gradient or i > 0)
             if dx is not None:
-                check_shape("dx", dx, layer.shortcut.saved, "of the input")
+                check_shape("dx", dx, layer.shortcut.saved[0], "of the input")
                 self._backend.add_channels(whole, dx)
         return self._backend.take_channels(whole, 0, self._layers[0].norm.num_features) if input_gradient else None
 
@@ -93,7 +93,7 @@ class DenseBlock:
     def _fit(self, shape: Shape) -> bool:
         """Whether what the layers saved is of one forward pass, to an output of ``shape``."""
         for layer in reversed(self._layers):
-            sizes, before = layer.concat.saved, layer.shortcut.saved
+            sizes, (before, _) = layer.concat.saved, layer.shortcut.saved
             if sizes[0] != before[1] or shape != (before[0], sum(sizes), *before[2:]):
                 return False
             shape = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 
 import numpy as np
@@ -28,6 +29,32 @@ def test_sequential_runs_in_order_and_back(backend: Backend) -> None:
     model = nn.Sequential(nn.ReLU(), nn.Flatten())
     np.testing.assert_array_equal(model(X), [[0, 0, 0, 0, 0, 1, 2, 3]])
     np.testing.assert_array_equal(model.backward(np.ones((1, 8))), [[[[0, 0], [0, 0]], [[0, 1], [1, 1]]]])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Identity()),
+        nn.Sequential(nn.Flatten()),
+        nn.Sequential(nn.Identity(), nn.Flatten()),
+        nn.Sequential(nn.Sequential(nn.Identity()), nn.Flatten(), nn.Identity()),
+        nn.Add(nn.Identity()),
+        nn.Concat(nn.Sequential(nn.Identity(), nn.Identity())),
+        nn.Sequential(nn.Concat(nn.Identity()), nn.Identity()),
+    ],
+    ids=repr,
+)
+def test_what_computes_nothing_gives_a_new_array_all_the_same(backend: Backend, model: nn.Layer) -> None:
+    model = copy.deepcopy(model).to(backend)
+    x = backend.asarray(X)
+    y = model(x)
+    dy = backend.copy(y)
+    dx = model.backward(dy)
+    for result, given in ((y, x), (dx, dy)):
+        np.testing.assert_array_equal(backend.to_numpy(result).ravel(), X.ravel())
+        backend.fill_zero(result)
+        np.testing.assert_array_equal(backend.to_numpy(given).ravel(), X.ravel())
+    assert dx.shape == X.shape
 
 
 class Doubled(nn.ReLU):

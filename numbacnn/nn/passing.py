@@ -1,0 +1,35 @@
+"""Layers that compute nothing: alone they copy, between other layers what they get goes on as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backends import Array
+from .layer import Layer, check_dy_shape
+from .state import as_input
+
+__all__ = ["PassingLayer"]
+
+
+class PassingLayer(Layer):
+    """y = x in the shape that ``output_shape`` says; dx = dy in the shape of x."""
+
+    def forward(self, x: Any) -> Array:
+        return self.backend.copy(self.pass_on(x))
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        dx = self.pass_back(dy)
+        return self.backend.copy(dx) if input_gradient else None
+
+    def pass_on(self, x: Any) -> Array:
+        """``forward`` without the copy, for a caller who computes a new array of the result."""
+        x = as_input(x, self.backend)
+        shapes = tuple(x.shape), self.output_shape(x.shape)
+        self.saved = shapes
+        return x.reshape(shapes[1])
+
+    def pass_back(self, dy: Any) -> Array:
+        """``backward`` without the copy, for a caller who computes a new array of the result."""
+        x_shape, y_shape = self.saved
+        check_dy_shape(dy, y_shape)
+        return as_input(dy, self.backend, name="dy").reshape(x_shape)
