@@ -35,6 +35,9 @@ class TrainingStep:
     and the ``decay`` of an average, before the first step. Training and evaluation mode, the settings of the optimizer
     and all values may change at any time. Each of up to four shapes holds memory for a whole step.
 
+    What layers saved is gone after the update: each lets go of it when its backward pass is done, so that its memory
+    serves those before it.
+
     A loss that is infinite or NaN: where work is done at once, that batch changes no parameter, so that they still show
     where it began; a backend that works in the background goes on with what comes of it.
 
