@@ -5,6 +5,11 @@ do first watches for the next job for as long as the gaps between the launches o
 it lets every other thread of the machine that wants the core go first (``sched_yield``), as OpenMP's do not. Then it
 sleeps. A launch waits for the threads that take part in it, not for those that are still waking up.
 
+A thread that is woken may be put on the core of the thread that woke it, where it waits for its next time slice, some
+milliseconds, while another core idles: as much as a whole launch takes. So a launch first bars the sleepers from its
+own core, and they lift that when they are awake. Where the system lacks the calls for it, or refuses them, they wake
+where it puts them.
+
 Threads and locks are those of POSIX, which are called from machine code: Python has no part in it.
 """
 
@@ -13,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +26,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = ["LAUNCH_WORDS", "Workers", "run_chunks"]
@@ -31,11 +38,16 @@ LOOKS, PATIENCE = 64, 400
 # Places in the state, in words: those that threads write to lie in cache lines of their own.
 OPEN, ACTIVE, SLEEPING, NEXT = 0, 8, 16, 24  # the number of the job that is open or 0; how many take part, sleep; chunk
 ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = 32, 33, 34, 35, 36  # of the job; SEATS are the threads that take part at most
-MUTEX, CONDITION, SIZE = 40, 56, 72
+MUTEX, CONDITION, BARRED, SLEEPERS = 40, 56, 72, 88  # BARRED: a set of CPUs that a launch makes up
+# Of each of the SLEEPERS: its POSIX thread while it sleeps wherever it likes, else 0; the CPUs that it may use.
+THREAD, CPUS, SLEEPER = 0, 8, 24
+# A set of CPUs has the size that the C library gives it; threads beyond these wake where the system puts them.
+CPU_WORDS, MOST_SLEEPERS = 16, 64
+HAS_CPU_SETS = sys.platform == "linux"
 # Of a launch that is written down: address, chunks, words, grain, threads.
 LAUNCH_WORDS = 5
 
-WORD = ir.IntType(64)
+WORD, STATUS = ir.IntType(64), ir.IntType(32)
 PAUSES = {"x86_64": "llvm.x86.sse2.pause"}
 
 
@@ -91,40 +103,26 @@ def _pause(typing_context: Any) -> Any:
     return types.void(), codegen
 
 
-def _of_the_system(name: str, count: int) -> Any:
-    """The C function ``name`` of ``count`` addresses, for compiled code."""
-    parameters = (types.int64,) * count
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(32), [WORD] * count)
-        builder.call(_declared(builder.module, kind, name), arguments)
-        return context.get_dummy_value()
-
-    if count == 0:
-
-        @intrinsic
-        def without(typing_context: Any) -> Any:
-            return types.void(), codegen
-
-        return without
-    if count == 1:
-
-        @intrinsic
-        def of_one(typing_context: Any, first: Any) -> Any:
-            return types.void(*parameters), codegen
-
-        return of_one
+def _of_the_system(name: str, kind: Any = STATUS) -> Any:
+    """The C function ``name`` of a tuple of words, for compiled code; what it returns is an integer of ``kind``."""
 
     @intrinsic
-    def of_two(typing_context: Any, first: Any, second: Any) -> Any:
-        return types.void(*parameters), codegen
+    def function(typing_context: Any, values: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            words = cgutils.unpack_tuple(builder, arguments[0])
+            called = _declared(builder.module, ir.FunctionType(kind, [WORD] * len(words)), name)
+            return builder.sext(builder.call(called, words), WORD)
 
-    return of_two
+        return types.int64(types.UniTuple(types.int64, len(values))), codegen
+
+    return function
 
 
-_yield = _of_the_system("sched_yield", 0)
-_lock, _unlock = _of_the_system("pthread_mutex_lock", 1), _of_the_system("pthread_mutex_unlock", 1)
-_wait, _wake_all = _of_the_system("pthread_cond_wait", 2), _of_the_system("pthread_cond_broadcast", 1)
+_yield, _self = _of_the_system("sched_yield"), _of_the_system("pthread_self", WORD)
+_lock, _unlock = _of_the_system("pthread_mutex_lock"), _of_the_system("pthread_mutex_unlock")
+_wait, _wake_all = _of_the_system("pthread_cond_wait"), _of_the_system("pthread_cond_broadcast")
+_current_cpu = _of_the_system("sched_getcpu")
+_get_cpus, _set_cpus = _of_the_system("pthread_getaffinity_np"), _of_the_system("pthread_setaffinity_np")
 
 
 @intrinsic
@@ -157,6 +155,47 @@ def _take_part(state, thread):  # pragma: no cover - only ever compiled
     )  # fmt: skip
 
 
+@njit(inline="always")
+def _sleep(state, thread, done):  # pragma: no cover - only ever compiled
+    """Until another job than ``done`` is open."""
+    sleeper = state + 8 * (SLEEPERS + SLEEPER * thread)
+    known = HAS_CPU_SETS and thread < MOST_SLEEPERS
+    _lock((state + 8 * MUTEX,))
+    # Whoever opens a job looks for sleepers after that, and a sleeper for a job after it has said so.
+    _take(state + 8 * SLEEPING, 1)
+    job = _load(state + 8 * OPEN)
+    while job == 0 or job == done:
+        if known:
+            _store(sleeper + 8 * THREAD, _self(()))
+        _wait((state + 8 * CONDITION, state + 8 * MUTEX))
+        if known:
+            if _load(sleeper + 8 * THREAD) == 0:
+                _set_cpus((_self(()), 8 * CPU_WORDS, sleeper + 8 * CPUS))
+            _store(sleeper + 8 * THREAD, 0)
+        job = _load(state + 8 * OPEN)
+    _take(state + 8 * SLEEPING, -1)
+    _unlock((state + 8 * MUTEX,))
+
+
+@njit(inline="always")
+def _bar_from_this_cpu(state, seats):  # pragma: no cover - only ever compiled
+    """Make those who sleep wake on other CPUs than this one, as far as they may use others; under the mutex."""
+    cpu = _current_cpu(())
+    for thread in range(1, min(seats, MOST_SLEEPERS)):
+        sleeper = state + 8 * (SLEEPERS + SLEEPER * thread)
+        asleep = _load(sleeper + 8 * THREAD)
+        if asleep != 0 and _get_cpus((asleep, 8 * CPU_WORDS, sleeper + 8 * CPUS)) == 0:
+            others = 0
+            for word in range(CPU_WORDS):
+                cpus = _load(sleeper + 8 * (CPUS + word))
+                if cpu >> 6 == word:
+                    cpus &= ~(1 << (cpu & 63))
+                others |= cpus
+                _store(state + 8 * (BARRED + word), cpus)
+            if others != 0 and _set_cpus((asleep, 8 * CPU_WORDS, state + 8 * BARRED)) == 0:
+                _store(sleeper + 8 * THREAD, 0)
+
+
 def _work(seat):  # pragma: no cover - only ever compiled
     """What a thread does as long as the process lives; ``seat`` is where its state's address and its number are."""
     state, thread = _load(seat), _load(seat + 8)
@@ -169,17 +208,9 @@ def _work(seat):  # pragma: no cover - only ever compiled
             if turns < LOOKS * PATIENCE:
                 _pause()
                 if turns % LOOKS == 0:
-                    _yield()
+                    _yield(())
             else:
-                # Whoever opens a job looks for sleepers after that, and a sleeper for a job after it has said so.
-                _lock(state + 8 * MUTEX)
-                _take(state + 8 * SLEEPING, 1)
-                job = _load(state + 8 * OPEN)
-                while job == 0 or job == done:
-                    _wait(state + 8 * CONDITION, state + 8 * MUTEX)
-                    job = _load(state + 8 * OPEN)
-                _take(state + 8 * SLEEPING, -1)
-                _unlock(state + 8 * MUTEX)
+                _sleep(state, thread, done)
             job = _load(state + 8 * OPEN)
         # From here on no job is closed for good before this thread has left it; this one may have been by now.
         _take(state + 8 * ACTIVE, 1)
@@ -202,9 +233,11 @@ def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cov
     _store(state + 8 * SEATS, seats)
     _store(state + 8 * OPEN, job)
     if _load(state + 8 * SLEEPING) > 0:
-        _lock(state + 8 * MUTEX)
-        _wake_all(state + 8 * CONDITION)
-        _unlock(state + 8 * MUTEX)
+        _lock((state + 8 * MUTEX,))
+        if HAS_CPU_SETS:
+            _bar_from_this_cpu(state, seats)
+        _wake_all((state + 8 * CONDITION,))
+        _unlock((state + 8 * MUTEX,))
     _take_part(state, 0)
     _store(state + 8 * OPEN, 0)
     turns = 0
@@ -212,7 +245,7 @@ def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cov
         turns += 1
         _pause()
         if turns % LOOKS == 0:
-            _yield()
+            _yield(())
 
 
 def _launch_one(state, job, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
@@ -236,7 +269,7 @@ class Workers:
     """The threads of this process beside the one that launches; not for use by two launches at once."""
 
     def __init__(self, compiled: Callable[[Callable[..., None], int], int]) -> None:
-        self._state = np.zeros(SIZE, np.int64)
+        self._state = np.zeros(SLEEPERS + SLEEPER * MOST_SLEEPERS, np.int64)
         self._seats: list[array[int]] = [array("q")]
         self._jobs = 0
         self._system = ctypes.CDLL(None)

@@ -6,9 +6,13 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 
 import numba
+import numpy as np
 import pytest
+
+from numbacnn.backends.cpu import workers
 
 
 def loadable(layer):
@@ -173,3 +177,81 @@ FORK_EARLY = FORK.replace("expected = model.forward(x)", "expected = None; numba
 )
 def test_a_forked_child_computes_the_same(layer, script):
     assert run(script, layer=layer) == ["0", "True"]
+
+
+has_cpu_sets = pytest.mark.skipif(not workers.HAS_CPU_SETS or LAYERS[0] != "workers", reason="no sets of CPUs here")
+several_cpus = pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs two CPUs")
+
+SLEEPERS = (
+    MODEL.replace("import hashlib", "import os, time, hashlib")
+    + """
+before = set(os.listdir("/proc/self/task"))
+model.eval()
+expected = model.forward(x)
+threads = [int(name) for name in set(os.listdir("/proc/self/task")) - before]
+
+def wake():
+    time.sleep(0.05)
+    assert np.array_equal(model.forward(x), expected)
+    time.sleep(0.05)
+
+def cpus_of_threads():
+    return {frozenset(os.sched_getaffinity(thread)) for thread in threads}
+
+allowed = os.sched_getaffinity(0)
+"""
+)
+KEEP_CPUS = """
+for cpus in (allowed, {min(allowed)}, {max(allowed)}, allowed):
+    for thread in threads:
+        os.sched_setaffinity(thread, cpus)
+    for _ in range(5):
+        wake()
+    assert cpus_of_threads() == {frozenset(cpus)}
+print(len(threads))
+"""
+ONE_CPU = """
+for cpu in allowed:
+    os.sched_setaffinity(0, {cpu})
+    for thread in threads:
+        os.sched_setaffinity(thread, {cpu})
+    wake()
+print(len(threads))
+"""
+
+
+@has_cpu_sets
+@pytest.mark.parametrize("script", [KEEP_CPUS, ONE_CPU], ids=["what they may use is kept", "all on one"])
+@pytest.mark.parametrize("count", [2, 5])
+def test_threads_that_were_woken(script, count):
+    assert run(SLEEPERS + script, count) == [str(count - 1)]
+
+
+@has_cpu_sets
+@several_cpus
+def test_sleepers_are_barred_from_the_core_of_the_launch():
+    allowed, done, started = os.sched_getaffinity(0), threading.Event(), threading.Barrier(3)
+
+    def sleep():
+        started.wait()
+        done.wait()
+
+    sleepers = [threading.Thread(target=sleep) for _ in range(2)]
+    for sleeper in sleepers:
+        sleeper.start()
+    started.wait()
+    asleep, awake = sleepers
+    try:
+        os.sched_setaffinity(awake.native_id, {min(allowed)})
+        for cpu in sorted(allowed)[:2]:
+            os.sched_setaffinity(asleep.native_id, allowed)
+            state = np.zeros(workers.SLEEPERS + workers.SLEEPER * 4, np.int64)
+            state[workers.SLEEPERS + workers.SLEEPER * 2] = asleep.ident
+            os.sched_setaffinity(0, {cpu})
+            numba.njit(lambda state: workers._bar_from_this_cpu(state, 4))(state.ctypes.data)
+            assert os.sched_getaffinity(asleep.native_id) == allowed - {cpu}
+            assert os.sched_getaffinity(awake.native_id) == {min(allowed)}
+            assert state[workers.SLEEPERS + workers.SLEEPER * 2] == 0
+    finally:
+        os.sched_setaffinity(0, allowed)
+        done.set()
