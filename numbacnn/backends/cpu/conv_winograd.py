@@ -1,5 +1,5 @@
-"""Winograd's convolution (``winograd.py``) where it applies: output and gradient of the input of 3 x 3 windows with
-stride 1 and one group. Everything else is computed as by ``direct``.
+"""Winograd's convolution (``winograd.py``) where it applies: output and gradient of the input of 3 x 3 and 5 x 5
+windows with stride 1 and one group. Everything else is computed as by ``direct``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def cycles(g: Conv2dGeometry, pass_: str, itemsize: int) -> float:
 
 
 def _applies(g: Conv2dGeometry, pass_: str) -> bool:
-    if pass_ == "backward_weight" or (g.kh, g.kw, g.sh, g.sw) != (3, 3, 1, 1) or not g.n:
+    if pass_ == "backward_weight" or not g.n:
         return False
     correlations = (forward_correlation(g),) if pass_ == "forward" else backward_correlations(g)
     return len(correlations) == 1 and winograd.applies(correlations[0], g.groups)

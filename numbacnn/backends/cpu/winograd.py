@@ -1,12 +1,14 @@
-"""Winograd's convolution: 3 x 3 windows of step 1 with 4 (or 2.25) times fewer products than there are taps.
+"""Winograd's convolution: 3 x 3 windows of step 1 with 4 (or 2.25) times fewer products than there are taps, 5 x 5
+windows with 6.25 times fewer.
 
-A tile of x of size s = m + 2 is transformed, multiplied element by element with transformed weights and summed over the
-channels, which are s^2 matrix products, and what comes out is transformed to m x m outputs. Channels lie along the
+A tile of x of size s = m + r - 1 is transformed, multiplied element by element with transformed weights and summed over
+the channels, which are s^2 matrix products, and what comes out is transformed to m x m outputs. Channels lie along the
 vectors in all of this, so bands of x are turned on their side first, and finished outputs last.
 
-Its sums round differently. F(4 x 4), whose matrices have numbers up to 8, was off by up to 1.4e-5 of the largest result
-(512 channels, normal numbers), five times as much as ``direct``; F(2 x 2) by 1.1e-6. The contract allows 1e-5 sqrt(9 c)
-of it.
+Its sums round differently. F(4 x 4, 3 x 3) and F(4 x 4, 5 x 5), whose matrices have numbers up to 8, were off by up to
+1.9e-5 of the largest result (512 channels, normal numbers), seven and four times as much as ``direct``;
+F(2 x 2, 3 x 3) by 1.1e-6. The contract allows 1e-5 sqrt(r^2 c) of it. F(6 x 6, 3 x 3) was never faster than F(4 x 4),
+nor F(2 x 2, 5 x 5).
 
 roofline: 2 s^2 c k operations for m^2 outputs at the rate of the tile, and about a tenth of that in transforms; the
 transformed weights, s^2 c k elements, pass through the core once for each band.
@@ -36,9 +38,10 @@ __all__ = ["applies", "correlate", "cycles", "workspace"]
 BAND_TILES = 48
 FEWEST_CHUNKS = 4
 LANES_MOST = VECTOR_BYTES // 4
-# Cycles, beside one for a vector of multiply-adds: of an element of a transformed tile, of packing a weight, and of
-# a vector of transformed weights on its way into the core, from L2 and from beyond.
-TRANSFORMING, PACKING, FROM_L2, FROM_FAR = 6.0, 0.5, 4.0, 16.0
+# Cycles, beside one for a vector of multiply-adds: of an element of a transformed tile, of an element that is turned on
+# its side alone and not with a vector of channels, of packing a weight, and of a vector of transformed weights on its
+# way into the core, from L2 and from beyond.
+TRANSFORMING, TURNING_ALONE, PACKING, FROM_L2, FROM_FAR = 6.0, 5.0, 0.5, 4.0, 16.0
 L2_ELEMENTS = 1 << 17
 
 
@@ -64,8 +67,8 @@ class _Plan(NamedTuple):
     @property
     def band_shape(self) -> tuple[int, int]:
         """Rows and columns of x under a band."""
-        m = self.transforms.outputs
-        return self.band_rows * m + 2, self.tile_columns * m + 2
+        m, more = self.transforms.outputs, self.transforms.taps - 1
+        return self.band_rows * m + more, self.tile_columns * m + more
 
     @property
     def transformed_weights(self) -> int:
@@ -83,12 +86,12 @@ class _Plan(NamedTuple):
 
 
 @kernel
-def _transform_weights(chunk, packed, transformed, routine, size, width, panels, channels):
+def _transform_weights(chunk, packed, transformed, routine, size, taps, width, panels, channels):
     """A chunk is one panel of output channels: transformed[i, j, panel, channel, output]."""
     row = panels * channels * width
     for c in range(channels):
         transform(
-            routine, packed, (chunk * channels + c) * 9 * width, 3 * width, width, transformed,
+            routine, packed, (chunk * channels + c) * taps * taps * width, taps * width, width, transformed,
             (chunk * channels + c) * width, size * row, row, width // lanes_of(packed.itemsize),
         )  # fmt: skip
 
@@ -96,7 +99,7 @@ def _transform_weights(chunk, packed, transformed, routine, size, width, panels,
 @kernel
 def _correlate_tiles(
     chunk, x, transformed, bias, y, channel_at, tile_at, product_at, work, of_x, of_products, tile, turn, activating,
-    height, width, activation, m, panels, padded_channels, tiles, tile_rows, tile_columns, band_images, band_rows,
+    height, width, activation, s, m, panels, padded_channels, tiles, tile_rows, tile_columns, band_images, band_rows,
     bands, rows, columns, top, left,
 ):  # fmt: skip
     """A chunk is a band of rows of tiles of some images: all of its outputs."""
@@ -105,14 +108,14 @@ def _correlate_tiles(
     rows_here = min(band_rows, tile_rows - band * band_rows)
     channels, outputs = x.shape[1], y.shape[1]
     lanes = lanes_of(x.itemsize)
-    s = m + 2
-    in_rows, in_columns = rows_here * m + 2, tile_columns * m + 2
+    more = s - m
+    in_rows, in_columns = rows_here * m + more, tile_columns * m + more
     place_row = in_columns * padded_channels
     image_tiles = rows_here * tile_columns
     count = images * image_tiles
     padded = (count + height - 1) // height * height
 
-    full = (band_rows * m + 2) * in_columns
+    full = (band_rows * m + more) * in_columns
     source, rest = work[: channels * full], work[channels * full :]
     side, rest = rest[: full * padded_channels], rest[full * padded_channels :]
     of_tiles, rest = rest[: s * s * tiles * padded_channels], rest[s * s * tiles * padded_channels :]
@@ -164,9 +167,10 @@ def _correlate_tiles(
 
 
 def applies(c: Correlation, groups: int) -> bool:
-    """Whether the windows are 3 x 3 neighbours, one from output to output, and channels are in one group."""
-    plain = (c.step, c.output_step, c.extent, len(c.row_taps), len(c.column_taps))
-    return groups == 1 and plain == ((1, 1), (1, 1), (3, 3), 3, 3)
+    """Whether the windows are 3 x 3 or 5 x 5 neighbours, one from output to output, and channels are in one group."""
+    taps = (len(c.row_taps), len(c.column_taps))
+    plain = c.step == c.output_step == (1, 1) and c.extent == taps
+    return groups == 1 and plain and any(taps == (t.taps, t.taps) for t in TRANSFORMS)
 
 
 def correlate(
@@ -182,7 +186,7 @@ def correlate(
     def transform_weights() -> np.ndarray:
         packed = pack_weights(c, weight, w, width, channels, outputs, 1)
         transformed = empty((t.size**2 * channels * plan.outputs,), x.dtype)
-        _transform_weights(panels, packed, transformed, t.of_weights, t.size, width, panels, channels)
+        _transform_weights(panels, packed, transformed, t.of_weights, t.size, t.taps, width, panels, channels)
         return transformed
 
     transformed = prepared(weight, transform_weights)
@@ -190,9 +194,9 @@ def correlate(
     bands = -(-plan.tile_rows // plan.band_rows)
     _correlate_tiles(
         -(-n // plan.band_images) * bands, x, transformed, bias, y, *tables, Scratch(plan.work(channels), x.dtype),
-        t.of_x, t.of_products, tile.routine, TRANSPOSITION, activation_of, tile.rows, width, activation, t.outputs,
-        panels, plan.channels, plan.tiles, plan.tile_rows, plan.tile_columns, plan.band_images, plan.band_rows, bands,
-        c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
+        t.of_x, t.of_products, tile.routine, TRANSPOSITION, activation_of, tile.rows, width, activation, t.size,
+        t.outputs, panels, plan.channels, plan.tiles, plan.tile_rows, plan.tile_columns, plan.band_images,
+        plan.band_rows, bands, c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
     )  # fmt: skip
 
 
@@ -204,7 +208,7 @@ def cycles(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -
 def workspace(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> int:
     """Bytes beside the arguments: the weights, packed and transformed, and the work of each thread."""
     plan = _plan(c, n, channels, outputs, itemsize)
-    weights = channels * plan.outputs * (9 + plan.transforms.size**2)
+    weights = channels * plan.outputs * (plan.transforms.taps**2 + plan.transforms.size**2)
     return itemsize * (weights + threads.number() * plan.work(channels))
 
 
@@ -217,7 +221,8 @@ def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndar
 
 @functools.lru_cache(maxsize=1024)
 def _plan(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
-    return min((_plan_of(t, c, n, channels, outputs, itemsize) for t in TRANSFORMS.values()), key=lambda p: p.cycles)
+    plans = (_plan_of(t, c, n, channels, outputs, itemsize) for t in TRANSFORMS if t.taps == len(c.row_taps))
+    return min(plans, key=lambda plan: plan.cycles)
 
 
 def _plan_of(t: Transforms, c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
@@ -235,14 +240,16 @@ def _plan_of(t: Transforms, c: Correlation, n: int, channels: int, outputs: int,
     in_vectors, out_vectors = padded_channels // lanes, padded_outputs // lanes
     s2, m2 = t.size**2, t.outputs**2
     tiles = round_up(band_rows * tile_columns * band_images, tile.rows)
+    band = band_images * (band_rows * t.outputs + t.taps - 1) * (tile_columns * t.outputs + t.taps - 1)
     weights = s2 * channels * out_vectors
     of_band = (
         tiles * s2 * channels * out_vectors / tile.rate
         + tiles * TRANSFORMING * s2 * (in_vectors + out_vectors)
         + tiles * 2 * m2 * (in_vectors + 3 * out_vectors)
+        + band * (channels % lanes) * TURNING_ALONE
         + weights * (FROM_L2 if weights * lanes <= L2_ELEMENTS else FROM_FAR)
     )
-    cycles = bands * of_band + channels * out_vectors * (9 * PACKING * lanes + TRANSFORMING * s2)
+    cycles = bands * of_band + channels * out_vectors * (t.taps**2 * PACKING * lanes + TRANSFORMING * s2)
     return _Plan(
         t, tile, tile_rows, tile_columns, band_rows, band_images, padded_channels, padded_outputs, cycles
     )  # fmt: skip

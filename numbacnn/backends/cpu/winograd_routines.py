@@ -1,11 +1,12 @@
 """Winograd's transforms as routines: of one tile, for all channels, which lie along the vectors.
 
-A tile of F(m x m, 3 x 3) has (m + 2)^2 elements of x, as many products a pair of channels, and m^2 outputs. Matrices
-and names are Lavin and Gray's ("Fast algorithms for convolutional neural networks", 2015).
+A tile of F(m x m, r x r) has (m + r - 1)^2 elements of x, as many products a pair of channels, and m^2 outputs. Names
+are Lavin and Gray's ("Fast algorithms for convolutional neural networks", 2015), and so are the matrices, up to signs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -21,44 +22,53 @@ from .simd import VECTOR_BYTES, Vectors, chosen
 
 __all__ = ["TRANSFORMS", "Transforms", "transform", "transformation"]
 
-_B_2 = [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]
-_G_2 = [["1", "0", "0"], ["1/2", "1/2", "1/2"], ["1/2", "-1/2", "1/2"], ["0", "0", "1"]]
-_A_2 = [[1, 1, 1, 0], [0, 1, -1, -1]]
-_B_4 = [
-    [4, 0, -5, 0, 1, 0],
-    [0, -4, -4, 1, 1, 0],
-    [0, 4, -4, -1, 1, 0],
-    [0, -2, -1, 2, 1, 0],
-    [0, 2, -1, -2, 1, 0],
-    [0, 4, 0, -5, 0, 1],
-]
-_G_4 = [
-    ["1/4", "0", "0"],
-    ["-1/6", "-1/6", "-1/6"],
-    ["-1/6", "1/6", "-1/6"],
-    ["1/24", "1/12", "1/6"],
-    ["1/24", "-1/12", "1/6"],
-    ["0", "0", "1"],
-]
-_A_4 = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+Matrix = list[list[Fraction]]
+
+# Small numbers whose products are small; x and -x are neighbours, for then sums can be shared.
+POINTS = [Fraction(point) for point in ("0", "1", "-1", "2", "-2", "1/2", "-1/2")]
+
+
+def matrices(outputs: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
+    """B^T, G and A^T of F(``outputs``, ``taps``): A^T ((G w) * (B^T x)) are the sums of x[i + k] w[k] over k.
+
+    They are Toom and Cook's: w and what is to become y stand for polynomials, which are multiplied by their values at
+    points and at infinity; a correlation is the transpose of that.
+    """
+    points = POINTS[: outputs + taps - 2]
+    others = [[b for b in points if b != a] for a in points]
+    of_x = [[*_with_roots(rest), Fraction(0)] for rest in others]
+    of_x.append(_with_roots(points))
+    scales = [Fraction(1) / math.prod(a - b for b in rest) for a, rest in zip(points, others, strict=True)]
+    of_weights = [[scale * Fraction(a**k) for k in range(taps)] for a, scale in zip(points, scales, strict=True)]
+    of_products = [[*(Fraction(a**i) for a in points), Fraction(i == outputs - 1)] for i in range(outputs)]
+    return of_x, [*of_weights, [Fraction(k == taps - 1) for k in range(taps)]], of_products
+
+
+def _with_roots(roots: Sequence[Fraction]) -> list[Fraction]:
+    """Coefficients of the product of (x - root), the constant first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted, scaled = [Fraction(0), *coefficients], [*(-root * value for value in coefficients), Fraction(0)]
+        coefficients = [a + b for a, b in zip(shifted, scaled, strict=True)]
+    return coefficients
+
 
 PARAMETERS = (ELEMENTS, INTEGER, INTEGER, ELEMENTS, INTEGER, INTEGER, INTEGER)
 
 
-def transformation(name: str, matrix: Sequence[Sequence[Any]], size: int = VECTOR_BYTES) -> Routine:
+def transformation(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routine:
     """target[i, j] = sum over k and n of matrix[i, k] source[k, n] matrix[j, n], for ``vectors`` vectors each.
 
     Element (k, n) of the source begins k ``source_row`` + n ``source_column`` after ``source_start``, and likewise in
     the target.
     """
-    exact = [[Fraction(value) for value in row] for row in matrix]
-    rows, columns = len(exact), len(exact[0])
+    rows, columns = len(matrix), len(matrix[0])
 
     def definition(
         source, source_start, source_row, source_column, target, target_start, target_row, target_column, vectors
     ):
         width = vectors * size // source.itemsize
-        factors = np.array(exact, np.float64).astype(source.dtype)
+        factors = np.array(matrix, np.float64).astype(source.dtype)
         k, n = np.arange(columns)[:, None, None], np.arange(columns)[None, :, None]
         tile = source[source_start + k * source_row + n * source_column + np.arange(width)]
         i, j = np.arange(rows)[:, None, None], np.arange(rows)[None, :, None]
@@ -78,21 +88,22 @@ def transformation(name: str, matrix: Sequence[Sequence[Any]], size: int = VECTO
                 moved = builder.add(builder.mul(row, WORD(i)), builder.mul(column, WORD(j)))
                 return builder.gep(base, [builder.add(at, moved)])
 
-            tile = [
-                [v.load(place(source, k, source_row, n, source_column)) for k in range(columns)] for n in range(columns)
-            ]
-            half = [_product(v, exact, column) for column in tile]  # a column of the tile at a time
+            half = [
+                _product(v, matrix, [v.load(place(source, k, source_row, n, source_column)) for k in range(columns)])
+                for n in range(columns)
+            ]  # a column of the tile at a time
             for i in range(rows):
-                for j, value in enumerate(_product(v, exact, [column[i] for column in half])):
+                for j, value in enumerate(_product(v, matrix, [column[i] for column in half])):
                     v.store(value, place(target, i, target_row, j, target_column))
 
     return EmittedRoutine(name, PARAMETERS, emit, definition)
 
 
-def _product(v: Vectors, matrix: Sequence[Sequence[Fraction]], values: Sequence[Any]) -> list[Any]:
+def _product(v: Vectors, matrix: Matrix, values: Sequence[Any]) -> list[Any]:
     """A matrix times a column of vectors. Rows come in pairs whose even parts are alike and odd parts are opposite: a
-    part is added up once.
+    part is added up once. Or columns do, which are alike in some rows and opposite in others.
     """
+    matrix, values = _with_pairs(v, matrix, values)
     parts: dict[tuple[Fraction, ...], Any] = {}
 
     def part(row: Sequence[Fraction], parity: int) -> tuple[Any, bool]:
@@ -121,6 +132,22 @@ def _product(v: Vectors, matrix: Sequence[Sequence[Fraction]], values: Sequence[
     return results
 
 
+def _with_pairs(v: Vectors, matrix: Matrix, values: Sequence[Any]) -> tuple[Matrix, list[Any]]:
+    """The same product, of sums and differences of neighbouring values where their columns are a pair."""
+    columns, left = [list(column) for column in zip(*matrix, strict=True)], list(values)
+    k = 0
+    while k + 1 < len(columns):
+        a, b = columns[k : k + 2]
+        if a != b and all(abs(x) == abs(y) for x, y in zip(a, b, strict=True)):
+            alike = [x == y for x, y in zip(a, b, strict=True)]
+            columns[k] = [x if same else Fraction(0) for x, same in zip(a, alike, strict=True)]
+            columns[k + 1] = [Fraction(0) if same else x for x, same in zip(a, alike, strict=True)]
+            left[k : k + 2] = v.builder.fadd(*left[k : k + 2]), v.builder.fsub(*left[k : k + 2])
+            k += 1
+        k += 1
+    return [list(row) for row in zip(*columns, strict=True)], left
+
+
 def _sum(v: Vectors, factors: Sequence[Fraction], values: Sequence[Any]) -> Any:
     total = None
     for factor, value in sorted(
@@ -138,9 +165,10 @@ def _sum(v: Vectors, factors: Sequence[Fraction], values: Sequence[Any]) -> Any:
 
 
 class Transforms(NamedTuple):
-    """F(``outputs`` x ``outputs``, 3 x 3)."""
+    """F(``outputs`` x ``outputs``, ``taps`` x ``taps``)."""
 
     outputs: int
+    taps: int
     of_x: Routine
     of_weights: Routine
     of_products: Routine
@@ -148,23 +176,22 @@ class Transforms(NamedTuple):
     @property
     def size(self) -> int:
         """Rows and columns of a tile of x."""
-        return self.outputs + 2
+        return self.outputs + self.taps - 1
 
 
-TRANSFORMS = {
-    2: Transforms(
-        2,
-        transformation("winograd_x_2", _B_2),
-        transformation("winograd_weights_2", _G_2),
-        transformation("winograd_y_2", _A_2),
-    ),
-    4: Transforms(
-        4,
-        transformation("winograd_x_4", _B_4),
-        transformation("winograd_weights_4", _G_4),
-        transformation("winograd_y_4", _A_4),
-    ),
-}
+def _transforms(outputs: int, taps: int) -> Transforms:
+    of_x, of_weights, of_products = matrices(outputs, taps)
+    size = len(of_x)
+    return Transforms(
+        outputs,
+        taps,
+        transformation(f"winograd_x_{size}", of_x),
+        transformation(f"winograd_weights_{outputs}_{taps}", of_weights),
+        transformation(f"winograd_y_{outputs}_{size}", of_products),
+    )
+
+
+TRANSFORMS = [_transforms(2, 3), _transforms(4, 3), _transforms(4, 5)]
 
 
 @intrinsic
