@@ -41,14 +41,17 @@ class Recording:
 
     Args:
         arena: where its arrays are; one without memory of its own is for a rehearsal, which is never called.
+        scratch: of each thread, a row of bytes.
         constant: arrays that never change.
     """
 
-    def __init__(self, arena: Arena, constant: Sequence[np.ndarray]) -> None:
+    def __init__(self, arena: Arena, scratch: np.ndarray, constant: Sequence[np.ndarray]) -> None:
         self.is_rehearsal = not arena.size
         self.needs: dict[Request, None] = {}
         """What a rehearsal found to be compiled, in order."""
-        self._arena = arena
+        self.most_scratch = 0
+        """Bytes of a thread that the launch with most of it needs."""
+        self._arena, self._scratch = arena, scratch
         self._constant = {(x.__array_interface__["data"][0], x.size) for x in constant}
         self._parts: list[array[int] | Callable[[], None]] = []
         self._kept: list[Any] = []
@@ -62,6 +65,14 @@ class Recording:
         launches.extend((entry.address, chunks, words.buffer_info()[0], *threads.shares(chunks, parallel)))
         self._kept += (entry, words)
         self._kept += [x for x in arguments if isinstance(x, np.ndarray) and not self._arena.holds(x)]
+
+    def scratch(self, size: int) -> tuple[np.ndarray, int]:
+        """Memory of which each thread has ``size`` bytes, and the distance of two threads' bytes.
+
+        It is the same at each launch: memory that another core wrote last is slow to write to.
+        """
+        self.most_scratch = max(self.most_scratch, size)
+        return self._scratch, self._scratch.shape[1]
 
     def need(self, what: Compilable, *arguments: Any) -> None:
         """In a rehearsal, instead of compiling ``what`` for ``arguments``."""
@@ -92,20 +103,21 @@ def capture(
         return None
     try:
         arena = Arena()
-        rehearsals = _record_all(functions, arena, constant)
+        rehearsals = _record_all(functions, arena, np.empty((1, 0), np.uint8), constant)
         compile_all({request: None for rehearsal in rehearsals for request in rehearsal.needs})
-        arena = Arena(max(arena.extent, 1))
-        return _record_all(functions, arena, constant)
+        most_scratch = max((rehearsal.most_scratch for rehearsal in rehearsals), default=0)
+        scratch = memory.empty((threads.number(), most_scratch), np.uint8)
+        return _record_all(functions, Arena(max(arena.extent, 1)), scratch, constant)
     except CaptureError as error:
         refused(error)
         return None
 
 
 def _record_all(
-    functions: Sequence[Callable[[], None]], arena: Arena, constant: Sequence[np.ndarray]
+    functions: Sequence[Callable[[], None]], arena: Arena, scratch: np.ndarray, constant: Sequence[np.ndarray]
 ) -> tuple[Recording, ...]:
     with memory.using(arena):
-        return tuple([_record(function, Recording(arena, constant)) for function in functions])
+        return tuple([_record(function, Recording(arena, scratch, constant)) for function in functions])
 
 
 def _record(function: Callable[[], None], recording: Recording) -> Recording:

@@ -47,8 +47,9 @@ from .routines import ELEMENTS, INTEGER, Routine
 
 __all__ = ["CompiledRoutine", "Kernel", "Scratch", "cache_folder", "function", "kernel", "routine"]
 
-# Elements in a cache line, at least.
-LINE = 64
+# Bytes that two threads' scratch begins apart, at least, and their arrays in it: no two of them in a cache line, nor in
+# two that are fetched together.
+LINE = 128
 # Waking the other threads takes as long as a kernel on fewer elements of its arrays.
 WORTH_THREADS = 1 << 14
 # NaN and infinity must go through, so nnan and ninf stay out; contract and reassoc together give vector FMA reductions.
@@ -94,8 +95,8 @@ class Kernel:
         # This runs some fifty times in a step of a small network, so it looks at every argument once.
         signature: list[int] = []
         packed: list[int] = []
-        held, late = [], []
-        elements = 0
+        late, scratch = [], []
+        elements = needed_bytes = 0
         for a in arguments:
             kind = type(a)
             if kind is np.ndarray:
@@ -105,11 +106,9 @@ class Kernel:
                 packed += a.shape
             elif kind is Scratch:
                 signature.append(a.dtype.num << 8 | 255)
-                # Whole cache lines, so that no two threads write to the same one.
-                size = -(-a.size // LINE) * LINE
-                array_of_all = memory.empty((threads.number() * size,), a.dtype)
-                held.append(array_of_all)
-                packed += (array_of_all.__array_interface__["data"][0], size)
+                scratch.append(len(packed))
+                packed += (needed_bytes, a.size, 0)
+                needed_bytes += -(-a.size * a.dtype.itemsize // LINE) * LINE
             elif kind is not int and isinstance(a, (float, Routine)):
                 signature.append(-1 if isinstance(a, float) else -2)
                 late.append((len(packed), a))
@@ -118,6 +117,13 @@ class Kernel:
                 signature.append(-2)
                 packed.append(int(a))
         recording = graph.recording()
+        if scratch:
+            make = _scratch_of_all if recording is None else recording.scratch
+            of_all, distance = make(needed_bytes)
+            first = of_all.__array_interface__["data"][0]
+            for at in scratch:
+                packed[at] += first
+                packed[at + 2] = distance
         entry = self._entries.get(tuple(signature))
         if entry is None:
             needed = tuple(signature), tuple([_kind(a) for a in arguments])
@@ -209,6 +215,11 @@ class CompiledRoutine(Routine):
 def routine(definition: Callable[..., None]) -> CompiledRoutine:
     """Declare ``definition(x, start, count, ...)`` a routine."""
     return CompiledRoutine(definition)
+
+
+def _scratch_of_all(size: int) -> tuple[np.ndarray, int]:
+    """Memory of which each thread has ``size`` bytes, and the distance of two threads' bytes."""
+    return memory.empty((threads.number() * size,), np.uint8), size
 
 
 def _attach_named_cache(compiled: CFunc, definition: Callable[..., None], variant: str) -> None:
@@ -309,12 +320,12 @@ def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtyp
         if isinstance(item, tuple):
             dtype, ndim = item
             names[f"_dtype_of_{name}"] = dtype.type
-            address, axes = f"_w[{word}]", range(ndim) if ndim != "scratch" else range(1)
+            address, axes, more = f"_w[{word}]", range(ndim) if ndim != "scratch" else range(1), 0
             if ndim == "scratch":
-                address += f" + _thread * _w[{word + 1}] * {dtype.itemsize}"
+                address, more = f"{address} + _thread * _w[{word + 2}]", 1
             sizes = "".join(f"_w[{word + 1 + axis}], " for axis in axes)
             lines.append(f"{name} = _carray(_pointer({address}, _dtype_of_{name}), ({sizes}))")
-            word += 1 + len(axes)
+            word += 1 + len(axes) + more
         else:
             lines.append(f"{name} = _to_float(_w[{word}])" if issubclass(item, float) else f"{name} = _w[{word}]")
             word += 1

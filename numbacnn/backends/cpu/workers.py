@@ -29,20 +29,21 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LAUNCH_WORDS", "Workers", "run_chunks"]
+__all__ = ["LAUNCH_WORDS", "Workers", "run_chunks", "share_out"]
 
 # Looks at the job between two times that a thread lets others go first, and how often it does that before it sleeps:
 # some tenths of a millisecond.
 LOOKS, PATIENCE = 64, 400
 
 # Places in the state, in words: those that threads write to lie in cache lines of their own.
-OPEN, ACTIVE, SLEEPING, NEXT = 0, 8, 16, 24  # the number of the job that is open or 0; how many take part, sleep; chunk
-ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = 32, 33, 34, 35, 36  # of the job; SEATS are the threads that take part at most
-MUTEX, CONDITION, BARRED, SLEEPERS = 40, 56, 72, 88  # BARRED: a set of CPUs that a launch makes up
-# Of each of the SLEEPERS: its POSIX thread while it sleeps wherever it likes, else 0; the CPUs that it may use.
-THREAD, CPUS, SLEEPER = 0, 8, 24
-# A set of CPUs has the size that the C library gives it; threads beyond these wake where the system puts them.
-CPU_WORDS, MOST_SLEEPERS = 16, 64
+OPEN, ACTIVE, SLEEPING = 0, 8, 16  # the number of the job that is open or 0; how many threads take part, how many sleep
+ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = 24, 25, 26, 27, 28  # of the job; SEATS are the threads that take part at most
+MUTEX, CONDITION, BARRED, THREADS = 32, 48, 64, 80  # BARRED: a set of CPUs that a launch makes up
+# Of each of the THREADS: the next of its chunks; its POSIX name while it sleeps and may wake anywhere, else 0; the CPUs
+# that it may use.
+NEXT, NAME, CPUS, THREAD = 0, 1, 8, 24
+# A set of CPUs has the size that the C library gives it.
+CPU_WORDS = 16
 HAS_CPU_SETS = sys.platform == "linux"
 # Of a launch that is written down: address, chunks, words, grain, threads.
 LAUNCH_WORDS = 5
@@ -138,40 +139,49 @@ def _call(typing_context: Any, address: Any, chunk: Any, words: Any, thread: Any
 
 
 @njit(inline="always")
-def run_chunks(address, chunks, words, counter, grain, thread):  # pragma: no cover - only ever compiled
-    """Run the chunks that this thread gets by counting ``counter`` on, some at a time."""
-    first = _take(counter, grain)
-    while first < chunks:
-        for chunk in range(first, min(first + grain, chunks)):
-            _call(address, chunk, words, thread)
+def share_out(chunks, counters, distance, threads):  # pragma: no cover - only ever compiled
+    """Set each thread's counter, ``distance`` bytes apart, to the first of its share of the chunks."""
+    for thread in range(threads):
+        _store(counters + distance * thread, chunks * thread // threads)
+
+
+@njit(inline="always")
+def run_chunks(address, chunks, words, counters, distance, grain, thread, threads):  # pragma: no cover - only compiled
+    """Run the chunks of this thread's share and then what is left of the others', ``grain`` at a time."""
+    for turn in range(threads):
+        owner = (thread + turn) % threads
+        counter, end = counters + distance * owner, chunks * (owner + 1) // threads
         first = _take(counter, grain)
+        while first < end:
+            for chunk in range(first, min(first + grain, end)):
+                _call(address, chunk, words, thread)
+            first = _take(counter, grain)
 
 
 @njit(inline="always")
 def _take_part(state, thread):  # pragma: no cover - only ever compiled
     run_chunks(
-        _load(state + 8 * ADDRESS), _load(state + 8 * CHUNKS), _load(state + 8 * WORDS), state + 8 * NEXT,
-        _load(state + 8 * GRAIN), thread,
+        _load(state + 8 * ADDRESS), _load(state + 8 * CHUNKS), _load(state + 8 * WORDS),
+        state + 8 * (THREADS + NEXT), 8 * THREAD, _load(state + 8 * GRAIN), thread, _load(state + 8 * SEATS),
     )  # fmt: skip
 
 
 @njit(inline="always")
 def _sleep(state, thread, done):  # pragma: no cover - only ever compiled
     """Until another job than ``done`` is open."""
-    sleeper = state + 8 * (SLEEPERS + SLEEPER * thread)
-    known = HAS_CPU_SETS and thread < MOST_SLEEPERS
+    sleeper = state + 8 * (THREADS + THREAD * thread)
     _lock((state + 8 * MUTEX,))
     # Whoever opens a job looks for sleepers after that, and a sleeper for a job after it has said so.
     _take(state + 8 * SLEEPING, 1)
     job = _load(state + 8 * OPEN)
     while job == 0 or job == done:
-        if known:
-            _store(sleeper + 8 * THREAD, _self(()))
+        if HAS_CPU_SETS:
+            _store(sleeper + 8 * NAME, _self(()))
         _wait((state + 8 * CONDITION, state + 8 * MUTEX))
-        if known:
-            if _load(sleeper + 8 * THREAD) == 0:
+        if HAS_CPU_SETS:
+            if _load(sleeper + 8 * NAME) == 0:
                 _set_cpus((_self(()), 8 * CPU_WORDS, sleeper + 8 * CPUS))
-            _store(sleeper + 8 * THREAD, 0)
+            _store(sleeper + 8 * NAME, 0)
         job = _load(state + 8 * OPEN)
     _take(state + 8 * SLEEPING, -1)
     _unlock((state + 8 * MUTEX,))
@@ -181,9 +191,9 @@ def _sleep(state, thread, done):  # pragma: no cover - only ever compiled
 def _bar_from_this_cpu(state, seats):  # pragma: no cover - only ever compiled
     """Make those who sleep wake on other CPUs than this one, as far as they may use others; under the mutex."""
     cpu = _current_cpu(())
-    for thread in range(1, min(seats, MOST_SLEEPERS)):
-        sleeper = state + 8 * (SLEEPERS + SLEEPER * thread)
-        asleep = _load(sleeper + 8 * THREAD)
+    for thread in range(1, seats):
+        sleeper = state + 8 * (THREADS + THREAD * thread)
+        asleep = _load(sleeper + 8 * NAME)
         if asleep != 0 and _get_cpus((asleep, 8 * CPU_WORDS, sleeper + 8 * CPUS)) == 0:
             others = 0
             for word in range(CPU_WORDS):
@@ -193,7 +203,7 @@ def _bar_from_this_cpu(state, seats):  # pragma: no cover - only ever compiled
                 others |= cpus
                 _store(state + 8 * (BARRED + word), cpus)
             if others != 0 and _set_cpus((asleep, 8 * CPU_WORDS, state + 8 * BARRED)) == 0:
-                _store(sleeper + 8 * THREAD, 0)
+                _store(sleeper + 8 * NAME, 0)
 
 
 def _work(seat):  # pragma: no cover - only ever compiled
@@ -225,7 +235,7 @@ def _work(seat):  # pragma: no cover - only ever compiled
 @njit(inline="always")
 def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
     """Open a job, take part in it, close it, and wait for the threads that are still at it."""
-    _store(state + 8 * NEXT, 0)
+    share_out(chunks, state + 8 * (THREADS + NEXT), 8 * THREAD, seats)
     _store(state + 8 * ADDRESS, address)
     _store(state + 8 * CHUNKS, chunks)
     _store(state + 8 * WORDS, words)
@@ -268,8 +278,11 @@ def _launch_all(state, job, launches, count, most):  # pragma: no cover - only e
 class Workers:
     """The threads of this process beside the one that launches; not for use by two launches at once."""
 
-    def __init__(self, compiled: Callable[[Callable[..., None], int], int]) -> None:
-        self._state = np.zeros(SLEEPERS + SLEEPER * MOST_SLEEPERS, np.int64)
+    def __init__(self, most: int, compiled: Callable[[Callable[..., None], int], int]) -> None:
+        """``most``: of the threads that a launch may ever ask for. ``compiled``: the address of a function of so many
+        words.
+        """
+        self._state = np.zeros(THREADS + THREAD * most, np.int64)
         self._seats: list[array[int]] = [array("q")]
         self._jobs = 0
         self._system = ctypes.CDLL(None)

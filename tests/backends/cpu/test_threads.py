@@ -245,13 +245,13 @@ def test_sleepers_are_barred_from_the_core_of_the_launch():
         os.sched_setaffinity(awake.native_id, {min(allowed)})
         for cpu in sorted(allowed)[:2]:
             os.sched_setaffinity(asleep.native_id, allowed)
-            state = np.zeros(workers.SLEEPERS + workers.SLEEPER * 4, np.int64)
-            state[workers.SLEEPERS + workers.SLEEPER * 2] = asleep.ident
+            state = np.zeros(workers.THREADS + workers.THREAD * 4, np.int64)
+            state[workers.THREADS + workers.THREAD * 2 + workers.NAME] = asleep.ident
             os.sched_setaffinity(0, {cpu})
             numba.njit(lambda state: workers._bar_from_this_cpu(state, 4))(state.ctypes.data)
             assert os.sched_getaffinity(asleep.native_id) == allowed - {cpu}
             assert os.sched_getaffinity(awake.native_id) == {min(allowed)}
-            assert state[workers.SLEEPERS + workers.SLEEPER * 2] == 0
+            assert state[workers.THREADS + workers.THREAD * 2 + workers.NAME] == 0
     finally:
         os.sched_setaffinity(0, allowed)
         done.set()
