@@ -25,6 +25,11 @@ POOL_CASES = (
     Pool2dGeometry(1, 5, 9, 35, 3, 3, 1, 1, 1, 1, 1, 1),
     Pool2dGeometry(2, 3, 7, 9, 7, 9, 7, 9),
     Pool2dGeometry(1, 2, 6, 6, 3, 2, 2, 3, ceil_mode=True),
+    # Several planes to a chunk, and a last one with fewer; windows of two columns, and with gaps.
+    Pool2dGeometry(2, 19, 12, 12, 3, 3, 2, 2, 1, 1, 1, 1),
+    Pool2dGeometry(3, 11, 6, 7, 3, 3, 1, 1, 1, 1, 1, 1),
+    Pool2dGeometry(1, 9, 7, 5, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2),
+    Pool2dGeometry(1, 9, 5, 8, 4, 3, 3, 2, 1, 1, 1, 0),
 )
 
 shapes = st.one_of(

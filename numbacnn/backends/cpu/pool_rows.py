@@ -27,12 +27,15 @@ from .simd import VECTOR_BYTES, Vectors, chosen
 
 __all__ = [
     "AVG_ROWS",
+    "MAX_INSIDE",
     "MAX_ROWS",
     "SPREAD_ROW",
     "STEPS",
     "avg_row",
+    "max_inside",
     "max_row",
     "maxima",
+    "maxima_inside",
     "means",
     "spread",
     "spread_pairs",
@@ -84,9 +87,7 @@ def maxima(step: int, with_places: bool = True, size: int = VECTOR_BYTES) -> Rou
             # The largest so far and, with places, where it is.
             t, so_far = builder.phi(WORD), [builder.phi(value.type) for value in first]
             tap, largest = window(at, here, t), so_far[0]
-            larger = builder.and_(
-                builder.fcmp_unordered(">", tap[0], largest), builder.fcmp_ordered("ord", largest, largest)
-            )
+            larger = _is_larger(builder, tap[0], largest)
             updated = [builder.select(larger, new, old) for new, old in zip(tap, so_far, strict=True)]
             following = builder.add(t, WORD(1))
             for phi, start, again in zip([t, *so_far], [WORD(1), *first], [following, *updated], strict=True):
@@ -109,6 +110,65 @@ def maxima(step: int, with_places: bool = True, size: int = VECTOR_BYTES) -> Rou
 
     name = f"maxima_{step}_with_places" if with_places else f"maxima_{step}"
     return EmittedRoutine(name, MAXIMA, emit, definition)
+
+
+def _is_larger(builder: Any, new: Any, largest: Any) -> Any:
+    """Whether ``new`` is above what was the largest so far; NaN is above all numbers."""
+    return builder.and_(builder.fcmp_unordered(">", new, largest), builder.fcmp_ordered("ord", largest, largest))
+
+
+INSIDE = (ELEMENTS, TABLE, TABLE, INTEGER, ELEMENTS, INTEGER)
+
+
+def maxima_inside(step: int, size: int = VECTOR_BYTES) -> Routine:
+    """y[i] = the largest of x[start + i step + offset[t]] over the t < taps that are inside, for i < count.
+
+    Bit i mod l of inside[i // l taps + t] says whether it is, of vectors of l lanes. NaN is larger than all numbers,
+    and where nothing is inside the largest is minus infinity. What is not inside is not touched if ``step`` is 1; else
+    there has to be something.
+    """
+
+    def definition(x, start, offset, offset_first, inside, inside_first, taps, y, y_start, count):
+        lanes, i = size // x.itemsize, np.arange(count)
+        largest = np.full(count, -np.inf, x.dtype)
+        for t in range(taps):
+            at = start + i * step + offset[offset_first + t]
+            there = inside[inside_first + i // lanes * taps + t] >> i % lanes & 1 == 1
+            tap = np.where(there, x[np.clip(at, 0, x.size - 1)], -np.inf)
+            largest = np.where((tap > largest) | np.isnan(tap) & ~np.isnan(largest), tap, largest)
+        y[y_start : y_start + count] = largest
+
+    def emit(builder: Any, element: Any, x: Any, offset: Any, inside: Any, taps: Any, y: Any, count: Any) -> None:
+        v = Vectors(builder, element, size)
+        nothing = ir.Constant(v.type, [float("-inf")] * v.lanes)
+
+        def tap(at: Any, here: Any, t: Any) -> Any:
+            word = builder.add(builder.mul(builder.udiv(at, WORD(v.lanes)), taps), t)
+            there = v.mask_of_bits(builder.load(builder.gep(inside, [word])))
+            pointer = builder.gep(x, [builder.add(builder.mul(at, WORD(step)), builder.load(builder.gep(offset, [t])))])
+            if step == 1:
+                return v.load_masked(pointer, builder.and_(there, v.mask(here)), nothing)
+            return builder.select(there, v.load_strided(pointer, step, here), nothing)
+
+        def body(at: Any, here: Any) -> None:
+            before = builder.basic_block
+            loop, after = (builder.append_basic_block(name) for name in ("taps", "taps.end"))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            t, largest = builder.phi(WORD), builder.phi(v.type)
+            new = tap(at, here, t)
+            updated = builder.select(_is_larger(builder, new, largest), new, largest)
+            following = builder.add(t, WORD(1))
+            for phi, start, again in ((t, WORD(0), following), (largest, nothing, updated)):
+                phi.add_incoming(start, before)
+                phi.add_incoming(again, loop)
+            builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
+            builder.position_at_end(after)
+            v.store_masked(updated, builder.gep(y, [at]), v.mask(here))
+
+        _in_vectors(v, count, body)
+
+    return EmittedRoutine(f"maxima_inside_{step}", INSIDE, emit, definition)
 
 
 MEANS = (ELEMENTS, TABLE, INTEGER, ELEMENTS, INTEGER, INTEGER)
@@ -189,6 +249,15 @@ def _call_maxima(
 
 
 @intrinsic
+def _call_inside(
+    typing_context: Any, routine: Any, x: Any, start: Any, offset: Any, offset_first: Any, inside: Any,
+    inside_first: Any, taps: Any, y: Any, y_start: Any, count: Any,
+) -> Any:  # fmt: skip
+    arguments = (routine, x, start, offset, offset_first, inside, inside_first, taps, y, y_start, count)
+    return types.void(*parameter_types(arguments)), emit_call(INSIDE)
+
+
+@intrinsic
 def _call_means(
     typing_context: Any, routine: Any, x: Any, start: Any, offset: Any, offset_first: Any, taps: Any, y: Any,
     y_start: Any, divisor: Any, count: Any,
@@ -206,11 +275,13 @@ def _call_pairs(
 
 max_row = chosen(call_definition, _call_maxima)
 """max_row(routine, ...): what :func:`maxima` says, with the arguments of its definition; likewise:"""
+max_inside = chosen(call_definition, _call_inside)
 avg_row = chosen(call_definition, _call_means)
 spread = chosen(call_definition, _call_pairs)
 
 STEPS = (1, 2)
 MAX_ROWS = {(step, with_places): maxima(step, with_places) for step in STEPS for with_places in (False, True)}
+MAX_INSIDE = {step: maxima_inside(step) for step in STEPS}
 AVG_ROWS = {step: means(step) for step in STEPS}
 """The routines by their step."""
 SPREAD_ROW = spread_pairs()

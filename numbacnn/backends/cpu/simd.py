@@ -87,10 +87,16 @@ class Vectors:
         numbers = ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes)))
         return self.builder.icmp_signed("<", numbers, self._repeat(numbers.type, count))
 
-    def load_masked(self, pointer: Any, mask: Any) -> Any:
-        """The neighbours whose lanes the mask has, 0 in the other lanes, whose memory is not touched."""
+    def mask_of_bits(self, word: Any) -> Any:
+        """A mask of the lanes whose bits are 1 in the int64 ``word``."""
+        return self.builder.bitcast(self.builder.trunc(word, ir.IntType(self.lanes)), self._mask_type)
+
+    def load_masked(self, pointer: Any, mask: Any, other: Any = None) -> Any:
+        """The neighbours whose lanes the mask has, those of ``other`` or 0 in the other lanes, whose memory is not
+        touched.
+        """
         load = self._declare("masked.load", self.type, [self.type.as_pointer(), INDEX, self._mask_type, self.type])
-        return self.builder.call(load, [self._cast(pointer), INDEX(self.bytes), mask, self.zero()])
+        return self.builder.call(load, [self._cast(pointer), INDEX(self.bytes), mask, other or self.zero()])
 
     def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
         """The reverse of :meth:`load_masked`."""

@@ -38,6 +38,25 @@ def test_maxima(dtype, size, count, step, taps, with_places):
 
 
 @pytest.mark.parametrize("step", [1, 2])
+def test_maxima_inside(dtype, size, count, step):
+    routine = pool_rows.maxima_inside(step, size)
+    run = numba.njit(
+        lambda routine, x, offset, inside, y, count: pool_rows.max_inside(
+            routine, x, 2, offset, 1, inside, 1, 3, y, 3, count
+        )
+    )
+    x, offset = _row(dtype, count, step), np.array([9, 0, 2, 1])
+    x[::5], x[3] = 1, np.nan
+    inside = np.random.default_rng(1).integers(0, 1 << 16, 1 + 3 * 33) & -2  # the first output has nothing
+    y = np.zeros(3 + count + 70, dtype)
+    expected = y.copy()
+    routine.definition(x, 2, offset, 1, inside, 1, 3, expected, 3, count)
+    run(routine.address(np.dtype(dtype)), x, offset, inside, y, count)
+    assert expected[3] == -np.inf
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("step", [1, 2])
 def test_means(dtype, size, count, step):
     routine = pool_rows.means(step, size)
     run = numba.njit(
