@@ -77,7 +77,7 @@ def test_avg_pool2d(ours: OnNumPy, g: Pool2dGeometry, count_include_pad: bool, d
 @pytest.mark.parametrize("g", POOL_CASES)
 def test_pool_cases(ours: OnNumPy, g: Pool2dGeometry, dtype: Any) -> None:
     check_max_pool2d(ours, g, dtype, 1)
-    for count_include_pad in (True, False):
+    for count_include_pad in (True, False) if (g.dh, g.dw) == (1, 1) else ():
         check_avg_pool2d(ours, g, count_include_pad, dtype, 1)
 
 
