@@ -320,12 +320,12 @@ def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtyp
         if isinstance(item, tuple):
             dtype, ndim = item
             names[f"_dtype_of_{name}"] = dtype.type
-            address, axes, more = f"_w[{word}]", range(ndim) if ndim != "scratch" else range(1), 0
-            if ndim == "scratch":
-                address, more = f"{address} + _thread * _w[{word + 2}]", 1
-            sizes = "".join(f"_w[{word + 1 + axis}], " for axis in axes)
+            is_scratch = ndim == "scratch"
+            axes = 1 if is_scratch else ndim
+            address = f"_w[{word}]" + (f" + _thread * _w[{word + 2}]" if is_scratch else "")
+            sizes = "".join(f"_w[{word + 1 + axis}], " for axis in range(axes))
             lines.append(f"{name} = _carray(_pointer({address}, _dtype_of_{name}), ({sizes}))")
-            word += 1 + len(axes) + more
+            word += 1 + axes + is_scratch
         else:
             lines.append(f"{name} = _to_float(_w[{word}])" if issubclass(item, float) else f"{name} = _w[{word}]")
             word += 1
