@@ -1,6 +1,7 @@
 """Threads that wait for the next launch, and run its chunks beside the thread that asks for it.
 
-A launch of a small kernel takes microseconds, and waking a sleeping thread up to fifty. So a thread that has nothing to
+A launch of a small kernel takes microseconds, and waking a sleeping thread up to fifty. So a launch wakes nobody before
+its first few chunks have shown that it takes longer than that. And a thread that has nothing to
 do first watches for the next job for as long as the gaps between the launches of a training step take; while it does,
 it lets every other thread of the machine that wants the core go first (``sched_yield``), as OpenMP's do not. Then it
 sleeps. A launch waits for the threads that take part in it, not for those that are still waking up.
@@ -19,6 +20,7 @@ import ctypes
 import os
 import platform
 import sys
+import time
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -34,16 +36,19 @@ __all__ = ["LAUNCH_WORDS", "Workers", "run_chunks", "share_out"]
 # Looks at the job between two times that a thread lets others go first, and how often it does that before it sleeps:
 # some tenths of a millisecond.
 LOOKS, PATIENCE = 64, 400
+# Nanoseconds of a launch on one thread from which on it wakes sleepers.
+WORTH_WAKING = 20_000
 
 # Places in the state, in words: those that threads write to lie in cache lines of their own.
 OPEN, ACTIVE, SLEEPING = 0, 8, 16  # the number of the job that is open or 0; how many threads take part, how many sleep
 ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = 24, 25, 26, 27, 28  # of the job; SEATS are the threads that take part at most
-MUTEX, CONDITION, BARRED, THREADS = 32, 48, 64, 80  # BARRED: a set of CPUs that a launch makes up
+MUTEX, CONDITION, BARRED, TIME, THREADS = 32, 48, 64, 80, 88  # a launch's set of CPUs; its seconds and nanoseconds
 # Of each of the THREADS: the next of its chunks; its POSIX name while it sleeps and may wake anywhere, else 0; the CPUs
 # that it may use.
 NEXT, NAME, CPUS, THREAD = 0, 1, 8, 24
 # A set of CPUs has the size that the C library gives it.
 CPU_WORDS = 16
+CLOCK = int(getattr(time, "CLOCK_MONOTONIC", 0))
 HAS_CPU_SETS = sys.platform == "linux"
 # Of a launch that is written down: address, chunks, words, grain, threads.
 LAUNCH_WORDS = 5
@@ -122,6 +127,7 @@ def _of_the_system(name: str, kind: Any = STATUS) -> Any:
 _yield, _self = _of_the_system("sched_yield"), _of_the_system("pthread_self", WORD)
 _lock, _unlock = _of_the_system("pthread_mutex_lock"), _of_the_system("pthread_mutex_unlock")
 _wait, _wake_all = _of_the_system("pthread_cond_wait"), _of_the_system("pthread_cond_broadcast")
+_clock_time = _of_the_system("clock_gettime")
 _current_cpu = _of_the_system("sched_getcpu")
 _get_cpus, _set_cpus = _of_the_system("pthread_getaffinity_np"), _of_the_system("pthread_setaffinity_np")
 
@@ -146,16 +152,22 @@ def share_out(chunks, counters, distance, threads):  # pragma: no cover - only e
 
 
 @njit(inline="always")
+def run_some(address, end, words, counter, grain, thread):  # pragma: no cover - only ever compiled
+    """Run the next ``grain`` chunks of a share that ends before ``end``; whether there were any."""
+    first = _take(counter, grain)
+    for chunk in range(first, min(first + grain, end)):
+        _call(address, chunk, words, thread)
+    return first < end
+
+
+@njit(inline="always")
 def run_chunks(address, chunks, words, counters, distance, grain, thread, threads):  # pragma: no cover - only compiled
     """Run the chunks of this thread's share and then what is left of the others', ``grain`` at a time."""
     for turn in range(threads):
         owner = (thread + turn) % threads
         counter, end = counters + distance * owner, chunks * (owner + 1) // threads
-        first = _take(counter, grain)
-        while first < end:
-            for chunk in range(first, min(first + grain, end)):
-                _call(address, chunk, words, thread)
-            first = _take(counter, grain)
+        while run_some(address, end, words, counter, grain, thread):
+            pass
 
 
 @njit(inline="always")
@@ -233,6 +245,13 @@ def _work(seat):  # pragma: no cover - only ever compiled
 
 
 @njit(inline="always")
+def _now(state):  # pragma: no cover - only ever compiled
+    """Nanoseconds, of the launching thread's clock."""
+    _clock_time((CLOCK, state + 8 * TIME))
+    return _load(state + 8 * TIME) * 1_000_000_000 + _load(state + 8 * TIME + 8)
+
+
+@njit(inline="always")
 def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
     """Open a job, take part in it, close it, and wait for the threads that are still at it."""
     share_out(chunks, state + 8 * (THREADS + NEXT), 8 * THREAD, seats)
@@ -243,11 +262,14 @@ def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cov
     _store(state + 8 * SEATS, seats)
     _store(state + 8 * OPEN, job)
     if _load(state + 8 * SLEEPING) > 0:
-        _lock((state + 8 * MUTEX,))
-        if HAS_CPU_SETS:
-            _bar_from_this_cpu(state, seats)
-        _wake_all((state + 8 * CONDITION,))
-        _unlock((state + 8 * MUTEX,))
+        began = _now(state)
+        run_some(address, chunks // seats, words, state + 8 * (THREADS + NEXT), grain, 0)
+        if (_now(state) - began) * (chunks // grain) > WORTH_WAKING:
+            _lock((state + 8 * MUTEX,))
+            if HAS_CPU_SETS:
+                _bar_from_this_cpu(state, seats)
+            _wake_all((state + 8 * CONDITION,))
+            _unlock((state + 8 * MUTEX,))
     _take_part(state, 0)
     _store(state + 8 * OPEN, 0)
     turns = 0
