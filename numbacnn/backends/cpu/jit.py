@@ -47,9 +47,6 @@ from .routines import ELEMENTS, INTEGER, Routine
 
 __all__ = ["CompiledRoutine", "Kernel", "Scratch", "cache_folder", "function", "kernel", "routine"]
 
-# Bytes that two threads' scratch begins apart, at least, and their arrays in it: no two of them in a cache line, nor in
-# two that are fetched together.
-LINE = 128
 # Waking the other threads takes as long as a kernel on fewer elements of its arrays.
 WORTH_THREADS = 1 << 14
 # NaN and infinity must go through, so nnan and ninf stay out; contract and reassoc together give vector FMA reductions.
@@ -108,7 +105,7 @@ class Kernel:
                 signature.append(a.dtype.num << 8 | 255)
                 scratch.append(len(packed))
                 packed += (needed_bytes, a.size, 0)
-                needed_bytes += -(-a.size * a.dtype.itemsize // LINE) * LINE
+                needed_bytes += -(-a.size * a.dtype.itemsize // threads.LINE) * threads.LINE
             elif kind is not int and isinstance(a, (float, Routine)):
                 signature.append(-1 if isinstance(a, float) else -2)
                 late.append((len(packed), a))

@@ -151,20 +151,11 @@ def maxima_inside(step: int, size: int = VECTOR_BYTES) -> Routine:
             return builder.select(there, v.load_strided(pointer, step, here), nothing)
 
         def body(at: Any, here: Any) -> None:
-            before = builder.basic_block
-            loop, after = (builder.append_basic_block(name) for name in ("taps", "taps.end"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            t, largest = builder.phi(WORD), builder.phi(v.type)
-            new = tap(at, here, t)
-            updated = builder.select(_is_larger(builder, new, largest), new, largest)
-            following = builder.add(t, WORD(1))
-            for phi, start, again in ((t, WORD(0), following), (largest, nothing, updated)):
-                phi.add_incoming(start, before)
-                phi.add_incoming(again, loop)
-            builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
-            builder.position_at_end(after)
-            v.store_masked(updated, builder.gep(y, [at]), v.mask(here))
+            def update(t: Any, largest: Any) -> Any:
+                new = tap(at, here, t)
+                return builder.select(_is_larger(builder, new, largest), new, largest)
+
+            v.store_masked(_fold(builder, taps, nothing, update), builder.gep(y, [at]), v.mask(here))
 
         _in_vectors(v, count, body)
 
@@ -185,20 +176,11 @@ def means(step: int, size: int = VECTOR_BYTES) -> Routine:
         v = Vectors(builder, element, size)
 
         def body(at: Any, here: Any) -> None:
-            before = builder.basic_block
-            loop, after = (builder.append_basic_block(name) for name in ("taps", "taps.end"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            t, total = builder.phi(WORD), builder.phi(v.type)
-            moved = builder.add(builder.mul(at, WORD(step)), builder.load(builder.gep(offset, [t])))
-            more = builder.fadd(total, v.load_strided(builder.gep(x, [moved]), step, here))
-            following = builder.add(t, WORD(1))
-            for phi, start, again in ((t, WORD(0), following), (total, v.zero(), more)):
-                phi.add_incoming(start, before)
-                phi.add_incoming(again, loop)
-            builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
-            builder.position_at_end(after)
-            mean = builder.fdiv(more, v.broadcast(builder.sitofp(divisor, element)))
+            def update(t: Any, total: Any) -> Any:
+                moved = builder.add(builder.mul(at, WORD(step)), builder.load(builder.gep(offset, [t])))
+                return builder.fadd(total, v.load_strided(builder.gep(x, [moved]), step, here))
+
+            mean = builder.fdiv(_fold(builder, taps, v.zero(), update), v.broadcast(builder.sitofp(divisor, element)))
             v.store_masked(mean, builder.gep(y, [at]), v.mask(here))
 
         _in_vectors(v, count, body)
@@ -228,6 +210,22 @@ def spread_pairs(size: int = VECTOR_BYTES) -> Routine:
         _in_vectors(v, count, body)
 
     return EmittedRoutine("spread_pairs", PAIRS, emit, definition)
+
+
+def _fold(builder: Any, taps: Any, start: Any, update: Callable[[Any, Any], Any]) -> Any:
+    """``update`` of each t < taps and what the one before it gave, ``start`` at first; there is at least one."""
+    before = builder.basic_block
+    loop, after = (builder.append_basic_block(name) for name in ("taps", "taps.end"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    t, so_far = builder.phi(WORD), builder.phi(start.type)
+    updated, following = update(t, so_far), builder.add(t, WORD(1))
+    for phi, first, again in ((t, WORD(0), following), (so_far, start, updated)):
+        phi.add_incoming(first, before)
+        phi.add_incoming(again, builder.basic_block)
+    builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
+    builder.position_at_end(after)
+    return updated
 
 
 def _in_vectors(v: Vectors, count: Any, body: Callable[[Any, Any], None]) -> None:

@@ -2,7 +2,7 @@
 
 Where windows are 1 or 2 columns apart, the outputs of a row are computed a vector at a time (``pool_rows.py``), from a
 padded copy of the plane if there is padding; else, or where a window is as wide as the image, one by one. Maxima whose
-places nobody wants are found down the columns of a window first and then across, where these are fewer comparisons.
+places nobody wants are found a row and a column of a window at a time (``pool_separable.py``), where that is less.
 
 roofline: one read of x and one write of y from memory (plus an int32 per output for the places of the maxima);
 the kh kw operations an output are done in L1.
@@ -11,36 +11,21 @@ reached (bench.kernels), of the copy bandwidth, 2 x 2: all of it, 97 % for maxim
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from ..geometry import Pool2dGeometry
 from ..shared.windows import taps_inside
+from . import pool_separable
 from .bands import round_up
 from .jit import Scratch, function, kernel
 from .memory import empty
-from .pool_rows import (
-    AVG_ROWS,
-    MAX_INSIDE,
-    MAX_ROWS,
-    SPREAD_ROW,
-    STEPS,
-    avg_row,
-    max_inside,
-    max_row,
-    spread,
-)
-from .simd import VECTOR_BYTES, copy_run
+from .pool_rows import AVG_ROWS, MAX_ROWS, SPREAD_ROW, STEPS, avg_row, max_row, spread
+from .simd import copy_run
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
 # Of planes that are small, so many elements are a chunk.
 CHUNK_ELEMENTS = 1 << 12
-# Larger planes are not reduced down and across, whose tables are as large as a plane.
-MOST_DOWN_AND_ACROSS = 1 << 14
-# Of planes that a chunk could take all of, so many chunks.
-FEWEST_CHUNKS = 8
 # Planes with fewer columns of outputs fill no vector: means are stored as they come, and maxima are made for
 # SIDE_BY_SIDE outputs of several planes at a time.
 FEW_COLUMNS, SIDE_BY_SIDE = 16, 64
@@ -153,32 +138,6 @@ def _max_side_by_side(
                         image, (first + plane) * h * w, h, w, top, column * sw - pl, kh, kw, dh, dw
                     )
                     values[at + column], found[at + column] = value, place
-
-
-@kernel
-def _max_down_and_across(
-    chunk, x, y, row_offsets, row_inside, column_offsets, column_inside, largest, down, across, planes, kh, kw, sh,
-    line_words, before,
-):  # fmt: skip
-    """A chunk is ``planes`` planes: first the largest of each column of a window, then of these, planes as if a row.
-
-    ``line_words`` are those of ``row_inside`` for a row of outputs, 0 if they are for all planes of a chunk at once.
-    The columns' maxima begin ``before`` in ``largest``.
-    """
-    h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
-    image, values = x.reshape(-1), y.reshape(-1)
-    first = chunk * planes
-    here = min(planes, x.shape[0] * x.shape[1] - first)
-    lines, length = (1, here * h * w) if line_words == 0 else (here * oh, w)
-    for line in range(lines):
-        at = ((first + line // oh) * h + line % oh * sh) * w
-        max_inside(
-            down, image, at, row_offsets, 0, row_inside, line % oh * line_words, kh, largest, before + line * length,
-            length,
-        )  # fmt: skip
-    max_inside(
-        across, largest, before, column_offsets, 0, column_inside, 0, kw, values, first * oh * ow, here * oh * ow
-    )  # fmt: skip
 
 
 @kernel
@@ -304,15 +263,8 @@ def _find_maxima(x: np.ndarray, g: Pool2dGeometry, y: np.ndarray, indices: np.nd
     """Where ``indices`` is empty nobody wants them."""
     with_places = indices.size > 0
     rows, columns = _padded_size(g)
-    if not with_places and _is_down_and_across(g):
-        planes = min(_planes_of_chunk(g), -(-g.n * g.c // FEWEST_CHUNKS))
-        tables = _tables_of_windows(g, planes, VECTOR_BYTES // x.itemsize)
-        # A window reaches so far beyond the columns, where some number has to be.
-        beyond = g.pl + (g.kw - 1) * g.dw
-        _max_down_and_across(
-            -(-g.n * g.c // planes), x, y, *tables, Scratch(planes * g.oh * g.w + 2 * beyond, x.dtype), MAX_INSIDE[1],
-            MAX_INSIDE[g.sw], planes, g.kh, g.kw, g.sh, 0 if _is_flat(g) else tables[1].size // g.oh, beyond,
-        )  # fmt: skip
+    if not with_places and pool_separable.applies(g):
+        pool_separable.find_maxima(x, g, y, _planes_of_chunk(g))
         return
     if rows and g.ow < FEW_COLUMNS:
         pitch = round_up(columns, g.sw)
@@ -375,49 +327,6 @@ def _is_quads(g: Pool2dGeometry) -> bool:
     """Whether every window is 2 x 2 pixels of the image, and meets no other."""
     inside = (g.pt, g.pl) == (0, 0) and 2 * g.oh <= g.h and 2 * g.ow <= g.w
     return g.kh == g.kw == g.sh == g.sw == 2 and inside
-
-
-def _is_down_and_across(g: Pool2dGeometry) -> bool:
-    """Whether that saves comparisons, and neighbouring outputs, of all rows, are neighbours in x or two apart."""
-    return (
-        g.kh + g.kw < g.kh * g.kw
-        and g.sw in STEPS
-        and g.w == g.sw * g.ow
-        and g.h * g.w <= MOST_DOWN_AND_ACROSS
-        and g.n * g.c > 0
-    )
-
-
-def _is_flat(g: Pool2dGeometry) -> bool:
-    """Whether the rows of outputs of all planes follow each other as the rows of x do."""
-    return g.sh == 1 and g.oh == g.h
-
-
-@functools.lru_cache(maxsize=256)
-def _tables_of_windows(
-    g: Pool2dGeometry, planes: int, lanes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets and insides (``pool_rows.py``) of the rows of a window, then of its columns."""
-    rows = np.arange(g.kh) * g.dh - g.pt
-    of_rows = np.arange(g.oh) * g.sh + rows[:, None]
-    in_rows = np.repeat((of_rows >= 0) & (of_rows < g.h), g.w, axis=1)
-    if _is_flat(g):
-        row_inside = _bits(np.tile(in_rows, planes), lanes)
-    else:
-        row_inside = np.concatenate([_bits(line, lanes) for line in np.split(in_rows, g.oh, axis=1)])
-    columns = np.arange(g.kw) * g.dw - g.pl
-    of_columns = np.arange(g.ow) * g.sw + columns[:, None]
-    in_columns = np.tile((of_columns >= 0) & (of_columns < g.w), planes * g.oh)
-    return rows * g.w, row_inside, columns, _bits(in_columns, lanes)
-
-
-def _bits(inside: np.ndarray, lanes: int) -> np.ndarray:
-    """A word for each tap of each vector, of the booleans (taps, outputs)."""
-    taps, outputs = inside.shape
-    vectors = -(-outputs // lanes)
-    padded = np.zeros((taps, vectors * lanes), np.int64)
-    padded[:, :outputs] = inside
-    return (padded.reshape(taps, vectors, lanes) << np.arange(lanes)).sum(axis=2).T.ravel()
 
 
 def _planes_of_chunk(g: Pool2dGeometry) -> int:

@@ -28,14 +28,14 @@ from numba.np.ufunc import parallel
 
 from .workers import LAUNCH_WORDS, Workers, run_chunks, share_out
 
-__all__ = ["launch", "launch_all", "layer", "number", "prepare", "shares"]
+__all__ = ["LINE", "launch", "launch_all", "layer", "number", "prepare", "shares"]
 
 # Where the system has POSIX's threads they are our own, unless the user asks for a layer of Numba's.
 USES_WORKERS = os.name == "posix" and "NUMBA_THREADING_LAYER" not in os.environ
 # Of the chunks, for each thread: many are balanced well, few are taken quickly.
 PORTIONS = 16
-# Bytes between two threads' counters, which then lie in cache lines of their own.
-LINE = 64
+# Bytes between what two threads write: no cache line, nor two that are fetched together, has something of both.
+LINE = 128
 
 ChunkFunction = Callable[[int, int, int], None]
 

@@ -152,7 +152,7 @@ def share_out(chunks, counters, distance, threads):  # pragma: no cover - only e
 
 
 @njit(inline="always")
-def run_some(address, end, words, counter, grain, thread):  # pragma: no cover - only ever compiled
+def _run_some(address, end, words, counter, grain, thread):  # pragma: no cover - only ever compiled
     """Run the next ``grain`` chunks of a share that ends before ``end``; whether there were any."""
     first = _take(counter, grain)
     for chunk in range(first, min(first + grain, end)):
@@ -166,7 +166,7 @@ def run_chunks(address, chunks, words, counters, distance, grain, thread, thread
     for turn in range(threads):
         owner = (thread + turn) % threads
         counter, end = counters + distance * owner, chunks * (owner + 1) // threads
-        while run_some(address, end, words, counter, grain, thread):
+        while _run_some(address, end, words, counter, grain, thread):
             pass
 
 
@@ -263,7 +263,7 @@ def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cov
     _store(state + 8 * OPEN, job)
     if _load(state + 8 * SLEEPING) > 0:
         began = _now(state)
-        run_some(address, chunks // seats, words, state + 8 * (THREADS + NEXT), grain, 0)
+        _run_some(address, chunks // seats, words, state + 8 * (THREADS + NEXT), grain, 0)
         if (_now(state) - began) * (chunks // grain) > WORTH_WAKING:
             _lock((state + 8 * MUTEX,))
             if HAS_CPU_SETS:
