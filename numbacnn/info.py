@@ -118,7 +118,6 @@ def _cpu() -> dict[str, Any]:
 
 
 def _threads() -> dict[str, Any]:
-    import numba
     from numba.core import config
 
     from .backends.cpu import threads
@@ -126,7 +125,7 @@ def _threads() -> dict[str, Any]:
     if config.DISABLE_JIT:
         return {"number": 1, "layer": None, "remark": "NUMBA_DISABLE_JIT is set: kernels run as plain Python"}
     layer = threads.layer()
-    return {"number": numba.get_num_threads(), "layer": layer, "remark": LAYERS.get(layer, "")}
+    return {"number": threads.number(), "layer": layer, "remark": LAYERS.get(layer, "")}
 
 
 def _kernel_cache() -> dict[str, Any]:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 from types import TracebackType
 from typing import cast
 
 from . import cuda_support
 from .contract import Array as Array
 from .contract import Backend as Backend
+from .forks import ForkSafeLock
 
 __all__ = ["Array", "Backend", "available", "get", "use_backend"]
 
 NAMES = ("reference", "cpu", "cuda")
 
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 _loaded: dict[str, Backend] = {}
 _default: str | None = None
 

@@ -41,12 +41,13 @@ class Recording:
 
     Args:
         arena: where its arrays are; one without memory of its own is for a rehearsal, which is never called.
-        scratch: of each thread, a row of bytes.
+        scratch: of each thread that a launch may have, a row of bytes.
         constant: arrays that never change.
     """
 
     def __init__(self, arena: Arena, scratch: np.ndarray, constant: Sequence[np.ndarray]) -> None:
         self.is_rehearsal = not arena.size
+        self.threads = len(scratch)
         self.needs: dict[Request, None] = {}
         """What a rehearsal found to be compiled, in order."""
         self.most_scratch = 0
@@ -56,13 +57,15 @@ class Recording:
         self._parts: list[array[int] | Callable[[], None]] = []
         self._kept: list[Any] = []
 
-    def launch(self, entry: Any, chunks: int, words: array[int], parallel: bool, arguments: Sequence[Any]) -> None:
+    def launch(
+        self, entry: Any, chunks: int, words: array[int], shares: tuple[int, int], arguments: Sequence[Any]
+    ) -> None:
         """Instead of ``threads.launch``; ``entry`` is compiled, and ``arguments`` are those of the kernel."""
         launches = self._parts[-1] if self._parts else None
         if not isinstance(launches, array):
             launches = array("q")
             self._parts.append(launches)
-        launches.extend((entry.address, chunks, words.buffer_info()[0], *threads.shares(chunks, parallel)))
+        launches.extend((entry.address, chunks, words.buffer_info()[0], *shares))
         self._kept += (entry, words)
         self._kept += [x for x in arguments if isinstance(x, np.ndarray) and not self._arena.holds(x)]
 
@@ -90,7 +93,7 @@ class Recording:
         """Do all of it."""
         for part in self._parts:
             if isinstance(part, array):
-                threads.launch_all(part)
+                threads.launch_all(part, threads.number())
             else:
                 part()
 
@@ -102,11 +105,11 @@ def capture(
     if config.DISABLE_JIT:
         return None
     try:
-        arena = Arena()
-        rehearsals = _record_all(functions, arena, np.empty((1, 0), np.uint8), constant)
+        arena, available = Arena(), threads.number()
+        rehearsals = _record_all(functions, arena, np.empty((available, 0), np.uint8), constant)
         compile_all({request: None for rehearsal in rehearsals for request in rehearsal.needs})
         most_scratch = max((rehearsal.most_scratch for rehearsal in rehearsals), default=0)
-        scratch = memory.empty((threads.number(), most_scratch), np.uint8)
+        scratch = memory.empty((available, most_scratch), np.uint8)
         return _record_all(functions, Arena(max(arena.extent, 1)), scratch, constant)
     except CaptureError as error:
         refused(error)

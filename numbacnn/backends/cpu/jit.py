@@ -114,9 +114,12 @@ class Kernel:
                 signature.append(-2)
                 packed.append(int(a))
         recording = graph.recording()
+        # Asked once: memory for fewer threads than then run would be that of others.
+        available = threads.number() if recording is None else recording.threads
         if scratch:
-            make = _scratch_of_all if recording is None else recording.scratch
-            of_all, distance = make(needed_bytes)
+            of_all, distance = (
+                _scratch(available, needed_bytes) if recording is None else recording.scratch(needed_bytes)
+            )
             first = of_all.__array_interface__["data"][0]
             for at in scratch:
                 packed[at] += first
@@ -135,11 +138,11 @@ class Kernel:
             single = entry.scalar == np.float32
             packed[at] = float_bits(a, single) if isinstance(a, float) else a.address(entry.scalar)
         words = array("q", packed)
-        parallel = elements >= WORTH_THREADS
+        shares = threads.shares(chunks, available if elements >= WORTH_THREADS else 1)
         if recording is None:
-            threads.launch(entry.address, entry.call, chunks, words.buffer_info()[0], parallel)
+            threads.launch(entry.address, chunks, words.buffer_info()[0], *shares)
         else:
-            recording.launch(entry, chunks, words, parallel, arguments)
+            recording.launch(entry, chunks, words, shares, arguments)
 
     def is_cached(self, signature: tuple[int, ...], key: tuple) -> bool:
         """Whether the cache has it for arguments of the types ``key``."""
@@ -159,13 +162,12 @@ class Kernel:
                 _attach_named_cache(compiled, self.definition, repr(key))
                 compiled.compile()
                 address = cast(int, compiled.address)
-                self._entries[signature] = _Entry(address, threads.as_callable(address), scalar, compiled)
+                self._entries[signature] = _Entry(address, scalar, compiled)
             return self._entries[signature]
 
 
 class _Entry(NamedTuple):
     address: int
-    call: threads.ChunkFunction
     scalar: np.dtype  # in which floats are passed, and for which routines are compiled
     compiled: CFunc  # owns the machine code
 
@@ -214,9 +216,9 @@ def routine(definition: Callable[..., None]) -> CompiledRoutine:
     return CompiledRoutine(definition)
 
 
-def _scratch_of_all(size: int) -> tuple[np.ndarray, int]:
-    """Memory of which each thread has ``size`` bytes, and the distance of two threads' bytes."""
-    return memory.empty((threads.number() * size,), np.uint8), size
+def _scratch(available: int, size: int) -> tuple[np.ndarray, int]:
+    """Memory of which each of the threads has ``size`` bytes, and the distance of two threads' bytes."""
+    return memory.empty((available * size,), np.uint8), size
 
 
 def _attach_named_cache(compiled: CFunc, definition: Callable[..., None], variant: str) -> None:

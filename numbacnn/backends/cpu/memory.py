@@ -4,7 +4,8 @@ The system hands out memory that nothing has touched as pages of zeros, each mad
 large result of a fast kernel this takes longer than the kernel. So the memory of large arrays is kept when they are
 gone, and given to the next ones.
 
-A block is free when nothing refers to it but the pool; every array and view in it does.
+A block is free when nothing refers to it but the pool; every array and view in it does. That is seen from the count of
+references, which says nothing on an interpreter without its global lock: there all memory comes from the system.
 
 While a step is captured (``graph.py``), its arrays, small ones too, are in an arena of its own (``arena.py``).
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..forks import ForkSafeLock, in_forked_children
 from .arena import ALIGNMENT, Arena
 
 __all__ = ["empty", "empty_like", "release", "using"]
@@ -44,7 +46,7 @@ _FREE = _references([np.empty(0, np.uint8)], 0)
 
 class _Pool:
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = ForkSafeLock()
         self.sizes: list[int] = []  # ascending, and beside it:
         self.blocks: list[np.ndarray] = []
         self.used: list[int] = []  # number of the allocation that a block last served
@@ -52,6 +54,8 @@ class _Pool:
 
     def take(self, shape: Sequence[int], dtype: np.dtype, size: int) -> np.ndarray:
         with self.lock:
+            if self.lock.depth > 1:  # a signal's handler, or a finalizer, amid what follows
+                return np.empty(shape, dtype)
             self.count += 1
             if self.count % SWEEP == 0:
                 self._drop(lambda index: self.used[index] <= self.count - SWEEP)
@@ -72,7 +76,8 @@ class _Pool:
 
     def release(self) -> None:
         with self.lock:
-            self._drop(lambda index: True)
+            if self.lock.depth == 1:
+                self._drop(lambda index: True)
 
     def _make_room(self) -> None:
         """Give back the free blocks that were used least recently, if there are many."""
@@ -105,6 +110,16 @@ class _Scope(threading.local):
 
 _pool = _Pool()
 _scope = _Scope()
+_counts_references = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def _forget_blocks() -> None:
+    """In a forked child, whose parent may have been amid a change; arrays keep their memory."""
+    global _pool
+    _pool = _Pool()
+
+
+in_forked_children(_forget_blocks)
 
 
 @contextmanager
@@ -123,7 +138,9 @@ def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
     if _scope.arena is not None:
         return _scope.arena.take(tuple(shape), dtype)
     size = math.prod(shape) * dtype.itemsize
-    return np.empty(shape, dtype) if size < LEAST_BYTES else _pool.take(tuple(shape), dtype, size)
+    if size < LEAST_BYTES or not _counts_references:
+        return np.empty(shape, dtype)
+    return _pool.take(tuple(shape), dtype, size)
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ A kernel is compiled as a serial function of a chunk number, a block of argument
 runs it (see ``jit.py``), and called by its address. Compiling a parallel function costs seconds and a serial one a
 fifth of a second, so that no kernel has a ``prange`` is what keeps the first step near. The threads are our own
 (``workers.py``); where the system is not POSIX, or NUMBA_THREADING_LAYER names a layer, they are Numba's, by way of a
-driver that does have one.
+driver that does have one. ``bench/runtime.py`` compares the two.
 
 Each thread has a share of the chunks that lie side by side, which is of the same images in one layer as in the next:
 what another core wrote is slow to read, six times as slow where the two share no cache. It takes a few chunks at a
@@ -14,9 +14,8 @@ the rest. How chunks are spread over threads never changes a result: what a chun
 
 from __future__ import annotations
 
-import ctypes
+import atexit
 import os
-import threading
 from array import array
 from collections.abc import Callable
 from typing import Any, cast
@@ -26,7 +25,9 @@ from numba import njit, prange, types
 from numba.core.ccallback import CFunc
 from numba.np.ufunc import parallel
 
-from .workers import LAUNCH_WORDS, Workers, run_chunks, share_out
+from ..forks import ForkSafeLock, in_forked_children
+from . import cores
+from .workers import LAUNCH_WORDS, LINE, Workers, run_chunks, run_serially, share_out
 
 __all__ = ["LINE", "launch", "launch_all", "layer", "number", "prepare", "shares"]
 
@@ -34,66 +35,53 @@ __all__ = ["LINE", "launch", "launch_all", "layer", "number", "prepare", "shares
 USES_WORKERS = os.name == "posix" and "NUMBA_THREADING_LAYER" not in os.environ
 # Of the chunks, for each thread: many are balanced well, few are taken quickly.
 PORTIONS = 16
-# Bytes between what two threads write: no cache line, nor two that are fetched together, has something of both.
-LINE = 128
 
-ChunkFunction = Callable[[int, int, int], None]
-
-# Held during a parallel launch: Numba's workqueue layer aborts the process when two threads enter it at once, and on
+# Held during a launch: Numba's workqueue layer aborts the process when two threads enter it at once, and on
 # the other layers two kernels that share the cores are no faster than one after the other.
-_entry = threading.Lock()
+_entry = ForkSafeLock()
 _driver: Any = None
 _workers: Workers | None = None
-# Machine code and memory that threads use which never end.
-_kept: list[Any] = []
-_forked = False
+# Numba's threads do not survive a fork, and a parallel launch without them would end the process or hang.
+_is_serial = False
 
 
 def _run(address, chunks, words, counters, grain, threads):  # pragma: no cover - only ever compiled
-    share_out(chunks, counters, LINE, threads)
-    for thread in prange(threads):
-        run_chunks(address, chunks, words, counters, LINE, grain, types.int64(thread), threads)
+    if threads <= 1:
+        run_serially(address, chunks, words)
+    else:
+        share_out(chunks, counters, LINE, threads)
+        for thread in prange(threads):
+            run_chunks(address, chunks, words, counters, LINE, grain, types.int64(thread), threads)
 
 
-def launch(address: int, call: ChunkFunction, chunks: int, words: int, parallel: bool = True) -> None:
-    """Run chunks 0..chunks-1 of the compiled function at ``address`` and wait for them.
-
-    ``call`` is the same function for Python to call: a single chunk needs no threads, little work is not worth them,
-    which ``parallel`` tells, and a process that was forked after its parent had started Numba's has none (a parallel
-    launch there would kill it or hang).
-    """
-    grain, threads = shares(chunks, parallel)
-    _launch(address, call, chunks, words, grain, threads)
-
-
-def _launch(address: int, call: ChunkFunction, chunks: int, words: int, grain: int, threads: int) -> None:
-    if threads == 1 or _forked:
-        for chunk in range(chunks):
-            call(chunk, words, 0)
-        return
+def launch(address: int, chunks: int, words: int, grain: int, threads: int) -> None:
+    """Run chunks 0..chunks-1 of the compiled function at ``address``, by :func:`shares`, and wait for them."""
     with _entry:
         if USES_WORKERS:
             _get_workers().run(address, chunks, words, grain, threads)
-        else:
-            counters = array("q", bytes(LINE * threads))
-            _get_driver()(address, chunks, words, counters.buffer_info()[0], grain, threads)
+            return
+        counters = array("q", bytes(LINE * threads))
+        _get_driver()(address, chunks, words, counters.buffer_info()[0], grain, 1 if _is_serial else threads)
 
 
-def shares(chunks: int, parallel: bool) -> tuple[int, int]:
-    """How many chunks a thread takes at a time, and how many threads there are for them."""
-    threads = min(number(), chunks) if parallel else 1
-    return max(1, chunks // (threads * PORTIONS)), threads
+def launch_all(launches: array[int], threads: int) -> None:
+    """One launch after the other: of each the address, the chunks, the words, and its :func:`shares`.
 
-
-def launch_all(launches: array[int]) -> None:
-    """One launch after the other: of each the address, the chunks, the words, and its :func:`shares`."""
+    Each is on as many threads as its shares say, and as ``threads``, at most.
+    """
     if USES_WORKERS:
         with _entry:
-            _get_workers().run_all(launches, number())
+            _get_workers().run_all(launches, threads)
         return
     for at in range(0, len(launches), LAUNCH_WORDS):
-        address, chunks, words, grain, threads = launches[at : at + LAUNCH_WORDS]
-        _launch(address, as_callable(address), chunks, words, grain, min(threads, number()))
+        address, chunks, words, grain, most = launches[at : at + LAUNCH_WORDS]
+        launch(address, chunks, words, grain, min(most, threads))
+
+
+def shares(chunks: int, threads: int) -> tuple[int, int]:
+    """How many chunks a thread takes at a time, and how many of ``threads`` there is something for."""
+    threads = max(1, min(threads, chunks))
+    return max(1, chunks // (threads * PORTIONS)), threads
 
 
 def prepare() -> None:
@@ -111,17 +99,18 @@ def layer() -> str:
         return "workers"
     with _entry:
         _get_driver()(0, 0, 0, 0, 1, 0)
+    numba.get_num_threads()  # which loads it
     return numba.threading_layer()
 
 
 def number() -> int:
-    """Threads that a launch uses at most."""
-    return int(numba.get_num_threads())
+    """Threads that a launch of the calling thread uses at most.
 
-
-def as_callable(address: int) -> ChunkFunction:
-    """The compiled chunk function at ``address`` as something Python can call, without the interpreter lock."""
-    return ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(address)
+    ``numba.set_num_threads``, else NUMBA_NUM_THREADS; never more than the cores that this thread may use.
+    """
+    # Before Numba's threads are started, which takes a lock that a fork may leave locked, there is one answer.
+    asked = parallel._get_num_threads() if parallel._is_initialized else numba.config.NUMBA_NUM_THREADS
+    return min(int(asked), cores.usable())
 
 
 def _get_workers() -> Workers:
@@ -129,15 +118,13 @@ def _get_workers() -> Workers:
     if _workers is None:
         from .jit import attach_cache
 
-        def compiled(function: Callable[..., None], words: int) -> int:
+        def compiled(function: Callable[..., None], words: int) -> tuple[int, CFunc]:
             entry = CFunc(function, ((types.int64,) * words, types.void), locals={}, options={"nopython": True})
             attach_cache(entry, function.__name__)
             entry.compile()
-            _kept.append(entry)
-            return cast(int, entry.address)
+            return cast(int, entry.address), entry
 
         _workers = Workers(numba.config.NUMBA_NUM_THREADS, compiled)
-        _kept.append(_workers)
     return _workers
 
 
@@ -152,12 +139,22 @@ def _get_driver() -> Any:
     return _driver
 
 
-def _after_fork_in_child() -> None:
-    global _entry, _forked, _workers
-    _entry, _workers = threading.Lock(), None
-    # Numba's threads, whoever started them: a kernel, or a question for their number.
-    _forked = parallel._is_initialized and not USES_WORKERS
+def _end() -> None:
+    """Machine code and memory that helpers use go away with the interpreter."""
+    if _workers is not None and _entry.acquire(timeout=1):
+        try:
+            _workers.end()
+        finally:
+            _entry.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+def _forget_threads() -> None:
+    global _workers, _is_serial
+    if _workers is not None:
+        _workers.close_pipes()
+        _workers = None
+    _is_serial = parallel._is_initialized and not USES_WORKERS
+
+
+atexit.register(_end)
+in_forked_children(_forget_threads)

@@ -1,17 +1,30 @@
 """Threads that wait for the next launch, and run its chunks beside the thread that asks for it.
 
-A launch of a small kernel takes microseconds, and waking a sleeping thread up to fifty. So a launch wakes nobody before
-its first few chunks have shown that it takes longer than that. And a thread that has nothing to
-do first watches for the next job for as long as the gaps between the launches of a training step take; while it does,
-it lets every other thread of the machine that wants the core go first (``sched_yield``), as OpenMP's do not. Then it
-sleeps. A launch waits for the threads that take part in it, not for those that are still waking up.
+They are Python's threads, each of which is in one call of machine code, without the interpreter lock, for as long as
+it lives. The launching thread waits for those that took part in its launch, not for those that are still on their way:
+it finishes everything alone where the others' cores are taken. A helper that has nothing to do first watches for the
+next launch, as long as the gaps between the launches of a training step are; while it does, it lets every other thread
+of the machine that wants the core go first (``sched_yield``). Then it sleeps, in a read of a pipe of its own, and a
+launch that has work for it begins by writing to that pipe.
 
-A thread that is woken may be put on the core of the thread that woke it, where it waits for its next time slice, some
-milliseconds, while another core idles: as much as a whole launch takes. So a launch first bars the sleepers from its
-own core, and they lift that when they are awake. Where the system lacks the calls for it, or refuses them, they wake
-where it puts them.
+Why no thread reads what another one is writing. All of the words below are read and written by sequentially consistent
+atomic instructions, so there is one order of them all that every thread sees.
 
-Threads and locks are those of POSIX, which are called from machine code: Python has no part in it.
+- Only one thread launches at a time (``threads.py`` holds a lock), and only it writes JOB, ADDRESS to SEATS, and
+  resets the helpers' NEXT. It does so while JOB is 0; then it stores the job's number, never used before, in JOB.
+  That store publishes ADDRESS to SEATS and NEXT: a helper reads them only after it has read that number in JOB.
+- A helper announces itself (ACTIVE + 1) and then reads JOB *again*. If that is a job that it has not done, the launch
+  cannot end before the helper has left (ACTIVE - 1): the launching thread stores 0 in JOB first and then waits until
+  ACTIVE is 0, and the helper's announcement came before that store. So ADDRESS to SEATS stay valid from the second
+  look at JOB to the helper's leaving, and so do the arrays of the launch. If JOB was 0, the helper leaves and has
+  read nothing.
+- The chunks of a launch are taken from the shares by an atomic addition to their NEXT, so that each is run once. What
+  a chunk wrote is published by the helper's leaving, which the launching thread has seen when it goes on.
+- A helper that goes to sleep stores ASLEEP and then looks at JOB; a launch stores JOB and then looks at ASLEEP. One
+  of the two sees the other. Whoever exchanges ASLEEP for 0 and gets 1 has the say: the launch writes one byte, which
+  the helper reads, or the helper has not slept at all. So there is never more than one byte in a pipe.
+- STOP ends the helpers: it is stored while nobody launches, the sleepers are woken, and the threads are waited for
+  before the machine code and the words are given back.
 """
 
 from __future__ import annotations
@@ -19,8 +32,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import sys
-import time
+import signal
+import threading
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -31,30 +44,40 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LAUNCH_WORDS", "Workers", "run_chunks", "share_out"]
+from . import cores
 
-# Looks at the job between two times that a thread lets others go first, and how often it does that before it sleeps:
+__all__ = ["LAUNCH_WORDS", "LINE", "Workers", "run_chunks", "run_serially", "share_out"]
+
+# Looks at the job between two times that a helper lets others go first, and how often it does that before it sleeps:
 # some tenths of a millisecond.
 LOOKS, PATIENCE = 64, 400
-# Nanoseconds of a launch on one thread from which on it wakes sleepers.
-WORTH_WAKING = 20_000
+# What a thread's own fault raises, which nobody else can handle.
+FAULTS = {
+    getattr(signal, name)
+    for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
+    if hasattr(signal, name)
+}
+# Seconds that ending waits for a helper which another program keeps from running.
+END_SECONDS = 10.0
 
-# Places in the state, in words: those that threads write to lie in cache lines of their own.
-OPEN, ACTIVE, SLEEPING = 0, 8, 16  # the number of the job that is open or 0; how many threads take part, how many sleep
-ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = 24, 25, 26, 27, 28  # of the job; SEATS are the threads that take part at most
-MUTEX, CONDITION, BARRED, TIME, THREADS = 32, 48, 64, 80, 88  # a launch's set of CPUs; its seconds and nanoseconds
-# Of each of the THREADS: the next of its chunks; its POSIX name while it sleeps and may wake anywhere, else 0; the CPUs
-# that it may use.
-NEXT, NAME, CPUS, THREAD = 0, 1, 8, 24
-# A set of CPUs has the size that the C library gives it.
-CPU_WORDS = 16
-CLOCK = int(getattr(time, "CLOCK_MONOTONIC", 0))
-HAS_CPU_SETS = sys.platform == "linux"
+# Bytes between what two threads write: no cache line, nor two that are fetched together, has something of both.
+LINE = 128
+_WORDS = LINE // 8
+# Places in the state, in words.
+JOB, ACTIVE, STOP = 0, _WORDS, 2 * _WORDS  # the number of the open job or 0; helpers that are at it; whether to end
+COUNT, ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = range(
+    3 * _WORDS, 3 * _WORDS + 6
+)  # jobs so far; the job's, for SEATS threads
+THREADS = 4 * _WORDS
+# Of each of the THREADS: the next of its chunks; whether it sleeps; the ends of its pipe; a byte to read into.
+NEXT, ASLEEP, READ_END, WRITE_END, BYTE = range(5)
+THREAD = _WORDS
 # Of a launch that is written down: address, chunks, words, grain, threads.
 LAUNCH_WORDS = 5
 
 WORD, STATUS = ir.IntType(64), ir.IntType(32)
-PAUSES = {"x86_64": "llvm.x86.sse2.pause"}
+PAUSES = {"x86_64": "llvm.x86.sse2.pause", "aarch64": "llvm.aarch64.hint", "arm64": "llvm.aarch64.hint"}
+YIELD_HINT = 1
 
 
 def _pointer(builder: Any, address: Any) -> Any:
@@ -86,14 +109,19 @@ def _store(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), codegen
 
 
-@intrinsic
-def _take(typing_context: Any, counter: Any, count: Any) -> Any:
-    """Add ``count`` to the int64 at the address ``counter``, in one go with reading it; what it was before."""
+def _read_modify_write(operation: str) -> Any:
+    @intrinsic
+    def function(typing_context: Any, address: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.atomic_rmw(operation, _pointer(builder, arguments[0]), arguments[1], "seq_cst")
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.atomic_rmw("add", _pointer(builder, arguments[0]), arguments[1], "seq_cst")
+        return types.int64(types.int64, types.int64), codegen
 
-    return types.int64(types.int64, types.int64), codegen
+    return function
+
+
+# Add to the int64 at an address, or put another in its place, in one go with reading it; what it was before.
+_take, _exchange = _read_modify_write("add"), _read_modify_write("xchg")
 
 
 @intrinsic
@@ -101,35 +129,33 @@ def _pause(typing_context: Any) -> Any:
     """Tell the core that this is a loop that waits."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        name = PAUSES.get(platform.machine())
+        name = PAUSES.get(platform.machine(), "")
         if name:
-            builder.call(_declared(builder.module, ir.FunctionType(ir.VoidType(), []), name), [])
+            hints = [ir.Constant(STATUS, YIELD_HINT)] if "hint" in name else []
+            kind = ir.FunctionType(ir.VoidType(), [hint.type for hint in hints])
+            builder.call(_declared(builder.module, kind, name), hints)
         return context.get_dummy_value()
 
     return types.void(), codegen
 
 
-def _of_the_system(name: str, kind: Any = STATUS) -> Any:
-    """The C function ``name`` of a tuple of words, for compiled code; what it returns is an integer of ``kind``."""
+def _of_the_system(name: str) -> Any:
+    """The C function ``name`` of a tuple of words, for compiled code; what it returns does not matter."""
 
     @intrinsic
     def function(typing_context: Any, values: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             words = cgutils.unpack_tuple(builder, arguments[0])
-            called = _declared(builder.module, ir.FunctionType(kind, [WORD] * len(words)), name)
-            return builder.sext(builder.call(called, words), WORD)
+            called = _declared(builder.module, ir.FunctionType(STATUS, [WORD] * len(words)), name)
+            builder.call(called, words)
+            return context.get_dummy_value()
 
-        return types.int64(types.UniTuple(types.int64, len(values))), codegen
+        return types.void(types.UniTuple(types.int64, len(values))), codegen
 
     return function
 
 
-_yield, _self = _of_the_system("sched_yield"), _of_the_system("pthread_self", WORD)
-_lock, _unlock = _of_the_system("pthread_mutex_lock"), _of_the_system("pthread_mutex_unlock")
-_wait, _wake_all = _of_the_system("pthread_cond_wait"), _of_the_system("pthread_cond_broadcast")
-_clock_time = _of_the_system("clock_gettime")
-_current_cpu = _of_the_system("sched_getcpu")
-_get_cpus, _set_cpus = _of_the_system("pthread_getaffinity_np"), _of_the_system("pthread_setaffinity_np")
+_yield, _read, _write = _of_the_system("sched_yield"), _of_the_system("read"), _of_the_system("write")
 
 
 @intrinsic
@@ -152,126 +178,88 @@ def share_out(chunks, counters, distance, threads):  # pragma: no cover - only e
 
 
 @njit(inline="always")
-def _run_some(address, end, words, counter, grain, thread):  # pragma: no cover - only ever compiled
-    """Run the next ``grain`` chunks of a share that ends before ``end``; whether there were any."""
-    first = _take(counter, grain)
-    for chunk in range(first, min(first + grain, end)):
-        _call(address, chunk, words, thread)
-    return first < end
-
-
-@njit(inline="always")
 def run_chunks(address, chunks, words, counters, distance, grain, thread, threads):  # pragma: no cover - only compiled
     """Run the chunks of this thread's share and then what is left of the others', ``grain`` at a time."""
     for turn in range(threads):
         owner = (thread + turn) % threads
         counter, end = counters + distance * owner, chunks * (owner + 1) // threads
-        while _run_some(address, end, words, counter, grain, thread):
-            pass
+        first = _take(counter, grain)
+        while first < end:
+            for chunk in range(first, min(first + grain, end)):
+                _call(address, chunk, words, thread)
+            first = _take(counter, grain)
 
 
 @njit(inline="always")
-def _take_part(state, thread):  # pragma: no cover - only ever compiled
-    run_chunks(
-        _load(state + 8 * ADDRESS), _load(state + 8 * CHUNKS), _load(state + 8 * WORDS),
-        state + 8 * (THREADS + NEXT), 8 * THREAD, _load(state + 8 * GRAIN), thread, _load(state + 8 * SEATS),
-    )  # fmt: skip
+def run_serially(address, chunks, words):  # pragma: no cover - only ever compiled
+    for chunk in range(chunks):
+        _call(address, chunk, words, 0)
 
 
 @njit(inline="always")
-def _sleep(state, thread, done):  # pragma: no cover - only ever compiled
-    """Until another job than ``done`` is open."""
-    sleeper = state + 8 * (THREADS + THREAD * thread)
-    _lock((state + 8 * MUTEX,))
-    # Whoever opens a job looks for sleepers after that, and a sleeper for a job after it has said so.
-    _take(state + 8 * SLEEPING, 1)
-    job = _load(state + 8 * OPEN)
-    while job == 0 or job == done:
-        if HAS_CPU_SETS:
-            _store(sleeper + 8 * NAME, _self(()))
-        _wait((state + 8 * CONDITION, state + 8 * MUTEX))
-        if HAS_CPU_SETS:
-            if _load(sleeper + 8 * NAME) == 0:
-                _set_cpus((_self(()), 8 * CPU_WORDS, sleeper + 8 * CPUS))
-            _store(sleeper + 8 * NAME, 0)
-        job = _load(state + 8 * OPEN)
-    _take(state + 8 * SLEEPING, -1)
-    _unlock((state + 8 * MUTEX,))
+def _sleep(state, helper, done):  # pragma: no cover - only ever compiled
+    """Until a launch has work for the helper whose words are at ``helper``, or it is to end."""
+    _store(helper + 8 * ASLEEP, 1)
+    job = _load(state + 8 * JOB)
+    is_woken = (job != 0 and job != done) or _load(state + 8 * STOP) != 0
+    if not is_woken or _exchange(helper + 8 * ASLEEP, 0) == 0:
+        _read((_load(helper + 8 * READ_END), helper + 8 * BYTE, 1))
+        # A read that failed ends the sleep as well, of which no launch knows.
+        _store(helper + 8 * ASLEEP, 0)
 
 
 @njit(inline="always")
-def _bar_from_this_cpu(state, seats):  # pragma: no cover - only ever compiled
-    """Make those who sleep wake on other CPUs than this one, as far as they may use others; under the mutex."""
-    cpu = _current_cpu(())
-    for thread in range(1, seats):
-        sleeper = state + 8 * (THREADS + THREAD * thread)
-        asleep = _load(sleeper + 8 * NAME)
-        if asleep != 0 and _get_cpus((asleep, 8 * CPU_WORDS, sleeper + 8 * CPUS)) == 0:
-            others = 0
-            for word in range(CPU_WORDS):
-                cpus = _load(sleeper + 8 * (CPUS + word))
-                if cpu >> 6 == word:
-                    cpus &= ~(1 << (cpu & 63))
-                others |= cpus
-                _store(state + 8 * (BARRED + word), cpus)
-            if others != 0 and _set_cpus((asleep, 8 * CPU_WORDS, state + 8 * BARRED)) == 0:
-                _store(sleeper + 8 * NAME, 0)
+def _wake(state, threads):  # pragma: no cover - only ever compiled
+    """Those of the helpers 1..threads-1 that sleep."""
+    for thread in range(1, threads):
+        helper = state + 8 * (THREADS + THREAD * thread)
+        if _load(helper + 8 * ASLEEP) != 0 and _exchange(helper + 8 * ASLEEP, 0) == 1:
+            _write((_load(helper + 8 * WRITE_END), helper + 8 * BYTE, 1))
 
 
-def _work(seat):  # pragma: no cover - only ever compiled
-    """What a thread does as long as the process lives; ``seat`` is where its state's address and its number are."""
-    state, thread = _load(seat), _load(seat + 8)
-    done = _load(state + 8 * OPEN)
-    while True:
+def _work(state, thread):  # pragma: no cover - only ever compiled
+    """What helper number ``thread`` does until it is to end."""
+    helper = state + 8 * (THREADS + THREAD * thread)
+    done = 0
+    while _load(state + 8 * STOP) == 0:
         turns = 0
-        job = _load(state + 8 * OPEN)
-        while job == 0 or job == done:
+        job = _load(state + 8 * JOB)
+        while (job == 0 or job == done) and _load(state + 8 * STOP) == 0:
             turns += 1
             if turns < LOOKS * PATIENCE:
                 _pause()
                 if turns % LOOKS == 0:
                     _yield(())
             else:
-                _sleep(state, thread, done)
-            job = _load(state + 8 * OPEN)
-        # From here on no job is closed for good before this thread has left it; this one may have been by now.
+                _sleep(state, helper, done)
+            job = _load(state + 8 * JOB)
         _take(state + 8 * ACTIVE, 1)
-        job = _load(state + 8 * OPEN)
+        # From here on the launching thread waits, if its job is still open.
+        job = _load(state + 8 * JOB)
         if job != 0 and job != done:
-            if thread < _load(state + 8 * SEATS):
-                _take_part(state, thread)
+            seats = _load(state + 8 * SEATS)
+            if thread < seats:
+                run_chunks(
+                    _load(state + 8 * ADDRESS), _load(state + 8 * CHUNKS), _load(state + 8 * WORDS),
+                    state + 8 * (THREADS + NEXT), 8 * THREAD, _load(state + 8 * GRAIN), thread, seats,
+                )  # fmt: skip
             done = job
         _take(state + 8 * ACTIVE, -1)
 
 
 @njit(inline="always")
-def _now(state):  # pragma: no cover - only ever compiled
-    """Nanoseconds, of the launching thread's clock."""
-    _clock_time((CLOCK, state + 8 * TIME))
-    return _load(state + 8 * TIME) * 1_000_000_000 + _load(state + 8 * TIME + 8)
-
-
-@njit(inline="always")
-def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
-    """Open a job, take part in it, close it, and wait for the threads that are still at it."""
+def _launch(state, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
+    """Open a job, take part in it, close it, and wait for the helpers that are still at it."""
     share_out(chunks, state + 8 * (THREADS + NEXT), 8 * THREAD, seats)
     _store(state + 8 * ADDRESS, address)
     _store(state + 8 * CHUNKS, chunks)
     _store(state + 8 * WORDS, words)
     _store(state + 8 * GRAIN, grain)
     _store(state + 8 * SEATS, seats)
-    _store(state + 8 * OPEN, job)
-    if _load(state + 8 * SLEEPING) > 0:
-        began = _now(state)
-        _run_some(address, chunks // seats, words, state + 8 * (THREADS + NEXT), grain, 0)
-        if (_now(state) - began) * (chunks // grain) > WORTH_WAKING:
-            _lock((state + 8 * MUTEX,))
-            if HAS_CPU_SETS:
-                _bar_from_this_cpu(state, seats)
-            _wake_all((state + 8 * CONDITION,))
-            _unlock((state + 8 * MUTEX,))
-    _take_part(state, 0)
-    _store(state + 8 * OPEN, 0)
+    _store(state + 8 * JOB, _take(state + 8 * COUNT, 1) + 1)
+    _wake(state, seats)
+    run_chunks(address, chunks, words, state + 8 * (THREADS + NEXT), 8 * THREAD, grain, 0, seats)
+    _store(state + 8 * JOB, 0)
     turns = 0
     while _load(state + 8 * ACTIVE) > 0:
         turns += 1
@@ -280,79 +268,123 @@ def _launch(state, job, address, chunks, words, grain, seats):  # pragma: no cov
             _yield(())
 
 
-def _launch_one(state, job, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
-    _launch(state, job, address, chunks, words, grain, seats)
+def _launch_one(state, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
+    if seats <= 1:
+        run_serially(address, chunks, words)
+    else:
+        _launch(state, address, chunks, words, grain, seats)
 
 
-def _launch_all(state, job, launches, count, most):  # pragma: no cover - only ever compiled
-    """``count`` launches, the jobs from ``job`` on, each on up to ``most`` threads."""
+def _launch_all(state, launches, count, most):  # pragma: no cover - only ever compiled
+    """``count`` launches one after the other, each on up to ``most`` threads."""
     for i in range(count):
         at = launches + 8 * LAUNCH_WORDS * i
         address, chunks, words = _load(at), _load(at + 8), _load(at + 16)
         seats = min(_load(at + 32), most)
-        if seats == 1:
-            for chunk in range(chunks):
-                _call(address, chunk, words, 0)
+        if seats <= 1:
+            run_serially(address, chunks, words)
         else:
-            _launch(state, job + i, address, chunks, words, _load(at + 24), seats)
+            _launch(state, address, chunks, words, _load(at + 24), seats)
+
+
+def _end(state, threads):  # pragma: no cover - only ever compiled
+    _store(state + 8 * STOP, 1)
+    _wake(state, threads)
 
 
 class Workers:
-    """The threads of this process beside the one that launches; not for use by two launches at once."""
+    """The threads of this process beside the one that launches; not for use by two launches at once.
 
-    def __init__(self, most: int, compiled: Callable[[Callable[..., None], int], int]) -> None:
-        """``most``: of the threads that a launch may ever ask for. ``compiled``: the address of a function of so many
-        words.
-        """
-        self._state = np.zeros(THREADS + THREAD * most, np.int64)
-        self._seats: list[array[int]] = [array("q")]
-        self._jobs = 0
-        self._system = ctypes.CDLL(None)
-        at = self._state.ctypes.data
-        self._system.pthread_mutex_init(ctypes.c_void_p(at + 8 * MUTEX), None)
-        self._system.pthread_cond_init(ctypes.c_void_p(at + 8 * CONDITION), None)
+    Args:
+        most: threads that a launch may ever ask for.
+        compiled: gives the address of a function of so many words, and what owns its machine code.
+    """
+
+    def __init__(self, most: int, compiled: Callable[[Callable[..., None], int], tuple[int, Any]]) -> None:
+        memory = np.zeros((THREADS + THREAD * most) * 8 + LINE, np.uint8)
+        self._state = -(-memory.ctypes.data // LINE) * LINE
+        self._words = np.frombuffer(memory, np.int64, THREADS + THREAD * most, self._state - memory.ctypes.data)
         self._compiled = compiled
-        self._work = compiled(_work, 1)
-        self._launch: Any = None
+        self._work = self._callable(_work, 2)
+        self._launch = self._callable(_launch_one, 6)
         self._launch_all: Any = None
+        self._end = self._callable(_end, 2)
+        self._helpers: list[threading.Thread] = []
+        self._pipes: list[tuple[int, int]] = []
+        self._most = most
+        self._cpus = cores.affinity()
 
     def run(self, address: int, chunks: int, words: int, grain: int, threads: int) -> None:
         """Run chunks 0..chunks-1 on up to ``threads`` threads, ``grain`` at a time, and wait for them."""
-        if self._launch is None:
-            self._launch = self._as_callable(_launch_one, 7)
-        self._start_up_to(threads)
-        self._jobs += 1
-        self._launch(self._state.ctypes.data, self._jobs, address, chunks, words, grain, threads)
+        self._launch(self._state, address, chunks, words, grain, self._at_hand(threads))
 
     def prepare(self) -> None:
         """Compile what :meth:`run_all` needs."""
         if self._launch_all is None:
-            self._launch_all = self._as_callable(_launch_all, 5)
+            self._launch_all = self._callable(_launch_all, 4)
 
     def run_all(self, launches: array[int], threads: int) -> None:
         """:meth:`run` for what is written down, LAUNCH_WORDS for each, on up to ``threads`` threads."""
         self.prepare()
-        self._start_up_to(threads)
         address, words = launches.buffer_info()
-        count = words // LAUNCH_WORDS
-        self._launch_all(self._state.ctypes.data, self._jobs + 1, address, count, threads)
-        self._jobs += count
+        self._launch_all(self._state, address, words // LAUNCH_WORDS, self._at_hand(threads))
 
-    def _as_callable(self, function: Callable[..., None], words: int) -> Any:
-        return ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(self._compiled(function, words))
+    def end(self) -> None:
+        """End the helpers and wait for them; launches run on the launching thread alone from then on."""
+        self._most = 1
+        self._end(self._state, len(self._helpers) + 1)
+        for helper in self._helpers:
+            helper.join(END_SECONDS)
+        if not any(helper.is_alive() for helper in self._helpers):
+            self.close_pipes()
 
-    def _start_up_to(self, threads: int) -> None:
-        while len(self._seats) < threads:
-            self._start()
+    def close_pipes(self) -> None:
+        """What is left to do in a forked child, which has no helpers."""
+        for end in (end for pipe in self._pipes for end in pipe):
+            os.close(end)
+        self._pipes = []
 
-    def _start(self) -> None:
-        """One thread more; it never ends, and what it reads stays here."""
-        seat = array("q", [self._state.ctypes.data, len(self._seats)])
-        thread = ctypes.c_size_t()
-        status = self._system.pthread_create(
-            ctypes.byref(thread), None, ctypes.c_void_p(self._work), ctypes.c_void_p(seat.buffer_info()[0])
-        )
-        if status:
-            raise OSError(status, f"thread {len(self._seats)} of this process cannot be started: {os.strerror(status)}")
-        self._system.pthread_detach(thread)
-        self._seats.append(seat)
+    def _callable(self, function: Callable[..., None], words: int) -> Any:
+        address, owner = self._compiled(function, words)
+        found: Any = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(address)
+        found.owner = owner
+        return found
+
+    def _at_hand(self, threads: int) -> int:
+        """How many of ``threads`` there are, this one and the helpers, which are put where this one may run."""
+        while len(self._helpers) + 1 < min(threads, self._most):
+            try:
+                self._start(len(self._helpers) + 1)
+            except (OSError, RuntimeError, MemoryError):  # no threads or files left, or the interpreter is ending
+                self._most = len(self._helpers) + 1
+        cpus = cores.affinity()
+        if cpus != self._cpus:
+            self._cpus = cpus
+            for helper in self._helpers:
+                if helper.native_id is not None:
+                    os.sched_setaffinity(helper.native_id, cpus)
+        return min(threads, self._most)
+
+    def _start(self, thread: int) -> None:
+        pipe = os.pipe()
+        at = THREADS + THREAD * thread
+        self._words[at + READ_END], self._words[at + WRITE_END] = pipe
+        helper = threading.Thread(target=_help, args=(self._work, self._words, thread), name=f"numbacnn-{thread}")
+        helper.daemon = True
+        # Signals are for threads that can handle them: a helper never comes back to Python.
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
+        try:
+            helper.start()
+        except BaseException:
+            for end in pipe:
+                os.close(end)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        self._helpers.append(helper)
+        self._pipes.append(pipe)
+
+
+def _help(work: Callable[[int, int], None], words: np.ndarray, thread: int) -> None:
+    """What a helper's Python does; it keeps the words and the machine code for as long as they are in use."""
+    work(words.ctypes.data, thread)

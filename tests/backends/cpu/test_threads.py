@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
-import threading
+import time
 
 import numba
 import numpy as np
 import pytest
 
-from numbacnn.backends.cpu import workers
+from numbacnn.backends.cpu import threads, workers
+from numbacnn.backends.cpu.jit import WORTH_THREADS, kernel
 
 
 def loadable(layer):
@@ -73,8 +75,8 @@ print(digest.hexdigest(), layer())
 )
 
 
-def run(script, threads=2, layer=LAYERS[0]):
-    environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "NUMBA_THREADING_LAYER": layer}
+def run(script, threads=2, layer=LAYERS[0], **variables):
+    environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "NUMBA_THREADING_LAYER": layer, **variables}
     if layer == "workers":
         del environment["NUMBA_THREADING_LAYER"]
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300)
@@ -179,79 +181,269 @@ def test_a_forked_child_computes_the_same(layer, script):
     assert run(script, layer=layer) == ["0", "True"]
 
 
-has_cpu_sets = pytest.mark.skipif(not workers.HAS_CPU_SETS or LAYERS[0] != "workers", reason="no sets of CPUs here")
-several_cpus = pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs two CPUs")
+posix = pytest.mark.skipif(LAYERS[0] != "workers", reason="the threads are Numba's")
+several_cpus = pytest.mark.skipif(threads.number() < 2, reason="there is one thread, or one core for it")
+linux = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no list of threads here")
 
-SLEEPERS = (
-    MODEL.replace("import hashlib", "import os, time, hashlib")
+
+@kernel
+def meet(chunk, flags, met, turns, _):  # pragma: no cover - only ever compiled
+    """Whether the other chunks run at the same time as this one, looked for so many times."""
+    workers._store(flags + 8 * chunk, 1)
+    for _turn in range(turns):
+        others = 0
+        for other in range(met.size):
+            others += workers._load(flags + 8 * other)
+        if others == met.size:
+            met[chunk] = 1
+            break
+
+
+@several_cpus
+@pytest.mark.parametrize("idle", [0, 0.002, 0.03])
+def test_as_many_chunks_as_threads_run_at_the_same_time(idle):
+    large = np.empty(WORTH_THREADS, np.float32)
+    for _ in range(5):
+        met, flags = np.zeros(threads.number(), np.int64), np.zeros(threads.number(), np.int64)
+        time.sleep(idle)
+        meet(len(met), flags.ctypes.data, met, 1 << 28, large)
+        assert met.all()
+
+
+@several_cpus
+def test_chunks_run_at_the_same_time_in_a_captured_step_too():
+    from numbacnn.backends import cpu
+
+    large = np.empty(WORTH_THREADS, np.float32)
+    met, flags = np.zeros(threads.number(), np.int64), np.zeros(threads.number(), np.int64)
+    (launch,) = cpu.capture(lambda: meet(len(met), flags.ctypes.data, met, 1 << 28, large))
+    for idle in (0, 0.002, 0.03):
+        met[...] = flags[...] = 0
+        time.sleep(idle)
+        launch()
+        assert met.all()
+
+
+def test_one_thread_runs_all_chunks_in_one_call_of_machine_code(monkeypatch):
+    calls = []
+    launch = threads.launch
+    monkeypatch.setattr(threads, "launch", lambda *arguments: (calls.append(arguments), launch(*arguments)))
+    monkeypatch.setattr(threads, "number", lambda: 1)
+    met, flags = np.zeros(1000, np.int64), np.ones(1000, np.int64)
+    meet(1000, flags.ctypes.data, met, 1, np.empty(1, np.float32))
+    assert met.all() and [(chunks, most) for _, chunks, _, _, most in calls] == [(1000, 1)]
+
+
+HANDLER = (
+    MODEL
     + """
-before = set(os.listdir("/proc/self/task"))
+import signal
 model.eval()
-expected = model.forward(x)
-threads = [int(name) for name in set(os.listdir("/proc/self/task")) - before]
+expected, session = model.forward(x), nn.InferenceSession(model)
+handled = []
 
-def wake():
-    time.sleep(0.05)
-    assert np.array_equal(model.forward(x), expected)
-    time.sleep(0.05)
+def handle(*_):
+    handled.append(np.array_equal(model.forward(x), expected))
+    if len(handled) < 40:
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
 
-def cpus_of_threads():
-    return {frozenset(os.sched_getaffinity(thread)) for thread in threads}
-
-allowed = os.sched_getaffinity(0)
+signal.signal(signal.SIGALRM, handle)
+session(x)
+signal.setitimer(signal.ITIMER_REAL, 0.001)
+right = []
+while len(handled) < 40:
+    right += [np.array_equal(model.forward(x), expected), np.array_equal(session(x), expected)]
+print(all(handled), all(right))
 """
 )
-KEEP_CPUS = """
-for cpus in (allowed, {min(allowed)}, {max(allowed)}, allowed):
-    for thread in threads:
-        os.sched_setaffinity(thread, cpus)
-    for _ in range(5):
-        wake()
-    assert cpus_of_threads() == {frozenset(cpus)}
-print(len(threads))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_signals_handler_may_compute(layer, count):
+    assert run(HANDLER, count, layer) == ["True", "True"]
+
+
+INTERRUPTED = (
+    MODEL
+    + """
+model.eval()
+session = nn.InferenceSession(model)
+session(x)
+run = session if sys.argv[1:] else model.forward
+print("ready", flush=True)
+while True:
+    run(x)
 """
-ONE_CPU = """
-for cpu in allowed:
-    os.sched_setaffinity(0, {cpu})
-    for thread in threads:
-        os.sched_setaffinity(thread, {cpu})
-    wake()
-print(len(threads))
+)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no SIGINT here")
+@pytest.mark.parametrize("captured", [False, True])
+def test_control_c_ends_a_computation(captured):
+    command = [sys.executable, "-c", INTERRUPTED, *["captured"] * captured]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGINT and errors.rstrip().endswith("KeyboardInterrupt"), errors
+
+
+FORKS = (
+    MODEL
+    + """
+import os, signal, time, warnings
+from numbacnn import ops
+warnings.simplefilter("ignore")
+model.eval()
+expected, session = model.forward(x), nn.InferenceSession(model)
+session(x)
+running = True
+
+def work():
+    while running:
+        model.forward(x), ops.relu(x), session(x), numba.get_num_threads()
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads:
+    thread.start()
+statuses = set()
+for _ in range(15):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # the default action ends a child that hangs
+        right = np.array_equal(model.forward(x), expected) and np.array_equal(session(x), expected)
+        os._exit(0 if right and numba.get_num_threads() == 2 else 3)
+    statuses.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+running = False
+for thread in threads:
+    thread.join()
+print(statuses)
 """
+)
 
 
-@has_cpu_sets
-@pytest.mark.parametrize("script", [KEEP_CPUS, ONE_CPU], ids=["what they may use is kept", "all on one"])
-@pytest.mark.parametrize("count", [2, 5])
-def test_threads_that_were_woken(script, count):
-    assert run(SLEEPERS + script, count) == [str(count - 1)]
+@posix
+def test_a_child_that_is_forked_while_other_threads_compute():
+    assert run(FORKS) == ["{0}"]
 
 
-@has_cpu_sets
+FORK_COMPILING = (
+    MODEL
+    + """
+import os, signal, time, warnings
+warnings.simplefilter("ignore")
+model.eval()
+thread = threading.Thread(target=model.forward, args=(x,))
+thread.start()
+statuses = set()
+while thread.is_alive():
+    time.sleep(0.05)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(240)
+        os._exit(0 if model.forward(x[:1]).shape == (1, 10) else 3)
+    statuses.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(statuses)
+"""
+)
+
+
+@posix
+def test_a_child_that_is_forked_while_another_thread_compiles(tmp_path):
+    assert run(FORK_COMPILING, NUMBA_CACHE_DIR=str(tmp_path)) == ["{0}"]
+
+
+AT_THE_END = (
+    MODEL
+    + """
+from numbacnn import ops
+large = np.ones(1 << 16, np.float32)
+
+class Last:
+    def __del__(self):
+        ops.relu(large)
+
+last = Last()
+threading.Thread(target=lambda: [ops.relu(large) for _ in iter(int, 1)], daemon=True).start()
+ops.relu(large)
+print("end")
+"""
+)
+
+
+@posix
+def test_the_interpreter_ends_while_threads_are_at_work():
+    for _ in range(10):
+        assert run(AT_THE_END, MALLOC_PERTURB_="165") == ["end"]
+
+
+NO_THREADS = (
+    MODEL
+    + """
+model.eval()
+start = threading.Thread.start
+
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = refuse
+alone = model.forward(x)
+print(threading.active_count(), alone.shape == (37, 10))
+"""
+)
+
+
+@posix
+def test_where_no_thread_can_be_started_a_launch_runs_on_its_own():
+    assert run(NO_THREADS) == ["1", "True"]
+
+
+ON_CPUS = (
+    MODEL
+    + """
+import os
+from numbacnn.backends.cpu.threads import number
+allowed = os.sched_getaffinity(0)
+model.eval()
+expected = model.forward(x)
+
+def cpus():
+    return {frozenset(os.sched_getaffinity(int(name))) for name in os.listdir("/proc/self/task")}
+
+found = []
+for _ in range(5):
+    time.sleep(0.01)
+    found.append(np.array_equal(model.forward(x), expected))
+found.append(cpus() == {frozenset(allowed)})
+for chosen in ({min(allowed)}, {max(allowed)}, allowed):
+    os.sched_setaffinity(0, chosen)
+    found += [number() == min(len(chosen), 2), np.array_equal(model.forward(x), expected)]
+    found.append(cpus() == {frozenset(chosen)})
+print(all(found))
+""".replace("import os\n", "import os, time\n")
+)
+
+
+@posix
+@linux
+def test_helpers_are_where_the_launching_thread_may_be_and_nothing_else_changes():
+    assert run(ON_CPUS) == ["True"]
+
+
+@posix
+@linux
 @several_cpus
-def test_sleepers_are_barred_from_the_core_of_the_launch():
-    allowed, done, started = os.sched_getaffinity(0), threading.Event(), threading.Barrier(3)
-
-    def sleep():
-        started.wait()
-        done.wait()
-
-    sleepers = [threading.Thread(target=sleep) for _ in range(2)]
-    for sleeper in sleepers:
-        sleeper.start()
-    started.wait()
-    asleep, awake = sleepers
-    try:
-        os.sched_setaffinity(awake.native_id, {min(allowed)})
-        for cpu in sorted(allowed)[:2]:
-            os.sched_setaffinity(asleep.native_id, allowed)
-            state = np.zeros(workers.THREADS + workers.THREAD * 4, np.int64)
-            state[workers.THREADS + workers.THREAD * 2 + workers.NAME] = asleep.ident
-            os.sched_setaffinity(0, {cpu})
-            numba.njit(lambda state: workers._bar_from_this_cpu(state, 4))(state.ctypes.data)
-            assert os.sched_getaffinity(asleep.native_id) == allowed - {cpu}
-            assert os.sched_getaffinity(awake.native_id) == {min(allowed)}
-            assert state[workers.THREADS + workers.THREAD * 2 + workers.NAME] == 0
-    finally:
-        os.sched_setaffinity(0, allowed)
-        done.set()
+def test_signals_are_not_for_helpers():
+    script = MODEL + (
+        "model.eval().forward(x)\n"
+        "helper = next(t for t in threading.enumerate() if t.name == 'numbacnn-1')\n"
+        "status = open(f'/proc/self/task/{helper.native_id}/status').read()\n"
+        "print(int(status.split('SigBlk:')[1].split()[0], 16) >> 1 & 1)\n"
+    )
+    assert run(script) == ["1"]

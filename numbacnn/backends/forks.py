@@ -1,0 +1,120 @@
+"""Forking while other threads compute or compile: locks that a child finds free, and what it has to do again.
+
+A child has one thread, the one that forked, and a copy of everything as it was at that moment: locks that other threads
+held are held for ever, and what they were changing is half changed. So the locks of this package are
+:class:`ForkSafeLock`, whose owners renew with :func:`in_forked_children` what other threads may have left half done.
+Numba's compiler has locks and state of its own: a fork waits until no other thread compiles.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["ForkSafeLock", "in_forked_children"]
+
+# Seconds that a fork waits for a compilation that does not end, such as one that waits for this thread.
+PATIENCE = 60.0
+
+
+class ForkSafeLock:
+    """A reentrant lock, used by ``with``, that is held in a forked child only by the thread that forked.
+
+    Other threads are not there in a child, and what they held would be held for ever. A signal handler runs in the
+    main thread, also while that holds the lock, which is why it is reentrant; :attr:`depth` tells.
+
+    >>> lock = ForkSafeLock()
+    >>> with lock, lock:
+    ...     lock.depth
+    2
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._owner = 0
+        self.depth = 0
+        """How many times the thread that holds the lock has taken it."""
+        _locks.add(self)
+
+    def __enter__(self) -> ForkSafeLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.release()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Whether the lock could be taken within ``timeout`` seconds, a negative number for any."""
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        self._owner = threading.get_ident()
+        self.depth += 1
+        return True
+
+    def release(self) -> None:
+        """Give back what :meth:`acquire` took."""
+        self.depth -= 1
+        self._lock.release()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+        if self._owner != threading.get_ident():
+            self.depth = 0
+        for _ in range(self.depth):
+            self._lock.acquire()
+
+
+_locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_renewals: list[Callable[[], None]] = []
+_held = threading.local()
+
+
+def in_forked_children(renew: Callable[[], None]) -> None:
+    """Call ``renew`` in every child, after its locks are free and before anything else of this package."""
+    _renewals.append(renew)
+
+
+def _compiler_lock() -> Any:
+    """Numba's, once that is imported."""
+    module = sys.modules.get("numba.core.compiler_lock")
+    return getattr(module, "global_compiler_lock", None)
+
+
+def _wait_for_the_compiler() -> None:
+    lock = _compiler_lock()
+    _held.lock = lock if lock is not None and lock._lock.acquire(timeout=PATIENCE) else None
+
+
+def _give_back_the_compiler() -> None:
+    lock, _held.lock = getattr(_held, "lock", None), None
+    if lock is not None:
+        lock.release()
+
+
+def _renew_all() -> None:
+    compiler, counting, llvm = (
+        _compiler_lock(), sys.modules.get("numba.np.ufunc.parallel"), sys.modules.get("llvmlite.binding.ffi")
+    )  # fmt: skip
+    if compiler is not None and getattr(_held, "lock", None) is None:
+        compiler._lock = threading.RLock()
+    if counting is not None:  # which a question for the number of threads takes
+        counting._backend_init_thread_lock = threading.RLock()  # type: ignore[attr-defined]
+    if llvm is not None:
+        llvm.lib._lock._lock = threading.RLock()
+    _give_back_the_compiler()
+    for lock in list(_locks):
+        lock._renew()
+    for renew in _renewals:
+        renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_wait_for_the_compiler,
+        after_in_parent=_give_back_the_compiler,
+        after_in_child=_renew_all,
+    )
