@@ -81,7 +81,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.runtime",
         description="Measure what runs the chunks of kernels, in turns, at rest and beside other programs.",
-        epilog="A cell is milliseconds, a mean of calls; ratios are geometric means of a runtime's times over the first's.",
+        epilog="A cell is milliseconds, a mean of calls; ratios are geometric means, over the first's times.",
     )
     add = parser.add_argument
     add("--runtime", action="append", choices=tuple(RUNTIMES), help="default: workers and omp; may be repeated")
