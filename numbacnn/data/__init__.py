@@ -2,6 +2,7 @@
 
 from .cifar import cifar10 as cifar10
 from .dataset import ArrayDataset as ArrayDataset
+from .files import DataFileError as DataFileError
 from .folder import image_folder as image_folder
 from .idx import IdxError as IdxError
 from .idx import read_idx as read_idx
@@ -23,6 +24,7 @@ __all__ = [
     "ArrayDataset",
     "ColorJitter",
     "Compose",
+    "DataFileError",
     "DataLoader",
     "DatasetUnavailable",
     "IdxError",

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from ..io.paths import user_path
 from ..ops.arguments import integer, pair
 from .dataset import ArrayDataset
+from .files import DataFileError
+from .picture import MODES, read_picture
 
 __all__ = ["EXTENSIONS", "image_folder"]
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """What the names of images end in, in capitals or not; files of other names are skipped."""
 
-_MODES = {1: "L", 3: "RGB"}
+_OF_SYSTEMS = {
+    "__macosx",
+    "@eadir",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "thumbs.db",
+    "desktop.ini",
+}
+"""Names, in small letters, of what archives, file servers and systems add."""
 
 
 def image_folder(
@@ -25,11 +38,16 @@ def image_folder(
     """The images in a folder with one sub-folder for each class, as torchvision's ImageFolder finds them.
 
     The classes are the names of the sub-folders, sorted; the images come class by class, sorted by folder and name,
-    those in folders further down included. Pillow reads them, turned as their EXIF orientation says. Transparency is
-    dropped, of an animation the first picture is taken, and of 16-bit grey the upper 8 bits.
+    those in folders further down included. Links are followed, but every folder counts once: as a class, else where it
+    is, else where the first link to it is. Hidden files and folders (``.ipynb_checkpoints``, ``._1.jpg``, ``__MACOSX`` and
+    the like) and what is no regular file are left out.
+
+    Pillow reads the images as JPEG, PNG, BMP, PPM, GIF, TIFF or WebP, whatever the name ends in, turned as their EXIF
+    orientation says where that can be read. Transparency is dropped, of an animation the first picture is taken, and
+    of 16-bit grey the upper 8 bits.
 
     Args:
-        root: the folder.
+        root: the folder; ``~`` is the home folder.
         size: height and width that images are brought to, at least 1; an int for both. An image of another size is
             scaled so that it just covers them, by Pillow's bilinear filter (which averages over more pixels where it
             makes an image smaller), and cut to them in the centre. If None, all images must have one size.
@@ -41,8 +59,10 @@ def image_folder(
     Raises:
         ImportError: Pillow is not installed.
         FileNotFoundError: there is no such folder, it has no sub-folders, or one of them has no images.
-        TypeError, ValueError: arguments of another type or out of range; an image that cannot be read or has pixels
-            of more than 16 bits; without ``size``, images of several sizes.
+        DataFileError: an image that cannot be read, has pixels of more than 16 bits, or more pixels than
+            ``PIL.Image.MAX_IMAGE_PIXELS`` (which is what its header says: nothing is decoded first); without ``size``,
+            images of several sizes; two classes that are one folder.
+        TypeError, ValueError: arguments of another type or out of range.
 
     Example:
         >>> import tempfile
@@ -59,20 +79,20 @@ def image_folder(
         import PIL  # noqa: F401  only to say what is missing before anything is looked for
     except ImportError as error:
         raise ImportError('image_folder needs Pillow: pip install "numbacnn[data]"') from error
-    root = Path(root)
+    root = user_path(root)
     height_width = None if size is None else pair("size", size)
-    if integer("channels", channels) not in _MODES:
+    if integer("channels", channels) not in MODES:
         raise ValueError(f"`channels` {channels} must be 1 or 3")
     classes, paths, labels = _listed(root)
 
-    first = _read(paths[0], height_width, channels)
+    first = read_picture(paths[0], height_width, channels)
     images = np.empty((len(paths), *first.shape), np.uint8)
     images[0] = first
 
     def fill(index: int) -> None:
-        image = _read(paths[index], height_width, channels)
+        image = read_picture(paths[index], height_width, channels)
         if image.shape != first.shape:
-            raise ValueError(
+            raise DataFileError(
                 f"{str(paths[index])!r} has height and width {image.shape[1:]}, {str(paths[0])!r} has "
                 f"{first.shape[1:]}; without `size` all images must have the same"
             )
@@ -86,50 +106,84 @@ def image_folder(
 
 def _listed(root: Path) -> tuple[list[str], list[Path], list[int]]:
     """The classes, and the path and label of every image, in the order of ImageFolder."""
+    layout = f"images must lie in folders named like their classes, {root / 'CLASS' / 'IMAGE.jpg'}"
     if not root.is_dir():
-        raise FileNotFoundError(f"`root` {str(root)!r} must be a folder that exists")
-    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        raise FileNotFoundError(f"`root` {str(root)!r} must be a folder that exists; {layout}")
+    with os.scandir(root) as entries:
+        visible = [entry for entry in entries if _is_visible(entry.name)]
+    classes = sorted(entry.name for entry in visible if entry.is_dir())
     if not classes:
+        loose = sum(entry.is_file() and entry.name.lower().endswith(EXTENSIONS) for entry in visible)
         raise FileNotFoundError(
             f"the folder {str(root)!r} must have a sub-folder of images for each class; it has none"
+            f"{f', but {loose} images of its own' if loose else ''}: {layout}"
         )
     paths: list[Path] = []
     labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = [
-            Path(folder, file)
-            for folder, _, files in sorted(os.walk(root / name, followlinks=True))
-            for file in sorted(files)
-            if file.lower().endswith(EXTENSIONS)
-        ]
+    for label, found in enumerate(_found(root, classes)):
         if not found:
             raise FileNotFoundError(
-                f"the class folder {str(root / name)!r} must hold images, files that end in {', '.join(EXTENSIONS)}; "
-                "it holds none"
+                f"the class folder {str(root / classes[label])!r} must hold images, files that end in "
+                f"{', '.join(EXTENSIONS)}; it holds none"
             )
         paths += found
         labels += [label] * len(found)
     return classes, paths, labels
 
 
-def _read(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray:
-    """An image (channels, h, w) uint8."""
-    from PIL import Image, ImageOps
+def _found(root: Path, classes: list[str]) -> list[list[Path]]:
+    """The images of each class, by folder and name.
 
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I;16"):
-                # Conversions of Pillow's would take everything above 255 for white.
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            if image.mode in ("I", "F"):
-                raise ValueError(f"its pixels are of mode {image.mode}, they must have 8 or 16 bits")
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")  # without this step Pillow warns
-            image = image.convert(_MODES[channels])
-            if size is not None:
-                image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
-    except Exception as error:  # broken images raise errors of many types
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{str(path)!r} cannot be read as an image: {reason}") from error
-    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+    Every folder counts once, whatever links lead to it: as a class, else where it is, else where the first link is.
+    """
+    owner: dict[tuple[int, int], Path] = {}
+
+    def is_new(folder: Path) -> bool:
+        return owner.setdefault(_identity(folder), folder) is folder
+
+    # A link to a folder that the data set lies in leads to every image of it, or to the whole disk.
+    for folder in (root.resolve(), *root.resolve().parents):
+        is_new(folder)
+    tops = [root / name for name in classes]
+    for top in tops:
+        if not is_new(top):
+            raise DataFileError(
+                f"{str(top)!r} and {str(owner[_identity(top)])!r} are one folder; each class must have one of its own"
+            )
+    folders = deque(enumerate(tops))
+    links: deque[tuple[int, Path]] = deque()
+    found: list[list[tuple[str, str]]] = [[] for _ in classes]
+    while folders or links:
+        if folders:
+            label, folder = folders.popleft()
+        else:
+            label, folder = links.popleft()
+            if not is_new(folder):
+                continue
+        with os.scandir(folder) as entries:
+            visible = sorted((entry for entry in entries if _is_visible(entry.name)), key=lambda entry: entry.name)
+        for entry in visible:
+            if entry.is_dir():
+                inside = Path(entry.path)
+                if entry.is_symlink():
+                    links.append((label, inside))
+                elif is_new(inside):
+                    folders.append((label, inside))
+            elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_file() or _leads_nowhere(entry)):
+                found[label].append((str(folder), entry.name))
+    return [[Path(folder, name) for folder, name in sorted(each)] for each in found]
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _is_visible(name: str) -> bool:
+    """Whether a file or folder is the user's, and not what systems and editors put beside."""
+    return not name.startswith(".") and name.casefold() not in _OF_SYSTEMS
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to what is not there, which is refused when it is read rather than left out in silence."""
+    return entry.is_symlink() and not os.path.exists(entry.path)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import struct
+import subprocess
 import sys
+import zlib
 
 import numpy as np
-import PIL
 import pytest
 from PIL import Image, features
 
-from numbacnn.data import image_folder
+from numbacnn.data import DataFileError, image_folder
 
 
 def save(path, pixels, **options):
@@ -18,6 +21,17 @@ def save(path, pixels, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **options)
     return path
+
+
+def png(grey, depth, *chunks):
+    """The bytes of a file with (h, w) grey of so many bits, and (name, content) chunks before it."""
+    rows = b"".join(b"\0" + row.tobytes() for row in np.asarray(grey))
+    header = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], depth, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    packed = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def colours(h, w, seed=0):
@@ -79,9 +93,9 @@ def test_modes(tmp_path, mode):
 def test_16_bit_grey_keeps_its_upper_bits(tmp_path):
     levels = np.array([[0, 255, 256], [0x1234, 0x8000, 0xFFFF]], np.uint16)
     (tmp_path / "a").mkdir()
-    reads_png = tuple(map(int, PIL.__version__.split(".")[:2])) >= (10, 3)  # before, to 32 bits
-    for name in ("1.tif", "2.png")[: 1 + reads_png]:
-        Image.fromarray(levels).save(tmp_path / "a" / name)
+    Image.fromarray(levels).save(tmp_path / "a" / "1.tif")
+    (tmp_path / "a" / "2.png").write_bytes(png(levels.astype(">u2"), 16))
+    (tmp_path / "a" / "3.pgm").write_bytes(b"P5 3 2 65535 " + levels.astype(">u2").tobytes())
     for image in image_folder(tmp_path, channels=1).images:
         np.testing.assert_array_equal(image[0], levels >> 8)
 
@@ -90,7 +104,9 @@ def test_pixels_of_32_bits_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
     for dtype, mode in ((np.float32, "F"), (np.int32, "I")):
         Image.fromarray(np.ones((2, 2), dtype)).save(tmp_path / "a" / "1.tif")
-        with pytest.raises(ValueError, match=rf"1\.tif' cannot be read .* of mode {mode}, they must have 8 or 16 bits"):
+        with pytest.raises(
+            ValueError, match=rf"1\.tif' cannot be read .* of mode {mode}, they must have 8 or 16 bits without"
+        ):
             image_folder(tmp_path)
 
 
@@ -113,6 +129,59 @@ def test_exif_orientation(tmp_path, orientation):
     exif[0x0112] = orientation
     save(tmp_path / "a" / "1.png", stored, exif=exif)
     np.testing.assert_array_equal(image_folder(tmp_path).images[0].transpose(1, 2, 0), upright)
+
+
+def exif_block(kind, count, value, *others):
+    """EXIF bytes in which the orientation has a type, a count and 4 bytes of value; and other entries of 12 bytes."""
+    entries = [struct.pack(">HHI4s", 0x0112, kind, count, value), *others]
+    return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+def save_with_exif(path, pixels, block):
+    save(path, pixels, **({"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}))
+    content = path.read_bytes()
+    if path.suffix == ".jpg":
+        chunk, at = b"\xff\xe1" + struct.pack(">H", 2 + len(block)) + block, 2
+    else:
+        data = b"eXIf" + block.removeprefix(b"Exif\0\0")
+        chunk, at = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)), 33
+    path.write_bytes(content[:at] + chunk + content[at:])
+
+
+TURNED = exif_block(3, 1, b"\0\x06\0\0")
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it leaves out
+@pytest.mark.parametrize("name", ["1.jpg", "1.png"])
+@pytest.mark.parametrize(
+    ("block", "turned"),
+    [
+        (TURNED, True),
+        (exif_block(2, 4, b"six\0"), False),
+        (exif_block(3, 1, b"\0\x63\0\0"), False),
+        (exif_block(3, 0, bytes(4)), False),
+        # An ASCII description whose place is far outside, a rational that is text, and a sub-directory that is itself.
+        (exif_block(3, 1, b"\0\x06\0\0", struct.pack(">HHII", 0x013B, 2, 999, 2**31)), True),
+        (exif_block(3, 1, b"\0\x06\0\0", struct.pack(">HHI4s", 0x011A, 2, 4, b"abc\0")), True),
+        (exif_block(3, 1, b"\0\x06\0\0", struct.pack(">HHII", 0x8769, 4, 1, 8)), True),
+        (TURNED[:20], False),
+        (b"Exif\0\0no such block", False),
+        (b"Exif\0\0", False),
+    ],
+)
+def test_damaged_exif_leaves_the_pixels_readable(tmp_path, name, block, turned):
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:, :16] = 255
+    save_with_exif(tmp_path / "a" / name, np.rot90(upright) if turned else upright, block)
+    np.testing.assert_allclose(image_folder(tmp_path).images[0].transpose(1, 2, 0), upright, atol=3)
+
+
+@pytest.mark.parametrize("text", [b"\nexif\n 8\nno hex", b"\nexif", b"\nexif\n 8\n45786966zz"])
+def test_damaged_exif_in_the_text_of_a_png(tmp_path, text):
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(png(grey, 8, (b"tEXt", b"Raw profile type exif\0" + text)))
+    np.testing.assert_array_equal(image_folder(tmp_path, channels=1).images[0, 0], grey)
 
 
 def test_a_size_crops_what_is_too_long_in_the_centre(tmp_path):
@@ -198,4 +267,140 @@ def test_arguments(tmp_path, arguments, error, words):
 def test_without_pillow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r'Pillow: pip install "numbacnn\[data\]"'):
+        image_folder(tmp_path)
+
+
+def link(path, target):
+    try:
+        path.symlink_to(target, target_is_directory=True)
+    except OSError:  # Windows lets few users make links
+        pytest.skip("no symbolic links here")
+
+
+def test_links_that_loop_find_every_image_once(tmp_path):
+    root = tmp_path / "above" / "root"
+    for seed, name in enumerate(["cat/1.png", "cat/deep/2.png", "dog/3.png"]):
+        save(root / name, colours(2, 2, seed))
+    save(tmp_path / "above" / "not of the data set.png", colours(2, 2, 7))
+    for name, target in {
+        "cat/self": ".", "cat/again": ".", "cat/parent": "..", "cat/deep/up": "..", "cat/deep/far": "../../..",
+        "cat/everything": "/", "dog/cat": "../cat", "cat/dog": "../dog", "cat/gone": "nowhere",
+    }.items():  # fmt: skip
+        link(root / name, target)
+    dataset = image_folder(root)
+    assert dataset.labels.tolist() == [0, 0, 1]
+    np.testing.assert_array_equal(dataset.images, [colours(2, 2, seed).transpose(2, 0, 1) for seed in range(3)])
+
+
+def test_links_to_other_places_are_followed_once(tmp_path):
+    save(tmp_path / "store" / "1.png", colours(2, 2))
+    save(tmp_path / "store" / "more" / "2.png", colours(2, 2))
+    save(tmp_path / "root" / "b" / "3.png", colours(2, 2))
+    save(tmp_path / "root" / "a" / "4.png", colours(2, 2))
+    link(tmp_path / "root" / "a" / "one", tmp_path / "store" / "more")
+    link(tmp_path / "root" / "b" / "two", tmp_path / "store")
+    link(tmp_path / "root" / "b" / "three", tmp_path / "store")
+    link(tmp_path / "root" / "c", tmp_path / "store" / "linked")
+    save(tmp_path / "store" / "linked" / "5.png", colours(2, 2))
+    # Classes come first, then links in the order of classes and names.
+    assert image_folder(tmp_path / "root").labels.tolist() == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("target", ["dog", ".", ".."])
+def test_two_classes_that_are_one_folder(tmp_path, target):
+    save(tmp_path / "dog" / "small" / "1.png", colours(2, 2))
+    link(tmp_path / "cat", target)
+    with pytest.raises(DataFileError, match=r"' and '.*' are one folder; each class must have one of its own"):
+        image_folder(tmp_path)
+
+
+def test_a_link_to_an_image_that_is_gone_is_named(tmp_path):
+    save(tmp_path / "a" / "1.png", colours(2, 2))
+    link(tmp_path / "a" / "2.png", "nowhere.png")
+    with pytest.raises(DataFileError, match=r"2\.png' cannot be read as an image: .*No such file"):
+        image_folder(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_are_no_images_and_hang_nobody(tmp_path):
+    save(tmp_path / "a" / "1.png", colours(2, 2))
+    os.mkfifo(tmp_path / "a" / "2.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    script = f"from numbacnn.data import image_folder; print(image_folder({str(tmp_path)!r}).images.shape)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("(1, 3, 2, 2)\n", "")
+
+
+def test_hidden_files_and_folders_are_no_data(tmp_path):
+    save(tmp_path / "cat" / "1.png", colours(2, 2))
+    save(tmp_path / "cat" / ".ipynb_checkpoints" / "1-checkpoint.png", colours(2, 2))
+    save(tmp_path / "cat" / "__MACOSX" / "2.png", colours(2, 2))
+    save(tmp_path / "cat" / "@eaDir" / "1.png" / "thumb.jpg", colours(2, 2))
+    (tmp_path / "cat" / "._1.png").write_bytes(b"no image")
+    for name in (".ipynb_checkpoints", "__MACOSX", ".git", "lost+found", "$RECYCLE.BIN", "System Volume Information"):
+        (tmp_path / name).mkdir()
+    save(tmp_path / ".cache" / "1.png", colours(2, 2))
+    dataset = image_folder(tmp_path)
+    assert dataset.classes == ("cat",) and len(dataset) == 1
+
+
+def test_a_hidden_root_is_as_good_as_any(tmp_path):
+    save(tmp_path / ".data" / "cat" / "1.png", colours(2, 2))
+    assert image_folder(tmp_path / ".data").classes == ("cat",)
+
+
+def test_formats_that_start_programs_are_not_tried(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: started.append("gs"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(eps)
+    with pytest.raises(DataFileError, match=r"1\.png' cannot be read as an image: it is none of JPEG, PNG"):
+        image_folder(tmp_path)
+    assert started == []
+
+
+def test_a_format_that_the_name_does_not_tell(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name, kind in (("1.jpg", "PNG"), ("2.jpg", "GIF"), ("3.png", "BMP")):
+        Image.fromarray(np.full((4, 4, 3), 255, np.uint8)).save(tmp_path / "a" / name, format=kind)
+    assert (image_folder(tmp_path).images == 255).all()
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns as well
+def test_decompression_bombs_are_left_packed(tmp_path, monkeypatch):
+    path = tmp_path / "a" / "1.png"
+    path.parent.mkdir()
+    grey = np.zeros((300, 400), np.uint8)
+    path.write_bytes(png(grey, 8))
+    assert image_folder(tmp_path).image_shape == (3, 300, 400)
+    decoded = []
+    monkeypatch.setattr(Image.Image, "load", lambda self: decoded.append(self))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300 * 400 - 1)
+    words = (
+        rf"{re.escape(str(path))}' .*\(300, 400\) are 120000 pixels; there must be at most 119999, .*MAX_IMAGE_PIXELS"
+    )
+    with pytest.raises(DataFileError, match=words):
+        image_folder(tmp_path, 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    with pytest.raises(DataFileError, match=rf"{re.escape(str(path))}' cannot be read as an image: .*120000 pixels"):
+        image_folder(tmp_path, 8)
+    assert decoded == []
+
+
+def test_a_home_folder(tmp_path, monkeypatch):
+    save(tmp_path / "pets" / "cat" / "1.png", colours(2, 2))
+    monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path).replace("~", str(tmp_path)))
+    assert image_folder("~/pets").name == "pets"
+
+
+def test_images_without_folders_of_classes(tmp_path):
+    for n in range(3):
+        save(tmp_path / f"{n}.png", colours(2, 2))
+    layout = re.escape(str(tmp_path / "CLASS" / "IMAGE.jpg"))
+    with pytest.raises(
+        FileNotFoundError, match=rf"it has none, but 3 images of its own: images must lie in .*{layout}"
+    ):
         image_folder(tmp_path)

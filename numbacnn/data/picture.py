@@ -1,0 +1,99 @@
+"""One image file, decoded by Pillow, as the pixels that a data set holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .files import DataFileError, open_regular
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["MODES", "read_picture"]
+
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's mode for each number of channels."""
+
+_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
+"""What is decoded, whatever the name ends in, as many collections have files of another format than their name says.
+
+Others, some of which start programs of the system's, are never tried.
+"""
+
+_ORIENTATION = 0x0112  # the tag of EXIF
+
+
+def read_picture(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray:
+    """An image (channels, h, w) uint8, upright; with ``size`` scaled to just cover it, and cut to it in the centre.
+
+    Raises:
+        DataFileError: it cannot be read: it is no regular file or of no format that is known, damaged, has more pixels
+            than ``PIL.Image.MAX_IMAGE_PIXELS``, or pixels that are not of 8 or 16 bits.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with open_regular(path) as opened, Image.open(opened, formats=_FORMATS) as file:
+            _check_pixels(file.size, Image.MAX_IMAGE_PIXELS)
+            file.load()
+            image = _upright(_eight_bits(file), _orientation(file))
+            if image.mode == "P" and "transparency" in image.info:
+                image = image.convert("RGBA")  # without this step Pillow warns
+            image = image.convert(MODES[channels])
+            if size is not None:
+                image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+    except UnidentifiedImageError as error:
+        raise _unreadable(path, f"it is none of {', '.join(_FORMATS)}, or its first bytes are damaged") from error
+    except Exception as error:  # broken images raise errors of many types
+        raise _unreadable(path, " ".join(str(error).split()) or type(error).__name__) from error
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+
+
+def _unreadable(path: Path, reason: str) -> DataFileError:
+    return DataFileError(f"{str(path)!r} cannot be read as an image: {reason}")
+
+
+def _check_pixels(size: tuple[int, int], most: int | None) -> None:
+    """Refuse an image by what its header says, before memory is taken for it."""
+    width, height = size
+    if most is not None and width * height > most:
+        raise ValueError(
+            f"its height and width {height, width} are {height * width} pixels; there must be at most {most}, "
+            "PIL.Image.MAX_IMAGE_PIXELS"
+        )
+
+
+def _eight_bits(file: Image) -> Image:
+    """The image with the upper 8 bits of grey of 16 bits, which Pillow's conversions would take for white above 255."""
+    from PIL import Image
+
+    # PPM, and PNG before Pillow 10.3, give 16 bits as integers of 32.
+    if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
+        return Image.fromarray((np.asarray(file) >> 8).astype(np.uint8))
+    if file.mode.startswith("I") or file.mode == "F":
+        raise ValueError(f"its pixels are of mode {file.mode}, they must have 8 or 16 bits without a sign")
+    return file
+
+
+def _orientation(file: Image) -> object:
+    """What EXIF or XMP say was done to the upright image; 1, nothing, where that cannot be read."""
+    try:
+        return file.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF raises errors of many types
+        return 1
+
+
+def _upright(image: Image, orientation: object) -> Image:
+    """The image turned, and nothing else: ``ImageOps.exif_transpose`` writes the EXIF data anew, which may fail."""
+    from PIL.Image import Transpose
+
+    turns = (
+        *(Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE),
+        *(Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90),
+    )
+    if isinstance(orientation, int) and 2 <= orientation <= 8:
+        return image.transpose(turns[orientation - 2])
+    return image
