@@ -39,8 +39,8 @@ def image_folder(
 
     The classes are the names of the sub-folders, sorted; the images come class by class, sorted by folder and name,
     those in folders further down included. Links are followed, but every folder counts once: as a class, else where it
-    is, else where the first link to it is. Hidden files and folders (``.ipynb_checkpoints``, ``._1.jpg``, ``__MACOSX`` and
-    the like) and what is no regular file are left out.
+    is, else where the first link to it is. Hidden files and folders (``.ipynb_checkpoints``, ``._1.jpg``,
+    ``__MACOSX`` and the like) and what is no regular file are left out.
 
     Pillow reads the images as JPEG, PNG, BMP, PPM, GIF, TIFF or WebP, whatever the name ends in, turned as their EXIF
     orientation says where that can be read. Transparency is dropped, of an animation the first picture is taken, and

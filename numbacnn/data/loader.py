@@ -41,16 +41,18 @@ class DataLoader:
     """Go through a data set in batches.
 
     Each iteration yields pairs of images, float32 (b, c, h, w), C-contiguous, scaled from 0..255 to 0..1 if the data
-    set holds uint8, and labels, int64 (b,). The arrays are the caller's to keep. An iterator goes through one epoch:
-    the one that :meth:`set_epoch` set before it was made, 0 at first; it does not advance by itself. Any number of
-    iterators may be in use at once.
+    set holds uint8, and labels, int64 (b,). The arrays are the caller's to keep.
+
+    Each iterator is a pass of its own, an epoch, with the next order and the next random numbers: the first one made is
+    epoch 0, the second epoch 1, whether or not the one before was left early. :meth:`set_epoch` says which one comes
+    next, as to go on with a run that was ended. Any number of iterators may be in use at once.
 
     Args:
         dataset: the samples.
         batch_size: samples in a batch, at least 1; the last batch has what is left.
         shuffle: whether each epoch has an order of its own, ``np.random.default_rng([seed, epoch]).permutation(n)``.
-        seed: at least 0.
-        drop_last: whether to leave out a last batch that is not full.
+        seed: of the orders and of what the transform draws, at least 0.
+        drop_last: whether to leave out a last batch that is not full; also in ``len(loader)``.
         prefetch: how many batches a background thread prepares ahead; with 0 the caller's thread prepares them. The
             thread ends with the iterator: when it is exhausted, closed or no longer referred to.
         backend: None for batches of NumPy arrays. With a backend or its name they are arrays of that backend, to the
@@ -63,6 +65,7 @@ class DataLoader:
             a batch are those of ``np.random.default_rng([seed, epoch, batch, 1])``.
 
     Attributes:
+        epoch: the epoch that the next iterator will go through.
         image_shape: channels, height and width of an image in the batches, that is after the transform.
 
     Raises:
@@ -73,6 +76,8 @@ class DataLoader:
         >>> loader = DataLoader(dataset, batch_size=2)
         >>> len(loader), [labels.tolist() for images, labels in loader]
         (3, [[0, 1], [2, 3], [4]])
+        >>> loader
+        DataLoader(ArrayDataset('', 5 x (1, 2, 2) uint8, 5 classes), batch_size=2)
     """
 
     def __init__(
@@ -105,7 +110,7 @@ class DataLoader:
         self._fits: bool | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the iterators made from now on; ``epoch`` is at least 0."""
+        """Say which epoch the next iterator goes through, at least 0; the iterators after it go on from there."""
         self.epoch = integer("epoch", epoch)
 
     def __len__(self) -> int:
@@ -113,12 +118,26 @@ class DataLoader:
         full, rest = divmod(len(self.dataset), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
+    def __repr__(self) -> str:
+        backend = None if self.backend is None else self.backend.name
+        options = {
+            "shuffle": (self.shuffle, False),
+            "seed": (self.seed, 0),
+            "drop_last": (self.drop_last, False),
+            "prefetch": (self.prefetch, 2),
+            "backend": (backend, None),
+            "transform": (self.transform, None),
+        }
+        changed = (f", {name}={value!r}" for name, (value, default) in options.items() if value != default)
+        return f"DataLoader({self.dataset!r}, batch_size={self.batch_size}{''.join(changed)})"
+
     def __iter__(self) -> Iterator[_Batch]:
         dataset, size, backend = self.dataset, self.batch_size, self.backend
+        epoch, self.epoch = self.epoch, self.epoch + 1
         order = None
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(dataset))
-        transformed = _Transformed(self.transform, self.seed, self.epoch)
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(dataset))
+        transformed = _Transformed(self.transform, self.seed, epoch)
         on_host = backend is None or backend.free_memory() is None
         # Kernels of the host would take the cores from the training step, NumPy in the background takes one.
         if backend is not None and not (on_host and self.transform is not None):

@@ -103,6 +103,8 @@ def fit(
             lr = optimizer.lr
             train_loader.set_epoch(epoch)
             step_seconds, x = _train(run, step, train_loader, callbacks)
+            if hasattr(test_loader, "set_epoch"):
+                test_loader.set_epoch(0)  # whatever is random in it is the same each time, and after a resume
             with nullcontext() if weight_average is None else weight_average.applied():
                 test_loss, test_accuracy = evaluate(model, test_loader, loss)
                 if not math.isfinite(test_loss):

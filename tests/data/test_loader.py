@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numbacnn.data import ArrayDataset, DataLoader
+from numbacnn.data import ArrayDataset, DataLoader, RandomCrop
 from tests.recorder import Recorder
 
 PREFETCH = pytest.mark.parametrize("prefetch", [0, 1, 3])
@@ -160,8 +160,57 @@ def test_the_order_is_a_function_of_seed_and_epoch(prefetch):
     for epoch in (0, 4, 1, 4):
         loader.set_epoch(epoch)
         assert order(loader) == np.random.default_rng([3, epoch]).permutation(50).tolist()
-    assert order(loader) == order(loader)
     assert order(DataLoader(numbered(50), 7, shuffle=True, seed=4)) != order(DataLoader(numbered(50), 7, shuffle=True))
+
+
+@pytest.mark.parametrize("device", [None, 2**40, 0], ids=["host", "resident", "sent"])
+@PREFETCH
+def test_each_pass_has_its_own_order_and_random_numbers(prefetch, device):
+    images = np.random.default_rng(0).integers(0, 256, (30, 1, 6, 6), np.uint8)
+    dataset = ArrayDataset(images, np.arange(30))
+
+    def new_loader():
+        backend = None if device is None else Recorder(free=device)
+        return DataLoader(dataset, 4, True, seed=3, prefetch=prefetch, backend=backend, transform=RandomCrop(4))
+
+    loader = new_loader()
+    passes = [list(loader) for _ in range(3)]
+    orders = [[label for _, labels in batches for label in labels.tolist()] for batches in passes]
+    assert orders == [np.random.default_rng([3, epoch]).permutation(30).tolist() for epoch in range(3)]
+    # The crops of one and the same image differ as well: not all of 30 are the same twice by chance.
+    crops = [
+        np.concatenate([images for images, _ in batches])[np.argsort(o)]
+        for batches, o in zip(passes, orders, strict=True)
+    ]
+    assert (crops[0] != crops[1]).any() and (crops[1] != crops[2]).any()
+    # A function of the seed; and set_epoch goes on where another run was.
+    again = new_loader()
+    again.set_epoch(1)
+    for batches in passes[1:]:
+        for (images, labels), (same, numbers) in zip(again, batches, strict=True):
+            np.testing.assert_array_equal(images, same)
+            np.testing.assert_array_equal(labels, numbers)
+    assert again.epoch == loader.epoch == 3
+
+
+@PREFETCH
+def test_a_pass_that_is_left_early_counts(prefetch):
+    loader = DataLoader(numbered(50), 7, shuffle=True, seed=3, prefetch=prefetch)
+    for _ in loader:
+        break
+    iter(loader)
+    assert order(loader) == np.random.default_rng([3, 2]).permutation(50).tolist()
+
+
+def test_it_prints_what_it_was_made_of():
+    assert (
+        repr(DataLoader(numbered(5), 2)) == "DataLoader(ArrayDataset('', 5 x (2, 3, 4) uint8, 5 classes), batch_size=2)"
+    )
+    loader = DataLoader(numbered(5), 2, True, 3, True, prefetch=0, backend="reference", transform=RandomCrop(2))
+    assert repr(loader).endswith(
+        "batch_size=2, shuffle=True, seed=3, drop_last=True, prefetch=0, backend='reference', "
+        "transform=RandomCrop((2, 2), padding=(0, 0)))"
+    )
 
 
 @PREFETCH
@@ -175,13 +224,13 @@ def test_an_iterator_keeps_its_epoch(prefetch):
 @PREFETCH
 def test_iterators_are_independent(prefetch):
     loader = DataLoader(numbered(12), 2, shuffle=True, prefetch=prefetch)
-    alone = order(loader)
+    alone = [order(loader) for _ in range(2)]
     pairs = list(itertools.product(loader, loader))
     assert len(pairs) == 36
+    loader.set_epoch(0)
     first, second = iter(loader), iter(loader)
     together = [next(iterator)[1].tolist() for _ in range(6) for iterator in (first, second)]
-    for own in (together[::2], together[1::2]):
-        assert list(itertools.chain(*own)) == alone
+    assert [list(itertools.chain(*own)) for own in (together[::2], together[1::2])] == alone
     assert list(first) == list(second) == []
 
 
@@ -280,7 +329,7 @@ def test_exceptions_reach_the_consumer(monkeypatch, prefetch):
 def test_an_open_iterator_does_not_hold_up_the_interpreter():
     script = """
 import numpy as np
-from numbacnn.data import ArrayDataset, DataLoader
+from numbacnn.data import ArrayDataset, DataLoader, RandomCrop
 iterator = iter(DataLoader(ArrayDataset(np.zeros((9, 1, 2, 2), np.uint8), np.zeros(9, int)), 1))
 next(iterator)
 """

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from numbacnn import backends, nn
+from numbacnn.data import DataLoader
 from numbacnn.io import load_checkpoint
 from numbacnn.training import Callback, CheckpointFile, History, HistoryFile, Run, TrainingStep, evaluate, fit
 from tests.strategies import SIMULATED
-from tests.training.toy import loaders, model_and_optimizer, record
+from tests.training.toy import dataset, loaders, model_and_optimizer, record
 
 
 def run_fit(epochs: int, callbacks: tuple[Callback, ...] = (), lr: float = 0.5) -> tuple[nn.Sequential, History]:
@@ -215,6 +216,21 @@ def test_nothing_left_to_do_trains_nothing() -> None:
     assert diary.entries == ["fit_begin 2/2 0/3 0 2", "fit_end 2/2 0/3 0 2"]
     for array, before in zip(model.state_dict().values(), former.values(), strict=True):
         np.testing.assert_array_equal(array, before)
+
+
+def test_every_evaluation_sees_the_same_batches() -> None:
+    order: list[list[int]] = []
+
+    class Seen(DataLoader):
+        def __iter__(self):
+            batches = list(super().__iter__())
+            order.append([label for _, labels in batches for label in labels.tolist()])
+            return iter(batches)
+
+    model, optimizer = model_and_optimizer()
+    test_loader = Seen(dataset(10, seed=1), 3, shuffle=True, prefetch=0)
+    fit(model, loaders()[0], test_loader, nn.CrossEntropyLoss(), optimizer, 3)
+    assert len(order) == 3 and order[0] == order[1] == order[2]
 
 
 def test_every_epoch_has_its_own_order() -> None:
