@@ -7,15 +7,19 @@ changed, start without.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import threading
+import warnings
 
+from ..files import replacing
 from .contract import Backend, ConvPass
 from .geometry import Conv2dGeometry
 
 __all__ = ["choice", "remember"]
 
-_lock = threading.Lock()
+# Of the kind that a signal handler may take again, which computes in the middle of :func:`remember`.
+_lock = threading.RLock()
 _tables: dict[tuple[str, int], dict[str, str]] = {}
 
 
@@ -28,7 +32,7 @@ def choice(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass) -> str |
 def remember(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str | None) -> None:
     """Take ``algorithm`` from now on, in this process and later ones; None forgets.
 
-    Where nothing can be written, only this process remembers.
+    Where nothing can be written, only this process remembers; a RuntimeWarning tells of a file that cannot be.
     """
     table = _table(backend)
     with _lock:
@@ -37,9 +41,11 @@ def remember(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, algori
             table[_key(geometry, pass_)] = algorithm
         path = _path(backend)
         if path is not None:
-            temporary = path.with_suffix(f".{threading.get_ident()}.tmp")
-            temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
-            temporary.replace(path)
+            try:
+                with replacing(path) as temporary:
+                    temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
+            except OSError as error:
+                _warn(f"measured algorithms are remembered by this process only: {error}")
 
 
 def _key(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
@@ -59,11 +65,22 @@ def _table(backend: Backend) -> dict[str, str]:
 
 def _read(backend: Backend) -> dict[str, str]:
     path, known = _path(backend), backend.conv2d_algorithms()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        return {str(key): name for key, name in found.items() if name in known}
-    except (OSError, ValueError, AttributeError):  # none yet, or damaged
+    if path is None:
         return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not all(isinstance(name, str) and name in known for name in found.values()):
+            raise ValueError(f"it is no table of the algorithms {', '.join(known)}")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        _warn(f"measured algorithms in {str(path)!r} are ignored: {error}")
+        return {}
+    return found
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _path(backend: Backend) -> pathlib.Path | None:
@@ -76,3 +93,13 @@ def _path(backend: Backend) -> pathlib.Path | None:
     folder = cache.kernel_folder("tuned", (here / backend.name, here / "shared"), backend.name)
     device = (backend.device_name(), llvmlite.binding.get_host_cpu_name(), str(numba.get_num_threads()))
     return folder / f"{cache.digest(*device)}.json" if folder else None
+
+
+def _renew_lock() -> None:
+    """In the child of a fork, for the lock that another thread of the parent held."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -1,7 +1,7 @@
 """Files of weights (``save``, ``load``) and of whole training runs (``save_checkpoint``, ``load_checkpoint``)."""
 
+from ..files import replacing as replacing
 from .arrays import CheckpointError as CheckpointError
-from .atomic import replacing as replacing
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import save_checkpoint as save_checkpoint
 from .weights import load as load

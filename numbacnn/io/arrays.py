@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from .atomic import replacing
+from ..files import replacing, user_path
+from ..ops.arguments import integer
+from .json_text import parse_json
 
-__all__ = ["CheckpointError", "read_arrays", "write_arrays"]
+__all__ = ["CheckpointError", "Shapes", "read_arrays", "write_arrays"]
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 _METADATA = "__metadata__"  # the key that safetensors reserves; in an .npz file, an array that holds JSON text
+_MOST_TEXT = 100_000_000
+"""Bytes of metadata, and of the header of a ``.safetensors`` file, as its own package has it."""
 
 
 class CheckpointError(ValueError):
-    """A file of weights that is damaged, cut short or of another kind."""
+    """A file of weights that is damaged, cut short, of another kind, or for something else."""
 
 
 def write_arrays(
@@ -32,8 +40,11 @@ def write_arrays(
         ValueError: an extension other than ``.safetensors`` and ``.npz``.
         TypeError: ``metadata`` with keys or values that are not strings.
         FileNotFoundError: the folder of ``path`` does not exist.
+        OSError: the file cannot be written.
     """
     write, _ = _format(path)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TypeError(f"`metadata` of type {type(metadata).__name__} must be a dict of strings")
     metadata = dict(metadata or {})
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
@@ -42,8 +53,14 @@ def write_arrays(
         write(temporary, {name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata)
 
 
-def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays (owned and writable) and the metadata of ``path``.
+def read_arrays(
+    path: str | os.PathLike[str], shapes: Shapes | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays (writable) and the metadata of ``path``.
+
+    With ``shapes``, only arrays that have these names and shapes are read, so that a file takes no more memory than
+    what it is for. In the place of any other stand zeros of the shape and dtype that the file gives it, which take no
+    memory and are read-only. The dtype of bfloat16 is ``"V2"``.
 
     Raises:
         ValueError: an extension other than ``.safetensors`` and ``.npz``.
@@ -51,12 +68,20 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
         FileNotFoundError: there is no such file.
     """
     _, read = _format(path)
-    data = Path(path).read_bytes()
-    try:
-        return read(data)
-    except Exception as error:  # what damaged bytes make the parsers raise is no closed list
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{os.fspath(path)!r} is no whole {Path(path).suffix} file: {reason}") from error
+    path = user_path(path)
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{str(path)!r} is no regular file")
+    with open(path, "rb") as file:
+        try:
+            return read(file, shapes)
+        except MemoryError:
+            raise
+        except Exception as error:  # what damaged bytes make the parsers raise is no closed list
+            # A damaged offset that points before the file's beginning is EINVAL; all others are the disk's.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CheckpointError(f"{str(path)!r} is no whole {path.suffix} file: {reason}") from error
 
 
 def _format(path: str | os.PathLike[str]) -> tuple[Any, Any]:
@@ -73,12 +98,43 @@ def _write_safetensors(path: Path, arrays: dict[str, np.ndarray], metadata: dict
     path.write_bytes(save(arrays, metadata or None))
 
 
-def _read_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    from safetensors.numpy import load
+_SAFETENSORS_DTYPES = {
+    "BOOL": "?",
+    **{f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    "C64": "<c8",
+    "BF16": "V2",
+}
 
-    arrays = {name: array.copy() for name, array in load(data).items()}
-    header_size = int.from_bytes(data[:8], "little")
-    return arrays, _checked(json.loads(data[8 : 8 + header_size]).get(_METADATA, {}))
+
+def _read_safetensors(file: BinaryIO, shapes: Shapes | None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    # Not by the package: it takes the last of several arrays of one name, knows no bfloat16, and copies the whole file.
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    start = 8 + int.from_bytes(file.read(8), "little")
+    if start > min(size, _MOST_TEXT):
+        raise ValueError(f"its header would end at byte {start} of {size}")
+    header = parse_json(file.read(start - 8).decode("utf-8"))
+    metadata = _checked(header.pop(_METADATA, {}))
+    arrays, position = {}, start
+    # Bytes that are no array's, and those of two, are refused, as the format has it.
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        if entry["dtype"] not in _SAFETENSORS_DTYPES:
+            raise ValueError(f"{name!r} has the dtype {entry['dtype']!r}, which is not supported")
+        dtype = np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
+        shape = tuple(integer("shape", length) for length in entry["shape"])
+        end = position + dtype.itemsize * math.prod(shape)
+        if [start + offset for offset in entry["data_offsets"]] != [position, end] or end > size:
+            raise ValueError(f"{name!r} of {end - position} bytes is not at byte {position} of {size}")
+        if _is_needed(name, shape, shapes):
+            file.seek(position)
+            arrays[name] = np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
+        else:
+            arrays[name] = _stand_in(dtype, shape)
+        position = end
+    if position != size:
+        raise ValueError(f"its arrays end at byte {position} of {size}")
+    return arrays, metadata
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
@@ -90,17 +146,69 @@ def _write_npz(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, st
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _read_npz(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    arrays = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for name in archive.namelist():
-            if not name.endswith(".npy"):
+def _read_npz(file: BinaryIO, shapes: Shapes | None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    arrays, metadata = {}, {}
+    seen = set()
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name == info.filename:
                 raise ValueError(f"it holds {name!r}, which is no array")
-            # Reading the whole member first compares its checksum before anything believes its header.
-            member = io.BytesIO(archive.read(name))
-            arrays[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
-    text = arrays.pop(_METADATA, None)
-    return arrays, {} if text is None else _checked(json.loads(str(text)))
+            if name in seen:
+                raise ValueError(f"it holds {name!r} twice")
+            seen.add(name)
+            # The others unpack without a bound on the memory that a few bytes take.
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{name!r} is compressed by another method than deflate")
+            dtype, shape = _npy_header(archive, info)
+            if name == _METADATA:
+                if dtype.kind != "U" or info.file_size > _MOST_TEXT:
+                    raise ValueError("its metadata is no text, or too long")
+                metadata = _checked(parse_json(str(_read_member(archive, info))))
+            elif dtype.kind not in "biufc" and dtype != np.dtype("V2"):
+                raise ValueError(f"{name!r} has the dtype {dtype}, which is not supported")
+            elif _is_needed(name, shape, shapes):
+                arrays[name] = _read_member(archive, info)
+            else:
+                arrays[name] = _stand_in(dtype, shape)
+    return arrays, metadata
+
+
+_LONGEST_HEADER = 1 << 14
+"""More bytes than NumPy reads of one."""
+
+
+def _npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Dtype and shape of a member, which is as long as they say."""
+    with archive.open(info) as member:
+        start = io.BytesIO(member.read(_LONGEST_HEADER))
+    version = np.lib.format.read_magic(start)
+    try:
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(start)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(start)
+        else:
+            raise ValueError(f"{info.filename!r} is of version {version}, which is not supported")
+    except MemoryError:  # what Python's parser raises for text that is nested too deep
+        raise ValueError(f"the header of {info.filename!r} is no readable text") from None
+    if not dtype.hasobject and start.tell() + dtype.itemsize * math.prod(shape) != info.file_size:
+        raise ValueError(f"{info.filename!r} is not as long as its shape {shape} and dtype {dtype} say")
+    return dtype, shape
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, Any]:
+    # Its checksum is compared when its last byte is read, which is the last of the array.
+    with archive.open(info) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _is_needed(name: str, shape: tuple[int, ...], shapes: Shapes | None) -> bool:
+    return shapes is None or shapes.get(name) == shape
+
+
+def _stand_in(dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _checked(metadata: Any) -> dict[str, str]:

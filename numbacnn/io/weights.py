@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ..nn import Layer
 from .arrays import read_arrays, write_arrays
 
-__all__ = ["load", "save"]
+__all__ = ["check_path_and_model", "load", "save"]
 
 
 def save(path: str | os.PathLike[str], model: Layer, metadata: Mapping[str, str] | None = None) -> None:
@@ -17,14 +17,15 @@ def save(path: str | os.PathLike[str], model: Layer, metadata: Mapping[str, str]
     The extension decides on the format: ``.safetensors``, or ``.npz``. The file is replaced at once and as a whole.
 
     Args:
-        path: the file to write; its folder must exist.
+        path: the file to write; its folder must exist. ``~`` is the home folder, here and wherever a path is asked for.
         model: any layer.
         metadata: text to go with the weights; strings only.
 
     Raises:
         ValueError: another extension.
-        TypeError: ``metadata`` that is not all strings.
+        TypeError: ``path`` and ``model`` in the other order, or ``metadata`` that is not all strings.
         FileNotFoundError: the folder does not exist.
+        OSError: the file cannot be written; the error names it, and the cause.
 
     Example:
         >>> import pathlib, tempfile
@@ -36,11 +37,15 @@ def save(path: str | os.PathLike[str], model: Layer, metadata: Mapping[str, str]
         ...     load(path, nn.Linear(3, 2))
         {'note': 'untrained'}
     """
+    check_path_and_model("save", path, model)
     write_arrays(path, model.state_dict(), metadata)
 
 
 def load(path: str | os.PathLike[str], model: Layer, strict: bool = True) -> dict[str, str]:
     """Put the weights in ``path`` into ``model`` and return the file's metadata.
+
+    Numbers of bfloat16 and float16 become the same numbers in the layers' dtype. Only arrays that the model has are
+    read, so that no file takes more memory than the model.
 
     Args:
         path: a ``.safetensors`` or ``.npz`` file with the names of the model's state dict.
@@ -49,9 +54,20 @@ def load(path: str | os.PathLike[str], model: Layer, strict: bool = True) -> dic
 
     Raises:
         CheckpointError: the file is damaged, cut short or of another kind.
+        TypeError: ``path`` and ``model`` in the other order.
         ValueError: another extension, or names or shapes that are not the model's.
         FileNotFoundError: there is no such file.
     """
-    arrays, metadata = read_arrays(path)
+    check_path_and_model("load", path, model)
+    arrays, metadata = read_arrays(path, {name: array.shape for name, array in model.state_dict().items()})
     model.load_state_dict(arrays, strict=strict)
     return metadata
+
+
+def check_path_and_model(function: str, path: object, model: object) -> None:
+    """TypeError, which tells the order, unless ``path`` is one and ``model`` is a layer."""
+    order = f"the order is {function}(path, model)"
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"`path` of type {type(path).__name__} must be a str or a path: {order}")
+    if not isinstance(model, Layer):
+        raise TypeError(f"`model` of type {type(model).__name__} must be a Layer: {order}")

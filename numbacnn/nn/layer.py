@@ -264,6 +264,9 @@ class Layer(OnBackend):
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Overwrite parameters and buffers with arrays (anything NumPy takes) of the same names and shapes.
 
+        Numbers of bfloat16 are taken exactly: as arrays of the package ml_dtypes, as tensors of PyTorch, or as their
+        bits in uint16, which therefore stands for bfloat16 wherever a parameter or buffer is floating.
+
         Everything is checked before anything is changed. ValueError lists names that are missing or unexpected (not
         with ``strict=False``), that have another shape, or that hold no numbers of the right kind.
         """

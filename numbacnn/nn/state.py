@@ -11,6 +11,7 @@ from .. import backends
 from ..backends import Array, Backend
 from ..backends.replay import each_time
 from ..ops.arguments import common_dtype, real_array
+from .bfloat16 import widened
 
 __all__ = [
     "Buffer",
@@ -223,7 +224,7 @@ def matching_arrays(targets: Mapping[str, State], state: Mapping[str, Any]) -> t
         if name not in state:
             continue
         try:
-            array = np.asarray(state[name])
+            array = np.asarray(widened(state[name], target.dtype))
             if array.shape != target.shape:
                 problems.append(f"{name} has shape {array.shape}, must have {target.shape}")
             elif not np.can_cast(array.dtype, target.dtype, "same_kind"):

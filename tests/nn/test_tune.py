@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numba
@@ -62,13 +66,23 @@ def test_every_algorithm_is_measured_and_results_stay_right() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["no json", "[]", json.dumps({"n2c1h6k2r3s1p0 forward": "an algorithm of the past"})]
+    "content",
+    [
+        b"no json",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a": ' * 100_000 + b"1" + b"}" * 100_000,
+        *(json.dumps({"n2c1h6k2r3s1p0 forward": name}).encode() for name in ("of the past", ["loops"], {}, 1, None)),
+    ],
 )
-def test_a_damaged_or_foreign_file_is_as_none(folder: Path, content: str) -> None:
+def test_a_damaged_or_foreign_file_is_ignored_with_a_warning(content: bytes) -> None:
     backend = backends.get("reference")
     geometry = Conv2dGeometry.parse("n2c1h6k2r3s1p0")
-    tuned._path(backend).write_text(content, encoding="utf-8")
-    assert tuned.choice(backend, geometry, PASS) is None
+    tuned._path(backend).write_bytes(content)
+    with pytest.warns(RuntimeWarning, match=r"measured algorithms in '.*\.json' are ignored: "):
+        assert tuned.choice(backend, geometry, PASS) is None
+    assert ops.conv2d_choice(geometry, backend=backend)[PASS]
     tuned.remember(backend, geometry, PASS, "loops")
     tuned._tables.clear()
     assert tuned.choice(backend, geometry, PASS) == "loops"
@@ -93,6 +107,64 @@ def test_without_a_folder_the_process_remembers(monkeypatch: pytest.MonkeyPatch)
     backend, geometry = backends.get("reference"), Conv2dGeometry.parse("n2c1h6k2r3s1p0")
     tuned.remember(backend, geometry, PASS, "loops")
     assert tuned.choice(backend, geometry, PASS) == "loops"
+
+
+def full_disk(*arguments: object, **options: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("name", ["write", "fsync", "replace", "open"])
+def test_a_file_that_cannot_be_written_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    backend, geometry = backends.get("reference"), Conv2dGeometry.parse("n2c1h6k2r3s1p0")
+    with monkeypatch.context() as context:
+        if name == "write":
+            context.setattr(Path, "write_text", full_disk)
+        else:
+            context.setattr(os, name, full_disk)
+        with pytest.warns(RuntimeWarning, match=r"by this process only: .*No space left on device: '.*\.json'"):
+            tuned.remember(backend, geometry, PASS, "loops")
+    assert tuned.choice(backend, geometry, PASS) == "loops"
+    assert not os.listdir(folder)
+
+
+def test_a_folder_in_the_place_of_the_file(folder: Path) -> None:
+    backend = backends.get("reference")
+    tuned._path(backend).mkdir()
+    with pytest.warns(RuntimeWarning, match="are ignored: .*[Dd]irectory"):
+        assert tuned.choice(backend, Conv2dGeometry.parse("n2c1h6k2r3s1p0"), PASS) is None
+    with pytest.warns(RuntimeWarning, match="by this process only: "):
+        nc.tune(model(), (2, 1, 6, 6), passes=[PASS])
+    assert os.listdir(folder) == [tuned._path(backend).name]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_may_remember_whatever_other_threads_of_its_parent_did(tmp_path: Path) -> None:
+    program = """
+import os, signal, threading, warnings
+from numbacnn import backends
+from numbacnn.backends import tuned
+from numbacnn.backends.geometry import Conv2dGeometry
+warnings.simplefilter("ignore")
+held, go = threading.Event(), threading.Event()
+def hold():
+    with tuned._lock:
+        held.set()
+        go.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    tuned.remember(backends.get("reference"), Conv2dGeometry.parse("n2c1h6k2r3s1p0"), "forward", "loops")
+    os._exit(0)
+go.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_errors() -> None:
