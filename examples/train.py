@@ -56,9 +56,21 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adam": optim.Adam,
     "adamw": optim.AdamW,
 }
+
+
+def milestones(epochs: int) -> list[int]:
+    """A half and three quarters of the epochs, but at least one epoch for each rate before it is divided.
+
+    >>> [milestones(epochs) for epochs in (1, 2, 3, 4, 10)]
+    [[1, 2], [1, 2], [1, 2], [2, 3], [5, 7]]
+    """
+    half = max(epochs // 2, 1)
+    return [half, max(epochs * 3 // 4, half + 1)]
+
+
 SCHEDULES: dict[str, Callable[[optim.Optimizer, int, int], optim.Schedule | None]] = {
     "constant": lambda optimizer, epochs, batches: None,
-    "step": lambda optimizer, epochs, batches: optim.MultiStepLR(optimizer, [epochs // 2, epochs * 3 // 4]),
+    "step": lambda optimizer, epochs, batches: optim.MultiStepLR(optimizer, milestones(epochs)),
     "cosine": lambda optimizer, epochs, batches: optim.CosineAnnealingLR(optimizer, epochs),
     "one-cycle": lambda optimizer, epochs, batches: optim.OneCycleLR(optimizer, optimizer.lr, epochs * batches),
 }
@@ -150,9 +162,10 @@ def resume(
     model: nn.Layer,
     optimizer: optim.Optimizer,
     schedule: optim.Schedule | None,
+    batches: int,
     average: WeightAverage | None,
 ) -> History:
-    """Load the checkpoint and return its history, which is empty where there is no checkpoint yet."""
+    """Load the checkpoint of epochs of ``batches`` and return its history, which is empty where there is none yet."""
     try:
         checkpoint = load_checkpoint(path, model, optimizer, average)
         history = History.from_json(checkpoint["history"])
@@ -161,6 +174,8 @@ def resume(
         return History()
     except ValueError as error:
         raise UserError(str(error)) from error
+    if len(history) != checkpoint["epoch"]:
+        raise UserError(f"cannot resume: {path} is of epoch {checkpoint['epoch']}, its history of {len(history)}")
     for name, value in settings.items():
         former = checkpoint["settings"].get(name, DEFAULTS.get(name))
         if former != value:
@@ -168,7 +183,12 @@ def resume(
     if epochs < len(history):
         raise UserError(f"cannot resume: {path} has {len(history)} epochs, more than --epochs {epochs}")
     if schedule is not None:
-        schedule.load_state_dict(checkpoint["settings"]["schedule"])
+        state = checkpoint["settings"].get("schedule")
+        steps = len(history) * (batches if schedule.per == "batch" else 1)
+        expected = {"count": steps, "base_lr": schedule.base_lr}
+        if state != expected:
+            raise UserError(f"cannot resume: {path} has the state {state} of the schedule, must have {expected}")
+        schedule.load_state_dict(expected)
     say(f"resuming after epoch {len(history)} of {epochs}")
     return history
 
@@ -246,7 +266,8 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     output.mkdir(parents=True, exist_ok=True)
     history = History()
     if arguments.resume:
-        history = resume(output / CHECKPOINT, settings, arguments.epochs, model, optimizer, schedule, average)
+        path, batches = output / CHECKPOINT, len(loaders[0])
+        history = resume(path, settings, arguments.epochs, model, optimizer, schedule, batches, average)
     for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES):
         for leftover in output.glob(f".{name}.*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink()

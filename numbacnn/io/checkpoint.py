@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ops.arguments import LAST_COUNT, integer
 from .arrays import CheckpointError, read_arrays, write_arrays
+from .json_text import parse_json
+from .weights import check_path_and_model
 
 if TYPE_CHECKING:
     from ..nn import Layer
@@ -44,17 +48,21 @@ def save_checkpoint(
         model: the model in training.
         optimizer: its optimizer.
         epoch: how many epochs are finished.
-        history: one record per finished epoch, made of what JSON can say.
+        history: one record per finished epoch, made of what JSON can say; or none at all.
         settings: what else the run depends on, made of what JSON can say.
         weight_average: the averages of the model's weights, in a run that keeps them.
 
     Raises:
-        ValueError: another extension.
-        TypeError: ``history`` or ``settings`` that JSON cannot say.
+        ValueError: another extension, or a ``history`` of another number of epochs.
+        TypeError: ``history`` or ``settings`` that JSON cannot say; ``path`` and ``model`` in the other order.
         FileNotFoundError: the folder does not exist.
+        OSError: the file cannot be written; the error names it, and the cause.
     """
     from .. import __version__
 
+    check_path_and_model("save_checkpoint", path, model, "optimizer")
+    history = list(history)
+    _check_epoch(epoch, history)
     state = optimizer.state_dict()
     arrays = {_MODEL + name: array for name, array in model.state_dict().items()}
     arrays |= {_OPTIMIZER + name: value for name, value in state.items() if isinstance(value, np.ndarray)}
@@ -64,7 +72,7 @@ def save_checkpoint(
         "format": _FORMAT,
         "library": __version__,
         "epoch": epoch,
-        "history": list(history),
+        "history": history,
         "settings": dict(settings or {}),
         "optimizer": type(optimizer).__name__,
         "optimizer_state": {name: value for name, value in state.items() if not isinstance(value, np.ndarray)},
@@ -85,52 +93,56 @@ def load_checkpoint(
         A dict with the ``epoch``, ``history`` and ``settings`` that were saved.
 
     Raises:
-        CheckpointError: the file is damaged, cut short, no checkpoint, or of a newer format.
-        ValueError: the checkpoint of another model or optimizer, or of a run with averages of the weights for one
-            without, or the reverse.
+        CheckpointError: the file is damaged, cut short, no checkpoint, of a newer format, of another model or
+            optimizer, of a run with averages of the weights for one without, or the reverse; or it says what cannot be.
+        TypeError: ``path`` and ``model`` in the other order.
+        ValueError: another extension.
         FileNotFoundError: there is no such file.
     """
-    arrays, metadata = read_arrays(path)
-    run = _read_run(os.fspath(path), metadata)
-    if run["optimizer"] != type(optimizer).__name__:
-        raise ValueError(
-            f"{os.fspath(path)!r} is a checkpoint of {run['optimizer']}; `optimizer` is {type(optimizer).__name__}"
-        )
-    weights, state, averages = {}, dict(run["optimizer_state"]), {}
-    for name, array in arrays.items():
-        if name.startswith(_MODEL):
-            weights[name.removeprefix(_MODEL)] = array
-        elif name.startswith(_OPTIMIZER):
-            state[name.removeprefix(_OPTIMIZER)] = array
-        elif name.startswith(_AVERAGE):
-            averages[name.removeprefix(_AVERAGE)] = array
-        else:
-            raise CheckpointError(f"{os.fspath(path)!r} holds {name!r}, which is no part of a checkpoint")
-    if averages and weight_average is None:
-        raise ValueError(f"{os.fspath(path)!r} is of a run with averages of the weights: give its `weight_average`")
-    if weight_average is not None and not averages:
-        raise ValueError(f"{os.fspath(path)!r} has no averages of the weights for `weight_average`")
-    parts: list[tuple[Callable[[Any], Any], Any, Any]] = [
-        (model.load_state_dict, weights, model.state_dict()),
-        (optimizer.load_state_dict, state, optimizer.state_dict()),
-        (model.load_random_state, run["random_state"], model.random_state()),
+    check_path_and_model("load_checkpoint", path, model, "optimizer")
+    former: list[tuple[str, Callable[[Any], Any], dict[str, Any]]] = [
+        (_MODEL, model.load_state_dict, model.state_dict()),
+        (_OPTIMIZER, optimizer.load_state_dict, optimizer.state_dict()),
     ]
     if weight_average is not None:
-        parts.append((weight_average.load_state_dict, averages, weight_average.state_dict()))
+        former.append((_AVERAGE, weight_average.load_state_dict, weight_average.state_dict()))
+    shapes = {prefix + name: np.shape(value) for prefix, _, state in former for name, value in state.items()}
+    arrays, metadata = read_arrays(path, shapes)
+    run = _read_run(os.fspath(path), metadata)
+    if run["optimizer"] != type(optimizer).__name__:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} is a checkpoint of {run['optimizer']}; `optimizer` is {type(optimizer).__name__}"
+        )
+    found: dict[str, dict[str, Any]] = {_MODEL: {}, _OPTIMIZER: dict(run["optimizer_state"]), _AVERAGE: {}}
+    for name, array in arrays.items():
+        prefix = next((prefix for prefix in found if name.startswith(prefix)), None)
+        if prefix is None:
+            raise CheckpointError(f"{os.fspath(path)!r} holds {name!r}, which is no part of a checkpoint")
+        if found[prefix].setdefault(name.removeprefix(prefix), array) is not array:
+            raise CheckpointError(f"{os.fspath(path)!r} holds {name!r} twice: as an array and in its text")
+    if found[_AVERAGE] and weight_average is None:
+        raise CheckpointError(
+            f"{os.fspath(path)!r} is of a run with averages of the weights: give its `weight_average`"
+        )
+    if weight_average is not None and not found[_AVERAGE]:
+        raise CheckpointError(f"{os.fspath(path)!r} has no averages of the weights for `weight_average`")
+    random = model.random_state()
     try:
-        for load, new, _ in parts:
-            load(new)
+        for prefix, load, _ in former:
+            load(found[prefix])
+        model.load_random_state(run["random_state"])
     except BaseException as error:
-        for load, _, former in parts:
-            load(former)
-        if isinstance(error, TypeError):
-            raise CheckpointError(f"{os.fspath(path)!r} holds no readable checkpoint: {error}") from error
+        for _, load, state in former:
+            load(state)
+        model.load_random_state(random)
+        if isinstance(error, (ValueError, TypeError, OverflowError)):
+            raise CheckpointError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
         raise
     return {key: run[key] for key in ("epoch", "history", "settings")}
 
 
 _FIELDS = {
-    "epoch": int,
+    "library": str,
     "history": list,
     "settings": dict,
     "optimizer": str,
@@ -143,17 +155,22 @@ def _read_run(path: str, metadata: dict[str, str]) -> dict[str, Any]:
     if _KEY not in metadata:
         raise CheckpointError(f"{path!r} is no checkpoint of a training run: its metadata has no {_KEY!r}")
     try:
-        run = json.loads(metadata[_KEY])
-        if run["format"] != _FORMAT:
-            raise ValueError(f"format {run['format']!r} of numbacnn {run['library']}; this version reads {_FORMAT}")
+        run = parse_json(metadata[_KEY])
         for name, kind in _FIELDS.items():
             if not isinstance(run[name], kind):
-                raise ValueError(f"{name} is {run[name]!r}")
-        if run["epoch"] < 0:
-            raise ValueError(f"epoch is {run['epoch']}")
+                raise ValueError(f"{name} is {reprlib.repr(run[name])}")
+        if integer("format", run["format"]) != _FORMAT:
+            raise ValueError(f"format {run['format']} of numbacnn {run['library']}; this version reads {_FORMAT}")
+        _check_epoch(run["epoch"], run["history"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path!r} holds no readable checkpoint: {error}") from error
     return run
+
+
+def _check_epoch(epoch: Any, history: Sequence[Any]) -> None:
+    epoch = integer("epoch", epoch, 0, LAST_COUNT)
+    if history and len(history) != epoch:
+        raise ValueError(f"`history` has {len(history)} records, must have one for each of {epoch} epochs")
 
 
 def _number(value: Any) -> Any:

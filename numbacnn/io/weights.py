@@ -64,9 +64,9 @@ def load(path: str | os.PathLike[str], model: Layer, strict: bool = True) -> dic
     return metadata
 
 
-def check_path_and_model(function: str, path: object, model: object) -> None:
-    """TypeError, which tells the order, unless ``path`` is one and ``model`` is a layer."""
-    order = f"the order is {function}(path, model)"
+def check_path_and_model(function: str, path: object, model: object, *others: str) -> None:
+    """TypeError, which tells the order of the arguments of ``function``, unless they are a path and a layer."""
+    order = f"the order is {function}({', '.join(('path', 'model', *others))})"
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`path` of type {type(path).__name__} must be a str or a path: {order}")
     if not isinstance(model, Layer):

@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend
-from ..ops.arguments import integer, real_array
+from ..ops.arguments import LAST_COUNT, integer, real_array
+from ..ops.elementwise import LAST_SEED
 from .modes import evaluating, is_saving, saves_within
 from .receptive import ReceptiveField, Window
 from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays
@@ -285,14 +286,19 @@ class Layer(OnBackend):
         return {name: [layer.seed, layer.calls] for name, layer in self.named_layers() if layer.seed is not None}
 
     def load_random_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where :meth:`random_state` was taken; ValueError unless the names are the same."""
+        """Continue where :meth:`random_state` was taken.
+
+        Everything is checked before anything is changed: ValueError or TypeError unless the names are the same, and for
+        what is no pair of a seed and a number of calls.
+        """
         targets = {name: layer for name, layer in self.named_layers() if layer.seed is not None}
         if set(state) != set(targets):
             raise ValueError(f"`state` has the layers {sorted(state)}, must have {sorted(targets)}")
-        pairs = {name: [int(number) for number in pair] for name, pair in state.items()}
-        for name, pair in pairs.items():
-            if len(pair) != 2 or min(pair) < 0:
-                raise ValueError(f"`state` of {name!r} is {pair}, must be [seed, calls]")
+        pairs = {}
+        for name, pair in state.items():
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise ValueError(f"`state` of {name!r} is {pair!r}, must be [seed, calls]")
+            pairs[name] = integer("seed", pair[0], 0, LAST_SEED), integer("calls", pair[1], 0, LAST_COUNT)
         for name, layer in targets.items():
             layer.seed, layer.calls = pairs[name]
 

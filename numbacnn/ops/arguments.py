@@ -20,6 +20,7 @@ from ..backends.contract import Activation
 from ..backends.replay import beforehand
 
 __all__ = [
+    "LAST_COUNT",
     "activation_name",
     "array_list",
     "check_shape",
@@ -40,6 +41,8 @@ __all__ = [
 
 PADDING_NAMES = ("valid", "same", "same_lower")
 ACTIVATION_NAMES: tuple[str, ...] = get_args(get_args(Activation)[0])
+LAST_COUNT = 2**53
+"""As far as steps, passes and epochs are counted: exact as float64, and far from where int64 ends."""
 
 
 def integer(name: str, value: Any, minimum: int = 0, maximum: int | None = None) -> int:
@@ -125,7 +128,10 @@ def number(name: str, value: Any, low: float, high: float = float("inf")) -> flo
         value = value[()]
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"`{name}` {value!r} must be a number")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"`{name}` is too large: it must be a float") from None
     if not (low <= result <= high and result < float("inf")):
         limits = f"at least {low}" if high == float("inf") else f"in {low}..{high}"
         raise ValueError(f"`{name}` {value!r} must be {limits}")

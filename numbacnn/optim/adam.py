@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from ..nn.state import Parameter, StepCounter
-from ..ops.arguments import integer
+from ..ops.arguments import LAST_COUNT, integer
 from .flat import FlatParameters
 from .optimizer import Optimizer, below_one, not_negative
 
@@ -27,7 +27,7 @@ class Adam(Optimizer):
         "beta2": below_one,
         "eps": not_negative,
         "weight_decay": not_negative,
-        "steps": integer,
+        "steps": lambda name, value: integer(name, value, 0, LAST_COUNT),
     }
     lr: float
     beta1: float

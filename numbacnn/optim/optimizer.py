@@ -40,7 +40,8 @@ class Optimizer:
     them.
 
     A subclass lists its settings and the arrays that it keeps for each parameter, and defines ``_numbers`` and
-    ``_update``. Its settings are attributes that may be changed between steps.
+    ``_update``. Its settings are attributes that may be changed between steps; values out of range, or that are no
+    numbers, are a ValueError or TypeError there as well, and the setting stays.
     """
 
     settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": not_negative}
@@ -69,7 +70,7 @@ class Optimizer:
             raise ValueError("`parameters` is empty: there is nothing to train")
         self._decays = which_decay(self.parameters, no_decay)
         for name, value in settings.items():
-            setattr(self, name, self.settings[name](name, value))
+            setattr(self, name, value)
         self.version = 0
         """Grows when :meth:`apply` becomes another computation: its arrays are others, or a choice has changed."""
         self._choices: tuple[Any, ...] = ()
@@ -79,6 +80,9 @@ class Optimizer:
             for parameter in self.parameters
         ]
         self._settle()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, self.settings[name](name, value) if name in self.settings else value)
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies of views would be arrays of their own.

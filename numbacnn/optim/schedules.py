@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import abc
 import bisect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..ops.arguments import flag, integer, number, one_of
+from ..ops.arguments import LAST_COUNT, flag, integer, number, one_of
 from .optimizer import Optimizer, below_one, not_negative
 
 __all__ = ["CosineAnnealingLR", "LinearWarmup", "MultiStepLR", "OneCycleLR", "Schedule", "StepLR"]
 
 
-class Schedule:
+class _SetAtOnce(abc.ABCMeta):
+    """Of classes whose objects set the first settings once the last ``__init__`` of a subclass is through.
+
+    Only then does :meth:`Schedule.lr_at` find what it needs; a copy is no new object and sets nothing.
+    """
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        schedule = super().__call__(*args, **kwargs)
+        schedule._go_to(0)
+        return schedule
+
+
+class Schedule(metaclass=_SetAtOnce):
     """Sets the learning rate of ``optimizer`` as a function of ``count``, how many times :meth:`step` was called.
 
     It is set at once, for a count of 0, and worked out anew at each step, so that no error adds up; whatever else sets
-    it lasts until the next step. A subclass defines :meth:`lr_at`. ``per`` is "batch" or "epoch": when
+    it lasts until the next step. A subclass defines :meth:`lr_at`; a rate that is negative, infinite or no number is a
+    ValueError or TypeError, and the optimizer's stays. ``per`` is "batch" or "epoch": when
     ``training.fit`` calls :meth:`step`; a loop of one's own may do it whenever it likes.
 
     ``base_lr`` is the rate that the schedule scales: the optimizer's when the schedule was made.
@@ -30,7 +44,7 @@ class Schedule:
             raise TypeError(f"`optimizer` of type {type(optimizer).__name__} must be an Optimizer")
         self.optimizer = optimizer
         self.per = one_of("per", per, ("batch", "epoch"))
-        self.base_lr = optimizer.lr if base_lr is None else base_lr
+        self.base_lr = optimizer.lr if base_lr is None else not_negative("base_lr", base_lr)
         self.count = 0
 
     def lr_at(self, count: int) -> float:
@@ -54,18 +68,27 @@ class Schedule:
 
         ValueError or TypeError, and nothing is changed, for other keys, and for values out of range.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"`state` of type {type(state).__name__} must be a dict")
         if set(state) != {"count", "base_lr"}:
-            raise ValueError(f"`state` has the keys {sorted(state)}, must have ['base_lr', 'count']")
-        count, former = integer("count", state["count"]), self.base_lr
+            raise ValueError(f"`state` has the keys {list(state)}, must have ['base_lr', 'count']")
+        count, former = integer("count", state["count"], 0, LAST_COUNT), self.base_lr
         self.base_lr = not_negative("base_lr", state["base_lr"])
         try:
             self._go_to(count)
-        except ValueError:
+        except BaseException:
             self.base_lr = former
             raise
 
     def _go_to(self, count: int) -> None:
-        settings = self.settings_at(count)
+        try:
+            found = self.settings_at(count)
+        except OverflowError as error:
+            raise ValueError(f"the settings of {type(self).__name__} after {count} steps are too large") from error
+        checks = self.optimizer.settings
+        if not checks.keys() >= found.keys():
+            raise ValueError(f"`settings_at` gives {sorted(found)}; the optimizer's settings are {sorted(checks)}")
+        settings = {name: checks[name](name, value) for name, value in found.items()}
         self.count = count
         for name, value in settings.items():
             setattr(self.optimizer, name, value)
@@ -93,7 +116,6 @@ class StepLR(Schedule):
         super().__init__(optimizer, per)
         self.step_size = integer("step_size", step_size, 1)
         self.gamma = not_negative("gamma", gamma)
-        self._go_to(0)
 
     def lr_at(self, count: int) -> float:
         return self.base_lr * self.gamma ** (count // self.step_size)
@@ -106,7 +128,6 @@ class MultiStepLR(Schedule):
         super().__init__(optimizer, per)
         self.milestones = sorted(integer("milestones", milestone) for milestone in milestones)
         self.gamma = not_negative("gamma", gamma)
-        self._go_to(0)
 
     def lr_at(self, count: int) -> float:
         return self.base_lr * self.gamma ** bisect.bisect_right(self.milestones, count)
@@ -123,7 +144,6 @@ class CosineAnnealingLR(Schedule):
         super().__init__(optimizer, per)
         self.t_max = integer("t_max", t_max, 1)
         self.eta_min = not_negative("eta_min", eta_min)
-        self._go_to(0)
 
     def lr_at(self, count: int) -> float:
         return self.eta_min + (self.base_lr - self.eta_min) * (1 + math.cos(math.pi * count / self.t_max)) / 2
@@ -177,7 +197,6 @@ class OneCycleLR(Schedule):
         if flag("cycle_momentum", cycle_momentum) and momentum is None:
             raise ValueError(f"`cycle_momentum` needs an optimizer with momentum, not {optimizer!r}")
         self._momentum = momentum if cycle_momentum else None
-        self._go_to(0)
 
     def lr_at(self, count: int) -> float:
         begin = self.base_lr / self.div_factor
@@ -232,7 +251,6 @@ class LinearWarmup(Schedule):
         super().__init__(then.optimizer, then.per, then.base_lr)
         self.steps = integer("steps", steps, 1)
         self.start_factor = number("start_factor", _above_zero("start_factor", start_factor), 0, 1)
-        self._go_to(0)
 
     @property
     def base_lr(self) -> float:

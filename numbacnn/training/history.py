@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ..ops.arguments import LAST_COUNT
+
 __all__ = ["EpochRecord", "History"]
 
 
@@ -70,13 +72,22 @@ class History:
 
     @classmethod
     def from_json(cls, records: Iterable[Mapping[str, Any]]) -> History:
-        """The inverse of :meth:`to_json`; ValueError for anything else."""
+        """The inverse of :meth:`to_json`; ValueError for anything else, such as epochs that do not count from 1."""
         names = [item.name for item in fields(EpochRecord)]
         history = cls()
         for number, record in enumerate(records, 1):
             if not isinstance(record, Mapping) or sorted(record) != sorted(names):
                 raise ValueError(f"record {number} of the history must have the fields {', '.join(names)}: {record!r}")
-            if not all(isinstance(value, (int, float)) for value in record.values()):
+            if not all(_is_number(value) for value in record.values()):
                 raise ValueError(f"record {number} of the history must be made of numbers: {record!r}")
+            if record["epoch"] != number:
+                raise ValueError(f"record {number} of the history must be of epoch {number}, not {record['epoch']}")
+            if not all(record[name] > 0 for name in ("examples_per_second", "wall_examples_per_second", "seconds")):
+                raise ValueError(f"record {number} of the history must have rates and seconds above 0: {record!r}")
             history.records.append(EpochRecord(**record))
         return history
+
+
+def _is_number(value: Any) -> bool:
+    """Of those that JSON can say and a float can hold."""
+    return type(value) is float or (type(value) is int and abs(value) <= LAST_COUNT)

@@ -12,6 +12,7 @@ from ..backends import Array, Backend
 from ..backends.replay import Captures, Effects, recording
 from ..nn.layer import is_built_in
 from ..nn.modes import releasing
+from ..nn.state import Parameter
 from ..ops.arguments import number
 from ..optim import clip_grad_norm
 from .metrics import Totals
@@ -44,7 +45,7 @@ class TrainingStep:
     Args:
         model: gives logits.
         loss: compares them with labels.
-        optimizer: updates parameters of ``model``.
+        optimizer: updates parameters of ``model``, all or some; a ValueError if it has any that is not the model's.
         clip_norm: the most that the gradients' norm may be, see ``optim.clip_grad_norm``; None for any.
         weight_average: of ``model``, updated after each step.
 
@@ -74,6 +75,7 @@ class TrainingStep:
     ) -> None:
         if weight_average is not None and weight_average.model is not model:
             raise ValueError("`weight_average` is of another model")
+        _check_parameters(optimizer, model, loss)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -177,6 +179,17 @@ class TrainingStep:
         """Whether nothing but this package computes: where arrays are NumPy's, other layers may compute by NumPy."""
         parts = (*self._layers, self.loss, self.optimizer, self.weight_average)
         return all(is_built_in(part) for part in parts if part is not None)
+
+
+def _check_parameters(optimizer: Optimizer, model: Layer, loss: Loss) -> None:
+    own = [*model.parameters(), *(value for value in vars(loss).values() if isinstance(value, Parameter))]
+    trained = {id(parameter) for parameter in own}
+    foreign = [parameter for parameter in optimizer.parameters if id(parameter) not in trained]
+    if foreign:
+        raise ValueError(
+            f"`optimizer` must be made of parameters of `model`, all or some of `model.parameters()`, but "
+            f"{len(foreign)} of its {len(optimizer.parameters)} are not, the first of them of shape {foreign[0].shape}"
+        )
 
 
 class _Captured(NamedTuple):

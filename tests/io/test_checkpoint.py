@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import numbacnn as nc
 from numbacnn import nn, optim
@@ -52,12 +57,13 @@ def test_a_loaded_run_goes_on_to_the_same_bits(tmp_path: Path, name: str) -> Non
     optimizer = OPTIMIZERS[name](model.parameters())
     train(model, optimizer, range(3))
     optimizer.lr = 0.1 + 0.2  # as a schedule would
-    save_checkpoint(path, model, optimizer, epoch=3, history=[{"loss": 0.1 + 0.2}], settings={"seed": 7, "limit": None})
+    history = [{"loss": 0.1 + 0.2}] * 3
+    save_checkpoint(path, model, optimizer, epoch=3, history=history, settings={"seed": 7, "limit": None})
 
     other = model_with_everything()
     other_optimizer = OPTIMIZERS[name](other.parameters())
     restored = load_checkpoint(path, other, other_optimizer)
-    assert restored == {"epoch": 3, "history": [{"loss": 0.1 + 0.2}], "settings": {"seed": 7, "limit": None}}
+    assert restored == {"epoch": 3, "history": history, "settings": {"seed": 7, "limit": None}}
     assert everything(other, other_optimizer) == everything(model, optimizer)
     for run in ((model, optimizer), (other, other_optimizer)):
         train(*run, range(3, 6))
@@ -107,6 +113,9 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
+ADAM = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "steps": 2}
+
+
 def assert_refused(path: Path, model: nn.Layer, optimizer: optim.Optimizer, kind: type, match: str) -> None:
     """Loading fails, and nothing has changed afterwards."""
     former = everything(model, optimizer)
@@ -143,12 +152,30 @@ def edit(path: Path, arrays: dict | None = None, **changes) -> None:
     ("changes", "kind", "match"),
     [
         ({"format": 2}, CheckpointError, "format 2 of numbacnn .*; this version reads 1"),
-        ({"epoch": "two"}, CheckpointError, "epoch is 'two'"),
-        ({"epoch": -1}, CheckpointError, "epoch is -1"),
+        ({"format": True}, CheckpointError, "`format` True must be an int"),
+        ({"epoch": "two"}, CheckpointError, "`epoch` 'two' must be an int"),
+        ({"epoch": True}, CheckpointError, "`epoch` True must be an int"),
+        ({"epoch": -1}, CheckpointError, "`epoch` -1 must be"),
+        ({"epoch": 10**400}, CheckpointError, "`epoch` 10+ must be"),
+        ({"history": [{"loss": 1}]}, CheckpointError, "`history` has 1 records, must have one for each of 2 epochs"),
         ({"history": {}}, CheckpointError, "history is {}"),
-        ({"random_state": {"2": 5}}, CheckpointError, "not iterable"),
-        ({"random_state": {"2": [1, -5]}}, ValueError, "must be"),
-        ({"optimizer_state": {}}, ValueError, "missing lr"),
+        ({"random_state": {"2": 5}}, CheckpointError, r"must be \[seed, calls\]"),
+        ({"random_state": {"2": [1, -5]}}, CheckpointError, "`calls` -5 must be in 0"),
+        ({"random_state": {"2": [1, 2**63 - 1]}}, CheckpointError, "`calls` .* must be in 0"),
+        ({"random_state": {"2": [2**64, 0]}}, CheckpointError, "`seed` 18446744073709551616 must be in 0"),
+        ({"random_state": {"2": ["1", 0]}}, CheckpointError, "`seed` '1' must be an int"),
+        ({"random_state": {"2": [1.5, 0]}}, CheckpointError, "`seed` 1.5 must be an int"),
+        ({"optimizer_state": {}}, CheckpointError, "missing lr"),
+        *(
+            ({"optimizer_state": ADAM | {name: value}}, CheckpointError, f"`{name}` .*must be")
+            for name, value in [
+                *(("lr", lr) for lr in (10**400, math.inf, math.nan, -1, True, "0.1", None, [0.1])),
+                *(("steps", steps) for steps in (2**63, 2**64, -1, 1.0, True)),
+                *(("beta1", beta) for beta in (1, 10**400)),
+            ]
+        ),
+        ({"optimizer_state": ADAM | {"0.first_moment": 10**400}}, CheckpointError, "first_moment' twice"),
+        ({"settings": functools.reduce(lambda inner, _: [inner], range(40), 1)}, CheckpointError, "nested too deep"),
         ({"arrays": {"optimizer.0.first_moment": np.zeros(3)}}, ValueError, "first_moment has shape"),
         ({"arrays": {"optimizer.9.first_moment": np.zeros(3)}}, ValueError, "unexpected"),
         ({"arrays": {"model.4.weight": np.zeros(3)}}, ValueError, r"unexpected 4\.weight"),
@@ -159,6 +186,89 @@ def test_a_checkpoint_that_says_something_else_is_refused(saved: Path, changes: 
     edit(saved, **changes)
     model = model_with_everything()
     assert_refused(saved, model, OPTIMIZERS["adam"](model.parameters()), kind, match)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "match"),
+    [
+        (lambda text: "[" * 100_000, "nested too deep"),
+        (lambda text: text[:-1] + ', "more": ' + '{"a":' * 100_000 + "1" + "}" * 100_001, "nested too deep"),
+        (lambda text: text[:-1] + ', "epoch": 3}', "names 'epoch' twice"),
+        (lambda text: text.replace('"epoch": 2', '"epoch": ' + "9" * 5000), "."),
+        (lambda text: "null", "."),
+        (lambda text: "", "."),
+    ],
+)
+def test_tampered_text_is_refused(saved: Path, tamper: Callable[[str], str], match: str) -> None:
+    arrays, metadata = read_arrays(saved)
+    write_arrays(saved, arrays, {"numbacnn.checkpoint": tamper(metadata["numbacnn.checkpoint"])})
+    model = model_with_everything()
+    assert_refused(saved, model, OPTIMIZERS["adam"](model.parameters()), CheckpointError, match)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400, -(10**400)])
+    | st.floats()
+    | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=100)
+def test_any_change_of_the_text_loads_something_usable_or_changes_nothing(saved: Path, data: st.DataObject) -> None:
+    """One place of the JSON document, at any depth, becomes another value, is taken out, or gets a neighbour."""
+    whole = saved.read_bytes()
+    arrays, metadata = read_arrays(saved)
+    run = json.loads(metadata["numbacnn.checkpoint"])
+    place: Any = run
+    while True:
+        key = data.draw(st.sampled_from([*place] if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], (dict, list)) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    change = data.draw(st.sampled_from(["replace", "remove", "add"]))
+    if change == "remove":
+        del place[key]
+    elif change == "add" and isinstance(place, dict):
+        place[data.draw(st.text(max_size=3))] = data.draw(JSON)
+    else:
+        place[key] = data.draw(JSON)
+    model = model_with_everything()
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    former = everything(model, optimizer)
+    try:
+        write_arrays(saved, arrays, {"numbacnn.checkpoint": json.dumps(run)})
+        try:
+            load_checkpoint(saved, model, optimizer)
+        except CheckpointError:
+            assert everything(model, optimizer) == former
+        else:
+            train(model, optimizer, range(1))
+    finally:
+        saved.write_bytes(whole)
+
+
+def test_saving_a_history_of_other_epochs_is_refused(tmp_path: Path) -> None:
+    model = nn.Linear(3, 2)
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    for epoch, error in ((2, ValueError), (True, TypeError), (-1, ValueError)):
+        with pytest.raises(error, match=r"`(history|epoch)` "):
+            save_checkpoint(tmp_path / "c.safetensors", model, optimizer, epoch=epoch, history=[{"loss": 1}])
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_in_another_order(saved: Path) -> None:
+    model = model_with_everything()
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    with pytest.raises(TypeError, match=r"the order is load_checkpoint\(path, model, optimizer\)"):
+        load_checkpoint(model, optimizer, saved)
+    with pytest.raises(TypeError, match=r"the order is save_checkpoint\(path, model, optimizer\)"):
+        save_checkpoint(saved, optimizer, model, epoch=1)
 
 
 def test_plain_weights_are_no_checkpoint(tmp_path: Path) -> None:

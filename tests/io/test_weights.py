@@ -231,3 +231,73 @@ def test_metadata_of_another_kind(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", __metadata__=np.array("[1, 2]"))
     with pytest.raises(CheckpointError, match="its metadata is no table of strings"):
         read_arrays(tmp_path / "w.npz")
+
+
+# bfloat16.
+
+
+def safetensors_file(header: str, data: bytes) -> bytes:
+    return len(header.encode()).to_bytes(8, "little") + header.encode() + data
+
+
+BFLOAT16 = np.array([[0x3FC0, 0xC049], [0x7F80, 0x0001], [0x8000, 0x7FC0]], np.uint16)
+VALUES = np.array([[1.5, -3.140625], [np.inf, 2.0**-133], [-0.0, np.nan]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_of_bfloat16_are_read_exactly(tmp_path: Path, suffix: str, dtype: type) -> None:
+    path, model = tmp_path / f"w{suffix}", nn.Linear(2, 3, bias=False, dtype=dtype)
+    if suffix == ".npz":
+        np.savez(path, weight=BFLOAT16.view("V2"))
+    else:
+        header = '{"weight": {"dtype": "BF16", "shape": [3, 2], "data_offsets": [0, 12]}}'
+        path.write_bytes(safetensors_file(header, BFLOAT16.tobytes()))
+    load(path, model)
+    np.testing.assert_array_equal(model.weight.value, VALUES.astype(dtype), strict=True)
+    assert np.signbit(model.weight.value[2, 0])
+
+
+def test_state_dicts_of_bfloat16(backend: backends.Backend) -> None:
+    for array in (BFLOAT16, BFLOAT16.view("V2"), BFLOAT16.astype(">u2"), BFLOAT16.T.copy().T):
+        model = nn.Linear(2, 3, bias=False)
+        model.load_state_dict({"weight": array})
+        np.testing.assert_array_equal(backend.to_numpy(model.weight.value), VALUES.astype(np.float32), strict=True)
+    norm = nn.BatchNorm1d(1)
+    norm.load_state_dict({**norm.state_dict(), "num_batches_tracked": np.array(300, np.uint16)})
+    assert norm.state_dict()["num_batches_tracked"] == 300
+
+
+@pytest.mark.parametrize("package", ["torch", "ml_dtypes"])
+def test_bfloat16_of_other_packages(package: str) -> None:
+    module = pytest.importorskip(package)
+    array = module.tensor(VALUES, dtype=module.bfloat16) if package == "torch" else VALUES.astype(module.bfloat16)
+    model = nn.Linear(2, 3, bias=False)
+    model.load_state_dict({"weight": array})
+    np.testing.assert_array_equal(model.weight.value, VALUES.astype(np.float32), strict=True)
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_home_folder_has_a_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    save(f"~/w{suffix}", small_model())
+    assert os.listdir(tmp_path) == [f"w{suffix}"]
+    load(f"~/w{suffix}", small_model())
+
+
+def test_arguments_in_another_order(tmp_path: Path) -> None:
+    model, path = small_model(), tmp_path / "w.npz"
+    for call in (save, load):
+        name = call.__name__
+        for first in (model, model.state_dict()):
+            with pytest.raises(TypeError, match=rf"`path` of type \w+ must be .*: the order is {name}\(path, model\)"):
+                call(first, path)
+        with pytest.raises(TypeError, match="`model` of type dict must be a Layer: the order is"):
+            call(path, model.state_dict())
+    with pytest.raises(TypeError, match="`metadata` of type str must be a dict of strings"):
+        save(path, model, "note")
+    assert not os.listdir(tmp_path)

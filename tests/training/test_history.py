@@ -39,7 +39,12 @@ def test_no_epochs() -> None:
 
 @pytest.mark.parametrize(
     "records",
-    [[{}], [{"epoch": 1}], [5], ["epoch"], [record(1).__dict__ | {"more": 1}], [record(1).__dict__ | {"lr": "0.1"}]],
+    [
+        *([{}], [{"epoch": 1}], [5], ["epoch"], [record(1).__dict__ | {"more": 1}]),
+        *([record(1).__dict__ | {"lr": lr}] for lr in ("0.1", True, None, 10**400)),
+        *([record(1).__dict__ | {"epoch": epoch}] for epoch in (True, 0, 2, 1.5)),
+        *([record(1).__dict__ | {name: value}] for name in ("seconds", "examples_per_second") for value in (0, -1.0)),
+    ],
 )
 def test_other_json_is_refused(records: list) -> None:
     with pytest.raises(ValueError, match="record 1 of the history must"):
