@@ -33,3 +33,4 @@ from .session import InferenceSession as InferenceSession
 from .state import Buffer as Buffer
 from .state import Counter as Counter
 from .state import Parameter as Parameter
+from .tied import tied_copy as tied_copy

@@ -8,7 +8,8 @@ from .. import ops
 from ..backends import Array
 from .layer import Layer
 from .passing import PassingLayer
-from .state import Shape
+from .receptive import Window
+from .state import Shape, as_input
 
 __all__ = ["Identity", "ReLU", "Sigmoid", "Tanh"]
 
@@ -20,6 +21,9 @@ class _Elementwise(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         return tuple(shape)
 
+    def window(self) -> Window | None:
+        return None
+
 
 class ReLU(_Elementwise):
     """y = max(x, 0); dx = dy where y > 0, else 0."""
@@ -27,7 +31,7 @@ class ReLU(_Elementwise):
     activation = "relu"
 
     def forward(self, x: Any) -> Array:
-        y = ops.relu(x, backend=self.backend)
+        y = ops.relu(as_input(x, self.backend), backend=self.backend)
         self.saved = y
         return y
 
@@ -42,7 +46,7 @@ class Sigmoid(_Elementwise):
     activation = "sigmoid"
 
     def forward(self, x: Any) -> Array:
-        y = ops.sigmoid(x, backend=self.backend)
+        y = ops.sigmoid(as_input(x, self.backend), backend=self.backend)
         self.saved = y
         return y
 
@@ -57,7 +61,7 @@ class Tanh(_Elementwise):
     activation = "tanh"
 
     def forward(self, x: Any) -> Array:
-        y = ops.tanh(x, backend=self.backend)
+        y = ops.tanh(as_input(x, self.backend), backend=self.backend)
         self.saved = y
         return y
 
@@ -71,3 +75,6 @@ class Identity(PassingLayer):
 
     def output_shape(self, shape: Shape) -> Shape:
         return tuple(shape)
+
+    def window(self) -> Window | None:
+        return None

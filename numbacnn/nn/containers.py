@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, cast, overload
+import functools
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 from .. import ops
 from ..backends import Array
 from .activation import Identity, ReLU, Sigmoid, Tanh
+from .container import Container, naming
 from .conv import Conv2d
 from .dense import DenseBlock, DenseLayer
-from .layer import Layer, check_dy_shape
+from .layer import Layer, check_dy_shape, check_result
 from .linear import Linear
 from .modes import is_releasing, saves_within
 from .normalization import BatchNorm2d
@@ -22,66 +24,8 @@ from .state import Shape, as_input
 
 __all__ = ["Add", "Concat", "Sequential"]
 
-_C = TypeVar("_C", bound="_Container")
 
-
-class _Container(Layer):
-    """Layers by position, named "0", "1", ..., or one mapping of names to layers; "" is left out of dotted names."""
-
-    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
-        super().__init__()
-        if len(layers) == 1 and isinstance(layers[0], Mapping):
-            named: dict[str, Any] = dict(layers[0])
-        else:
-            named = {str(i): layer for i, layer in enumerate(layers)}
-        seen: dict[int, str] = {}
-        for name, layer in named.items():
-            if not isinstance(name, str) or "." in name:
-                raise ValueError(f"the layer name {name!r} must be a string without dots")
-            if not isinstance(layer, Layer):
-                hint = f"an instance, {layer.__name__}(...)" if isinstance(layer, type) else "a Layer"
-                raise TypeError(f"layer {name!r} of {type(self).__name__} is {layer!r}, must be {hint}")
-            for inner in layer.layers():
-                # A layer remembers one forward pass: in two places, it would get the gradient of one of them wrong.
-                if seen.setdefault(id(inner), name) != name:
-                    raise ValueError(
-                        f"the same {type(inner).__name__} object is in layers {seen[id(inner)]!r} and {name!r} of "
-                        f"{type(self).__name__}: each place needs a layer of its own"
-                    )
-        self._layers: dict[str, Layer] = named
-        taken = set(named)
-        for name in _names_within(named.get("")):
-            if name in taken:
-                raise ValueError(f"the layer name {name!r} is taken twice in {type(self).__name__}, once inside of ''")
-            taken.add(name)
-
-    def named_children(self) -> Iterator[tuple[str, Layer]]:
-        return iter(self._layers.items())
-
-    def __len__(self) -> int:
-        return len(self._layers)
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self._layers.values())
-
-    @overload
-    def __getitem__(self: _C, index: slice) -> _C: ...
-
-    @overload
-    def __getitem__(self, index: int | str) -> Layer: ...
-
-    def __getitem__(self: _C, index: int | str | slice) -> Layer | _C:
-        """The layer at a position or of a name; for a slice, a container of the same layers under their names."""
-        if isinstance(index, str):
-            return self._layers[index]
-        if not isinstance(index, slice):
-            return list(self._layers.values())[index]
-        part = copy.copy(self)
-        part._layers = dict(list(self._layers.items())[index])
-        return part
-
-
-class Sequential(_Container):
+class Sequential(Container):
     """Layers one after the other: y = f_k(... f_2(f_1(x))); backward runs them in reverse. Empty, it is the identity.
 
     Takes layers, named "0", "1", ..., or one mapping of names to layers; has a length, is indexed and iterated over.
@@ -96,7 +40,7 @@ class Sequential(_Container):
     def forward(self, x: Any) -> Array:
         if not self._layers:
             return ops.copy(x, backend=self.backend)
-        return _forward(list(self._layers.values()), x)
+        return self._forward(list(self._layers.values()), x)
 
     @saves_within
     def forward_first(self, x: Array) -> Array:
@@ -106,7 +50,30 @@ class Sequential(_Container):
         y = cast(BatchNorm2d, norm).forward_first(x, activation)
         if activation is not None:
             others.pop(0).saved = y
-        return _forward(others, y)
+        return self._forward(others, y)
+
+    def _forward(self, layers: list[Layer], x: Any) -> Array:
+        steps = iter(_joined(layers))
+        step = next(steps, None)
+        try:
+            while step is not None:
+                following = next(steps, None)
+                activation = _taken_over(step, following)
+                if following is not None and _passes(step):
+                    x = cast(PassingLayer, step).pass_on(x)
+                elif activation is None:
+                    x = step.forward(x)
+                    if x is None:
+                        check_result(cast(Layer, step), x)
+                else:
+                    x = cast("Conv2d | Linear | BatchNorm2d", step).forward_with(x, activation)
+                    cast(Layer, following).saved = x
+                    following = next(steps, None)
+                step = following
+        except Exception:
+            with self._naming(step):
+                raise
+        return x
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         """The gradient of the input; layers are only asked for those that the caller or earlier parameters need."""
@@ -116,58 +83,87 @@ class Sequential(_Container):
         last_needed = (
             0 if input_gradient else next((i for i, f in enumerate(layers) if f.parameters()), len(layers) - 1)
         )
-        for i in range(len(layers) - 1, last_needed, -1):
-            layer = layers[i]
-            dy = cast(PassingLayer, layer).pass_back(dy) if _passes(layer) else _backward(layer, dy, True)
-        return _backward(layers[last_needed], dy, input_gradient)
+        layer = layers[-1]
+        try:
+            for layer in reversed(layers[last_needed + 1 :]):
+                dy = cast(PassingLayer, layer).pass_back(dy) if _passes(layer) else _backward(layer, dy, True)
+            layer = layers[last_needed]
+            dx = _backward(layer, dy, input_gradient)
+        except Exception:
+            with self._naming(layer):
+                raise
+        for skipped in layers[:last_needed]:
+            _answered(skipped)
+        return dx
+
+    def _naming(self, step: Layer | DenseBlock | None) -> AbstractContextManager[None]:
+        """`naming` for a child; a dense block's layers are many."""
+        name = next((name for name, layer in self._layers.items() if layer is step), None)
+        return nullcontext() if name is None else naming(name, self._layers[name])
 
     def output_shape(self, shape: Shape) -> Shape:
-        for layer in self._layers.values():
-            shape = layer.output_shape(shape)
+        for name in self._layers:
+            shape = self._shape_after(name, shape)
         return tuple(shape)
 
     def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
         inputs = []
         for name, layer in self._layers.items():
             inputs.append((name, layer, tuple(shape)))
-            shape = layer.output_shape(shape)
+            shape = self._shape_after(name, shape)
         return inputs
 
     def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
-        for _, layer, layer_shape in self.child_inputs(shape):
-            field = layer.receptive_field(field, layer_shape, image)
+        for name, layer, layer_shape in self.child_inputs(shape):
+            with naming(name, layer):
+                field = layer.receptive_field(field, layer_shape, image)
         return field
 
 
-class _Branches(_Container):
+class _Branches(Container):
     """Layers side by side that all get the same input; its gradient is the sum of theirs."""
 
     def __init__(self, *branches: Layer | Mapping[str, Layer]) -> None:
         super().__init__(*branches)
-        if not self._layers:
+
+    def _check_children(self, named: dict[str, Any]) -> None:
+        super()._check_children(named)
+        if not named:
             raise ValueError(f"{type(self).__name__} needs at least one branch")
 
     def _forward_branches(self, x: Any) -> list[Array]:
         """The outputs, not to be changed nor returned, for that of an `Identity` is ``x``."""
-        return [cast(PassingLayer, branch).pass_on(x) if _passes(branch) else branch.forward(x) for branch in self]
+        outputs = []
+        for name, branch in self._layers.items():
+            with naming(name, branch):
+                passed = _passes(branch)
+                outputs.append(cast(PassingLayer, branch).pass_on(x) if passed else branch.forward(x))
+                check_result(branch, outputs[-1])
+        return outputs
 
     def _backward_branches(self, dys: list[Array], input_gradient: bool) -> Array | None:
-        branches = self._layers.values()
-        dxs = [
-            cast(PassingLayer, branch).pass_back(dy) if _passes(branch) else _backward(branch, dy, input_gradient)
-            for branch, dy in zip(branches, dys, strict=True)
-            if input_gradient or branch.parameters()
-        ]
+        dxs = []
+        for (name, branch), dy in zip(self._layers.items(), dys, strict=True):
+            if not (input_gradient or branch.parameters()):
+                _answered(branch)
+                continue
+            with naming(name, branch):
+                passed = _passes(branch)
+                dxs.append(cast(PassingLayer, branch).pass_back(dy) if passed else _backward(branch, dy, input_gradient))
         return ops.add(dxs, backend=self.backend) if input_gradient else None
 
     def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
         return [(name, branch, tuple(shape)) for name, branch in self._layers.items()]
 
     def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
-        first, *others = (branch.receptive_field(field, shape, image) for branch in self)
-        for other in others:
-            first = first.joined(other)
-        return first
+        fields = []
+        for name, branch in self._layers.items():
+            with naming(name, branch):
+                fields.append(branch.receptive_field(field, shape, image))
+        return functools.reduce(ReceptiveField.joined, fields)
+
+    def _output_shapes(self, shape: Shape) -> list[Shape]:
+        return [self._shape_after(name, shape) for name in self._layers]
 
 
 class Concat(_Branches):
@@ -197,7 +193,7 @@ class Concat(_Branches):
         return self._backward_branches(ops.concat_backward(dy, self.saved, backend=self.backend), input_gradient)
 
     def output_shape(self, shape: Shape) -> Shape:
-        shapes = [branch.output_shape(shape) for branch in self]
+        shapes = self._output_shapes(shape)
         n, _, *rest = shapes[0]
         if any(len(other) < 2 or (other[0], *other[2:]) != (n, *rest) for other in shapes):
             raise ValueError(f"the branches of Concat give the shapes {shapes}, which must agree in all but axis 1")
@@ -222,16 +218,10 @@ class Add(_Branches):
         return self._backward_branches([dy] * len(self), input_gradient)
 
     def output_shape(self, shape: Shape) -> Shape:
-        shapes = [branch.output_shape(shape) for branch in self]
+        shapes = self._output_shapes(shape)
         if any(other != shapes[0] for other in shapes):
             raise ValueError(f"the branches of Add give the shapes {shapes}, which must all be the same")
         return shapes[0]
-
-
-def _names_within(layer: Layer | None) -> list[str]:
-    """The names that the children of a layer named "" have where that layer is."""
-    children = [] if layer is None else list(layer.named_children())
-    return [own for name, child in children for own in ([name] if name else _names_within(child))]
 
 
 def _dense_layer(layer: Layer) -> DenseLayer | None:
@@ -272,30 +262,21 @@ def _continues(layer: DenseLayer, following: DenseLayer) -> bool:
     )
 
 
-def _forward(layers: list[Layer], x: Any) -> Array:
-    steps = iter(_joined(layers))
-    step = next(steps, None)
-    while step is not None:
-        following = next(steps, None)
-        activation = _taken_over(step, following)
-        if following is not None and _passes(step):
-            x = cast(PassingLayer, step).pass_on(x)
-        elif activation is None:
-            x = step.forward(x)
-        else:
-            x = cast("Conv2d | Linear | BatchNorm2d", step).forward_with(x, activation)
-            cast(Layer, following).saved = x
-            following = next(steps, None)
-        step = following
-    return x
-
-
 def _backward(layer: Layer | DenseBlock, dy: Any, input_gradient: bool) -> Array | None:
     # The argument is left out where it says nothing, so that a layer without parameters may define backward(dy).
     dx = layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
+    if input_gradient:
+        check_result(cast(Layer, layer), dx, "backward")
     if is_releasing():
         layer.drop_saved()
     return dx
+
+
+def _answered(layer: Layer | DenseBlock) -> None:
+    """The forward pass of a layer without parameters has its backward pass, although nobody asks it."""
+    if isinstance(layer, Layer):
+        for inner in layer.layers():
+            inner.answered()
 
 
 def _taken_over(step: Layer | DenseBlock, following: Layer | DenseBlock | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 from .. import ops
 from ..backends import Array
 from ..backends.geometry import Conv2dGeometry
-from ..ops.arguments import flag, integer, normalize_padding, one_of, pair
+from ..ops.arguments import flag, integer, normalize_padding, one_of, padding_form, pair
 from .init import fan_in_uniform
 from .layer import Layer
 from .receptive import Window
+from .settings import OF_THE_WEIGHT, setting
 from .state import Parameter, Shape, as_input, floating_dtype
 
 __all__ = ["Conv2d"]
@@ -45,6 +47,22 @@ class Conv2d(Layer):
         (1, 6, 28, 28)
     """
 
+    def _check_together(self) -> None:
+        one_of("algorithm", self.algorithm, ("auto", *self.backend.conv2d_algorithms()))
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels % self.groups:
+                raise ValueError(f"`groups` {self.groups} must divide `{name}` {channels}")
+        self._sides()
+
+    in_channels: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
+    out_channels: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
+    kernel_size: tuple[int, int] = setting(pair, fixed=OF_THE_WEIGHT)
+    groups: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
+    stride: tuple[int, int] = setting(pair, _check_together)
+    dilation: tuple[int, int] = setting(pair, _check_together)
+    padding: Any = setting(padding_form, _check_together)
+    algorithm: str = setting(lambda _, name: name, _check_together)
+
     def __init__(
         self,
         in_channels: int,
@@ -59,21 +77,15 @@ class Conv2d(Layer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        self.in_channels = integer("in_channels", in_channels, 1)
-        self.out_channels = integer("out_channels", out_channels, 1)
-        self.kernel_size = pair("kernel_size", kernel_size)
-        self.stride = pair("stride", stride)
-        self.dilation = pair("dilation", dilation)
-        self.groups = integer("groups", groups, 1)
-        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
-            if channels % self.groups:
-                raise ValueError(f"`groups` {self.groups} must divide `{name}` {channels}")
-        self._sides = normalize_padding(padding, self.kernel_size, self.stride, self.dilation)
-        (top, bottom), (left, right) = self._sides
-        if not isinstance(padding, str):
-            padding = (top, left) if (top, left) == (bottom, right) else self._sides
-        self.padding: Any = padding
-        self.algorithm = one_of("algorithm", algorithm, ("auto", *self.backend.conv2d_algorithms()))
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.groups = groups
+        self.padding = padding
+        self.algorithm = algorithm
+        self._check_together()
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         fan_in = shape[1] * shape[2] * shape[3]
         dtype = floating_dtype(dtype)
@@ -103,6 +115,9 @@ class Conv2d(Layer):
             self.bias.accumulate(dbias)
         return dx
 
+    def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        return normalize_padding(self.padding, self.kernel_size, self.stride, self.dilation)
+
     def _options(self) -> dict[str, Any]:
         return {
             "stride": self.stride,
@@ -124,7 +139,7 @@ class Conv2d(Layer):
         return 2 * self.geometry(shape).macs
 
     def window(self) -> Window | None:
-        return Window(self.kernel_size, self.stride, self.dilation, self._sides)
+        return Window(self.kernel_size, self.stride, self.dilation, self._sides())
 
     def algorithms(self, shape: Shape) -> dict[str, str]:
         return ops.conv2d_choice(self.geometry(shape), self.algorithm, backend=self.backend)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import ops
 from ..backends import Array
 from ..ops.arguments import check_shape
-from .state import Parameter, Shape, as_input
+from .state import Parameter, Shape, as_floating, as_input
 
 if TYPE_CHECKING:
     from .activation import Identity
@@ -71,7 +71,7 @@ class DenseBlock:
         return x
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        dy = as_input(dy, self._backend, name="dy")
+        dy = as_floating(dy, self._backend, name="dy")
         if dy.dtype != self._dtype or not self._fit(tuple(dy.shape)):
             for layer in reversed(self._layers[1:]):
                 dy = layer.concat.backward(dy)
@@ -84,6 +84,8 @@ class DenseBlock:
             if dx is not None:
                 check_shape("dx", dx, layer.shortcut.saved[0], "of the input")
                 self._backend.add_channels(whole, dx)
+            layer.concat.answered()
+            layer.shortcut.answered()
         return self._backend.take_channels(whole, 0, self._layers[0].norm.num_features) if input_gradient else None
 
     def drop_saved(self) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .. import ops
 from ..backends import Array
-from ..ops.arguments import number
+from ..ops.arguments import integer, number
+from ..ops.elementwise import LAST_OFFSET, LAST_SEED
 from .init import draw_seed
 from .layer import Layer, check_dy_shape
-from .state import Shape, StepCounter
+from .receptive import Window
+from .settings import setting
+from .state import Shape, StepCounter, as_input
 
 __all__ = ["Dropout"]
 
@@ -22,10 +26,13 @@ class Dropout(Layer):
     Srivastava et al. 2014. ``p`` outside of 0..1 is a ValueError.
     """
 
+    p: float = setting(partial(number, low=0, high=1))
+    seed: int = setting(partial(integer, maximum=LAST_SEED))
+
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = number("p", p, 0, 1)
-        self.seed: int = draw_seed()
+        self.p = p
+        self.seed = draw_seed()
         self._pass = StepCounter(-1)  # the number of the last training pass, from 0
 
     @property
@@ -35,9 +42,10 @@ class Dropout(Layer):
 
     @calls.setter
     def calls(self, number: int) -> None:
-        self._pass.value = number - 1
+        self._pass.value = integer("calls", number, maximum=LAST_OFFSET) - 1
 
     def forward(self, x: Any) -> Array:
+        x = as_input(x, self.backend)
         if not self.training:
             y = ops.copy(x, backend=self.backend)
             self.saved = (tuple(y.shape), None)
@@ -62,6 +70,9 @@ class Dropout(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         return tuple(shape)
+
+    def window(self) -> Window | None:
+        return None
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

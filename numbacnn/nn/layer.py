@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -11,27 +11,34 @@ from .. import backends
 from ..backends import Array, Backend
 from ..ops.arguments import LAST_COUNT, integer, real_array
 from ..ops.elementwise import LAST_SEED
+from .members import check_assignment, members
 from .modes import evaluating, is_saving, saves_within
 from .receptive import ReceptiveField, Window
-from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays
+from .saved import Remembering
+from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays, scaled_pixels
 
-__all__ = ["Layer", "check_dy_shape", "is_built_in", "runs"]
+__all__ = ["Layer", "check_dy_shape", "check_result", "is_built_in", "runs"]
 
 _L = TypeVar("_L", bound="Layer")
 
-_NOT_SAVED = object()
-"""In the place of what a forward pass in evaluation mode did not save."""
-
-
-class Layer(OnBackend):
+class Layer(OnBackend, Remembering):
     """A node of the model: ``forward(x)`` and, next to it, ``backward(dy)``.
 
     A subclass calls ``super().__init__()``, which sets ``training`` (True) and ``backend`` (the default one), and
-    assigns its parameters, buffers and child layers to attributes; they are found there, in order, also inside lists
-    and tuples. ``forward`` keeps what backward needs by ``self.saved = ...``; the next forward pass replaces it.
-    ``backward(dy, input_gradient=True)`` adds to the gradients of the parameters and returns the gradient of the
-    input, or None with ``input_gradient=False``; ``self.saved`` raises RuntimeError there when nothing was saved.
-    What is saved is not copied: do not change an input or output in place between forward and backward.
+    assigns its parameters, buffers and child layers to attributes; they are found there, in order, also inside lists,
+    tuples and dicts. ``forward`` keeps what backward needs by ``self.saved = ...``, once; the next forward pass
+    replaces it. ``backward(dy, input_gradient=True)`` adds to the gradients of the parameters and returns the gradient
+    of the input, or None with ``input_gradient=False``; ``self.saved`` raises RuntimeError there when nothing was
+    saved. What is saved is not copied: do not change an input or output in place between forward and backward.
+
+    A layer remembers one forward pass. ``backward`` is for the last one, and may be called again for it, which adds to
+    the gradients again. Where several forward passes came before, as of one layer for both inputs of a siamese network,
+    the second backward pass is refused with a RuntimeError, for it may be meant for another of them: join the inputs
+    into one batch, go back after each forward pass, or give each place a layer of its own by `nn.tied_copy`, which
+    shares the weights. :meth:`drop_saved` forgets forward passes that get no backward pass.
+
+    Images of dtype uint8 are pixel values: a model that is called, `predict` and the layers of this package scale them
+    from 0..255 to 0..1, as the loader does.
 
     In evaluation mode nothing is saved: assigning to ``self.saved`` then only drops what was there, so that prediction
     holds no activations. Two things ask for gradients all the same: a layer in training mode around the one in
@@ -58,6 +65,9 @@ class Layer(OnBackend):
     [('factor', array([4.], dtype=float32))]
     """
 
+    _no_members: ClassVar[tuple[str, ...]] = ("_saved",)
+    _remedy = "join the inputs into one batch, or give each place its own `nn.tied_copy` of the layer"
+
     seed: int | None = None
     """Of a layer that draws random numbers: its seed, ..."""
     calls: int = 0
@@ -67,6 +77,16 @@ class Layer(OnBackend):
         self.training = True
         self.backend = backends.get()
         self._saved: Any = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            check_assignment(self, name, value, Layer)
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        kind = type(self).__name__
+        hint = "" if "training" in vars(self) else f": {kind}.__init__ must call `super().__init__()`"
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}{hint}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_saved": None}
@@ -83,14 +103,15 @@ class Layer(OnBackend):
 
     @saves_within
     def __call__(self, x: Any) -> Array:
-        return self.forward(x)
+        return check_result(self, self.forward(scaled_pixels(x, self.backend)))
 
     def predict(self, x: Any, batch_size: int = 256) -> Array:
         """The outputs (n, ...) for all of ``x`` (n, ...), of NumPy or a backend, as one array of the model's backend.
 
         In evaluation mode, ``batch_size`` samples at a time, at least 1, so that memory does not grow with n but for
-        the outputs. Afterwards every layer is in the mode it was in. Nothing waits for the outputs. Several threads
-        may predict at once with a model that is in evaluation mode already.
+        the outputs. Images of dtype uint8 are scaled from 0..255 to 0..1, as a loader scales them. Afterwards every
+        layer is in the mode it was in. Nothing waits for the outputs. Several threads may predict at once with a model
+        that is in evaluation mode already.
 
         >>> from numbacnn import nn, use_backend
         >>> with use_backend("reference"):
@@ -108,7 +129,8 @@ class Layer(OnBackend):
             # Without samples, an empty batch tells the shape and the dtype.
             for start in range(0, max(n, 1), batch_size):
                 stop = min(start + batch_size, n)
-                y = self.backend.asarray(self.forward(x[start:stop]))
+                part = scaled_pixels(x[start:stop], self.backend)
+                y = self.backend.asarray(check_result(self, self.forward(part)))
                 if outputs is None:
                     outputs = self.backend.empty((n, *y.shape[1:]), y.dtype)
                 part = outputs[start:stop]
@@ -116,22 +138,6 @@ class Layer(OnBackend):
                     raise ValueError(f"the output for {stop - start} samples is {tuple(y.shape)}, not {part.shape}")
                 self.backend.assign(part, y)
         return outputs
-
-    @property
-    def saved(self) -> Any:
-        """What the last forward pass kept for backward."""
-        if self._saved is None:
-            raise RuntimeError(f"`backward` called before `forward` on {self!r}")
-        if self._saved is _NOT_SAVED:
-            raise RuntimeError(
-                "`backward` called after `forward` in evaluation mode; call `train()` first, or run `forward` inside "
-                f"of `with nn.saving():` for gradients in evaluation mode: {self!r}"
-            )
-        return self._saved
-
-    @saved.setter
-    def saved(self, kept: Any) -> None:
-        self._saved = kept if self.saves else _NOT_SAVED
 
     @property
     def saves(self) -> bool:
@@ -157,10 +163,13 @@ class Layer(OnBackend):
 
     def window(self) -> Window | None:
         """What of the input an output element sees: a window, `WHOLE_IMAGE`, or None for only its own position."""
-        return None
+        raise NotImplementedError(f"{type(self).__name__} must define `window` for receptive fields to be known")
 
     def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
-        """The receptive field after this layer, given that of its input of ``shape``, in an image of size ``image``."""
+        """The receptive field after this layer, given that of its input of ``shape``, in an image of size ``image``.
+
+        NotImplementedError for a layer that has no ``window`` to tell it.
+        """
         return field.through(self.window(), image)
 
     def algorithms(self, shape: Shape) -> dict[str, str]:
@@ -175,11 +184,7 @@ class Layer(OnBackend):
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
         """Name and layer of what this layer is directly made of."""
-        for name, value in vars(self).items():
-            if isinstance(value, Layer):
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Layer))
+        return self._members(Layer)
 
     def children(self) -> Iterator[Layer]:
         """The layers that this layer is directly made of."""
@@ -221,9 +226,13 @@ class Layer(OnBackend):
     def _named_states(self) -> Iterator[tuple[str, State]]:
         for layer_name, layer, _ in self._walk("", set()):
             for kind in (Parameter, Buffer):
-                for name, value in vars(layer).items():
-                    if isinstance(value, kind):
-                        yield f"{layer_name}.{name}" if layer_name else name, value
+                for name, state in layer._members(kind):
+                    yield f"{layer_name}.{name}" if layer_name else name, state
+
+    def _members(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+        for name, value in vars(self).items():
+            if name not in self._no_members:
+                yield from members(name, value, (kind,))
 
     # The tree as a whole.
 
@@ -254,7 +263,7 @@ class Layer(OnBackend):
         for _, state in self._named_states():
             state.to(target)
         for layer in self.layers():
-            layer.backend = target
+            vars(layer)["backend"] = target
         self.drop_saved()
         return self
 
@@ -321,6 +330,13 @@ def check_dy_shape(dy: Any, shape: Shape) -> None:
     actual = tuple(dy.shape) if hasattr(dy, "shape") else np.shape(dy)
     if actual != shape:
         raise ValueError(f"`dy` has shape {actual}, must have that of the output, {shape}")
+
+
+def check_result(layer: Layer, y: Any, method: str = "forward") -> Any:
+    """``y``, what ``method`` of a layer returned; TypeError for None."""
+    if y is None:
+        raise TypeError(f"`{method}` of {type(layer).__name__} returned None, must return an array: {layer!r}")
+    return y
 
 
 def runs(layer: Layer, kind: type[Layer]) -> bool:

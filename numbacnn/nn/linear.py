@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..ops.arguments import flag, integer
 from .init import fan_in_uniform
 from .layer import Layer
 from .receptive import WHOLE_IMAGE, Window
+from .settings import OF_THE_WEIGHT, setting
 from .state import Parameter, Shape, as_input, floating_dtype
 
 __all__ = ["Linear"]
@@ -29,10 +31,13 @@ class Linear(Layer):
     Linear(in_features=400, out_features=120, bias=True)
     """
 
+    in_features: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
+    out_features: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
+
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = np.float32) -> None:
         super().__init__()
-        self.in_features = integer("in_features", in_features, 1)
-        self.out_features = integer("out_features", out_features, 1)
+        self.in_features = in_features
+        self.out_features = out_features
         dtype = floating_dtype(dtype)
         shape = (self.out_features, self.in_features)
         self.weight = Parameter(fan_in_uniform(shape, self.in_features, dtype), self.backend)

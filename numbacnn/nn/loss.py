@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .. import backends, ops
 from ..backends import Array, Backend
 from ..ops.arguments import number, one_of
-from .state import OnBackend, as_input
+from .saved import Remembering
+from .settings import setting
+from .state import OnBackend, as_floating
 
 __all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
 
 
-class Loss(OnBackend):
+class Loss(OnBackend, Remembering):
     """``forward(prediction, target)`` gives the loss as a float, ``backward()`` the gradient of the prediction.
 
     ``compute(prediction, target)`` gives it as an array of the backend, float64 of shape (), and waits for nothing; it
-    is what a subclass defines, with ``backward``. ``reduction`` is ``"mean"`` or ``"sum"``.
+    is what a subclass defines, with ``backward``; one without it is a TypeError when made. ``reduction`` is ``"mean"`` or
+    ``"sum"``. As a layer, a loss remembers one forward pass, and refuses a second backward pass after several.
     """
 
+    reduction: str = setting(partial(one_of, names=("mean", "sum")))
+
+    _remedy = "or use a loss of its own for each"
+
     def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = one_of("reduction", reduction, ("mean", "sum"))
+        if type(self).compute is Loss.compute:
+            raise TypeError(
+                f"{type(self).__name__} must define `compute(prediction, target)`, which returns the loss as an array "
+                "of its backend, of shape (); `forward` makes a float of it"
+            )
+        self.reduction = reduction
         self.backend = backends.get()
         self._saved: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_saved": None}
+
+    def __getattr__(self, name: str) -> Any:
+        kind = type(self).__name__
+        hint = "" if "backend" in vars(self) else f": {kind}.__init__ must call `super().__init__()`"
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}{hint}")
 
     def forward(self, prediction: Any, target: Any) -> float:
         """The loss."""
@@ -47,17 +65,6 @@ class Loss(OnBackend):
         self.backend, self._saved = backends.get(backend), None
         return self
 
-    @property
-    def saved(self) -> Any:
-        """What the last forward pass kept for backward."""
-        if self._saved is None:
-            raise RuntimeError(f"`backward` called before `forward` on {self!r}")
-        return self._saved
-
-    @saved.setter
-    def saved(self, kept: Any) -> None:
-        self._saved = kept
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}(reduction={self.reduction!r})"
 
@@ -75,9 +82,11 @@ class CrossEntropyLoss(Loss):
     (0.693147, array([[ 0.5, -0.5]], dtype=float32))
     """
 
+    label_smoothing: float = setting(partial(number, low=0, high=1))
+
     def __init__(self, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
         super().__init__(reduction)
-        self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
+        self.label_smoothing = label_smoothing
 
     def compute(self, prediction: Any, target: Any) -> Array:
         loss, probabilities = ops.softmax_cross_entropy(
@@ -102,7 +111,7 @@ class MSELoss(Loss):
 
     def compute(self, prediction: Any, target: Any) -> Array:
         loss = ops.mean_squared_error(prediction, target, self.reduction, backend=self.backend)
-        self.saved = (as_input(prediction, self.backend), as_input(target, self.backend))
+        self.saved = (as_floating(prediction, self.backend), as_floating(target, self.backend))
         return loss
 
     def backward(self) -> Array:

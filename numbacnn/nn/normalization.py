@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from .. import ops
 from ..backends import Array
 from ..ops.arguments import integer, number
 from .layer import Layer
+from .receptive import Window
+from .settings import OF_THE_WEIGHT, setting
 from .state import Buffer, Counter, Parameter, Shape, as_input, floating_dtype
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
@@ -18,11 +21,15 @@ __all__ = ["BatchNorm1d", "BatchNorm2d"]
 class _BatchNorm(Layer):
     _axes = ""
 
+    num_features: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
+    eps: float = setting(partial(number, low=0))
+    momentum: float = setting(partial(number, low=0, high=1))
+
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: Any = np.float32) -> None:
         super().__init__()
-        self.num_features = integer("num_features", num_features, 1)
-        self.eps = number("eps", eps, 0)
-        self.momentum = number("momentum", momentum, 0, 1)
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
         dtype = floating_dtype(dtype)
         ones, zeros = np.ones(num_features, dtype), np.zeros(num_features, dtype)
         self.weight = Parameter(ones, self.backend)
@@ -84,6 +91,9 @@ class _BatchNorm(Layer):
                 f"the input of {self!r} has shape {tuple(shape)}, must have ({self._axes}) with c = {self.num_features}"
             )
         return tuple(shape)
+
+    def window(self) -> Window | None:
+        return None
 
     def extra_repr(self) -> str:
         parts = [f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"]

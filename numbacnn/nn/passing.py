@@ -6,7 +6,7 @@ from typing import Any
 
 from ..backends import Array
 from .layer import Layer, check_dy_shape
-from .state import as_input
+from .state import as_floating, as_input
 
 __all__ = ["PassingLayer"]
 
@@ -32,4 +32,5 @@ class PassingLayer(Layer):
         """``backward`` without the copy, for a caller who computes a new array of the result."""
         x_shape, y_shape = self.saved
         check_dy_shape(dy, y_shape)
-        return as_input(dy, self.backend, name="dy").reshape(x_shape)
+        self.answered()
+        return as_floating(dy, self.backend, name="dy").reshape(x_shape)

@@ -10,25 +10,37 @@ from ..ops.arguments import flag, normalize_padding, pair
 from ..ops.pooling import max_pool2d_backward_of_own
 from .layer import Layer
 from .receptive import WHOLE_IMAGE, Window
+from .settings import setting
 from .state import Shape, as_input
 
 __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 
 
+def _as_given(name: str, value: Any) -> Any:
+    pair(name, value)
+    return value
+
+
 class _Pool2d(Layer):
+    def _check_together(self) -> None:
+        # An image as large as the window always fits, so this checks the settings alone.
+        (kh, kw), (dh, dw) = pair("kernel_size", self.kernel_size), pair("dilation", self.dilation)
+        self.output_shape((1, 1, dh * (kh - 1) + 1, dw * (kw - 1) + 1))
+
+    kernel_size: Any = setting(_as_given, _check_together)
+    stride: Any = setting(_as_given, _check_together)
+    padding: Any = setting(lambda _, padding: padding, _check_together)
+    dilation: Any = setting(_as_given, _check_together)
+    ceil_mode: bool = setting(flag)
+
     def __init__(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> None:
         super().__init__()
-        kh, kw = pair("kernel_size", kernel_size)
-        dh, dw = pair("dilation", dilation)
-        # An image as large as the window always fits, so this checks the arguments alone.
-        ops.pool2d_geometry(
-            (1, 1, dh * (kh - 1) + 1, dw * (kw - 1) + 1), kernel_size, stride, padding, dilation, ceil_mode
-        )
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
         self.dilation = dilation
-        self.ceil_mode = flag("ceil_mode", ceil_mode)
+        self.ceil_mode = ceil_mode
+        self._check_together()
 
     def output_shape(self, shape: Shape) -> Shape:
         geometry = ops.pool2d_geometry(
@@ -94,6 +106,9 @@ class AvgPool2d(_Pool2d):
     AvgPool2d(kernel_size=2, stride=2, padding=0)
     """
 
+    dilation: Any = setting(_as_given, fixed="for average pooling has none")
+    count_include_pad: bool = setting(flag)
+
     def __init__(
         self,
         kernel_size: Any,
@@ -103,7 +118,7 @@ class AvgPool2d(_Pool2d):
         count_include_pad: bool = True,
     ) -> None:
         super().__init__(kernel_size, stride, padding, 1, ceil_mode)
-        self.count_include_pad = flag("count_include_pad", count_include_pad)
+        self.count_include_pad = count_include_pad
 
     def forward(self, x: Any) -> Array:
         x = as_input(x, self.backend)

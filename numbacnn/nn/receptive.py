@@ -81,6 +81,8 @@ class ReceptiveField(NamedTuple):
 def receptive_field(model: Layer, input_shape: Shape) -> ReceptiveField:
     """The receptive field of one output element of ``model`` for images of ``input_shape`` (n, c, h, w).
 
+    NotImplementedError names a layer of one's own in it that does not define ``window``.
+
     Two 2x2 convolutions see 9 inputs:
 
     >>> from numbacnn import nn

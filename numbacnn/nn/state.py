@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,15 +18,22 @@ __all__ = [
     "Counter",
     "OnBackend",
     "Parameter",
+    "WITHOUT_MEANING",
     "Shape",
     "State",
     "StepCounter",
+    "as_floating",
     "as_input",
     "floating_dtype",
     "matching_arrays",
+    "scaled_pixels",
 ]
 
 Shape = tuple[int, ...]
+
+_FREEZING = "to freeze weights, give the optimizer the other parameters only, and `eval()` the normalisation among them"
+WITHOUT_MEANING = {"requires_grad": _FREEZING, "trainable": _FREEZING}
+"""Attributes that other frameworks have on parameters and layers, and what is done here instead."""
 
 
 class OnBackend:
@@ -44,12 +51,21 @@ class OnBackend:
 class State(OnBackend):
     """An array that a layer owns. ``value`` lives on ``backend``; assigning to it overwrites the array in place.
 
-    ``value`` may be anything NumPy takes and is copied. Assigning another shape is a ValueError.
+    ``value`` may be anything NumPy takes and is copied. Assigning another shape is a ValueError, assigning to an
+    attribute that there is not an AttributeError.
     """
+
+    _attributes: ClassVar[tuple[str, ...]] = ("backend", "value")
 
     def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
         self.backend = backends.get(backend)
         self._value = self.backend.copy(self.backend.asarray(value))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in self._attributes:
+            hint = WITHOUT_MEANING.get(name, f"its attributes are {', '.join(self._attributes)}")
+            raise AttributeError(f"`{name}` cannot be set on a {type(self).__name__}; {hint}: {self!r}")
+        super().__setattr__(name, value)
 
     @property
     def value(self) -> Array:
@@ -85,7 +101,7 @@ class State(OnBackend):
         self._value = array
 
     def _converted(self, name: str, array: Any) -> Array:
-        array = as_input(array, self.backend, self.dtype, name)
+        array = as_floating(array, self.backend, self.dtype, name)
         if tuple(array.shape) != self.shape:
             raise ValueError(f"`{name}` has shape {tuple(array.shape)}, must have {self.shape}")
         return array
@@ -97,7 +113,7 @@ class State(OnBackend):
 class Parameter(State):
     """What training changes: ``value`` and ``grad``, two arrays of one shape. Backward passes add to ``grad``.
 
-    A float64 array stays float64, every other real array becomes float32.
+    A float64 array stays float64, every other real array becomes float32, as do Python's numbers and lists of them.
 
     >>> from numbacnn import use_backend
     >>> with use_backend("reference"):
@@ -107,9 +123,12 @@ class Parameter(State):
     array([0.5, 0.5], dtype=float32)
     """
 
+    _attributes = (*State._attributes, "grad")
+
     def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
         backend = backends.get(backend)
-        super().__init__(as_input(value, backend, name="value"), backend)
+        dtype = np.float32 if isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic) else None
+        super().__init__(as_floating(value, backend, dtype, "value"), backend)
         self._grad = self.backend.zeros(self.shape, self.dtype)
 
     @property
@@ -190,6 +209,9 @@ class StepCounter:
             self._array, self._backend = self._as_array(backend), backend
         return self._array
 
+    def __repr__(self) -> str:
+        return f"StepCounter({self._value})"
+
     def increment(self) -> None:
         """Count one more."""
         if self._backend is not None:
@@ -203,10 +225,25 @@ class StepCounter:
         return backend.asarray(np.array(self._value, np.int64))
 
 
-def as_input(x: Any, backend: Backend, dtype: Any = None, name: str = "x") -> Array:
+def as_floating(x: Any, backend: Backend, dtype: Any = None, name: str = "x") -> Array:
     """``x`` on the backend, of ``dtype`` or, by default, in the floating dtype that the ops would give it."""
     x = real_array(name, x, backend)
     return backend.asarray(x, common_dtype(x) if dtype is None else dtype)
+
+
+def as_input(x: Any, backend: Backend, dtype: Any = None) -> Array:
+    """``as_floating`` of what a layer or a model gets: uint8 are pixel values, divided by 255 as in the loader."""
+    return as_floating(scaled_pixels(real_array("x", x, backend), backend), backend, dtype)
+
+
+def scaled_pixels(x: Any, backend: Backend) -> Any:
+    """``x``, or if its dtype is uint8, float32 of the backend: ``x / 255``, to the bits that a loader gives."""
+    if getattr(x, "dtype", None) != np.uint8:
+        return x
+    images = backend.asarray(x)
+    if not images.shape:
+        images = images.reshape((1,))
+    return backend.gather_images(images, backend.asarray(np.arange(images.shape[0]))).reshape(x.shape)
 
 
 def floating_dtype(dtype: Any) -> np.dtype[Any]:
@@ -230,7 +267,7 @@ def matching_arrays(targets: Mapping[str, State], state: Mapping[str, Any]) -> t
             elif not np.can_cast(array.dtype, target.dtype, "same_kind"):
                 problems.append(f"{name} has dtype {array.dtype}, which does not convert to {target.dtype}")
             else:
-                arrays[name] = as_input(array, target.backend, target.dtype, name)
+                arrays[name] = as_floating(array, target.backend, target.dtype, name)
         except (TypeError, ValueError) as error:
             problems.append(f"{name}: {error}")
     return arrays, problems

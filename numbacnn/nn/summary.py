@@ -21,7 +21,8 @@ class Row:
 
     ``parameters`` counts the numbers in the layer and what is in it, ``flops`` one forward pass (two per
     multiply-accumulate of convolution and linear layers), ``memory`` the bytes of its output, 0 for a container, whose
-    output is its layers'. ``receptive_field`` is None where there is no image.
+    output is its layers'. ``receptive_field`` is None where there is no image, and from a layer of one's own on that does
+    not say, by ``window``, what it sees.
     """
 
     name: str
@@ -47,7 +48,8 @@ class Summary:
 
     def __str__(self) -> str:
         headers = ("layer", "output shape", "parameters", "MFLOPs", "sees", "jump", "algorithm", "memory")
-        cells = [headers, *(_cells(row) for row in self.rows)]
+        unknown = "?" if len(self.input_shape) == 4 else ""
+        cells = [headers, *(_cells(row, unknown) for row in self.rows)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(headers))]
         left = (0, 1, 6)
         lines = [
@@ -70,7 +72,8 @@ def summary(model: Layer, input_shape: Shape) -> Summary:
     """The layers of ``model``, and what becomes of an input of ``input_shape``: (n, c, h, w), or what the model takes.
 
     ``sees`` is the receptive field, height x width in pixels of the input, and ``jump`` how far apart the fields of
-    neighbours are; they count padding, and are left out where the input is no image. ``algorithm`` is what a
+    neighbours are; they count padding, are left out where the input is no image, and ``?`` where a layer of one's own
+    does not define ``window``. ``algorithm`` is what a
     convolution uses, forward / input gradient / weight gradient where these differ. Memory is that of the outputs.
     """
     flat = isinstance(input_shape, (tuple, list)) and len(input_shape) != 4
@@ -107,7 +110,7 @@ def _rows(
             output_shape,
             sum(parameter.size for parameter in layer.parameters()),
             layer.flops(shape),
-            layer.receptive_field(before, shape, image) if before and image else None,
+            _receptive_field(layer, before, shape, image),
             layer.algorithms(shape),
             0 if children else math.prod(output_shape) * itemsize,
         )
@@ -120,15 +123,26 @@ def _rows(
     return rows
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _receptive_field(
+    layer: Layer, before: ReceptiveField | None, shape: Shape, image: tuple[int, int] | None
+) -> ReceptiveField | None:
+    if before is None or image is None:
+        return None
+    try:
+        return layer.receptive_field(before, shape, image)
+    except NotImplementedError:
+        return None
+
+
+def _cells(row: Row, unknown: str) -> tuple[str, ...]:
     algorithms, field = list(row.algorithms.values()), row.receptive_field
     return (
         "  " * row.depth + (f"({row.name}) " if row.name else "") + row.layer,
         str(row.output_shape),
         f"{row.parameters:,}",
         f"{row.flops / 1e6:,.3f}",
-        "{}x{}".format(*field.size) if field else "",
-        "{}x{}".format(*field.jump) if field and field.jump != (0, 0) else "",
+        "{}x{}".format(*field.size) if field else unknown,
+        "{}x{}".format(*field.jump) if field and field.jump != (0, 0) else unknown if field is None else "",
         "/".join(algorithms if len(set(algorithms)) > 1 else algorithms[:1]),
         _bytes(row.memory) if row.memory else "",
     )

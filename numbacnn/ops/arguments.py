@@ -32,6 +32,7 @@ __all__ = [
     "normalize_padding",
     "number",
     "one_of",
+    "padding_form",
     "pair",
     "parameter_dtype",
     "plane_indices",
@@ -63,11 +64,12 @@ def integer(name: str, value: Any, minimum: int = 0, maximum: int | None = None)
 def pair(name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
     """``value``, an int for both axes or a pair (vertical, horizontal), as a pair of ints of at least ``minimum``.
 
-    >>> pair("kernel_size", 3), pair("stride", (2, 1))
-    ((3, 3), (2, 1))
+    One int in a tuple or list is for both axes too, as in PyTorch.
+
+    >>> pair("kernel_size", 3), pair("stride", (2, 1)), pair("dilation", (2,))
+    ((3, 3), (2, 1), (2, 2))
     """
-    single = _index(value)
-    entries = (value, value) if single is not None else _entries(value)
+    entries = _both_axes(value)
     if entries is None:
         raise TypeError(f"`{name}` {value!r} must be an int or a pair of ints")
     if len(entries) != 2:
@@ -85,7 +87,7 @@ def normalize_padding(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Any form of padding as ``((top, bottom), (left, right))``.
 
-    An int pads all four sides; ``(h, w)`` both sides of each axis; ``((top, bottom), (left, right))`` says each side.
+    An int, also alone in a tuple, pads all four sides; ``(h, w)`` both sides of each axis; ``((top, bottom), (left, right))`` says each side.
     ``"valid"`` is none. ``"same"`` and ``"same_lower"`` keep the image's size, which takes stride 1: they share out
     ``dilation * (kernel - 1)`` rows, of which an odd one goes after (``"same"``, as in PyTorch) or before
     (``"same_lower"``).
@@ -103,8 +105,7 @@ def normalize_padding(
             raise ValueError(f"`padding` {padding!r} needs `stride` 1, not {stride}")
         return _same_padding(kernel_size[0], dilation[0], padding), _same_padding(kernel_size[1], dilation[1], padding)
     forms = "an int, (h, w), ((top, bottom), (left, right)), 'valid', 'same' or 'same_lower'"
-    single = _index(padding)
-    entries = (padding, padding) if single is not None else _entries(padding)
+    entries = _both_axes(padding)
     if entries is None:
         raise TypeError(f"`padding` {padding!r} must be {forms}")
     if len(entries) != 2:
@@ -116,6 +117,18 @@ def normalize_padding(
     except ValueError:
         raise ValueError(f"`padding` {padding!r} must be {forms}, at least 0 everywhere") from None
     return vertical, horizontal
+
+
+def padding_form(name: str, padding: Any) -> Any:
+    """``padding`` in its shortest form: a word, ``(h, w)`` or ``((top, bottom), (left, right))``.
+
+    >>> padding_form("padding", 2), padding_form("padding", ((1, 1), (0, 2))), padding_form("padding", "same")
+    ((2, 2), ((1, 1), (0, 2)), 'same')
+    """
+    if isinstance(padding, str):
+        return one_of(name, padding, PADDING_NAMES)
+    (top, bottom), (left, right) = sides = normalize_padding(padding, (1, 1), (1, 1))
+    return (top, left) if (top, left) == (bottom, right) else sides
 
 
 def number(name: str, value: Any, low: float, high: float = float("inf")) -> float:
@@ -289,6 +302,14 @@ def _entries(value: Any) -> tuple[Any, ...] | None:
     if isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim):
         return tuple(value)
     return None
+
+
+def _both_axes(value: Any) -> tuple[Any, ...] | None:
+    """``value`` twice if it is an int or holds one int, else its entries; None for what has none."""
+    if _index(value) is not None:
+        return value, value
+    entries = _entries(value)
+    return entries * 2 if entries is not None and len(entries) == 1 and _index(entries[0]) is not None else entries
 
 
 def _same_padding(kernel: int, dilation: int, name: str) -> tuple[int, int]:
