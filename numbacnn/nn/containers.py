@@ -149,7 +149,9 @@ class _Branches(Container):
                 continue
             with naming(name, branch):
                 passed = _passes(branch)
-                dxs.append(cast(PassingLayer, branch).pass_back(dy) if passed else _backward(branch, dy, input_gradient))
+                dxs.append(
+                    cast(PassingLayer, branch).pass_back(dy) if passed else _backward(branch, dy, input_gradient)
+                )
         return ops.add(dxs, backend=self.backend) if input_gradient else None
 
     def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:

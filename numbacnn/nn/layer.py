@@ -21,6 +21,7 @@ __all__ = ["Layer", "check_dy_shape", "check_result", "is_built_in", "runs"]
 
 _L = TypeVar("_L", bound="Layer")
 
+
 class Layer(OnBackend, Remembering):
     """A node of the model: ``forward(x)`` and, next to it, ``backward(dy)``.
 

@@ -19,8 +19,9 @@ class Loss(OnBackend, Remembering):
     """``forward(prediction, target)`` gives the loss as a float, ``backward()`` the gradient of the prediction.
 
     ``compute(prediction, target)`` gives it as an array of the backend, float64 of shape (), and waits for nothing; it
-    is what a subclass defines, with ``backward``; one without it is a TypeError when made. ``reduction`` is ``"mean"`` or
-    ``"sum"``. As a layer, a loss remembers one forward pass, and refuses a second backward pass after several.
+    is what a subclass defines, with ``backward``; one without it is a TypeError when made. ``reduction`` is
+    ``"mean"`` or ``"sum"``. As a layer, a loss remembers one forward pass, and refuses a second backward pass after
+    several.
     """
 
     reduction: str = setting(partial(one_of, names=("mean", "sum")))

@@ -14,11 +14,11 @@ from ..ops.arguments import common_dtype, real_array
 from .bfloat16 import widened
 
 __all__ = [
+    "WITHOUT_MEANING",
     "Buffer",
     "Counter",
     "OnBackend",
     "Parameter",
-    "WITHOUT_MEANING",
     "Shape",
     "State",
     "StepCounter",
@@ -127,7 +127,8 @@ class Parameter(State):
 
     def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
         backend = backends.get(backend)
-        dtype = np.float32 if isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic) else None
+        # What has a dtype is an array, or a scalar, that somebody chose it for.
+        dtype = None if hasattr(value, "dtype") else np.float32
         super().__init__(as_floating(value, backend, dtype, "value"), backend)
         self._grad = self.backend.zeros(self.shape, self.dtype)
 

@@ -21,8 +21,8 @@ class Row:
 
     ``parameters`` counts the numbers in the layer and what is in it, ``flops`` one forward pass (two per
     multiply-accumulate of convolution and linear layers), ``memory`` the bytes of its output, 0 for a container, whose
-    output is its layers'. ``receptive_field`` is None where there is no image, and from a layer of one's own on that does
-    not say, by ``window``, what it sees.
+    output is its layers'. ``receptive_field`` is None where there is no image, and from a layer of one's own on that
+    does not define ``window``.
     """
 
     name: str

@@ -87,10 +87,10 @@ def normalize_padding(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Any form of padding as ``((top, bottom), (left, right))``.
 
-    An int, also alone in a tuple, pads all four sides; ``(h, w)`` both sides of each axis; ``((top, bottom), (left, right))`` says each side.
-    ``"valid"`` is none. ``"same"`` and ``"same_lower"`` keep the image's size, which takes stride 1: they share out
-    ``dilation * (kernel - 1)`` rows, of which an odd one goes after (``"same"``, as in PyTorch) or before
-    (``"same_lower"``).
+    An int, also alone in a tuple, pads all four sides; ``(h, w)`` both sides of each axis;
+    ``((top, bottom), (left, right))`` says each side. ``"valid"`` is none. ``"same"`` and ``"same_lower"`` keep the
+    image's size, which takes stride 1: they share out ``dilation * (kernel - 1)`` rows, of which an odd one goes after
+    (``"same"``, as in PyTorch) or before (``"same_lower"``).
 
     >>> normalize_padding("same", kernel_size=(4, 3), stride=(1, 1))
     ((1, 2), (1, 1))

@@ -4,13 +4,61 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
+import pytest
 
 from numbacnn import backends, nn
 from numbacnn.backends import Backend
 from numbacnn.backends.replay import recording
+from numbacnn.data import ArrayDataset, DataLoader
 from numbacnn.nn.state import StepCounter
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (1.0, np.float32),
+        ([1.0, 2], np.float32),
+        (([1], [2.5]), np.float32),
+        ([np.float64(1)], np.float32),
+        (np.ones(2), np.float64),
+        (np.float64(1), np.float64),
+        (np.ones(2, np.float16), np.float32),
+        (np.arange(2), np.float32),
+    ],
+)
+def test_python_s_numbers_are_float32(backend: Backend, value: Any, dtype: Any) -> None:
+    parameter = nn.Parameter(value)
+    assert parameter.dtype == parameter.grad.dtype == dtype and parameter.shape == np.shape(value)
+
+
+class Copying(nn.Layer):
+    """A layer of one's own that takes what it gets."""
+
+    def forward(self, x: Any) -> Any:
+        return self.backend.copy(x)
+
+
+def test_pixels_are_scaled_as_by_the_loader(backend: Backend) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 6, 6)).astype(np.uint8)
+    ((loaded, _),) = DataLoader(ArrayDataset(images, np.zeros(5, np.int64)), batch_size=5)
+    layers = [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(1), nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.Identity(), nn.Flatten()]
+    layers += [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.GlobalAvgPool2d(), nn.Dropout(), nn.Sequential(), Copying()]
+    layers += [nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), nn.Add(nn.ReLU(), nn.Identity())]
+    for layer in layers:
+        layer.eval()
+        expected = backend.to_numpy(layer(backend.asarray(loaded)))
+        for pixels in (images, backend.asarray(images), images[:, :, ::-1][:, :, ::-1]):
+            for run in (layer, layer.predict, nn.InferenceSession(layer)):
+                y = backend.to_numpy(run(pixels))
+                assert y.dtype == np.float32
+                np.testing.assert_array_equal(y, expected, err_msg=repr(layer))
+    assert nn.ReLU()(np.zeros((0, 1, 2, 2), np.uint8)).shape == (0, 1, 2, 2)
+    assert nn.ReLU()(np.uint8(255)) == 1
+    wide = nn.Conv2d(1, 1, 1, dtype=np.float64)
+    np.testing.assert_array_equal(wide(images), wide(loaded))
 
 
 def known(counter: StepCounter, backend: Backend) -> tuple[int, int]:

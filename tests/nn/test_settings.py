@@ -1,0 +1,101 @@
+"""Settings are checked when they are set, not at the next forward pass."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from numbacnn import nn
+from numbacnn.backends import Backend
+from numbacnn.nn import settings
+
+MADE: list[Callable[[], Any]] = [
+    lambda: nn.Conv2d(2, 4, 3, padding=1),
+    lambda: nn.Linear(2, 3),
+    lambda: nn.BatchNorm1d(2),
+    lambda: nn.BatchNorm2d(2),
+    lambda: nn.MaxPool2d(2),
+    lambda: nn.AvgPool2d(2),
+    lambda: nn.Dropout(),
+    lambda: nn.CrossEntropyLoss(),
+    lambda: nn.MSELoss(),
+]
+
+
+def settings_of(owner: Any) -> list[str]:
+    names = dict.fromkeys(name for kind in type(owner).__mro__ for name in vars(kind))
+    return [name for name in names if isinstance(getattr(type(owner), name, None), settings._Setting)]
+
+
+def test_every_argument_that_is_kept_is_a_setting(backend: Backend) -> None:
+    kinds = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, (nn.Layer, nn.Loss))]
+    made = {type(make()): make() for make in MADE}
+    for kind in kinds:
+        arguments = set(inspect.signature(kind).parameters) - {"layers", "branches", "bias", "dtype"}
+        assert not arguments or kind in made or kind is nn.Loss, kind
+        if kind in made:
+            assert arguments <= set(settings_of(made[kind])), kind
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_what_is_no_value_is_refused_and_the_former_kept(backend: Backend, make: Callable[[], Any]) -> None:
+    owner = make()
+    for name in settings_of(owner):
+        before = getattr(owner, name)
+        for value in (object(), "fft", None, [], -1):
+            with pytest.raises((TypeError, ValueError), match=f"`{name}`.*: {type(owner).__name__}\\("):
+                setattr(owner, name, value)
+            assert getattr(owner, name) is before
+        setattr(owner, name, before)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value", "message"),
+    [
+        (lambda: nn.Conv2d(1, 1, 3), "algorithm", "fft", r"`algorithm` 'fft' must be one of 'auto'.*: Conv2d\(1, 1"),
+        (lambda: nn.Conv2d(1, 1, 3, padding="same"), "stride", 2, "`padding` 'same' needs `stride` 1"),
+        (lambda: nn.Conv2d(1, 1, 3, stride=2), "padding", "same", "`padding` 'same' needs `stride` 1"),
+        (lambda: nn.Conv2d(1, 1, 3), "kernel_size", 5, r"`kernel_size` is \(3, 3\) for good, .*shape of the weight"),
+        (lambda: nn.Conv2d(2, 2, 3), "groups", 2, "`groups` is 1 for good"),
+        (lambda: nn.MaxPool2d(4, padding=2), "kernel_size", 2, "`padding` .* must be at most half of `kernel_size`"),
+        (lambda: nn.AvgPool2d(2), "dilation", 2, "`dilation` is 1 for good, for average pooling has none"),
+        (lambda: nn.Dropout(), "p", 1.5, r"`p` 1.5 must be in 0\.\.1"),
+        (lambda: nn.Dropout(), "seed", 2**64, "`seed` 18446744073709551616 must be in"),
+        (lambda: nn.Dropout(), "calls", -1, "`calls` -1 must be"),
+        (lambda: nn.ReLU(), "backend", "reference", "`backend` of ReLU is not to be set: `to` moves a layer"),
+    ],
+)
+def test_refused_when_set(backend: Backend, make: Callable[[], Any], name: str, value: Any, message: str) -> None:
+    layer = make()
+    with pytest.raises(ValueError, match=message):
+        setattr(layer, name, value)
+
+
+def test_what_is_set_counts(backend: Backend) -> None:
+    layer = nn.Conv2d(1, 1, 3)
+    layer.padding, layer.stride, layer.dilation, layer.algorithm = ((1, 1), (1, 1)), [2, 2], np.int64(2), "loops"
+    assert (layer.padding, layer.stride, layer.dilation) == ((1, 1), (2, 2), (2, 2))
+    expected = nn.Conv2d(1, 1, 3, stride=2, padding=1, dilation=2, algorithm="loops")
+    expected.load_state_dict(layer.state_dict())
+    x = np.random.default_rng(0).standard_normal((1, 1, 9, 9))
+    np.testing.assert_array_equal(layer(x), expected(x))
+    assert layer.window() == expected.window() and repr(layer) == repr(expected)
+    with pytest.raises(TypeError, match="`training` 'yes' must be True or False"):
+        layer.training = "yes"
+
+
+def test_one_entry_is_for_both_axes(backend: Backend) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 1, 9, 9))
+    pairs = [
+        (nn.Conv2d(1, 1, (3,), (2,), (1,), [1]), nn.Conv2d(1, 1, 3, 2, 1)),
+        (nn.MaxPool2d((3,), (2,), (1,), (1,)), nn.MaxPool2d(3, 2, 1)),
+        (nn.AvgPool2d([3], [2], np.array([1])), nn.AvgPool2d(3, 2, 1)),
+    ]
+    for layer, expected in pairs:
+        expected.load_state_dict(layer.state_dict())
+        np.testing.assert_array_equal(layer(x), expected(x))
+        assert layer.output_shape(x.shape) == expected.output_shape(x.shape) and layer.window() == expected.window()
