@@ -18,6 +18,8 @@ __all__ = ["asarray", "assign", "copy", "to_numpy", "zeros"]
 
 def asarray(x: Any, dtype: Any = None) -> np.ndarray:
     found: np.ndarray = host.asarray(x, dtype)
+    if not found.flags.aligned or not found.dtype.isnative:  # neither of which machine code looks at
+        found = np.array(found, found.dtype.newbyteorder("="), order="C")
     if recording() is None or not isinstance(x, np.ndarray) or np.may_share_memory(found, x):
         return found
     y = empty(found.shape, found.dtype)

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..geometry import Conv2dGeometry
 from .elementwise import activate, activation_of
-from .gemm import TILE, multiply_block
-from .jit import function, kernel
+from .gemm import TILE, multiply_block, scratch_of
+from .jit import Scratch, function, kernel
 from .memory import empty
 from .rows import add_to_strided, copy_strided
 from .windows import output_range
@@ -73,8 +73,9 @@ def add_columns(dx, n, first_channel, channels, kh, kw, ow, sh, sw, pt, pl, dh, 
 
 @kernel
 def _forward_bands(
-    chunk, tile, activating, x, weight, bias, y, activation, groups, band, pointwise, sh, sw, pt, pl, dh, dw
-):
+    chunk, tile, panel, places, laid, activating, x, weight, bias, y, activation, groups, band, pointwise, sh, sw, pt,
+    pl, dh, dw,
+):  # fmt: skip
     """A chunk is a band of output rows of one group of one image: product, bias, activation."""
     out_channels, oh, ow = y.shape[1], y.shape[2], y.shape[3]
     channels, kh, kw = weight.shape[1], weight.shape[2], weight.shape[3]
@@ -88,11 +89,13 @@ def _forward_bands(
         columns, at_columns = x.reshape(-1), (n * x.shape[1] + group * channels) * plane + first_row * ow
         column_row = plane
     else:
-        columns, at_columns, column_row = np.empty(taps * rows * ow, y.dtype), 0, rows * ow
+        columns, at_columns, column_row = laid, 0, rows * ow
         lay_columns(x, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns)
     flat = y.reshape(-1)
     multiply_block(
         tile,
+        panel,
+        places,
         weight.reshape(-1),
         group * size * taps,
         taps,
@@ -119,7 +122,9 @@ def _forward_bands(
 
 
 @kernel
-def _backward_input_images(chunk, tile, dy, weight, dx, groups, band, pointwise, sh, sw, pt, pl, dh, dw):
+def _backward_input_images(
+    chunk, tile, panel, places, laid, dy, weight, dx, groups, band, pointwise, sh, sw, pt, pl, dh, dw
+):
     """A chunk is one group of one image: bands that overlap in dx are added by one thread, in order."""
     out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
     channels, kh, kw = weight.shape[1], weight.shape[2], weight.shape[3]
@@ -128,13 +133,15 @@ def _backward_input_images(chunk, tile, dy, weight, dx, groups, band, pointwise,
     if pointwise:
         columns, at_columns, column_row = dx.reshape(-1), (n * dx.shape[1] + group * channels) * plane, plane
     else:
-        columns, at_columns, column_row = np.empty(taps * min(band, oh) * ow, dx.dtype), 0, 0
+        columns, at_columns, column_row = laid, 0, 0
         for c in range(channels):
             dx[n, group * channels + c] = 0
     for first_row in range(0, oh, band):
         rows = min(band, oh - first_row)
         multiply_block(
             tile,
+            panel,
+            places,
             weight.reshape(-1),
             group * size * taps,
             1,
@@ -156,7 +163,9 @@ def _backward_input_images(chunk, tile, dy, weight, dx, groups, band, pointwise,
 
 
 @kernel
-def _backward_weight_partials(chunk, tile, dy, x, partials, groups, images, band, pointwise, sh, sw, pt, pl, dh, dw):
+def _backward_weight_partials(
+    chunk, tile, panel, places, laid, dy, x, partials, groups, images, band, pointwise, sh, sw, pt, pl, dh, dw
+):
     """A chunk is one group of weights summed over ``images`` images: partials[part, group rows] += dy columns^T."""
     out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
     channels, kh, kw = partials.shape[2], partials.shape[3], partials.shape[4]
@@ -165,7 +174,6 @@ def _backward_weight_partials(chunk, tile, dy, x, partials, groups, images, band
     flat = partials.reshape(-1)
     at = (part * out_channels + group * size) * taps
     flat[at : at + size * taps] = 0
-    scratch = np.empty(0 if pointwise else taps * min(band, oh) * ow, partials.dtype)
     for n in range(part * images, min((part + 1) * images, x.shape[0])):
         for first_row in range(0, oh, band):
             rows = min(band, oh - first_row)
@@ -173,12 +181,14 @@ def _backward_weight_partials(chunk, tile, dy, x, partials, groups, images, band
                 columns, at_columns = x.reshape(-1), (n * x.shape[1] + group * channels) * plane + first_row * ow
                 column_row = plane
             else:
-                columns, at_columns, column_row = scratch, 0, rows * ow
+                columns, at_columns, column_row = laid, 0, rows * ow
                 lay_columns(
                     x, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns
                 )
             multiply_block(
                 tile,
+                panel,
+                places,
                 dy.reshape(-1),
                 (n * out_channels + group * size) * plane + first_row * ow,
                 plane,
@@ -213,18 +223,19 @@ SUM_BLOCK = 4096
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
     y = empty(g.y_shape, x.dtype)
     band = _band(g)
-    chunks = g.n * g.groups * -(-g.oh // band)
     _forward_bands(
-        chunks, TILE.routine, activation_of, x, weight, bias, y, activation, g.groups, band, g.is_pointwise, *_window(g)
-    )
+        g.n * g.groups * -(-g.oh // band), TILE.routine, *scratch_of(g.k // g.groups, x.dtype), _columns(g, x.dtype),
+        activation_of, x, weight, bias, y, activation, g.groups, band, g.is_pointwise, *_window(g),
+    )  # fmt: skip
     return y
 
 
 def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     dx = empty(g.x_shape, dy.dtype)
     _backward_input_images(
-        g.n * g.groups, TILE.routine, dy, weight, dx, g.groups, _band(g), g.is_pointwise, *_window(g)
-    )
+        g.n * g.groups, TILE.routine, *scratch_of(g.taps, dy.dtype), _columns(g, dy.dtype), dy, weight, dx, g.groups,
+        _band(g), g.is_pointwise, *_window(g),
+    )  # fmt: skip
     return dx
 
 
@@ -232,8 +243,9 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
     parts, images = _parts(g)
     partials = empty((parts, *g.weight_shape), x.dtype)
     _backward_weight_partials(
-        parts * g.groups, TILE.routine, dy, x, partials, g.groups, images, _band(g), g.is_pointwise, *_window(g)
-    )
+        parts * g.groups, TILE.routine, *scratch_of(g.k // g.groups, x.dtype), _columns(g, x.dtype), dy, x, partials,
+        g.groups, images, _band(g), g.is_pointwise, *_window(g),
+    )  # fmt: skip
     if parts == 1:
         return partials[0]
     dweight = empty(g.weight_shape, x.dtype)
@@ -242,9 +254,18 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
-    columns = 0 if g.is_pointwise else g.taps * min(_band(g), g.oh) * g.ow * numba.get_num_threads()
+    columns = _column_elements(g) * numba.get_num_threads()
     parts = _parts(g)[0] if pass_ == "backward_weight" else 0
     return itemsize * (columns + (parts * g.k * g.taps if parts > 1 else 0))
+
+
+def _columns(g: Conv2dGeometry, dtype: np.dtype) -> Scratch:
+    return Scratch(_column_elements(g), dtype)
+
+
+def _column_elements(g: Conv2dGeometry) -> int:
+    """Of the columns of one band."""
+    return 0 if g.is_pointwise else g.taps * min(_band(g), g.oh) * g.ow
 
 
 def _window(g: Conv2dGeometry) -> tuple[int, ...]:

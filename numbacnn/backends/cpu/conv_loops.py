@@ -16,7 +16,7 @@ import numpy as np
 
 from ..geometry import Conv2dGeometry
 from .elementwise import activate, activation_of
-from .jit import kernel
+from .jit import Scratch, kernel
 from .memory import empty
 from .rows import add_products_strided, add_strided, add_to_strided
 from .windows import output_range
@@ -75,14 +75,14 @@ def _backward_input_planes(chunk, dy, weight, dx, sh, sw, pt, pl, dh, dw):
 
 
 @kernel
-def _backward_weight_kernels(chunk, dy, x, dweight, sh, sw, pt, pl, dh, dw):
+def _backward_weight_kernels(chunk, dy, x, dweight, sums, sh, sw, pt, pl, dh, dw):
     """A chunk is the kh x kw weights of one pair of channels: a row of sums each over batch and rows, added up last."""
     out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
     channels, kh, kw = dweight.shape[1], dweight.shape[2], dweight.shape[3]
     h, w = x.shape[2], x.shape[3]
     k, c = chunk // channels, chunk % channels
     channel = k // (out_channels * channels // x.shape[1]) * channels + c
-    sums = np.zeros(kh * kw * ow, dweight.dtype)
+    sums[:] = 0
     for n in range(x.shape[0]):
         image, plane = x[n, channel].reshape(-1), dy[n, k].reshape(-1)
         for i in range(kh):
@@ -115,7 +115,8 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
 def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     dweight = empty(g.weight_shape, x.dtype)
     pairs = g.weight_shape[0] * g.weight_shape[1]
-    _backward_weight_kernels(pairs, dy, x, dweight, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
+    sums = Scratch(g.kh * g.kw * g.ow, x.dtype)
+    _backward_weight_kernels(pairs, dy, x, dweight, sums, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return dweight
 
 

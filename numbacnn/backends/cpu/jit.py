@@ -21,31 +21,31 @@ Under ``NUMBA_DISABLE_JIT=1`` the plain function runs chunk by chunk.
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import inspect
-import pathlib
-import platform
+import operator
 import textwrap
-import threading
 from array import array
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, NamedTuple, cast
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types
-from numba.core import caching, config
+from numba.core import config
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from .. import cache
 from ..words import float_bits
 from . import graph, memory, threads
+from .kernel_cache import attach_cache as attach_cache
+from .kernel_cache import cache_folder as cache_folder
+from .kernel_cache import is_kept, keep
 from .routines import ELEMENTS, INTEGER, Routine
 
-__all__ = ["CompiledRoutine", "Kernel", "Scratch", "cache_folder", "function", "kernel", "routine"]
+__all__ = ["CompiledRoutine", "Kernel", "Scratch", "attach_cache", "cache_folder", "function", "kernel", "routine"]
 
 # Waking the other threads takes as long as a kernel on fewer elements of its arrays.
 WORTH_THREADS = 1 << 14
@@ -77,7 +77,6 @@ class Kernel:
         functools.update_wrapper(self, definition)
         self.definition = definition
         self._entries: dict[tuple[int, ...], _Entry] = {}
-        self._lock = threading.Lock()
 
     def __call__(self, chunks: int, *arguments: Any) -> None:
         """Run ``chunks`` chunks and return when all are done; no chunks, no work."""
@@ -99,20 +98,24 @@ class Kernel:
             if kind is np.ndarray:
                 elements += a.size
                 signature.append(a.dtype.num << 8 | a.ndim)
-                packed.append(a.__array_interface__["data"][0])
+                interface = a.__array_interface__
+                address = interface["data"][0]
+                if interface["strides"] is not None or address % a.itemsize or not a.dtype.isnative:
+                    raise ValueError(_refusal(a))
+                packed.append(address)
                 packed += a.shape
             elif kind is Scratch:
                 signature.append(a.dtype.num << 8 | 255)
                 scratch.append(len(packed))
                 packed += (needed_bytes, a.size, 0)
                 needed_bytes += -(-a.size * a.dtype.itemsize // threads.LINE) * threads.LINE
-            elif kind is not int and isinstance(a, (float, Routine)):
-                signature.append(-1 if isinstance(a, float) else -2)
+            elif kind is not int and isinstance(a, (float, np.floating, Routine)):
+                signature.append(-2 if isinstance(a, Routine) else -1)
                 late.append((len(packed), a))
                 packed.append(0)
             else:
                 signature.append(-2)
-                packed.append(int(a))
+                packed.append(operator.index(a))
         recording = graph.recording()
         # Asked once: memory for fewer threads than then run would be that of others.
         available = threads.number() if recording is None else recording.threads
@@ -136,7 +139,7 @@ class Kernel:
             entry = self.prepare(*needed)
         for at, a in late:
             single = entry.scalar == np.float32
-            packed[at] = float_bits(a, single) if isinstance(a, float) else a.address(entry.scalar)
+            packed[at] = a.address(entry.scalar) if isinstance(a, Routine) else float_bits(float(a), single)
         words = array("q", packed)
         shares = threads.shares(chunks, available if elements >= WORTH_THREADS else 1)
         if recording is None:
@@ -146,11 +149,11 @@ class Kernel:
 
     def is_cached(self, signature: tuple[int, ...], key: tuple) -> bool:
         """Whether the cache has it for arguments of the types ``key``."""
-        return _is_cached(self.definition, repr(key))
+        return is_kept(self.definition, repr(key))
 
     def prepare(self, signature: tuple[int, ...], key: tuple) -> _Entry:
         """What is called for arguments of the types ``key``, whose short form is ``signature``."""
-        with self._lock:
+        with global_compiler_lock:
             if signature not in self._entries:
                 scalar = _scalar(key)
                 compiled = CFunc(
@@ -159,10 +162,11 @@ class Kernel:
                     locals={},
                     options={"nopython": True, **OPTIONS},
                 )
-                _attach_named_cache(compiled, self.definition, repr(key))
+                keep(compiled, self.definition, repr(key))
                 compiled.compile()
                 address = cast(int, compiled.address)
-                self._entries[signature] = _Entry(address, scalar, compiled)
+                # A signal handler may have made one meanwhile, whose address others have.
+                self._entries.setdefault(signature, _Entry(address, scalar, compiled))
             return self._entries[signature]
 
 
@@ -182,7 +186,7 @@ class CompiledRoutine(Routine):
 
     def is_cached(self, dtype: np.dtype) -> bool:
         """Whether the cache has it for ``dtype``."""
-        return _is_cached(self.definition, dtype.str)
+        return is_kept(self.definition, dtype.str)
 
     def prepare(self, dtype: np.dtype) -> int:
         """What is called for ``dtype``."""
@@ -206,7 +210,7 @@ class CompiledRoutine(Routine):
         exec("\n".join(source), names)
         words = (types.int64,) * len(self.kinds)
         compiled = CFunc(names[name], (words, types.void), locals={}, options={"nopython": True, **OPTIONS})
-        _attach_named_cache(compiled, self.definition, dtype.str)
+        keep(compiled, self.definition, dtype.str)
         compiled.compile()
         return cast(int, compiled.address), compiled
 
@@ -219,25 +223,6 @@ def routine(definition: Callable[..., None]) -> CompiledRoutine:
 def _scratch(available: int, size: int) -> tuple[np.ndarray, int]:
     """Memory of which each of the threads has ``size`` bytes, and the distance of two threads' bytes."""
     return memory.empty((available * size,), np.uint8), size
-
-
-def _attach_named_cache(compiled: CFunc, definition: Callable[..., None], variant: str) -> None:
-    attach_cache(compiled, _cache_name(definition, variant))
-
-
-def _cache_name(definition: Callable[..., None], variant: str) -> str:
-    name = f"{definition.__module__}.{definition.__name__}"
-    return f"{name}-{cache.digest(variant, cache.definition_digest(definition))}"
-
-
-def _is_cached(definition: Callable[..., None], variant: str) -> bool:
-    folder = cache_folder()
-    return folder is not None and (folder / f"{_file_name(_cache_name(definition, variant))}.nbi").exists()
-
-
-def _file_name(name: str) -> str:
-    """Of the files for what the cache has under ``name``, without what comes after the dot."""
-    return f"{name}.py{platform.python_version()}"
 
 
 def _scalar(key: tuple) -> np.dtype:
@@ -258,7 +243,15 @@ def _kind(argument: Any) -> Any:
         return argument.dtype, "scratch"
     if isinstance(argument, np.ndarray):
         return argument.dtype, argument.ndim
-    return float if isinstance(argument, float) else int
+    return float if isinstance(argument, (float, np.floating)) else int
+
+
+def _refusal(x: np.ndarray) -> str:
+    """Why machine code, which is told an address and a shape, would take ``x`` for other numbers."""
+    return (
+        "a kernel takes C-contiguous, aligned arrays in the machine's byte order; this one has shape "
+        f"{x.shape}, strides {x.strides} and dtype {x.dtype.str}, and is {'' if x.flags.aligned else 'not '}aligned"
+    )
 
 
 def kernel(definition: Callable[..., None]) -> Kernel:
@@ -300,12 +293,10 @@ def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtyp
     """The function (chunk, address of words, thread) that unpacks words of ``key``'s types and then is ``definition``.
 
     Its text is put before that of the definition, not around a call of it, which would be compiled twice: on its own
-    and within its caller.
+    and within its caller. Where the definition's text is not to be had, a call is what there is.
     """
-    tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
-    ast.increment_lineno(tree, definition.__code__.co_firstlineno - 1)
-    function = cast(ast.FunctionDef, tree.body[0])
-    names = {
+    parameters = definition.__code__.co_varnames[: definition.__code__.co_argcount]
+    names: dict[str, Any] = {
         **definition.__globals__,
         **inspect.getclosurevars(definition).nonlocals,
         "_carray": carray,
@@ -313,9 +304,13 @@ def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtyp
         "_pointer": _pointer,
         "_to_float": _low_float32 if scalar == np.float32 else _as_float64,
     }
+    text = _text_of(definition)
+    if text is None:
+        given = ", ".join(parameters)
+        names["_definition"] = function(definition)
+        text = ast.parse(f"def {definition.__name__}({given}):\n    _definition({given})")
     lines, word = ["_w = _pointer(_words, _int64)"], 0
-    for parameter, item in zip(function.args.args[1:], key, strict=True):
-        name = parameter.arg
+    for name, item in zip(parameters[1:], key, strict=True):
         if isinstance(item, tuple):
             dtype, ndim = item
             names[f"_dtype_of_{name}"] = dtype.type
@@ -328,74 +323,31 @@ def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtyp
         else:
             lines.append(f"{name} = _to_float(_w[{word}])" if issubclass(item, float) else f"{name} = _w[{word}]")
             word += 1
-    chunk = function.args.args[0].arg
-    function.args.args = [ast.arg(name) for name in (chunk, "_words", "_thread")]
-    function.decorator_list = []
-    function.body = [*ast.parse("\n".join(lines)).body, *function.body]
-    exec(compile(ast.fix_missing_locations(tree), definition.__code__.co_filename, "exec"), names)
+    entry = cast(ast.FunctionDef, text.body[0])
+    entry.args.args = [ast.arg(name) for name in (parameters[0], "_words", "_thread")]
+    entry.decorator_list = []
+    entry.body = [*ast.parse("\n".join(lines)).body, *entry.body]
+    exec(compile(ast.fix_missing_locations(text), definition.__code__.co_filename, "exec"), names)
     return cast(Any, names[definition.__name__])
 
 
-def attach_cache(compiled: Any, name: str) -> Any:
-    """Give a Numba function the cache below under ``name``; without a writable folder it stays uncached."""
-    folder = cache_folder()
-    if folder is not None:
-        compiled._cache = _Cache(
-            compiled.__wrapped__ if isinstance(compiled, CFunc) else compiled.py_func, name, folder
-        )
-    return compiled
+def _text_of(definition: Callable[..., None]) -> ast.Module | None:
+    """The text that ``definition`` was made of; None where only its code is there, or the text has changed since."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
+    except (OSError, SyntaxError):
+        return None
+    if not isinstance(tree.body[0], ast.FunctionDef):
+        return None
+    tree.body[0].decorator_list = []
+    made = next(code for code in compile(tree, "", "exec").co_consts if inspect.iscode(code))
+    if not definition.__closure__ and _essence(made) != _essence(definition.__code__):
+        return None
+    ast.increment_lineno(tree, definition.__code__.co_firstlineno - 1)
+    return tree
 
 
-def cache_folder() -> pathlib.Path | None:
-    """Where compiled kernels are kept; None if nothing can be written there."""
-    here = pathlib.Path(__file__).parent
-    return cache.kernel_folder("kernels", (here, here.parent / "shared"), numba.__version__)
-
-
-class _Locator(caching._CacheLocator):
-    """Every kernel's file in the one folder, named by the kernel and its argument types.
-
-    A file per name and types, not one index for all types: two processes that compile the same kernel for different
-    types at the same time would otherwise overwrite each other's entries.
-    """
-
-    def __init__(self, folder: pathlib.Path, name: str) -> None:
-        self.folder, self.name = folder, name
-
-    def get_cache_path(self) -> str:
-        return str(self.folder)
-
-    def get_source_stamp(self) -> str:
-        return self.folder.name
-
-    def get_disambiguator(self) -> str:
-        return self.name
-
-
-class _Files(caching.CompileResultCacheImpl):
-    def __init__(self, py_func: Callable, name: str, folder: pathlib.Path) -> None:
-        self._lineno = py_func.__code__.co_firstlineno
-        self._locator = _Locator(folder, name)
-        self._filename_base = _file_name(name)
-
-
-class _Cache(caching.FunctionCache):
-    """Numba's function cache in our folder; damaged or unwritable files mean compiling again, never an error."""
-
-    def __init__(self, py_func: Callable, name: str, folder: pathlib.Path) -> None:
-        self._impl_class = lambda function: _Files(function, name, folder)
-        super().__init__(py_func)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # whatever a damaged pickle raises
-            with contextlib.suppress(OSError):
-                self.flush()
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except OSError:
-            self.disable()
+def _essence(code: CodeType) -> tuple[Any, ...]:
+    """What two functions that do the same have in common, wherever their text is."""
+    constants = [repr(constant) for constant in code.co_consts if not inspect.iscode(constant)]
+    return code.co_code, code.co_names, code.co_varnames, constants

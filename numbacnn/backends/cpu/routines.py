@@ -10,7 +10,7 @@ Each has a definition in plain Python beside it, which is also what runs when th
 from __future__ import annotations
 
 import abc
-import threading
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 
 __all__ = [
     "ELEMENTS",
@@ -37,7 +38,14 @@ ELEMENTS, TABLE, PLACES, INTEGER = "elements", "table", "places", "integer"
 
 WORD = ir.IntType(64)
 
-_lock = threading.Lock()
+# All that compiles here does it under this lock, which its thread may take again: a signal handler that computes may
+# run in the middle of compiling. A fork waits for it, so that a child finds the compiler whole and the lock free.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 class Routine(abc.ABC):
@@ -56,8 +64,11 @@ class Routine(abc.ABC):
         """Where the routine for ``dtype`` is; it is compiled when it is first asked for."""
         found = self._compiled.get(dtype)
         if found is None:
-            with _lock:
-                found = self._compiled.setdefault(dtype, self.compiled(dtype))
+            with global_compiler_lock:
+                found = self._compiled.get(dtype)
+                if found is None:
+                    # A signal handler may make one meanwhile, whose address others have.
+                    found = self._compiled.setdefault(dtype, self.compiled(dtype))
         return found[0]
 
     @abc.abstractmethod
@@ -90,7 +101,9 @@ class EmittedRoutine(Routine):
         machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
         )
-        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+        parsed = llvm.parse_assembly(str(module))
+        parsed.verify()
+        engine = llvm.create_mcjit_compiler(parsed, machine)
         engine.finalize_object()
         return engine.get_function_address(self._name), engine
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import compileall
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends import cache
-from numbacnn.backends.cpu import jit
+import numbacnn
+from numbacnn import ops
+from numbacnn.backends import cache, cpu
+from numbacnn.backends.cpu import jit, kernel_cache
 from numbacnn.backends.cpu.jit import kernel
 
 compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
@@ -99,10 +104,12 @@ print(len(compiled))
 """
 
 
-def run(script, **environment):
+def run(script, cwd=None, **environment):
     environment = {**os.environ, **environment}
     environment.pop("NUMBA_DISABLE_JIT", None)
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, cwd=cwd, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -125,14 +132,16 @@ def test_a_changed_kernel_outside_the_package_is_not_served_stale(tmp_path):
         assert run(script.format(str(tmp_path)), **environment) == [str(value)]
 
 
-def test_damaged_cache_files_mean_compiling_again(tmp_path):
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-9] + b"!" + data[-8:]])
+def test_damaged_cache_files_mean_compiling_again(tmp_path, damage):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
     run(SCRIPT, **cache)
-    files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
-    assert len(files) >= 2
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
     for path in files:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        path.write_bytes(damage(path.read_bytes()))
     assert int(run(SCRIPT, **cache)[0]) > 0
+    assert int(run(SCRIPT, **cache)[0]) == 0
 
 
 def test_cache_folder_that_cannot_be_written_is_done_without(tmp_path):
@@ -142,16 +151,160 @@ def test_cache_folder_that_cannot_be_written_is_done_without(tmp_path):
 
 
 def test_cache_key_covers_every_source_of_the_kernels(tmp_path, monkeypatch):
-    import shutil
-
     monkeypatch.setattr(cache, "_folder", cache._folder.__wrapped__)  # which remembers
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
     before = jit.cache_folder()
     package = tmp_path / "backends"
-    here = os.path.dirname(jit.__file__)
-    shutil.copytree(os.path.dirname(here), package)
-    monkeypatch.setattr(jit, "__file__", str(package / "cpu" / "jit.py"))
+    here = Path(jit.__file__).parent
+    shutil.copytree(here.parent, package)
+    monkeypatch.setattr(kernel_cache, "__file__", str(package / "cpu" / "kernel_cache.py"))
     assert jit.cache_folder() == before
-    with open(package / "shared" / "windows.py", "a") as source:
-        source.write("\n")
-    assert jit.cache_folder() != before
+    deep = package / "cpu" / "room" / "inner"
+    deep.mkdir(parents=True)
+    (deep / "kernels.py").write_text("")
+    for folder in {path.parent for room in ("cpu", "shared") for path in (package / room).rglob("*.py")}:
+        former = jit.cache_folder()
+        with open(next(folder.glob("*.py")), "a") as source:
+            source.write("\n")
+        assert jit.cache_folder() != former, folder
+
+
+@pytest.mark.parametrize("given", [0.5, np.float64(0.5), np.float32(0.5), np.float16(0.5)])
+def test_floats_of_numpy_are_floats(given):
+    x, y = np.ones(3, np.float32), np.zeros(3, np.float32)
+    axpy(3, x, y, given, np.int32(2))
+    assert y.tolist() == [2.5] * 3
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python takes anything")
+@pytest.mark.parametrize("given", ["1", None, 1j, np.complex64(1)])
+def test_what_is_no_number_is_refused(given):
+    with pytest.raises(TypeError):
+        axpy(1, np.ones(1, np.float32), np.zeros(1, np.float32), 1.0, given)
+
+
+OTHERWISE = {
+    "strided": np.arange(8, dtype=np.float32)[::2],
+    "backwards": np.arange(4, dtype=np.float32)[::-1],
+    "swapped": np.arange(4, dtype=np.float32).astype(">f4" if sys.byteorder == "little" else "<f4"),
+    "unaligned": np.frombuffer(bytes(1) + np.arange(4, dtype=np.float32).tobytes(), np.float32, 4, 1),
+}
+
+
+@compiled_only
+@pytest.mark.parametrize("x", OTHERWISE.values(), ids=OTHERWISE)
+def test_arrays_that_lie_otherwise_are_refused_by_kernels_and_taken_by_operations(x):
+    with pytest.raises(ValueError, match="C-contiguous, aligned arrays in the machine's byte order"):
+        axpy(4, x, np.zeros(4, np.float32), 1.0, 0)
+    assert ops.relu(x, backend="cpu").tolist() == x.tolist()
+    assert cpu.relu(cpu.asarray(x)).tolist() == x.tolist()
+
+
+@compiled_only
+def test_kernels_that_differ_in_what_encloses_them_are_kept_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_folder", cache._folder.__wrapped__)
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+
+    def made(value):
+        @kernel
+        def fill(chunk, x):
+            x[chunk] = value
+
+        return fill
+
+    for value in (1.0, 2.0):
+        x = np.zeros(3)
+        made(value)(3, x)
+        assert x.tolist() == [value] * 3
+
+
+@compiled_only
+def test_a_kernel_without_its_text_works(monkeypatch):
+    def none(definition):
+        raise OSError("could not get source code")
+
+    monkeypatch.setattr(jit.inspect, "getsource", none)
+    monkeypatch.setattr(axpy, "_entries", {})
+    test_arguments_reach_the_kernel()
+
+
+@compiled_only
+def test_a_text_that_was_changed_after_the_import_is_not_taken_for_the_kernel(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    text = "from numbacnn.backends.cpu.jit import kernel\n@kernel\ndef fill(chunk, x):\n    x[chunk] = {}\n"
+    (tmp_path / "edited_kernels.py").write_text(text.format(1.5))
+    import edited_kernels
+
+    (tmp_path / "edited_kernels.py").write_text(text.format(20.5))
+    x = np.zeros(3)
+    edited_kernels.fill(3, x)
+    assert x.tolist() == [1.5] * 3
+
+
+@compiled_only
+def test_an_installation_without_sources_computes(tmp_path):
+    shutil.copytree(Path(numbacnn.__file__).parent, tmp_path / "numbacnn", ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(tmp_path, quiet=1, legacy=True)
+    for source in tmp_path.rglob("*.py"):
+        source.unlink()
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    script = SCRIPT + "import numbacnn; print(numbacnn.__file__)"
+    for expected in (True, False):
+        compiled, file = run(script, cwd=tmp_path, **environment)
+        assert (int(compiled) > 0) == expected
+        assert file == str(tmp_path / "numbacnn" / "__init__.pyc")
+
+
+IN_A_HANDLER = """
+import signal, sys
+import numpy as np
+from numba.core import event
+from numbacnn.backends import cpu
+
+class Listener(event.Listener):
+    def on_start(self, e):
+        if not done:
+            done.append(1)
+            signal.raise_signal(signal.SIGUSR1)
+    def on_end(self, e):
+        pass
+
+done = []
+x = np.linspace(-3, 3, 100, dtype=np.float32)
+signal.signal(signal.SIGUSR1, lambda *_: done.append(cpu.relu(x)))
+with event.install_listener("numba:run_pass", Listener()):
+    y = cpu.relu(x)
+print((done[1] == y).all(), (y == np.maximum(x, 0)).all())
+"""
+
+IN_A_CHILD = """
+import os, threading
+import numpy as np
+from numba.core import event
+from numbacnn.backends import cpu
+
+class Listener(event.Listener):
+    def on_start(self, e):
+        compiling.set()
+    def on_end(self, e):
+        pass
+
+compiling = threading.Event()
+x = np.linspace(-3, 3, 100, dtype=np.float32)
+with event.install_listener("numba:run_pass", Listener()):
+    other = threading.Thread(target=cpu.sigmoid, args=(x,))
+    other.start()
+    compiling.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if (cpu.relu(x) == np.maximum(x, 0)).all() and cpu.sigmoid(x).min() > 0 else 1)
+    other.join()
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no signals, no forks")
+@pytest.mark.parametrize(("script", "expected"), [(IN_A_HANDLER, ["True", "True"]), (IN_A_CHILD, ["0"])])
+def test_signal_handlers_and_children_may_compute_while_a_kernel_is_compiled(tmp_path, script, expected):
+    assert run(script, NUMBA_CACHE_DIR=str(tmp_path), PYTHONWARNINGS="ignore", NUMBA_NUM_THREADS="1") == expected
