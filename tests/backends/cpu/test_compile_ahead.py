@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,11 +98,133 @@ def test_a_helper_leaves_what_it_compiles_in_the_cache(with_a_helper):
     assert all(entry.compiled.cache_hits == 1 for each in KERNELS for entry in each._entries.values())
 
 
-@pytest.mark.parametrize("command", ["raise SystemExit(1)", "import sys; sys.stdout.write('..'); sys.stdout.flush()"])
-def test_a_helper_that_ends_early_leaves_its_share_to_this_process(with_a_helper, command):
+SAYING = "import sys; sys.stdout.write({!r}); sys.stdout.flush(); "
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "raise SystemExit(1)",
+        SAYING.format("." * 100),
+        SAYING.format(compile_ahead.GREETING.decode() + ".."),
+        SAYING.format(compile_ahead.GREETING.decode() + "?") + "sys.stdin.read()",
+        SAYING.format("no greeting") + "import time; time.sleep(3600)",
+        "import time; time.sleep(3600)",
+        "import subprocess; subprocess.run(['sleep', '5'])",
+    ],
+)
+def test_a_helper_that_ends_early_or_answers_otherwise_leaves_its_share_to_this_process(with_a_helper, command):
     with_a_helper.setattr(compile_ahead, "SERVE", command)
     compile_all(requests())
     check_all()
+
+
+def test_a_helper_that_does_not_end_its_work_is_given_up(with_a_helper):
+    taking = SAYING.format(compile_ahead.GREETING.decode() + ".")
+    with_a_helper.setattr(
+        compile_ahead,
+        "SERVE",
+        taking + "import signal; signal.signal(15, signal.SIG_IGN); import time; time.sleep(3600)",
+    )
+    with_a_helper.setattr(compile_ahead, "MOST_SECONDS", 0.5)
+    started = []
+
+    class Watched(compile_ahead._Helper):
+        def __init__(self, sent):
+            super().__init__(sent)
+            started.append(self)
+            while not self._asked:
+                time.sleep(0.01)
+
+    with_a_helper.setattr(compile_ahead, "_Helper", Watched)
+    compile_all(requests())
+    assert started[0]._process.returncode is not None
+    check_all()
+
+
+def test_nothing_is_imported_from_the_current_folder(empty_cache, tmp_path):
+    """Neither by a program that looks there last, nor by one that does not look there at all."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for module in ("pickle", "gc", "contextlib", "subprocess", "numba", "numpy", "sitecustomize"):
+        (here / f"{module}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{module} ')")
+    script = f"""
+import os, sys
+from numbacnn.backends.cpu import compile_ahead
+from tests.backends.cpu.test_compile_ahead import KERNELS, requests
+if {{there}}:
+    sys.path.insert(0, "")
+os.chdir({str(here)!r})
+compile_ahead.WORTH_HELPER, compile_ahead.threads.number = 1, lambda: 2
+started = []
+
+class Watched(compile_ahead._Helper):
+    def __init__(self, sent):
+        super().__init__(sent)
+        started.append(self)
+
+compile_ahead._Helper = Watched
+compile_ahead.threads.prepare = lambda: started[0]._feeder.join()
+compile_ahead.compile_all(requests())
+assert not any(each._entries for each in KERNELS)
+"""
+    root = str(Path(__file__).parents[3])
+    for there in (False, True):
+        environment = {
+            **os.environ, "PYTHONPATH": root, "NUMBA_CACHE_DIR": str(tmp_path / f"cache {there}"),
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(there=there)], env=environment, capture_output=True, text=True,
+            timeout=300, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / "imported").exists()
+
+
+def test_where_the_package_lies_in_the_current_folder_it_is_found_first(monkeypatch, tmp_path):
+    root = str(Path(compile_ahead.__file__).parents[3])
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
+    assert compile_ahead._search_path() == [os.path.realpath(root), "/elsewhere"]
+    monkeypatch.chdir(tmp_path)
+    assert compile_ahead._search_path() == ["/elsewhere", os.path.realpath(tmp_path)]
+    monkeypatch.setattr(sys, "path", ["/elsewhere", Path("/path")])
+    assert compile_ahead._search_path() == ["/elsewhere"]
+
+
+@pytest.mark.parametrize("reason", ["host", "frozen", "switch"])
+def test_where_no_python_may_be_started_none_is(with_a_helper, tmp_path, reason):
+    started = tmp_path / "started"
+    host = tmp_path / ("host-application" if reason == "host" else "python3")
+    host.write_text(f"#!/bin/sh\ntouch {started}\nexec sleep 3600\n")
+    host.chmod(0o755)
+    with_a_helper.setattr(sys, "executable", str(host))
+    if reason == "frozen":
+        with_a_helper.setattr(sys, "frozen", True, raising=False)
+    if reason == "switch":
+        with_a_helper.setenv("NUMBACNN_COMPILE_PROCESSES", "0")
+    compile_all(requests())
+    assert all(each._entries for each in KERNELS)
+    assert not started.exists()
+    check_all()
+
+
+def test_the_number_of_processes_is_the_users_to_say(with_a_helper):
+    started = []
+
+    class Counted(compile_ahead._Helper):
+        def __init__(self, sent):
+            started.append(self)
+            self._process = None
+
+    with_a_helper.setattr(compile_ahead, "_Helper", Counted)
+    with_a_helper.setenv("NUMBACNN_COMPILE_PROCESSES", "3")
+    compile_all(requests())
+    assert len(started) == 3
+    for text in ("many", "-1", "", "1.5"):
+        with_a_helper.setenv("NUMBACNN_COMPILE_PROCESSES", text)
+        with pytest.raises(ValueError, match=r"NUMBACNN_COMPILE_PROCESSES .* must be a whole number"):
+            compile_all(requests())
 
 
 @pytest.mark.parametrize("executable", [None, "", "/nowhere/python"])
@@ -145,7 +270,7 @@ def test_serving_ends_with_the_requests(empty_cache):
     sent = io.BytesIO(b"".join(pickle.dumps((r.name, r.arguments)) for r in requests()[:2]))
     answers = io.BytesIO()
     serve(sent, answers)
-    assert answers.getvalue() == b"..."
+    assert answers.getvalue() == compile_ahead.GREETING + b"..."
     assert first._entries and second._entries and not third._entries
 
 
