@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
@@ -135,6 +136,29 @@ class Vectors:
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
         return self.builder.call(self._declare("fma", self.type, [self.type] * 3), [a, b, c])
+
+    @property
+    def magnitude_type(self) -> Any:
+        """Of :meth:`magnitude`: integers, as wide as the elements."""
+        return ir.VectorType(ir.IntType(8 * self.bytes), self.lanes)
+
+    def magnitude(self, value: Any) -> Any:
+        """The bits of the absolute values: as integers they are in the order of the numbers, and NaN above infinity."""
+        bits = ir.IntType(8 * self.bytes)
+        return self.builder.and_(
+            self.builder.bitcast(value, self.magnitude_type),
+            self._repeat(self.magnitude_type, ir.Constant(bits, (1 << bits.width - 1) - 1)),
+        )
+
+    def magnitude_of(self, number: float) -> Any:
+        """The :meth:`magnitude` of one number in all lanes."""
+        kind = np.float32 if self.bytes == 4 else np.float64
+        bits = int(np.array(abs(number), kind).view(f"i{self.bytes}"))
+        return ir.Constant(self.magnitude_type, [bits] * self.lanes)
+
+    def pick(self, a: Any, b: Any, larger: bool) -> Any:
+        """Lane by lane, the larger or the smaller of two vectors of integers."""
+        return self.builder.select(self.builder.icmp_signed(">" if larger else "<", a, b), a, b)
 
     def sum(self, value: Any) -> Any:
         """The lanes of a vector added up, halves first."""

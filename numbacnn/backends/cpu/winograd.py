@@ -30,7 +30,8 @@ from .jit import Scratch, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, lanes_of
 from .tiles import TRANSPOSITION, Tile, choose_tile, multiply_gathered, transpose
-from .winograd_routines import TRANSFORMS, Transforms, transform
+from .winograd_range import CONTRAST, DIRECT_TILES, levels_of_windows, list_unsafe, most_allowed, sum_directly
+from .winograd_routines import LARGEST, SMALLEST, TRANSFORMS, Transforms, transform
 
 __all__ = ["applies", "correlate", "cycles", "workspace"]
 
@@ -75,19 +76,36 @@ class _Plan(NamedTuple):
         """Elements."""
         return self.transforms.size**2 * self.channels * self.outputs
 
+    @property
+    def level_size(self) -> int:
+        """Elements for the levels of an image's windows; a row of them needs no more."""
+        rows, columns = self.band_shape
+        return round_up(rows * columns, LANES_MOST)
+
+    @property
+    def places(self) -> int:
+        """Outputs of a band of one image, rounded up to whole register tiles."""
+        return round_up(self.band_rows * self.tile_columns * self.transforms.outputs**2, self.tile.rows)
+
     def work(self, channels: int) -> int:
-        """Elements of scratch: a band, on its side, its tiles, their products, their outputs."""
+        """Elements of scratch: a band, on its side, its tiles, their products, their outputs; levels, direct sums."""
         rows, columns = self.band_shape
         s, m = self.transforms.size, self.transforms.outputs
         side = rows * columns * self.channels
         tiles = s * s * self.tiles * (self.channels + self.outputs)
         width = self.tile.vectors * LANES_MOST
-        return channels * rows * columns + side + tiles + 2 * round_up(m * m * self.tiles, LANES_MOST) * width
+        checks = (self.band_images + 2) * self.level_size + DIRECT_TILES * self.tile.rows * width
+        return channels * rows * columns + side + tiles + 2 * round_up(m * m * self.tiles, LANES_MOST) * width + checks
 
 
 @kernel
-def _transform_weights(chunk, packed, transformed, routine, size, taps, width, panels, channels):
-    """A chunk is one panel of output channels: transformed[i, j, panel, channel, output]."""
+def _transform_weights(
+    chunk, packed, transformed, most, levels, routine, largest, span, size, taps, width, panels, channels
+):
+    """A chunk is one panel of output channels: transformed[i, j, panel, channel, output], and what it allows."""
+    most[chunk] = most_allowed(
+        largest, packed, chunk * channels * taps * taps * width, levels, span, width, taps * taps, channels
+    )
     row = panels * channels * width
     for c in range(channels):
         transform(
@@ -98,9 +116,9 @@ def _transform_weights(chunk, packed, transformed, routine, size, taps, width, p
 
 @kernel
 def _correlate_tiles(
-    chunk, x, transformed, bias, y, channel_at, tile_at, product_at, work, of_x, of_products, tile, turn, activating,
-    height, width, activation, s, m, panels, padded_channels, tiles, tile_rows, tile_columns, band_images, band_rows,
-    bands, rows, columns, top, left,
+    chunk, x, packed, transformed, most, bias, y, channel_at, tile_at, product_at, work, windows, targets, steps, of_x,
+    of_products, largest, smallest, tile, turn, activating, height, width, activation, s, m, panels, padded_channels,
+    tiles, level_size, tile_rows, tile_columns, band_images, band_rows, bands, rows, columns, top, left,
 ):  # fmt: skip
     """A chunk is a band of rows of tiles of some images: all of its outputs."""
     band, first_image = chunk % bands, chunk // bands * band_images
@@ -120,11 +138,21 @@ def _correlate_tiles(
     side, rest = rest[: full * padded_channels], rest[full * padded_channels :]
     of_tiles, rest = rest[: s * s * tiles * padded_channels], rest[s * s * tiles * padded_channels :]
     products, rest = rest[: s * s * tiles * panels * width], rest[s * s * tiles * panels * width :]
+    levels, rest = rest[: (band_images + 2) * level_size], rest[(band_images + 2) * level_size :]
+    results, rest = rest[: DIRECT_TILES * height * width], rest[DIRECT_TILES * height * width :]
+    rows_left = min(rows_here * m, rows - band * band_rows * m)
+    plane = in_rows * in_columns
+    level, uneven = x.dtype.type(0), False
     for image in range(images):
         lay_band(
             x, first_image + image, 1, 0, channels, top + band * band_rows * m, in_rows, left, in_columns, source
         )  # fmt: skip
-        transpose(turn, source, 0, in_rows * in_columns, channels, in_rows * in_columns, side, 0, padded_channels)
+        high, low = levels_of_windows(
+            largest, smallest, source, channels, plane, in_columns, more + 1, rows_here * m, tile_columns * m,
+            rows_left, columns, levels, image * level_size, band_images * level_size,
+        )  # fmt: skip
+        level, uneven = max(level, high), uneven or high > CONTRAST * low
+        transpose(turn, source, 0, plane, channels, plane, side, 0, padded_channels)
         for i in range(rows_here):
             for j in range(tile_columns):
                 at = (image * image_tiles + i * tile_columns + j) * padded_channels
@@ -143,6 +171,7 @@ def _correlate_tiles(
     band_outputs = rows_here * m * plane_row
     turned_row = (images * band_outputs + lanes - 1) // lanes * lanes
     sums, turned = rest[: turned_row * width], rest[turned_row * width :]
+    laid = images - 1
     for panel in range(panels):
         here = min(width, outputs - panel * width)
         for p in range(count):
@@ -151,6 +180,22 @@ def _correlate_tiles(
             transform(
                 of_products, products, (panel * tiles + p) * width, s * panels * tiles * width, panels * tiles * width,
                 sums, at * width, plane_row * width, width, width // lanes,
+            )  # fmt: skip
+        for image in range(images if uneven or level > most[panel] else 0):
+            found = list_unsafe(
+                levels, image * level_size, in_columns, m, rows_here, tile_columns, rows_left, columns, most[panel],
+                windows, targets, image * band_outputs, sums, width,
+            )  # fmt: skip
+            if found > 0 and image != laid:
+                lay_band(
+                    x, first_image + image, 1, 0, channels, top + band * band_rows * m, in_rows, left, in_columns,
+                    source,
+                )  # fmt: skip
+                laid = image
+            sum_directly(
+                tile, height, source, windows, targets, found, plane, in_columns, steps, packed,
+                panel * channels * (more + 1) * (more + 1) * width, product_at, channels, more + 1, width, results,
+                sums,
             )  # fmt: skip
         transpose(turn, sums, 0, width, turned_row, width, turned, 0, turned_row)
         if bias.size:
@@ -162,7 +207,7 @@ def _correlate_tiles(
         for image in range(images):
             store_rows(
                 turned[image * band_outputs :], turned_row, plane_row, 1, first_image + image, here, panel * width, y,
-                min(rows_here * m, rows - band * band_rows * m), columns, band * band_rows * m, 0, 1, 1,
+                rows_left, columns, band * band_rows * m, 0, 1, 1,
             )  # fmt: skip
 
 
@@ -183,20 +228,27 @@ def correlate(
     width = tile.vectors * VECTOR_BYTES // x.itemsize
     panels = plan.outputs // width
 
-    def transform_weights() -> np.ndarray:
+    def transform_weights() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         packed = pack_weights(c, weight, w, width, channels, outputs, 1)
         transformed = empty((t.size**2 * channels * plan.outputs,), x.dtype)
-        _transform_weights(panels, packed, transformed, t.of_weights, t.size, t.taps, width, panels, channels)
-        return transformed
+        most = empty((panels,), x.dtype)
+        span = float(np.finfo(x.dtype).max) / (channels * t.growth)
+        _transform_weights(
+            panels, packed, transformed, most, Scratch(t.taps**2 * width, x.dtype), t.of_weights, LARGEST, span, t.size,
+            t.taps, width, panels, channels,
+        )  # fmt: skip
+        return packed, transformed, most
 
-    transformed = prepared(weight, transform_weights)
+    packed, transformed, most = prepared(weight, transform_weights)
     tables = _tables(plan, channels, width)
     bands = -(-plan.tile_rows // plan.band_rows)
     _correlate_tiles(
-        -(-n // plan.band_images) * bands, x, transformed, bias, y, *tables, Scratch(plan.work(channels), x.dtype),
-        t.of_x, t.of_products, tile.routine, TRANSPOSITION, activation_of, tile.rows, width, activation, t.size,
-        t.outputs, panels, plan.channels, plan.tiles, plan.tile_rows, plan.tile_columns, plan.band_images,
-        plan.band_rows, bands, c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
+        -(-n // plan.band_images) * bands, x, packed, transformed, most, bias, y, *tables,
+        Scratch(plan.work(channels), x.dtype), Scratch(plan.places, np.dtype(np.int64)),
+        Scratch(plan.places, np.dtype(np.int64)), Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x,
+        t.of_products, LARGEST, SMALLEST, tile.routine, TRANSPOSITION, activation_of, tile.rows, width, activation,
+        t.size, t.outputs, panels, plan.channels, plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns,
+        plan.band_images, plan.band_rows, bands, c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
     )  # fmt: skip
 
 

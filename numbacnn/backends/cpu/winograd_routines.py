@@ -1,4 +1,5 @@
-"""Winograd's transforms as routines: of one tile, for all channels, which lie along the vectors.
+"""Winograd's transforms as routines: of one tile, for all channels, which lie along the vectors; and the largest and the
+smallest magnitudes, which tell where they may be used.
 
 A tile of F(m x m, r x r) has (m + r - 1)^2 elements of x, as many products a pair of channels, and m^2 outputs. Names
 are Lavin and Gray's ("Fast algorithms for convolutional neural networks", 2015), and so are the matrices, up to signs.
@@ -20,7 +21,7 @@ from numba.extending import intrinsic
 from .routines import ELEMENTS, INTEGER, WORD, EmittedRoutine, Routine, call_definition, emit_call, parameter_types
 from .simd import VECTOR_BYTES, Vectors, chosen
 
-__all__ = ["TRANSFORMS", "Transforms", "transform", "transformation"]
+__all__ = ["LARGEST", "SMALLEST", "TRANSFORMS", "Transforms", "extreme", "extremes", "transform", "transformation"]
 
 Matrix = list[list[Fraction]]
 
@@ -164,6 +165,61 @@ def _sum(v: Vectors, factors: Sequence[Fraction], values: Sequence[Any]) -> Any:
     return total
 
 
+OF_EXTREMES = (ELEMENTS, INTEGER, INTEGER, ELEMENTS, INTEGER)
+# Of positions, side by side: so many loads are under way at the same time.
+ABREAST = 4
+
+
+def extremes(name: str, largest: bool, size: int = VECTOR_BYTES) -> Routine:
+    """target[i] = the largest, or the smallest, of abs(source[i + t step]) over t < ``terms``, for i < ``count``.
+
+    NaN counts as infinity. ``terms`` is at least 1. The last vector is read and written as a whole. ``target`` may be
+    ``source``.
+    """
+
+    def definition(source, source_start, step, terms, target, target_start, count):
+        values = np.abs(source[source_start + np.arange(terms)[:, None] * step + np.arange(count)])
+        values[np.isnan(values)] = np.inf
+        target[target_start : target_start + count] = values.max(axis=0) if largest else values.min(axis=0)
+
+    def emit(builder: Any, element: Any, source: Any, step: Any, terms: Any, target: Any, count: Any) -> None:
+        v = Vectors(builder, element, size)
+
+        def positions(begin: Any, end: Any, vectors: int) -> None:
+            with cgutils.for_range_slice(builder, begin, end, WORD(vectors * v.lanes), WORD) as (at, _):
+                places = [builder.add(at, WORD(j * v.lanes)) for j in range(vectors)]
+                start, loop, after = (builder.basic_block, *map(builder.append_basic_block, ("terms", "done")))
+                builder.branch(loop)
+                builder.position_at_end(loop)
+                t = builder.phi(WORD)
+                kept = [builder.phi(v.magnitude_type) for _ in places]
+                term = builder.gep(source, [builder.mul(t, step)])
+                updated = [
+                    v.pick(value, v.magnitude(v.load(builder.gep(term, [place]))), largest)
+                    for value, place in zip(kept, places, strict=True)
+                ]
+                following = builder.add(t, WORD(1))
+                t.add_incoming(WORD(0), start)
+                t.add_incoming(following, loop)
+                for value, new in zip(kept, updated, strict=True):
+                    value.add_incoming(v.magnitude_of(0.0 if largest else math.inf), start)
+                    value.add_incoming(new, loop)
+                builder.cbranch(builder.icmp_signed("<", following, terms), loop, after)
+                builder.position_at_end(after)
+                for value, place in zip(updated, places, strict=True):
+                    least = v.pick(value, v.magnitude_of(math.inf), False)
+                    v.store(builder.bitcast(least, v.type), builder.gep(target, [place]))
+
+        many = builder.and_(count, WORD(-ABREAST * v.lanes))
+        positions(WORD(0), many, ABREAST)
+        positions(many, count, 1)
+
+    return EmittedRoutine(name, OF_EXTREMES, emit, definition)
+
+
+LARGEST, SMALLEST = extremes("largest_magnitudes", True), extremes("smallest_magnitudes", False)
+
+
 class Transforms(NamedTuple):
     """F(``outputs`` x ``outputs``, ``taps`` x ``taps``)."""
 
@@ -172,6 +228,8 @@ class Transforms(NamedTuple):
     of_x: Routine
     of_weights: Routine
     of_products: Routine
+    growth: float
+    """No number on the way, for one channel, is more than so many times the largest of x times the largest weight."""
 
     @property
     def size(self) -> int:
@@ -188,6 +246,7 @@ def _transforms(outputs: int, taps: int) -> Transforms:
         transformation(f"winograd_x_{size}", of_x),
         transformation(f"winograd_weights_{outputs}_{taps}", of_weights),
         transformation(f"winograd_y_{outputs}_{size}", of_products),
+        math.prod(float(max(sum(map(abs, row)) for row in m)) ** 2 for m in (of_x, of_weights, of_products)),
     )
 
 
@@ -208,3 +267,16 @@ def _call_transformation(
 
 transform = chosen(call_definition, _call_transformation)
 """transform(routine, ...): what :func:`transformation` says, with the arguments of its definition."""
+
+
+@intrinsic
+def _call_extremes(
+    typing_context: Any, routine: Any, source: Any, source_start: Any, step: Any, terms: Any, target: Any,
+    target_start: Any, count: Any,
+) -> Any:  # fmt: skip
+    arguments = (routine, source, source_start, step, terms, target, target_start, count)
+    return types.void(*parameter_types(arguments)), emit_call(OF_EXTREMES)
+
+
+extreme = chosen(call_definition, _call_extremes)
+"""extreme(routine, ...): what :func:`extremes` says, with the arguments of its definition."""
