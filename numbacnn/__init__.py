@@ -15,6 +15,7 @@ from . import nn as nn
 from . import ops as ops
 from . import optim as optim
 from .backends import use_backend as use_backend
+from .backends.precision import precision as precision
 from .nn.init import manual_seed as manual_seed
 from .nn.summary import summary as summary
 from .nn.tune import tune as tune

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..backends import Array, Backend
+from ..backends.precision import is_strict
 from ..backends.replay import Captures
 from .layer import Layer, is_built_in
 from .modes import evaluating
@@ -58,7 +59,7 @@ class InferenceSession:
         x = as_input(x, backend)
         with self._lock:
             captured = self._captures.find(
-                (tuple(x.shape), x.dtype), lambda: self._capture(x, backend), backend.asynchronous
+                (tuple(x.shape), x.dtype, is_strict()), lambda: self._capture(x, backend), backend.asynchronous
             )
             self._mode = "plain" if captured is None else "captured"
             if captured is not None:

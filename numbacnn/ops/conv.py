@@ -8,6 +8,7 @@ from .. import backends
 from ..backends import Array, Backend, tuned
 from ..backends.contract import ConvPass
 from ..backends.geometry import Conv2dGeometry
+from ..backends.precision import is_allowed
 from .arguments import (
     activation_name,
     check_shape,
@@ -159,7 +160,8 @@ def conv2d_choice(
 ) -> dict[str, str]:
     """The name of the algorithm in each pass: ``forward``, ``backward_input``, ``backward_weight``.
 
-    That is ``algorithm`` itself, or, for ``"auto"``, what ``numbacnn.tune`` found or else what the backend picks.
+    That is ``algorithm`` itself, or, for ``"auto"``, what ``numbacnn.tune`` found or else what the backend picks, as
+    far as ``numbacnn.precision`` allows.
     ValueError, with the names that there are, for one that the backend does not have.
 
     >>> geometry = conv2d_geometry((1, 1, 8, 8), (1, 1, 3, 3))
@@ -194,5 +196,6 @@ def corr2d(X: Any, K: Any, *, backend: str | Backend | None = None) -> Array:  #
 
 def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, backend: Backend) -> str:
     if algorithm == "auto":
-        return tuned.choice(backend, geometry, pass_) or backend.choose_conv2d_algorithm(geometry, pass_)
+        found = tuned.choice(backend, geometry, pass_)
+        return found if found and is_allowed(found) else backend.choose_conv2d_algorithm(geometry, pass_)
     return one_of("algorithm", algorithm, ("auto", *backend.conv2d_algorithms()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..backends import Array, Backend
+from ..backends.precision import is_strict
 from ..backends.replay import Captures, Effects, recording
 from ..nn.layer import is_built_in
 from ..nn.modes import releasing
@@ -138,7 +139,7 @@ class TrainingStep:
 
     def _find_or_capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
         modes = [(layer.training, layer.seed) for layer in self._layers]
-        circumstances = (backend.name, self.optimizer.version, self.clip_norm, self.weight_average, modes)
+        circumstances = (backend.name, is_strict(), self.optimizer.version, self.clip_norm, self.weight_average, modes)
         if circumstances != self._circumstances:
             self._circumstances = circumstances
             self._captures.clear()

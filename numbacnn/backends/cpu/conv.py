@@ -6,6 +6,7 @@ import numpy as np
 
 from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
+from ..precision import is_allowed
 from ..shared.activations import ACTIVATIONS
 from . import conv_direct, conv_im2col, conv_loops, conv_winograd
 from .jit import kernel
@@ -26,7 +27,7 @@ def conv2d_algorithms() -> tuple[str, ...]:
 
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
-    """``direct`` or, where it takes fewer cycles, ``winograd``; but where the tiles of both would stay empty, ``loops``
+    """``direct`` or, where it takes fewer cycles and ``precision`` allows it, ``winograd``; but where the tiles of both would stay empty, ``loops``
     for depthwise convolutions and ``im2col`` for dx of few channels.
     """
     channels, outputs = geometry.c // geometry.groups, geometry.k // geometry.groups
@@ -34,9 +35,11 @@ def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
         return "loops"
     if pass_ == "backward_input" and channels < FEW_CHANNELS <= outputs:
         return "im2col"
+    if pass_ == "backward_weight" or not is_allowed("winograd"):
+        return "direct"
     # In float32: float64 has half the lanes in both.
     saved = conv_direct.cycles(geometry, pass_, 4) > SURE * conv_winograd.cycles(geometry, pass_, 4)
-    return "winograd" if pass_ != "backward_weight" and saved else "direct"
+    return "winograd" if saved else "direct"
 
 
 FEW_CHANNELS = 4
