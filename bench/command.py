@@ -10,7 +10,16 @@ from collections.abc import Callable
 
 import numba
 
-__all__ = ["UserError", "WrongResultError", "exit_code", "exit_code_with_threads", "say", "seconds", "whole_number"]
+__all__ = [
+    "UserError",
+    "WrongResultError",
+    "add_peer_option",
+    "exit_code",
+    "exit_code_with_threads",
+    "say",
+    "seconds",
+    "whole_number",
+]
 
 
 class UserError(Exception):
@@ -37,6 +46,21 @@ def seconds(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds above 0")
     return value
+
+
+def add_peer_option(parser: argparse.ArgumentParser) -> None:
+    """``--peer``, of the commands that measure other libraries beside ours."""
+    from .peers import ALL, NAMES
+
+    parser.add_argument(
+        "--peer",
+        nargs="+",
+        action="extend",
+        choices=[*NAMES, ALL],
+        default=[],
+        help="other libraries to measure in the same rounds, each in every way that it has; may be repeated; "
+        f"{ALL} is every library that is installed, and tells which are not",
+    )
 
 
 def say(text: str) -> None:

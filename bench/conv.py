@@ -6,7 +6,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numbacnn import backends
 from numbacnn.backends.geometry import Conv2dGeometry
 
 from . import gpu, machine, peers, problems
-from .command import UserError, exit_code_with_threads, say, seconds, whole_number
+from .command import UserError, add_peer_option, exit_code_with_threads, say, seconds, whole_number
 from .conv_rows import PASSES, Functions, Row, measure
 from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, plot_points, significant, write_results
 from .timing import PAUSE, Timing, interleave
@@ -24,6 +24,7 @@ from .timing import PAUSE, Timing, interleave
 __all__ = ["main"]
 
 RESULTS = Path(__file__).parent / "results"
+BEST_PEER = "the best peer"
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -43,7 +44,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"of the list {problems.OF_MODELS}, the convolutions of the seven networks (default: 16)")  # fmt: skip
     add("--algorithm", nargs="+", metavar="NAME", help="default: every algorithm of the backend")
     add("--pass", nargs="+", dest="passes", choices=PASSES, default=PASSES, help="default: all three")
-    add("--peer", choices=peers.NAMES, help="another library to measure in the same rounds")
+    add_peer_option(parser)
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
     add("--threads", type=whole_number, metavar="N", help="on the CPU, of our kernels and of the peer (default: all)")
     extent = parser.add_mutually_exclusive_group()
@@ -69,9 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     computer = machine.examine(backend)
     of_gpu = gpu.VERSIONS if backend.asynchronous else ()
-    versions = machine.versions(*of_gpu, *([arguments.peer] if arguments.peer else []))
+    versions = machine.versions(*of_gpu, *rivals.packages)
     title, peak = computer.title, computer.peak
-    table = table_of(geometries, [rival.name for rival in rivals])
+    table = table_of(geometries, bool(rivals.names))
     say(f"{title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     say(f"{computer.limits}\nbackend {backend.name}; * is what auto picks\n{table.header()}")
     # The pause is for threads; a device has none of ours.
@@ -85,9 +86,14 @@ def run(arguments: argparse.Namespace) -> None:
         for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, peak):
             rows.append(row)
             say(table.line(cells_of(row)))
+    computer = computer.examined_again()
+    peak = computer.peak
+    rows = [replace(row, share_of_peak=row.gflops / peak) for row in rows]
     summary = summarise(rows)
     for entry in summary:
-        say(summary_line(entry, arguments.peer))
+        say(summary_line(entry))
+    for name, reason in rivals.missing.items():
+        say(f"{name}: missing: {reason}")
 
     stem = f"conv-models-{backend.name}" if of_models else f"conv-{backend.name}"
     table_file, picture = (output / f"{stem}.{extension}" for extension in ("json", "png"))
@@ -99,7 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
         {
             "backend": backend.name,
             "dtype": "float32",
-            "peer": arguments.peer,
+            "peers": list(rivals.names),
             "rounds": arguments.rounds,
             "budget_seconds": None if arguments.rounds else arguments.budget,
             "pause_seconds": pause,
@@ -107,6 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
         },
         rows=[{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows],
         summary=summary,
+        missing=rivals.missing,
     )
     try:
         if of_models:
@@ -131,12 +138,12 @@ def geometries_of(names: Sequence[str], batch_size: int) -> list[Conv2dGeometry]
         raise UserError(str(error)) from error
 
 
-def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list[str], list[peers.Torch]]:
-    """The backend, its algorithms that are to be measured, and what the peer takes part with."""
+def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list[str], peers.Peers]:
+    """The backend, its algorithms that are to be measured, and the libraries that take part."""
     try:
         backend = backends.get(arguments.backend)
         device = "cuda" if backend.name == "cuda" else "cpu"
-        rivals = peers.load(arguments.peer, numba.get_num_threads(), device) if arguments.peer else []
+        rivals = peers.load(arguments.peer, numba.get_num_threads(), device)
     except (RuntimeError, ImportError) as error:
         raise UserError(str(error)) from error
     known = backend.conv2d_algorithms()
@@ -147,13 +154,12 @@ def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list
     return backend, algorithms, rivals
 
 
-def table_of(geometries: Sequence[Conv2dGeometry], rivals: Sequence[str]) -> Table:
-    """The table's columns; the ratio is that of the first of ``rivals``."""
+def table_of(geometries: Sequence[Conv2dGeometry], with_peers: bool) -> Table:
+    """The table's columns; the ratio is that of the fastest peer."""
     width = max(len(g.descriptor) for g in geometries)
     columns = [("problem", -width), ("pass", -15), ("algorithm", -14), ("ms", 9), ("quartiles", 17), ("GFLOP/s", 7)]
     columns += [("peak", 6), ("workspace", 11), ("threads", 7)]
-    times = [(f"{name} ms", max(9, len(name) + 3)) for name in rivals]
-    return Table([*columns, *times[:1], *([("ratio", 6)] if rivals else []), *times[1:]])
+    return Table(columns + ([("best peer", -20), ("its ms", 9), ("ratio", 6), ("others' ms", -10)] * with_peers))
 
 
 def cells_of(row: Row) -> list[str]:
@@ -162,13 +168,17 @@ def cells_of(row: Row) -> list[str]:
     cells = [row.problem, row.pass_, row.algorithm + "*" * row.auto, f"{row.milliseconds:.3f}", quartiles]
     cells += [significant(row.gflops), f"{row.share_of_peak:.1%}", f"{row.workspace_bytes:,}"]
     cells.append("" if row.threads is None else f"{row.threads}")
-    if row.ratio:
-        cells += [f"{row.peer_milliseconds:.3f}", significant(row.ratio)]
-    return cells + [f"{other['milliseconds']:.3f}" for other in row.others.values()]
+    if row.peer and row.ratio:
+        others = ", ".join(f"{name} {other['milliseconds']:.3f}" for name, other in row.others.items())
+        cells += [row.peer, f"{row.peer_milliseconds:.3f}", significant(row.ratio), others]
+    return cells
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Geometric means over all passes of all problems: of each algorithm, of auto's choice, of the peer."""
+    """Geometric means over all passes of all problems: of each algorithm, of auto's choice, of the fastest peers.
+
+    ``ratio`` is the fastest peer's time over ours.
+    """
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.algorithm, []).append(row)
@@ -176,49 +186,45 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     chosen = [row for row in rows if row.auto]
     if len(chosen) == len(cases):
         groups["auto"] = chosen
+    with_peers = all(row.peer for row in cases)
     summary: list[dict[str, Any]] = [
         {
             "name": name,
             "cases": len(group),
             "gflops": geometric_mean([row.gflops for row in group]),
             "share_of_peak": geometric_mean([row.share_of_peak for row in group]),
-            "ratio": geometric_mean([row.ratio for row in group if row.ratio]) if cases[0].peer else None,
+            "ratio": geometric_mean([row.ratio for row in group if row.ratio]) if with_peers else None,
         }
         for name, group in groups.items()
     ]
-    if cases[0].peer:
+    if with_peers:
         ours = summary[0]
-        gflops, share = ours["gflops"] / ours["ratio"], ours["share_of_peak"] / ours["ratio"]
-        peer = {"name": cases[0].peer, "cases": len(cases), "gflops": gflops, "share_of_peak": share, "ratio": None}
-        summary.append(peer)
-        for name in cases[0].others:
-            more = geometric_mean([row.others[name]["gflops"] for row in cases])
-            summary.append({**peer, "name": name, "gflops": more, "share_of_peak": share * more / gflops})
+        figures = {key: ours[key] / ours["ratio"] for key in ("gflops", "share_of_peak")}
+        summary.append({"name": BEST_PEER, "cases": len(cases), **figures, "ratio": None})
     return summary
 
 
-def summary_line(entry: dict[str, Any], peer: str | None) -> str:
+def summary_line(entry: dict[str, Any]) -> str:
     """One entry of :func:`summarise`."""
     line = f"geomean of {entry['cases']}: {entry['name']} {significant(entry['gflops'])} GFLOP/s"
     line += f", {entry['share_of_peak']:.1%} of peak"
-    return f"{line}, {significant(entry['ratio'])} times as fast as {peer}" if entry["ratio"] else line
+    return f"{line}, {significant(entry['ratio'])} times as fast as the best peer" if entry["ratio"] else line
 
 
 def plot(path: Path, rows: Sequence[Row], title: str, peak: float) -> None:
-    """GFLOP/s of every row, a panel per pass, the peer after the algorithms."""
+    """GFLOP/s of every row, a panel per pass, the fastest peer after the algorithms."""
     panels: dict[str, dict[str, list[Bar]]] = {}
     for row in rows:
         panels.setdefault(row.pass_, {}).setdefault(row.problem, []).append((row.algorithm, row.gflops))
     for row in rows:
         bars = panels[row.pass_][row.problem]
-        if row.peer and row.peer_gflops and row.peer not in dict(bars):
-            bars.append((row.peer, row.peer_gflops))
-            bars += [(name, other["gflops"]) for name, other in row.others.items()]
+        if row.peer_gflops and BEST_PEER not in dict(bars):
+            bars.append((BEST_PEER, row.peer_gflops))
     plot_bars(path, panels, title=title, unit="GFLOP/s", ceiling=peak, ceiling_label=f"peak {peak:.0f} GFLOP/s")
 
 
 def shares_of(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """Of each pass and problem, the share of the peak that we reach, by what ``auto`` picks, and that the peer does.
+    """Of each pass and problem, the share of the peak that ``auto``'s choice reaches, and that the best peer does.
 
     Where ``auto``'s choice was not measured, ours is the best of what was.
     """
@@ -231,8 +237,8 @@ def shares_of(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
             points["numbacnn"] = row.share_of_peak
         if row.auto:
             chosen.add(case)
-        if row.peer and row.peer_gflops:
-            points[row.peer] = row.share_of_peak * row.peer_gflops / row.gflops
+        if row.peer_gflops:
+            points[BEST_PEER] = row.share_of_peak * row.peer_gflops / row.gflops
     return shares
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numba
 import numpy as np
@@ -16,11 +16,14 @@ from numbacnn import backends, ops
 from numbacnn.backends.contract import Backend, ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
-from . import peers
 from .command import UserError, WrongResultError
+from .contender import Contender, best_of, reason
+from .machine import layer
+from .peers import Peers
+from .problems import flops
 from .timing import Timing
 
-__all__ = ["PASSES", "Contender", "Row", "call_backend", "check", "measure", "reduction_length"]
+__all__ = ["PASSES", "Row", "call_backend", "check", "measure", "reduction_length"]
 
 PASSES: tuple[ConvPass, ...] = get_args(ConvPass)
 
@@ -28,31 +31,14 @@ Functions = dict[str, Callable[[], object]]
 TimeAll = Callable[[Functions, Functions], dict[str, Timing]]
 
 
-class Contender(NamedTuple):
-    """Something that computes a pass: ``run()`` returns a new array, which ``to_numpy`` makes comparable.
-
-    ``wait`` is there where ``run`` only asks for work, ``bound`` where results are less accurate than float32's.
-    ``capture(run)`` is what does the same work again in one launch, or None.
-    """
-
-    run: Callable[[], Any]
-    to_numpy: Callable[[Any], np.ndarray]
-    wait: Callable[[], object] | None = None
-    bound: float | None = None
-    capture: Callable[[Callable[[], Any]], Callable[[], object] | None] | None = None
-
-    def replay(self) -> Callable[[], object]:
-        """What is timed: the captured launches where there are any, so that it is the device's time; else ``run``."""
-        return (self.capture(self.run) if self.capture else None) or self.run
-
-
 @dataclass(frozen=True)
 class Row:
-    """One algorithm on one pass of one problem, and the peer that was measured in the same rounds.
+    """One algorithm on one pass of one problem, and the peers that were measured in the same rounds.
 
-    Times are milliseconds a call, on a GPU of a replay of what it launches. ``difference`` is the largest one from
-    another contender in full float32, relative to the largest magnitude. ``threads`` is None on a GPU. ``ratio`` is the
-    peer's time over ours: above 1, we are faster. ``others`` are what else the peer can do, by name:
+    Times are milliseconds a call, on a GPU of a replay of what it launches; ``gflops`` count no products with padding.
+    ``difference`` is the largest one from another contender in full float32, relative to the largest magnitude.
+    ``threads``, and ``layer``, by which they are run, are None on a GPU. ``peer`` names the fastest peer in full
+    float32, and ``ratio`` is its time over ours: above 1, we are faster. ``others`` are the other peers, by name:
     ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``.
     """
 
@@ -68,6 +54,7 @@ class Row:
     share_of_peak: float
     workspace_bytes: int
     threads: int | None
+    layer: str | None
     difference: float
     peer: str | None = None
     peer_milliseconds: float | None = None
@@ -82,14 +69,14 @@ def measure(
     passes: Sequence[ConvPass],
     algorithms: Sequence[str],
     backend: Backend,
-    rivals: Sequence[peers.Torch],
+    peers: Peers,
     time_all: TimeAll,
     peak: float,
 ) -> Iterator[Row]:
     """The rows of one problem, pass by pass; the contenders of a pass are checked and then timed together.
 
     Args:
-        rivals: the peer that ratios refer to, and what is shown beside it.
+        peers: the libraries that take part.
         time_all: times functions, by name; what it is given second waits for those that only ask for work.
         peak: GFLOP/s of the machine.
 
@@ -97,51 +84,61 @@ def measure(
     """
     arrays = random_operands(g)
     ours = [backend.asarray(array) for array in arrays]
-    theirs = {rival.name: rival.conv2d(g, *arrays) for rival in rivals}
     wait = backend.synchronize if backend.asynchronous else None
     # On the CPU nobody's calls are captured.
     capture = partial(_captured, backend) if backend.asynchronous else None
     picked = ops.conv2d_choice(g, backend=backend)
-    for pass_ in passes:
-        contenders = {
-            name: Contender(
-                partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait, capture=capture
+    count = flops(g)
+    with peers.case():
+        theirs = peers.conv2d(g, *arrays)
+        for pass_ in passes:
+            contenders = {
+                name: Contender(
+                    partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait, capture=capture
+                )
+                for name in algorithms
+            }
+            rivals: dict[str, Contender] = {}
+            for name, make in theirs[pass_].items():
+                try:
+                    rivals[name] = make()
+                    rivals[name].run()
+                except Exception as error:
+                    rivals.pop(name, None)
+                    peers.missing[f"{g.descriptor} {pass_} {name}"] = reason(error)
+            contenders.update(rivals)
+            judges = dict(contenders)
+            if len(judges) == 1:
+                definition = partial(call_backend, backends.get("reference"), g, pass_, "auto", arrays)
+                judges["the reference backend"] = Contender(definition)
+            differences = check(judges, g, pass_)
+            timings = time_all(
+                {name: contender.replay() for name, contender in contenders.items()},
+                {name: contender.wait for name, contender in contenders.items() if contender.wait},
             )
-            for name in algorithms
-        }
-        for rival in rivals:
-            run = theirs[rival.name][pass_]
-            contenders[rival.name] = Contender(run, rival.to_numpy, rival.wait, rival.bound, rival.capture)
-        judges = dict(contenders)
-        if len(judges) == 1:
-            definition = partial(call_backend, backends.get("reference"), g, pass_, "auto", arrays)
-            judges["the reference backend"] = Contender(definition, np.asarray)
-        differences = check(judges, g, pass_)
-        timings = time_all(
-            {name: contender.replay() for name, contender in contenders.items()},
-            {name: contender.wait for name, contender in contenders.items() if contender.wait},
-        )
-        for name in algorithms:
-            timing = timings[name]
-            gflops = 2e-9 * g.macs / timing.median
-            beside = {rival.name: _beside(timings[rival.name], timing, g) for rival in rivals}
-            yield Row(
-                problem=g.descriptor,
-                pass_=pass_,
-                algorithm=name,
-                auto=picked[pass_] == name,
-                milliseconds=timing.median * 1e3,
-                quartiles=_milliseconds(timing.quartiles),
-                rounds=len(timing.samples),
-                calls=timing.calls,
-                gflops=gflops,
-                share_of_peak=gflops / peak,
-                workspace_bytes=backend.conv2d_workspace(g, pass_, name, 4),
-                threads=None if backend.asynchronous else numba.get_num_threads(),
-                difference=differences[name],
-                **(_first(rivals[0].name, beside.pop(rivals[0].name)) if rivals else {}),
-                others=beside,
-            )
+            best = best_of({name: timings[name].median for name, rival in rivals.items() if not rival.rounded})
+            for name in algorithms:
+                timing = timings[name]
+                gflops = 1e-9 * count / timing.median
+                beside = {rival: _beside(timings[rival], timing, count) for rival in rivals}
+                yield Row(
+                    problem=g.descriptor,
+                    pass_=pass_,
+                    algorithm=name,
+                    auto=picked[pass_] == name,
+                    milliseconds=timing.median * 1e3,
+                    quartiles=_milliseconds(timing.quartiles),
+                    rounds=len(timing.samples),
+                    calls=timing.calls,
+                    gflops=gflops,
+                    share_of_peak=gflops / peak,
+                    workspace_bytes=backend.conv2d_workspace(g, pass_, name, 4),
+                    threads=None if backend.asynchronous else numba.get_num_threads(),
+                    layer=layer(backend),
+                    difference=differences[name],
+                    **(_first(best, beside.pop(best)) if best else {}),
+                    others=beside,
+                )
 
 
 def random_operands(g: Conv2dGeometry) -> list[np.ndarray]:
@@ -196,11 +193,11 @@ def check(contenders: dict[str, Contender], g: Conv2dGeometry, pass_: ConvPass) 
     return largest
 
 
-def _beside(theirs: Timing, ours: Timing, g: Conv2dGeometry) -> dict[str, Any]:
+def _beside(theirs: Timing, ours: Timing, count: int) -> dict[str, Any]:
     return {
         "milliseconds": theirs.median * 1e3,
         "quartiles": _milliseconds(theirs.quartiles),
-        "gflops": 2e-9 * g.macs / theirs.median,
+        "gflops": 1e-9 * count / theirs.median,
         "ratio": theirs.median / ours.median,
     }
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from numbacnn import backends, ops
@@ -15,30 +18,34 @@ from numbacnn.backends import Backend
 from numbacnn.backends.geometry import Pool2dGeometry
 
 from . import gpu, machine
+from .ceilings import IN_MEMORY, Mix, Traffic, last_cache_bytes
 from .command import UserError, exit_code, say, seconds, whole_number
 from .report import Table, significant, write_results
-from .timing import PAUSE, interleave
+from .timing import PAUSE, SelfTimed, interleave
 
 __all__ = ["main"]
 
 RESULTS = Path(__file__).parent / "results"
-# Images and parameters: many times what the caches hold.
+# On a GPU, many times what its caches hold.
 BATCHES = {"cuda": 512}
-PARAMETERS = {"cuda": 1 << 26}
-BATCH, FEW_PARAMETERS = 64, 1 << 22
+CHANNELS, SIZE = 64, 56
+IMAGE_BYTES = 4 * CHANNELS * SIZE * SIZE
+# Images that are all there at the same time, arguments, results and what the memory is measured with.
+ARRAYS = 12
+FEWEST_BATCH = 64
 
 
 class Case(NamedTuple):
-    """A kernel on float32 arrays: what it cannot do without, in bytes of arguments and results or in operations."""
+    """A kernel on float32 arrays: what it cannot do without, in memory traffic or in operations."""
 
     name: str
     run: Callable[[], object]
-    bytes: int = 0
+    mix: Mix = Mix()
     operations: int = 0
 
 
-def cases(backend: Backend, n: int, c: int, size: int, parameters: int) -> list[Case]:
-    """All kernels on images (n, c, size, size), the optimisers on so many parameters, two matrix products."""
+def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
+    """All kernels on images (n, c, size, size), the optimisers on as many parameters, matrix products."""
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> backends.Array:
@@ -54,9 +61,10 @@ def cases(backend: Backend, n: int, c: int, size: int, parameters: int) -> list[
     x, dy = (normal(n, c, size, size) for _ in range(2))
     g = Pool2dGeometry(n, c, size, size, 2, 2, 2, 2)
     pooled, places = b.max_pool2d_with_indices(x, g)
-    planes, channel, eps = x.reshape(n, c, size * size), ones(c), 1e-5
+    planes, planes_of_dy = (images.reshape(n, c, size * size) for images in (x, dy))
+    channel, eps = ones(c), 1e-5
     _, mean, _, inverse_std = b.batch_norm_train(planes, channel, channel, eps)
-    value, gradient, velocity, square = (ones(parameters) for _ in range(4))
+    value, gradient, velocity, square = (ones(n * c * size * size) for _ in range(4))
     sgd, with_momentum, adam = full(1e-9, 0, 0), full(1e-9, 0.9, 0), full(1e-9, 0.9, 0.999, 1e-8, 0)
     offset, step = (b.asarray(np.array(number, np.int64)) for number in (1, 3))
     square_matrix, other = normal(1024, 1024), normal(1024, 1024)
@@ -64,34 +72,67 @@ def cases(backend: Backend, n: int, c: int, size: int, parameters: int) -> list[
     few, more, wide = normal(16, 6400), normal(128, 6400), normal(4096, 6400)
     whole, part, each = x.nbytes, pooled.nbytes, value.nbytes
     return [
-        Case("relu", lambda: b.relu(x), 2 * whole),
-        Case("relu_backward", lambda: b.relu_backward(dy, x), 3 * whole),
-        Case("sigmoid", lambda: b.sigmoid(x), 2 * whole),
-        Case("sigmoid_backward", lambda: b.sigmoid_backward(dy, x), 3 * whole),
-        Case("tanh", lambda: b.tanh(x), 2 * whole),
-        Case("dropout", lambda: b.dropout(x, 0.5, 1, offset), 2 * whole),
-        Case("add", lambda: b.add([x, dy]), 3 * whole),
-        Case("concat", lambda: ops.concat([x, dy], backend=b), 4 * whole),
-        Case("max_pool2d 2x2", lambda: b.max_pool2d(x, g), whole + part),
-        Case("max_pool2d_with_indices 2x2", lambda: b.max_pool2d_with_indices(x, g), whole + 2 * part),
-        Case("max_pool2d_backward", lambda: b.max_pool2d_backward(pooled, places, g), whole + 2 * part),
-        Case("avg_pool2d 2x2", lambda: b.avg_pool2d(x, g, True), whole + part),
-        Case("avg_pool2d_backward", lambda: b.avg_pool2d_backward(pooled, g, True), whole + part),
-        Case("batch_norm_train", lambda: b.batch_norm_train(planes, channel, channel, eps), 2 * whole),
+        Case("relu", lambda: b.relu(x), Mix(whole, whole)),
+        Case("relu_backward", lambda: b.relu_backward(dy, x), Mix(2 * whole, whole)),
+        Case("sigmoid", lambda: b.sigmoid(x), Mix(whole, whole)),
+        Case("sigmoid_backward", lambda: b.sigmoid_backward(dy, x), Mix(2 * whole, whole)),
+        Case("tanh", lambda: b.tanh(x), Mix(whole, whole)),
+        Case("dropout", lambda: b.dropout(x, 0.5, 1, offset), Mix(whole, whole)),
+        Case("add", lambda: b.add([x, dy]), Mix(2 * whole, whole)),
+        Case("concat", lambda: ops.concat([x, dy], backend=b), Mix(2 * whole, 2 * whole)),
+        Case("max_pool2d 2x2", lambda: b.max_pool2d(x, g), Mix(whole, part)),
+        Case("max_pool2d_with_indices 2x2", lambda: b.max_pool2d_with_indices(x, g), Mix(whole, part + places.nbytes)),
+        Case("max_pool2d_backward", lambda: b.max_pool2d_backward(pooled, places, g), Mix(part + places.nbytes, whole)),
+        Case("avg_pool2d 2x2", lambda: b.avg_pool2d(x, g, True), Mix(whole, part)),
+        Case("avg_pool2d_backward", lambda: b.avg_pool2d_backward(pooled, g, True), Mix(part, whole)),
+        Case("batch_norm_train", lambda: b.batch_norm_train(planes, channel, channel, eps), Mix(whole, whole)),
         Case(
             "batch_norm_train_backward",
-            lambda: b.batch_norm_train_backward(planes, planes, channel, mean, inverse_std),
-            2 * whole,
+            lambda: b.batch_norm_train_backward(planes_of_dy, planes, channel, mean, inverse_std),
+            Mix(2 * whole, whole),
         ),
-        Case("batch_norm_eval", lambda: b.batch_norm_eval(planes, channel, channel, mean, channel, eps), 2 * whole),
-        Case("sgd_step", lambda: b.sgd_step(value, gradient, None, sgd, False), 3 * each),
-        Case("sgd_step momentum", lambda: b.sgd_step(value, gradient, velocity, with_momentum, False), 5 * each),
-        Case("adam_step", lambda: b.adam_step(value, gradient, velocity, square, step, adam, False), 7 * each),
+        Case(
+            "batch_norm_eval",
+            lambda: b.batch_norm_eval(planes, channel, channel, mean, channel, eps),
+            Mix(whole, whole),
+        ),
+        Case("sgd_step", lambda: b.sgd_step(value, gradient, None, sgd, False), Mix(each, updated=each)),
+        Case(
+            "sgd_step momentum",
+            lambda: b.sgd_step(value, gradient, velocity, with_momentum, False),
+            Mix(each, updated=2 * each),
+        ),
+        Case(
+            "adam_step",
+            lambda: b.adam_step(value, gradient, velocity, square, step, adam, False),
+            Mix(each, updated=3 * each),
+        ),
         Case("linear 1024x1024x1024", lambda: b.linear(square_matrix, other, None), operations=2 * 1024**3),
         Case("linear 256x400x120", lambda: b.linear(features, weight, None), operations=2 * 256 * 400 * 120),
         Case("linear 16x6400x4096", lambda: b.linear(few, wide, None), operations=2 * 16 * 6400 * 4096),
         Case("linear 128x6400x4096", lambda: b.linear(more, wide, None), operations=2 * 128 * 6400 * 4096),
     ]
+
+
+def usual_batch() -> int:
+    """Images that the caches hold little of, as far as a part of the memory is enough for all arrays."""
+    most = _memory() // (2 * ARRAYS * IMAGE_BYTES)
+    return max(FEWEST_BATCH, min(most, IN_MEMORY // 2 * last_cache_bytes() // IMAGE_BYTES + 1))
+
+
+def _memory() -> int:
+    """Bytes of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+
+
+def roofs_of(measured: Sequence[Case]) -> dict[Mix, SelfTimed]:
+    """What tells how long the memory takes for the traffic of each case; none for what the caches hold much of."""
+    least = IN_MEMORY * last_cache_bytes()
+    mixes = dict.fromkeys(case.mix for case in measured if case.mix.bytes >= least)
+    if not mixes:
+        return {}
+    traffic = Traffic(numba.get_num_threads(), least)
+    return {mix: SelfTimed(partial(traffic.seconds, mix)) for mix in mixes}
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -103,25 +144,42 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     computer = machine.examine(backend)
     say(f"{computer.title}\n{computer.limits}\nbackend {backend.name}")
-    batch = arguments.batch or BATCHES.get(backend.name, BATCH)
-    measured = cases(backend, batch, 64, 56, PARAMETERS.get(backend.name, FEW_PARAMETERS))
+    batch = arguments.batch or BATCHES.get(backend.name) or usual_batch()
+    measured = cases(backend, batch, CHANNELS, SIZE)
+    roofs = {} if backend.asynchronous else roofs_of(measured)
     timings = interleave(
-        {case.name: case.run for case in measured},
+        {**{case.name: case.run for case in measured}, **{f"{mix}": roof for mix, roof in roofs.items()}},
         budget=arguments.budget,
         # The pause is for threads; a device has none of ours.
         pause=0.0 if backend.asynchronous else PAUSE,
         waits=dict.fromkeys([case.name for case in measured], backend.synchronize) if backend.asynchronous else None,
     )
+    computer = computer.examined_again()
     table = Table([("kernel", -26), ("ms", 8), ("GB/s", 8), ("GFLOP/s", 8), ("share", 6)])
     say(table.header())
     rows = []
     for case in measured:
         time = timings[case.name].median
-        bandwidth, rate = 1e-9 * case.bytes / time, 1e-9 * case.operations / time
-        share = bandwidth / computer.bandwidth if case.bytes else rate / computer.peak
-        rows.append({"kernel": case.name, "milliseconds": 1e3 * time, "share": share})
-        shown = [significant(bandwidth) if case.bytes else "", significant(rate) if case.operations else ""]
-        say(table.line([case.name, f"{1e3 * time:.3f}", *shown, f"{share:.0%}"]))
+        bandwidth, rate = 1e-9 * case.mix.bytes / time, 1e-9 * case.operations / time
+        share: float | None = None
+        if case.operations:
+            share = rate / computer.peak
+        elif backend.asynchronous:
+            share = bandwidth / computer.bandwidth
+        elif case.mix in roofs:
+            share = min(timings[f"{case.mix}"].samples) / time
+        rows.append(
+            {
+                "kernel": case.name,
+                "algorithm": None,
+                "threads": None if backend.asynchronous else numba.get_num_threads(),
+                "layer": machine.layer(backend),
+                "milliseconds": 1e3 * time,
+                "share": share,
+            }
+        )
+        shown = [significant(bandwidth) if case.mix.bytes else "", significant(rate) if case.operations else ""]
+        say(table.line([case.name, f"{1e3 * time:.3f}", *shown, "" if share is None else f"{share:.0%}"]))
     write_results(
         arguments.output_dir / f"kernels-{backend.name}.json",
         "kernels",
@@ -135,12 +193,16 @@ def run(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.kernels", description="Measure the kernels beside the convolutions, in float32."
+        prog="python -m bench.kernels",
+        description="Measure the kernels beside the convolutions, in float32.",
+        epilog="On the CPU a share is the time that the memory takes for as many bytes read, written and updated, "
+        "measured in the same rounds, over the kernel's; of the matrix products it is that of the peak. There is none "
+        "for arrays that the caches may hold.",
     )
     add = parser.add_argument
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
     add("--batch", type=whole_number, metavar="N",
-        help=f"64x56x56 images (default: {BATCH}, on cuda {BATCHES['cuda']})")  # fmt: skip
+        help=f"64x56x56 images (default: what the caches hold little of, on cuda {BATCHES['cuda']})")  # fmt: skip
     add("--budget", type=seconds, default=20.0, metavar="SECONDS", help="for everything (default: 20)")
     add("--output-dir", type=Path, default=RESULTS, metavar="DIR", help="default: bench/results")
     arguments = parser.parse_args(argv)

@@ -1,19 +1,23 @@
-"""Inference of one model on a batch that stays on the device: ours and PyTorch in two ways, ONNX Runtime."""
+"""Inference of one model on a batch that stays on the device: ours in two ways, and the peers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from numbacnn import nn
+from numbacnn import nn, ops
 from numbacnn.backends import Backend, use_backend
 
-from .conv_rows import Contender
+from .contender import Contender
+from .conv_rows import PASSES
+from .peers import Peers
+from .problems import convolutions, flops
 from .train_contenders import Task
 
-__all__ = ["images", "inference_flops", "inference_makers", "largest_difference", "training_flops"]
+__all__ = ["algorithms_of", "images", "inference_flops", "inference_makers", "training_flops"]
 
 Makers = dict[str, Callable[[], Contender]]
 
@@ -23,26 +27,15 @@ def images(task: Task) -> np.ndarray:
     return np.random.default_rng(task.seed).random((task.batch_size, *task.model.image_shape), np.float32)
 
 
-def inference_makers(task: Task, backend: Backend, torch: Any, onnxruntime: Any, threads: int) -> Makers:
-    """Who computes the logits of :func:`images`, by name, we first.
-
-    Args:
-        torch, onnxruntime: the packages, or None.
-        threads: of ONNX Runtime; those of the others are settings of the process.
-    """
+def inference_makers(task: Task, backend: Backend, peers: Peers) -> Makers:
+    """Who computes the logits of :func:`images`, by name, we first."""
     with use_backend(backend.name):
         model = task.network().eval()
-    found: Makers = {
+    return {
         "numbacnn": lambda: _ours(model.forward, task, backend),
         "numbacnn session": lambda: _ours(nn.InferenceSession(nn.fold_batch_norm(model)), task, backend),
+        **peers.inference(task, images(task)),
     }
-    if torch is not None:
-        device = "cuda" if backend.name == "cuda" else "cpu"
-        found["torch"] = lambda: _torch(torch, task, device)
-        found["torch.compile"] = lambda: _torch(torch, task, device, torch.compile)
-    if onnxruntime is not None and not backend.asynchronous:
-        found["onnxruntime"] = lambda: _onnxruntime(onnxruntime, task, threads)
-    return found
 
 
 def _ours(model: Callable[[Any], Any], task: Task, backend: Backend) -> Contender:
@@ -51,61 +44,41 @@ def _ours(model: Callable[[Any], Any], task: Task, backend: Backend) -> Contende
     return Contender(lambda: model(x), backend.to_numpy, wait)
 
 
-def _torch(torch: Any, task: Task, device: str, compiled: Callable[[Any], Any] = lambda model: model) -> Contender:
-    model = compiled(task.torch_network(torch, device).eval())
-    x = torch.from_numpy(images(task)).to(device)
-
-    def run() -> Any:
-        with torch.no_grad():
-            return model(x)
-
-    return Contender(run, lambda y: np.asarray(y.cpu()), torch.cuda.synchronize if device == "cuda" else None)
-
-
-def _onnxruntime(onnxruntime: Any, task: Task, threads: int) -> Contender:
-    from .onnx_graph import to_onnx
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Its threads would otherwise go on looking for work on the cores that the next contender needs.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    with use_backend("reference"):
-        graph = to_onnx(task.network(), (task.batch_size, *task.model.image_shape))
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    x = images(task)
-    return Contender(lambda: session.run(None, {"x": x})[0], np.asarray)
-
-
-def largest_difference(logits: np.ndarray, ours: np.ndarray) -> float:
-    """Between the two, relative to the largest magnitude of ours; infinite for another shape.
-
-    >>> largest_difference(np.array([[1.0, 2.0]]), np.array([[1.0, -4.0]]))
-    1.5
-    """
-    if logits.shape != ours.shape:
-        return np.inf
-    scale = float(np.abs(ours).max())
-    return float(np.abs(logits - ours).max()) / scale if scale else float(np.abs(logits).max())
-
-
 def inference_flops(task: Task) -> int:
-    """Floating-point operations of a forward pass, as ``summary`` counts them."""
-    with use_backend("reference"):
-        return task.model.ours().flops((task.batch_size, *task.model.image_shape))
+    """Floating-point operations of a forward pass: what ``summary`` counts, but for products with padding."""
+    model, shape = _model_and_shape(task)
+    return model.flops(shape) - sum(2 * g.macs - flops(g) for g in convolutions(model, shape))
 
 
 def training_flops(task: Task) -> int:
     """Those of a step: backward as many again for the weights and for the inputs, but for the first layer's input."""
-    shape = (task.batch_size, *task.model.image_shape)
+    return 3 * inference_flops(task) - _first_flops(*_model_and_shape(task))
+
+
+def _model_and_shape(task: Task) -> tuple[nn.Layer, tuple[int, ...]]:
     with use_backend("reference"):
-        model = task.model.ours()
-    return 3 * model.flops(shape) - _first_flops(model, shape)
+        return task.model.ours(), (task.batch_size, *task.model.image_shape)
 
 
 def _first_flops(layer: nn.Layer, shape: tuple[int, ...]) -> int:
     """Of the first layer that has any."""
     children = layer.child_inputs(shape)
-    if not children:
-        return layer.flops(shape)
-    return next((flops for _, child, inner in children if (flops := _first_flops(child, inner))), 0)
+    if children:
+        return next((found for _, child, inner in children if (found := _first_flops(child, inner))), 0)
+    return sum(map(flops, convolutions(layer, shape))) or layer.flops(shape)
+
+
+def algorithms_of(task: Task, backend: Backend, training: bool) -> str:
+    """What ``auto`` picks for the convolutions, with the number of passes: ``"im2col 3, loops 2"``.
+
+    No gradient is computed for the input of the first one.
+    """
+    with use_backend("reference"):
+        network = task.model.ours()
+    picked: Counter[str] = Counter()
+    for index, g in enumerate(convolutions(network, (task.batch_size, *task.model.image_shape))):
+        choice = ops.conv2d_choice(g, backend=backend)
+        for pass_ in PASSES if training else PASSES[:1]:
+            if index or pass_ != "backward_input":
+                picked[choice[pass_]] += 1
+    return ", ".join(f"{name} {number}" for name, number in picked.most_common())

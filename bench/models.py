@@ -7,7 +7,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from numbacnn import backends
 from numbacnn.backends import Backend
 
 from . import gpu, machine, one_step, peers
-from .command import UserError, exit_code_with_threads, say, seconds, whole_number
-from .model_rows import PEERS, SCALED, Peers, Row, infer, scale_threads, train_steps
+from .command import UserError, add_peer_option, exit_code_with_threads, say, seconds, whole_number
+from .model_rows import SCALED, Row, infer, scale_threads, train_steps
+from .peers import Peers
 from .report import PLOT_MISSING, Bar, Table, plot_bars, significant, write_results
 from .timing import PAUSE, Timing, interleave
 from .train_contenders import MODELS
@@ -34,7 +35,7 @@ INFERENCE_BATCHES = {"lenet": (1, 256)}
 USUAL_INFERENCE_BATCHES = (1, 16)
 STARTS = 3
 
-ROWS = Table([("task", -7), ("model", -9), ("batch", 5), ("contender", -16), ("ms", 9), ("quartiles", 19),
+ROWS = Table([("task", -7), ("model", -9), ("batch", 5), ("contender", -20), ("ms", 9), ("quartiles", 19),
               ("GFLOP/s", 7), ("peak", 6), ("threads", 7), ("ratio", 6), ("algorithm", -9)])  # fmt: skip
 MEMORY = Table([("memory", -9), ("batch", 5), ("contender", -9), ("MiB", 9), ("before", 9), ("ratio", 6)])
 START = Table([("start", -9), ("kernel cache", -12), ("seconds", 7)])
@@ -54,8 +55,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--task", nargs="+", choices=TASKS, help="default: train infer memory, on cuda train infer")
     add("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all")
     add("--batch-size", type=whole_number, metavar="N", help="of training (default: the book's)")
-    add("--peer", action="append", choices=PEERS, default=[],
-        help="another library to measure in the same rounds; may be repeated")  # fmt: skip
+    add_peer_option(parser)
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
     add("--threads", type=whole_number, metavar="N", help="on the CPU, of our kernels and of the peers (default: all)")
     extent = parser.add_mutually_exclusive_group()
@@ -80,17 +80,18 @@ def run(arguments: argparse.Namespace) -> None:
 
     computer = machine.examine(backend)
     of_gpu = gpu.VERSIONS if backend.asynchronous else ()
-    packages = dict.fromkeys(name.removesuffix("-compile") for name in participants.names)
-    versions = machine.versions(*of_gpu, *packages)
+    versions = machine.versions(*of_gpu, *participants.packages)
     say(f"{computer.title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     say(f"{computer.limits}\nbackend {backend.name}")
-    missing: dict[str, str] = {}
+    missing = dict(participants.missing)
     rows = timed_rows(arguments, backend, participants, computer.peak, missing)
     memory = memory_rows(arguments, participants, missing) if "memory" in arguments.task else []
     starts = start_rows(arguments, participants) if "start" in arguments.task else []
     for name, reason in missing.items():
         say(f"{name}: missing: {reason}")
 
+    computer = computer.examined_again()
+    rows = with_shares(rows, computer.peak)
     table_file, picture = (output / f"models-{backend.name}.{extension}" for extension in ("json", "png"))
     write_results(
         table_file,
@@ -129,15 +130,17 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"written: {picture}")
 
 
+def with_shares(rows: Sequence[Row], peak: float) -> list[Row]:
+    """The rows with shares of the peak as it is known in the end; those of fewer threads have one of their own."""
+    return [row if row.task == "threads" else replace(row, share_of_peak=row.gflops / peak) for row in rows]
+
+
 def participants_of(arguments: argparse.Namespace) -> tuple[Backend, Peers]:
     """The backend and the peers; UserError for what cannot be measured here."""
-    names = tuple(dict.fromkeys(arguments.peer))
     try:
         backend = backends.get(arguments.backend)
         device = "cuda" if backend.name == "cuda" else "cpu"
-        with_torch = {"torch", "torch-compile"} & set(names)
-        torch = peers.import_torch(numba.get_num_threads(), device) if with_torch else None
-        onnxruntime = peers.import_onnxruntime() if "onnxruntime" in names else None
+        participants = peers.load(arguments.peer, numba.get_num_threads(), device)
     except (RuntimeError, ImportError) as error:
         raise UserError(str(error)) from error
     for task in OF_THE_HOST if backend.asynchronous else ():
@@ -145,7 +148,7 @@ def participants_of(arguments: argparse.Namespace) -> tuple[Backend, Peers]:
             raise UserError(f"--task {task} is of backends on the CPU, not of {backend.name}")
     if "memory" in arguments.task and not one_step.MEMORY_RESET.exists():
         raise UserError(f"--task memory needs {one_step.MEMORY_RESET}, which Linux has")
-    return backend, Peers(torch, onnxruntime, names)
+    return backend, participants
 
 
 def _pause(backend: Backend) -> float:
@@ -184,7 +187,7 @@ def timed_rows(
         task = "train" if measure is train_steps else "infer"
         missing.update({f"{task} {name} {batch} {contender}": reason for contender, reason in refused.items()})
     if "threads" in arguments.task:
-        for new in scale_threads(training_batch(arguments, SCALED), backend, participants, time_all, peak):
+        for new in scale_threads(training_batch(arguments, SCALED), backend, participants, time_all):
             add(new)
     return rows
 

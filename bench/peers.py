@@ -1,122 +1,190 @@
-"""Other libraries that do the same work, measured beside ours as yardsticks."""
+"""Other libraries that do the same work, measured beside ours as yardsticks: each in the ways that its users would try.
+
+PyTorch runs in this process, eagerly, with images and weights in channels_last, by ``torch.compile`` and, where
+weights do not change, by ``torch.compile`` with frozen ones. ONNX Runtime and OpenVINO run alone in processes of their
+own, in turns with everybody else (``peer_worker.py``). All have as many threads as we have.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from numbacnn import nn
+from numbacnn.backends import use_backend
 from numbacnn.backends.contract import ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
 from .command import UserError
+from .contender import Contender, reason
+from .torch_conv import Tf32, TorchConv, conv_module
+from .train_contenders import Task, TorchChannelsLast, TorchCompiled, TorchEager, TorchGraph
+from .worker import Worker
 
-__all__ = ["NAMES", "Torch", "import_onnxruntime", "import_torch", "load"]
+__all__ = ["ALL", "BOUND", "NAMES", "Peers", "import_torch", "load"]
 
-TF32_BOUND = 1e-2
-"""How far results with operands of 10 bits may be off, relative to the largest magnitude."""
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"torch": ("torch",), "onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+NAMES = tuple(PACKAGES)
+ALL = "all"
+"""Every library that is installed; which ones are not is told."""
+BOUND = 1e-3
+"""How far outputs may be from ours, relative to the largest, for a time to count."""
+FREEZING = {"freezing": True}
+
+Makers = dict[str, Callable[[], Contender]]
 
 
-class Torch:
-    """PyTorch on the CPU, with the same number of threads as we have, or on the GPU, where cuDNN picks the fastest.
+class Peers:
+    """The libraries that take part, on the CPU or on the GPU.
 
     Args:
-        torch: the package.
-        device: ``"cpu"`` or ``"cuda"``.
-        tf32: whether cuDNN may round operands to 10 bits, which makes it several times as fast.
+        names: of NAMES.
+        threads: of each library on the CPU.
+        device: ``"cpu"`` or ``"cuda"``, where PyTorch alone takes part.
+        missing: why others do not, by name.
+
+    Raises ImportError, with what to install, and UserError where PyTorch finds no GPU.
     """
 
-    def __init__(self, torch: Any, device: str = "cpu", tf32: bool = False) -> None:
-        self.name = "torch-tf32" if tf32 else "torch"
-        # In full float32 too the algorithm that cuDNN finds fastest may be one that rounds more, by Winograd or FFT.
-        self.bound = TF32_BOUND if device == "cuda" else None
-        self.wait: Callable[[], object] | None = torch.cuda.synchronize if device == "cuda" else None
-        self._torch = torch
-        self._device = device
-        self._tf32 = tf32
+    def __init__(
+        self, names: Sequence[str] = (), threads: int = 1, device: str = "cpu", missing: dict[str, str] | None = None
+    ) -> None:
+        self.names = tuple(names)
+        self.missing = dict(missing or {})
+        self._threads, self._device = threads, device
+        self._torch: Any = import_torch(threads, device) if "torch" in names else None
+        for name in names:
+            for package in PACKAGES[name]:
+                _import(package)
+        self._open = contextlib.ExitStack()
+        self.set_threads(threads)
 
-    def to_numpy(self, x: Any) -> np.ndarray:
-        """A tensor's values; waits for them."""
-        return np.asarray(x.cpu())
+    @property
+    def packages(self) -> list[str]:
+        """The distributions whose versions belong to the results."""
+        return [PACKAGES[name][-1] for name in self.names]
 
-    def capture(self, run: Callable[[], Any]) -> Callable[[], object] | None:
-        """What does the work of ``run``, which has run before, in one launch on the GPU; None on the CPU."""
-        if self._device == "cpu":
-            return None
-        graph = self._torch.cuda.CUDAGraph()
-        with self._torch.cuda.graph(graph):
-            run()
-        return graph.replay
+    @property
+    def only_infer(self) -> list[str]:
+        """Those that have no part in training."""
+        return [name for name in self.names if name != "torch"]
+
+    def set_threads(self, threads: int) -> None:
+        """From the next case on."""
+        self._threads = threads
+        if self._torch is not None:
+            self._torch.set_num_threads(threads)
+
+    @contextlib.contextmanager
+    def case(self) -> Iterator[None]:
+        """One model or convolution with all that is timed of it; processes that it began end with it."""
+        if self._torch is not None:
+            # One function is compiled for a few models only, and then no longer: each case begins anew.
+            self._torch._dynamo.reset()
+        with self._open:
+            yield
+
+    def training(self, task: Task) -> dict[str, Callable[[], Any]]:
+        """Makers of what trains as ``Ours`` of ``train_contenders.py`` does, by name."""
+        kinds: list[Any] = []
+        if self._torch is not None:
+            kinds = [TorchEager, TorchChannelsLast, TorchCompiled, *([TorchGraph] if self._device == "cuda" else [])]
+        return {kind.name: partial(kind, self._torch, task, self._device) for kind in kinds}
+
+    def inference(self, task: Task, x: np.ndarray) -> Makers:
+        """Makers of what computes the logits of ``x``, by name."""
+
+        def graph_model() -> nn.Layer:
+            with use_backend("reference"):
+                return task.network()
+
+        return self._forward(lambda: task.torch_network(self._torch, self._device), graph_model, x)
 
     def conv2d(
         self, g: Conv2dGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dy: np.ndarray
-    ) -> dict[ConvPass, Callable[[], Any]]:
-        """A function for each pass that returns a new tensor; each gradient is computed alone.
+    ) -> dict[ConvPass, Makers]:
+        """Makers of what computes a pass, by name; those of OpenVINO and ONNX Runtime compute forward passes alone."""
 
-        PyTorch pads both sides alike, so rows and columns that one side has more of are laid out by ``pad`` first, and
-        that is timed too.
-        """
-        torch = self._torch
-        x, weight, bias, dy = (torch.from_numpy(array).to(self._device) for array in (x, weight, bias, dy))
-        stride, dilation = (g.sh, g.sw), (g.dh, g.dw)
-        padding = (min(g.pt, g.pb), min(g.pl, g.pr))
-        above, left = g.pt - padding[0], g.pl - padding[1]
-        more = (left, g.pr - padding[1], above, g.pb - padding[0])
+        def layer() -> nn.Layer:
+            with use_backend("reference"):
+                result = nn.Conv2d(
+                    *(g.c, g.k, (g.kh, g.kw), (g.sh, g.sw), ((g.pt, g.pb), (g.pl, g.pr)), (g.dh, g.dw), g.groups)
+                )
+                result.load_state_dict({"weight": weight, "bias": bias})
+                return result
 
-        def padded() -> Any:
-            return torch.nn.functional.pad(x, more) if any(more) else x
+        def module() -> Any:
+            return conv_module(self._torch, g, weight, bias).to(self._device)
 
-        like_x = padded()
-
-        def backward(image: Any, mask: list[bool]) -> Any:
-            gradients = torch.ops.aten.convolution_backward(
-                dy, image, weight, None, stride, padding, dilation, False, (0, 0), g.groups, mask
-            )
-            return gradients[mask.index(True)]
-
-        @torch.no_grad()
-        def forward() -> Any:
-            return torch.nn.functional.conv2d(padded(), weight, bias, stride, padding, dilation, g.groups)
-
-        @torch.no_grad()
-        def backward_input() -> Any:
-            return backward(like_x, [True, False, False])[:, :, above : above + g.h, left : left + g.w]
-
-        @torch.no_grad()
-        def backward_weight() -> Any:
-            return backward(padded(), [False, True, False])
-
-        return {
-            "forward": self._in_precision(forward),
-            "backward_input": self._in_precision(backward_input),
-            "backward_weight": self._in_precision(backward_weight),
-        }
-
-    def _in_precision(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """``function`` with or without TF32, which is a setting of the process."""
+        found: dict[ConvPass, Makers] = {"forward": {}, "backward_input": {}, "backward_weight": {}}
+        for kind in TorchConv.kinds(self._torch, self._device) if self._torch is not None else ():
+            passes = kind.conv2d(g, x, weight, bias, dy)
+            for pass_ in found:
+                found[pass_][kind.name] = partial(kind.contender, passes[pass_])
         if self._device == "cpu":
-            return function
+            forward = self._forward(module, layer, x)
+            found["forward"].update({name: make for name, make in forward.items() if name not in found["forward"]})
+        return found
+
+    def _forward(self, torch_model: Callable[[], Any], graph_model: Callable[[], nn.Layer], x: np.ndarray) -> Makers:
+        """Makers of all ways to compute a model's output."""
+        found: Makers = {}
+        if self._torch is not None:
+            torch = self._torch
+            make = partial(self._torch_forward, torch_model, x)
+            found["torch"] = make
+            found["torch channels_last"] = partial(make, channels_last=True)
+            found["torch.compile"] = partial(make, compiled=torch.compile)
+            found["torch.compile frozen"] = partial(make, compiled=partial(torch.compile, options=FREEZING))
+        if self._device == "cpu":
+            found.update({name: partial(self._alone, name, graph_model, x) for name in self.only_infer})
+        return found
+
+    def _torch_forward(
+        self,
+        build: Callable[[], Any],
+        x: np.ndarray,
+        channels_last: bool = False,
+        compiled: Callable[[Any], Any] = lambda model: model,
+    ) -> Contender:
+        torch = self._torch
+        model, images = build().eval(), torch.from_numpy(x).to(self._device)
+        if channels_last:
+            model, images = (value.to(memory_format=torch.channels_last) for value in (model, images))
+        model = compiled(model)
 
         def run() -> Any:
-            if _tf32.allowed is not self._tf32:
-                _tf32.allow(self._torch, self._tf32)
-            return function()
+            with torch.no_grad():
+                return model(images)
 
-        return run
+        wait = torch.cuda.synchronize if self._device == "cuda" else None
+        return Contender(run, lambda y: np.asarray(y.cpu()), wait)
 
+    def _alone(self, library: str, graph_model: Callable[[], nn.Layer], x: np.ndarray) -> Contender:
+        """By a library in a process of its own, which ends with the case."""
+        from .onnx_graph import to_onnx
 
-class _Tf32:
-    """PyTorch's setting, remembered here because asking for it takes time in every call."""
+        folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+        graph, inputs, outputs = (folder / name for name in ("model.onnx", "x.npy", "y.npy"))
+        graph.write_bytes(to_onnx(graph_model(), x.shape).SerializeToString())
+        np.save(inputs, x)
+        command = [sys.executable, "-m", "bench.peer_worker", library, f"{self._threads}", str(graph), str(inputs)]
+        worker = self._open.enter_context(Worker(command, {"PYTHONPATH": str(ROOT)}))
 
-    allowed: bool | None = None
+        def run() -> np.ndarray:
+            worker.ask("outputs", path=str(outputs))
+            return np.asarray(np.load(outputs))
 
-    def allow(self, torch: Any, allowed: bool) -> None:
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.allowed = allowed
-
-
-_tf32 = _Tf32()
+        return Contender(run, sample=partial(worker.ask, "sample"))
 
 
 def import_torch(threads: int, device: str) -> Any:
@@ -130,39 +198,30 @@ def import_torch(threads: int, device: str) -> Any:
         if not torch.cuda.is_available():
             raise UserError(f"peer torch {torch.__version__} finds no GPU that it can use")
         torch.backends.cudnn.benchmark = True
-        _tf32.allow(torch, False)
+        Tf32.allow(torch, False)
     return torch
 
 
-def import_onnxruntime() -> Any:
-    """ONNX Runtime; ImportError, with what to install, if it or ``onnx`` is missing or broken."""
-    _import("onnx", "onnxruntime")
-    return _import("onnxruntime")
-
-
-def _import(package: str, peer: str | None = None) -> Any:
-    """The package, which the peer of that name, or of another, needs."""
+def _import(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except (ImportError, OSError) as error:  # OSError: one of its shared libraries
-        reason = " ".join(str(error).split())
         raise ImportError(
-            f'peer {peer or package} cannot be imported ({reason}): pip install "numbacnn[bench]"'
+            f'peer {package} cannot be imported ({reason(error)}): pip install "numbacnn[bench]"'
         ) from error
 
 
-def load(name: str, threads: int, device: str = "cpu") -> list[Torch]:
-    """What the peer called ``name`` takes part with; the first one computes with our precision.
+def load(names: Sequence[str], threads: int, device: str = "cpu") -> Peers:
+    """The peers of those names, each once; for ``all`` those that are there, and why others are not.
 
-    Raises what :func:`import_torch` raises.
+    Raises what :class:`Peers` raises for a peer that is asked for by its name.
     """
-    return _PEERS[name](threads, device)
-
-
-def _torch(threads: int, device: str) -> list[Torch]:
-    torch = import_torch(threads, device)
-    return [Torch(torch, device, tf32) for tf32 in ((False, True) if device == "cuda" else (False,))]
-
-
-_PEERS = {"torch": _torch}
-NAMES = tuple(_PEERS)
+    if ALL not in names:
+        return Peers(list(dict.fromkeys(names)), threads, device)
+    missing: dict[str, str] = {}
+    for name in NAMES:
+        try:
+            Peers([name], threads, device)
+        except (ImportError, UserError) as error:
+            missing[name] = reason(error)
+    return Peers([name for name in NAMES if name not in missing], threads, device, missing)

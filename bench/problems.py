@@ -11,7 +11,7 @@ from numbacnn.backends.geometry import Conv2dGeometry
 
 from .train_contenders import MODELS
 
-__all__ = ["CONV2D", "OF_MODELS", "convolutions", "lists_for", "of_models", "parse"]
+__all__ = ["CONV2D", "OF_MODELS", "convolutions", "flops", "lists_for", "of_models", "parse"]
 
 # n c h [w] k r [rw] s [sw] p [pb pw pr] [d dw] [g]: see Conv2dGeometry.descriptor.
 CONV2D: dict[str, tuple[str, ...]] = {
@@ -71,6 +71,23 @@ def parse(descriptor: str) -> Conv2dGeometry:
     except ValueError as error:
         raise ValueError(f"problem {descriptor!r}: {error}") from error
     return g
+
+
+def flops(g: Conv2dGeometry) -> int:
+    """Operations of a pass, two for each product with an element of the image; padding takes none.
+
+    >>> flops(parse("n1c1h3k1r3s1p1")), 2 * parse("n1c1h3k1r3s1p1").macs
+    (98, 162)
+    """
+    rows = _inside(g.h, g.oh, g.kh, g.sh, g.dh, g.pt)
+    columns = _inside(g.w, g.ow, g.kw, g.sw, g.dw, g.pl)
+    return 2 * g.n * g.k * (g.c // g.groups) * rows * columns
+
+
+def _inside(size: int, outputs: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
+    """Along one direction, pairs of an output and a tap that meet an element of the image."""
+    places = (output * stride + tap * dilation - padding for output in range(outputs) for tap in range(kernel))
+    return sum(0 <= place < size for place in places)
 
 
 def of_models(batch_size: int) -> list[str]:

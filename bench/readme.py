@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .report import significant
+from .contender import is_ours
+from .report import impossible, significant
 
 __all__ = [
     "SECTIONS",
     "conv_section",
+    "faults",
     "kernels_section",
     "main",
     "models_section",
@@ -28,12 +30,13 @@ RESULTS = ROOT / "bench" / "results"
 
 def conv_section(results: dict[str, Any]) -> str:
     """The results of ``bench.conv`` as Markdown: a row per pass of a problem, with every algorithm's time."""
-    peer = results["settings"]["peer"]
+    peers = results["settings"]["peers"]
     algorithms = list(dict.fromkeys(row["algorithm"] for row in results["rows"]))
-    columns = ["problem", "pass", *algorithms, "auto's GFLOP/s", "of peak", *([peer, "ratio"] if peer else [])]
+    columns = ["problem", "pass", *algorithms, "auto's GFLOP/s", "of peak"]
+    columns += ["best peer", "its ms", "ratio"] if peers else []
     lines = [
         f"{_origin(results)} Times are milliseconds, medians of interleaved calls; the one of what `auto` picks is bold"
-        + (f"; the ratio is {peer}'s time over that." if peer else "."),
+        + ("; the ratio is the best peer's time over that." if peers else "."),
         "",
         f"| {' | '.join(columns)} |",
         f"|---|---|{'---:|' * (len(columns) - 2)}",
@@ -48,23 +51,26 @@ def conv_section(results: dict[str, Any]) -> str:
             cells.append(f"**{time}**" if name in rows and rows[name]["auto"] else time)
         chosen = next((row for row in rows.values() if row["auto"]), None)
         cells += [significant(chosen["gflops"]), f"{100 * chosen['share_of_peak']:.0f} %"] if chosen else ["", ""]
-        if peer:
+        if peers:
             any_row = next(iter(rows.values()))
-            cells += [significant(any_row["peer_milliseconds"]), f"{chosen['ratio']:.2f}" if chosen else ""]
+            cells += [any_row["peer"], significant(any_row["peer_milliseconds"])]
+            cells.append(f"{chosen['ratio']:.2f}" if chosen else "")
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_missing(results)])
 
 
 def models_section(results: dict[str, Any]) -> str:
     """The results of ``bench.models`` as Markdown: a row for each of our contenders; memory; start."""
-    peers = list(dict.fromkeys(row["contender"] for row in results["rows"] if not _is_ours(row["contender"])))
-    numbers = ["ms", "GFLOP/s", "of peak", *(f"{peer} ms" for peer in peers), *(["ratio"] if peers else [])]
+    peers = list(dict.fromkeys(row["contender"] for row in results["rows"] if not is_ours(row["contender"])))
+    numbers = ["ms", "GFLOP/s", "of peak", *(f"{peer} ms" for peer in peers)]
+    columns = ["task", "model", "batch", "threads", "contender", "algorithm", *numbers]
+    columns += ["best peer", "ratio"] if peers else []
     lines = [
         f"{_origin(results)} Times are medians of interleaved calls"
         + ("; the ratio is the best peer's time over ours." if peers else "."),
         "",
-        f"| task | model | batch | threads | contender | algorithm | {' | '.join(numbers)} |",
-        "|---|---|---:|---:|---|---|" + "---:|" * len(numbers),
+        f"| {' | '.join(columns)} |",
+        "|---|---|---:|---|---|---|" + "---:|" * len(numbers) + ("---|---:|" if peers else ""),
     ]
     cases: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in results["rows"]:
@@ -72,12 +78,14 @@ def models_section(results: dict[str, Any]) -> str:
         cases.setdefault(case, {})[row["contender"]] = row
     for case, rows in cases.items():
         times = [significant(rows[peer]["milliseconds"]) if peer in rows else "" for peer in peers]
-        for name in filter(_is_ours, rows):
+        for name in filter(is_ours, rows):
             row = rows[name]
-            cells = [*map(str, case), name, row["algorithm"], significant(row["milliseconds"])]
+            layer = f" ({row['layer']})" if row["layer"] else ""
+            cells = [*map(str, case[:3]), f"{row['threads'] or ''}{layer}", name, row["algorithm"]]
+            cells.append(significant(row["milliseconds"]))
             cells += [significant(row["gflops"]), f"{100 * row['share_of_peak']:.0f} %", *times]
             if peers:
-                cells.append(f"{row['ratio']:.2f}" if row["ratio"] else "")
+                cells += [row["best_peer"] or "", f"{row['ratio']:.2f}" if row["ratio"] else ""]
             lines.append(f"| {' | '.join(cells)} |")
     if results["memory"]:
         lines += ["", "What training adds to the memory of its process:", ""]
@@ -90,7 +98,7 @@ def models_section(results: dict[str, Any]) -> str:
         lines += ["| contender | kernel cache | s |", "|---|---|---:|"]
         for row in results["start"]:
             lines.append(f"| {row['contender']} | {row['kernel_cache'] or ''} | {row['seconds']:.2f} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_missing(results)])
 
 
 def train_section(results: dict[str, Any]) -> str:
@@ -100,37 +108,39 @@ def train_section(results: dict[str, Any]) -> str:
     lines = [
         f"{_origin(results)} {settings['model']}, epochs of {epoch}.",
         "",
-        "| contender | mode | examples/s | ms/step | host ms/step | time over ours |",
-        "|---|---|---:|---:|---:|---:|",
+        "| contender | mode | algorithm | examples/s | ms/step | host ms/step | time over ours |",
+        "|---|---|---|---:|---:|---:|---:|",
     ]
     for row in results["rows"]:
         times = [row["milliseconds_per_step"], row["host_milliseconds_per_step"], row["time_over_ours"]]
-        cells = [row["name"], row["mode"], f"{row['examples_per_second']:,.0f}", *map(significant, times)]
+        algorithm = row["algorithm"] if is_ours(row["name"]) else ""
+        cells = [row["name"], row["mode"], algorithm, f"{row['examples_per_second']:,.0f}", *map(significant, times)]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_missing(results)])
 
 
 def kernels_section(results: dict[str, Any]) -> str:
     """The results of ``bench.kernels`` as Markdown: a row per kernel."""
+    of_memory = (
+        f"of the measured copy bandwidth, {results['machine']['copy_gb_per_second']:,.0f} GB/s"
+        if "gpu" in results["machine"]
+        else "the time that the memory takes for as many bytes read, written and updated over the kernel's"
+    )
     lines = [
-        f"{_origin(results)} The share is that of the measured copy bandwidth, {_bandwidth(results)}, or of the peak.",
+        f"{_origin(results)} The share is {of_memory}; of matrix products it is that of the peak.",
         "",
         "| kernel | ms | share |",
         "|---|---:|---:|",
     ]
-    lines += [
-        f"| {row['kernel']} | {significant(row['milliseconds'])} | {100 * row['share']:.0f} % |"
-        for row in results["rows"]
-    ]
+    for row in results["rows"]:
+        share = "" if row["share"] is None else f"{100 * row['share']:.0f} %"
+        lines.append(f"| {row['kernel']} | {significant(row['milliseconds'])} | {share} |")
     return "\n".join(lines)
 
 
-def _bandwidth(results: dict[str, Any]) -> str:
-    return f"{results['machine']['copy_gb_per_second']:,.0f} GB/s"
-
-
-def _is_ours(contender: str) -> bool:
-    return contender.startswith("numbacnn")
+def _missing(results: dict[str, Any]) -> list[str]:
+    """Who could not be measured, and why."""
+    return [line for name, why in results["missing"].items() for line in ("", f"Missing: {name}: {why}")]
 
 
 def _origin(results: dict[str, Any]) -> str:
@@ -142,8 +152,11 @@ def _origin(results: dict[str, Any]) -> str:
         else f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads ({machine['threading_layer']})"
     )
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    one = machine.get("peak_gflops_1_thread")
+    of_one = f" ({one:.0f} on one thread)" if one else ""
     return (
-        f"{where}; {versions}; float32 peak {machine['peak_gflops']:.0f} GFLOP/s; measured {results['measured'][:10]}."
+        f"{where}; {versions}; float32 peak {machine['peak_gflops']:.0f} GFLOP/s{of_one}; "
+        f"measured {results['measured'][:10]} at {results['commit'][:10]}."
     )
 
 
@@ -173,12 +186,46 @@ def replace_section(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
+def faults(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Why the README cannot show these results, by the names of their files: a line for each reason.
+
+    All must be of one commit, of code as it is there, and of one day; those of a GPU, another machine, are so among
+    themselves. No row may have a share that is impossible.
+    """
+    said = [f"{name}: {line}" for name, results in found.items() for line in impossible(results)]
+    for where in ("cpu", "cuda"):
+        group = {name: results for name, results in found.items() if name.endswith(where)}
+        newest = max(group, key=lambda name: group[name]["measured"], default="")
+        for name, results in group.items():
+            commit = results.get("commit", "unknown")
+            if commit == "unknown" or commit.endswith("-dirty"):
+                said.append(f"{name}: its commit is {commit}: measure the code of a commit as it is")
+            for what in (_commit, _day):
+                if what(results) != what(group[newest]):
+                    said.append(f"{name} is older than {newest}: of {what(results)}, not of {what(group[newest])}")
+    return said
+
+
+def _commit(results: dict[str, Any]) -> str:
+    return f"commit {results.get('commit', 'unknown')[:10]}"
+
+
+def _day(results: dict[str, Any]) -> str:
+    return str(results["measured"][:10])
+
+
 def main() -> int:
-    """Rewrite the sections of README.md that there are results for; 1 if there are none at all."""
-    sections = {name: make(results) for name, make in SECTIONS.items() if (results := results_of(name))}
-    if not sections:
-        print(f"error: nothing in {RESULTS}: run `python -m bench.conv --peer torch` first", file=sys.stderr)
+    """Rewrite the sections of README.md that there are results for; 1 where there are none or :func:`faults`."""
+    found = {name: results for name in SECTIONS if (results := results_of(name))}
+    if not found:
+        print(f"error: nothing in {RESULTS}: run `python -m bench.conv --peer all` first", file=sys.stderr)
         return 1
+    said = faults(found)
+    for line in said:
+        print(f"error: {line}", file=sys.stderr)
+    if said:
+        return 1
+    sections = {name: SECTIONS[name](results) for name, results in found.items()}
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     for name, section in sections.items():

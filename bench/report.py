@@ -5,15 +5,36 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from numbacnn.io import replacing
 
-from .command import say
+from .command import WrongResultError, say
 
-__all__ = ["PLOT_MISSING", "Bar", "Table", "geometric_mean", "plot_bars", "plot_points", "significant", "write_results"]
+__all__ = [
+    "MOST",
+    "PLOT_MISSING",
+    "Bar",
+    "Table",
+    "commit",
+    "geometric_mean",
+    "impossible",
+    "plot_bars",
+    "plot_points",
+    "significant",
+    "write_results",
+]
+
+ROOT = Path(__file__).parent.parent
+RESULTS = "bench/results"
+OURS = "numbacnn"
+NAMING = ("task", "model", "batch_size", "problem", "pass", "kernel", "contender", "algorithm")
+"""What names a row, of all benchmarks."""
+MOST = 1.05
+"""Share of a ceiling above which it is the measurement that is wrong."""
 
 PLOT_MISSING = 'no plot without matplotlib: pip install "numbacnn[plot]"'
 
@@ -70,16 +91,64 @@ def write_results(
     path: Path,
     benchmark: str,
     machine: dict[str, Any],
-    versions: dict[str, str],
+    versions: dict[str, str | None],
     settings: dict[str, Any],
     **tables: Any,
 ) -> None:
-    """Replace the file at once by JSON of all that, and when it was measured."""
+    """Replace the file at once by JSON of all that, of which commit it is and when it was measured.
+
+    Raises WrongResultError, and writes nothing, where :func:`impossible` finds something.
+    """
     measured = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    content = {"benchmark": benchmark, "measured": measured, "machine": machine, "versions": versions}
+    content = {"benchmark": benchmark, "measured": measured, "commit": commit(), "machine": machine}
+    content |= {"versions": versions, "settings": settings, **tables}
+    found = impossible(content)
+    if found:
+        raise WrongResultError(f"nothing is written: {'; '.join(found)}")
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({**content, "settings": settings, **tables}, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     say(f"written: {path}")
+
+
+def impossible(content: dict[str, Any]) -> list[str]:
+    """Rows of a file of results whose share of a ceiling is above MOST, a line for each.
+
+    Winograd's are left out, which computes the result with fewer products than are counted, and on a GPU those of
+    peers, whose library may do the same.
+    """
+    peak, on_gpu = content["machine"].get("peak_gflops"), "gpu" in content["machine"]
+    found = []
+    for row in content.get("rows", ()):
+        where = " ".join(f"{row[key]}" for key in NAMING if row.get(key) is not None)
+        shares = {where: row.get("share_of_peak", row.get("share"))}
+        peers = {row.get("peer"): row.get("peer_gflops")} if row.get("peer") else {}
+        peers |= {name: other["gflops"] for name, other in row.get("others", {}).items()}
+        if "winograd" in (row.get("algorithm") or ""):
+            shares = {}
+        if on_gpu:
+            peers = {}
+            shares = shares if row.get("contender", OURS).startswith(OURS) else {}
+        shares |= {f"{where}, {name}": gflops / peak for name, gflops in peers.items() if gflops and peak}
+        found += [
+            f"{name} is at {share:.0%} of its ceiling, and no more than {MOST:.0%} is possible"
+            for name, share in shares.items()
+            if share is not None and not share <= MOST
+        ]
+    return found
+
+
+def commit() -> str:
+    """The checkout's commit, with ``-dirty`` where code is not as it is there; ``unknown`` without git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "numbacnn", "examples", "bench", f":!{RESULTS}")
+        return git("rev-parse", "HEAD") + "-dirty" * bool(changed)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def plot_bars(

@@ -17,10 +17,13 @@ from numbacnn import backends
 from numbacnn.backends import Backend
 
 from . import gpu, machine, peers
-from .command import UserError, WrongResultError, exit_code, say, whole_number
+from .command import UserError, WrongResultError, add_peer_option, exit_code, say, whole_number
+from .contender import is_ours, reason
+from .model_contenders import algorithms_of
+from .peers import Peers
 from .report import Table, significant, write_results
 from .timing import PAUSE
-from .train_contenders import MODELS, Contender, Ours, Task, TorchCompiled, TorchEager, TorchGraph
+from .train_contenders import MODELS, Contender, Ours, Task
 
 __all__ = ["main", "makers", "one_epoch", "warmed_up"]
 
@@ -45,7 +48,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", choices=MODELS, default="lenet", help="default: lenet")
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
-    add("--peer", choices=peers.NAMES, help="another library to measure, epoch by epoch in turn")
+    add_peer_option(parser)
     add("--batch-size", type=whole_number, metavar="N", help="default: the book's")
     add("--examples", type=whole_number, metavar="N",
         help=f"in an epoch, without a last batch that is not full (default: {FEW_EXAMPLES}, on cuda {EXAMPLES['cuda']})"
@@ -67,7 +70,7 @@ def _epochs(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     """Everything that the command does once its options are read."""
-    backend, torch = participants(arguments)
+    backend, rivals = participants(arguments)
     examples = arguments.examples or EXAMPLES.get(backend.name, FEW_EXAMPLES)
     task = Task(MODELS[arguments.model], examples, arguments.batch_size)
     if not task.steps:
@@ -76,18 +79,21 @@ def run(arguments: argparse.Namespace) -> None:
 
     computer = machine.examine(backend)
     of_gpu = gpu.VERSIONS if backend.asynchronous else ()
-    versions = machine.versions(*of_gpu, *([arguments.peer] if arguments.peer else []))
+    versions = machine.versions(*of_gpu, *rivals.packages)
     say(f"{computer.title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     say(f"{arguments.model} on {backend.name}: epochs of {task.steps} steps of {task.batch_size} examples")
-    contenders, missing, losses = warmed_up(task, lambda task: makers(task, backend, torch))
-    rows = measure(contenders, task, arguments.epochs)
-    table = Table([("contender", -16), ("mode", -8), ("examples/s", 10), ("ms/step", 8), ("host ms", 8),
+    with rivals.case():
+        contenders, missing, losses = warmed_up(task, lambda task: makers(task, backend, rivals))
+        rows = measure(contenders, task, arguments.epochs)
+    missing = {**rivals.missing, **dict.fromkeys(rivals.only_infer, "it does not train"), **missing}
+    algorithm = algorithms_of(task, backend, True)
+    table = Table([("contender", -20), ("mode", -8), ("examples/s", 10), ("ms/step", 8), ("host ms", 8),
                    ("launches", 16), ("time / ours", 11)])  # fmt: skip
     say(table.header())
     for row in rows:
         say(table.line(cells_of(row)))
-    for name, reason in missing.items():
-        say(f"{name}: missing: {reason}")
+    for name, why in missing.items():
+        say(f"{name}: missing: {why}")
     path = arguments.output_dir / f"train-{arguments.model}-{backend.name}.json"
     write_results(
         path,
@@ -98,35 +104,39 @@ def run(arguments: argparse.Namespace) -> None:
             "model": arguments.model,
             "backend": backend.name,
             "dtype": "float32",
-            "peer": arguments.peer,
+            "peers": list(rivals.names),
             "batch_size": task.batch_size,
             "steps": task.steps,
             "epochs": arguments.epochs,
             "lr": task.model.lr,
         },
-        rows=[{**row, "first_epoch_loss": losses[row["name"]]} for row in rows],
+        rows=[
+            {
+                **row,
+                "algorithm": algorithm if is_ours(row["name"]) else row["mode"],
+                "threads": None if backend.asynchronous else numba.get_num_threads(),
+                "layer": machine.layer(backend) if is_ours(row["name"]) else None,
+                "first_epoch_loss": losses[row["name"]],
+            }
+            for row in rows
+        ],
         missing=missing,
     )
 
 
-def participants(arguments: argparse.Namespace) -> tuple[Backend, Any]:
-    """The backend, and PyTorch or None."""
+def participants(arguments: argparse.Namespace) -> tuple[Backend, Peers]:
+    """The backend, and who trains beside us."""
     try:
         backend = backends.get(arguments.backend)
         device = "cuda" if backend.name == "cuda" else "cpu"
-        return backend, peers.import_torch(numba.get_num_threads(), device) if arguments.peer else None
+        return backend, peers.load(arguments.peer, numba.get_num_threads(), device)
     except (RuntimeError, ImportError) as error:
         raise UserError(str(error)) from error
 
 
-def makers(task: Task, backend: Backend, torch: Any) -> dict[str, Callable[[], Contender]]:
+def makers(task: Task, backend: Backend, rivals: Peers) -> dict[str, Callable[[], Contender]]:
     """Who takes part, by name, we first."""
-    found: dict[str, Callable[[], Contender]] = {"numbacnn": lambda: Ours(task, backend)}
-    if torch is not None:
-        device = "cuda" if backend.name == "cuda" else "cpu"
-        kinds = [TorchEager, TorchCompiled, *([TorchGraph] if device == "cuda" else [])]
-        found.update({kind.name: lambda kind=kind: kind(torch, task, device) for kind in kinds})  # type: ignore[misc]
-    return found
+    return {"numbacnn": lambda: Ours(task, backend), **rivals.training(task)}
 
 
 def warmed_up(
@@ -154,9 +164,8 @@ def warmed_up(
         except Exception as error:
             if not contenders:
                 raise
-            # The library, its compiler or the device refuses, each in its own way.
             losses.pop(name, None)
-            missing[name] = (" ".join(str(error).split()) or type(error).__name__)[:200]
+            missing[name] = reason(error)
             continue
         contenders.append(contender)
         losses.setdefault(name, loss)

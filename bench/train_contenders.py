@@ -16,7 +16,17 @@ from numbacnn.data import ArrayDataset, DataLoader
 from numbacnn.nn.init import manual_seed, xavier_uniform
 from numbacnn.training import TrainingStep
 
-__all__ = ["MODELS", "Contender", "Model", "Ours", "Task", "TorchCompiled", "TorchEager", "TorchGraph"]
+__all__ = [
+    "MODELS",
+    "Contender",
+    "Model",
+    "Ours",
+    "Task",
+    "TorchChannelsLast",
+    "TorchCompiled",
+    "TorchEager",
+    "TorchGraph",
+]
 
 WARM_UP_STEPS = 3
 
@@ -212,6 +222,20 @@ class TorchEager:
         self._correct.zero_()
         self._examples = 0
         return mean
+
+
+class TorchChannelsLast(TorchEager):
+    """Images, weights and what is between them in PyTorch's other memory format."""
+
+    name, mode = "torch channels_last", "eager"
+
+    def __init__(self, torch: Any, task: Task, device: str) -> None:
+        super().__init__(torch, task, device)
+        self._model.to(memory_format=torch.channels_last)
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        for x, y in super().batches(epoch):
+            yield x.contiguous(memory_format=self._torch.channels_last), y
 
 
 class TorchCompiled(TorchEager):

@@ -1,0 +1,131 @@
+"""Passes of a convolution by PyTorch, on the CPU or on the GPU, where cuDNN picks the fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from numbacnn.backends.contract import ConvPass
+from numbacnn.backends.geometry import Conv2dGeometry
+
+from .contender import Contender
+
+__all__ = ["Tf32", "TorchConv", "conv_module"]
+
+TF32_BOUND = 1e-2
+"""How far results with operands of 10 bits may be off, relative to the largest magnitude."""
+
+
+class Tf32:
+    """PyTorch's setting of the process, remembered here because asking for it takes time in every call."""
+
+    allowed: ClassVar[bool | None] = None
+
+    @classmethod
+    def allow(cls, torch: Any, allowed: bool) -> None:
+        """Whether cuDNN may round operands to 10 bits."""
+        if cls.allowed is not allowed:
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = cls.allowed = allowed
+
+
+class TorchConv:
+    """One way in which PyTorch computes a convolution.
+
+    Args:
+        torch: the package.
+        device: ``"cpu"`` or ``"cuda"``.
+        tf32: whether cuDNN may round operands to 10 bits, which makes it several times as fast.
+        channels_last: the memory format of images and weights.
+    """
+
+    def __init__(self, torch: Any, device: str = "cpu", tf32: bool = False, channels_last: bool = False) -> None:
+        self.name = "torch" + "-tf32" * tf32 + " channels_last" * channels_last
+        self._torch, self._device, self._tf32, self._channels_last = torch, device, tf32, channels_last
+
+    @classmethod
+    def kinds(cls, torch: Any, device: str) -> list[TorchConv]:
+        """The ways to measure; the first one is what one gets without asking."""
+        if device == "cuda":
+            return [cls(torch, device), cls(torch, device, tf32=True)]
+        return [cls(torch), cls(torch, channels_last=True)]
+
+    def contender(self, run: Callable[[], Any]) -> Contender:
+        """What takes part with a pass of :meth:`conv2d`."""
+        torch = self._torch
+        if self._device == "cpu":
+            return Contender(run, np.asarray)
+        # In full float32 too the algorithm that cuDNN finds fastest may be one that rounds more, by Winograd or FFT.
+        return Contender(
+            run, lambda y: np.asarray(y.cpu()), torch.cuda.synchronize, TF32_BOUND, self._capture, self._tf32
+        )
+
+    def _capture(self, run: Callable[[], Any]) -> Callable[[], object]:
+        """What does the work of ``run``, which has run before, in one launch on the GPU."""
+        graph = self._torch.cuda.CUDAGraph()
+        with self._torch.cuda.graph(graph):
+            run()
+        return graph.replay
+
+    def conv2d(self, g: Conv2dGeometry, x: Any, weight: Any, bias: Any, dy: Any) -> dict[ConvPass, Callable[[], Any]]:
+        """A function for each pass of NumPy arrays that returns a new tensor; each gradient is computed alone.
+
+        PyTorch pads both sides alike, so rows and columns that one side has more of are laid out by ``pad`` first, and
+        that is timed too.
+        """
+        torch = self._torch
+        x, weight, bias, dy = (torch.from_numpy(array).to(self._device) for array in (x, weight, bias, dy))
+        if self._channels_last:
+            x, weight, dy = (value.contiguous(memory_format=torch.channels_last) for value in (x, weight, dy))
+        stride, dilation = (g.sh, g.sw), (g.dh, g.dw)
+        padding, more = _paddings(g)
+
+        def padded() -> Any:
+            return torch.nn.functional.pad(x, more) if any(more) else x
+
+        like_x = padded()
+
+        def backward(image: Any, mask: list[bool]) -> Any:
+            gradients = torch.ops.aten.convolution_backward(
+                dy, image, weight, None, stride, padding, dilation, False, (0, 0), g.groups, mask
+            )
+            return gradients[mask.index(True)]
+
+        def forward() -> Any:
+            return torch.nn.functional.conv2d(padded(), weight, bias, stride, padding, dilation, g.groups)
+
+        def backward_input() -> Any:
+            return backward(like_x, [True, False, False])[:, :, more[2] : more[2] + g.h, more[0] : more[0] + g.w]
+
+        def backward_weight() -> Any:
+            return backward(padded(), [False, True, False])
+
+        return {
+            "forward": partial(self._run, forward),
+            "backward_input": partial(self._run, backward_input),
+            "backward_weight": partial(self._run, backward_weight),
+        }
+
+    def _run(self, function: Callable[[], Any]) -> Any:
+        if self._device == "cuda":
+            Tf32.allow(self._torch, self._tf32)
+        with self._torch.no_grad():
+            return function()
+
+
+def conv_module(torch: Any, g: Conv2dGeometry, weight: np.ndarray, bias: np.ndarray) -> Any:
+    """The convolution as a module, with a layer before it that pads what one side has more of."""
+    padding, more = _paddings(g)
+    conv = torch.nn.Conv2d(
+        g.c, g.k, (g.kh, g.kw), stride=(g.sh, g.sw), padding=padding, dilation=(g.dh, g.dw), groups=g.groups
+    )
+    conv.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    return torch.nn.Sequential(torch.nn.ZeroPad2d(more), conv) if any(more) else conv
+
+
+def _paddings(g: Conv2dGeometry) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """What both sides have, rows and columns, and what is left on the left, right, above and below."""
+    padding = (min(g.pt, g.pb), min(g.pl, g.pr))
+    return padding, (g.pl - padding[1], g.pr - padding[1], g.pt - padding[0], g.pb - padding[0])
