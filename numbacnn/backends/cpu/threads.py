@@ -27,6 +27,7 @@ from numba.np.ufunc import parallel
 
 from ..forks import ForkSafeLock, in_forked_children
 from . import cores
+from .kernel_cache import attach_cache
 from .workers import LAUNCH_WORDS, LINE, Workers, run_chunks, run_serially, share_out
 
 __all__ = ["LINE", "launch", "launch_all", "layer", "number", "prepare", "shares"]
@@ -116,7 +117,6 @@ def number() -> int:
 def _get_workers() -> Workers:
     global _workers
     if _workers is None:
-        from .jit import attach_cache
 
         def compiled(function: Callable[..., None], words: int) -> tuple[int, CFunc]:
             entry = CFunc(function, ((types.int64,) * words, types.void), locals={}, options={"nopython": True})
@@ -131,8 +131,6 @@ def _get_workers() -> Workers:
 def _get_driver() -> Any:
     global _driver
     if _driver is None:
-        from .jit import attach_cache
-
         driver = attach_cache(njit(parallel=True, nogil=True)(_run), "driver")
         driver.compile((types.int64,) * 6)
         _driver = driver
