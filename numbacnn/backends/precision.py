@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 from types import TracebackType
+
+from .forks import ForkSafeLock
 
 __all__ = ["is_allowed", "is_strict", "precision"]
 
@@ -12,7 +13,7 @@ MODES = ("fast", "strict")
 # Algorithms that compute in another basis, where sums round by several times as much as those of the definition.
 ROUND_MORE = ("winograd",)
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _mode: str | None = None
 
 

@@ -7,19 +7,17 @@ changed, start without.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import threading
 import warnings
 
 from ..files import replacing
 from .contract import Backend, ConvPass
+from .forks import ForkSafeLock
 from .geometry import Conv2dGeometry
 
 __all__ = ["choice", "remember"]
 
-# Of the kind that a signal handler may take again, which computes in the middle of :func:`remember`.
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 _tables: dict[tuple[str, int], dict[str, str]] = {}
 
 
@@ -93,13 +91,3 @@ def _path(backend: Backend) -> pathlib.Path | None:
     folder = cache.kernel_folder("tuned", (here / backend.name, here / "shared"), backend.name)
     device = (backend.device_name(), llvmlite.binding.get_host_cpu_name(), str(numba.get_num_threads()))
     return folder / f"{cache.digest(*device)}.json" if folder else None
-
-
-def _renew_lock() -> None:
-    """In the child of a fork, for the lock that another thread of the parent held."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
