@@ -6,13 +6,18 @@ import gzip
 import math
 import os
 import struct
+import sys
 import zlib
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from ..io import replacing
+from ..io.paths import user_path
+from .files import DataFileError, open_regular
 
 __all__ = ["IdxError", "read_idx", "write_idx"]
 
@@ -20,37 +25,47 @@ _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_AXES = 32  # what every supported NumPy can hold
 _MAX_BYTES = 2**63 - 1
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes that are read, or written, at a time
+_MAX_DEFLATION = 1032  # bytes that one byte of gzip can stand for
 
 
-class IdxError(ValueError):
+class IdxError(DataFileError):
     """A file that is damaged, cut short or not in the IDX format that is expected."""
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """Read the array in an IDX file, gzipped or not: the first bytes tell, not the name.
 
+    Takes the memory of the array and no more, and that only once the header is found to fit the size of the file.
+
     Args:
-        path: the file.
+        path: the file; ``~`` is the home folder.
 
     Returns:
         The array in the machine's byte order, owned and writable; dtype uint8, int8, int16, int32, float32 or float64.
 
     Raises:
-        IdxError: anything wrong with the contents, the gzip layer included. Memory is taken as the data arrive, so a
-            header that claims more than the file holds costs nothing.
+        IdxError: anything wrong with the contents, the gzip layer included, or more in them than memory can hold.
+        DataFileError: ``path`` is a folder, a pipe or a device.
         FileNotFoundError: there is no such file.
     """
-    with open(path, "rb") as file:
+    return read_idx_of(path, lambda dtype, shape: None)
+
+
+def read_idx_of(path: str | os.PathLike[str], problem: Callable[[np.dtype, tuple[int, ...]], str | None]) -> np.ndarray:
+    """:func:`read_idx`, where ``problem`` says what is wrong with a dtype and a shape before any data are read."""
+    path = user_path(path)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         magic = file.read(len(_GZIP_MAGIC))
         file.seek(0)
         if magic != _GZIP_MAGIC:
-            return _parse(file, path)
+            return _parse(file, path, size, problem)
         try:
             with gzip.GzipFile(fileobj=file) as stream:
-                return _parse(stream, path)
+                return _parse(stream, path, size * _MAX_DEFLATION, problem)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise IdxError(f"{os.fspath(path)!r} is damaged: its gzip data must be whole ({error})") from error
+            raise IdxError(f"{str(path)!r} is damaged: its gzip data must be whole ({error})") from error
 
 
 def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
@@ -59,7 +74,7 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
     The file appears whole or not at all, and the same array gives the same bytes every time.
 
     Args:
-        path: the file; an existing one is replaced.
+        path: the file; an existing one is replaced; ``~`` is the home folder.
         array: uint8, int8, int16, int32, float32 or float64, in either byte order, with 1 to 32 axes.
 
     Raises:
@@ -82,17 +97,27 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
         raise TypeError(f"`array` of dtype {array.dtype} must be one of {names}")
     if not 1 <= array.ndim <= _MAX_AXES or max(array.shape) >= 2**32:
         raise ValueError(f"`array` of shape {array.shape} must have 1 to {_MAX_AXES} axes shorter than 2**32")
-    header = struct.pack(f">HBB{array.ndim}I", 0, codes[0], array.ndim, *array.shape)
-    data = header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-    if Path(path).suffix == ".gz":
-        data = gzip.compress(data, mtime=0)
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    path = user_path(path)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        # Neither a name nor a time goes into the gzip data.
+        packed = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else nullcontext(file)
+        with packed as stream:
+            stream.write(struct.pack(f">HBB{array.ndim}I", 0, codes[0], array.ndim, *array.shape))
+            flat = array.reshape(-1)
+            for start in range(0, flat.size, _CHUNK):
+                chunk = flat[start : start + _CHUNK]
+                stream.write(chunk.astype(array.dtype.newbyteorder(">")).tobytes())
 
 
-def _parse(stream: BinaryIO | gzip.GzipFile, path: str | os.PathLike[str]) -> np.ndarray:
-    name = repr(os.fspath(path))
-    magic = _read(stream, 4)
+def _parse(
+    stream: BinaryIO | gzip.GzipFile,
+    path: Path,
+    most: int,
+    problem: Callable[[np.dtype, tuple[int, ...]], str | None],
+) -> np.ndarray:
+    """The array in ``stream``, which cannot give more than ``most`` bytes."""
+    name = repr(str(path))
+    magic = stream.read(4)
     if len(magic) < 4:
         raise IdxError(f"{name} is cut short: it holds {len(magic)} bytes, an IDX header has at least 8")
     zeros, code, axes = struct.unpack(">HBB", magic)
@@ -103,26 +128,39 @@ def _parse(stream: BinaryIO | gzip.GzipFile, path: str | os.PathLike[str]) -> np
         raise IdxError(f"{name} has element type 0x{code:02x}; it must be one of {known}")
     if not 1 <= axes <= _MAX_AXES:
         raise IdxError(f"{name} has {axes} axes; there must be 1 to {_MAX_AXES}")
-    sizes = _read(stream, 4 * axes)
+    sizes = stream.read(4 * axes)
     if len(sizes) < 4 * axes:
         raise IdxError(f"{name} is cut short: a header of {axes} axes has {4 + 4 * axes} bytes")
     shape = struct.unpack(f">{axes}I", sizes)
-    dtype = np.dtype(_DTYPES[code]).newbyteorder(">")
+    dtype = np.dtype(_DTYPES[code])
     # NumPy refuses shapes that overflow without the empty axes, too.
     if math.prod(size for size in shape if size) * dtype.itemsize > _MAX_BYTES:
         raise IdxError(f"{name} claims shape {shape}, which is more than any array can hold")
+    if wrong := problem(dtype, shape):
+        raise IdxError(f"{name} holds {dtype.name} of shape {shape}; {wrong}")
     expected = math.prod(shape) * dtype.itemsize
+    takes = f"{dtype.name} of shape {shape} takes {expected}"
+    room = most - len(magic) - len(sizes)
+    if expected > room:
+        held = f"at most {room}" if isinstance(stream, gzip.GzipFile) else f"{room}"
+        raise IdxError(f"{name} holds {held} bytes of data; {takes}")
+    try:
+        array = np.empty(shape, dtype)
+        found = _fill(array, stream)
+    except MemoryError as error:
+        raise IdxError(f"{name} claims {expected} bytes of data, more than there is memory for") from error
     # The byte too many finds trailing data, and makes gzip check its sum; a bomb is left where it is.
-    data = _read(stream, expected + 1)
-    if len(data) != expected:
-        found = f"more than {expected}" if len(data) > expected else f"{len(data)}"
-        raise IdxError(f"{name} holds {found} bytes of data; {dtype.name} of shape {shape} takes {expected}")
-    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    if found < expected or stream.read(1):
+        held = f"{found}" if found < expected else f"more than {found}"
+        raise IdxError(f"{name} holds {held} bytes of data; {takes}")
+    return array.byteswap(inplace=True) if sys.byteorder == "little" else array
 
 
-def _read(stream: BinaryIO | gzip.GzipFile, count: int) -> bytearray:
-    """At most ``count`` bytes, fewer only where the stream ends."""
-    data = bytearray()
-    while len(data) < count and (chunk := stream.read(min(_CHUNK, count - len(data)))):
-        data += chunk
-    return data
+def _fill(array: np.ndarray, stream: BinaryIO | gzip.GzipFile) -> int:
+    """Read the bytes of the new ``array``, fewer only where the stream ends; how many there were."""
+    view = array.reshape(-1).view(np.uint8)
+    found = 0
+    while found < view.size and (chunk := stream.read(min(_CHUNK, view.size - found))):
+        view[found : found + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        found += len(chunk)
+    return found

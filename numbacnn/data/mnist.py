@@ -9,7 +9,7 @@ import numpy as np
 
 from ..ops.arguments import one_of
 from .dataset import ArrayDataset
-from .idx import IdxError, read_idx
+from .idx import IdxError, read_idx_of
 from .sources import Source, find_files
 
 __all__ = ["fashion_mnist", "mnist"]
@@ -18,6 +18,16 @@ _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
+_MOST_IMAGES = 1_000_000
+"""Enough for every collection in the files of MNIST's names; what claims more would only fill the memory."""
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """How a file is called as it is downloaded, unpacked, and in collections that have it with a dot."""
+    plain = name.removesuffix(".gz")
+    dotted = plain.replace("-idx", ".idx")
+    return name, plain, f"{dotted}.gz", dotted
+
 
 _FASHION_MNIST = Source(
     "Fashion-MNIST",
@@ -30,6 +40,8 @@ _FASHION_MNIST = Source(
         "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
+    places=("FashionMNIST/raw", "raw"),
+    spellings=_spellings,
 )
 _MNIST = Source(
     "MNIST",
@@ -42,6 +54,8 @@ _MNIST = Source(
         "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     },
+    places=("MNIST/raw", "raw"),
+    spellings=_spellings,
 )
 
 
@@ -52,9 +66,10 @@ def fashion_mnist(
 
     Args:
         split: ``"train"`` or ``"test"``.
-        data_dir: folder with the original IDX files, gzipped or not, directly or in its sub-folder ``fashion-mnist``
-            (which comes first). If None, the folder in the environment variable ``NUMBACNN_DATA``. If that is not set
-            either, the user's cache folder, into which missing files are downloaded and checked.
+        data_dir: folder with the original IDX files, gzipped or not, ``-idx`` in their names or ``.idx``, in its
+            sub-folder ``fashion-mnist`` or, as torchvision puts them, ``FashionMNIST/raw`` or ``raw``, or else in the
+            folder itself; ``~`` is the home folder. If None, the folder in the environment variable ``NUMBACNN_DATA``.
+            If that is not set either, the user's cache folder, into which missing files are downloaded and checked.
         download: whether missing files may be downloaded; never done where a folder is given.
         timeout: seconds to wait for the server to answer, above 0.
 
@@ -64,7 +79,7 @@ def fashion_mnist(
     Raises:
         FileNotFoundError: the folder that is given does not hold the files.
         DatasetUnavailable: no folder is given and the files are not in the cache and cannot be downloaded.
-        IdxError: a file is damaged, or holds something else than its name says.
+        IdxError: a file is damaged, or holds something else than its name says, or more than 1,000,000 images.
     """
     return _load(_FASHION_MNIST, split, data_dir, download, timeout)
 
@@ -74,7 +89,8 @@ def mnist(
 ) -> ArrayDataset:
     """MNIST: 60,000 training and 10,000 test images of handwritten digits (LeCun et al., 1998).
 
-    Arguments, result and errors are those of :func:`fashion_mnist`; the sub-folder is ``mnist``.
+    Arguments, result and errors are those of :func:`fashion_mnist`; the sub-folders are ``mnist``, ``MNIST/raw`` and
+    ``raw``.
     """
     return _load(_MNIST, split, data_dir, download, timeout)
 
@@ -89,21 +105,22 @@ def _load(
 
 
 def _checked(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays of the two files, once they are what their names say."""
-    images, labels = read_idx(images_path), read_idx(labels_path)
-    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
-        raise IdxError(f"{_described(images_path, images)}; images must be uint8 of shape (n, 28, 28)")
-    if labels.dtype != np.uint8 or labels.ndim != 1:
-        raise IdxError(f"{_described(labels_path, labels)}; labels must be uint8 of shape (n,)")
-    if len(images) != len(labels):
-        raise IdxError(
-            f"{str(images_path)!r} holds {len(images)} images, {str(labels_path)!r} holds {len(labels)} labels; "
-            "there must be as many of each"
-        )
+    """The arrays of the two files; their headers are found to be what the names say before any data are read."""
+
+    def not_labels(dtype: np.dtype, shape: tuple[int, ...]) -> str | None:
+        if dtype != np.uint8 or len(shape) != 1:
+            return "labels must be uint8 of shape (n,)"
+        return f"there must be at most {_MOST_IMAGES} labels" if shape[0] > _MOST_IMAGES else None
+
+    def not_images(dtype: np.dtype, shape: tuple[int, ...]) -> str | None:
+        if dtype != np.uint8 or shape[1:] != (28, 28):
+            return "images must be uint8 of shape (n, 28, 28)"
+        if shape[0] != len(labels):
+            return f"there must be as many images as {str(labels_path)!r} holds labels, {len(labels)}"
+        return None
+
+    labels = read_idx_of(labels_path, not_labels)
+    images = read_idx_of(images_path, not_images)
     if labels.size and labels.max() > 9:
         raise IdxError(f"{str(labels_path)!r} holds the label {labels.max()}; labels must be in 0..9")
     return images, labels
-
-
-def _described(path: Path, array: np.ndarray) -> str:
-    return f"{str(path)!r} holds {array.dtype.name} of shape {array.shape}"

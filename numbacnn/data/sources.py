@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
 from ..io import replacing
+from ..io.paths import user_path
 
 __all__ = ["DatasetUnavailable", "Source", "find_files"]
+
+
+_TAR_ROOM = 1 << 20
+"""Bytes that an archive may hold besides the files that are wanted: heads, padding, a text about them."""
 
 
 class DatasetUnavailable(RuntimeError):  # noqa: N818  what is wrong is the situation, not the program
@@ -32,6 +38,10 @@ class Source:
     """Of each file that is downloaded: the data set's files themselves or one .tar.gz archive that holds them."""
     unpacked: Mapping[str, int] = field(default_factory=dict)
     """Sizes in bytes of the files that are taken out of ``folder`` in the archive."""
+    places: tuple[str, ...] = ()
+    """More sub-folders that the files may be in, as other programs make them."""
+    spellings: Callable[[str], Sequence[str]] = lambda name: (name,)
+    """How a file may be called in a folder that is given, best first."""
 
 
 def find_files(
@@ -39,13 +49,14 @@ def find_files(
 ) -> list[Path]:
     """The paths of the files called ``names``, all in one folder.
 
-    In a folder that is given, a file that is called ``.gz`` may also lie without this ending.
+    In a folder that is given, a file may have any of the ``spellings`` of ``source``.
 
     Args:
         source: the data set.
         names: of the files that are needed.
-        data_dir: the folder that holds them, directly or in the sub-folder of ``source``, which comes first. If None,
-            the folder in the environment variable ``NUMBACNN_DATA``. If that is not set either, the user's cache.
+        data_dir: the folder that holds them, directly or in one of the sub-folders of ``source``, which come first;
+            ``~`` is the home folder. If None, the folder in the environment variable ``NUMBACNN_DATA``. If that is not
+            set either, the user's cache.
         download: whether files that the cache lacks may be downloaded into it.
         timeout: seconds to wait for the server to answer, above 0.
 
@@ -57,31 +68,29 @@ def find_files(
     if not timeout > 0:
         raise ValueError(f"`timeout` {timeout} must be above 0 seconds")
     if data_dir is not None:
-        return _in_folder(source, names, Path(data_dir), "`data_dir`")
+        return _in_folder(source, names, user_path(data_dir), "`data_dir`")
     if folder := os.environ.get("NUMBACNN_DATA"):
-        return _in_folder(source, names, Path(folder), "the environment variable NUMBACNN_DATA")
+        return _in_folder(source, names, user_path(folder), "the environment variable NUMBACNN_DATA")
     return _in_cache(source, names, download, timeout)
 
 
 def _in_folder(source: Source, names: Sequence[str], folder: Path, origin: str) -> list[Path]:
-    """The files in the sub-folder or else in the folder itself; all from one place, as they belong together."""
+    """The files in a sub-folder or else in the folder itself; all from one place, as they belong together."""
     missing = list(names)
-    for place in (folder / source.folder, folder):
-        found = {name: path for name in names if (path := _gzipped_or_not(place / name))}
-        if len(found) == len(names):
-            return list(found.values())
-        missing = min(missing, [name for name in names if name not in found], key=len)
-    either = " (with or without .gz)" if missing[0].endswith(".gz") else ""
+    below = (source.folder, *source.places)
+    for place in (*(folder / name for name in below), folder):
+        spelled = {name: [place / spelling for spelling in source.spellings(name)] for name in names}
+        found = {name: next((path for path in paths if path.is_file()), None) for name, paths in spelled.items()}
+        if all(found.values()):
+            return [path for path in found.values() if path is not None]
+        missing = min(missing, [name for name in names if found[name] is None], key=len)
+    _, *others = source.spellings(missing[0])
+    either = f" (or {', '.join(others)})" if others else ""
     what = f"lacks {' and '.join(missing)}{either}" if folder.is_dir() else "does not exist"
     raise FileNotFoundError(
         f"{source.title}: the folder {str(folder)!r} from {origin} {what}; "
-        f"the files must be in it or in its sub-folder {source.folder!r}"
+        f"the files must be in it or in its sub-folder {' or '.join(map(repr, below))}"
     )
-
-
-def _gzipped_or_not(path: Path) -> Path | None:
-    paths = (path, path.with_suffix("")) if path.suffix == ".gz" else (path,)
-    return next((each for each in paths if each.is_file()), None)
 
 
 def _in_cache(source: Source, names: Sequence[str], download: bool, timeout: float) -> list[Path]:
@@ -166,28 +175,55 @@ def _probe(url: str, timeout: float) -> Exception | None:
 def _unpack(source: Source, archive: Path) -> None:
     """Write the files that are wanted out of ``archive`` beside it.
 
-    Only regular files of the expected names are read, and the places that they are written to do not come from the
-    archive, so that nothing in it reaches outside the folder.
+    Only regular files of the expected names and sizes are read, and the places that they are written to do not come
+    from the archive, so that nothing in it reaches outside the folder. Nothing is unpacked behind the last of them, nor
+    more than they take.
     """
+    import gzip
     import shutil
     import tarfile
     import zlib
 
     missing = {f"{source.folder}/{name}": archive.parent / name for name in source.unpacked}
+    most = sum(source.unpacked.values()) + _TAR_ROOM
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with (
+            gzip.open(archive) as unpacked,
+            tarfile.open(fileobj=_Bounded(unpacked, most), mode="r|") as tar,
+        ):
             for member in tar:
                 if not member.isfile() or member.name not in missing:
                     continue
+                path = missing.pop(member.name)
+                if member.size != source.unpacked[path.name]:
+                    raise tarfile.ReadError(
+                        f"{member.name} has {member.size} bytes, it must have {source.unpacked[path.name]}"
+                    )
                 content = cast(IO[bytes], tar.extractfile(member))  # None only for what is no file
-                with replacing(missing.pop(member.name)) as temporary, open(temporary, "wb") as file:
+                with replacing(path) as temporary, open(temporary, "wb") as file:
                     shutil.copyfileobj(content, file)
+                if not missing:
+                    return
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise DatasetUnavailable(
             f"{source.title}: the archive {str(archive)!r} cannot be unpacked: {_reason(error)}"
         ) from error
-    if missing:
-        raise DatasetUnavailable(f"{source.title}: the archive {str(archive)!r} lacks {' and '.join(missing)}")
+    raise DatasetUnavailable(f"{source.title}: the archive {str(archive)!r} lacks {' and '.join(missing)}")
+
+
+class _Bounded(io.RawIOBase):
+    """What can be read of a stream until it has given ``most`` bytes; more is an OSError."""
+
+    def __init__(self, stream: io.BufferedIOBase, most: int) -> None:
+        self._stream, self._left, self._most = stream, most, most
+
+    def read(self, count: int = -1) -> bytes:
+        """At most ``count`` bytes, none at the end."""
+        data = self._stream.read(self._left + 1 if count < 0 else min(count, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError(f"it holds more than {self._most} bytes, which is all that the files in it may take")
+        return data
 
 
 def _reason(error: Exception) -> str:

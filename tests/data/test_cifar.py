@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import re
 import sys
@@ -234,3 +235,63 @@ def test_an_archive_that_is_cut_short(server, tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     publish()
     assert "cannot be unpacked: " in unavailable()
+
+
+@pytest.mark.parametrize("size", [0, 1, PER_FILE * 3073 - 1, 1 << 30])
+def test_an_archive_whose_files_have_another_size(server, size):
+    pack, *_ = server
+
+    def other(tar, name):
+        if name == TRAIN[2]:
+            claimed = tarfile.TarInfo(f"{FOLDER}/{name}")
+            claimed.size = size
+            tar.addfile(claimed, io.BytesIO(bytes(min(size, 1 << 16))) if size < 1 << 20 else None)
+        return name == TRAIN[2]
+
+    pack(other)
+    assert f"{FOLDER}/{TRAIN[2]} has {size} bytes, it must have {PER_FILE * 3073}" in unavailable()
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_an_archive_is_unpacked_no_further_than_its_files_take(server, tmp_path, monkeypatch, behind):
+    pack, *_ = server
+    name = "test_batch.bin"  # the last one
+
+    def bomb(tar, added):
+        if added == name:
+            if behind:
+                tar.add(tmp_path / "files" / name, f"{FOLDER}/{name}")
+            zeros = tarfile.TarInfo("zeros")
+            zeros.size = 1 << 24
+            tar.addfile(zeros, io.BytesIO(bytes(zeros.size)))
+        return behind and added == name
+
+    pack(bomb)
+    read, real = [], gzip.GzipFile.read
+
+    def counted(self, size=-1):
+        data = real(self, size)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    if behind:
+        assert len(cifar10("test")) == PER_FILE
+    else:
+        assert "holds more than" in unavailable()
+    assert 0 < sum(read) < 1 << 21
+
+
+def test_an_archive_with_a_bomb_for_a_head(server):
+    pack, *_ = server
+
+    def head(tar, name):
+        """A member whose name takes 16 MiB."""
+        if name == TRAIN[0]:
+            long = tarfile.TarInfo("n")
+            long.type, long.size = tarfile.GNUTYPE_LONGNAME, 1 << 24
+            tar.addfile(long, io.BytesIO(bytes(long.size)))
+        return False
+
+    pack(head)
+    assert "holds more than" in unavailable()

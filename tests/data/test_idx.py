@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
 import re
 import struct
+import subprocess
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -148,7 +152,8 @@ def test_arbitrary_bytes_raise_nothing_else(tmp_path, content, start):
         (header(0x0E, 2**32 - 1, 2**32 - 1), ["more than any array can hold"]),
         (header(0x0E, 2**32 - 1, 2**32 - 1, 0), ["more than any array can hold"]),
         (header(0x08, 2**32 - 1, 2**30) + b"1", ["holds 1 bytes", str((2**32 - 1) * 2**30)]),
-        (gzip.compress(header(0x08, 2**32 - 1, 2**30), mtime=0), ["holds 0 bytes"]),
+        (gzip.compress(header(0x08, 2**32 - 1, 2**30), mtime=0), ["holds at most", "takes"]),
+        (gzip.compress(header(0x08, 2000), mtime=0), ["holds 0 bytes", "takes 2000"]),
         (gzip.compress(BYTES, mtime=0) + b"more", ["gzip"]),
         (gzip.compress(BYTES, mtime=0) + gzip.compress(b"more", mtime=0), ["more than 12 bytes"]),
     ],
@@ -170,6 +175,64 @@ def test_gzip_bomb_is_left_packed(tmp_path, monkeypatch):
     with pytest.raises(IdxError, match="more than 100 bytes"):
         read_idx(path)
     assert 0 < sum(taken) < 200 and min(taken) > 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_a_file_cannot_hold_takes_no_memory(tmp_path, monkeypatch, packed):
+    content = header(0x0E, 50_000, 1000) + bytes(1000)
+    monkeypatch.setattr(np, "empty", lambda *_: pytest.fail("memory was taken"))
+    refused(tmp_path / "a", gzip.compress(content) if packed else content, "bytes of data", "takes 400000000")
+
+
+def peak(function):
+    """The result, and the most bytes that were held on the way to it."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        return function(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["a", "a.gz"])
+@pytest.mark.parametrize("dtype", ["u1", "i4", "f8"])
+def test_reading_and_writing_take_little_more_than_the_array(tmp_path, name, dtype):
+    array = np.arange(24 << 20, dtype=np.uint8).view(dtype).reshape(4, -1)
+    _, most = peak(lambda: write_idx(tmp_path / name, array))
+    assert most < 0.8 * array.nbytes
+    again, most = peak(lambda: read_idx(tmp_path / name))
+    assert most < 1.2 * array.nbytes
+    np.testing.assert_array_equal(again, array)
+
+
+def test_more_than_memory_holds_is_an_idx_error(tmp_path, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", no_memory)
+    refused(tmp_path / "a", BYTES, "claims 12 bytes of data, more than there is memory for")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_hangs_nobody(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    script = f"""
+from numbacnn.data import DataFileError, read_idx
+for path in ({str(tmp_path / "a")!r}, {str(tmp_path)!r}, "/dev/zero"):
+    try:
+        read_idx(path)
+    except DataFileError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stderr == "" and done.stdout.count("is no regular file; it must be one") == 3
+
+
+def test_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path).replace("~", str(tmp_path)))
+    write_idx("~/a.gz", ARRAY)
+    assert (tmp_path / "a.gz").is_file()
+    np.testing.assert_array_equal(read_idx("~/a.gz"), ARRAY)
 
 
 def test_a_missing_file_is_a_missing_file(tmp_path):

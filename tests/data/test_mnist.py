@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import math
 import os
 import re
 import socket
+import struct
 import sys
 import threading
 
@@ -54,6 +57,54 @@ def test_from_a_folder(tmp_path, read, name, split, suffix, below):
     assert dataset.images[:, 0, 3, 4].tolist() == list(range(12))
     assert dataset.labels.tolist() == [*range(10), 0, 1]
     assert dataset.num_classes == 10 and dataset.name == f"{name} {split}"
+
+
+@READERS
+@pytest.mark.parametrize("suffix", [".gz", ""])
+def test_file_names_with_a_dot(tmp_path, read, name, suffix):
+    write(tmp_path, "test", 6, suffix)
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / path.name.replace("-idx", ".idx"))
+    assert len(read("test", tmp_path)) == 6
+    assert (tmp_path / f"t10k-images.idx3-ubyte{suffix}").is_file()
+
+
+@pytest.mark.parametrize("place", ["MNIST/raw", "FashionMNIST/raw"])
+def test_a_root_made_by_torchvision(tmp_path, place):
+    write(tmp_path / "MNIST" / "raw", n=3, suffix="")
+    write(tmp_path / "FashionMNIST" / "raw", n=4, suffix="")
+    assert (len(mnist("train", tmp_path)), len(fashion_mnist("train", tmp_path))) == (3, 4)
+    read, n = (mnist, 3) if place == "MNIST/raw" else (fashion_mnist, 4)
+    assert len(read("train", tmp_path / place)) == len(read("train", (tmp_path / place).parent)) == n
+
+
+@pytest.mark.parametrize("origin", ["`data_dir`", "NUMBACNN_DATA"])
+def test_a_home_folder(tmp_path, monkeypatch, origin):
+    write(tmp_path / "digits" / "mnist", n=3)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path).replace("~", str(tmp_path)))
+    monkeypatch.setenv("NUMBACNN_DATA", "~/digits" if origin == "NUMBACNN_DATA" else "~/nowhere")
+    assert len(mnist("train", None if origin == "NUMBACNN_DATA" else "~/digits")) == 3
+
+
+def test_claims_are_checked_before_any_data_are_read(tmp_path, monkeypatch):
+    write(tmp_path)
+    images, labels = (tmp_path / name for name in names("train"))
+
+    def claim(path, *sizes):
+        """As many zeros as a small file can hold, and a header that is true."""
+        with gzip.open(path, "wb") as file:
+            file.write(struct.pack(f">HBB{len(sizes)}I", 0, 8, len(sizes), *sizes))
+            file.write(bytes(math.prod(sizes)))
+
+    made, empty = [], np.empty
+    monkeypatch.setattr(np, "empty", lambda shape, *rest: made.append(shape) or empty(shape, *rest))
+    claim(images, 5000, 28, 28)
+    with pytest.raises(IdxError, match=r"train-images.*\(5000, 28, 28\); there must be as many images .* 5$"):
+        mnist("train", tmp_path)
+    claim(labels, 1_000_001)
+    with pytest.raises(IdxError, match=r"train-labels.*\(1000001,\); there must be at most 1000000 labels"):
+        mnist("train", tmp_path)
+    assert made == [(5,)]
 
 
 def test_class_names(tmp_path):
@@ -114,7 +165,7 @@ def test_swapped_files(tmp_path):
     images.rename(tmp_path / "x")
     labels.rename(images)
     (tmp_path / "x").rename(labels)
-    with pytest.raises(IdxError, match=r"train-images.*uint8 of shape \(5,\); images must be.*28, 28"):
+    with pytest.raises(IdxError, match=r"train-labels.*uint8 of shape \(5, 28, 28\); labels must be"):
         fashion_mnist("train", tmp_path)
 
 
@@ -126,7 +177,7 @@ def test_swapped_files(tmp_path):
         ({"images": np.zeros((5, 28, 28), np.int32)}, "train-images.*int32.*; images must be uint8"),
         ({"labels": np.zeros((5, 1), np.uint8)}, r"train-labels.*\(5, 1\); labels must be"),
         ({"labels": np.zeros(5, np.float32)}, "train-labels.*float32.*; labels must be uint8"),
-        ({"labels": np.zeros(4, np.uint8)}, "5 images.*4 labels; there must be as many"),
+        ({"labels": np.zeros(4, np.uint8)}, r"train-images.*\(5, 28, 28\); there must be as many images .* 4"),
         ({"labels": np.array([0, 1, 10, 2, 3], np.uint8)}, r"train-labels.*label 10; labels must be in 0\.\.9"),
     ],
 )
