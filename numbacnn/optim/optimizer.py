@@ -75,10 +75,7 @@ class Optimizer:
         """Grows when :meth:`apply` becomes another computation: its arrays are others, or a choice has changed."""
         self._choices: tuple[Any, ...] = ()
         self._groups: list[FlatParameters] = []
-        self._state: list[dict[str, Buffer]] = [
-            {name: Buffer(np.zeros(parameter.shape, parameter.dtype), parameter.backend) for name in self._arrays()}
-            for parameter in self.parameters
-        ]
+        self._state = self._from_zeros()
         self._settle()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -124,6 +121,12 @@ class Optimizer:
             self.version += 1
         if any([group.collect_gradients() for group in self._groups]):
             self.version += 1
+
+    def _from_zeros(self) -> list[dict[str, Buffer]]:
+        return [
+            {name: Buffer(np.zeros(parameter.shape, parameter.dtype), parameter.backend) for name in self._arrays()}
+            for parameter in self.parameters
+        ]
 
     def _arrays(self) -> tuple[str, ...]:
         """The names of the arrays that are kept for each parameter, of its shape, from zeros."""

@@ -46,6 +46,12 @@ class SGD(Optimizer):
         self._has_velocity = momentum != 0
         super().__init__(parameters, no_decay, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "momentum" and self.momentum > 0 and not self._has_velocity:
+            self._has_velocity = True
+            self._state, self._groups = self._from_zeros(), []
+
     def _arrays(self) -> tuple[str, ...]:
         return ("velocity",) if self._has_velocity else ()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from examples import train
 from examples.recipes import RECIPES
 from numbacnn import backends, data
 from numbacnn.io.arrays import read_arrays, write_arrays
+from numbacnn.training import Callback, History, fit
 from tests.strategies import SIMULATED
 
 Run = Callable[..., list[dict[str, float]]]
@@ -76,6 +79,58 @@ def test_schedules_and_resuming(run: Run, tmp_path: Path, schedule: str, rates: 
         assert [record["lr"] for record in whole] == pytest.approx(rates)
         again = run(*options, "--epochs=4", folder="again")
         assert [record["train_loss"] for record in again] == [record["train_loss"] for record in whole]
+
+
+@pytest.mark.parametrize(("epochs", "rates"), [(1, [0.5]), (2, [0.5, 0.05]), (3, [0.5, 0.05, 0.005])])
+def test_a_rate_is_not_divided_before_it_was_used(run: Run, epochs: int, rates: list[float]) -> None:
+    with backends.use_backend("reference"):
+        records = run("--model=lenet", "--lr=0.5", "--schedule=step", f"--epochs={epochs}")
+    assert [record["lr"] for record in records] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: run["settings"].pop("schedule"), "has the state None of the schedule"),
+        (lambda run: run["settings"].update(schedule=[1]), r"has the state \[1\] of the schedule"),
+        (lambda run: run["settings"]["schedule"].update(count=0), "must have {'count': "),
+        (lambda run: run["settings"]["schedule"].update(count=10**400), "must have {'count': "),
+        (lambda run: run["settings"]["schedule"].update(base_lr=-1), "must have {'count': "),
+        (lambda run: run.update(history=[]), "is of epoch 1, its history of 0"),
+        (lambda run: run.update(epoch=2), "`history` has 1 records"),
+        (lambda run: run["history"][0].update(epoch=2), "record 1 of the history must be of epoch 1"),
+        (lambda run: run["history"][0].update(seconds=0), "record 1 of the history must have rates and seconds"),
+        (lambda run: run.update(settings={}), "cannot resume: .* was made with"),
+    ],
+)
+def test_a_tampered_checkpoint_is_one_line(
+    run: Run, tmp_path: Path, schedule: str, change: Callable[[dict], object], message: str, capsys
+) -> None:
+    path = tmp_path / "out" / "checkpoint.safetensors"
+    options = ["--model=lenet", f"--schedule={schedule}", "--epochs=2"]
+    fixed = ["--dataset=shapes", "--limit=6", "--batch-size=4", f"--output-dir={tmp_path / 'out'}", "--resume"]
+    with backends.use_backend("reference"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train, "fit", one_epoch)
+            run(*options)
+        arrays, metadata = read_arrays(path)
+        checkpoint = json.loads(metadata["numbacnn.checkpoint"])
+        change(checkpoint)
+        write_arrays(path, arrays, {"numbacnn.checkpoint": json.dumps(checkpoint)})
+        assert train.main([*fixed, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and re.search(message, line)
+
+
+def one_epoch(*arguments: Any, callbacks: list[Callback], **options: Any) -> History:
+    """``fit`` as of a run that ends after the first of its epochs."""
+    return fit(*arguments, callbacks=[*callbacks, EarlyEnd()], **options)
+
+
+class EarlyEnd(Callback):
+    def on_epoch_end(self, run: Any) -> None:
+        run.stop = True
 
 
 def test_one_cycle_goes_up_and_down(run: Run) -> None:

@@ -200,3 +200,45 @@ def test_state_follows_parameters_that_move(backend: Backend) -> None:
     for parameter, value in zip(moving.parameters, expected, strict=True):
         assert parameter.backend.name == others[0]
         np.testing.assert_allclose(parameter.backend.to_numpy(parameter.value), value, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        *(("lr", value, ValueError) for value in (float("nan"), float("inf"), -1, 10**400)),
+        *(("lr", value, TypeError) for value in (None, "0.1", True, 1j)),
+        *(("weight_decay", value, ValueError) for value in (float("nan"), 10**400)),
+        *(("momentum", value, ValueError) for value in (1, 10**400)),
+        ("nesterov", 1, TypeError),
+    ],
+)
+def test_settings_are_checked_wherever_they_are_set(name: str, value: Any, error: type[Exception]) -> None:
+    settings = {"lr": 0.1, "momentum": 0.5, "nesterov": False, "weight_decay": 0.0}
+    with pytest.raises(error, match=f"`{name}` "):
+        optim.SGD([nn.Parameter([1.0])], **{**settings, name: value})
+    optimizer = optim.SGD([nn.Parameter([1.0])], **settings)
+    with pytest.raises(error, match=f"`{name}` "):
+        setattr(optimizer, name, value)
+    with pytest.raises(error, match=f"`{name}` "):
+        optimizer.load_state_dict({**optimizer.state_dict(), name: value})
+    assert optimizer.state_dict() == {**settings, "0.velocity": 0.0}
+
+
+@pytest.mark.parametrize("steps", [2**63, 10**400, -1])
+def test_more_steps_than_can_be_counted(backend: Backend, steps: int) -> None:
+    optimizer = optim.Adam([nn.Parameter([1.0])])
+    with pytest.raises(ValueError, match="`steps` "):
+        optimizer.load_state_dict({**optimizer.state_dict(), "steps": steps})
+    optimizer.step()
+    assert optimizer.steps == 1
+
+
+def test_momentum_may_begin_later(backend: Backend) -> None:
+    (parameter,) = parameters = [nn.Parameter(np.zeros(2))]
+    optimizer = optim.SGD(parameters, lr=1.0)
+    run(optimizer, [[np.array([1.0, 2.0])]])
+    optimizer.momentum = 0.5
+    run(optimizer, [[np.array([1.0, 2.0])]] * 2)
+    # Velocities of 1 and 1.5 times the gradient, after the step without.
+    np.testing.assert_array_equal(backend.to_numpy(parameter.value), [-3.5, -7.0])
+    np.testing.assert_array_equal(optimizer.state_dict()["0.velocity"], [1.5, 3.0])

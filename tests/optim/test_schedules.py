@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import math
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -237,7 +239,13 @@ def test_arguments_that_are_refused(make: Maker, error: type[Exception], message
 @every_maker
 @pytest.mark.parametrize(
     ("change", "error"),
-    [({"count": -1}, ValueError), ({"count": 1.5}, TypeError), ({"base_lr": -1}, ValueError), ({"x": 1}, ValueError)],
+    [
+        *(({"count": count}, ValueError) for count in (-1, 2**63, 10**400)),
+        *(({"count": count}, TypeError) for count in (1.5, True, "1", None)),
+        *(({"base_lr": rate}, ValueError) for rate in (-1, math.nan, math.inf, 10**400)),
+        ({"base_lr": "1"}, TypeError),
+        *(({key: 1}, ValueError) for key in ("x", 1)),
+    ],
 )
 def test_states_that_do_not_fit(make: Maker, change: dict[str, Any], error: type[Exception]) -> None:
     schedule = make(optimizer_of())
@@ -253,3 +261,86 @@ def test_a_count_beyond_the_end_is_refused_as_a_whole() -> None:
     with pytest.raises(ValueError, match="step 6 is beyond `total_steps` 5"):
         schedule.load_state_dict({"count": 6, "base_lr": 0.5})
     assert schedule.state_dict() == {"count": 0, "base_lr": 1.0}
+
+
+class Halving(optim.Schedule):
+    """What the base class asks of a subclass, and no more."""
+
+    def lr_at(self, count: int) -> float:
+        return self.base_lr / 2 ** (count + 1)
+
+
+class Table(optim.Schedule):
+    """Whose rates are there only after the base class is through."""
+
+    def __init__(self, optimizer: optim.Optimizer, rates: list[Any]) -> None:
+        super().__init__(optimizer, "epoch")
+        self.rates = rates
+
+    def lr_at(self, count: int) -> Any:
+        return self.rates[count]
+
+
+class LongerTable(Table):
+    def __init__(self, optimizer: optim.Optimizer, rates: list[Any]) -> None:
+        super().__init__(optimizer, [])
+        self.rates = rates
+
+
+def test_a_schedule_of_one_s_own_is_set_at_once() -> None:
+    assert rates(Halving(optimizer_of(), "epoch"), 2) == [0.2, 0.1, 0.05]
+    for kind in (Table, LongerTable):
+        assert rates(kind(optimizer_of(), [0.3, 0.5]), 1) == [0.3, 0.5]
+    assert rates(optim.LinearWarmup(2, Halving(optimizer_of(), "epoch"), 0.5), 3) == pytest.approx(
+        [0.1, 0.15, 0.2, 0.1]
+    )
+
+
+def test_a_copy_is_where_the_original_is() -> None:
+    schedule = Halving(optimizer_of(), "epoch")
+    schedule.step()
+    for other in (copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))):
+        assert (other.count, other.optimizer.lr) == (1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("rate", "error"),
+    [(math.nan, ValueError), (math.inf, ValueError), (-0.1, ValueError), (10**400, ValueError), ("0.1", TypeError)],
+)
+def test_rates_that_are_none_are_refused(rate: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="`lr`"):
+        Table(optimizer_of(), [rate])
+    schedule = Table(optimizer_of(), [0.3, rate])
+    with pytest.raises(error, match="`lr`"):
+        schedule.step()
+    assert (schedule.count, schedule.optimizer.lr) == (0, 0.3)
+    with pytest.raises(error, match="`lr`"):
+        schedule.load_state_dict({"count": 1, "base_lr": 7})
+    assert schedule.state_dict() == {"count": 0, "base_lr": 0.4}
+
+
+def test_settings_that_the_optimizer_has_not() -> None:
+    class Typo(Halving):
+        def settings_at(self, count: int) -> dict[str, float]:
+            return {"learning_rate": 0.1}
+
+    with pytest.raises(ValueError, match=r"`settings_at` gives \['learning_rate'\]; the optimizer's"):
+        Typo(optimizer_of(), "epoch")
+    with pytest.raises(ValueError, match="`base_lr` nan"):
+        optim.Schedule(optimizer_of(), "epoch", math.nan)
+    with pytest.raises(NotImplementedError, match="Schedule must define `lr_at`"):
+        optim.Schedule(optimizer_of(), "epoch")
+
+
+def test_a_rate_that_grows_beyond_all_floats() -> None:
+    schedule = optim.StepLR(optimizer_of(), 1, gamma=1e200)
+    schedule.step()
+    with pytest.raises(ValueError, match="the settings of StepLR after 2 steps are too large"):
+        schedule.step()
+    assert (schedule.count, schedule.optimizer.lr) == (1, 0.4 * 1e200)
+
+
+@pytest.mark.parametrize("state", [None, 5, "ab", ["count", "base_lr"]])
+def test_a_state_that_is_no_dict(state: Any) -> None:
+    with pytest.raises(TypeError, match=r"`state` of type \w+ must be a dict"):
+        optim.StepLR(optimizer_of(), 1).load_state_dict(state)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from numbacnn import backends, nn, optim
-from numbacnn.training import TrainingStep, evaluate
+from numbacnn.training import TrainingStep, evaluate, fit
 from tests.training.toy import loaders, model_and_optimizer
 
 
@@ -120,3 +120,26 @@ def test_evaluation_restores_modes_after_an_error() -> None:
 def test_nothing_to_evaluate_on() -> None:
     with pytest.raises(ValueError, match="`loader` gives no samples"):
         evaluate(model_and_optimizer()[0], [], nn.CrossEntropyLoss())
+
+
+def test_the_optimizer_of_another_model_is_refused() -> None:
+    model, optimizer = model_and_optimizer()
+    other, _ = model_and_optimizer()
+    loss, some = nn.CrossEntropyLoss(), model.parameters()[:1]
+    number = len(model.parameters())
+    with pytest.raises(ValueError, match=rf"`optimizer` .* `model`, .* but {number} of its {number} are not"):
+        TrainingStep(other, loss, optimizer)
+    with pytest.raises(ValueError, match=rf"but 1 of its {number + 1} are not, the first of them of shape \(3,\)"):
+        extra = nn.Parameter(np.zeros(3))
+        TrainingStep(model, loss, optim.SGD([*model.parameters(), extra], lr=0.1))
+    with pytest.raises(ValueError, match="`optimizer` must be made of parameters of `model`"):
+        fit(other, *loaders(), loss, optimizer, 1)
+    for few in (some, model.parameters()):
+        TrainingStep(model, loss, optim.SGD(few, lr=0.1))
+
+
+def test_the_loss_may_have_parameters_of_its_own() -> None:
+    model, _ = model_and_optimizer()
+    loss = nn.CrossEntropyLoss()
+    loss.scale = nn.Parameter([1.0])
+    TrainingStep(model, loss, optim.SGD([*model.parameters(), loss.scale], lr=0.1))
