@@ -14,6 +14,7 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn
 from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
+from numbacnn.io.paths import user_path
 
 from .recipes import Recipe
 
@@ -48,7 +49,7 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     add("--dataset", choices=("auto", "fashion-mnist", "mnist", "cifar10", "folder", "shapes"), default="auto",
         help="auto takes fashion-mnist where it can be had and the built-in shapes otherwise; folder takes the images "
         "in DATA_DIR/train and DATA_DIR/test, which have a sub-folder for each class")  # fmt: skip
-    add("--data-dir", type=Path, help="folder with the data set's files (default: NUMBACNN_DATA, else a download)")
+    add("--data-dir", type=user_path, help="folder with the data set's files (default: NUMBACNN_DATA, else a download)")
     add("--limit", type=integer(1),
         help="use only the first LIMIT training images and at most LIMIT test images; of a folder, which comes class "
         "by class, images from all over it")  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn
 from numbacnn.io import replacing
+from numbacnn.io.paths import user_path
 
 from . import common
 from .common import UserError
@@ -55,10 +56,10 @@ def new_parser(program: str, description: str, layer: str) -> argparse.ArgumentP
     )
     add = parser.add_argument
     add("--model", choices=RECIPES, required=True, help="as python -m examples.train makes it")
-    add("--weights", type=Path, help="file with the weights of a trained model (default: those of the seed)")
+    add("--weights", type=user_path, help="file with the weights of a trained model (default: those of the seed)")
     add("--layer", help=f"dotted name of a layer (default: {layer})")
     add("--index", type=int, default=0, help="which test image, from 0")
-    add("--output-dir", type=Path, help="folder for the pictures (default: runs/MODEL)")
+    add("--output-dir", type=user_path, help="folder for the pictures (default: runs/MODEL)")
     common.add_shared_options(parser)
     return parser
 

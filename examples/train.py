@@ -17,6 +17,7 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn, optim
 from numbacnn.io import load_checkpoint
+from numbacnn.io.paths import user_path
 from numbacnn.training import (
     Callback,
     CheckpointFile,
@@ -125,7 +126,7 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
         "brightness, contrast, saturation and hue of red, green and blue images on top of that")  # fmt: skip
     add("--algorithm", choices=("auto", "loops", "im2col", "direct", "winograd", "implicit_gemm"), default="auto",
         help="of the convolutions, one that the backend has")  # fmt: skip
-    add("--output-dir", type=Path, default=model and Path("runs", model),
+    add("--output-dir", type=user_path, default=model and Path("runs", model),
         help="folder for checkpoint, weights, history and plot")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     if model is None:

@@ -218,6 +218,15 @@ def test_weight_decay_leaves_norms_and_biases_alone(optimizer: str, decay: float
         assert changed == ({name for name, p in parameters.items() if len(p.shape) > 1} if expected else set())
 
 
+def test_paths_may_begin_at_home(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    with backends.use_backend("reference"):
+        run("--model=lenet", "--epochs=1", "--output-dir=~/out")
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert train.parse_arguments(["--model=lenet", "--data-dir=~/x"], None, "train").data_dir == tmp_path / "x"
+
+
 def test_patience_ends_the_run(run: Run) -> None:
     with backends.use_backend("reference"):
         options = ["--model=lenet", "--lr=1e-12", "--patience=2"]
