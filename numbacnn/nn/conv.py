@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backends import Array
+from ..backends import Array, Backend
 from ..backends.geometry import Conv2dGeometry
 from ..ops.arguments import flag, integer, normalize_padding, one_of, padding_form, pair
 from .init import fan_in_uniform
@@ -127,6 +127,10 @@ class Conv2d(Layer):
             "algorithm": self.algorithm,
             "backend": self.backend,
         }
+
+    def _check_backend(self, backend: Backend) -> None:
+        if self.algorithm not in ("auto", *backend.conv2d_algorithms()):
+            raise ValueError(f"`algorithm` {self.algorithm!r} is none of the backend {backend.name!r}: {self!r}")
 
     def geometry(self, shape: Shape) -> Conv2dGeometry:
         """The sizes for an input of ``shape`` (n, c, h, w)."""

@@ -80,7 +80,7 @@ class Layer(OnBackend, Remembering):
         self._saved: Any = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_"):
+        if name != "saved" and not name.startswith("_"):
             check_assignment(self, name, value, Layer)
         super().__setattr__(name, value)
 
@@ -258,15 +258,21 @@ class Layer(OnBackend, Remembering):
     def to(self: _L, backend: str | Backend) -> _L:
         """Move parameters, gradients and buffers to another backend and compute there from now on. Returns itself.
 
-        What the last forward pass saved stays behind: backward needs a new forward pass.
+        What the last forward pass saved stays behind: backward needs a new forward pass. ValueError for a layer with an
+        ``algorithm`` that the other backend does not have; nothing has moved then.
         """
         target = backends.get(backend)
+        for layer in self.layers():
+            layer._check_backend(target)
         for _, state in self._named_states():
             state.to(target)
         for layer in self.layers():
             vars(layer)["backend"] = target
         self.drop_saved()
         return self
+
+    def _check_backend(self, backend: Backend) -> None:
+        """ValueError for a backend on which this layer could not compute."""
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """All parameters and buffers as new NumPy arrays, under PyTorch's names and in its order."""

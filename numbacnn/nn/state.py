@@ -51,15 +51,19 @@ class OnBackend:
 class State(OnBackend):
     """An array that a layer owns. ``value`` lives on ``backend``; assigning to it overwrites the array in place.
 
-    ``value`` may be anything NumPy takes and is copied. Assigning another shape is a ValueError, assigning to an
-    attribute that there is not an AttributeError.
+    ``value`` may be anything NumPy takes and is copied; Python's floating-point numbers, which say nothing of a dtype,
+    become float32. Assigning another shape is a ValueError, assigning to an attribute that there is not an
+    AttributeError.
     """
 
     _attributes: ClassVar[tuple[str, ...]] = ("backend", "value")
 
     def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
         self.backend = backends.get(backend)
-        self._value = self.backend.copy(self.backend.asarray(value))
+        array = self.backend.asarray(value)
+        if not hasattr(value, "dtype") and array.dtype == np.float64:
+            array = self.backend.asarray(value, np.float32)
+        self._value = self.backend.copy(array)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and name not in self._attributes:
@@ -127,7 +131,6 @@ class Parameter(State):
 
     def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
         backend = backends.get(backend)
-        # What has a dtype is an array, or a scalar, that somebody chose it for.
         dtype = None if hasattr(value, "dtype") else np.float32
         super().__init__(as_floating(value, backend, dtype, "value"), backend)
         self._grad = self.backend.zeros(self.shape, self.dtype)

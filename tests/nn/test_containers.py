@@ -11,6 +11,7 @@ import pytest
 
 from numbacnn import nn, ops
 from numbacnn.backends import Backend
+from numbacnn.nn.state import StepCounter
 from tests.numeric import assert_within
 from tests.strategies import SIMULATED
 
@@ -296,3 +297,9 @@ Sequential(
 )
 def test_arguments_are_shown(backend: Backend, layer, text: str) -> None:
     assert repr(layer()) == text
+
+
+def test_nothing_prints_as_an_address(backend: Backend) -> None:
+    things = [StepCounter(3), nn.Parameter([1]), nn.Buffer([1]), nn.Counter(), nn.WHOLE_IMAGE, nn.Layer(), nn.MSELoss()]
+    for thing in (*things, nn.Dropout.p, nn.Conv2d.padding):
+        assert " at 0x" not in repr(thing)

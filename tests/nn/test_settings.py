@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from numbacnn import nn
+from numbacnn import backends, nn
 from numbacnn.backends import Backend
 from numbacnn.nn import settings
 
@@ -86,6 +86,17 @@ def test_what_is_set_counts(backend: Backend) -> None:
     assert layer.window() == expected.window() and repr(layer) == repr(expected)
     with pytest.raises(TypeError, match="`training` 'yes' must be True or False"):
         layer.training = "yes"
+
+
+def test_a_layer_stays_where_its_algorithm_is(backend: Backend) -> None:
+    others = [name for name in backend.conv2d_algorithms() if name not in backends.get("reference").conv2d_algorithms()]
+    if not others:
+        pytest.skip("the reference has all algorithms of this backend")
+    model = nn.Sequential(nn.Linear(1, 1), nn.Conv2d(1, 1, 3, algorithm=others[0]))
+    with pytest.raises(ValueError, match=f"`algorithm` '{others[0]}' is none of the backend 'reference': Conv2d"):
+        model.to("reference")
+    assert {layer.backend for layer in model.layers()} == {backend}
+    assert {parameter.backend for parameter in model.parameters()} == {backend}
 
 
 def test_one_entry_is_for_both_axes(backend: Backend) -> None:

@@ -32,6 +32,8 @@ from numbacnn.nn.state import StepCounter
 def test_python_s_numbers_are_float32(backend: Backend, value: Any, dtype: Any) -> None:
     parameter = nn.Parameter(value)
     assert parameter.dtype == parameter.grad.dtype == dtype and parameter.shape == np.shape(value)
+    buffer = nn.Buffer(value)
+    assert buffer.dtype == (dtype if np.asarray(value).dtype == np.float64 else np.asarray(value).dtype)
 
 
 class Copying(nn.Layer):

@@ -118,6 +118,26 @@ def test_branches_and_nesting(backend: Backend) -> None:
     assert rows[2].flops == rows[3].flops == rows[4].flops + rows[5].flops == 2 * 64 * (3 * 2 + 3 * 3 * 25)
 
 
+def test_what_a_layer_of_one_s_own_sees_is_unknown(backend: Backend) -> None:
+    class Enlarged(nn.Layer):
+        def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+            return (*shape[:2], 2 * shape[2], 2 * shape[3])
+
+    class Pixelwise(Enlarged):
+        def window(self) -> None:
+            return None
+
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Add(Enlarged()), nn.MaxPool2d(2))
+    table = nc.summary(model, (1, 1, 8, 8))
+    assert [row.receptive_field and row.receptive_field.size for row in table.rows] == [None, (3, 3), None, None, None]
+    shown = [line.split() for line in str(table).splitlines()]
+    assert [line.count("?") for line in shown[2:7]] == [2, 0, 2, 2, 2]
+    with pytest.raises(NotImplementedError, match=r"layer '1\.0', Enlarged\(\): Enlarged must define `window`"):
+        nn.receptive_field(model, (1, 1, 8, 8))
+    model[1] = Pixelwise()
+    assert nn.receptive_field(model, (1, 1, 8, 8)).size == (4, 4)
+
+
 def test_inputs_that_are_no_images(backend: Backend) -> None:
     model = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.ReLU())
     table = nc.summary(model, (7, 5))
