@@ -165,7 +165,9 @@ def _fill_zero(chunk, target):
 @kernel
 def _copy_columns(chunk, source, target, source_first, target_first, columns):
     """A chunk is one row of two matrices."""
-    target[chunk, target_first : target_first + columns] = source[chunk, source_first : source_first + columns]
+    # Slices, which might overlap, would be copied by way of memory that the kernel allocates.
+    for i in range(columns):
+        target[chunk, np.uintp(target_first + i)] = source[chunk, np.uintp(source_first + i)]
 
 
 @kernel

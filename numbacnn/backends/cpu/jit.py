@@ -27,7 +27,6 @@ import operator
 import textwrap
 from array import array
 from collections.abc import Callable
-from types import CodeType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -42,7 +41,7 @@ from ..words import float_bits
 from . import graph, memory, threads
 from .kernel_cache import attach_cache as attach_cache
 from .kernel_cache import cache_folder as cache_folder
-from .kernel_cache import is_kept, keep
+from .kernel_cache import is_kept, keep, stamp_of
 from .routines import ELEMENTS, INTEGER, Routine
 
 __all__ = ["CompiledRoutine", "Kernel", "Scratch", "attach_cache", "cache_folder", "function", "kernel", "routine"]
@@ -76,6 +75,7 @@ class Kernel:
     def __init__(self, definition: Callable[..., None]) -> None:
         functools.update_wrapper(self, definition)
         self.definition = definition
+        self._stamp = stamp_of(definition)
         self._entries: dict[tuple[int, ...], _Entry] = {}
 
     def __call__(self, chunks: int, *arguments: Any) -> None:
@@ -149,7 +149,7 @@ class Kernel:
 
     def is_cached(self, signature: tuple[int, ...], key: tuple) -> bool:
         """Whether the cache has it for arguments of the types ``key``."""
-        return is_kept(self.definition, repr(key))
+        return is_kept(self.definition, repr(key), self._stamp)
 
     def prepare(self, signature: tuple[int, ...], key: tuple) -> _Entry:
         """What is called for arguments of the types ``key``, whose short form is ``signature``."""
@@ -157,12 +157,12 @@ class Kernel:
             if signature not in self._entries:
                 scalar = _scalar(key)
                 compiled = CFunc(
-                    _entry_function(self.definition, key, scalar),
+                    _entry_function(self.definition, key, scalar, self._stamp == stamp_of(self.definition)),
                     ((types.int64, types.int64, types.int64), types.void),
                     locals={},
                     options={"nopython": True, **OPTIONS},
                 )
-                keep(compiled, self.definition, repr(key))
+                keep(compiled, self.definition, repr(key), self._stamp)
                 compiled.compile()
                 address = cast(int, compiled.address)
                 # A signal handler may have made one meanwhile, whose address others have.
@@ -183,10 +183,11 @@ class CompiledRoutine(Routine):
         # The first two parameters, an array and where to begin, are one to the machine code.
         super().__init__((ELEMENTS, *(INTEGER,) * (definition.__code__.co_argcount - 2)), definition)
         self._body = function(definition)
+        self._stamp = stamp_of(definition)
 
     def is_cached(self, dtype: np.dtype) -> bool:
         """Whether the cache has it for ``dtype``."""
-        return is_kept(self.definition, dtype.str)
+        return is_kept(self.definition, dtype.str, self._stamp)
 
     def prepare(self, dtype: np.dtype) -> int:
         """What is called for ``dtype``."""
@@ -210,7 +211,7 @@ class CompiledRoutine(Routine):
         exec("\n".join(source), names)
         words = (types.int64,) * len(self.kinds)
         compiled = CFunc(names[name], (words, types.void), locals={}, options={"nopython": True, **OPTIONS})
-        keep(compiled, self.definition, dtype.str)
+        keep(compiled, self.definition, dtype.str, self._stamp)
         compiled.compile()
         return cast(int, compiled.address), compiled
 
@@ -289,11 +290,13 @@ def _as_float64(typing_context: Any, word: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
-def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtype) -> Callable[[int, int, int], None]:
+def _entry_function(
+    definition: Callable[..., None], key: tuple, scalar: np.dtype, is_current: bool
+) -> Callable[[int, int, int], None]:
     """The function (chunk, address of words, thread) that unpacks words of ``key``'s types and then is ``definition``.
 
     Its text is put before that of the definition, not around a call of it, which would be compiled twice: on its own
-    and within its caller. Where the definition's text is not to be had, a call is what there is.
+    and within its caller. A call is what there is where the definition's text is not to be had, or not ``is_current``.
     """
     parameters = definition.__code__.co_varnames[: definition.__code__.co_argcount]
     names: dict[str, Any] = {
@@ -304,10 +307,11 @@ def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtyp
         "_pointer": _pointer,
         "_to_float": _low_float32 if scalar == np.float32 else _as_float64,
     }
-    text = _text_of(definition)
+    text = _text_of(definition) if is_current else None
     if text is None:
         given = ", ".join(parameters)
-        names["_definition"] = function(definition)
+        # LLVM inlines it, for the reason of `function`: Numba does not inline a call of more than 30 arguments.
+        names["_definition"] = njit(forceinline=True, **OPTIONS)(definition)
         text = ast.parse(f"def {definition.__name__}({given}):\n    _definition({given})")
     lines, word = ["_w = _pointer(_words, _int64)"], 0
     for name, item in zip(parameters[1:], key, strict=True):
@@ -332,22 +336,12 @@ def _entry_function(definition: Callable[..., None], key: tuple, scalar: np.dtyp
 
 
 def _text_of(definition: Callable[..., None]) -> ast.Module | None:
-    """The text that ``definition`` was made of; None where only its code is there, or the text has changed since."""
+    """The text that ``definition`` was made of; None where only its code is there."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
     except (OSError, SyntaxError):
         return None
     if not isinstance(tree.body[0], ast.FunctionDef):
         return None
-    tree.body[0].decorator_list = []
-    made = next(code for code in compile(tree, "", "exec").co_consts if inspect.iscode(code))
-    if not definition.__closure__ and _essence(made) != _essence(definition.__code__):
-        return None
     ast.increment_lineno(tree, definition.__code__.co_firstlineno - 1)
     return tree
-
-
-def _essence(code: CodeType) -> tuple[Any, ...]:
-    """What two functions that do the same have in common, wherever their text is."""
-    constants = [repr(constant) for constant in code.co_consts if not inspect.iscode(constant)]
-    return code.co_code, code.co_names, code.co_varnames, constants

@@ -7,6 +7,7 @@ same time would otherwise overwrite each other's entries.
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import pickle
 import platform
@@ -23,7 +24,10 @@ from numba.core.registry import cpu_target
 
 from .. import cache
 
-__all__ = ["attach_cache", "cache_folder", "is_kept", "keep"]
+__all__ = ["Stamp", "attach_cache", "cache_folder", "is_kept", "keep", "stamp_of"]
+
+Stamp = tuple[int, int] | None
+"""The date and the size of the file that holds a function, by which a change is known; None where there is no file."""
 
 
 def cache_folder() -> pathlib.Path | None:
@@ -42,20 +46,32 @@ def attach_cache(compiled: Any, name: str) -> Any:
     return compiled
 
 
-def keep(compiled: Any, definition: Callable[..., None], variant: str) -> None:
+def stamp_of(definition: Callable[..., None]) -> Stamp:
+    """Of the file that holds ``definition``, as it is now."""
+    try:
+        status = os.stat(definition.__code__.co_filename)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def keep(compiled: Any, definition: Callable[..., None], variant: str, stamp: Stamp) -> None:
     """Give what is compiled of ``definition`` for the types ``variant`` its file, if a name tells it from others."""
-    name = _name(definition, variant)
+    name = _name(definition, variant, stamp)
     if name is not None:
         attach_cache(compiled, name)
 
 
-def is_kept(definition: Callable[..., None], variant: str) -> bool:
+def is_kept(definition: Callable[..., None], variant: str, stamp: Stamp) -> bool:
     """Whether there is a file for ``definition``, compiled for the types ``variant``."""
-    folder, name = cache_folder(), _name(definition, variant)
+    folder, name = cache_folder(), _name(definition, variant, stamp)
     return folder is not None and name is not None and (folder / f"{name}.code").exists()
 
 
-def _name(definition: Callable[..., None], variant: str) -> str | None:
+def _name(definition: Callable[..., None], variant: str, stamp: Stamp) -> str | None:
+    """None for what is no longer in the file that it came from, of which ``stamp`` was taken when it was declared."""
+    if stamp != stamp_of(definition):
+        return None
     enclosed = [cell.cell_contents for cell in definition.__closure__ or ()]
     if not all(isinstance(value, (bool, int, float, str, type(None), np.dtype)) for value in enclosed):
         return None

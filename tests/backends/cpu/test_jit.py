@@ -219,13 +219,37 @@ def test_kernels_that_differ_in_what_encloses_them_are_kept_apart(tmp_path, monk
 
 
 @compiled_only
-def test_a_kernel_without_its_text_works(monkeypatch):
+def test_a_kernel_without_its_text_works(monkeypatch, tmp_path):
     def none(definition):
         raise OSError("could not get source code")
 
     monkeypatch.setattr(jit.inspect, "getsource", none)
+    monkeypatch.setattr(cache, "_folder", cache._folder.__wrapped__)
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(axpy, "_entries", {})
     test_arguments_reach_the_kernel()
+
+
+@kernel
+def sum_of_many(
+    chunk, y, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, c0, c1, c2, c3, c4, c5,
+    c6, c7, c8, c9, d0, d1,
+):  # fmt: skip
+    y[chunk] = a0 + b0 + c0 + d0 * d1
+
+
+@compiled_only
+@pytest.mark.parametrize("is_current", [True, False])
+def test_many_arguments(monkeypatch, tmp_path, is_current):
+    monkeypatch.setattr(cache, "_folder", cache._folder.__wrapped__)
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(sum_of_many, "_entries", {})
+    if not is_current:
+        monkeypatch.setattr(sum_of_many, "_stamp", (0, 0))
+    y = np.zeros(2)
+    sum_of_many(2, y, *range(32))
+    assert y.tolist() == [0 + 10 + 20 + 30 * 31] * 2
+    assert any(tmp_path.rglob("*.code")) == is_current
 
 
 @compiled_only
@@ -236,10 +260,12 @@ def test_a_text_that_was_changed_after_the_import_is_not_taken_for_the_kernel(tm
     (tmp_path / "edited_kernels.py").write_text(text.format(1.5))
     import edited_kernels
 
+    kept = set(jit.cache_folder().iterdir())
     (tmp_path / "edited_kernels.py").write_text(text.format(20.5))
     x = np.zeros(3)
     edited_kernels.fill(3, x)
     assert x.tolist() == [1.5] * 3
+    assert set(jit.cache_folder().iterdir()) == kept
 
 
 @compiled_only

@@ -1,0 +1,157 @@
+"""Nothing that can go wrong inside machine code: its callers would never be told."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pickle
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numba.core import config
+
+from numbacnn import backends, ops
+from numbacnn.backends import cache, cpu
+from numbacnn.backends.cpu import jit
+from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+from tests.ops.test_contracts import CALLS
+
+pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+
+# A reshape that would need a copy, but the arrays of kernels are contiguous; and a step of zero, but plans have none.
+CANNOT_HAPPEN = {"incompatible shape for array", "range() arg 3 must not be zero"}
+CONVOLUTIONS = (
+    "n2c3h6k5r3s1p1",
+    "n2c17h7k5r1s1p0",
+    "n2c5h9k2r3s2p1",
+    "n64c3h6k17r3s1p1",
+    "n1c16h33w17k32r3s1p1",
+    "n2c16h12k6r5s1p2",
+    "n2c4h6k6r3s1p1g2",
+)
+POOLS = (
+    Pool2dGeometry(2, 3, 28, 30, 2, 2, 2, 2),
+    Pool2dGeometry(1, 17, 13, 13, 3, 3, 2, 2, 1, 1, 1, 1),
+    Pool2dGeometry(2, 3, 7, 9, 7, 9, 7, 9),
+    Pool2dGeometry(2, 19, 12, 12, 3, 3, 2, 2, 1, 1, 1, 1),
+    Pool2dGeometry(1, 9, 7, 5, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2),
+)
+
+
+def every_kernel() -> dict[str, jit.Kernel]:
+    found = {}
+    for module in pkgutil.walk_packages(cpu.__path__, cpu.__name__ + "."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, jit.Kernel):
+                found[f"{value.definition.__module__}.{value.definition.__name__}"] = value
+    return found
+
+
+def call_every_kernel() -> None:
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    with backends.use_backend("cpu"):
+        for call in CALLS.values():
+            call()
+        for many in (1, 40):
+            x, weight = normal(many, 70), normal(50, 70)
+            ops.linear_backward(ops.linear(x, weight), x, weight)
+    for descriptor in CONVOLUTIONS:
+        g = Conv2dGeometry.parse(descriptor)
+        x, weight, dy = normal(*g.x_shape), normal(*g.weight_shape), normal(*g.y_shape)
+        for algorithm in cpu.conv2d_algorithms():
+            with contextlib.suppress(ValueError):  # not for this problem
+                cpu.conv2d(x, weight, None, g, algorithm)
+                cpu.conv2d_backward_input(dy, weight, g, algorithm)
+                cpu.conv2d_backward_weight(dy, x, g, algorithm)
+    for pool in POOLS:
+        x, dy = normal(*pool.x_shape), normal(*pool.y_shape)
+        cpu.max_pool2d(x, pool)
+        cpu.max_pool2d_backward(dy, cpu.max_pool2d_with_indices(x, pool)[1], pool)
+        if (pool.dh, pool.dw) == (1, 1):
+            cpu.avg_pool2d(x, pool, True)
+            cpu.avg_pool2d_backward(dy, pool, True)
+    images, ones = normal(2, 3, 8, 9), np.ones(2, np.int64)
+    cpu.resize_images(images, 5, 6)
+    cpu.flip_and_crop(images, ones, ones, ones, 5, 6)
+    cpu.normalize_images(images, normal(3), normal(3))
+    cpu.jitter_colors(np.abs(images), *(normal(2) for _ in range(4)))
+    for data in (images, np.zeros((2, 3, 8, 9), np.uint8)):
+        cpu.gather_images(data, ones)
+    parameter, gradient, first, second = (normal(100) ** 2 for _ in range(4))
+    cpu.sgd_step(parameter, gradient, None, np.array([0.1, 0, 0.1]), False)
+    cpu.sgd_step(parameter, gradient, first, np.array([0.1, 0.9, 0.1]), True)
+    cpu.adam_step(parameter, gradient, first, second, np.array(1), np.array([0.1, 0.9, 0.999, 1e-8, 0.1]), True)
+    cpu.clip_scale(gradient, cpu.global_norm([gradient]), 0.1)
+    cpu.accumulate(parameter, gradient, 0.5)
+    cpu.accumulate(parameter, gradient)
+    cpu.fill_zero(parameter)
+    cpu.add_channels(normal(2, 5, 3), normal(2, 3, 3))
+
+
+@pytest.fixture(scope="module")
+def machine_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[bytes]]]:
+    """Object files of every kernel, out of the cache, which they are loaded from where they are in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if jit.cache_folder() is None:
+            patch.setattr(cache, "_folder", cache._folder.__wrapped__)  # which remembers
+            patch.setattr(config, "CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        kernels = every_kernel()
+        for each in kernels.values():
+            patch.setattr(each, "_entries", {})
+        call_every_kernel()
+        yield {
+            name: [object_file(entry.compiled) for entry in each._entries.values()] for name, each in kernels.items()
+        }
+
+
+def object_file(compiled: Any) -> bytes:
+    data = cache.read(compiled._cache._path)
+    assert data is not None
+    _, _, (machine_code, _) = pickle.loads(data)[0]
+    assert b"numba" in machine_code
+    return machine_code
+
+
+def raised(machine_code: bytes) -> set[str]:
+    """What Numba's exceptions in it say: they are pickles, of a class, its arguments and a place."""
+    found = (pickle.loads(machine_code[m.start() :]) for m in re.finditer(rb"\x80\x04\x95.{6}\0\0", machine_code, re.S))
+    return {str(arguments[0]) if arguments else kind.__name__ for kind, arguments, *_ in found}
+
+
+def test_every_kernel_is_called(machine_code: dict[str, list[bytes]]) -> None:
+    assert not [name for name, codes in machine_code.items() if not codes]
+
+
+def test_no_kernel_allocates(machine_code: dict[str, list[bytes]]) -> None:
+    assert not [name for name, codes in machine_code.items() for code in codes if b"NRT_MemInfo_alloc" in code]
+
+
+def test_no_kernel_raises(machine_code: dict[str, list[bytes]]) -> None:
+    found = {name: sorted(set().union(*map(raised, codes)) - CANNOT_HAPPEN) for name, codes in machine_code.items()}
+    assert not {name: texts for name, texts in found.items() if texts}
+
+
+@jit.kernel
+def allocating(chunk, x):
+    y = np.empty(x.size, x.dtype)
+    y[chunk] = x[chunk]
+    if y[chunk] > 7:
+        raise ValueError("too large")
+    x[chunk] = y[chunk]
+
+
+def test_what_these_tests_look_for_is_what_such_a_kernel_has(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_folder", cache._folder.__wrapped__)
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    allocating(3, np.zeros(3))
+    code = object_file(next(iter(allocating._entries.values())).compiled)
+    assert b"NRT_MemInfo_alloc" in code
+    assert "too large" in raised(code)
