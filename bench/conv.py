@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     for g in geometries:
         for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, peak):
             rows.append(row)
-            say(table.line(cells_of(row)))
+            say(table.line(cells_of(row, bool(rivals.names))))
     computer = computer.examined_again()
     peak = computer.peak
     rows = [replace(row, share_of_peak=row.gflops / peak) for row in rows]
@@ -162,16 +162,18 @@ def table_of(geometries: Sequence[Conv2dGeometry], with_peers: bool) -> Table:
     return Table(columns + ([("best peer", -20), ("its ms", 9), ("ratio", 6), ("others' ms", -10)] * with_peers))
 
 
-def cells_of(row: Row) -> list[str]:
+def cells_of(row: Row, with_peers: bool) -> list[str]:
     """A row as the table shows it."""
     quartiles = " - ".join(f"{value:.3f}" for value in row.quartiles)
     cells = [row.problem, row.pass_, row.algorithm + "*" * row.auto, f"{row.milliseconds:.3f}", quartiles]
     cells += [significant(row.gflops), f"{row.share_of_peak:.1%}", f"{row.workspace_bytes:,}"]
     cells.append("" if row.threads is None else f"{row.threads}")
     if row.peer and row.ratio:
-        others = ", ".join(f"{name} {other['milliseconds']:.3f}" for name, other in row.others.items())
-        cells += [row.peer, f"{row.peer_milliseconds:.3f}", significant(row.ratio), others]
-    return cells
+        cells += [row.peer, f"{row.peer_milliseconds:.3f}", significant(row.ratio)]
+    elif with_peers:
+        cells += [""] * 3
+    others = ", ".join(f"{name} {other['milliseconds']:.3f}" for name, other in row.others.items())
+    return [*cells, others] if with_peers else cells
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 
 from bench import conv, conv_rows, machine, peers, problems
 from bench.command import WrongResultError
-from bench.conv_rows import PASSES, Contender, check
+from bench.contender import Contender
+from bench.conv_rows import PASSES, check
 from bench.timing import Timing
 from bench.train_contenders import Model
 from numbacnn import backends, nn, ops
@@ -25,13 +27,14 @@ from numbacnn.backends.geometry import Conv2dGeometry
 
 TINY = "n2c3h6k6r3s1p1"
 OTHER = "n1c2h7w5k3r3s2p1pb2"
+CEILINGS = {"peak_gflops": 100.0, "peak_gflops_1_thread": 60.0, "copy_gb_per_second": 10.0}
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
 
 
 @pytest.fixture(autouse=True)
 def known_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "ceilings", lambda: {"peak_gflops": 100.0, "copy_gb_per_second": 10.0})
+    monkeypatch.setattr(machine, "ceilings", lambda: dict(CEILINGS))
 
 
 @pytest.fixture
@@ -40,10 +43,7 @@ def run(tmp_path: Path) -> Callable[..., int]:
 
 
 class DefinitionAsPeer:
-    """Looks like a peer and computes by the reference backend, then spoils the result."""
-
-    wait = capture = None
-    to_numpy = staticmethod(np.asarray)
+    """Looks like a way in which a peer computes, by the reference backend, and then spoils the result."""
 
     def __init__(
         self,
@@ -53,11 +53,28 @@ class DefinitionAsPeer:
     ) -> None:
         self.spoil, self.name, self.bound = spoil, name, bound
 
-    def conv2d(self, g: Conv2dGeometry, *arrays: np.ndarray) -> dict[str, Any]:
-        def compute(pass_: Any) -> np.ndarray:
+    def contender(self, g: Conv2dGeometry, pass_: Any, arrays: tuple[np.ndarray, ...]) -> Contender:
+        def compute() -> np.ndarray:
             return self.spoil(conv_rows.call_backend(backends.get("reference"), g, pass_, "auto", arrays))
 
-        return {pass_: partial(compute, pass_) for pass_ in PASSES}
+        return Contender(compute, bound=self.bound, rounded=self.bound is not None)
+
+
+class FakePeers:
+    """Takes the part of :class:`peers.Peers`."""
+
+    packages = ("torch",)
+
+    def __init__(self, *ways: DefinitionAsPeer) -> None:
+        self.ways, self.names = ways, ("torch",)
+        self.missing: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def case(self) -> Iterator[None]:
+        yield
+
+    def conv2d(self, g: Conv2dGeometry, *arrays: np.ndarray) -> dict[str, Any]:
+        return {pass_: {way.name: partial(way.contender, g, pass_, arrays) for way in self.ways} for pass_ in PASSES}
 
 
 TIMED = ("--algorithm", "loops", "im2col")
@@ -74,7 +91,7 @@ def im2col_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fixed_times(functions: dict[str, Any], **_: Any) -> dict[str, Timing]:
-    seconds = {"loops": 2e-3, "im2col": 1e-3, "torch": 4e-3, "torch-tf32": 5e-4}
+    seconds = {"loops": 2e-3, "im2col": 1e-3, "torch": 4e-3, "torch.compile": 3e-3, "torch-tf32": 5e-4}
     return {name: Timing((seconds[name],) * 3) for name in functions}
 
 
@@ -84,7 +101,8 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
     output = capsys.readouterr().out.splitlines()
     backend = backends.get("cpu")
 
-    assert output[1] == "ceilings: 100.0 GFLOP/s in float32, copying 10.0 GB/s"
+    threads = numba.get_num_threads()
+    assert output[1] == f"ceilings: 100.0 GFLOP/s in float32 on {threads} threads, 60.0 on one, copying 10.0 GB/s"
     header = next(index for index, line in enumerate(output) if line.startswith("problem"))
     assert output[header].split() == [
         *("problem", "pass", "algorithm", "ms", "quartiles", "GFLOP/s", "peak", "workspace", "threads")
@@ -113,10 +131,11 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
         g = Conv2dGeometry.parse(row["problem"])
         assert row["rounds"] == 2
         assert row["quartiles"][0] <= row["milliseconds"] <= row["quartiles"][1]
-        assert row["gflops"] == pytest.approx(2e-6 * g.macs / row["milliseconds"])
+        assert row["gflops"] == pytest.approx(1e-6 * problems.flops(g) / row["milliseconds"])
         assert row["share_of_peak"] == pytest.approx(row["gflops"] / 100)
         assert row["workspace_bytes"] == backend.conv2d_workspace(g, row["pass"], row["algorithm"], 4)
-        assert row["threads"] == numba.get_num_threads()
+        assert row["threads"] == threads
+        assert row["layer"] == content["machine"]["threading_layer"]
         assert 0 <= row["difference"] < 1e-4
         assert row["peer"] is row["ratio"] is None
         assert (row["others"], row["calls"]) == ({}, 1)
@@ -128,28 +147,67 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_peer_s_time_ratio_and_mean(
     run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer()])
+    monkeypatch.setattr(peers, "load", lambda *_: FakePeers(DefinitionAsPeer()))
     monkeypatch.setattr(conv, "interleave", fixed_times)
     assert run("--problem", TINY, "--peer", "torch", "--pass", "forward", "backward_weight", *TIMED) == 0
     output = capsys.readouterr().out
-    rates = {name: 2e-9 * Conv2dGeometry.parse(TINY).macs / seconds for name, seconds in
+    rates = {name: 1e-9 * problems.flops(Conv2dGeometry.parse(TINY)) / seconds for name, seconds in
              (("loops", 2e-3), ("im2col", 1e-3), ("torch", 4e-3))}  # fmt: skip
 
     table = [line.split() for line in output.splitlines() if line.startswith((TINY, "problem"))]
-    assert table[0][-3:] == ["torch", "ms", "ratio"]
-    assert [line[-2:] for line in table[1:]] == [["4.000", "2.00"], ["4.000", "4.00"]] * 2
-    means = [line.split(": ")[1].split(" ") for line in output.splitlines() if line.startswith("geomean of 2")]
+    assert table[0][-7:] == ["best", "peer", "its", "ms", "ratio", "others'", "ms"]
+    assert [line[-3:] for line in table[1:]] == [["torch", "4.000", "2.00"], ["torch", "4.000", "4.00"]] * 2
+    means = [
+        line.split(": ")[1].replace("the best peer ", "best ").split(" ")
+        for line in output.splitlines()
+        if line.startswith("geomean of 2")
+    ]
     assert [(line[0], float(line[1])) for line in means] == [
         (name, pytest.approx(rates[algorithm], rel=5e-3))
-        for name, algorithm in (("loops", "loops"), ("im2col", "im2col"), ("auto", "im2col"), ("torch", "torch"))
+        for name, algorithm in (("loops", "loops"), ("im2col", "im2col"), ("auto", "im2col"), ("best", "torch"))
     ]
-    assert "2.00 times as fast as torch" in output and "4.00 times as fast as torch" in output
+    assert "2.00 times as fast as the best peer" in output and "4.00 times as fast as the best peer" in output
 
     content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
     assert [row["ratio"] for row in content["rows"]] == pytest.approx([2.0, 4.0] * 2)
     assert [row["peer_gflops"] for row in content["rows"]] == pytest.approx([rates["torch"]] * 4)
     assert {row["pass"] for row in content["rows"]} == {"forward", "backward_weight"}
     assert content["summary"][-1]["gflops"] == pytest.approx(rates["torch"])
+
+
+def test_the_fastest_peer_is_the_one_that_ratios_refer_to(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    ways = [DefinitionAsPeer(name=name) for name in ("torch", "torch.compile")]
+    monkeypatch.setattr(peers, "load", lambda *_: FakePeers(*ways))
+    monkeypatch.setattr(conv, "interleave", fixed_times)
+    assert run("--problem", TINY, "--peer", "torch", "--pass", "forward", *TIMED) == 0
+    rows = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["peer"], row["ratio"]) for row in rows] == [("torch.compile", 1.5), ("torch.compile", 3.0)]
+    assert [row["others"]["torch"]["ratio"] for row in rows] == [2.0, 4.0]
+
+
+def test_a_peer_that_refuses_is_named(run: Any, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    def refuse(result: np.ndarray) -> np.ndarray:
+        raise RuntimeError("no such\nkernel")
+
+    monkeypatch.setattr(peers, "load", lambda *_: FakePeers(DefinitionAsPeer(refuse)))
+    assert run("--problem", TINY, "--peer", "torch", "--pass", "forward", "--rounds", "1", *TIMED) == 0
+    assert f"{TINY} forward torch: missing: no such kernel" in capsys.readouterr().out.splitlines()
+    content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    assert content["missing"] == {f"{TINY} forward torch": "no such kernel"}
+    assert content["rows"][0]["peer"] is None
+
+
+@pytest.mark.parametrize(("algorithm", "code"), [("im2col", 1), ("winograd", 0)])
+def test_a_share_that_is_impossible_is_not_written(
+    algorithm: str, code: int, run: Any, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    gflops = 1e-9 * problems.flops(Conv2dGeometry.parse(TINY)) / 1e-3
+    monkeypatch.setitem(CEILINGS, "peak_gflops", gflops / 1.06)
+    monkeypatch.setattr(conv, "interleave", lambda functions, **_: {name: Timing((1e-3,)) for name in functions})
+    assert run("--problem", TINY, "--algorithm", algorithm, "--pass", "forward") == code
+    assert (tmp_path / "conv-cpu.json").exists() is (code == 0)
+    message = f"error: nothing is written: {TINY} forward {algorithm} is at 106% of its ceiling"
+    assert capsys.readouterr().err.startswith(message) is (code == 1)
 
 
 @pytest.mark.usefixtures("im2col_is_picked")
@@ -168,26 +226,26 @@ def test_a_peer_in_less_precision_is_shown_beside_and_has_its_own_bound(
     run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rough = DefinitionAsPeer(lambda result: result * np.float32(1.005), "torch-tf32", 1e-2)
-    monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer(), rough])
+    monkeypatch.setattr(peers, "load", lambda *_: FakePeers(DefinitionAsPeer(), rough))
     monkeypatch.setattr(conv, "interleave", fixed_times)
     options = ("--problem", TINY, "--peer", "torch", "--pass", "forward", *TIMED)
     assert run(*options) == 0
     lines = capsys.readouterr().out.splitlines()
     table = [line.split() for line in lines if line.startswith((TINY, "problem"))]
-    assert table[0][-5:] == ["torch", "ms", "ratio", "torch-tf32", "ms"]
-    assert [line[-3:] for line in table[1:]] == [["4.000", "2.00", "0.500"], ["4.000", "4.00", "0.500"]]
+    assert [line[-5:] for line in table[1:]] == [
+        ["torch", "4.000", "2.00", "torch-tf32", "0.500"],
+        ["torch", "4.000", "4.00", "torch-tf32", "0.500"],
+    ]
 
     content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
-    gflops = 2e-9 * Conv2dGeometry.parse(TINY).macs / 5e-4
+    gflops = 1e-9 * problems.flops(Conv2dGeometry.parse(TINY)) / 5e-4
     for row, ratio in zip(content["rows"], (0.25, 0.5), strict=True):
         assert row["peer"] == "torch"
         assert row["difference"] < 1e-4
         other = row["others"]["torch-tf32"]
         assert (other["milliseconds"], other["gflops"]) == pytest.approx((0.5, gflops))
         assert other["ratio"] == pytest.approx(ratio)
-    assert [entry["name"] for entry in content["summary"]] == ["loops", "im2col", "auto", "torch", "torch-tf32"]
-    assert content["summary"][-1]["gflops"] == pytest.approx(gflops)
-    assert content["summary"][-1]["share_of_peak"] == pytest.approx(gflops / 100)
+    assert [entry["name"] for entry in content["summary"]] == ["loops", "im2col", "auto", "the best peer"]
 
     rough.spoil = lambda result: result * np.float32(1.02)
     assert run(*options) == 1
@@ -205,7 +263,7 @@ def test_a_peer_in_less_precision_is_shown_beside_and_has_its_own_bound(
 def test_a_wrong_result_stops_the_run(
     spoil: Any, message: str, run: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer(spoil)])
+    monkeypatch.setattr(peers, "load", lambda *_: FakePeers(DefinitionAsPeer(spoil)))
     assert run("--problem", TINY, "--peer", "torch", "--rounds", "1") == 1
     captured = capsys.readouterr()
     assert captured.err.startswith(f"error: {TINY} forward: loops and torch {message}")
@@ -328,7 +386,7 @@ def test_the_layers_of_the_models_are_a_list_with_files_of_its_own(
     pytest.importorskip("matplotlib")
     tiny = Model(lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1)), lambda: None, (1, 5, 4), 2, 0.1)
     monkeypatch.setattr(problems, "MODELS", {"tiny": tiny})
-    monkeypatch.setattr(peers, "load", lambda *_: [DefinitionAsPeer()])
+    monkeypatch.setattr(peers, "load", lambda *_: FakePeers(DefinitionAsPeer()))
     monkeypatch.setattr(conv, "interleave", fixed_times)
     assert run("--problem", "models", "--batch-size", "3", "--peer", "torch", *TIMED) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conv-models-cpu.json", "conv-models-cpu.png"]
@@ -341,11 +399,11 @@ def test_the_layers_of_the_models_are_a_list_with_files_of_its_own(
 def test_shares_are_those_of_what_auto_picks_and_of_the_peer() -> None:
     def row(problem: str, algorithm: str, auto: bool, share: float, peer: str | None = None) -> conv_rows.Row:
         figures = {"peer": peer, "peer_gflops": 30.0} if peer else {}
-        return conv_rows.Row(problem, "forward", algorithm, auto, 1.0, (1.0, 1.0), 1, 1, 100 * share, share, 0, 1, 0.0,
-                             **figures)  # fmt: skip
+        return conv_rows.Row(problem, "forward", algorithm, auto, 1.0, (1.0, 1.0), 1, 1, 100 * share, share, 0, 1, None,
+                             0.0, **figures)  # fmt: skip
 
     rows = [row("a", "loops", True, 0.1, "torch"), row("a", "im2col", False, 0.2, "torch")]
     rows += [row("b", "loops", False, 0.3), row("b", "im2col", False, 0.2)]
     assert conv.shares_of(rows) == {
-        "forward": {"a": {"numbacnn": 0.1, "torch": pytest.approx(0.3)}, "b": {"numbacnn": 0.3}}
+        "forward": {"a": {"numbacnn": 0.1, "the best peer": pytest.approx(0.3)}, "b": {"numbacnn": 0.3}}
     }

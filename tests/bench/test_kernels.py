@@ -7,29 +7,79 @@ import json
 import pytest
 
 from bench import kernels, machine
+from bench.ceilings import IN_MEMORY, Traffic
 from numbacnn import backends
 
 
-def test_rows_and_shares(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(machine, "ceilings", lambda: {"peak_gflops": 100.0, "copy_gb_per_second": 10.0})
+@pytest.fixture
+def ceilings(monkeypatch):
+    found = {"peak_gflops": 1e6, "peak_gflops_1_thread": 1e6, "copy_gb_per_second": 10.0}
+    monkeypatch.setattr(machine, "ceilings", lambda: found)
+    return found
+
+
+def results(folder):
+    return json.loads((folder / "kernels-cpu.json").read_text(encoding="utf-8"))
+
+
+def test_rows_and_shares(tmp_path, capsys, monkeypatch, ceilings):
+    monkeypatch.setattr(kernels, "last_cache_bytes", lambda: 1)
+    monkeypatch.setattr(Traffic, "seconds", lambda self, mix: 1e-13 * mix.bytes)
     assert kernels.main(["--batch", "1", "--budget", "0.01", "--output-dir", str(tmp_path)]) == 0
-    rows = json.loads((tmp_path / "kernels-cpu.json").read_text(encoding="utf-8"))["rows"]
-    assert [row["kernel"] for row in rows] == [case.name for case in kernels.cases(backends.get("cpu"), 1, 1, 2, 1)]
-    relu = rows[0]
-    assert relu["share"] == pytest.approx(2 * 4 * 64 * 56 * 56 / (relu["milliseconds"] * 1e-3) / 10e9)
-    product = next(row for row in rows if row["kernel"] == "linear 1024x1024x1024")
-    assert product["share"] == pytest.approx(2 * 1024**3 / (product["milliseconds"] * 1e-3) / 100e9)
+    content = results(tmp_path)
+    rows = content["rows"]
+    assert [row["kernel"] for row in rows] == [case.name for case in kernels.cases(backends.get("cpu"), 1, 1, 2)]
+    seconds = {row["kernel"]: row["milliseconds"] * 1e-3 for row in rows}
+    shares = {row["kernel"]: row["share"] for row in rows}
+    image = 4 * 64 * 56 * 56
+    assert shares["relu"] == pytest.approx(1e-13 * 2 * image / seconds["relu"])
+    assert shares["sgd_step"] == pytest.approx(1e-13 * 3 * image / seconds["sgd_step"])
+    assert shares["max_pool2d 2x2"] == pytest.approx(1e-13 * 1.25 * image / seconds["max_pool2d 2x2"])
+    product = "linear 1024x1024x1024"
+    assert shares[product] == pytest.approx(2 * 1024**3 / seconds[product] / 1e15)
+    assert {(row["algorithm"], row["threads"], row["layer"]) for row in rows} == {
+        (None, content["machine"]["threads"], content["machine"]["threading_layer"])
+    }
     printed = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in printed[-len(rows) - 1 : -1]] == [row["kernel"] for row in rows]
 
 
+def test_what_the_caches_hold_has_no_share_of_the_memory(tmp_path, monkeypatch, ceilings):
+    image = 4 * 64 * 56 * 56
+    monkeypatch.setattr(kernels, "last_cache_bytes", lambda: 3 * image // IN_MEMORY)
+    monkeypatch.setattr(Traffic, "seconds", lambda self, mix: 1e-13 * mix.bytes)
+    assert kernels.main(["--batch", "1", "--budget", "0.01", "--output-dir", str(tmp_path)]) == 0
+    shares = {row["kernel"]: row["share"] for row in results(tmp_path)["rows"]}
+    assert shares["relu"] is None
+    assert shares["relu_backward"] and shares["linear 256x400x120"]
+
+
+def test_the_usual_images_are_many_times_what_the_caches_hold(monkeypatch):
+    monkeypatch.setattr(kernels, "last_cache_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(kernels, "_memory", lambda: 1 << 50)
+    assert 2 * kernels.usual_batch() * kernels.IMAGE_BYTES >= IN_MEMORY << 30
+    monkeypatch.setattr(kernels, "_memory", lambda: 1 << 34)
+    assert kernels.usual_batch() * kernels.IMAGE_BYTES * kernels.ARRAYS <= 1 << 33
+
+
+@pytest.mark.parametrize("faster", ["the memory", "the peak"])
+def test_a_share_that_is_impossible_is_not_written(faster, tmp_path, capsys, monkeypatch, ceilings):
+    monkeypatch.setattr(kernels, "last_cache_bytes", lambda: 1)
+    monkeypatch.setattr(Traffic, "seconds", lambda self, mix: 1e3 if faster == "the memory" else 0.0)
+    ceilings["peak_gflops"] = 1e-6 if faster == "the peak" else 1e6
+    assert kernels.main(["--batch", "1", "--budget", "0.01", "--output-dir", str(tmp_path)]) == 1
+    first = "relu" if faster == "the memory" else "linear 1024x1024x1024"
+    assert capsys.readouterr().err.startswith(f"error: nothing is written: {first} is at ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_case_runs_on_every_backend(backend):
-    few = kernels.cases(backend, 1, 2, 4, 3)
+    few = kernels.cases(backend, 1, 2, 4)
     for case in few:
         if not case.name.startswith("linear"):
             case.run()
     backend.synchronize()
-    assert all(bool(case.bytes) != bool(case.operations) for case in few)
+    assert all(bool(case.mix.bytes) != bool(case.operations) for case in few)
 
 
 @pytest.mark.skipif(backends.available()["cuda"] is None, reason="the cuda backend can be used")

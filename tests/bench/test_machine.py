@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 import numbacnn
-from bench import machine
+from bench import ceilings, machine
 from numbacnn import backends
-from numbacnn.backends.cpu.tiles import LARGEST
-from numbacnn.info import register_tile
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
 
@@ -30,16 +28,24 @@ def test_description_and_versions() -> None:
     assert versions["no-such-distribution"] is None
 
 
-def test_the_peak_s_kernel_does_the_work_that_is_counted() -> None:
-    result = np.zeros(3, np.float32)
-    machine._multiply_resident(3, result, LARGEST.routine, 5)
-    assert result.tolist() == [5 * machine.DEPTH] * 3
-    rows, columns = register_tile()
-    assert 4 * machine.DEPTH * (rows + columns) < 32 * 1024
-    assert (rows, columns * 4 % 16) == (machine.ROWS, 0)
+def test_ceilings_measured_again_are_the_higher_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        machine, "ceilings", lambda: {"peak_gflops": 3.0, "peak_gflops_1_thread": 2.0, "copy_gb_per_second": 1.0}
+    )
+    facts = {"threads": 2, "peak_gflops": 4.0, "peak_gflops_1_thread": 1.0, "copy_gb_per_second": 1.0}
+    again = machine.Machine("one", facts).examined_again()
+    assert again.facts == {**facts, "peak_gflops_1_thread": 2.0}
+    assert again.limits == "ceilings: 4.0 GFLOP/s in float32 on 2 threads, 2.0 on one, copying 1.0 GB/s"
+    of_gpu = machine.Machine("a GPU", {"gpu": "one", "peak_gflops": 1.0})
+    assert of_gpu.examined_again() == of_gpu
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
 def test_ceilings_are_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "LEAST_SECONDS", 1e-4)
-    assert 1e-6 < machine.peak_gflops(seconds=0.01) < 1e6
-    assert 1e-6 < machine.copy_bandwidth(elements=3 * machine.COPY_BLOCK + 5, seconds=0.01) < 1e5
+    monkeypatch.setattr(ceilings, "LEAST_SECONDS", 1e-4)
+    monkeypatch.setattr(ceilings, "PAUSE", 0.0)
+    monkeypatch.setattr(machine, "last_cache_bytes", lambda: 1 << 16)
+    found = machine.ceilings()
+    assert found.keys() == {"peak_gflops", "peak_gflops_1_thread", "copy_gb_per_second"}
+    assert found["peak_gflops"] >= found["peak_gflops_1_thread"] > 1e-6
+    assert all(rate < 1e6 for rate in found.values())

@@ -71,13 +71,15 @@ def test_table_and_json(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert lines[2].split()[:3] == ["contender", "mode", "examples/s"]
     assert lines[3].split()[:2] == ["numbacnn", "plain" if config.DISABLE_JIT else "captured"]
     content = json.loads((tmp_path / "train-tiny-cpu.json").read_text(encoding="utf-8"))
-    assert (content["settings"]["steps"], content["settings"]["peer"], content["missing"]) == (3, None, {})
+    assert (content["settings"]["steps"], content["settings"]["peers"], content["missing"]) == (3, [], {})
     (row,) = content["rows"]
     median = sorted(row["epoch_seconds"])[1]
     assert len(row["epoch_seconds"]) == 3
     assert row["examples_per_second"] == pytest.approx(12 / median)
     assert row["milliseconds_per_step"] == pytest.approx(1e3 * median / 3)
     assert row["host_milliseconds_per_step"] > 0
+    assert (row["threads"], row["layer"]) == (content["machine"]["threads"], content["machine"]["threading_layer"])
+    assert row["algorithm"] == ""  # it has no convolution
     assert row["launches_per_step"] is row["launches_plain_step"] is None
     assert 0.5 < row["first_epoch_loss"] < 2
 
@@ -187,10 +189,13 @@ def test_torch_trains_the_same(name: str) -> None:
         pytest.skip("no GPU for both")
     threads = torch.get_num_threads()
     try:
-        torch = peers.import_torch(1, name)
+        rivals = peers.load(["torch"], 1, name)
         for model in (TINY, MODELS["lenet"]):
-            makers = train.makers(Task(model, examples=9, batch_size=4), backends.get(name), torch)
-            assert list(makers) == ["numbacnn", "torch", "torch.compile", *["torch CUDA graph"] * (name == "cuda")]
+            makers = train.makers(Task(model, examples=9, batch_size=4), backends.get(name), rivals)
+            assert list(makers) == [
+                *("numbacnn", "torch", "torch channels_last", "torch.compile"),
+                *["torch CUDA graph"] * (name == "cuda"),
+            ]
             del makers["torch.compile"]
             contenders = [make() for make in makers.values()]
             losses = [[train.one_epoch(contender, epoch)[1] for epoch in range(2)] for contender in contenders]
