@@ -152,13 +152,18 @@ def _transpose_rows(chunk, x, turned, turn):
 
 
 @kernel
-def _sum_columns(chunk, dy, sums):
-    """A chunk is COLUMNS neighbouring columns, added up row by row."""
-    first, end = chunk * COLUMNS, min((chunk + 1) * COLUMNS, dy.shape[1])
-    sums[first:end] = 0
+def _sum_columns(chunk, dy, totals, sums):
+    """A chunk is COLUMNS neighbouring columns, added up row by row in float64."""
+    first = chunk * COLUMNS
+    here = min(COLUMNS, dy.shape[1] - first)
+    slopes = dy.reshape(-1)
+    totals[:here] = 0
     for i in range(dy.shape[0]):
-        for j in range(first, end):
-            sums[j] += dy[i, j]
+        at = np.uintp(i * dy.shape[1] + first)
+        for j in range(np.uintp(here)):
+            totals[j] += slopes[at + j]
+    for j in range(here):
+        sums[first + j] = totals[j]
 
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: Activation = None) -> np.ndarray:
@@ -199,7 +204,7 @@ def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
     sums = np.empty(dy.shape[1], dy.dtype)
-    _sum_columns(-(-dy.shape[1] // COLUMNS), dy, sums)
+    _sum_columns(-(-dy.shape[1] // COLUMNS), dy, Scratch(COLUMNS, np.dtype(np.float64)), sums)
     return sums
 
 

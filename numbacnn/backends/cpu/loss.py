@@ -31,12 +31,12 @@ def _softmax_row(x, p):
     """p = softmax of x; returns the largest x and the logarithm of the sum of exp(x - largest)."""
     largest = -np.inf
     for j in range(x.size):
-        largest = max(largest, float(x[j]))
+        largest = max(largest, np.float64(x[j]))
     total = 0.0
     for j in range(x.size):
-        total += math.exp(x[j] - largest)
+        total += math.exp(np.float64(x[j]) - largest)
     for j in range(x.size):
-        p[j] = math.exp(x[j] - largest) / total
+        p[j] = math.exp(np.float64(x[j]) - largest) / total
     return largest, math.log(total)
 
 
@@ -47,7 +47,8 @@ def _softmax_rows(chunk, x, p):
 
 
 @kernel
-def _cross_entropy_rows(chunk, logits, labels, p, sums, label_smoothing):
+def _cross_entropy_rows(chunk, sums, logits, labels, p, label_smoothing):
+    """``sums`` come first so that ``label_smoothing`` is float64."""
     classes = logits.shape[1]
     total = 0.0
     for i in range(chunk * ROWS, min((chunk + 1) * ROWS, logits.shape[0])):
@@ -71,7 +72,7 @@ def _cross_entropy_backward_rows(chunk, p, labels, dlogits, on, off, scale):
 def _squared_error_blocks(chunk, prediction, target, sums):
     total = 0.0
     for i in block(chunk, prediction.size):
-        difference = float(prediction[i]) - float(target[i])
+        difference = np.float64(prediction[i]) - np.float64(target[i])
         total += difference * difference
     sums[chunk] = total
 
@@ -105,7 +106,7 @@ def softmax_cross_entropy(
     logits: np.ndarray, labels: np.ndarray, label_smoothing: float, scale: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     p, sums = empty_like(logits), empty((_runs(logits),), np.float64)
-    _cross_entropy_rows(_runs(logits), logits, labels, p, sums, float(label_smoothing))
+    _cross_entropy_rows(_runs(logits), sums, logits, labels, p, float(label_smoothing))
     return _total(sums, scale), p
 
 

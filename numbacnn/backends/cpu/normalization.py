@@ -1,4 +1,4 @@
-"""Batch normalisation: a chunk is one channel of x (n, c, l), summed plane by plane in order.
+"""Batch normalisation: a chunk is one channel of x (n, c, l), summed plane by plane in order (``sums.py``).
 
 Arrays keep their own numbers of channels: x may have more than are normalised.
 
@@ -17,8 +17,9 @@ from ..contract import Activation
 from ..shared.activations import ACTIVATIONS
 from .elementwise import activate, activation_of, block, blocks
 from .graph import prepared
-from .jit import kernel
+from .jit import function, kernel
 from .memory import empty, empty_like
+from .sums import sums_of, value_sums
 
 __all__ = [
     "batch_norm_eval",
@@ -29,28 +30,36 @@ __all__ = [
 ]
 
 
+@function
+def _square(x, other, center):
+    return (x - center) * (x - center), type(x)(0)
+
+
+@function
+def _gradient(dy, x, center):
+    return dy, dy * (x - center)
+
+
+_square_sums, _gradient_sums = sums_of(_square), sums_of(_gradient)
+
+
 @kernel
 def _train_channels(chunk, x, weight, bias, y, mean, variance, inverse_std, activating, activation, eps):
     n, c, length = x.shape[0], chunk, x.shape[2]
-    count = n * length
-    zero = y.dtype.type(0)
+    count, values = max(n * length, 1), x.reshape(-1)
     total = 0.0
     for i in range(n):
-        plane = zero
-        for p in range(length):
-            plane += x[i, c, p]
-        total += plane
-    center = y.dtype.type(total / max(count, 1))
+        at = (i * x.shape[1] + c) * length
+        total += value_sums(values, at, values, at, x.dtype.type(0), length)[0]
+    center = y.dtype.type(total / count)
     # Squares of differences, not a difference of squares, which would lose a small variance beside a large mean.
     total = 0.0
     for i in range(n):
-        plane = zero
-        for p in range(length):
-            plane += (x[i, c, p] - center) * (x[i, c, p] - center)
-        total += plane
-    spread = y.dtype.type(total / max(count, 1))
-    scale = y.dtype.type(1) / np.sqrt(spread + eps)
-    mean[c], variance[c], inverse_std[c] = center, spread, scale
+        at = (i * x.shape[1] + c) * length
+        total += _square_sums(values, at, values, at, center, length)[0]
+    # Of the variance in float64, which may be too large for the dtype where its root is not.
+    scale = y.dtype.type(1 / np.sqrt(total / count + eps))
+    mean[c], variance[c], inverse_std[c] = center, total / count, scale
     factor, activated = weight[c] * scale, y.reshape(-1)
     for i in range(n):
         for p in range(length):
@@ -63,17 +72,17 @@ def _train_channels(chunk, x, weight, bias, y, mean, variance, inverse_std, acti
 def _backward_channels(chunk, dy, x, weight, mean, inverse_std, dx, dweight, dbias, training):
     """dx = weight inverse_std dy or, ``training``, weight inverse_std (dy - mean(dy) - x_hat mean(dy x_hat))."""
     n, c, length = x.shape[0], chunk, x.shape[2]
-    zero = dx.dtype.type(0)
+    slopes, values = dy.reshape(-1), x.reshape(-1)
     center, scale = mean[c], inverse_std[c]
     total, total_scaled = 0.0, 0.0
     for i in range(n):
-        plane, plane_scaled = zero, zero
-        for p in range(length):
-            plane += dy[i, c, p]
-            plane_scaled += dy[i, c, p] * (x[i, c, p] - center)
+        at, at_x = (i * dy.shape[1] + c) * length, (i * x.shape[1] + c) * length
+        plane, plane_scaled = _gradient_sums(slopes, at, values, at_x, center, length)
         total += plane
         total_scaled += plane_scaled
-    total_scaled *= scale
+    # Nothing has the variance 0, and without eps an infinite scale.
+    if n * length > 0:
+        total_scaled *= scale
     dbias[c], dweight[c] = total, total_scaled
     factor = weight[c] * scale
     if not training:

@@ -21,6 +21,7 @@ from .jit import Scratch, function, kernel
 from .memory import empty
 from .pool_rows import AVG_ROWS, MAX_ROWS, SPREAD_ROW, STEPS, avg_row, max_row, spread
 from .simd import copy_run
+from .sums import RUN_IN_ORDER, is_finite, value_sums
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
@@ -151,10 +152,32 @@ def _max_backward_planes(chunk, dy, indices, dx):
             image[np.uintp(chunk * size + place)] += slopes[np.uintp(i)]
 
 
+@function
+def window_sum(image, at, w, first, end, left, right):
+    """The sum, in float64, of the rows first .. end and columns left .. right of the plane that begins at ``at``."""
+    zero = image.dtype.type(0)
+    if (end - first) * (right - left) <= RUN_IN_ORDER:
+        narrow = zero
+        for r in range(first, end):
+            for i in range(at + r * w + left, at + r * w + right):
+                narrow += image[np.uintp(i)]
+        if is_finite(narrow):
+            return np.float64(narrow)
+    if left == 0 and right == w:
+        return value_sums(image, at + first * w, image, at + first * w, zero, (end - first) * w)[0]
+    total = 0.0
+    for r in range(first, end):
+        start = at + r * w + left
+        total += value_sums(image, start, image, start, zero, right - left)[0]
+    return total
+
+
 @kernel
 def _avg_planes(
-    chunk, x, y, offsets, padded, counting_row, counting_column, routine, kh, kw, sh, sw, pt, pl, rows, columns,
+    chunk, x, y, offsets, padded, part, totals, counting_row, counting_column, routine, kh, kw, sh, sw, pt, pl, rows,
+    columns,
 ):  # fmt: skip
+    """``part`` and ``totals`` are a row of outputs each, for windows of more than RUN_IN_ORDER elements."""
     h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
     image, means = x.reshape(-1), y.reshape(-1)
     at_x = chunk * h * w
@@ -166,22 +189,28 @@ def _avg_planes(
         at = (chunk * oh + row) * ow
         if rows > 0:
             source = padded if padded.size > 0 else image[at_x:]
-            avg_row(routine, source, row * sh * columns, offsets, 0, kh * kw, means, at, 1, ow)
-            for column in range(ow):
-                means[np.uintp(at + column)] /= counting_row[row] * counting_column[np.uintp(column)]
-            continue
+            for tap in range(0, kh * kw, RUN_IN_ORDER):
+                taps = min(RUN_IN_ORDER, kh * kw - tap)
+                if totals.size == 0:
+                    avg_row(routine, source, row * sh * columns, offsets, 0, taps, means, at, 1, ow)
+                else:
+                    avg_row(routine, source, row * sh * columns, offsets, tap, taps, part, 0, 1, ow)
+                    for column in range(np.uintp(ow)):
+                        totals[column] = part[column] + (totals[column] if tap > 0 else 0.0)
+            unclear = 0
+            for column in range(np.uintp(ow)):
+                total = means[np.uintp(at) + column] if totals.size == 0 else y.dtype.type(totals[column])
+                mean = total / (counting_row[row] * counting_column[column])
+                means[np.uintp(at) + column] = mean
+                unclear += 0 if is_finite(mean) else 1
+            # A sum may be too large for the dtype where the mean is not.
+            if unclear == 0:
+                continue
         first, end = max(row * sh - pt, 0), min(row * sh - pt + kh, h)
         for column in range(ow):
             left, right = max(column * sw - pl, 0), min(column * sw - pl + kw, w)
-            total = y.dtype.type(0)
-            if left == 0 and right == w:
-                for i in range(at_x + first * w, at_x + end * w):
-                    total += image[np.uintp(i)]
-            else:
-                for r in range(first, end):
-                    for i in range(at_x + r * w + left, at_x + r * w + right):
-                        total += image[np.uintp(i)]
-            means[at + column] = total / (counting_row[row] * counting_column[column])
+            total = window_sum(image, at_x, w, first, end, left, right)
+            means[at + column] = total / (np.float64(counting_row[row]) * counting_column[column])
 
 
 @kernel
@@ -224,11 +253,18 @@ def _avg_quads(chunk, x, y, planes):
     for plane in range(chunk * planes, min((chunk + 1) * planes, x.shape[0] * x.shape[1])):
         for row in range(y.shape[2]):
             top, below, at = quad_rows(plane, row, x, y)
+            unclear = 0
             for column in range(np.uintp(y.shape[3])):
                 left = column + column
                 right = left + np.uintp(1)
                 total = image[top + left] + image[top + right] + image[below + left] + image[below + right]
                 means[at + column] = quarter * total
+                unclear += 0 if is_finite(total) else 1
+            if unclear > 0:
+                for column in range(y.shape[3]):
+                    start = plane * x.shape[2] * x.shape[3]
+                    total = window_sum(image, start, x.shape[3], 2 * row, 2 * row + 2, 2 * column, 2 * column + 2)
+                    means[at + np.uintp(column)] = 0.25 * total
 
 
 @kernel
@@ -299,8 +335,10 @@ def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool)
         _avg_quads(-(-g.n * g.c // planes), x, y, planes)
         return y
     rows, columns = _padded_size(g)
+    outputs = g.ow if rows and g.kh * g.kw > RUN_IN_ORDER else 0
     _avg_planes(
-        g.n * g.c, x, y, Scratch(g.kh * g.kw, np.dtype(np.int64)), _padded(g, x.dtype),
+        g.n * g.c, x, y, Scratch(g.kh * g.kw, np.dtype(np.int64)), _padded(g, x.dtype), Scratch(outputs, x.dtype),
+        Scratch(outputs, np.dtype(np.float64)),
         *_window_sizes(g, count_include_pad, x.dtype), AVG_ROWS.get(g.sw, AVG_ROWS[1]), g.kh, g.kw, g.sh, g.sw, g.pt,
         g.pl, rows, columns,
     )  # fmt: skip
