@@ -16,9 +16,10 @@ import numpy as np
 
 from ..geometry import Conv2dGeometry
 from .elementwise import activate, activation_of
-from .jit import Scratch, kernel
+from .jit import Scratch, function, kernel
 from .memory import empty
 from .rows import add_products_strided, add_strided, add_to_strided
+from .sums import RUN_IN_ORDER, value_sums
 from .windows import output_range
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
@@ -74,30 +75,49 @@ def _backward_input_planes(chunk, dy, weight, dx, sh, sw, pt, pl, dh, dw):
                     add_to_strided(image, start, sw, factor, plane, row * ow + first, end - first)
 
 
+@function
+def add_rows(sums, row, totals):
+    """totals[i] += the sum of row i of ``sums``, whose rows have ``row`` elements."""
+    for i in range(totals.size):
+        totals[i] += value_sums(sums, i * row, sums, i * row, sums.dtype.type(0), row)[0]
+
+
 @kernel
-def _backward_weight_kernels(chunk, dy, x, dweight, sums, sh, sw, pt, pl, dh, dw):
-    """A chunk is the kh x kw weights of one pair of channels: a row of sums each over batch and rows, added up last."""
+def _backward_weight_kernels(chunk, dy, x, dweight, sums, totals, sh, sw, pt, pl, dh, dw):
+    """A chunk is the kh x kw weights of one pair of channels: a row of ``sums`` each over up to RUN_IN_ORDER rows.
+
+    These are added up in ``totals`` (kh kw), in float64.
+    """
     out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
     channels, kh, kw = dweight.shape[1], dweight.shape[2], dweight.shape[3]
     h, w = x.shape[2], x.shape[3]
     k, c = chunk // channels, chunk % channels
     channel = k // (out_channels * channels // x.shape[1]) * channels + c
-    sums[:] = 0
+    sums[:], totals[:] = 0, 0
+    held = 0
     for n in range(x.shape[0]):
         image, plane = x[n, channel].reshape(-1), dy[n, k].reshape(-1)
-        for i in range(kh):
-            row_offset = i * dh - pt
-            row_first, row_end = output_range(row_offset, sh, h, oh)
-            for j in range(kw):
-                offset = j * dw - pl
-                first, end = output_range(offset, sw, w, ow)
-                at = (i * kw + j) * ow + first
-                for row in range(row_first, row_end):
-                    start = (row * sh + row_offset) * w + first * sw + offset
-                    add_products_strided(sums, at, plane, row * ow + first, image, start, sw, end - first)
+        for top in range(0, oh, RUN_IN_ORDER):
+            bottom = min(top + RUN_IN_ORDER, oh)
+            if held + bottom - top > RUN_IN_ORDER:
+                add_rows(sums, ow, totals)
+                sums[:] = 0
+                held = 0
+            held += bottom - top
+            for i in range(kh):
+                row_offset = i * dh - pt
+                row_first, row_end = output_range(row_offset, sh, h, oh)
+                for j in range(kw):
+                    offset = j * dw - pl
+                    first, end = output_range(offset, sw, w, ow)
+                    at = (i * kw + j) * ow + first
+                    for row in range(max(row_first, top), min(row_end, bottom)):
+                        start = (row * sh + row_offset) * w + first * sw + offset
+                        add_products_strided(sums, at, plane, row * ow + first, image, start, sw, end - first)
+    add_rows(sums, ow, totals)
     for i in range(kh):
         for j in range(kw):
-            dweight[k, c, i, j] = sums[(i * kw + j) * ow : (i * kw + j + 1) * ow].sum()
+            dweight[k, c, i, j] = totals[i * kw + j]
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
@@ -114,9 +134,9 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     dweight = empty(g.weight_shape, x.dtype)
-    pairs = g.weight_shape[0] * g.weight_shape[1]
-    sums = Scratch(g.kh * g.kw * g.ow, x.dtype)
-    _backward_weight_kernels(pairs, dy, x, dweight, sums, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
+    pairs, window = g.weight_shape[0] * g.weight_shape[1], g.kh * g.kw
+    rows, totals = Scratch(window * g.ow, x.dtype), Scratch(window, np.dtype(np.float64))
+    _backward_weight_kernels(pairs, dy, x, dweight, rows, totals, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw)
     return dweight
 
 

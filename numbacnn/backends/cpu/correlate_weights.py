@@ -7,7 +7,8 @@ Either output channels or positions lie along the vectors:
   the lanes are added up at the end. For few output channels, which would leave most of a vector empty.
 
 Images are summed in ``parts``, so that there is work for many threads in layers with few weights; the parts are then
-added in their order, whatever the number of threads.
+added in an order of their own, whatever the number of threads. Within a part, sums are short ones of short ones, and
+long ones go on in float64 (``sums.py``).
 
 roofline: 2 n k oh ow taps operations at the rate of the tile; x and dy pass through memory once.
 """
@@ -25,6 +26,7 @@ from .bands import lay_band, lay_positions, round_up
 from .jit import Scratch, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, lane_sum, lanes_of
+from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .tiles import (
     DOT_COLUMNS,
     DOT_ROWS,
@@ -32,8 +34,8 @@ from .tiles import (
     TRANSPOSITION,
     Tile,
     choose_tile,
-    multiply_dot,
-    multiply_gathered,
+    sum_dot,
+    sum_gathered,
     transpose,
 )
 
@@ -47,12 +49,13 @@ MOST_PARTS = 16
 
 @kernel
 def _sum_by_channels(
-    chunk, dy, x, row_taps, column_taps, sums, packed_at, table, work, tile, turn, height, width, groups, panels,
+    chunk, dy, x, row_taps, column_taps, sums, totals, packed_at, table, work, tile, turn, height, width, groups, panels,
     blocks, block, images, band_images, band_rows, bands, in_rows, in_columns, top, left, sh, sw,
 ):  # fmt: skip
     """A chunk is a block of input channels of one group, summed over ``images`` images.
 
-    sums[part, group, block, panel, tap, output]; taps are (c, i, j), rounded up to whole tiles.
+    sums[part, group, block, panel, tap, output]; taps are (c, i, j), rounded up to whole tiles. ``totals`` are those of
+    one chunk in float64, if it has more than SUM_IN_ORDER positions.
     """
     at_block, rest = chunk % blocks, chunk // blocks
     group, part = rest % groups, rest // groups
@@ -78,7 +81,9 @@ def _sum_by_channels(
     size = band_images * here * in_rows * in_columns
     source, turned = work[:size], work[size:]
     flat, plane = dy.reshape(-1), oh * ow
-    adding = 0
+    totals[:] = 0
+    # Positions that are in the sums and not yet in the totals.
+    held = 0
     for first_image in range(part * images, min((part + 1) * images, x.shape[0]), band_images):
         images_here = min(band_images, min((part + 1) * images, x.shape[0]) - first_image)
         for band in range(bands):
@@ -89,6 +94,7 @@ def _sum_by_channels(
             )  # fmt: skip
             count = images_here * rows * ow
             lay_positions(places, images_here, rows, ow, here * in_rows * in_columns, sh * in_columns, sw, count)
+            before = held
             for panel in range(panels):
                 wide = min(width, outputs - panel * width)
                 for image in range(images_here):
@@ -98,16 +104,27 @@ def _sum_by_channels(
                 if wide < width:
                     for i in range(count):
                         turned[i * width + wide : (i + 1) * width] = 0
-                multiply_gathered(
-                    tile, height, source, tap_at, padded, places, 0, count, turned, 0, packed_at, 0, sums,
-                    base + panel * panel_size, width, adding,
-                )  # fmt: skip
-            adding = 1
+                held = before
+                at = panel * panel_size
+                for first in range(0, count, SUM_IN_ORDER):
+                    size = min(SUM_IN_ORDER, count - first)
+                    if held + size > SUM_IN_ORDER:
+                        move_sums(sums, base + at, totals, at, 1, padded * width, 0)
+                        held = 0
+                    sum_gathered(
+                        tile, height, source, tap_at, padded, places, first, size, turned, 0, packed_at, first, sums,
+                        base + at, width, 1 if held > 0 else 0, RUN_IN_ORDER,
+                    )  # fmt: skip
+                    held += size
+    if totals.size > 0:
+        for panel in range(panels):
+            for i in range(panel * panel_size, panel * panel_size + padded * width):
+                sums[np.uintp(base + i)] += totals[np.uintp(i)]
 
 
 @kernel
 def _finish_by_channels(chunk, sums, dweight, turn, height, width, groups, panels, blocks, block, window):
-    """A chunk is a panel of outputs and a block of channels: the parts are added in their order, and transposed."""
+    """A chunk is a panel of outputs and a block of channels: the parts are added in pairs, and transposed."""
     panel, rest = chunk % panels, chunk // panels
     at_block, group = rest % blocks, rest // blocks
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
@@ -116,9 +133,12 @@ def _finish_by_channels(chunk, sums, dweight, turn, height, width, groups, panel
     panel_size = (block * window + height - 1) // height * height * width
     part_size = groups * blocks * panels * panel_size
     at = ((group * blocks + at_block) * panels + panel) * panel_size
-    for part in range(1, sums.size // part_size):
-        for i in range(at, at + taps * width):
-            sums[np.uintp(i)] += sums[np.uintp(i + part * part_size)]
+    parts, apart = sums.size // part_size, 1
+    while apart < parts:
+        for part in range(0, parts - apart, 2 * apart):
+            for i in range(at + part * part_size, at + part * part_size + taps * width):
+                sums[np.uintp(i)] += sums[np.uintp(i + apart * part_size)]
+        apart *= 2
     transpose(
         turn, sums, at, width, taps, min(width, outputs - first_output), dweight.reshape(-1),
         ((group * outputs + first_output) * channels + first_channel) * window, channels * window,
@@ -127,11 +147,12 @@ def _finish_by_channels(chunk, sums, dweight, turn, height, width, groups, panel
 
 @kernel
 def _sum_by_positions(
-    chunk, dy, x, tap_at, dy_at, sums, table, source, tile, groups, images, in_rows, in_columns, top, left, sh
+    chunk, dy, x, tap_at, dy_at, sums, totals, table, source, tile, groups, images, in_rows, in_columns, top, left, sh
 ):
     """A chunk is one group, summed over ``images`` images: sums[part, group, tap, output, lane].
 
-    Taps and outputs are rounded up to whole tiles, in ``tap_at`` and ``dy_at``, which say where each begins.
+    Taps and outputs are rounded up to whole tiles, in ``tap_at`` and ``dy_at``, which say where each begins. ``totals``
+    are those of one chunk in float64, if a lane may have more than SUM_IN_ORDER positions.
     """
     group, part = chunk % groups, chunk // groups
     channels, outputs = x.shape[1] // groups, dy.shape[1] // groups
@@ -149,24 +170,31 @@ def _sum_by_positions(
         steps[at + row] = row * sh * in_columns + whole * lanes
         dy_steps[at + row] = row * ow + whole * lanes
     flat = dy.reshape(-1)
-    adding = 0
+    totals[:] = 0
+    # Positions that are in each lane's sum and not yet in the totals.
+    held = 0
     for image in range(part * images, min((part + 1) * images, x.shape[0])):
         lay_band(x, image, 1, group * channels, channels, top, in_rows, left, in_columns, source)
         first = (image * dy.shape[1] + group * outputs) * oh * ow
+        before = held
         for i in range(0, tap_at.size, DOT_ROWS):
             for j in range(0, dy_at.size, DOT_COLUMNS):
-                to = base + i * row_size + j * lanes
-                if at > 0:
-                    multiply_dot(
-                        tile, source, 0, tap_at, i, steps, 0, flat, first, dy_at, j, dy_steps, 0, at, lanes, sums, to,
-                        row_size, adding,
-                    )  # fmt: skip
-                if ow > whole * lanes:
-                    multiply_dot(
-                        tile, source, 0, tap_at, i, steps, at, flat, first, dy_at, j, dy_steps, at, oh,
-                        ow - whole * lanes, sums, to, row_size, 1 if at > 0 else adding,
-                    )  # fmt: skip
-        adding = 1
+                to, held = i * row_size + j * lanes, before
+                # Whole vectors of all rows, then what is left of each row.
+                for rest in range(2 if ow > whole * lanes else 1):
+                    end, count = (at + oh, ow - whole * lanes) if rest > 0 else (at, lanes)
+                    for step in range(at if rest > 0 else 0, end, SUM_IN_ORDER):
+                        size = min(SUM_IN_ORDER, end - step)
+                        if held + size > SUM_IN_ORDER:
+                            move_sums(sums, base + to, totals, to, DOT_ROWS, DOT_COLUMNS * lanes, row_size)
+                            held = 0
+                        sum_dot(
+                            tile, source, tap_at, i, steps, flat, first, dy_at, j, dy_steps, step, size, count, sums,
+                            base + to, row_size, 1 if held > 0 else 0, RUN_IN_ORDER,
+                        )  # fmt: skip
+                        held += size
+    for i in range(totals.size):
+        sums[np.uintp(base + i)] += totals[np.uintp(i)]
 
 
 @kernel
@@ -176,7 +204,7 @@ def _finish_by_positions(chunk, sums, dweight, groups, row_size, group_size):
     group, output = chunk // outputs, chunk % outputs
     flat = dweight.reshape(-1)
     for tap in range(taps):
-        total = dweight.dtype.type(0)
+        total = 0.0
         for at in range(group * group_size, sums.size, groups * group_size):
             total += lane_sum(sums, at + tap * row_size + output * lanes_of(dweight.itemsize))
         flat[chunk * taps + tap] = total
@@ -219,11 +247,12 @@ def correlate_weights(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.nd
     if not g.n:
         return np.zeros(g.weight_shape, x.dtype)
     plan = _plan(g, x.itemsize)
-    index = np.dtype(np.int64)
+    index, lanes = np.dtype(np.int64), VECTOR_BYTES // x.itemsize
     sums, dweight = empty((g.groups * plan.sums,), x.dtype), empty(g.weight_shape, x.dtype)
     if isinstance(plan, _PositionPlan):
         _sum_by_positions(
-            plan.parts * g.groups, dy, x, plan.tap_at, plan.dy_at, sums, Scratch(2 * g.oh * (g.ow + 1), index),
+            plan.parts * g.groups, dy, x, plan.tap_at, plan.dy_at, sums,
+            _totals(plan.images * g.oh * (g.ow // lanes + 1), plan.tap_at.size * plan.row_size), Scratch(2 * g.oh * (g.ow + 1), index),
             Scratch(g.c // g.groups * math.prod(_extent(g, g.oh)), x.dtype), DOT_TILE, g.groups, plan.images,
             *_extent(g, g.oh), -g.pt, -g.pl, g.sh,
         )  # fmt: skip
@@ -234,7 +263,7 @@ def correlate_weights(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.nd
     work = plan.band_images * plan.block * math.prod(_extent(g, plan.band_rows)) + positions.size * plan.width
     _sum_by_channels(
         plan.parts * plan.blocks * g.groups, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums,
-        positions * plan.width, Scratch(positions.size + plan.panel_size // plan.width, index), Scratch(work, x.dtype),
+        _totals(plan.images * g.oh * g.ow, plan.panels * plan.panel_size), positions * plan.width, Scratch(positions.size + plan.panel_size // plan.width, index), Scratch(work, x.dtype),
         *tile, g.groups, plan.panels, plan.blocks, plan.block, plan.images, plan.band_images, plan.band_rows,
         plan.bands, *_extent(g, plan.band_rows), -g.pt, -g.pl, g.sh, g.sw,
     )  # fmt: skip
@@ -243,6 +272,11 @@ def correlate_weights(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.nd
         plan.block, g.kh * g.kw,
     )  # fmt: skip
     return dweight
+
+
+def _totals(positions: int, size: int) -> Scratch:
+    """A chunk's sums in float64, for sums of so many positions."""
+    return Scratch(size if positions > SUM_IN_ORDER else 0, np.dtype(np.float64))
 
 
 def workspace(g: Conv2dGeometry, itemsize: int) -> int:

@@ -26,6 +26,7 @@ from .elementwise import activate, activation_of, fill_zero
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, copy_run, lane_sum, lanes_of
+from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .tiles import (
     DOT_COLUMNS,
     DOT_ROWS,
@@ -33,7 +34,7 @@ from .tiles import (
     TRANSPOSITION,
     choose_tile,
     multiply_dot,
-    multiply_gathered,
+    sum_gathered,
     transpose,
 )
 
@@ -99,13 +100,14 @@ def pack_columns(turn, source, row_size, turned, first_row, rows, first_column, 
 
 @kernel
 def _multiply_columns(
-    chunk, a, row_at, a_steps, b, b_at, bias, c, packed, sums, tile, turn, activating, height, width, rows_of_chunk,
-    row_chunks, depth, turned, activation,
+    chunk, a, row_at, a_steps, b, b_at, bias, c, packed, sums, totals, tile, turn, activating, height, width, rows_of_chunk,
+    row_chunks, depth, run, turned, activation,
 ):  # fmt: skip
     """A B, where A[i, k] is a[row_at[i] + a_steps[k]], B (depth, columns) is ``b``, and C (rows, columns) the product.
 
     If ``turned``, ``b`` is the transpose of B and ``c`` becomes that of the product, with ``bias`` added to its rows,
-    activated. A chunk is PANELS tile widths of columns and ``rows_of_chunk`` rows of the product.
+    activated. A chunk is PANELS tile widths of columns and ``rows_of_chunk`` rows of the product. Sums are those of
+    ``run`` products; with ``totals``, one for each of ``sums``, they go on in float64.
     """
     rows, columns = (c.shape[1], c.shape[0]) if turned > 0 else (c.shape[0], c.shape[1])
     first_row, first = chunk % row_chunks * rows_of_chunk, chunk // row_chunks * PANELS * width
@@ -114,14 +116,23 @@ def _multiply_columns(
     panels = (columns_here + width - 1) // width
     flat_b, flat_c = b.reshape(-1), c.reshape(-1)
     places = row_at[first_row:]
+    totals[:] = 0
+    held = 0
     for start in range(0, depth, DEPTH):
         size = min(DEPTH, depth - start)
+        if totals.size > 0 and held + size > SUM_IN_ORDER:
+            move_sums(sums, 0, totals, 0, 1, panels * padded * width, 0)
+            held = 0
         pack_columns(turn, flat_b, b.shape[1], turned, start, size, first, columns_here, width, packed)
         for panel in range(panels):
-            multiply_gathered(
+            sum_gathered(
                 tile, height, a, places, padded, a_steps, start, size, packed, panel * size * width, b_at, 0, sums,
-                panel * padded * width, width, 1 if start > 0 else 0,
+                panel * padded * width, width, 1 if held > 0 else 0, run,
             )  # fmt: skip
+        held += size
+    if totals.size > 0:
+        for i in range(panels * padded * width):
+            sums[np.uintp(i)] += totals[np.uintp(i)]
     if turned > 0:
         for panel in range(panels):
             wide = min(width, columns_here - panel * width)
@@ -198,7 +209,7 @@ def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     turned = empty((k, n), dy.dtype)
     _transpose_rows(-(-k // COLUMNS), dy, turned, TRANSPOSITION)
     dweight = empty((k, x.shape[1]), dy.dtype)
-    _multiply(turned.reshape(-1), n, x, dweight, n)
+    _multiply(turned.reshape(-1), n, x, dweight, n, run=RUN_IN_ORDER)
     return dweight
 
 
@@ -210,7 +221,7 @@ def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
 
 def _multiply(
     a: np.ndarray, a_row: int, b: np.ndarray, c: np.ndarray, depth: int, bias: np.ndarray | None = None,
-    activation: int = 0, turned: bool = False,
+    activation: int = 0, turned: bool = False, run: int = DEPTH,
 ) -> None:  # fmt: skip
     """See the kernel; A is flat with rows of ``a_row``."""
     if not depth:
@@ -225,11 +236,13 @@ def _multiply(
     row_chunks = max(row_chunks, -(-rows // (ROWS * 8)))
     rows_of_chunk = round_up(-(-rows // row_chunks), tile.rows)
     row_chunks = -(-rows // rows_of_chunk)
+    sums = PANELS * rows_of_chunk * width
     _multiply_columns(
         column_chunks * row_chunks, a, _places(rows, round_up(rows, tile.rows), a_row), np.arange(a_row), b,
         np.arange(DEPTH) * width, np.empty(0, a.dtype) if bias is None else bias, c,
-        Scratch(PANELS * DEPTH * width, a.dtype), Scratch(PANELS * rows_of_chunk * width, a.dtype), tile.routine,
-        TRANSPOSITION, activation_of, tile.rows, width, rows_of_chunk, row_chunks, depth, int(turned), activation,
+        Scratch(PANELS * DEPTH * width, a.dtype), Scratch(sums, a.dtype),
+        Scratch(sums if run < DEPTH and depth > SUM_IN_ORDER else 0, np.dtype(np.float64)), tile.routine,
+        TRANSPOSITION, activation_of, tile.rows, width, rows_of_chunk, row_chunks, depth, run, int(turned), activation,
     )  # fmt: skip
 
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from .jit import function
 
-__all__ = ["RUN", "RUN_IN_ORDER", "RUNS_IN_ORDER", "is_finite", "sums_of", "value_sums"]
+__all__ = ["RUN", "RUN_IN_ORDER", "SUM_IN_ORDER", "is_finite", "move_sums", "sums_of", "value_sums"]
 
 RUN = 512
-# Numbers that one sum takes one after the other, and such sums that are added in the dtype before float64: the rounding
-# of so many equal numbers stays below 1e-6 of their mean.
-RUN_IN_ORDER, RUNS_IN_ORDER = 48, 16
+# Numbers that are added one after the other in the dtype, and how many a sum of such sums may hold before it goes on in
+# float64: what so many equal numbers lose by rounding stays below 1e-6 of them.
+RUN_IN_ORDER, SUM_IN_ORDER = 48, 16 * 48
 # A run of fewer numbers fills no vectors.
 SHORT_RUN = 8
 
@@ -71,3 +71,12 @@ def _value(a, b, center):
 
 value_sums = sums_of(_value)
 """The sum of a[a_start + i], and 0."""
+
+
+@function
+def move_sums(sums, at, totals, total_at, rows, columns, row_size):
+    """totals (float64) += sums, ``rows`` of ``columns`` elements each, ``row_size`` apart in both."""
+    for row in range(rows):
+        source, target = np.uintp(at + row * row_size), np.uintp(total_at + row * row_size)
+        for i in range(np.uintp(columns)):
+            totals[target + i] += sums[source + i]

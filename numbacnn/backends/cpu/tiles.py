@@ -41,6 +41,8 @@ __all__ = [
     "multiply",
     "multiply_dot",
     "multiply_gathered",
+    "sum_dot",
+    "sum_gathered",
     "tile_rows",
     "transpose",
     "transposition",
@@ -82,11 +84,9 @@ def _emit_tile(
         [builder.gep(c, [builder.add(builder.mul(c_row, WORD(i)), WORD(j * v.lanes))]) for j in range(columns)]
         for i in range(rows)
     ]
-    old, loop, after = (builder.append_basic_block(name) for name in ("tile.old", "tile.depth", "tile.end"))
+    names = ("tile.depth", "tile.end", "tile.new", "tile.old", "tile.done")
+    loop, after, new, old, done = (builder.append_basic_block(name) for name in names)
     start = builder.basic_block
-    builder.cbranch(builder.icmp_signed("!=", add, WORD(0)), old, loop)
-    builder.position_at_end(old)
-    before = [[v.load(pointer) for pointer in row] for row in targets]
     builder.branch(loop)
 
     builder.position_at_end(loop)
@@ -94,20 +94,28 @@ def _emit_tile(
     sums = [[builder.phi(v.type) for _ in range(columns)] for _ in range(rows)]
     updated = products(k, sums)
     following = builder.add(k, WORD(1))
-    for block, count in ((start, WORD(0)), (old, WORD(0)), (loop, following)):
+    for block, count in ((start, WORD(0)), (loop, following)):
         k.add_incoming(count, block)
     for i in range(rows):
         for j in range(columns):
             sums[i][j].add_incoming(v.zero(), start)
-            sums[i][j].add_incoming(before[i][j], old)
             sums[i][j].add_incoming(updated[i][j], loop)
     back = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
     back.set_metadata("llvm.loop", _not_unrolled(builder.module))
 
+    # What was there is added last: a sum of many calls is one of their sums, not one from the first product to the last.
     builder.position_at_end(after)
-    for i in range(rows):
-        for j in range(columns):
-            v.store(updated[i][j], targets[i][j])
+    builder.cbranch(builder.icmp_signed("!=", add, WORD(0)), old, new)
+    places = [(i, j) for i in range(rows) for j in range(columns)]
+    builder.position_at_end(new)
+    for i, j in places:
+        v.store(updated[i][j], targets[i][j])
+    builder.branch(done)
+    builder.position_at_end(old)
+    for i, j in places:
+        v.store(builder.fadd(v.load(targets[i][j]), updated[i][j]), targets[i][j])
+    builder.branch(done)
+    builder.position_at_end(done)
 
 
 def _not_unrolled(module: Any) -> Any:
@@ -309,6 +317,36 @@ def multiply_gathered(
     for row in range(0, rows, height):
         at = c_start + row * c_row
         multiply(tile, source, 0, row_at, row, step, first, depth, b, b_start, b_at, b_first, c, at, c_row, add)
+
+
+@function
+def sum_gathered(
+    tile, height, source, row_at, rows, step, first, depth, b, b_start, b_at, b_first, c, c_start, c_row, add, run,
+):  # fmt: skip
+    """:func:`multiply_gathered`, a sum of ``run`` products after the other."""
+    for row in range(0, rows, height):
+        at, adding = c_start + row * c_row, add
+        for k in range(0, depth, run):
+            size = min(run, depth - k)
+            multiply(
+                tile, source, 0, row_at, row, step, first + k, size, b, b_start, b_at, b_first + k, c, at, c_row, adding
+            )  # fmt: skip
+            adding = 1
+
+
+@function
+def sum_dot(
+    tile, a, a_at, a_first, a_step, b, b_start, b_at, b_first, b_step, first, depth, count, c, c_start, c_row, add, run,
+):  # fmt: skip
+    """C[i, j] (+)= what :func:`dot_tile` says, a sum of ``run`` vectors of products after the other."""
+    adding = add
+    for k in range(first, first + depth, run):
+        size = min(run, first + depth - k)
+        multiply_dot(
+            tile, a, 0, a_at, a_first, a_step, k, b, b_start, b_at, b_first, b_step, k, size, count, c, c_start, c_row,
+            adding,
+        )  # fmt: skip
+        adding = 1
 
 
 @function
