@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-__all__ = ["CaptureError", "Captures", "Effects", "beforehand", "each_time", "recording", "refused"]
+__all__ = ["CaptureError", "Captures", "Effects", "beforehand", "each_time", "invalidate", "recording", "refused"]
 
 _T = TypeVar("_T")
 
@@ -42,10 +42,14 @@ class Effects:
 
 
 class Captures(Generic[_T]):
-    """What was captured, for each kind of arguments.
+    """What was captured, for each kind of arguments, as far as that is worth its memory.
 
     Where work is ``asynchronous`` the first of a kind runs plainly: it compiles kernels, which cannot be done while
-    work for a device is recorded, and makes the arrays that are there to stay.
+    work for a device is recorded, and makes the arrays that are there to stay. So it does where captures were thrown
+    away one after the other before they were used again.
+
+    When there are `MOST`, the one that was used least recently makes way for a kind that comes again, once it has not
+    been used for `IDLE` calls: a few kinds too many, in turn, do not throw each other out.
 
     >>> captures = Captures()
     >>> [captures.find("a kind", lambda: "captured", asynchronous) for asynchronous in (True, True, False)]
@@ -54,28 +58,80 @@ class Captures(Generic[_T]):
 
     MOST = 4
     """Kinds, each of which holds memory for a whole step; the rest runs plainly."""
+    IDLE = 32
+    """Calls."""
+    REMEMBERED = 64
+    """Kinds that were seen and not captured."""
+    WASTED = 3
+    """Captures in a row that were never used again."""
 
     def __init__(self) -> None:
+        self._wasted = 0
+        self._found: dict[Any, _Found[_T]] = {}
         self.clear()
 
     def clear(self) -> None:
         """Begin again."""
-        self._seen: set[Any] = set()
-        self._found: dict[Any, _T] = {}
+        for found in self._found.values():
+            self._let_go(found)
+        self._found = {}
+        self._seen: dict[Any, None] = {}
         self._refused = False
+        self._calls = 0
+        self._generation = _generation
 
     def find(self, kind: Any, capture: Callable[[], _T | None], asynchronous: bool) -> _T | None:
         """What was captured for ``kind``; None to run plainly, once and for all when ``capture`` has returned that."""
-        found = self._found.get(kind)
-        is_time = kind in self._seen or not asynchronous
-        if found is None and is_time and len(self._found) < self.MOST and not self._refused:
-            found = capture()
-            if found is None:
-                self._refused = True
-            else:
-                self._found[kind] = found
-        self._seen.add(kind)
-        return found
+        if self._generation != _generation:
+            self.clear()
+        self._calls += 1
+        found = self._found.pop(kind, None)
+        if found is None:
+            return self._new(kind, capture, asynchronous)
+        self._found[kind] = found  # the last one is the one used last
+        found.last_used, found.is_used, self._wasted = self._calls, True, 0
+        return found.captured
+
+    def _new(self, kind: Any, capture: Callable[[], _T | None], asynchronous: bool) -> _T | None:
+        comes_again = kind in self._seen
+        self._seen.pop(kind, None)
+        self._seen[kind] = None
+        if len(self._seen) > self.REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        is_full = len(self._found) >= self.MOST
+        if self._refused or not (comes_again or not (asynchronous or is_full or self._wasted >= self.WASTED)):
+            return None
+        if is_full:
+            oldest = next(iter(self._found))
+            if self._calls - self._found[oldest].last_used < self.IDLE:
+                return None
+            self._let_go(self._found.pop(oldest))
+        captured = capture()
+        if captured is None:
+            self._refused = True
+        else:
+            self._found[kind] = _Found(captured, self._calls)
+            del self._seen[kind]
+        return captured
+
+    def _let_go(self, found: _Found[_T]) -> None:
+        self._wasted += not found.is_used
+
+
+class _Found(Generic[_T]):
+    def __init__(self, captured: _T, call: int) -> None:
+        self.captured = captured
+        self.last_used = call
+        self.is_used = False
+
+
+_generation = 0
+
+
+def invalidate() -> None:
+    """Everything that was captured is captured anew: something has changed that all kernels are chosen by."""
+    global _generation
+    _generation += 1
 
 
 class _Recording(threading.local):

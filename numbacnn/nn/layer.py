@@ -17,7 +17,7 @@ from .receptive import ReceptiveField, Window
 from .saved import Remembering
 from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays, scaled_pixels
 
-__all__ = ["Layer", "check_dy_shape", "check_result", "is_built_in", "runs"]
+__all__ = ["Layer", "check_dy_shape", "check_result", "runs"]
 
 _L = TypeVar("_L", bound="Layer")
 
@@ -64,6 +64,14 @@ class Layer(OnBackend, Remembering):
     (array([2., 6.], dtype=float32), array([2., 2.], dtype=float32))
     >>> [(name, parameter.grad) for name, parameter in scale.named_parameters()]
     [('factor', array([4.], dtype=float32))]
+    """
+
+    capturable: ClassVar[bool] = False
+    """Of a class of one's own: whether what it computes may be captured, see `TrainingStep`; not inherited.
+
+    Say True where ``forward`` and ``backward`` only call layers, ops and ``accumulate``, the same ones each time for
+    the same shapes and settings, and keep things in ``saved`` alone. NumPy on arrays, numbers read from them, random
+    numbers and counts would be done once, when the capture is made.
     """
 
     _no_members: ClassVar[tuple[str, ...]] = ("_saved",)
@@ -349,10 +357,3 @@ def check_result(layer: Layer, y: Any, method: str = "forward") -> Any:
 def runs(layer: Layer, kind: type[Layer]) -> bool:
     """Whether ``forward`` is the one of ``kind``, neither a subclass's nor the object's own."""
     return type(layer).forward is kind.forward and "forward" not in vars(layer)
-
-
-def is_built_in(part: Any) -> bool:
-    """Whether a layer, a loss or an optimizer is one of this package, and none of its methods the object's own."""
-    kind = type(part)
-    ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
-    return ours and not any(callable(getattr(kind, name, None)) for name in vars(part))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..backends import Array, Backend
+from ..backends.forks import ForkSafeLock
 from ..backends.precision import is_strict
 from ..backends.replay import Captures
-from .layer import Layer, is_built_in
+from ..ops.arguments import flag
+from .capturing import Snapshot, fingerprint, first_refusal, warn
+from .layer import Layer
 from .modes import evaluating
 from .state import as_input
 
@@ -20,16 +22,21 @@ __all__ = ["InferenceSession"]
 class InferenceSession:
     """The outputs of a model as it is now, in evaluation mode, as fast as its backend can: ``session(x)``.
 
-    The session has a copy of the model, which nothing changes any more. A backend that can launches the whole of it in
-    one go, with weights that were laid out once: what Python does for each layer, which takes most of the time of a
-    single image, is left out. A GPU does so from the second batch of a shape on, the CPU, where layers of one's own
-    may compute by NumPy, if there are only this package's. Outputs are those of ``model.eval()``, to the same bits.
+    The session has a copy of the model, which nothing changes any more. The backends cpu and cuda launch the whole of
+    it in one go, with weights that were laid out once: what Python does for each layer, which takes most of the time of
+    a single image, is left out. On cuda they do so from the second batch of a shape on; :attr:`mode` tells. Outputs are
+    those of ``model.eval()``, to the same bits.
 
-    Each of up to four shapes holds memory for a whole pass; batches of any other run layer by layer. Several threads
-    may use a session, one after the other. ``nn.fold_batch_norm(model)`` goes well with it.
+    Layers that are not of this package are captured if their class declares ``capturable = True``, see
+    `Layer.capturable`; otherwise the model runs layer by layer, and a RuntimeWarning says once why.
+
+    Each of up to four shapes holds memory for a whole pass; batches of any other run layer by layer, until one of the
+    four has not been used for a while. Several threads may use a session, one after the other, and a signal handler
+    may while the thread that it interrupts does. ``nn.fold_batch_norm(model)`` goes well with it.
 
     Args:
         model: is copied; its mode does not matter.
+        capture: whether to launch all in one go where that can be done.
 
     Example:
         >>> import numpy as np
@@ -40,13 +47,21 @@ class InferenceSession:
         array([[0., 1.]], dtype=float32)
     """
 
-    def __init__(self, model: Layer) -> None:
+    def __init__(self, model: Layer, capture: bool = True) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"`model` {model!r} must be a Layer")
+        self.capture = flag("capture", capture)
         self._model = copy.deepcopy(model).eval()
+        self._parts = [part for part in fingerprint(self._model).kept if isinstance(part, Layer)]
+        self._refusal = first_refusal(self._parts)
+        self._warned = False
         self._captures: Captures[_Captured] = Captures()
         self._mode: str | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
+
+    def __repr__(self) -> str:
+        model = repr(self._model).replace("\n", "\n  ")
+        return f"InferenceSession(\n  {model}, backend={self._model.backend.name!r}, mode={self.mode!r}\n)"
 
     @property
     def mode(self) -> str | None:
@@ -58,23 +73,39 @@ class InferenceSession:
         backend = self._model.backend
         x = as_input(x, backend)
         with self._lock:
-            captured = self._captures.find(
-                (tuple(x.shape), x.dtype, is_strict()), lambda: self._capture(x, backend), backend.asynchronous
-            )
-            self._mode = "plain" if captured is None else "captured"
-            if captured is not None:
+            # A signal handler interrupts this very thread, maybe within a launch, whose arrays are not to be touched.
+            interrupts = self._lock.depth > 1
+            captured = None if interrupts else self._find_or_capture(x, backend)
+            if captured is None:
+                y = self._forward(x)
+            else:
                 backend.assign(captured.x, x)
                 captured.launch()
-                return backend.copy(captured.y)
-            return backend.copy(self._forward(x))
+                y = captured.y
+            if not interrupts:
+                self._mode = "plain" if captured is None else "captured"
+            return backend.copy(y)
+
+    def _find_or_capture(self, x: Array, backend: Backend) -> _Captured | None:
+        if not self.capture:
+            return None
+        if self._refusal is not None:
+            self._tell(backend)
+            return None
+        return self._captures.find(
+            (tuple(x.shape), x.dtype, is_strict()), lambda: self._capture(x, backend), backend.asynchronous
+        )
+
+    def _tell(self, backend: Backend) -> None:
+        if self._refusal is not None and not self._warned:
+            self._warned = True
+            warn(self._refusal, "session", backend)
 
     def _forward(self, x: Array) -> Array:
         with evaluating(self._model):
             return self._model.backend.asarray(self._model.forward(x))
 
     def _capture(self, x: Array, backend: Backend) -> _Captured | None:
-        if not backend.asynchronous and not all(map(is_built_in, self._model.layers())):
-            return None
         x = backend.copy(x)
         y: Array = None
 
@@ -83,7 +114,13 @@ class InferenceSession:
             y = self._forward(x)
 
         constant = [state.value for _, state in (*self._model.named_parameters(), *self._model.named_buffers())]
+        before = Snapshot(self._parts)
         launches = backend.capture(run, constant=constant)
+        self._refusal = before.refusal()
+        if self._refusal is not None:
+            before.restore()
+            self._tell(backend)
+            return None
         return None if launches is None else _Captured(x, y, *launches)
 
 

@@ -11,15 +11,16 @@ import numpy as np
 from ..backends import Array, Backend
 from ..backends.precision import is_strict
 from ..backends.replay import Captures, Effects, recording
-from ..nn.layer import is_built_in
+from ..nn.capturing import Fingerprint, NotCaptured, Snapshot, fingerprint, first_refusal, warn
+from ..nn.layer import Layer
+from ..nn.loss import Loss
 from ..nn.modes import releasing
 from ..nn.state import Parameter
-from ..ops.arguments import number
+from ..ops.arguments import flag, number
 from ..optim import clip_grad_norm
 from .metrics import Totals
 
 if TYPE_CHECKING:
-    from ..nn import Layer, Loss
     from ..optim import Optimizer
     from .average import WeightAverage
 
@@ -31,11 +32,13 @@ class TrainingStep:
 
     A call waits for nothing; :meth:`totals` waits. The loss moves to the model's backend if it is on another one.
 
-    A backend that can captures the whole step and launches it in one go: a GPU from the second batch of a shape on, the
-    CPU, where layers of one's own may compute by NumPy, if there are only this package's. That stands for the
-    layers and the loss as they were: change what a layer computes (``p``, ``momentum``, ``algorithm``, its children),
-    and the ``decay`` of an average, before the first step. Training and evaluation mode, the settings of the optimizer
-    and all values may change at any time. Each of up to four shapes holds memory for a whole step.
+    The backends cpu and cuda capture the whole step and launch it in one go, cuda from the second batch of a shape on;
+    :attr:`mode` tells. Numbers are those of a plain step: everything may change at any time, a changed setting of a
+    layer or a loss costs another capture. Each of up to four shapes holds memory for a whole step.
+
+    Layers, losses and optimizers that are not of this package may compute by NumPy, which a launch would not do again.
+    They are captured if their class declares ``capturable = True``, see `Layer.capturable`; otherwise steps are plain,
+    and a RuntimeWarning says once why.
 
     What layers saved is gone after the update: each lets go of it when its backward pass is done, so that its memory
     serves those before it.
@@ -49,6 +52,10 @@ class TrainingStep:
         optimizer: updates parameters of ``model``, all or some; a ValueError if it has any that is not the model's.
         clip_norm: the most that the gradients' norm may be, see ``optim.clip_grad_norm``; None for any.
         weight_average: of ``model``, updated after each step.
+        capture: whether to capture where that can be done; with False each step is plain.
+
+    Raises:
+        ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one.
 
     Example:
         >>> import numpy as np
@@ -73,6 +80,7 @@ class TrainingStep:
         *,
         clip_norm: float | None = None,
         weight_average: WeightAverage | None = None,
+        capture: bool = True,
     ) -> None:
         if weight_average is not None and weight_average.model is not model:
             raise ValueError("`weight_average` is of another model")
@@ -82,11 +90,15 @@ class TrainingStep:
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0)
         self.weight_average = weight_average
-        self._layers = model.layers()
-        mine = {id(parameter) for parameter in optimizer.parameters}
-        self._others = [parameter for parameter in model.parameters() if id(parameter) not in mine]
+        self.capture = flag("capture", capture)
         self._totals = Totals(model.backend)
+        self._settings = Fingerprint((), [])
         self._circumstances: Any = None
+        self._layers: list[Any] = []
+        """And losses."""
+        self._refusal: NotCaptured | None = None
+        self._found_out: list[NotCaptured] = []
+        self._warned = False
         self._captures: Captures[_Captured] = Captures()
         self._mode: str | None = None
 
@@ -101,14 +113,19 @@ class TrainingStep:
         x, y = backend.asarray(x), backend.asarray(y)
         if backend is not self._totals.backend:
             self._totals = Totals(backend, *self._totals.read())
+        if backend is not self.loss.backend:
+            self.loss.to(backend)
         self.optimizer.prepare()
         if self.weight_average is not None:
             self.weight_average.prepare()
-        captured = self._find_or_capture(x, y, backend)
+        captured = self._find_or_capture(x, y, backend) if self.capture else None
         if captured is None:
+            before = Snapshot(self._layers) if self.capture and self._refusal is None else None
             loss = self._compare(x, y)
             if _may_update(backend, loss):
                 self._update()
+            if before is not None:
+                self._is_spoilt(before, backend)
             self._mode = "plain"
         else:
             captured.run(x, y, backend)
@@ -125,8 +142,10 @@ class TrainingStep:
         return self._totals.add(self.loss, self.model.forward(x), y)
 
     def _update(self) -> None:
-        for parameter in self._others:
-            parameter.zero_grad()
+        updated = {id(parameter) for parameter in self.optimizer.parameters}
+        for parameter in self.model.parameters():
+            if id(parameter) not in updated:
+                parameter.backend.fill_zero(parameter.grad)  # in place, where a launch will look for it
         self.optimizer.zero_grad()
         with releasing():
             self.model.backward(self.loss.backward(), input_gradient=False)
@@ -138,17 +157,33 @@ class TrainingStep:
             self.weight_average.apply()
 
     def _find_or_capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
-        modes = [(layer.training, layer.seed) for layer in self._layers]
-        circumstances = (backend.name, is_strict(), self.optimizer.version, self.clip_norm, self.weight_average, modes)
-        if circumstances != self._circumstances:
-            self._circumstances = circumstances
-            self._captures.clear()
+        self._look_at_settings(backend)
+        if self._refusal is not None:
+            self._tell(backend)
+            return None
         kind = (tuple(x.shape), x.dtype, tuple(y.shape), y.dtype)
         return self._captures.find(kind, lambda: self._capture(x, y, backend), backend.asynchronous)
 
+    def _look_at_settings(self, backend: Backend) -> None:
+        """Forget captures of other settings, and see whether there may be any of these."""
+        optimizer = self.optimizer
+        # Its settings are numbers on the backend or part of its version.
+        others = tuple(
+            item for item in vars(optimizer).items() if item[0] not in optimizer.settings and item[0][0] != "_"
+        )
+        settings = fingerprint(self.model, self.loss, self.weight_average, others)
+        circumstances = (backend.name, is_strict(), optimizer, self.clip_norm)
+        if circumstances == self._circumstances and settings.key == self._settings.key:
+            return
+        self._circumstances, self._settings = circumstances, settings
+        self._captures.clear()
+        # Found among the settings, no layer is missed, wherever it is kept.
+        self._layers = [part for part in settings.kept if isinstance(part, (Layer, Loss))]
+        found_out = [refusal for refusal in self._found_out if any(refusal.part is layer for layer in self._layers)]
+        average = [] if self.weight_average is None else [self.weight_average]
+        self._refusal = found_out[0] if found_out else first_refusal([*self._layers, optimizer, *average])
+
     def _capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
-        if not backend.asynchronous and not self._is_built_in():
-            return None
         # What the last step saved would be kept beside what this one saves.
         self.model.drop_saved()
         self.loss._saved = None
@@ -164,22 +199,35 @@ class TrainingStep:
             compare()
             self._update()
 
-        def recorded(part: Callable[[], None]) -> None:
-            with recording() as effects[part]:
-                part()
+        def recorded(half: Callable[[], None]) -> None:
+            with recording() as effects[half]:
+                half()
 
-        parts = (both,) if backend.asynchronous else (compare, self._update)
-        launches = backend.capture(*(functools.partial(recorded, part) for part in parts))
+        halves = (both,) if backend.asynchronous else (compare, self._update)
+        before = Snapshot(self._layers)
+        launches = backend.capture(*(functools.partial(recorded, half) for half in halves))
+        if self._is_spoilt(before, backend):
+            before.restore()
+            return None
         if launches is None:
             return None
         return _Captured(
-            x, y, loss, [effects[part].around(launch) for part, launch in zip(parts, launches, strict=True)]
+            x, y, loss, [effects[half].around(launch) for half, launch in zip(halves, launches, strict=True)]
         )
 
-    def _is_built_in(self) -> bool:
-        """Whether nothing but this package computes: where arrays are NumPy's, other layers may compute by NumPy."""
-        parts = (*self._layers, self.loss, self.optimizer, self.weight_average)
-        return all(is_built_in(part) for part in parts if part is not None)
+    def _is_spoilt(self, before: Snapshot, backend: Backend) -> bool:
+        """Whether the pass since ``before`` cannot be repeated by a launch, as is found out then."""
+        refusal = before.refusal()
+        if refusal is not None:
+            self._refusal = refusal
+            self._found_out.append(refusal)
+            self._tell(backend)
+        return refusal is not None
+
+    def _tell(self, backend: Backend) -> None:
+        if self._refusal is not None and not self._warned:
+            self._warned = True
+            warn(self._refusal, "step", backend)
 
 
 def _check_parameters(optimizer: Optimizer, model: Layer, loss: Loss) -> None:

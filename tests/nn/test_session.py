@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -9,7 +14,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn import backends, models, nn
+from numbacnn import backends, models, nn, ops
 from numbacnn.backends import Backend
 from tests.strategies import SIMULATED
 
@@ -96,6 +101,8 @@ def test_no_model_that_its_backend_cannot_capture_computes_anything_else() -> No
 
     with backends.use_backend("cpu"):
         session = nn.InferenceSession(nn.Sequential(Doubled(), nn.Flatten()))
+    with contextlib.nullcontext() if config.DISABLE_JIT else pytest.warns(RuntimeWarning, match="Doubled is not a"):
+        session(images(1))
     for seed in range(3):
         x = images(2, seed)
         np.testing.assert_array_equal(session(x), 2 * np.maximum(x, 0).reshape(2, -1))
@@ -147,3 +154,114 @@ def test_threads_get_their_own_outputs(backend: Backend) -> None:
 def test_only_layers_are_models() -> None:
     with pytest.raises(TypeError, match="`model` 'lenet' must be a Layer"):
         nn.InferenceSession("lenet")  # type: ignore[arg-type]
+
+
+class Net(nn.Layer):
+    """A model as users write them."""
+
+    capturable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(32, 4))
+
+    def forward(self, x: Any) -> Any:
+        return ops.relu(self.body(x), backend=self.backend)
+
+
+class Remembers(Net):
+    """Keeps an output, which a launch would not."""
+
+    capturable = True
+    last = None
+
+    def forward(self, x: Any) -> Any:
+        self.last = super().forward(x)
+        return self.last
+
+
+def test_a_class_of_one_s_own_that_says_so_is_captured(backend: Backend) -> None:
+    model = Net()
+    session, plain = nn.InferenceSession(model), nn.InferenceSession(model, capture=False)
+    for seed in range(3):
+        y = backend.to_numpy(session(images(2, seed)))
+        np.testing.assert_array_equal(y, outputs(model, images(2, seed)))
+        np.testing.assert_array_equal(y, backend.to_numpy(plain(images(2, seed))))
+    assert session.mode == ("captured" if backend.asynchronous else of_the_host(backend))
+    assert plain.mode == "plain"
+
+
+def test_a_pass_that_changes_an_attribute_is_not_captured(backend: Backend) -> None:
+    model = Remembers()
+    session = nn.InferenceSession(model)
+    tells = backend.asynchronous or of_the_host(backend) == "captured"
+    with pytest.warns(RuntimeWarning, match="a pass changes `last`") if tells else contextlib.nullcontext():
+        for seed in range(3):
+            y = backend.to_numpy(session(images(2, seed)))
+            np.testing.assert_array_equal(y, outputs(model, images(2, seed)))
+    assert session.mode == "plain"
+
+
+def test_what_it_prints(backend: Backend) -> None:
+    session = nn.InferenceSession(nn.Sequential(nn.Flatten()))
+    expected = "InferenceSession(\n  Sequential(\n    (0): Flatten()\n  ), backend={!r}, mode={}\n)"
+    assert repr(session) == expected.format(backend.name, None)
+    session(images(1))
+    assert repr(session) == expected.format(backend.name, repr(session.mode))
+
+
+@pytest.mark.skipif(SIMULATED, reason="takes long in the simulator")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs SIGALRM")
+def test_a_signal_handler_may_use_a_session_that_it_interrupts() -> None:
+    with backends.use_backend("cpu"):
+        session = nn.InferenceSession(network())
+    x = images(64)
+    expected, within = session(x), session(images(3))
+    wrong, handled = [], []
+
+    def handle(*_: object) -> None:
+        handled.append(np.array_equal(session(images(3)), within))
+
+    former = signal.signal(signal.SIGALRM, handle)
+    try:
+        for _ in range(100):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            wrong += [1] * (not np.array_equal(session(x), expected))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert handled and all(handled) and not wrong
+
+
+FORK = """
+import os, signal, sys, threading
+import numpy as np
+from numbacnn import nn, use_backend
+with use_backend(sys.argv[1]):
+    session = nn.InferenceSession(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU()))
+x = np.ones((2, 4), np.float32)
+expected = session(x)
+inside, go = threading.Event(), threading.Event()
+def other():
+    with session._lock:
+        inside.set()
+        go.wait()
+thread = threading.Thread(target=other)
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(0 if np.array_equal(session(x), expected) else 1)
+go.set()
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(session(x), expected))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+def test_a_child_may_use_a_session_that_a_thread_of_its_parent_was_in(name: str) -> None:
+    line = [sys.executable, "-W", "ignore", "-c", FORK, name]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")
