@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +29,12 @@ __all__ = [
     "composed",
     "fitting",
     "integer",
+    "interruptible",
     "load_data",
     "number",
     "one_line",
     "parse_shared_options",
+    "path",
     "refuse",
     "say",
     "seeded_model",
@@ -49,7 +54,7 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     add("--dataset", choices=("auto", "fashion-mnist", "mnist", "cifar10", "folder", "shapes"), default="auto",
         help="auto takes fashion-mnist where it can be had and the built-in shapes otherwise; folder takes the images "
         "in DATA_DIR/train and DATA_DIR/test, which have a sub-folder for each class")  # fmt: skip
-    add("--data-dir", type=user_path, help="folder with the data set's files (default: NUMBACNN_DATA, else a download)")
+    add("--data-dir", type=path, help="folder with the data set's files (default: NUMBACNN_DATA, else a download)")
     add("--limit", type=integer(1),
         help="use only the first LIMIT training images and at most LIMIT test images; of a folder, which comes class "
         "by class, images from all over it")  # fmt: skip
@@ -84,6 +89,14 @@ def number(low: float, high: float) -> Callable[[str], float]:
         return value
 
     return convert
+
+
+def path(text: str) -> Path:
+    """The file or folder that the user names, which may begin with ~."""
+    try:
+        return user_path(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {one_line(error)}") from error
 
 
 def above_zero(text: str) -> float:
@@ -130,10 +143,21 @@ def load_data(
 
 def load_folder(data_dir: Path, limit: int | None, image_size: int) -> list[data.ArrayDataset]:
     """The images in the sub-folders of the splits, brought to height and width ``image_size``."""
-    try:
-        sets = [data.image_folder(data_dir / split, image_size) for split in SPLITS]
-    except (ImportError, ValueError) as error:
-        raise UserError(str(error)) from error
+    missing = [split for split in SPLITS if not (data_dir / split).is_dir()]
+    if missing:
+        raise UserError(
+            f"--data-dir {str(data_dir)!r} must have the folders {' and '.join(SPLITS)}, each with a folder of images "
+            f"for each class, such as {SPLITS[0]}/cat/1.png: there is no {' and no '.join(missing)}"
+        )
+    sets = []
+    for split in SPLITS:
+        try:
+            sets.append(data.image_folder(data_dir / split, image_size))
+        except ImportError as error:
+            raise UserError(str(error)) from error
+        except ValueError as error:
+            message = str(error).replace("`root`", "--data-dir: the folder")
+            raise UserError(message) from error
     different = set(sets[0].classes) ^ set(sets[1].classes)
     if different:
         raise UserError(
@@ -180,6 +204,35 @@ def fitting(recipe: Recipe, shape: tuple[int, int, int]) -> list[data.Transform]
 def composed(transforms: list[data.Transform]) -> data.Transform | None:
     """One transform; None for none, which spares the loader a copy."""
     return data.Compose(transforms) if transforms else None
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """KeyboardInterrupt for whatever error the block ends with once Ctrl-C was pressed.
+
+    What is interrupted may turn it into an error of its own, as the import of a compiled module does.
+    """
+    pressed = False
+
+    def press(number: int, frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)  # type: ignore[arg-type]
+
+    # Only the main thread handles signals; who handles them otherwise, or ignores them, goes on doing so.
+    takes = threading.current_thread() is threading.main_thread()
+    takes = takes and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if takes:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if takes:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def say(text: str) -> None:

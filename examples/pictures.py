@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn
 from numbacnn.io import replacing
-from numbacnn.io.paths import user_path
 
 from . import common
 from .common import UserError
@@ -56,10 +56,10 @@ def new_parser(program: str, description: str, layer: str) -> argparse.ArgumentP
     )
     add = parser.add_argument
     add("--model", choices=RECIPES, required=True, help="as python -m examples.train makes it")
-    add("--weights", type=user_path, help="file with the weights of a trained model (default: those of the seed)")
+    add("--weights", type=common.path, help="file with the weights of a trained model (default: those of the seed)")
     add("--layer", help=f"dotted name of a layer (default: {layer})")
     add("--index", type=int, default=0, help="which test image, from 0")
-    add("--output-dir", type=user_path, help="folder for the pictures (default: runs/MODEL)")
+    add("--output-dir", type=common.path, help="folder for the pictures (default: runs/MODEL)")
     common.add_shared_options(parser)
     return parser
 
@@ -79,10 +79,13 @@ def run(
     try:
         if importlib.util.find_spec("matplotlib") is None:
             raise UserError('pictures need matplotlib: pip install "numbacnn[plot]"')
-        with common.choose_backend(arguments.backend):
+        with common.interruptible(), common.choose_backend(arguments.backend):
             scene = _scene(arguments, default_layer)
             folder.mkdir(parents=True, exist_ok=True)
             draw(scene, arguments, folder)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except (UserError, OSError) as error:
         return common.refuse(error)
     return 0

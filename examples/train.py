@@ -17,7 +17,6 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn, optim
 from numbacnn.io import load_checkpoint
-from numbacnn.io.paths import user_path
 from numbacnn.training import (
     Callback,
     CheckpointFile,
@@ -38,10 +37,12 @@ from .common import (
     composed,
     fitting,
     integer,
+    interruptible,
     load_data,
     number,
     one_line,
     parse_shared_options,
+    path,
     refuse,
     say,
     seeded_model,
@@ -126,8 +127,10 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
         "brightness, contrast, saturation and hue of red, green and blue images on top of that")  # fmt: skip
     add("--algorithm", choices=("auto", "loops", "im2col", "direct", "winograd", "implicit_gemm"), default="auto",
         help="of the convolutions, one that the backend has")  # fmt: skip
-    add("--output-dir", type=user_path, default=model and Path("runs", model),
+    add("--output-dir", type=path, default=model and Path("runs", model),
         help="folder for checkpoint, weights, history and plot")  # fmt: skip
+    add("--no-capture", dest="capture", action="store_false", default=True,
+        help="compute layer by layer, where else a whole step is launched in one go")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     if model is None:
         # The recipe's options have to be known before the others are read.
@@ -175,16 +178,17 @@ def resume(
         return History()
     except ValueError as error:
         raise UserError(str(error)) from error
+    former_settings = checkpoint["settings"]
     if len(history) != checkpoint["epoch"]:
         raise UserError(f"cannot resume: {path} is of epoch {checkpoint['epoch']}, its history of {len(history)}")
     for name, value in settings.items():
-        former = checkpoint["settings"].get(name, DEFAULTS.get(name))
+        former = former_settings.get(name, DEFAULTS.get(name))
         if former != value:
             raise UserError(f"cannot resume: {path} was made with {name} {former}, this run has {value}")
     if epochs < len(history):
         raise UserError(f"cannot resume: {path} has {len(history)} epochs, more than --epochs {epochs}")
     if schedule is not None:
-        state = checkpoint["settings"].get("schedule")
+        state = former_settings.get("schedule")
         steps = len(history) * (batches if schedule.per == "batch" else 1)
         expected = {"count": steps, "base_lr": schedule.base_lr}
         if state != expected:
@@ -218,6 +222,27 @@ def augmenting(augment: str, size: int, channels: int) -> list[data.Transform]:
     return every[: AUGMENTATIONS.index(augment)]
 
 
+def leaves_one_out(model: nn.Layer, shape: tuple[int, ...], images: int, batch_size: int) -> bool:
+    """Whether a last batch of a single image of ``shape`` (1, c, h, w) is to be left out: the model cannot train on it.
+
+    Batch normalisation needs more than one value per channel.
+    """
+    last = images % batch_size or batch_size
+    if last > 1 or not single_values(model, shape):
+        return False
+    if batch_size == 1 or images == 1:
+        which = "--batch-size 1" if images > 1 else "a single training image"
+        raise UserError(f"{which}: batch normalisation needs batches of at least two images")
+    return True
+
+
+def single_values(layer: nn.Layer, shape: tuple[int, ...]) -> bool:
+    """Whether batch normalisation gets one value per channel of an input of ``shape`` somewhere in ``layer``."""
+    if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        return math.prod(shape) == shape[1]
+    return any(single_values(child, child_shape) for _, child, child_shape in layer.child_inputs(shape))
+
+
 def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     """Everything that the command does once its options are read."""
     algorithms = ("auto", *backend.conv2d_algorithms())
@@ -231,12 +256,19 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     fit_size = fitting(recipe, train_set.image_shape)
     augmented = [*fit_size, *augmenting(arguments.augment, recipe.size, train_set.image_shape[0])]
     model, optimizer = new_model(arguments, train_set)
-    say(shape_table(model, (1, train_set.image_shape[0], recipe.size, recipe.size)))
+    input_shape = (1, train_set.image_shape[0], recipe.size, recipe.size)
+    say(shape_table(model, input_shape))
     # In the host's memory a background thread prepares batches while the model trains; a device does it in no time.
     device = backend if backend.asynchronous else None
+    drop_last = leaves_one_out(model, input_shape, len(train_set), arguments.batch_size)
+    if drop_last:
+        say("each epoch leaves one image out: batch normalisation cannot do with a last batch of one")
     loaders = (
         data.DataLoader(
-            train_set, arguments.batch_size, True, arguments.seed, backend=device, transform=composed(augmented)
+            *(train_set, arguments.batch_size, True, arguments.seed),
+            drop_last=drop_last,
+            backend=device,
+            transform=composed(augmented),
         ),
         data.DataLoader(test_set, arguments.batch_size, backend=device, transform=composed(fit_size)),
     )
@@ -298,6 +330,7 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
             history=history,
             schedule=schedule,
             clip_norm=arguments.clip_norm,
+            capture=arguments.capture,
             weight_average=average,
         )
     with nullcontext() if average is None else average.applied():
@@ -316,7 +349,7 @@ def main(argv: Sequence[str] | None = None, model: str | None = None, program: s
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = parse_arguments(argv, model, program)
     try:
-        with choose_backend(arguments.backend) as backend:
+        with interruptible(), choose_backend(arguments.backend) as backend:
             train(arguments, backend)
     except KeyboardInterrupt:
         command = f"{program} {shlex.join(argv)}".rstrip()

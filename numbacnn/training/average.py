@@ -52,6 +52,9 @@ class WeightAverage:
         ]
         self._applied = False
 
+    def __repr__(self) -> str:
+        return f"WeightAverage({type(self.model).__name__}, {len(self._pairs)} parameters, decay={self.decay})"
+
     def update(self) -> None:
         """Take in the values that the parameters have: :meth:`prepare`, then :meth:`apply`."""
         self.prepare()

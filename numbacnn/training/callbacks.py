@@ -53,6 +53,10 @@ class Callback:
     ...         print(run.epoch, run.history.records[-1].train_loss)
     """
 
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_")]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def on_fit_begin(self, run: Run) -> None:
         """Before the first epoch, with the history that a resumed run brings."""
 

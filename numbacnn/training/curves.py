@@ -32,13 +32,16 @@ class PlotCurves(Callback):
         if importlib.util.find_spec("matplotlib") is None:
             raise ImportError('PlotCurves needs matplotlib: pip install "numbacnn[plot]"')
         self.path = path
-        self._drawn = 0
+        self._may_be_missing = True
+
+    def on_epoch_begin(self, run: Run) -> None:
+        self._may_be_missing = False
 
     def on_epoch_end(self, run: Run) -> None:
         self._draw(run.history, run.epochs)
 
     def on_fit_end(self, run: Run) -> None:
-        if len(run.history) > self._drawn:  # all epochs were finished before, and the picture may be missing
+        if len(run.history) and self._may_be_missing:  # all epochs were finished before
             self._draw(run.history, run.epochs)
 
     def _draw(self, history: History, epochs: int) -> None:
@@ -64,4 +67,4 @@ class PlotCurves(Callback):
         axes.legend()
         with replacing(self.path) as temporary:
             figure.savefig(temporary, format="png")
-        self._drawn = len(history)
+        self._may_be_missing = False

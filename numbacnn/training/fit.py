@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,8 @@ REPORT_SECONDS = 0.2
 
 def fit(
     model: Layer,
-    train_loader: DataLoader,
-    test_loader: DataLoader,
+    train_loader: DataLoader | Sequence[tuple[Any, Any]],
+    test_loader: DataLoader | Sequence[tuple[Any, Any]],
     loss: Loss,
     optimizer: Optimizer,
     epochs: int,
@@ -42,15 +42,19 @@ def fit(
     schedule: Schedule | None = None,
     clip_norm: float | None = None,
     weight_average: WeightAverage | None = None,
+    capture: bool = True,
 ) -> History:
     """Train ``model`` until ``epochs`` epochs are finished, and evaluate it after each one.
 
-    The model is put into training mode once, at the start; a callback may set single layers otherwise.
+    A model in evaluation mode is put into training mode at the start. Of one in training mode, the layers that are in
+    evaluation mode stay there: to freeze a part, make the optimizer for the parameters of the others, and call
+    ``part.eval()``, so that its running statistics rest as well and its dropout does nothing.
 
     Args:
         model: gives logits (n, classes).
-        train_loader: batches to train on; each epoch sets its order by ``train_loader.set_epoch(0, 1, ...)``.
-        test_loader: batches to evaluate on.
+        train_loader: batches to train on, a `DataLoader` or another iterable with a length, such as a list of pairs of
+            images and labels; each epoch sets its order by ``train_loader.set_epoch(0, 1, ...)`` if it has that.
+        test_loader: batches to evaluate on, likewise.
         loss: compares logits with labels.
         optimizer: updates the parameters of ``model``.
         epochs: 1 or more, those before ``start_epoch`` counted.
@@ -64,18 +68,26 @@ def fit(
         weight_average: of ``model``; updated after each batch, and what the evaluation after each epoch is done with.
             The model ends with its own weights: ``with weight_average.applied():`` save or use the averages. When a run
             is resumed, ``load_checkpoint(path, model, optimizer, weight_average)`` first.
+        capture: whether steps are launched in one go where that can be done, see `TrainingStep`.
 
     Returns:
         The history.
 
     Raises:
+        TypeError: loaders that are none, a loss without ``compute``; before anything is trained.
         FloatingPointError: the loss became infinite or NaN; says in which layer or parameter that is first seen, by a
             forward pass of the last batch. Nothing is saved after that.
         ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples,
-            the schedule of another optimizer, or one that starts anew in a run that is resumed, the average of another
-            model.
+            the schedule of another optimizer, or one that starts anew in a run that is resumed, the optimizer or the
+            average of another model.
     """
     epochs, start_epoch = _check_epochs(epochs, start_epoch)
+    for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
+        if not (hasattr(loader, "__iter__") and hasattr(loader, "__len__")):
+            raise TypeError(
+                f"`{name}` {loader!r} must be a DataLoader or another iterable, with a length, of batches: pairs of "
+                "images and labels"
+            )
     history = History() if history is None else history
     if history.records and history.records[-1].epoch != start_epoch:
         raise ValueError(f"`history` ends with epoch {history.records[-1].epoch}; `start_epoch` is {start_epoch}")
@@ -88,8 +100,9 @@ def fit(
         schedule=schedule,
         weight_average=weight_average,
     )
-    step = TrainingStep(model, loss, optimizer, clip_norm=clip_norm, weight_average=weight_average)
-    model.train()
+    step = TrainingStep(model, loss, optimizer, clip_norm=clip_norm, weight_average=weight_average, capture=capture)
+    if not model.training:
+        model.train()
     try:
         clock = time.perf_counter()
         for callback in callbacks:
@@ -101,7 +114,8 @@ def fit(
             for callback in callbacks:
                 callback.on_epoch_begin(run)
             lr = optimizer.lr
-            train_loader.set_epoch(epoch)
+            if hasattr(train_loader, "set_epoch"):
+                train_loader.set_epoch(epoch)
             step_seconds, x = _train(run, step, train_loader, callbacks)
             if hasattr(test_loader, "set_epoch"):
                 test_loader.set_epoch(0)  # whatever is random in it is the same each time, and after a resume
@@ -133,7 +147,9 @@ def fit(
     return history
 
 
-def _train(run: Run, step: TrainingStep, loader: DataLoader, callbacks: Sequence[Callback]) -> tuple[float, Any]:
+def _train(
+    run: Run, step: TrainingStep, loader: Iterable[tuple[Any, Any]], callbacks: Sequence[Callback]
+) -> tuple[float, Any]:
     """Train for one epoch; the seconds that it took, without loading and callbacks unless steps run meanwhile.
 
     And the images of the last batch.
@@ -189,7 +205,10 @@ def _check_schedule(schedule: Schedule | None, optimizer: Optimizer, start_epoch
 
 def _not_finite(name: str, value: float, run: Run, images: Any) -> FloatingPointError:
     place = first_not_finite(run.model, images)
+    if place == "the input":
+        reason = "the images of that batch hold infinity or NaN"
+    else:
+        reason = f"a learning rate below {run.optimizer.lr:g} may help{place and f'; first seen in {place}'}"
     return FloatingPointError(
-        f"{name} is {value} in epoch {run.epoch}, after batch {run.batch} of {run.batches}; "
-        f"a learning rate below {run.optimizer.lr:g} may help{place and f'; first seen in {place}'}"
+        f"{name} is {value} in epoch {run.epoch}, after batch {run.batch} of {run.batches}; {reason}"
     )

@@ -37,11 +37,23 @@ class EpochRecord:
     """From the end of the epoch before: with loading, evaluation and callbacks."""
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
-    """The records of the finished epochs."""
+    """The records of the finished epochs.
+
+    >>> History()
+    History(0 epochs)
+    """
 
     records: list[EpochRecord] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        if not self.records:
+            return "History(0 epochs)"
+        last = self.records[-1]
+        figures = f"train_loss={last.train_loss:.4g}, train_accuracy={last.train_accuracy:.4g}"
+        figures += f", test_loss={last.test_loss:.4g}, test_accuracy={last.test_accuracy:.4g}"
+        return f"History({len(self)} epoch{'s' * (len(self) > 1)}, the last one with {figures})"
 
     def __len__(self) -> int:
         return len(self.records)

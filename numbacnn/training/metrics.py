@@ -40,6 +40,9 @@ class Average:
         self.correct += correct
         self.examples += examples
 
+    def __repr__(self) -> str:
+        return f"Average(loss={self.loss:.4g}, accuracy={self.accuracy:.4g}, examples={self.examples})"
+
     @property
     def loss(self) -> float:
         """Loss per sample; NaN before the first."""

@@ -55,6 +55,7 @@ class TrainingStep:
         capture: whether to capture where that can be done; with False each step is plain.
 
     Raises:
+        TypeError: ``loss`` is no `Loss`, or does not define ``compute``.
         ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one.
 
     Example:
@@ -82,6 +83,10 @@ class TrainingStep:
         weight_average: WeightAverage | None = None,
         capture: bool = True,
     ) -> None:
+        if not isinstance(loss, Loss):
+            raise TypeError(f"`loss` {loss!r} must be a Loss")
+        if type(loss).compute is Loss.compute:
+            raise TypeError(f"`loss` {type(loss).__name__} must define `compute`, the loss as an array of its backend")
         if weight_average is not None and weight_average.model is not model:
             raise ValueError("`weight_average` is of another model")
         _check_parameters(optimizer, model, loss)
@@ -101,6 +106,9 @@ class TrainingStep:
         self._warned = False
         self._captures: Captures[_Captured] = Captures()
         self._mode: str | None = None
+
+    def __repr__(self) -> str:
+        return f"TrainingStep({type(self.model).__name__}, {self.loss!r}, {self.optimizer!r}, mode={self.mode!r})"
 
     @property
     def mode(self) -> str | None:

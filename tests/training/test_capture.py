@@ -197,7 +197,7 @@ def test_only_so_many_shapes_are_captured() -> None:
 
 
 def test_shapes_that_are_not_seen_any_more_make_way() -> None:
-    sizes = [*range(1, 5)] * 2 + [5] * 40 + [6, 1, 5]
+    sizes = [*range(2, 6)] * 2 + [6] * 40 + [7, 2, 6]
     recorder = Recorder()
     actual, modes = train(recorder, sizes)
     assert_same(actual, train(None, sizes)[0])
