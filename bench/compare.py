@@ -18,7 +18,7 @@ from .command import UserError, WrongResultError, exit_code, say, seconds, whole
 from .report import Table, geometric_mean, write_results
 from .timing import PAUSE
 from .train_contenders import MODELS
-from .worker import Worker
+from .worker import Worker, command_of
 
 __all__ = ["main", "measure"]
 
@@ -31,15 +31,10 @@ INFERENCE_BATCHES = (1, 16)
 FEWEST_ROUNDS = 6
 # Two ways to round, relative to the largest of the losses or logits.
 BOUND = 1e-3
-# Of Python: this file's room, for the package ``bench``, goes behind the checkout whose ``numbacnn`` is measured.
-START = "import sys; sys.path.insert(0, {package!r}); import numbacnn; sys.path.insert(0, {bench!r}); " + (
-    "import bench.compare_worker as worker; worker.main()"
-)
 
 
-def worker_of(checkout: Path) -> Worker:
-    """A process with the ``numbacnn`` of ``checkout`` and the rest from here."""
-    return Worker([sys.executable, "-c", START.format(package=str(checkout), bench=str(ROOT))])
+def _worker(checkout: Path) -> Worker:
+    return Worker(command_of(checkout, "bench.compare_worker"))
 
 
 def cases(tasks: Sequence[str], models: Sequence[str]) -> Iterator[tuple[str, str, int]]:
@@ -61,7 +56,7 @@ def measure(
     """
     task, model, batch = case
     samples: tuple[list[float], list[float]] = ([], [])
-    with worker_of(checkouts[0]) as ours, worker_of(checkouts[1]) as other:
+    with _worker(checkouts[0]) as ours, _worker(checkouts[1]) as other:
         results = []
         for worker, checkout in ((ours, checkouts[0]), (other, checkouts[1])):
             try:

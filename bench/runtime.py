@@ -22,13 +22,14 @@ from .command import UserError, exit_code, say, seconds, whole_number
 from .report import Table, geometric_mean, significant, write_results
 from .runtime_worker import NETWORKS, WORKS
 from .timing import PAUSE
-from .worker import Worker
+from .worker import Worker, command_of
 
 __all__ = ["SITUATIONS", "main"]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-RUNTIMES = {"workers": {}, "omp": {"NUMBA_THREADING_LAYER": "omp"}, "tbb": {"NUMBA_THREADING_LAYER": "tbb"}}
+WORKER = "bench.runtime_worker"
+RUNTIMES = ("workers", "omp", "tbb", "workqueue")
 # Of a library whose threads watch for work: how long they do after each call, and how long the next call takes to come.
 SPIN_SECONDS, REST_SECONDS = 0.005, 0.005
 BUSY = """
@@ -47,7 +48,7 @@ def serve():
     while True:
         end = time.perf_counter() + {SPIN_SECONDS}
         while time.perf_counter() < end:
-                spin(words)
+            spin(words)
         time.sleep({REST_SECONDS})
 for _ in range(2):
     threading.Thread(target=serve).start()
@@ -55,11 +56,18 @@ print("ready", flush=True)
 """
 
 
+class Runtime(NamedTuple):
+    """Of which state of the project, and what tells its processes."""
+
+    checkout: Path
+    environment: dict[str, str]
+
+
 class Situation(NamedTuple):
-    """``idle``: seconds of sleep before each call. ``beside``: the command that runs meanwhile, for (network, work)."""
+    """``idle``: seconds of sleep before each call. ``beside``: the command that runs meanwhile, of (checkout, row)."""
 
     idle: float = 0.0
-    beside: Callable[[str, str], Sequence[str]] | None = None
+    beside: Callable[[Path, tuple[str, str]], Sequence[str]] | None = None
 
 
 def _python(*arguments: str) -> list[str]:
@@ -72,7 +80,7 @@ SITUATIONS = {
     "after 30 ms": Situation(0.03),
     "beside a busy loop": Situation(beside=lambda *_: _python("-c", BUSY)),
     "beside spinning threads": Situation(beside=lambda *_: _python("-c", SPINNING)),
-    "two processes": Situation(beside=lambda *row: _python("-m", "bench.runtime_worker", "--repeat", *row)),
+    "two processes": Situation(beside=lambda checkout, row: command_of(checkout, WORKER, "--repeat", *row)),
 }
 
 
@@ -84,7 +92,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="A cell is milliseconds, a mean of calls; ratios are geometric means, over the first's times.",
     )
     add = parser.add_argument
-    add("--runtime", action="append", choices=tuple(RUNTIMES), help="default: workers and omp; may be repeated")
+    add("--runtime", action="append", choices=RUNTIMES, help="default: workers and omp; may be repeated")
     add("--other", type=Path, metavar="CHECKOUT", help="also the runtime of another state of this project")
     add("--network", action="append", choices=tuple(NETWORKS), help="default: all; may be repeated")
     add("--threads", action="append", type=whole_number, metavar="N", help="default: 1 and 2; may be repeated")
@@ -126,11 +134,14 @@ def run(arguments: argparse.Namespace) -> None:
     if "NUMBA_THREADING_LAYER" in os.environ:
         raise UserError("NUMBA_THREADING_LAYER must not be set: it is what is compared")
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    runtimes = {name: dict(RUNTIMES[name]) for name in arguments.runtime or ("workers", "omp")}
+    runtimes = {
+        name: Runtime(ROOT, {} if name == "workers" else {"NUMBA_THREADING_LAYER": name})
+        for name in arguments.runtime or ("workers", "omp")
+    }
     if arguments.other is not None:
         if not (arguments.other / "numbacnn").is_dir():
             raise UserError(f"--other {arguments.other} must be a checkout of this project")
-        runtimes["other"] = {"PYTHONPATH": str(arguments.other.resolve())}
+        runtimes["other"] = Runtime(arguments.other.resolve(), {})
     facts, versions = machine.describe(), machine.versions()
     say(f"{machine.title(facts)}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     table = Table([("network", -16), ("work", -24), ("threads", 7), ("runtime", -8),
@@ -140,9 +151,9 @@ def run(arguments: argparse.Namespace) -> None:
     for threads in arguments.threads or (1, 2):
         with contextlib.ExitStack() as stack:
             workers = {}
-            for name, variables in runtimes.items():
+            for name, (checkout, variables) in runtimes.items():
                 variables["NUMBA_NUM_THREADS"] = str(threads)
-                workers[name] = stack.enter_context(Worker([sys.executable, "-m", "bench.runtime_worker"], variables))
+                workers[name] = stack.enter_context(Worker(command_of(checkout, WORKER), variables))
             for network in arguments.network or NETWORKS:
                 for work in WORKS:
                     cells = _measure(workers, runtimes, (network, work), arguments.seconds)
@@ -162,12 +173,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _measure(
-    workers: dict[str, Worker], runtimes: dict[str, dict[str, str]], row: tuple[str, str], long: float
+    workers: dict[str, Worker], runtimes: dict[str, Runtime], row: tuple[str, str], long: float
 ) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {name: {} for name in workers}
     for situation, (idle, beside) in SITUATIONS.items():
         for name, worker in workers.items():
-            with _beside(beside and beside(*row), runtimes[name]):
+            checkout, environment = runtimes[name]
+            with _beside(beside and beside(checkout, row), environment):
                 time.sleep(PAUSE)
                 found[name][situation] = worker.ask("measure", network=row[0], work=row[1], idle=idle, seconds=long)
     return found

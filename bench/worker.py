@@ -14,12 +14,26 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Worker", "serve", "timed"]
+__all__ = ["Worker", "command_of", "serve", "timed"]
 
 TIMEOUT = 600.0
 """Seconds that a request may take, compilation among them."""
+
+
+# Of Python: this room, the package ``bench``, goes behind the checkout whose ``numbacnn`` is imported.
+START = (
+    "import sys; sys.path.insert(0, {package!r}); import numbacnn; sys.path.insert(0, {bench!r}); "
+    "import {module} as worker; worker.main()"
+)
+
+
+def command_of(checkout: Path, module: str, *arguments: str) -> list[str]:
+    """What runs ``main`` of a module of this ``bench`` with the ``numbacnn`` of a checkout."""
+    bench = Path(__file__).parent.parent
+    return [sys.executable, "-c", START.format(package=str(checkout), bench=str(bench), module=module), *arguments]
 
 
 class Worker:
