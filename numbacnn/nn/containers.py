@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -62,9 +61,7 @@ class Sequential(Container):
                 if following is not None and _passes(step):
                     x = cast(PassingLayer, step).pass_on(x)
                 elif activation is None:
-                    x = step.forward(x)
-                    if x is None:
-                        check_result(cast(Layer, step), x)
+                    x = check_result(cast(Layer, step), step.forward(x))
                 else:
                     x = cast("Conv2d | Linear | BatchNorm2d", step).forward_with(x, activation)
                     cast(Layer, following).saved = x
@@ -122,9 +119,6 @@ class Sequential(Container):
 
 class _Branches(Container):
     """Layers side by side that all get the same input; its gradient is the sum of theirs."""
-
-    def __init__(self, *branches: Layer | Mapping[str, Layer]) -> None:
-        super().__init__(*branches)
 
     def _check_children(self, named: dict[str, Any]) -> None:
         super()._check_children(named)
