@@ -28,6 +28,7 @@ class Sequential(Container):
     """Layers one after the other: y = f_k(... f_2(f_1(x))); backward runs them in reverse. Empty, it is the identity.
 
     Takes layers, named "0", "1", ..., or one mapping of names to layers; has a length, is indexed and iterated over.
+    ``model["head"] = layer``, ``model[-1] = layer`` and ``model.head = layer`` replace a layer, ``del`` takes it out.
     The name "" is left out of state-dict keys: what is in that layer is named as if it were in its place, as the
     convolutions of a residual block are, "conv1" and not "body.conv1". Names must stay distinct all the same.
     A Conv2d, BatchNorm2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same
