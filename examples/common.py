@@ -155,7 +155,7 @@ def load_folder(data_dir: Path, limit: int | None, image_size: int) -> list[data
             sets.append(data.image_folder(data_dir / split, image_size))
         except ImportError as error:
             raise UserError(str(error)) from error
-        except ValueError as error:
+        except (FileNotFoundError, ValueError) as error:
             message = str(error).replace("`root`", "--data-dir: the folder")
             raise UserError(message) from error
     different = set(sets[0].classes) ^ set(sets[1].classes)

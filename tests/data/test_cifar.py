@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import io
+import pickle
 import re
+import struct
 import sys
 import tarfile
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from numbacnn.data import DatasetUnavailable, cifar10
+from numbacnn.data import DataFileError, DatasetUnavailable, cifar10
 from tests.served import NOWHERE, isolate, md5_sums, served
 
 module, sources = (sys.modules[f"numbacnn.data.{name}"] for name in ("cifar", "sources"))
@@ -61,6 +66,128 @@ def test_from_a_folder(tmp_path, below):
     assert train.classes == CLASSES and (train.name, test.name) == ("cifar10 train", "cifar10 test")
 
 
+def old_pickle(numbers):
+    """A batch as Python 2 pickled it, whose text is bytes: what the files that are downloaded look like."""
+    records = np.frombuffer(b"".join(map(record, numbers)), np.uint8).reshape(-1, 3073)
+    pixels = records[:, 1:].tobytes()
+
+    def text(value):
+        return b"U" + bytes([len(value)]) + value
+
+    labels = b"".join(b"K" + bytes([label]) for label in records[:, 0])
+    names = b"".join(text(b"%d.png" % number) + b"q" + bytes([100 + number]) for number in numbers)
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85" + text(b"b") + b"\x87Rq\n"
+        b"(K\x01M" + struct.pack("<H", len(records)) + b"M\x00\x0c\x86cnumpy\ndtype\nq\x0b" + text(b"u1")
+        + b"K\x00K\x01\x87Rq\x0c(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T"
+        + struct.pack("<i", len(pixels)) + pixels + b"tb"
+    )  # fmt: skip
+    return (
+        b"\x80\x02}q\x01(" + text(b"batch_label") + b"q\x02" + text(b"a batch") + b"q\x03" + text(b"labels")
+        + b"q\x04]q\x05(" + labels + b"e" + text(b"data") + b"q\x06" + array + text(b"filenames") + b"q\x0d]q\x0e("
+        + names + b"eu."
+    )  # fmt: skip
+
+
+def new_pickle(numbers, protocol=4):
+    records = np.frombuffer(b"".join(map(record, numbers)), np.uint8).reshape(-1, 3073)
+    content = {"data": records[:, 1:].copy(), "labels": records[:, 0].tolist(), "batch_label": "a batch"}
+    return pickle.dumps(content, protocol)
+
+
+def write_pickles(folder, make):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate([*TRAIN, "test_batch.bin"]):
+        (folder / name.removesuffix(".bin")).write_bytes(make(range(PER_FILE * i, PER_FILE * (i + 1))))
+
+
+@pytest.mark.parametrize("make", [old_pickle, new_pickle, lambda numbers: new_pickle(numbers, 3)])
+@pytest.mark.parametrize("below", [False, True])
+def test_the_python_version(tmp_path, make, below):
+    write(tmp_path / "binary")
+    write_pickles(tmp_path / "root" / "cifar-10-batches-py" if below else tmp_path / "root", make)
+    for split in ("train", "test"):
+        expected, found = (cifar10(split, tmp_path / name) for name in ("binary", "root"))
+        np.testing.assert_array_equal(found.images, expected.images)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        assert found.images.flags.writeable
+    names = [f"class {i}" for i in range(10)]
+    (tmp_path / "root" / "batches.meta").write_bytes(pickle.dumps({"label_names": names}, 2))
+    assert cifar10("test", tmp_path / "root").classes == (CLASSES if below else tuple(names))
+
+
+def test_an_array_that_is_stored_column_by_column(tmp_path):
+    write_pickles(tmp_path, new_pickle)
+    expected = cifar10("test", tmp_path).images
+    content = pickle.loads((tmp_path / "test_batch").read_bytes())
+    content["data"] = np.asfortranarray(content["data"])
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(content, 4))
+    np.testing.assert_array_equal(cifar10("test", tmp_path).images, expected)
+
+
+def test_nothing_that_a_pickle_names_is_run(tmp_path):
+    write_pickles(tmp_path, old_pickle)
+    proof = tmp_path / "ran"
+    for protocol in range(5):
+
+        class Evil:
+            def __reduce__(self):
+                return open, (str(proof), "w")
+
+        content = pickle.dumps({"data": Evil(), "labels": []}, protocol)
+        (tmp_path / "test_batch").write_bytes(content if protocol > 1 else b"\x80" + bytes([protocol]) + content)
+        with pytest.raises(
+            DataFileError, match=r"test_batch' cannot be read: its pickle (names '.*open'|has the instr)"
+        ):
+            cifar10("test", tmp_path)
+    assert not proof.exists()
+
+
+@given(st.integers(0, 2**31), st.integers(0, 255), st.sampled_from([old_pickle, new_pickle]), st.booleans())
+def test_a_damaged_pickle_raises_nothing_else(tmp_path, place, value, make, cut):
+    write_pickles(tmp_path, make)
+    data = bytearray(make(range(PER_FILE)))
+    heads = [i for i in range(len(data)) if i < 400 or i > len(data) - 150]
+    at = heads[place % len(heads)]
+    data[at] = value
+    (tmp_path / "test_batch").write_bytes(data[:at] if cut else data)
+    with contextlib.suppress(DataFileError):
+        assert cifar10("test", tmp_path).images.shape[1:] == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x80\x02" + b"]" * 1_000_001, "more than 1000000 instructions"),
+        (b"\x80\x02)" + b"\x86" * 500 + b")\x93.", "there is tuple where bytes belongs"),
+        (b"\x80\x02}(" + b")" + b"Nu.", "there is tuple where bytes belongs"),
+        (b"\x80\x02K\x07.", "must hold a dictionary, not int"),
+        (b"\x80\x02}.", r"must hold `data` of shape \(n, 3072\) uint8"),
+        (b"\x80\x02T\xff\xff\xff\x7f.", "cut short"),
+        (b"\x80\x02T\xff\xff\xff\xff.", "cut short"),
+        (b"\x80\x02c", "cut short|damaged"),
+        (b"\x80\x02", "cut short"),
+        (b"\x80\x02}(Ne.", "there is dict where list belongs"),
+        (b"\x80\x02}(u.", "must hold `data`"),
+        (b"\x80\x02R.", "damaged"),
+        (new_pickle(range(3)).replace(b"K\x03M\x00\x0c", b"K\x03\x8a\x0a" + b"\x7f" * 10), "damaged"),
+    ],
+)
+def test_pickles_that_hold_something_else(tmp_path, content, words):
+    write_pickles(tmp_path, old_pickle)
+    (tmp_path / "test_batch").write_bytes(content)
+    with pytest.raises(DataFileError, match=f"test_batch' .*({words})"):
+        cifar10("test", tmp_path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    write(tmp_path)
+    with open(tmp_path / "test_batch.bin", "r+b") as file:
+        file.truncate(100_001 * 3073)  # takes no place on the disk
+    with pytest.raises(DataFileError, match=r"test_batch\.bin' holds 307303073 bytes; it must hold at most 307300000"):
+        cifar10("test", tmp_path)
+
+
 def test_names_of_classes_come_from_the_file(tmp_path):
     names = [f"class {i}" for i in range(10)]
     write(tmp_path, meta="\n".join(names) + "\n\n")
@@ -85,9 +212,8 @@ def test_missing_files_are_named_and_not_downloaded(tmp_path, monkeypatch):
         cifar10("train", folder)
     write(folder)
     (folder / TRAIN[3]).unlink()
-    # The Python version's files have the same names, without .bin.
-    (folder / "data_batch_4").touch()
-    with pytest.raises(FileNotFoundError, match=r"lacks data_batch_4\.bin; .*'cifar-10-batches-bin'"):
+    words = r"lacks data_batch_4\.bin \(or data_batch_4\); .*'cifar-10-batches-bin' or 'cifar-10-batches-py'"
+    with pytest.raises(FileNotFoundError, match=words):
         cifar10("train", folder)
     assert len(cifar10("test", folder)) == PER_FILE
 

@@ -392,7 +392,8 @@ def test_decompression_bombs_are_left_packed(tmp_path, monkeypatch):
 
 def test_a_home_folder(tmp_path, monkeypatch):
     save(tmp_path / "pets" / "cat" / "1.png", colours(2, 2))
-    monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path).replace("~", str(tmp_path)))
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
     assert image_folder("~/pets").name == "pets"
 
 

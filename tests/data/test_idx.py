@@ -229,7 +229,8 @@ for path in ({str(tmp_path / "a")!r}, {str(tmp_path)!r}, "/dev/zero"):
 
 
 def test_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path).replace("~", str(tmp_path)))
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
     write_idx("~/a.gz", ARRAY)
     assert (tmp_path / "a.gz").is_file()
     np.testing.assert_array_equal(read_idx("~/a.gz"), ARRAY)

@@ -81,7 +81,8 @@ def test_a_root_made_by_torchvision(tmp_path, place):
 @pytest.mark.parametrize("origin", ["`data_dir`", "NUMBACNN_DATA"])
 def test_a_home_folder(tmp_path, monkeypatch, origin):
     write(tmp_path / "digits" / "mnist", n=3)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path).replace("~", str(tmp_path)))
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setenv("NUMBACNN_DATA", "~/digits" if origin == "NUMBACNN_DATA" else "~/nowhere")
     assert len(mnist("train", None if origin == "NUMBACNN_DATA" else "~/digits")) == 3
 
