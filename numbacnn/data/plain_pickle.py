@@ -36,12 +36,11 @@ class _Name(NamedTuple):
     name: bytes
 
 
-class _Made:
-    """What such a function would make of its arguments, and the state that it is then given."""
+class _Made(NamedTuple):
+    """What such a function would make of its arguments."""
 
-    def __init__(self, by: _Name, arguments: tuple[Any, ...]) -> None:
-        self.by, self.arguments = by, arguments
-        self.state: Any = None
+    by: _Name
+    arguments: tuple[Any, ...]
 
 
 def read_pickle(data: bytes) -> Any:
@@ -148,9 +147,8 @@ def _shown(name: _Name) -> str:
 
 
 def _built(made: _Made, state: Any) -> Any:
-    """The array with this state, or ``made`` with it where that is a dtype."""
+    """The array with this state; ``made`` itself where that is a dtype, whose state is of no account for bytes."""
     if made.by not in _ARRAY:
-        made.state = state
         return made
     _, shape, dtype, fortran, content = state
     if dtype.by != (b"numpy", b"dtype") or dtype.arguments[0] != b"u1":
