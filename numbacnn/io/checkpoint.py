@@ -53,7 +53,8 @@ def save_checkpoint(
         weight_average: the averages of the model's weights, in a run that keeps them.
 
     Raises:
-        ValueError: another extension, or a ``history`` of another number of epochs.
+        ValueError: another extension, a ``history`` of another number of epochs, lists and tables more than 32 deep, or
+            keys that JSON cannot tell apart.
         TypeError: ``history`` or ``settings`` that JSON cannot say; ``path`` and ``model`` in the other order.
         FileNotFoundError: the folder does not exist.
         OSError: the file cannot be written; the error names it, and the cause.
@@ -78,7 +79,12 @@ def save_checkpoint(
         "optimizer_state": {name: value for name, value in state.items() if not isinstance(value, np.ndarray)},
         "random_state": model.random_state(),
     }
-    write_arrays(path, arrays, {_KEY: json.dumps(run, default=_number)})
+    text = json.dumps(run, default=_number)
+    try:
+        parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"`history` and `settings` could not be loaded again: {error}") from None
+    write_arrays(path, arrays, {_KEY: text})
 
 
 def load_checkpoint(

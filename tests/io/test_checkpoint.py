@@ -253,6 +253,14 @@ def test_any_change_of_the_text_loads_something_usable_or_changes_nothing(saved:
         saved.write_bytes(whole)
 
 
+@pytest.mark.parametrize("settings", [{1: 0, "1": 0}, {"a": functools.reduce(lambda inner, _: [inner], range(40), 1)}])
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path, settings: dict) -> None:
+    model = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match="`history` and `settings` could not be loaded again: "):
+        save_checkpoint(tmp_path / "c.npz", model, OPTIMIZERS["sgd"](model.parameters()), epoch=0, settings=settings)
+    assert not list(tmp_path.iterdir())
+
+
 def test_saving_a_history_of_other_epochs_is_refused(tmp_path: Path) -> None:
     model = nn.Linear(3, 2)
     optimizer = OPTIMIZERS["sgd"](model.parameters())
