@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -345,26 +344,6 @@ def test_a_limit_takes_images_of_every_class_of_a_folder(image_folder: Path) -> 
     np.testing.assert_array_equal(few.images, every.images[[0, 2, 5]])
 
 
-def test_a_folder_without_classes(train_on, image_folder: Path) -> None:
-    for path in list((image_folder / "train").rglob("*.png")):
-        path.rename(image_folder / "train" / f"{path.parent.name}{path.name}")
-    for name in ("cat", "dog"):
-        (image_folder / "train" / name).rmdir()
-    code, _, errors = train_on("folder", f"--data-dir={image_folder}", "--model=lenet")
-    assert code == 2 and len(errors) == 1
-    assert errors[0].startswith(
-        f"error: --data-dir {image_folder}: the folder {str(image_folder / 'train')!r} must have"
-    )
-    assert str(image_folder / "train" / "CLASS" / "IMAGE.jpg") in errors[0]
-
-
-def test_the_data_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("HOME", "USERPROFILE"):
-        monkeypatch.setenv(variable, str(tmp_path))
-    arguments = train.parse_arguments(["--dataset=folder", "--data-dir=~/images"], "lenet", "train")
-    assert arguments.data_dir == tmp_path / "images"
-
-
 def test_a_folder_that_cannot_be_used(train_on, image_folder: Path) -> None:
     options = [f"--data-dir={image_folder}", "--model=lenet"]
     (image_folder / "test" / "cat").rename(image_folder / "test" / "cats")
@@ -378,12 +357,7 @@ def test_a_folder_that_cannot_be_used(train_on, image_folder: Path) -> None:
     assert code == 2 and len(errors) == 1 and "0.png' cannot be read as an image" in errors[0]
     (image_folder / "test").rename(image_folder / "valid")
     code, _, errors = train_on("folder", *options)
-    layout = f"with a sub-folder of images for each class, as in {image_folder / 'train' / 'CLASS' / 'IMAGE.jpg'}"
-    must = f"error: --data-dir {image_folder} must be a folder that holds train and test, {layout}"
-    assert (code, errors) == (2, [f"{must}; it lacks test"])
-    shutil.rmtree(image_folder)
-    code, _, errors = train_on("folder", *options)
-    assert (code, errors) == (2, [f"{must}; there is no such folder"])
+    assert code == 2 and len(errors) == 1 and str(image_folder / "test") in errors[0]
     code, _, errors = train_on("folder", "--model=lenet")
     assert code == 2 and errors[-1].endswith("argument --data-dir: --dataset folder needs it")
 
