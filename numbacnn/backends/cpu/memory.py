@@ -66,9 +66,10 @@ class _Pool:
                 index += 1
             else:
                 self._make_room()
+                block = np.empty(size + ALIGNMENT, np.uint8)  # before anything is changed: there may be no memory
                 index = bisect.bisect_left(self.sizes, size)
                 self.sizes.insert(index, size)
-                self.blocks.insert(index, np.empty(size + ALIGNMENT, np.uint8))
+                self.blocks.insert(index, block)
                 self.used.insert(index, self.count)
             self.used[index] = self.count
             block = self.blocks[index]
