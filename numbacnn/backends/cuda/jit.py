@@ -26,9 +26,7 @@ simulator the plain function runs.
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
-import tempfile
 import threading
 from array import array
 from collections.abc import Callable, Sequence
@@ -109,14 +107,16 @@ class Kernel:
         if folder is not None:
             detail = cache.digest(self.name, repr(key), cache.definition_digest(self.definition))
             file = folder / f"{self.definition.__name__}-{detail}-{device.capability[0]}{device.capability[1]}.cubin"
-            # A damaged file means compiling again, never an error.
-            with contextlib.suppress(OSError, ValueError, DriverError):
-                name, _, image = file.read_bytes().partition(b"\n")
-                return device.load(image, name.decode("ascii"))
+            # A damaged file, or one that the driver does not take, means compiling again, never an error.
+            kept = cache.read(file)
+            if kept is not None:
+                with contextlib.suppress(ValueError, DriverError):
+                    name, _, image = kept.partition(b"\n")
+                    return device.load(image, name.decode("ascii"))
         ptx, entry = self.compile(key, device.capability)
         image, _ = link(ptx, device.capability)
         if file is not None:
-            _keep(file, entry.encode("ascii") + b"\n" + image)
+            cache.write(file, entry.encode("ascii") + b"\n" + image)
         return device.load(image, entry)
 
     def compile(self, key: Sequence[Any], capability: tuple[int, int]) -> tuple[str, str]:
@@ -211,18 +211,6 @@ def cache_folder() -> pathlib.Path | None:
     """Where machine code is kept; None if nothing can be written there."""
     here = pathlib.Path(__file__).parent
     return cache.kernel_folder("cuda", (here, here.parent / "shared"), *versions())
-
-
-def _keep(file: pathlib.Path, data: bytes) -> None:
-    """Write a file whole or not at all: another process may read it at any time."""
-    with contextlib.suppress(OSError):
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
-        try:
-            with os.fdopen(descriptor, "wb") as out:
-                out.write(data)
-            os.replace(temporary, file)
-        except OSError:
-            os.unlink(temporary)
 
 
 def _type_of(argument: Any) -> Any:
