@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--rounds", type=whole_number, metavar="N", help="timed turns of each case")
     extent.add_argument("--budget", type=seconds, default=5.0, metavar="SECONDS",
-                        help=f"instead of --rounds: time for each case, at least {FEWEST_ROUNDS} turns (default: 5)")  # fmt: skip
+        help=f"instead of --rounds: time for each case, at least {FEWEST_ROUNDS} turns (default: 5)")  # fmt: skip
     add("--output-dir", type=Path, default=RESULTS, metavar="DIR", help="for compare-cpu.json (default: bench/results)")
     arguments = parser.parse_args(argv)
     return exit_code(lambda: run(arguments))

@@ -13,6 +13,7 @@ from .contender import is_ours
 from .report import impossible, significant
 
 __all__ = [
+    "PICTURES",
     "SECTIONS",
     "conv_section",
     "faults",
@@ -113,7 +114,7 @@ def train_section(results: dict[str, Any]) -> str:
     ]
     for row in results["rows"]:
         times = [row["milliseconds_per_step"], row["host_milliseconds_per_step"], row["time_over_ours"]]
-        algorithm = row["algorithm"] if is_ours(row["name"]) else ""
+        algorithm = (row["algorithm"] if is_ours(row["name"]) else None) or ""
         cells = [row["name"], row["mode"], algorithm, f"{row['examples_per_second']:,.0f}", *map(significant, times)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *_missing(results)])
@@ -169,6 +170,8 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "kernels-cuda": kernels_section,
 }
 """What makes a section of the README, by the file of results that it shows."""
+PICTURES = ("conv-models-cpu",)
+"""Files of results whose picture the README shows."""
 
 
 def results_of(name: str) -> dict[str, Any] | None:
@@ -200,9 +203,11 @@ def faults(found: dict[str, dict[str, Any]]) -> list[str]:
             commit = results.get("commit", "unknown")
             if commit == "unknown" or commit.endswith("-dirty"):
                 said.append(f"{name}: its commit is {commit}: measure the code of a commit as it is")
-            for what in (_commit, _day):
-                if what(results) != what(group[newest]):
-                    said.append(f"{name} is older than {newest}: of {what(results)}, not of {what(group[newest])}")
+            said += [
+                f"{name} is older than {newest}: of {what(results)}, not of {what(group[newest])}"
+                for what in (_commit, _day)
+                if what(results) != what(group[newest])
+            ]
     return said
 
 
@@ -216,7 +221,7 @@ def _day(results: dict[str, Any]) -> str:
 
 def main() -> int:
     """Rewrite the sections of README.md that there are results for; 1 where there are none or :func:`faults`."""
-    found = {name: results for name in SECTIONS if (results := results_of(name))}
+    found = {name: results for name in (*SECTIONS, *PICTURES) if (results := results_of(name))}
     if not found:
         print(f"error: nothing in {RESULTS}: run `python -m bench.conv --peer all` first", file=sys.stderr)
         return 1
@@ -225,7 +230,7 @@ def main() -> int:
         print(f"error: {line}", file=sys.stderr)
     if said:
         return 1
-    sections = {name: SECTIONS[name](results) for name, results in found.items()}
+    sections = {name: make(found[name]) for name, make in SECTIONS.items() if name in found}
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     for name, section in sections.items():

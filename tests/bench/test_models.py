@@ -95,7 +95,7 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
         assert row["share_of_peak"] == pytest.approx(row["gflops"] / 100)
         assert row["difference"] < 1e-5
         assert row["ratio"] is row["best_peer"] is None
-    # products and sums of the layers: two convolutions, the first one's products with padding left out, and a linear one
+    # products and sums of two convolutions, the first one's products with padding left out, and of a linear layer
     first = 2 * 2 * (3 * 4 - 2) ** 2
     forward = first + 2 * (4 * 4 * 18 + 16 * 3)
     rates = [1e3 * row["gflops"] * row["milliseconds"] for row in content["rows"]]

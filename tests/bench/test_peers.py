@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,42 +12,57 @@ import pytest
 
 from bench import peers
 from bench.command import UserError
+from bench.contender import largest_difference
 from bench.conv_rows import PASSES, call_backend, random_operands, reduction_length
-from numbacnn import backends
+from bench.model_contenders import images
+from bench.train_contenders import MODELS, Task
+from numbacnn import backends, use_backend
+from numbacnn.backends.geometry import Conv2dGeometry
 from tests.cases import CONV2D_CASES
 from tests.numeric import assert_within
 
-torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
 
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+def installed(name: str) -> bool:
+    return all(importlib.util.find_spec(package) for package in peers.PACKAGES[name])
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
+def torch() -> Iterator[Any]:
+    package = pytest.importorskip("torch")
+    threads = package.get_num_threads()
     try:
-        yield
+        yield package
     finally:
-        torch.set_num_threads(threads)
+        package.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("g", [g for g in CONV2D_CASES if g.n], ids=lambda g: g.descriptor)
-def test_torch_computes_the_same(g: Any, device: str, one_thread: None) -> None:
+def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("PyTorch finds no GPU")
+    # Compiling takes a second for each.
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     arrays = random_operands(g)
-    loaded = peers.load("torch", 1, device)
-    assert [peer.name for peer in loaded] == ["torch", "torch-tf32"][: 1 + (device == "cuda")]
+    loaded = peers.load(["torch"], 1, device)
     assert torch.get_num_threads() == 1
-    for peer in loaded:
-        functions = peer.conv2d(g, *arrays)
-        for pass_ in PASSES:
-            expected = call_backend(
-                backends.get("reference"), g, pass_, "auto", [array.astype(np.float64) for array in arrays]
-            )
-            result = functions[pass_]()
+    eager = ["torch", "torch channels_last"] if device == "cpu" else ["torch", "torch-tf32"]
+    compiled = ["torch.compile", "torch.compile frozen"] * (device == "cpu")
+    makers = loaded.conv2d(g, *arrays)
+    assert {pass_: list(found) for pass_, found in makers.items()} == {
+        "forward": eager + compiled, "backward_input": eager, "backward_weight": eager
+    }  # fmt: skip
+    for pass_ in PASSES:
+        expected = call_backend(
+            backends.get("reference"), g, pass_, "auto", [array.astype(np.float64) for array in arrays]
+        )
+        for name, make in makers[pass_].items():
+            peer = make()
+            result = peer.run()
             assert not result.requires_grad
+            assert peer.rounded == (name == "torch-tf32")
             values = peer.to_numpy(result)
             if peer.bound is None:
                 assert_within(values, expected, reduction_length(g, pass_))
@@ -53,7 +70,65 @@ def test_torch_computes_the_same(g: Any, device: str, one_thread: None) -> None:
                 assert np.abs(values - expected).max() <= peer.bound * np.abs(expected).max()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch finds a GPU")
-def test_without_a_gpu_torch_says_so(one_thread: None) -> None:
+def test_weights_are_frozen_and_each_case_is_compiled_anew(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, resets = [], []
+
+    def compile(model: Any, **given: Any) -> Any:
+        options.append(given)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(torch._dynamo, "reset", lambda: resets.append(1))
+    loaded = peers.load(["torch"], 1)
+    task = Task(MODELS["lenet"], 2, 2)
+    for _ in range(2):
+        with loaded.case():
+            found = {name: make() for name, make in loaded.inference(task, images(task)).items()}
+    assert list(found) == ["torch", "torch channels_last", "torch.compile", "torch.compile frozen"]
+    assert options == [{}, {"options": {"freezing": True}}] * 2
+    assert len(resets) == 2
+    first = found["torch"].to_numpy(found["torch"].run())
+    for other in found.values():
+        np.testing.assert_allclose(other.to_numpy(other.run()), first, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_library_alone_in_its_process_computes_the_same(name: str) -> None:
+    if not installed(name):
+        pytest.skip(f"{name} is not installed")
+    loaded = peers.load([name], 1)
+    assert loaded.only_infer == [name] and loaded.training(Task(MODELS["lenet"], 2, 2)) == {}
+    task = Task(MODELS["lenet"], 2, 2)
+    with use_backend("reference"):
+        expected = task.network().eval()(images(task))
+    g = Conv2dGeometry.parse("n2c4h7w6k6r3s2p1pb2g2")
+    arrays = random_operands(g)
+    with loaded.case():
+        for make, values in (
+            (loaded.inference(task, images(task))[name], expected),
+            (loaded.conv2d(g, *arrays)["forward"][name], call_backend(
+                backends.get("reference"), g, "forward", "auto", arrays)),
+        ):  # fmt: skip
+            peer = make()
+            assert peer.sample is not None and 0 < peer.sample() < 60
+            result = peer.run()
+            assert largest_difference(result, np.asarray(values)) < 1e-5
+    with pytest.raises((RuntimeError, ValueError)):
+        peer.run()  # the process has ended with the case
+
+
+def test_all_are_those_that_are_installed_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    loaded = peers.load(["all"], 1)
+    assert set(loaded.names) | loaded.missing.keys() == set(peers.NAMES)
+    for name in ("onnxruntime", "openvino"):
+        assert loaded.missing[name].startswith("peer onnx cannot be imported (")
+    with pytest.raises(ImportError, match=r'peer onnx cannot be imported .*: pip install "numbacnn\[bench\]"'):
+        peers.load(["onnxruntime"], 1)
+
+
+def test_without_a_gpu_torch_says_so(torch: Any) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("PyTorch finds a GPU")
     with pytest.raises(UserError, match=r"peer torch .* finds no GPU"):
-        peers.load("torch", 1, "cuda")
+        peers.load(["torch"], 1, "cuda")

@@ -9,17 +9,22 @@ import pytest
 
 from bench import readme
 
-ROW = {"task": "train", "model": "nin", "batch_size": 128, "threads": 2, "contender": "numbacnn",
-       "algorithm": "loops 3", "milliseconds": 2.0, "gflops": 12.0, "share_of_peak": 0.12, "ratio": 1.5}  # fmt: skip
-PEER = {"algorithm": "eager", "ratio": None}
+ROW = {"task": "train", "model": "nin", "batch_size": 128, "threads": 2, "layer": "omp", "contender": "numbacnn",
+       "algorithm": "loops 3", "milliseconds": 2.0, "gflops": 12.0, "share_of_peak": 0.12, "best_peer": "torch",
+       "ratio": 1.5}  # fmt: skip
+PEER = {"algorithm": "eager", "layer": None, "best_peer": None, "ratio": None}
 RESULTS: dict[str, Any] = {
-    "machine": {"cpu": "one", "cores": 2, "threads": 2, "threading_layer": "omp", "peak_gflops": 100.0},
+    "machine": {"cpu": "one", "cores": 2, "threads": 2, "threading_layer": "omp", "peak_gflops": 100.0,
+                "peak_gflops_1_thread": 60.0},
     "versions": {"numpy": "2.0"},
     "measured": "2026-01-02T03:04:05",
+    "commit": "0123456789abcdef",
+    "missing": {"openvino": "not installed"},
     "rows": [
         ROW,
         {**ROW, **PEER, "contender": "torch", "milliseconds": 3.0},
-        {**ROW, "task": "infer", "batch_size": 1, "contender": "numbacnn session", "ratio": 0.5},
+        {**ROW, "task": "infer", "batch_size": 1, "contender": "numbacnn session",
+         "best_peer": "onnxruntime", "ratio": 0.5},
         {**ROW, **PEER, "task": "infer", "batch_size": 1, "contender": "onnxruntime", "milliseconds": 1.0},
     ],
     "memory": [{"model": "nin", "batch_size": 128, "contender": "numbacnn", "bytes": 3 << 20, "ratio": 1.25}],
@@ -27,13 +32,14 @@ RESULTS: dict[str, Any] = {
               {"contender": "torch", "kernel_cache": None, "seconds": 3.0}],
 }  # fmt: skip
 MODELS = """\
-one, 2 cores, 2 threads (omp); numpy 2.0; float32 peak 100 GFLOP/s; measured 2026-01-02. Times are medians of \
-interleaved calls; the ratio is the best peer's time over ours.
+one, 2 cores, 2 threads (omp); numpy 2.0; float32 peak 100 GFLOP/s (60 on one thread); measured 2026-01-02 at \
+0123456789. Times are medians of interleaved calls; the ratio is the best peer's time over ours.
 
-| task | model | batch | threads | contender | algorithm | ms | GFLOP/s | of peak | torch ms | onnxruntime ms | ratio |
-|---|---|---:|---:|---|---|---:|---:|---:|---:|---:|---:|
-| train | nin | 128 | 2 | numbacnn | loops 3 | 2.00 | 12.0 | 12 % | 3.00 |  | 1.50 |
-| infer | nin | 1 | 2 | numbacnn session | loops 3 | 2.00 | 12.0 | 12 % |  | 1.00 | 0.50 |
+| task | model | batch | threads | contender | algorithm | ms | GFLOP/s | of peak | torch ms | onnxruntime ms \
+| best peer | ratio |
+|---|---|---:|---|---|---|---:|---:|---:|---:|---:|---|---:|
+| train | nin | 128 | 2 (omp) | numbacnn | loops 3 | 2.00 | 12.0 | 12 % | 3.00 |  | torch | 1.50 |
+| infer | nin | 1 | 2 (omp) | numbacnn session | loops 3 | 2.00 | 12.0 | 12 % |  | 1.00 | onnxruntime | 0.50 |
 
 What training adds to the memory of its process:
 
@@ -46,7 +52,9 @@ From the start of a process to the end of LeNet's first training step:
 | contender | kernel cache | s |
 |---|---|---:|
 | numbacnn | empty | 12.50 |
-| torch |  | 3.00 |"""
+| torch |  | 3.00 |
+
+Missing: openvino: not installed"""
 
 
 @pytest.mark.parametrize("name", readme.SECTIONS)
@@ -65,13 +73,13 @@ def test_the_section_of_models():
 
 
 def test_the_section_of_models_without_peers():
-    rows = [{**ROW, "ratio": None}]
-    lines = readme.models_section({**RESULTS, "rows": rows, "memory": [], "start": []}).splitlines()
+    alone = {"rows": [{**ROW, "best_peer": None, "ratio": None}], "memory": [], "start": [], "missing": {}}
+    lines = readme.models_section({**RESULTS, **alone}).splitlines()
     assert lines[0].endswith("Times are medians of interleaved calls.")
     assert lines[2:] == [
         "| task | model | batch | threads | contender | algorithm | ms | GFLOP/s | of peak |",
-        "|---|---|---:|---:|---|---|---:|---:|---:|",
-        "| train | nin | 128 | 2 | numbacnn | loops 3 | 2.00 | 12.0 | 12 % |",
+        "|---|---|---:|---|---|---|---:|---:|---:|",
+        "| train | nin | 128 | 2 (omp) | numbacnn | loops 3 | 2.00 | 12.0 | 12 % |",
     ]
 
 
@@ -85,6 +93,57 @@ def test_sections_with_results_are_rewritten(tmp_path, monkeypatch, capsys):
     (tmp_path / "README.md").write_text(before.format(""), encoding="utf-8")
     assert readme.main() == 0
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == before.format(MODELS + "\n")
+
+
+def of(**changed: Any) -> dict[str, Any]:
+    return {**RESULTS, **changed}
+
+
+@pytest.mark.parametrize(
+    ("found", "faults"),
+    [
+        ({"models-cpu": of(), "conv-cpu": of(measured="2026-01-02T23:00:00")}, []),
+        # another machine, which one cannot always have on the same day
+        ({"models-cpu": of(), "kernels-cuda": of(measured="2025-12-30T01:00:00", commit="fedcba9876543210")}, []),
+        (
+            {"models-cpu": of(), "conv-cpu": of(measured="2026-01-01T23:59:59")},
+            ["conv-cpu is older than models-cpu: of 2026-01-01, not of 2026-01-02"],
+        ),
+        (
+            {"conv-cpu": of(measured="2026-01-02T01:00:00", commit="fedcba9876543210"), "models-cpu": of()},
+            ["conv-cpu is older than models-cpu: of commit fedcba9876, not of commit 0123456789"],
+        ),
+        (
+            {"models-cpu": of(commit="0123-dirty")},
+            ["models-cpu: its commit is 0123-dirty: measure the code of a commit as it is"],
+        ),
+        (
+            {"models-cpu": {key: value for key, value in RESULTS.items() if key != "commit"}},
+            ["models-cpu: its commit is unknown: measure the code of a commit as it is"],
+        ),
+        (
+            {"models-cpu": of(rows=[ROW, {**ROW, "share_of_peak": 1.06}, {**ROW, "share_of_peak": 1.05}])},
+            ["models-cpu: train nin 128 numbacnn loops 3 is at 106% of its ceiling, and no more than 105% is possible"],
+        ),
+    ],
+)
+def test_results_that_do_not_belong_together_are_refused(
+    found: Any, faults: Any, tmp_path: Any, capsys: Any, monkeypatch: Any
+) -> None:
+    assert readme.faults(found) == faults
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    monkeypatch.setattr(readme, "results_of", found.get)
+    monkeypatch.setattr(readme, "SECTIONS", dict.fromkeys(found, lambda results: "new"))
+    before = "".join(f"<!-- bench:{name} -->\n<!-- end -->\n" for name in found)
+    (tmp_path / "README.md").write_text(before, encoding="utf-8")
+    assert readme.main() == bool(faults)
+    assert capsys.readouterr().err.splitlines() == [f"error: {line}" for line in faults]
+    assert ("new" in (tmp_path / "README.md").read_text(encoding="utf-8")) is not bool(faults)
+
+
+def test_the_committed_results_belong_together():
+    names = (*readme.SECTIONS, *readme.PICTURES)
+    assert readme.faults({name: found for name in names if (found := readme.results_of(name))}) == []
 
 
 def test_replaces_only_its_section():

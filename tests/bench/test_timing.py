@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import timing
-from bench.timing import FEWEST_ROUNDS, Timing, interleave
+from bench.timing import FEWEST_ROUNDS, SelfTimed, Timing, interleave
 
 
 class Clock:
@@ -54,6 +54,18 @@ def test_only_the_second_call_is_timed(clock: Clock) -> None:
     assert timings["a"].samples == pytest.approx((3.0, 1.0, 2.0))
     assert timings["a"].median == pytest.approx(2.0)
     assert timings["b"].samples == pytest.approx((4.0, 4.0, 4.0))
+
+
+def test_who_is_timed_elsewhere_is_asked_in_turn(clock: Clock) -> None:
+    answers = iter((3.0, 1.0))
+
+    def ask() -> float:
+        clock.events.append("asked")
+        return next(answers)
+
+    timings = interleave({"a": clock.contender("a", 1.0), "b": SelfTimed(ask)}, rounds=2)
+    assert timings["b"] == Timing((3.0, 1.0))
+    assert clock.events == ["pause", "a", "a", "pause", "asked"] * 2
 
 
 def test_the_budget_sets_the_number_of_rounds(clock: Clock) -> None:
