@@ -156,8 +156,7 @@ def load_folder(data_dir: Path, limit: int | None, image_size: int) -> list[data
         except ImportError as error:
             raise UserError(str(error)) from error
         except (FileNotFoundError, ValueError) as error:
-            message = str(error).replace("`root`", "--data-dir: the folder")
-            raise UserError(message) from error
+            raise UserError(f"--data-dir: {error}") from error
     different = set(sets[0].classes) ^ set(sets[1].classes)
     if different:
         raise UserError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +17,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file as load_safetensors
 
-from examples import train
+from examples import pictures, train
 from examples.recipes import RECIPES
-from numbacnn import backends, data
+from numbacnn import backends, data, nn
 from numbacnn.io.arrays import read_arrays, write_arrays
 from numbacnn.training import Callback, History, fit
 from tests.strategies import SIMULATED
@@ -357,7 +360,16 @@ def test_a_folder_that_cannot_be_used(train_on, image_folder: Path) -> None:
     assert code == 2 and len(errors) == 1 and "0.png' cannot be read as an image" in errors[0]
     (image_folder / "test").rename(image_folder / "valid")
     code, _, errors = train_on("folder", *options)
-    assert code == 2 and len(errors) == 1 and str(image_folder / "test") in errors[0]
+    assert code == 2
+    assert errors == [
+        f"error: --data-dir {str(image_folder)!r} must have the folders train and test, each with a folder of images "
+        "for each class, such as train/cat/1.png: there is no test"
+    ]
+    code, _, errors = train_on("folder", f"--data-dir={image_folder / 'train' / 'cat'}", "--model=lenet")
+    assert code == 2 and len(errors) == 1 and errors[0].endswith(": there is no train and no test")
+    (image_folder / "test").mkdir()
+    code, _, errors = train_on("folder", *options)
+    assert code == 2 and len(errors) == 1 and errors[0].startswith("error: --data-dir: ")
     code, _, errors = train_on("folder", "--model=lenet")
     assert code == 2 and errors[-1].endswith("argument --data-dir: --dataset folder needs it")
 
@@ -423,3 +435,104 @@ def test_a_recipe_s_options_hold_unless_others_are_given() -> None:
     assert (arguments.optimizer, arguments.epochs, arguments.lr) == ("momentum", 3, 0.01)
     assert arguments.schedule == RECIPES["fast"].options["schedule"]
     assert train.parse_arguments(["--model=lenet"], None, "train").schedule == "constant"
+
+
+def test_a_last_batch_of_one_image_is_left_out_where_it_must_be(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def small(in_channels: int, num_classes: int) -> nn.Sequential:
+        hidden = [nn.Linear(784 * in_channels, 4), nn.BatchNorm1d(4)]
+        return nn.Sequential(nn.Flatten(), nn.Sequential(*hidden), nn.Linear(4, num_classes))
+
+    monkeypatch.setitem(RECIPES, "lenet", dataclasses.replace(RECIPES["lenet"], build=small))
+    said = "each epoch leaves one image out: batch normalisation cannot do with a last batch of one"
+    with backends.use_backend("reference"):
+        assert len(run("--model=lenet", "--epochs=2", "--limit=9")) == 2
+        assert said in capsys.readouterr().out.splitlines()
+        assert len(run("--model=lenet", "--epochs=1", "--limit=10")) == 1
+        assert said not in capsys.readouterr().out
+        for options, which in (["--batch-size=1"], "--batch-size 1"), (["--limit=1"], "a single training image"):
+            fixed = ["--model=lenet", "--dataset=shapes", "--limit=3", f"--output-dir={tmp_path}"]
+            assert train.main([*fixed, *options]) == 2
+            errors = capsys.readouterr().err
+            assert errors == f"error: {which}: batch normalisation needs batches of at least two images\n"
+
+
+def test_batch_normalisation_of_images_does_with_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with backends.use_backend("reference"):
+        run("--model=fast", "--epochs=1", "--limit=5")
+    assert "leaves one image out" not in capsys.readouterr().out
+
+
+def test_paths_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    options = ["--model=lenet", "--output-dir=~/out", "--data-dir=~"]
+    parsed = train.parse_arguments(options, None, "train")
+    assert (parsed.output_dir, parsed.data_dir) == (tmp_path / "out", tmp_path)
+    drawn = pictures.new_parser("draw", "Draw.", "any").parse_args([*options, "--weights=~/out/model.safetensors"])
+    assert (drawn.output_dir, drawn.weights) == (tmp_path / "out", tmp_path / "out" / "model.safetensors")
+
+
+def test_the_home_of_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--model=lenet", "--output-dir=~no-such-user/out"])
+    assert stop.value.code == 2
+    assert "argument --output-dir: '~no-such-user/out': " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda checkpoint: checkpoint["settings"].pop("schedule"), "has no state of the schedule"),
+        (lambda checkpoint: checkpoint["settings"].update(schedule={"count": 1}), "`state` has the keys"),
+        (lambda checkpoint: checkpoint["settings"].update(schedule=None), "cannot resume"),
+        (lambda checkpoint: checkpoint.update(history=checkpoint["history"] * 2), "must be of that epoch, not of 1"),
+        (lambda checkpoint: checkpoint.update(history=[]), "is of epoch 1, its history has 0"),
+    ],
+)
+def test_a_checkpoint_that_was_tampered_with(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict], object], message: str
+) -> None:
+    path, options = tmp_path / "out" / "checkpoint.safetensors", ["--model=lenet", "--schedule=cosine", "--epochs=2"]
+    with backends.use_backend("reference"):
+        run(*options)
+        arrays, metadata = read_arrays(path)
+        checkpoint = json.loads(metadata["numbacnn.checkpoint"])
+        checkpoint["epoch"], checkpoint["history"] = 1, checkpoint["history"][:1]
+        change(checkpoint)
+        write_arrays(path, arrays, {"numbacnn.checkpoint": json.dumps(checkpoint)})
+        fixed = ["--dataset=shapes", "--limit=6", "--batch-size=4", f"--output-dir={tmp_path / 'out'}", "--resume"]
+        assert train.main([*fixed, *options]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and message in errors[0]
+
+
+def test_steps_need_not_be_captured(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with backends.use_backend("cpu"):
+        captured = run("--model=lenet", "--epochs=1")
+        monkeypatch.setattr(backends.get("cpu"), "capture", None)
+        assert learning(run("--model=lenet", "--epochs=1", "--no-capture", folder="plain")) == learning(captured)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
+def test_an_error_that_control_c_was_turned_into_is_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted_import(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    monkeypatch.setattr(train, "fit", interrupted_import)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert train.main(["--model=lenet", "--dataset=shapes", "--limit=6", f"--output-dir={tmp_path}"]) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("interrupted; to go on: ")
+    monkeypatch.setattr(train, "fit", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train.main(["--model=lenet", "--dataset=shapes", "--limit=6", f"--output-dir={tmp_path}"])

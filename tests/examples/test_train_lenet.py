@@ -357,7 +357,8 @@ def test_algorithms(run: Main, monkeypatch: pytest.MonkeyPatch, algorithm: str) 
 
 def command(*options: str, output: Path, **settings: object) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    line = [sys.executable, "-m", "examples.train_lenet", "--backend=reference", f"--output-dir={output}", *options]
+    fixed = ["--backend=reference", f"--output-dir={output}"]
+    line = [sys.executable, "-m", "examples.train_lenet", *fixed, *options]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
 
 
@@ -372,10 +373,15 @@ def test_a_reader_that_goes_away_does_not_stop_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
-def test_control_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [["--backend=reference"], ["--backend=cpu"], ["--backend=cpu", "--no-capture"]],
+    ids=["reference", "cpu captured", "cpu plain"],
+)
+def test_control_c(tmp_path: Path, options: list[str]) -> None:
     # Processes of a shell's background job ignore the signal unless they ask for it.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = command(*SMALL, "--epochs=1000000", output=tmp_path, preexec_fn=heed)
+    process = command(*SMALL, *options, "--epochs=1000000", output=tmp_path, preexec_fn=heed)
     assert any(line.startswith("epoch 1/") for line in process.stdout)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()

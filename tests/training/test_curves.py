@@ -78,3 +78,10 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
 def test_another_extension_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`path` .*curves\.pdf' must end in \.png"):
         PlotCurves(tmp_path / "curves.pdf")
+
+
+def test_a_run_that_ends_early_draws_nothing_more(tmp_path: Path) -> None:
+    callback = PlotCurves(tmp_path / "curves.png")
+    callback.on_epoch_begin(run_with(1))
+    callback.on_fit_end(run_with(1))
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numbacnn import backends, nn
+from numbacnn import backends, nn, optim
 from numbacnn.data import DataLoader
 from numbacnn.io import load_checkpoint
 from numbacnn.training import Callback, CheckpointFile, History, HistoryFile, Run, TrainingStep, evaluate, fit
@@ -241,3 +241,75 @@ def test_every_epoch_has_its_own_order() -> None:
     fit(model, *loaders(), nn.CrossEntropyLoss(), optimizer, 3)
     assert len(seen) == 9
     assert all(first != second for first, second in itertools.combinations(seen, 2))
+
+
+def test_what_rests_before_training_rests_in_it() -> None:
+    model, _ = model_and_optimizer()
+    optimizer = optim.SGD([*model[1].parameters(), *model[4].parameters()], 0.5)
+    before = model[2].eval().state_dict()
+    fit(model, *loaders(), nn.CrossEntropyLoss(), optimizer, 1)
+    after = model[2].state_dict()
+    assert {name: array.tolist() for name, array in after.items()} == {n: a.tolist() for n, a in before.items()}
+    assert [layer.training for layer in model] == [True, True, False, True, True]
+    fit(model.eval(), *loaders(), nn.CrossEntropyLoss(), optimizer, 1)
+    assert all(layer.training for layer in model.layers())
+    assert model[2].num_batches_tracked.value == 3
+
+
+def test_batches_may_come_from_a_list() -> None:
+    whole, history = run_fit(1)
+    model, optimizer = model_and_optimizer()
+    lists = [list(loader) for loader in loaders()]
+    assert learning(fit(model, *lists, nn.CrossEntropyLoss(), optimizer, 1)) == learning(history)
+    assert_same_weights(model, whole)
+
+
+class Forgot(nn.Loss):
+    """Defines `forward` as it is done elsewhere."""
+
+    def forward(self, prediction: object, target: object) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"test_loader": None}, "`test_loader` None must be a DataLoader or another iterable, with a length"),
+        ({"train_loader": iter([])}, "`train_loader` <list_iterator .* must be a DataLoader"),
+        ({"loss": Forgot}, "`loss` Forgot must define `compute`"),
+        ({"loss": lambda: "mse"}, "`loss` 'mse' must be a Loss"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_is_trained(changes: dict, match: str) -> None:
+    model, optimizer = model_and_optimizer()
+    before = model.state_dict()
+    train_loader, test_loader = loaders()
+    parts = {"train_loader": train_loader, "test_loader": test_loader, "loss": nn.CrossEntropyLoss, **changes}
+    parts["loss"] = parts["loss"]()
+    with pytest.raises(TypeError, match=match):
+        fit(model, optimizer=optimizer, epochs=1, **parts)
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+
+
+def test_images_that_hold_nan_are_named() -> None:
+    model, optimizer = model_and_optimizer()
+    train_loader, test_loader = loaders()
+    batches = list(train_loader)
+    batches[1][0][2, 0, 1, 1] = np.nan
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError) as failure:
+        fit(model, batches, test_loader, nn.CrossEntropyLoss(), optimizer, 1)
+    assert str(failure.value) == (
+        "training loss is nan in epoch 1, after batch 2 of 3; the images of that batch hold infinity or NaN"
+    )
+
+
+def test_steps_need_not_be_captured(backend: backends.Backend) -> None:
+    results = []
+    for capture in (True, False):
+        model, optimizer = model_and_optimizer()
+        with pytest.MonkeyPatch.context() as patch:
+            if not capture:
+                patch.setattr(backend, "capture", None)
+            history = fit(model, *loaders(), nn.CrossEntropyLoss(), optimizer, 1, capture=capture)
+        results.append((model, learning(history)))
+    assert_same_weights(results[0][0], results[1][0])

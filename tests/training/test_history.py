@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from numbacnn.training import History, HistoryFile
-from tests.training.toy import record, run_with
+from numbacnn import nn
+from numbacnn.training import Average, EarlyStopping, History, HistoryFile, TrainingStep, WeightAverage
+from tests.training.toy import model_and_optimizer, record, run_with
 
 
 def test_json_there_and_back() -> None:
@@ -74,3 +75,29 @@ def test_a_resumed_run_cuts_the_file_to_its_history(tmp_path: Path) -> None:
     run = run_with(2)
     HistoryFile(path).on_fit_begin(run)
     assert path.read_text() == run.history.lines()
+
+
+def test_epochs_that_do_not_follow_each_other_are_refused() -> None:
+    for records in ([record(2)], [record(1), record(1)], [record(1), record(3)]):
+        with pytest.raises(ValueError, match="of the history must be of that epoch, not of"):
+            History.from_json(History(records).to_json())
+    with pytest.raises(ValueError, match="record 1 of the history must be made of numbers"):
+        History.from_json([record(1).__dict__ | {"epoch": True}])
+
+
+def test_what_is_printed() -> None:
+    assert repr(History([record(1), record(2)])) == (
+        "History(2 epochs, the last one with train_loss=1, train_accuracy=0.5, test_loss=1.25, test_accuracy=0.4)"
+    )
+    assert repr(HistoryFile("history.jsonl")) == "HistoryFile(path='history.jsonl')"
+    assert repr(EarlyStopping(3)) == "EarlyStopping(patience=3, min_delta=0.0, monitor='test_loss', best_epoch=0)"
+    average = Average()
+    average.add(3.0, 1, 2)
+    assert repr(average) == "Average(loss=1.5, accuracy=0.5, examples=2)"
+    model, optimizer = model_and_optimizer()
+    assert repr(WeightAverage(model, 0.5)) == "WeightAverage(Sequential, 6 parameters, decay=0.5)"
+    step = TrainingStep(model, nn.CrossEntropyLoss(), optimizer)
+    assert repr(step) == (
+        "TrainingStep(Sequential, CrossEntropyLoss(reduction='mean'), SGD(6 parameters, lr=0.5, momentum=0.5, "
+        "nesterov=False, weight_decay=0.0), mode=None)"
+    )

@@ -1,6 +1,8 @@
-"""The confusion matrix."""
+"""The confusion matrix, and sums over batches."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from numbacnn import nn
 from numbacnn.backends import Backend
 from numbacnn.training import confusion_matrix, evaluate
+from numbacnn.training.metrics import Totals
+from tests.strategies import SIMULATED
 from tests.training.toy import loaders, model_and_optimizer
 
 
@@ -66,3 +70,18 @@ def test_what_cannot_be_counted(backend: Backend, batches: list, message: str) -
         with pytest.raises(ValueError, match=message):
             confusion_matrix(model, loader)
         assert model.training
+
+
+def test_sums_over_many_samples_are_accurate(backend: Backend) -> None:
+    class Given(nn.Loss):
+        def compute(self, prediction: Any, target: Any) -> Any:
+            return self.backend.asarray(np.array(0.1, np.float64))
+
+    totals, loss = Totals(backend), Given()
+    n = 10 if SIMULATED else 1000
+    logits, labels = backend.asarray(np.zeros((n, 2), np.float32)), backend.asarray(np.zeros(n, np.int64))
+    for _ in range(10 * n):
+        totals.add(loss, logits, labels)
+    loss_sum, correct, examples = totals.read()
+    assert correct == examples == 10 * n * n
+    assert loss_sum == pytest.approx(examples * 0.1, rel=1e-10)
