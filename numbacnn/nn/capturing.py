@@ -19,13 +19,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from ..backends import Backend
+from .saved import OF_THE_PASS
 from .state import State, StepCounter
 
 __all__ = ["Fingerprint", "NotCaptured", "Snapshot", "fingerprint", "first_refusal", "is_capturable", "warn"]
 
-_ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
-_SEQUENCES = (list, tuple, set, frozenset, deque)
-_NOT_SETTINGS = frozenset({"_saved", "_unanswered", "_ambiguous", "_in_backward"})
+_ATOMS: frozenset[type] = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -69,52 +68,78 @@ def fingerprint(*parts: Any) -> Fingerprint:
 def _add(value: Any, key: list[Any], kept: list[Any], seen: set[int]) -> None:
     kind = type(value)
     key.append(kind)
-    if kind in _ATOMS or isinstance(value, np.generic):
+    what = _WHAT.get(kind) or _WHAT.setdefault(kind, _what(kind))
+    if what == "atom":
         key.append(value)
         return
-    if kind is tuple:
+    if what == "tuple":
         key.append(len(value))
-        for item in value:
-            _add(item, key, kept, seen)
+        _add_all(value, key, kept, seen)
         return
     key.append(id(value))
     if id(value) in seen:
         return
     seen.add(id(value))
     kept.append(value)
-    if isinstance(value, _SEQUENCES):
-        key.append(len(value))
-        for item in value:
-            _add(item, key, kept, seen)
-    elif isinstance(value, dict):
-        key.append(len(value))
-        for name, item in value.items():
-            _add(name, key, kept, seen)
-            _add(item, key, kept, seen)
-    elif isinstance(value, State):
+    if what == "state":
         # Arrays by where they are: what they hold may change.
-        for name, item in vars(value).items():
-            key += (name, id(item))
-            kept.append(item)
-    elif isinstance(value, np.ndarray):
+        attributes = vars(value)
+        key += attributes
+        key += map(id, attributes.values())
+        kept += attributes.values()
+    elif what == "dict":
+        key.append(len(value))
+        _add_all(value, key, kept, seen)
+        _add_all(value.values(), key, kept, seen)
+    elif what == "sequence":
+        key.append(len(value))
+        _add_all(value, key, kept, seen)
+    elif what == "array":
         key += (value.dtype, value.shape, value.tobytes())
-    elif not isinstance(value, (type, types.ModuleType, StepCounter)) and not _is_array(value):
+    elif what == "object":
         for name in _slots(cast(Hashable, kind)):
             if hasattr(value, name):
                 key.append(name)
                 _add(getattr(value, name), key, kept, seen)
-        for name, item in getattr(value, "__dict__", {}).items():
-            if name == "backend":
-                key.append(id(item))
-                kept.append(item)
-            elif name not in _NOT_SETTINGS:
-                key.append(name)
-                _add(item, key, kept, seen)
+        settings = dict(getattr(value, "__dict__", ()))
+        for name in OF_THE_PASS:
+            settings.pop(name, None)
+        if "backend" in settings:
+            backend = settings.pop("backend")
+            key.append(id(backend))
+            kept.append(backend)
+        key.append(len(settings))
+        key += settings
+        _add_all(settings.values(), key, kept, seen)
 
 
-def _is_array(value: Any) -> bool:
-    """Whether it is a device's array: a launch reads those anew."""
-    return hasattr(value, "dtype") and hasattr(value, "shape")
+def _add_all(values: Iterable[Any], key: list[Any], kept: list[Any], seen: set[int]) -> None:
+    for value in values:
+        kind = type(value)
+        if kind in _ATOMS:
+            key += (kind, value)
+        else:
+            _add(value, key, kept, seen)
+
+
+_WHAT: dict[type, str] = {tuple: "tuple", **dict.fromkeys(_ATOMS, "atom")}
+
+
+def _what(kind: type) -> str:
+    """How values of this type are looked at."""
+    kinds: dict[str, Any] = {
+        "atom": np.generic,
+        "state": State,
+        "dict": dict,
+        "sequence": (list, tuple, set, frozenset, deque),
+        "array": np.ndarray,
+        "opaque": (type, types.ModuleType, StepCounter),
+    }
+    for what, bases in kinds.items():
+        if issubclass(kind, bases):
+            return what
+    # Of a device's array a launch reads the contents anew.
+    return "opaque" if hasattr(kind, "dtype") and hasattr(kind, "shape") else "object"
 
 
 @functools.cache
@@ -163,7 +188,7 @@ class Snapshot:
             changed = [
                 f"`{name}`"
                 for name in dict.fromkeys([*former, *vars(part)])
-                if name not in _NOT_SETTINGS and former.get(name, part) is not vars(part).get(name, part)
+                if name not in OF_THE_PASS and former.get(name, part) is not vars(part).get(name, part)
             ]
             if changed:
                 return NotCaptured(part, f"a pass changes {', '.join(changed)} of {type(part).__name__}")
@@ -195,7 +220,7 @@ def warn(refusal: NotCaptured, what: str, backend: Backend) -> None:
     """Say why ``what``, a step or a session, is not captured where the backend could."""
     if backend.asynchronous or backend.capture() is not None:
         warnings.warn(
-            f"the {what} runs launch by launch, it is not captured: {refusal} (`capture=False`: no matter)",
+            f"the {what} runs launch by launch, it is not captured: {refusal}; with `capture=False` this is not said",
             RuntimeWarning,
             stacklevel=_of_the_caller(),
         )

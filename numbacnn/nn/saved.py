@@ -6,12 +6,16 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
-__all__ = ["Remembering"]
+__all__ = ["OF_THE_PASS", "Remembering"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _NOT_SAVED = object()
 """In the place of what a forward pass in evaluation mode did not save."""
+
+
+OF_THE_PASS = ("_saved", "_unanswered", "_ambiguous", "_in_backward")
+"""Attributes that say what a pass left, not what a layer computes."""
 
 
 class Remembering:
