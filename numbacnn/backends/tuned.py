@@ -14,6 +14,7 @@ from ..files import replacing
 from .contract import Backend, ConvPass
 from .forks import ForkSafeLock
 from .geometry import Conv2dGeometry
+from .replay import invalidate
 
 __all__ = ["choice", "remember"]
 
@@ -37,6 +38,7 @@ def remember(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, algori
         table.pop(_key(geometry, pass_), None)
         if algorithm is not None:
             table[_key(geometry, pass_)] = algorithm
+        invalidate()
         path = _path(backend)
         if path is not None:
             try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
-from numbacnn.backends.replay import beforehand, each_time, recording
+from numbacnn.backends.replay import Captures, beforehand, each_time, invalidate, recording
 
 
 def test_an_effect_is_done_at_once_where_nothing_is_recorded() -> None:
@@ -66,3 +67,43 @@ def test_other_threads_are_not_recorded() -> None:
         thread.start()
         thread.join()
     assert (done, effects.before, effects.after) == ([1], [], [])
+
+
+def find(captures: Captures[str], kinds: list[Any], asynchronous: bool = False) -> list[bool]:
+    """Which of the kinds, in their order, are there or are captured."""
+    return [captures.find(kind, lambda: "captured", asynchronous) is not None for kind in kinds]
+
+
+def test_those_used_last_are_kept_and_only_so_much_is_remembered() -> None:
+    captures: Captures[str] = Captures()
+    assert find(captures, [*"abcd"]) == [True] * 4
+    assert find(captures, [*"ef"] * 3) == [False] * 6
+    assert find(captures, [*"bcd"] * 20) == [True] * 60
+    assert find(captures, [*"eabcd"]) == [True, False, True, True, True]
+    assert find(captures, list(range(1000))) == [False] * 1000
+    assert len(captures._seen) <= captures.REMEMBERED and len(captures._found) == captures.MOST
+
+
+def test_captures_that_are_never_used_again_are_not_made_for_ever() -> None:
+    captures: Captures[str] = Captures()
+    made = []
+    for _ in range(10):
+        made += find(captures, ["a"])
+        captures.clear()
+    assert made == [True] * 3 + [False] * 7
+    assert find(captures, ["a", "a", "a"]) == [False, True, True]
+    captures.clear()
+    assert find(captures, ["a"]) == [True]
+
+
+def test_a_choice_for_all_kernels_ends_what_was_captured() -> None:
+    captures: Captures[int] = Captures()
+    made: list[int] = []
+
+    def capture() -> int:
+        made.append(len(made))
+        return made[-1]
+
+    assert [captures.find("a", capture, False) for _ in range(2)] == [0, 0]
+    invalidate()
+    assert [captures.find("a", capture, False) for _ in range(2)] == [1, 1]

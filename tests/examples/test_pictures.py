@@ -208,3 +208,13 @@ def test_what_cannot_be_drawn_is_refused_in_a_line(
     assert len(errors) == 1
     assert message in errors[0]
     assert written(tmp_path) == set()
+
+
+def test_control_c_ends_with_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def draw(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    parser = pictures.new_parser("draw", "Draw.", "any")
+    options = ["--model=lenet", "--dataset=shapes", "--limit=2", "--backend=reference", f"--output-dir={tmp_path}"]
+    assert pictures.run(parser, options, draw, lambda names: names[0]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -15,7 +15,7 @@ import pytest
 from numba.core import config
 
 from numbacnn import backends, models, nn, ops
-from numbacnn.backends import Backend
+from numbacnn.backends import Backend, tuned
 from tests.strategies import SIMULATED
 
 
@@ -265,3 +265,23 @@ def test_a_child_may_use_a_session_that_a_thread_of_its_parent_was_in(name: str)
     line = [sys.executable, "-W", "ignore", "-c", FORK, name]
     done = subprocess.run(line, capture_output=True, text=True, timeout=300)
     assert (done.stdout, done.stderr) == ("0 True\n", "")
+
+
+@pytest.mark.skipif(SIMULATED or bool(config.DISABLE_JIT), reason="nothing is captured")
+def test_it_follows_what_was_tuned_since() -> None:
+    with backends.use_backend("cpu"):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1))
+    x = np.random.default_rng(0).random((2, 3, 9, 9), np.float32)
+    session, plain = nn.InferenceSession(model), nn.InferenceSession(model, capture=False)
+    geometry = model[0].geometry(x.shape)
+    former = tuned.choice(model.backend, geometry, "forward")
+    found = set()
+    try:
+        for algorithm in ("loops", "direct", "im2col"):
+            tuned.remember(model.backend, geometry, "forward", algorithm)
+            y = session(x)
+            np.testing.assert_array_equal(y, plain(x))
+            found.add(y.tobytes())
+    finally:
+        tuned.remember(model.backend, geometry, "forward", former)
+    assert session.mode == "captured" and len(found) > 1
