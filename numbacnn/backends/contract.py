@@ -6,6 +6,11 @@ backend (``conv.py``, ``pooling.py``, ...). The ops check arguments and work out
 - arrays live on the backend, are C-contiguous, and share one floating dtype (float32 or float64) unless said otherwise;
 - inputs are only read; what is returned is newly allocated; functions that update in place say so;
 - any size may be zero, and reductions over nothing give zero;
+- sums over samples and positions (means of pooling windows, gradients of weights and biases, the statistics and
+  gradients of batch normalisation, losses, norms) are sums of short sums or float64: of 10^7 equal numbers they are
+  wrong by at most 1e-6 of the result (weight gradients by ``im2col`` and the matrix products of a GPU: by 1e-5 times
+  the root of the number of terms). Their order depends on sizes alone, and those that are no products of two arrays
+  overflow only where the result does;
 - a scalar result is an array of shape () on the backend, so that nothing has to wait for it.
 """
 
@@ -218,7 +223,9 @@ class Backend(Protocol):
     def increment(self, counter: Array) -> None:
         """In place: ``counter += 1``, int64 of shape ()."""
 
-    # batch.py: images (samples, ...) uint8 or floating, labels (samples,) int64, index (n,) int64 in 0..samples-1
+    # batch.py: images (samples, ...) uint8 or floating, labels (samples,) int64, index (n,) int64 in 0..samples-1. Any
+    # other index is an IndexError where arrays are in the host's memory; on a device, where nothing waits to look at
+    # them, and in what was captured, it gives an image of NaN and the label -1
     def gather_images(self, images: Array, index: Array) -> Array:
         """float32 (n, ...): the images of ``index``, uint8 divided by 255."""
 

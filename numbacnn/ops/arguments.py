@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 PADDING_NAMES = ("valid", "same", "same_lower")
+# Of a window: kernels work in 32 bits where they can.
+LARGEST_SIZE = 2**31 - 1
 ACTIVATION_NAMES: tuple[str, ...] = get_args(get_args(Activation)[0])
 LAST_COUNT = 2**53
 """As far as steps, passes and epochs are counted: exact as float64, and far from where int64 ends."""
@@ -79,6 +81,8 @@ def pair(name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
         raise TypeError(f"`{name}` {value!r} must be an int or a pair of ints")
     if min(first, second) < minimum:
         raise ValueError(f"`{name}` {value!r} must be at least {minimum}")
+    if max(first, second) > LARGEST_SIZE:
+        raise ValueError(f"`{name}` {value!r} must be at most {LARGEST_SIZE}")
     return first, second
 
 

@@ -28,6 +28,8 @@ __all__ = [
     "pool2d_geometry",
 ]
 
+MOST_PLACES = 1 << 31
+
 
 def max_pool2d(
     x: Any,
@@ -58,7 +60,8 @@ def max_pool2d(
             row-major order among equals; -1 where a dilated window meets nothing but padding.
 
     Raises:
-        ValueError: For a window larger than the padded image, too much padding, the wrong number of axes.
+        ValueError: For a window larger than the padded image, too much padding, the wrong number of axes, images of
+            2**31 pixels or more.
         TypeError: For an array that is not real, and for bools and floats in place of ints.
 
     Example:
@@ -180,6 +183,10 @@ def pool2d_geometry(
     ceil_mode = flag("ceil_mode", ceil_mode)
     if 0 in (c, h, w):
         raise ValueError(f"`x` {tuple(x_shape)} must not be empty: only the batch, its first axis, may hold nothing")
+    if h * w >= MOST_PLACES:
+        raise ValueError(
+            f"`x` {tuple(x_shape)} must have images of fewer than {MOST_PLACES} pixels: places of maxima are int32"
+        )
     (pt, pb), (pl, pr) = normalize_padding(padding, (kh, kw), (sh, sw), (dh, dw))
     extent_h, extent_w = dh * (kh - 1) + 1, dw * (kw - 1) + 1
     spread = f" with `dilation` {(dh, dw)}" if (dh, dw) != (1, 1) else ""

@@ -199,3 +199,21 @@ def test_ceil_mode_takes_an_overhanging_window_even_as_the_only_one(backend, ker
         ops.max_pool2d(X, kernel)
     np.testing.assert_array_equal(backend.to_numpy(ops.max_pool2d(X, kernel, ceil_mode=True)), [[[[15]]]])
     np.testing.assert_array_equal(backend.to_numpy(ops.avg_pool2d(X, kernel, ceil_mode=True)), [[[[7.5]]]])
+
+
+def test_images_whose_places_do_not_fit_int32_are_refused() -> None:
+    assert ops.pool2d_geometry((1, 1, 32768, 65535), 2).y_shape == (1, 1, 16384, 32767)
+    image = np.broadcast_to(np.float32(0), (1, 1, 32768, 65536))
+    for call in (
+        lambda: ops.pool2d_geometry(image.shape, 2),
+        lambda: ops.max_pool2d(image, 2, return_indices=True),
+        lambda: ops.max_pool2d_backward(image[..., ::2, ::2], image[..., ::2, ::2], image.shape, 2),
+    ):
+        with pytest.raises(ValueError, match=r"`x` \(1, 1, 32768, 65536\) must have images of fewer than 2147483648"):
+            call()
+
+
+def test_windows_beyond_32_bits_are_refused() -> None:
+    for name in ("kernel_size", "stride", "dilation", "padding"):
+        with pytest.raises(ValueError, match=f"`{name}` .* must be"):
+            ops.pool2d_geometry((1, 1, 8, 8), **{"kernel_size": 2, name: 2**31})

@@ -54,8 +54,8 @@ def _sum_by_channels(
 ):  # fmt: skip
     """A chunk is a block of input channels of one group, summed over ``images`` images.
 
-    sums[part, group, block, panel, tap, output]; taps are (c, i, j), rounded up to whole tiles. ``totals`` are those of
-    one chunk in float64, if it has more than SUM_IN_ORDER positions.
+    sums[part, group, block, panel, tap, output]; taps are (c, i, j), rounded up to whole tiles. ``totals``
+    are those of one chunk in float64, if it has more than SUM_IN_ORDER positions.
     """
     at_block, rest = chunk % blocks, chunk // blocks
     group, part = rest % groups, rest // groups
@@ -252,9 +252,9 @@ def correlate_weights(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.nd
     if isinstance(plan, _PositionPlan):
         _sum_by_positions(
             plan.parts * g.groups, dy, x, plan.tap_at, plan.dy_at, sums,
-            _totals(plan.images * g.oh * (g.ow // lanes + 1), plan.tap_at.size * plan.row_size), Scratch(2 * g.oh * (g.ow + 1), index),
-            Scratch(g.c // g.groups * math.prod(_extent(g, g.oh)), x.dtype), DOT_TILE, g.groups, plan.images,
-            *_extent(g, g.oh), -g.pt, -g.pl, g.sh,
+            _totals(plan.images * g.oh * (g.ow // lanes + 1), plan.tap_at.size * plan.row_size),
+            Scratch(2 * g.oh * (g.ow + 1), index), Scratch(g.c // g.groups * math.prod(_extent(g, g.oh)), x.dtype),
+            DOT_TILE, g.groups, plan.images, *_extent(g, g.oh), -g.pt, -g.pl, g.sh,
         )  # fmt: skip
         _finish_by_positions(g.k, sums, dweight, g.groups, plan.row_size, plan.tap_at.size * plan.row_size)
         return dweight
@@ -263,7 +263,8 @@ def correlate_weights(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.nd
     work = plan.band_images * plan.block * math.prod(_extent(g, plan.band_rows)) + positions.size * plan.width
     _sum_by_channels(
         plan.parts * plan.blocks * g.groups, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums,
-        _totals(plan.images * g.oh * g.ow, plan.panels * plan.panel_size), positions * plan.width, Scratch(positions.size + plan.panel_size // plan.width, index), Scratch(work, x.dtype),
+        _totals(plan.images * g.oh * g.ow, plan.panels * plan.panel_size), positions * plan.width,
+        Scratch(positions.size + plan.panel_size // plan.width, index), Scratch(work, x.dtype),
         *tile, g.groups, plan.panels, plan.blocks, plan.block, plan.images, plan.band_images, plan.band_rows,
         plan.bands, *_extent(g, plan.band_rows), -g.pt, -g.pl, g.sh, g.sw,
     )  # fmt: skip

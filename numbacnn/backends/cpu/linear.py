@@ -100,8 +100,8 @@ def pack_columns(turn, source, row_size, turned, first_row, rows, first_column, 
 
 @kernel
 def _multiply_columns(
-    chunk, a, row_at, a_steps, b, b_at, bias, c, packed, sums, totals, tile, turn, activating, height, width, rows_of_chunk,
-    row_chunks, depth, run, turned, activation,
+    chunk, a, row_at, a_steps, b, b_at, bias, c, packed, sums, totals, tile, turn, activating, height, width,
+    rows_of_chunk, row_chunks, depth, run, turned, activation,
 ):  # fmt: skip
     """A B, where A[i, k] is a[row_at[i] + a_steps[k]], B (depth, columns) is ``b``, and C (rows, columns) the product.
 

@@ -21,7 +21,7 @@ from .jit import Scratch, function, kernel
 from .memory import empty
 from .pool_rows import AVG_ROWS, MAX_ROWS, SPREAD_ROW, STEPS, avg_row, max_row, spread
 from .simd import copy_run
-from .sums import RUN_IN_ORDER, is_finite, value_sums
+from .sums import RUN_IN_ORDER, is_finite, window_sum
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
@@ -150,26 +150,6 @@ def _max_backward_planes(chunk, dy, indices, dx):
         place = np.int64(places[np.uintp(i)])
         if place >= 0:
             image[np.uintp(chunk * size + place)] += slopes[np.uintp(i)]
-
-
-@function
-def window_sum(image, at, w, first, end, left, right):
-    """The sum, in float64, of the rows first .. end and columns left .. right of the plane that begins at ``at``."""
-    zero = image.dtype.type(0)
-    if (end - first) * (right - left) <= RUN_IN_ORDER:
-        narrow = zero
-        for r in range(first, end):
-            for i in range(at + r * w + left, at + r * w + right):
-                narrow += image[np.uintp(i)]
-        if is_finite(narrow):
-            return np.float64(narrow)
-    if left == 0 and right == w:
-        return value_sums(image, at + first * w, image, at + first * w, zero, (end - first) * w)[0]
-    total = 0.0
-    for r in range(first, end):
-        start = at + r * w + left
-        total += value_sums(image, start, image, start, zero, right - left)[0]
-    return total
 
 
 @kernel

@@ -14,7 +14,7 @@ import numpy as np
 
 from .jit import function
 
-__all__ = ["RUN", "RUN_IN_ORDER", "SUM_IN_ORDER", "is_finite", "move_sums", "sums_of", "value_sums"]
+__all__ = ["RUN", "RUN_IN_ORDER", "SUM_IN_ORDER", "is_finite", "move_sums", "sums_of", "value_sums", "window_sum"]
 
 RUN = 512
 # Numbers that are added one after the other in the dtype, and how many a sum of such sums may hold before it goes on in
@@ -71,6 +71,26 @@ def _value(a, b, center):
 
 value_sums = sums_of(_value)
 """The sum of a[a_start + i], and 0."""
+
+
+@function
+def window_sum(image, at, w, first, end, left, right):
+    """The sum, in float64, of the rows first .. end and columns left .. right of the plane that begins at ``at``."""
+    zero = image.dtype.type(0)
+    if (end - first) * (right - left) <= RUN_IN_ORDER:
+        narrow = zero
+        for r in range(first, end):
+            for i in range(at + r * w + left, at + r * w + right):
+                narrow += image[np.uintp(i)]
+        if is_finite(narrow):
+            return np.float64(narrow)
+    if left == 0 and right == w:
+        return value_sums(image, at + first * w, image, at + first * w, zero, (end - first) * w)[0]
+    total = 0.0
+    for r in range(first, end):
+        start = at + r * w + left
+        total += value_sums(image, start, image, start, zero, right - left)[0]
+    return total
 
 
 @function

@@ -103,7 +103,7 @@ def _emit_tile(
     back = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
     back.set_metadata("llvm.loop", _not_unrolled(builder.module))
 
-    # What was there is added last: a sum of many calls is one of their sums, not one from the first product to the last.
+    # What was there is added last: a sum of many calls is one of their sums, not one from first to last product.
     builder.position_at_end(after)
     builder.cbranch(builder.icmp_signed("!=", add, WORD(0)), old, new)
     places = [(i, j) for i in range(rows) for j in range(columns)]

@@ -18,6 +18,8 @@ from .target import quotient, scalar
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
+RUN = 32
+
 
 @kernel
 def _forward_elements(i, x, weight, bias, y, sizes, window):
@@ -77,7 +79,7 @@ def _backward_input_elements(i, dy, weight, dx, sizes, window):
 
 @kernel
 def _backward_weight_elements(i, dy, x, dweight, images, sizes, window):
-    """Rows are summed in the dtype, their sums in float64: a weight may sum millions of products."""
+    """RUN neighbours are summed in the dtype, their sums in float64: a weight may sum millions of products."""
     channels, in_channels, out_channels, h, w, oh, ow, _, _ = sizes
     kh, kw, sh, sw, pt, pl, dh, dw, groups = window
     line = quotient(i, kw)
@@ -93,12 +95,13 @@ def _backward_weight_elements(i, dy, x, dweight, images, sizes, window):
             if down >= 0 and down < h:
                 start = ((n * in_channels + channel) * h + down) * w + column
                 place = ((n * out_channels + k) * oh + q) * ow
-                line_sum = scalar(dweight, 0)
-                for r in range(ow):
-                    across = column + r * sw
-                    if across >= 0 and across < w:
-                        line_sum += dy[place + r] * x[start + r * sw]
-                total += line_sum
+                for run in range(0, ow, RUN):
+                    run_sum = scalar(dweight, 0)
+                    for r in range(run, min(run + RUN, ow)):
+                        across = column + r * sw
+                        if across >= 0 and across < w:
+                            run_sum += dy[place + r] * x[start + r * sw]
+                    total += run_sum
     dweight[i] = total
 
 

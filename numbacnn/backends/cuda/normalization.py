@@ -88,7 +88,8 @@ def _finish_backward(block, thread, partial, weight, inverse_std, dweight, dbias
     if thread == 0:
         count = np.float64(max(n * length, 1))
         scale = np.float64(inverse_std[block])
-        total_scaled *= scale
+        # Nothing has the variance 0, and without eps an infinite scale.
+        total_scaled = total_scaled * scale if parts else 0.0
         dbias[block] = total
         dweight[block] = total_scaled
         coefficients[block] = np.float64(weight[block]) * scale

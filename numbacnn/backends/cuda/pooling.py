@@ -105,6 +105,19 @@ def _max_backward_kernel(reach_h: int, reach_w: int) -> Kernel:
 def _avg_kernel(kh: int, kw: int) -> Kernel:
     """For windows of kh x kw, or of any size for (0, 0)."""
 
+    @function
+    def window_sum(x, start, top, left, h, w, rows, columns, zero):
+        """In the dtype of ``zero``."""
+        total = zero
+        for u in range(kh if kh else rows):
+            row = top + u
+            for v in range(kw if kw else columns):
+                column = left + v
+                inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+                value = x[start + (row * w + column if inside else 0)]
+                total += value if inside else zero
+        return total
+
     def avg_pool(i, x, g, counting):
         h, w, oh, ow, rows, columns, sh, sw, pt, pl = g
         line = quotient(i, ow)
@@ -112,15 +125,14 @@ def _avg_kernel(kh: int, kw: int) -> Kernel:
         window_row, window_column = line - plane * oh, i - line * ow
         top, left = window_row * sh - pt, window_column * sw - pl
         start = plane * h * w
-        total = scalar(x, 0)
-        for u in range(kh if kh else rows):
-            row = top + u
-            for v in range(kw if kw else columns):
-                column = left + v
-                inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
-                value = x[start + (row * w + column if inside else 0)]
-                total += value if inside else scalar(x, 0)
-        return total / scalar(x, _window_size(window_row, window_column, counting))
+        size = _window_size(window_row, window_column, counting)
+        if kh:
+            total = window_sum(x, start, top, left, h, w, rows, columns, scalar(x, 0))
+            # A sum may be too large for the dtype where the mean is not.
+            if total > -math.inf and total < math.inf:
+                return total / scalar(x, size)
+        total = window_sum(x, start, top, left, h, w, rows, columns, 0.0)
+        return scalar(x, total / np.float64(size))
 
     return Kernel(avg_pool, "mapping", MAPPING_THREADS, f"{__name__}.avg_pool-{kh}x{kw}")
 

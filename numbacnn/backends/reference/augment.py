@@ -46,7 +46,8 @@ def jitter_colors(x: Array, brightness: Array, contrast: Array, saturation: Arra
     """y (n, 3, h, w): torchvision's adjust_brightness, _contrast, _saturation and _hue, one after the other."""
     brightness, contrast, saturation, hue = (f[:, None, None, None] for f in (brightness, contrast, saturation, hue))
     y = np.clip(brightness * x, 0, 1)
-    mean = _gray(y).sum(axis=(2, 3), keepdims=True) / max(x.shape[2] * x.shape[3], 1)
+    mean = _gray(y).sum(axis=(2, 3), keepdims=True, dtype=np.float64) / max(x.shape[2] * x.shape[3], 1)
+    mean = mean.astype(x.dtype)
     y = np.clip(contrast * y + (1 - contrast) * mean, 0, 1)
     y = np.clip(saturation * y + (1 - saturation) * _gray(y), 0, 1)
     r, g, b = y[:, 0], y[:, 1], y[:, 2]

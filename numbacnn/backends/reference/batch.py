@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array
+from ..shared.batches import check_index
 
 __all__ = ["gather_images", "gather_labels"]
 
 
 def gather_images(images: Array, index: Array) -> Array:
     """float32 (n, ...): the images of ``index``, uint8 divided by 255."""
-    chosen = images[index]
+    chosen = _chosen(images, index)
     if chosen.dtype == np.uint8:
         return np.divide(chosen, np.float32(255), dtype=np.float32, order="C")
     return chosen.astype(np.float32, order="C")
@@ -19,4 +20,11 @@ def gather_images(images: Array, index: Array) -> Array:
 
 def gather_labels(labels: Array, index: Array) -> Array:
     """int64 (n,): the labels of ``index``."""
-    return np.array(labels[index])
+    return np.array(_chosen(labels, index))
+
+
+def _chosen(samples: Array, index: Array | slice) -> Array:
+    """``index`` may be a slice, too."""
+    if not isinstance(index, slice):
+        check_index(index, len(samples))
+    return samples[index]

@@ -32,7 +32,7 @@ def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
     """Bytes that one pass needs besides its arguments and result."""
-    return _ALGORITHMS[algorithm].workspace(geometry, pass_) * itemsize
+    return _ALGORITHMS[algorithm].workspace(geometry, pass_, itemsize)
 
 
 def conv2d(

@@ -33,21 +33,24 @@ def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
 
 
 def backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry) -> Array:
-    """dweight (k, c // groups, kh, kw)."""
+    """dweight (k, c // groups, kh, kw), summed in float64."""
     g = geometry
-    return (_output_matrix(dy, g) @ _im2col(x, g).transpose(0, 2, 1)).reshape(g.weight_shape)
+    columns = _im2col(x.astype(np.float64, copy=False), g)
+    dweight = _output_matrix(dy.astype(np.float64, copy=False), g) @ columns.transpose(0, 2, 1)
+    return dweight.reshape(g.weight_shape).astype(x.dtype, copy=False)
 
 
-def workspace(geometry: Conv2dGeometry, pass_: ConvPass) -> int:
-    """Elements: the columns, the padded image, the outputs as a matrix."""
+def workspace(geometry: Conv2dGeometry, pass_: ConvPass, itemsize: int) -> int:
+    """Bytes: the columns, the padded image, the outputs as a matrix; x and dy in float64."""
     g = geometry
     columns, outputs = g.n * g.oh * g.ow * g.c * g.kh * g.kw, math.prod(g.y_shape)
     if pass_ == "forward":
-        return columns + padded_elements(g)
+        return itemsize * (columns + padded_elements(g))
     if pass_ == "backward_input":
         # NumPy adds to a strided view in place by way of two copies of it, and one of a transposed summand.
-        return columns + max(outputs, padded_elements(g) + 3 * g.n * g.c * g.oh * g.ow)
-    return columns + padded_elements(g) + outputs
+        return itemsize * (columns + max(outputs, padded_elements(g) + 3 * g.n * g.c * g.oh * g.ow))
+    wide = 0 if itemsize == 8 else outputs
+    return 8 * (columns + max(padded_elements(g), outputs + wide))
 
 
 def _weight_matrix(weight: Array, geometry: Conv2dGeometry) -> Array:

@@ -41,27 +41,30 @@ def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
 
 
 def backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry) -> Array:
-    """dweight (k, c // groups, kh, kw): for each tap the products of dy with the inputs the tap met, summed."""
+    """dweight (k, c // groups, kh, kw): for each tap the products of dy with the inputs it met, summed in float64."""
     g = geometry
-    padded, dy = pad(x, g), _grouped(dy, g)
+    padded, slopes = pad(x, g), _grouped(dy, g).astype(np.float64, copy=False)
     dweight = np.empty(g.weight_shape, dy.dtype)
     for i, j in np.ndindex(g.kh, g.kw):
-        products = dy @ _grouped(tap_view(padded, i, j, g), g).transpose(0, 1, 3, 2)
+        # Without a name for the inputs, which would keep one tap's while the next one's are made.
+        products = slopes @ _grouped(tap_view(padded, i, j, g).astype(np.float64, copy=False), g).transpose(0, 1, 3, 2)
         dweight[:, :, i, j] = products.sum(axis=0).reshape(g.k, g.c // g.groups)
     return dweight
 
 
-def workspace(geometry: Conv2dGeometry, pass_: ConvPass) -> int:
-    """Elements: the padded image, the weights tap by tap, one tap's inputs, and its product."""
+def workspace(geometry: Conv2dGeometry, pass_: ConvPass, itemsize: int) -> int:
+    """Bytes: the padded image, the weights tap by tap, one tap's inputs, and its product; dy in float64."""
     g = geometry
     tap = g.n * g.c * g.oh * g.ow
     if pass_ == "backward_input":
         # NumPy adds to a strided view in place by way of two copies of it.
-        return padded_elements(g) + math.prod(g.weight_shape) + 3 * tap
-    inputs = 0 if g.is_pointwise else tap
+        return itemsize * (padded_elements(g) + math.prod(g.weight_shape) + 3 * tap)
     if pass_ == "forward":
-        return padded_elements(g) + math.prod(g.weight_shape) + inputs + math.prod(g.y_shape)
-    return padded_elements(g) + inputs + (g.n + 1) * g.k * (g.c // g.groups)
+        inputs = 0 if g.is_pointwise else tap
+        return itemsize * (padded_elements(g) + math.prod(g.weight_shape) + inputs + math.prod(g.y_shape))
+    inputs = 0 if g.is_pointwise and itemsize == 8 else tap
+    slopes = 0 if itemsize == 8 else math.prod(g.y_shape)
+    return itemsize * padded_elements(g) + 8 * (inputs + slopes + (g.n + 1) * g.k * (g.c // g.groups))
 
 
 def pad(x: Array, geometry: Conv2dGeometry) -> Array:

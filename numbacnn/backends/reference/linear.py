@@ -25,7 +25,7 @@ def linear_backward_input(dy: Array, weight: Array) -> Array:
 
 def linear_backward_weight(dy: Array, x: Array) -> Array:
     """dweight (o, i) = dy^T x."""
-    return dy.T @ x
+    return (dy.T.astype(np.float64) @ x).astype(dy.dtype)
 
 
 def linear_backward_bias(dy: Array) -> Array:

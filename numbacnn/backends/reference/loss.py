@@ -18,8 +18,8 @@ __all__ = [
 
 def softmax(x: Array) -> Array:
     """exp(x - max) over its sum, along the last axis of x (n, classes)."""
-    e = np.exp(x - _row_maximum(x))
-    return e / e.sum(axis=1, keepdims=True)
+    e = np.exp(x - _row_maximum(x), dtype=np.float64)
+    return (e / e.sum(axis=1, keepdims=True)).astype(x.dtype)
 
 
 def softmax_cross_entropy(
@@ -34,7 +34,7 @@ def softmax_cross_entropy(
     loss = -(1 - label_smoothing) * log_probabilities[np.arange(len(labels)), labels].sum()
     # Without smoothing a class of probability 0 costs nothing; 0 times its logarithm would be NaN.
     if label_smoothing:
-        loss -= label_smoothing / logits.shape[1] * log_probabilities.sum()
+        loss -= label_smoothing / max(logits.shape[1], 1) * log_probabilities.sum()
     return np.array(scale * loss), softmax(logits)
 
 
@@ -61,7 +61,8 @@ def squared_error_backward(prediction: Array, target: Array, scale: float) -> Ar
 
 def count_correct(logits: Array, labels: Array) -> Array:
     """How many rows have their first maximum at the label (shape (), int64)."""
-    return np.array((logits.argmax(axis=1) == labels).sum(), dtype=np.int64)
+    best = logits.argmax(axis=1) if logits.size else np.full(len(labels), -1)
+    return np.array((best == labels).sum(), dtype=np.int64)
 
 
 def _row_maximum(x: Array) -> Array:

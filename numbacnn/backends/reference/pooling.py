@@ -1,4 +1,4 @@
-"""Max and average pooling, one tap of the window at a time."""
+"""Max and average pooling, one tap of the window at a time; sums are float64."""
 
 from __future__ import annotations
 
@@ -38,36 +38,35 @@ def max_pool2d_with_indices(x: Array, geometry: Pool2dGeometry) -> tuple[Array, 
 def max_pool2d_backward(dy: Array, indices: Array, geometry: Pool2dGeometry) -> Array:
     """dx (n, c, h, w): each dy goes to the element that was the maximum."""
     g = geometry
-    dx = np.zeros((g.n * g.c, g.h * g.w), dy.dtype)
+    dx = np.zeros((g.n * g.c, g.h * g.w))
     elements = indices.reshape(g.n * g.c, g.oh * g.ow)
     planes = np.broadcast_to(np.arange(g.n * g.c)[:, None], elements.shape)
     found = elements >= 0
     # Not dx[...] += dy, which would keep one dy of the windows that share a maximum.
     np.add.at(dx, (planes[found], elements[found]), dy.reshape(elements.shape)[found])
-    return dx.reshape(g.x_shape)
+    return dx.reshape(g.x_shape).astype(dy.dtype)
 
 
 def avg_pool2d(x: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
     """y: window sums over the window's size."""
     g = geometry
     padded = np.pad(x, ((0, 0), (0, 0), *_padding(g)))
-    y = np.zeros(g.y_shape, x.dtype)
+    total = np.zeros(g.y_shape)
     for i, j in np.ndindex(g.kh, g.kw):
-        y += tap_view(padded, i, j, g)
-    y /= _window_sizes(g, count_include_pad)
-    return y
+        total += tap_view(padded, i, j, g)
+    return (total / _window_sizes(g, count_include_pad)).astype(x.dtype)
 
 
 def avg_pool2d_backward(dy: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
     """dx (n, c, h, w): each dy, over its window's size, goes to every element of the window."""
     g = geometry
-    share = dy / _window_sizes(g, count_include_pad).astype(dy.dtype)
+    share = dy / _window_sizes(g, count_include_pad).astype(np.float64)
     (top, bottom), (left, right) = _padding(g)
-    dpadded = np.zeros((g.n, g.c, g.h + top + bottom, g.w + left + right), dy.dtype)
+    dpadded = np.zeros((g.n, g.c, g.h + top + bottom, g.w + left + right))
     for i, j in np.ndindex(g.kh, g.kw):
         dpadded_tap = tap_view(dpadded, i, j, g)
         dpadded_tap += share
-    return np.ascontiguousarray(dpadded[:, :, top : top + g.h, left : left + g.w])
+    return np.ascontiguousarray(dpadded[:, :, top : top + g.h, left : left + g.w], dy.dtype)
 
 
 def _padding(geometry: Pool2dGeometry) -> tuple[tuple[int, int], tuple[int, int]]:
