@@ -49,8 +49,8 @@ MOST_PARTS = 16
 
 @kernel
 def _sum_by_channels(
-    chunk, dy, x, row_taps, column_taps, sums, totals, packed_at, table, work, tile, turn, height, width, groups, panels,
-    blocks, block, images, band_images, band_rows, bands, in_rows, in_columns, top, left, sh, sw,
+    chunk, dy, x, row_taps, column_taps, sums, totals, packed_at, table, work, tile, turn, height, width, groups,
+    panels, blocks, block, images, band_images, band_rows, bands, in_rows, in_columns, top, left, sh, sw,
 ):  # fmt: skip
     """A chunk is a block of input channels of one group, summed over ``images`` images.
 

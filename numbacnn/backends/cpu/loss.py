@@ -40,6 +40,15 @@ def _softmax_row(x, p):
     return largest, math.log(total)
 
 
+@function
+def _below(value, largest):
+    """``value - largest``, never above 0; the comparison keeps it one number, where a sum of such differences would be
+    taken apart into sums of large numbers.
+    """
+    difference = np.float64(value) - largest
+    return 0.0 if difference > 0.0 else difference
+
+
 @kernel
 def _softmax_rows(chunk, x, p):
     for i in range(chunk * ROWS, min((chunk + 1) * ROWS, x.shape[0])):
@@ -53,10 +62,10 @@ def _cross_entropy_rows(chunk, sums, logits, labels, p, label_smoothing):
     total = 0.0
     for i in range(chunk * ROWS, min((chunk + 1) * ROWS, logits.shape[0])):
         largest, logarithm = _softmax_row(logits[i], p[i])
-        total += (1 - label_smoothing) * (logarithm - (logits[i, labels[i]] - largest))
+        total += (1 - label_smoothing) * (logarithm - _below(logits[i, labels[i]], largest))
         if label_smoothing > 0:
             for j in range(classes):
-                total += label_smoothing / classes * (logarithm - (logits[i, j] - largest))
+                total += label_smoothing / classes * (logarithm - _below(logits[i, j], largest))
     sums[chunk] = total
 
 
