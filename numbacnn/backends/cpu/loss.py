@@ -37,7 +37,7 @@ def _softmax_row(x, p):
         total += math.exp(np.float64(x[j]) - largest)
     for j in range(x.size):
         p[j] = math.exp(np.float64(x[j]) - largest) / total
-    return largest, math.log(total)
+    return largest, np.log(total)
 
 
 @function
