@@ -160,7 +160,8 @@ def test_convolution_algorithms_are_named_and_weighed(name: str, pass_: contract
             assert isinstance(single, int)
             double = backend.conv2d_workspace(geometry, pass_, algorithm, 8)
             assert single >= 0 and double >= 0
-            if algorithm in ("loops", "im2col"):  # others may plan differently for wider numbers
+            # Others may plan differently for wider numbers, and the reference widens what it sums.
+            if algorithm in ("loops", "im2col") and (name, pass_) != ("reference", "backward_weight"):
                 assert single <= double
 
 
