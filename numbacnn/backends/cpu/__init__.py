@@ -4,7 +4,8 @@
 ``memory.py`` gives arrays memory that was used before, ``arrays.py`` is what else there is to do with them, and
 ``graph.py`` captures a step, whose memory ``arena.py`` lays out. ``simd.py`` has explicit vectors, ``routines.py`` what
 kernels call by address, ``tiles.py`` the sums that stay in registers; ``correlate.py`` and ``correlate_weights.py`` are
-what ``conv_direct.py`` is made of, ``winograd.py`` what ``conv_winograd.py`` is, ``pool_rows.py`` and
+what ``conv_direct.py`` is made of, ``winograd.py`` with ``winograd_range.py`` what ``conv_winograd.py`` is,
+``pool_rows.py`` and
 ``pool_separable.py`` what ``pooling.py`` is. The other files have the names and the functions of every backend.
 """
 

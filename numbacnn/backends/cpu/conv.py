@@ -28,8 +28,8 @@ def conv2d_algorithms() -> tuple[str, ...]:
 
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
-    """``direct`` or, where it takes fewer cycles and ``precision`` allows it, ``winograd``; but where the tiles of both would stay empty, ``loops``
-    for depthwise convolutions and ``im2col`` for dx of few channels.
+    """``direct`` or, where it takes fewer cycles and ``precision`` allows it, ``winograd``; but where the tiles of both
+    would stay empty, ``loops`` for depthwise convolutions and ``im2col`` for dx of few channels.
     """
     channels, outputs = geometry.c // geometry.groups, geometry.k // geometry.groups
     if channels == outputs == 1:

@@ -7,8 +7,9 @@ vectors in all of this, so bands of x are turned on their side first, and finish
 
 Its sums round differently. F(4 x 4, 3 x 3) and F(4 x 4, 5 x 5), whose matrices have numbers up to 8, were off by up to
 1.9e-5 of the largest result (512 channels, normal numbers), seven and four times as much as ``direct``;
-F(2 x 2, 3 x 3) by 1.1e-6. The contract allows 1e-5 sqrt(r^2 c) of it. F(6 x 6, 3 x 3) was never faster than F(4 x 4),
-nor F(2 x 2, 5 x 5).
+F(2 x 2, 3 x 3) by 1.1e-6. The contract allows 1e-5 sqrt(r^2 c) of it. An error is relative to the largest number in
+the tile: ``winograd_range.py`` keeps NaN, infinity and huge numbers to the outputs that see them. F(6 x 6, 3 x 3) was
+never faster than F(4 x 4), nor F(2 x 2, 5 x 5).
 
 roofline: 2 s^2 c k operations for m^2 outputs at the rate of the tile, and about a tenth of that in transforms; the
 transformed weights, s^2 c k elements, pass through the core once for each band.

@@ -1,5 +1,5 @@
-"""Winograd's transforms as routines: of one tile, for all channels, which lie along the vectors; and the largest and the
-smallest magnitudes, which tell where they may be used.
+"""Winograd's transforms as routines: of one tile, for all channels, which lie along the vectors; and magnitudes, which
+tell where they may be used.
 
 A tile of F(m x m, r x r) has (m + r - 1)^2 elements of x, as many products a pair of channels, and m^2 outputs. Names
 are Lavin and Gray's ("Fast algorithms for convolutional neural networks", 2015), and so are the matrices, up to signs.

@@ -1,0 +1,95 @@
+"""The switch for algorithms that round more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import numbacnn as nc
+from numbacnn import nn, ops, optim, training
+from numbacnn.backends import cpu, precision, tuned
+
+GEOMETRY = ops.conv2d_geometry((2, 16, 14, 14), (20, 16, 3, 3), padding=1)
+
+
+def names():
+    return set(ops.conv2d_choice(GEOMETRY, backend="cpu").values())
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    former = precision._mode
+    yield
+    precision._mode = former
+
+
+def test_auto_takes_no_algorithm_that_rounds_more():
+    with nc.precision("fast"):
+        assert "winograd" in names()
+        with nc.precision("strict") as mode:
+            assert mode == "strict"
+            assert "winograd" not in names()
+            assert set(ops.conv2d_choice(GEOMETRY, "winograd", backend="cpu").values()) == {"winograd"}
+        assert "winograd" in names()
+    nc.precision("strict")
+    assert "winograd" not in names()
+
+
+def test_results_are_those_of_direct():
+    x, weight = (np.random.default_rng(0).standard_normal(s, np.float32) for s in (GEOMETRY.x_shape, (20, 16, 3, 3)))
+    direct = ops.conv2d(x, weight, padding=1, algorithm="direct", backend="cpu")
+    with nc.precision("strict"):
+        np.testing.assert_array_equal(ops.conv2d(x, weight, padding=1, backend="cpu"), direct)
+    with nc.precision("fast"):
+        assert (ops.conv2d(x, weight, padding=1, backend="cpu") != direct).any()
+
+
+def test_what_tuning_found_is_not_taken_either(monkeypatch):
+    monkeypatch.setattr(tuned, "choice", lambda backend, geometry, pass_: "winograd")
+    with nc.precision("strict"):
+        assert "winograd" not in names()
+
+
+def test_environment(monkeypatch):
+    precision._mode = None
+    monkeypatch.setenv("NUMBACNN_PRECISION", "strict")
+    assert "winograd" not in names()
+    monkeypatch.setenv("NUMBACNN_PRECISION", "")
+    assert "winograd" in names()
+    monkeypatch.setenv("NUMBACNN_PRECISION", "exact")
+    with pytest.raises(ValueError, match=r"`NUMBACNN_PRECISION` 'exact' must be one of 'fast', 'strict'"):
+        names()
+
+
+def test_unknown_mode():
+    with pytest.raises(ValueError, match=r"`mode` 'exact' must be one of 'fast', 'strict'"):
+        nc.precision("exact")
+
+
+def test_sessions_follow():
+    x = np.random.default_rng(1).standard_normal(GEOMETRY.x_shape, np.float32)
+    with nc.use_backend("cpu"):
+        model = nn.Conv2d(16, 20, 3, padding=1)
+    session = nn.InferenceSession(model)
+    for mode in ("fast", "strict", "fast"):
+        with nc.precision(mode):
+            np.testing.assert_array_equal(session(x), model(x))
+
+
+def test_training_steps_follow():
+    x = np.random.default_rng(1).standard_normal(GEOMETRY.x_shape, np.float32)
+    y = np.array([1, 2])
+
+    def parameters(mode):
+        nc.manual_seed(0)
+        with nc.use_backend("cpu"):
+            layers = [nn.Conv2d(16, 20, 3, padding=1), nn.Conv2d(20, 16, 3, padding=1), nn.GlobalAvgPool2d()]
+            model = nn.Sequential(*layers, nn.Flatten())
+        step = training.TrainingStep(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+        with nc.precision("fast"):
+            step(x, y)
+        with nc.precision(mode):
+            step(x, y)
+        return np.concatenate([cpu.to_numpy(parameter.value).ravel() for parameter in model.parameters()])
+
+    assert (parameters("fast") != parameters("strict")).any()
