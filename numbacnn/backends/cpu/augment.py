@@ -1,7 +1,6 @@
 """What is done to images before a network sees them: a chunk is one plane or, for colours, one image.
 
 roofline: memory, one read of x and one write of y; the four reads of a resized pixel are a matter of L1.
-reached: not measured yet.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ about COLUMN_ELEMENTS elements that stay in the cache of the core that made them
 roofline: 2 n k oh ow taps operations in the product, at the rate of ``gemm.py`` where a group has at least a tile's
 rows of output channels; taps n oh ow elements written and read once more for the columns, which bounds layers with
 few output channels (k operations an element).
-reached (bench.conv): 20 to 55 % of the peak with 32 to 128 output channels, 7 to 19 % with LeNet's 6 and 16.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ All three passes walk the taps of the window outside and the output row inside, 
 writes neighbours and vectorises; bounds are worked out per tap, and no element of the padding is ever touched.
 
 roofline: 2 n k oh ow taps operations. Every product loads and stores one element of a plane that stays in L1, so
-the load and store units bound it to a quarter of the peak.
-reached (bench.conv): 2 to 10 % of the peak on two AVX-512 cores; image rows are short, and most of the time goes into
+the load and store units bound it to a quarter of the peak; where image rows are short, most of the time goes into
 starting and ending the loop over one.
 """
 

@@ -1,8 +1,7 @@
 """Activations, dropout, and what the combinators do with whole arrays: a chunk is a run of BLOCK elements.
 
 roofline: memory, one read per argument and one write. A block of a few arguments stays in L1 and L2.
-reached (bench.kernels), of the copy bandwidth: all of it; sigmoid 98 and tanh 84 %, bound by their polynomials;
-dropout 57 %, bound by Philox's products.
+Tanh is bound by its polynomial, dropout by Philox's products.
 """
 
 from __future__ import annotations

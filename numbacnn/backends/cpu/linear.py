@@ -11,8 +11,6 @@ is rows of W times rows of x, lane by lane along c; lanes are added up at the en
 
 roofline: 2 n k c operations at the rate of the tile; W or dW passes through memory once, and bounds batches below
 about 16.
-reached (bench.kernels): 1024 x 1024 x 1024 at 87 % of the peak, 6400 to 4096 features of 128 samples at 89 %, of 16 at
-79 %.
 """
 
 from __future__ import annotations

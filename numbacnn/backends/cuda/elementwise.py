@@ -1,7 +1,6 @@
 """Activations, dropout, and what the combinators do with whole arrays: a thread per element, four at a time.
 
 roofline: memory, one read per argument and one write.
-reached on an H200: 91 to 103 % of the copy bandwidth, dropout 77 %.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ roofline: 2 m n k operations. A step of the 128 x 128 tile does 2 * 128 * 128 op
 loaded, 32 a byte in float32; the H200 needs 14 a byte from memory. What bounds it is the issue of instructions: of the
 some 1550 that a thread takes for a step of 16 of this tile, with an image as B, 1024 are multiply-adds (counted in the
 machine code for compute capability 9.0), so that 66 % of the peak is the most; with strides 70 %.
-reached on an H200: 43 % of the float32 peak in 3x3 layers of 64 to 512 channels, every pass; 31 % in 1024x1024x1024.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Losses and accuracy: neighbouring threads share a row of the logits, blocks' sums are added up in a second launch.
 
 roofline: memory, and small: the logits are read three times, twice from the caches. Losses are worked out in float64.
-reached on an H200: 5 microseconds for 256 rows of 10, which is latency.
 """
 
 from __future__ import annotations

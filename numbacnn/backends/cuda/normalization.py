@@ -5,7 +5,6 @@ which s is one, sum (x - s)^2 is at most N + 1 times sum (x - mean)^2, so that t
 away leaves at least the relative accuracy N 1e-16, however far from zero the mean is; one read of x is enough.
 
 roofline: memory. Training reads x twice and writes once, its backward pass reads dy and x twice and writes once.
-reached on an H200: 36 % of the copy bandwidth in training, 33 % backward, 56 % in evaluation.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ under way together.
 
 roofline: memory, one read of x and one write of y (plus an int32 per output for the places of the maxima); that windows
 overlap is a matter of the caches.
-reached on an H200: 65 % of the copy bandwidth in max pooling 2x2, 42 % in average pooling, 23 and 15 % backward.
 """
 
 from __future__ import annotations
