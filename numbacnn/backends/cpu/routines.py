@@ -10,7 +10,6 @@ Each has a definition in plain Python beside it, which is also what runs when th
 from __future__ import annotations
 
 import abc
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,15 +36,6 @@ ELEMENTS, TABLE, PLACES, INTEGER = "elements", "table", "places", "integer"
 """Kinds of parameters: the address of floating numbers, that of int64, that of int32, an int64."""
 
 WORD = ir.IntType(64)
-
-# All that compiles here does it under this lock, which its thread may take again: a signal handler that computes may
-# run in the middle of compiling. A fork waits for it, so that a child finds the compiler whole and the lock free.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
-    )
 
 
 class Routine(abc.ABC):
