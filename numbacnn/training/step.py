@@ -55,7 +55,7 @@ class TrainingStep:
         capture: whether to capture where that can be done; with False each step is plain.
 
     Raises:
-        TypeError: ``loss`` is no `Loss`, or does not define ``compute``.
+        TypeError: ``loss`` is no `Loss`.
         ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one.
 
     Example:
@@ -85,8 +85,6 @@ class TrainingStep:
     ) -> None:
         if not isinstance(loss, Loss):
             raise TypeError(f"`loss` {loss!r} must be a Loss")
-        if type(loss).compute is Loss.compute:
-            raise TypeError(f"`loss` {type(loss).__name__} must define `compute`, the loss as an array of its backend")
         if weight_average is not None and weight_average.model is not model:
             raise ValueError("`weight_average` is of another model")
         _check_parameters(optimizer, model, loss)

@@ -276,7 +276,7 @@ class Forgot(nn.Loss):
     [
         ({"test_loader": None}, "`test_loader` None must be a DataLoader or another iterable, with a length"),
         ({"train_loader": iter([])}, "`train_loader` <list_iterator .* must be a DataLoader"),
-        ({"loss": Forgot}, "`loss` Forgot must define `compute`"),
+        ({"loss": Forgot}, "Forgot must define `compute"),
         ({"loss": lambda: "mse"}, "`loss` 'mse' must be a Loss"),
     ],
 )
@@ -285,8 +285,8 @@ def test_what_cannot_be_used_is_said_before_anything_is_trained(changes: dict, m
     before = model.state_dict()
     train_loader, test_loader = loaders()
     parts = {"train_loader": train_loader, "test_loader": test_loader, "loss": nn.CrossEntropyLoss, **changes}
-    parts["loss"] = parts["loss"]()
     with pytest.raises(TypeError, match=match):
+        parts["loss"] = parts["loss"]()
         fit(model, optimizer=optimizer, epochs=1, **parts)
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
 

@@ -355,13 +355,6 @@ def test_settings_that_change_each_time_are_not_captured_each_time() -> None:
     assert training.step.mode == "captured"
 
 
-def test_an_optimizer_of_another_model_is_refused() -> None:
-    with nc.use_backend("reference"):
-        model, another = nn.Linear(2, 2), nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="`optimizer` updates no parameter of `model`"):
-        TrainingStep(model, nn.CrossEntropyLoss(), optim.SGD(another.parameters(), 0.1))
-
-
 @pytest.mark.parametrize("capture", [1, "yes", None])
 def test_capture_is_a_bool(capture: Any) -> None:
     with nc.use_backend("reference"):
