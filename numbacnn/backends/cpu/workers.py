@@ -7,6 +7,10 @@ next launch, as long as the gaps between the launches of a training step are; wh
 of the machine that wants the core go first (``sched_yield``). Then it sleeps, in a read of a pipe of its own, and a
 launch that has work for it begins by writing to that pipe.
 
+A thread that is woken is often put on the core of the thread that woke it, above all in a virtual machine, whose idle
+cores look as if they were taken. There it would wait for milliseconds, while the launch does everything alone. So a
+launch wakes helpers on all cores but its own, and a helper that is awake may run on all of them again.
+
 Why no thread reads what another one is writing. All of the words below are read and written by sequentially consistent
 atomic instructions, so there is one order of them all that every thread sees.
 
@@ -29,10 +33,12 @@ atomic instructions, so there is one order of them all that every thread sees.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import signal
+import sys
 import threading
 from array import array
 from collections.abc import Callable
@@ -68,12 +74,17 @@ JOB, ACTIVE, STOP = 0, _WORDS, 2 * _WORDS  # the number of the open job or 0; he
 COUNT, ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = range(
     3 * _WORDS, 3 * _WORDS + 6
 )  # jobs so far; the job's, for SEATS threads
-THREADS = 4 * _WORDS
-# Of each of the THREADS: the next of its chunks; whether it sleeps; the ends of its pipe; a byte to read into.
-NEXT, ASLEEP, READ_END, WRITE_END, BYTE = range(5)
+# Sets of CPUs: where helpers may run, and how many these are, 0 if they are not known; where helpers are to wake.
+ALLOWED, ELSEWHERE, ALLOWED_COUNT = 4 * _WORDS, 5 * _WORDS, SEATS + 1
+CPU_WORDS = _WORDS
+THREADS = 6 * _WORDS
+# Of each of the THREADS: the next of its chunks; whether it sleeps; the ends of its pipe; a byte to read into; its name
+# for the system.
+NEXT, ASLEEP, READ_END, WRITE_END, BYTE, NAME = range(6)
 THREAD = _WORDS
 # Of a launch that is written down: address, chunks, words, grain, threads.
 LAUNCH_WORDS = 5
+HAS_CPU_SETS = sys.platform == "linux"
 
 WORD, STATUS = ir.IntType(64), ir.IntType(32)
 PAUSES = {"x86_64": "llvm.x86.sse2.pause", "aarch64": "llvm.aarch64.hint", "arm64": "llvm.aarch64.hint"}
@@ -140,22 +151,22 @@ def _pause(typing_context: Any) -> Any:
 
 
 def _of_the_system(name: str) -> Any:
-    """The C function ``name`` of a tuple of words, for compiled code; what it returns does not matter."""
+    """The C function ``name`` of a tuple of words, for compiled code; what it returns is an int."""
 
     @intrinsic
     def function(typing_context: Any, values: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             words = cgutils.unpack_tuple(builder, arguments[0])
             called = _declared(builder.module, ir.FunctionType(STATUS, [WORD] * len(words)), name)
-            builder.call(called, words)
-            return context.get_dummy_value()
+            return builder.sext(builder.call(called, words), WORD)
 
-        return types.void(types.UniTuple(types.int64, len(values))), codegen
+        return types.int64(types.UniTuple(types.int64, len(values))), codegen
 
     return function
 
 
 _yield, _read, _write = _of_the_system("sched_yield"), _of_the_system("read"), _of_the_system("write")
+_current_cpu, _set_cpus = _of_the_system("sched_getcpu"), _of_the_system("sched_setaffinity")
 
 
 @intrinsic
@@ -206,14 +217,26 @@ def _sleep(state, helper, done):  # pragma: no cover - only ever compiled
         _read((_load(helper + 8 * READ_END), helper + 8 * BYTE, 1))
         # A read that failed ends the sleep as well, of which no launch knows.
         _store(helper + 8 * ASLEEP, 0)
+        if HAS_CPU_SETS and _load(state + 8 * ALLOWED_COUNT) > 1:
+            _set_cpus((0, 8 * CPU_WORDS, state + 8 * ALLOWED))
 
 
 @njit(inline="always")
 def _wake(state, threads):  # pragma: no cover - only ever compiled
-    """Those of the helpers 1..threads-1 that sleep."""
+    """Those of the helpers 1..threads-1 that sleep, on other CPUs than this one."""
+    cpu = -1
     for thread in range(1, threads):
         helper = state + 8 * (THREADS + THREAD * thread)
         if _load(helper + 8 * ASLEEP) != 0 and _exchange(helper + 8 * ASLEEP, 0) == 1:
+            if HAS_CPU_SETS and _load(state + 8 * ALLOWED_COUNT) > 1:
+                if cpu < 0:
+                    cpu = _current_cpu(())
+                    for word in range(CPU_WORDS):
+                        cpus = _load(state + 8 * (ALLOWED + word))
+                        if cpu >> 6 == word:
+                            cpus &= ~(1 << (cpu & 63))
+                        _store(state + 8 * (ELSEWHERE + word), cpus)
+                _set_cpus((_load(helper + 8 * NAME), 8 * CPU_WORDS, state + 8 * ELSEWHERE))
             _write((_load(helper + 8 * WRITE_END), helper + 8 * BYTE, 1))
 
 
@@ -312,7 +335,7 @@ class Workers:
         self._helpers: list[threading.Thread] = []
         self._pipes: list[tuple[int, int]] = []
         self._most = most
-        self._cpus = cores.affinity()
+        self._cpus: Any = None
 
     def run(self, address: int, chunks: int, words: int, grain: int, threads: int) -> None:
         """Run chunks 0..chunks-1 on up to ``threads`` threads, ``grain`` at a time, and wait for them."""
@@ -359,11 +382,21 @@ class Workers:
                 self._most = len(self._helpers) + 1
         cpus = cores.affinity()
         if cpus != self._cpus:
-            self._cpus = cpus
-            for helper in self._helpers:
-                if helper.native_id is not None:
-                    os.sched_setaffinity(helper.native_id, cpus)
+            self._allow(cpus)
         return min(threads, self._most)
+
+    def _allow(self, cpus: Any) -> None:
+        """Let the helpers run on ``cpus``; where launches wake them elsewhere, they see to it themselves."""
+        self._cpus = cpus
+        known = len(cpus) if max(cpus, default=0) < 64 * CPU_WORDS else 0
+        self._words[ALLOWED_COUNT] = 0
+        for word in range(CPU_WORDS):
+            here = sum(1 << cpu % 64 for cpu in cpus if cpu // 64 == word)
+            self._words[ALLOWED + word] = here - (here >> 63 << 64)
+        self._words[ALLOWED_COUNT] = known
+        for helper in self._helpers:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(helper.native_id or 0, cpus)
 
     def _start(self, thread: int) -> None:
         pipe = os.pipe()
@@ -387,4 +420,5 @@ class Workers:
 
 def _help(work: Callable[[int, int], None], words: np.ndarray, thread: int) -> None:
     """What a helper's Python does; it keeps the words and the machine code for as long as they are in use."""
+    words[THREADS + THREAD * thread + NAME] = threading.get_native_id()
     work(words.ctypes.data, thread)
