@@ -46,7 +46,9 @@ class Case:
         build, image_shape = MODELS[model]
         network = build()
         rng = np.random.default_rng(0)
-        state = {name: _weights(rng, name, array.shape) for name, array in network.state_dict().items()}
+        state = {
+            name: _weights(rng, name, array.shape).astype(array.dtype) for name, array in network.state_dict().items()
+        }
         network.load_state_dict(state)
         x = rng.random((batch_size, *image_shape), np.float32)
         results = self._training(network, x, rng) if task == "train" else self._inference(network, x)
