@@ -34,38 +34,34 @@ class ForkSafeLock:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._owner = 0
+        self._lock: Any = threading.RLock()
         self.depth = 0
         """How many times the thread that holds the lock has taken it."""
         _locks.add(self)
 
     def __enter__(self) -> ForkSafeLock:
-        self.acquire()
+        self._lock.acquire()
+        self.depth += 1
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.release()
-
-    def acquire(self, timeout: float = -1) -> bool:
-        """Whether the lock could be taken within ``timeout`` seconds, a negative number for any."""
-        if not self._lock.acquire(timeout=timeout):
-            return False
-        self._owner = threading.get_ident()
-        self.depth += 1
-        return True
-
-    def release(self) -> None:
-        """Give back what :meth:`acquire` took."""
         self.depth -= 1
         self._lock.release()
 
+    def acquire(self, timeout: float) -> bool:
+        """Whether the lock could be taken within ``timeout`` seconds; :meth:`release` gives it back."""
+        found: bool = self._lock.acquire(timeout=timeout)
+        self.depth += found
+        return found
+
+    def release(self) -> None:
+        """Give back what :meth:`acquire` took."""
+        self.__exit__()
+
     def _renew(self) -> None:
-        self._lock = threading.RLock()
-        if self._owner != threading.get_ident():
-            self.depth = 0
-        for _ in range(self.depth):
-            self._lock.acquire()
+        # The thread that forked goes on in the child under the same name, and still holds what it held.
+        if not self._lock._is_owned():
+            self._lock, self.depth = threading.RLock(), 0
 
 
 _locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()

@@ -118,7 +118,9 @@ class Kernel:
                 packed.append(operator.index(a))
         recording = graph.recording()
         # Asked once: memory for fewer threads than then run would be that of others.
-        available = threads.number() if recording is None else recording.threads
+        available = 1
+        if elements >= WORTH_THREADS:
+            available = threads.number() if recording is None else recording.threads
         if scratch:
             of_all, distance = (
                 _scratch(available, needed_bytes) if recording is None else recording.scratch(needed_bytes)
@@ -141,7 +143,7 @@ class Kernel:
             single = entry.scalar == np.float32
             packed[at] = a.address(entry.scalar) if isinstance(a, Routine) else float_bits(float(a), single)
         words = array("q", packed)
-        shares = threads.shares(chunks, available if elements >= WORTH_THREADS else 1)
+        shares = threads.shares(chunks, available)
         if recording is None:
             threads.launch(entry.address, chunks, words.buffer_info()[0], *shares)
         else:

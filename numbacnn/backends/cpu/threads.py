@@ -15,10 +15,11 @@ the rest. How chunks are spread over threads never changes a result: what a chun
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 from array import array
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numba
 from numba import njit, prange, types
@@ -41,28 +42,33 @@ PORTIONS = 16
 # the other layers two kernels that share the cores are no faster than one after the other.
 _entry = ForkSafeLock()
 _driver: Any = None
+_serial: Any = None
 _workers: Workers | None = None
 # Numba's threads do not survive a fork, and a parallel launch without them would end the process or hang.
 _is_serial = False
 
 
 def _run(address, chunks, words, counters, grain, threads):  # pragma: no cover - only ever compiled
-    if threads <= 1:
-        run_serially(address, chunks, words)
-    else:
-        share_out(chunks, counters, LINE, threads)
-        for thread in prange(threads):
-            run_chunks(address, chunks, words, counters, LINE, grain, types.int64(thread), threads)
+    share_out(chunks, counters, LINE, threads)
+    for thread in prange(threads):
+        run_chunks(address, chunks, words, counters, LINE, grain, types.int64(thread), threads)
+
+
+def _run_serially(address, chunks, words):  # pragma: no cover - only ever compiled
+    run_serially(address, chunks, words)
 
 
 def launch(address: int, chunks: int, words: int, grain: int, threads: int) -> None:
     """Run chunks 0..chunks-1 of the compiled function at ``address``, by :func:`shares`, and wait for them."""
+    if threads <= 1 or _is_serial:
+        (_serial or _get_serial())(address, chunks, words)
+        return
     with _entry:
         if USES_WORKERS:
             _get_workers().run(address, chunks, words, grain, threads)
-            return
-        counters = array("q", bytes(LINE * threads))
-        _get_driver()(address, chunks, words, counters.buffer_info()[0], grain, 1 if _is_serial else threads)
+        else:
+            counters = array("q", bytes(LINE * threads))
+            _get_driver()(address, chunks, words, counters.buffer_info()[0], grain, threads)
 
 
 def launch_all(launches: array[int], threads: int) -> None:
@@ -111,21 +117,30 @@ def number() -> int:
     """
     # Before Numba's threads are started, which takes a lock that a fork may leave locked, there is one answer.
     asked = parallel._get_num_threads() if parallel._is_initialized else numba.config.NUMBA_NUM_THREADS
-    return min(int(asked), cores.usable())
+    return min(int(asked), cores.usable()) if asked > 1 else 1
 
 
 def _get_workers() -> Workers:
     global _workers
     if _workers is None:
-
-        def compiled(function: Callable[..., None], words: int) -> tuple[int, CFunc]:
-            entry = CFunc(function, ((types.int64,) * words, types.void), locals={}, options={"nopython": True})
-            attach_cache(entry, function.__name__)
-            entry.compile()
-            return cast(int, entry.address), entry
-
-        _workers = Workers(numba.config.NUMBA_NUM_THREADS, compiled)
+        _workers = Workers(numba.config.NUMBA_NUM_THREADS, _compiled)
     return _workers
+
+
+def _get_serial() -> Any:
+    global _serial
+    _serial = _compiled(_run_serially, 3)
+    return _serial
+
+
+def _compiled(function: Callable[..., None], words: int) -> Any:
+    """A function of so many words for Python to call, without the interpreter lock."""
+    entry = CFunc(function, ((types.int64,) * words, types.void), locals={}, options={"nopython": True})
+    attach_cache(entry, function.__name__)
+    entry.compile()
+    found: Any = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(entry.address)
+    found.owner = entry  # of the machine code
+    return found
 
 
 def _get_driver() -> Any:

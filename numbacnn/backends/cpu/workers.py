@@ -34,7 +34,6 @@ atomic instructions, so there is one order of them all that every thread sees.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 import signal
@@ -320,18 +319,18 @@ class Workers:
 
     Args:
         most: threads that a launch may ever ask for.
-        compiled: gives the address of a function of so many words, and what owns its machine code.
+        compiled: makes a function of so many words one that Python can call, without the interpreter lock.
     """
 
-    def __init__(self, most: int, compiled: Callable[[Callable[..., None], int], tuple[int, Any]]) -> None:
+    def __init__(self, most: int, compiled: Callable[[Callable[..., None], int], Any]) -> None:
         memory = np.zeros((THREADS + THREAD * most) * 8 + LINE, np.uint8)
         self._state = -(-memory.ctypes.data // LINE) * LINE
         self._words = np.frombuffer(memory, np.int64, THREADS + THREAD * most, self._state - memory.ctypes.data)
         self._compiled = compiled
-        self._work = self._callable(_work, 2)
-        self._launch = self._callable(_launch_one, 6)
+        self._work = compiled(_work, 2)
+        self._launch = compiled(_launch_one, 6)
         self._launch_all: Any = None
-        self._end = self._callable(_end, 2)
+        self._end = compiled(_end, 2)
         self._helpers: list[threading.Thread] = []
         self._pipes: list[tuple[int, int]] = []
         self._most = most
@@ -344,7 +343,7 @@ class Workers:
     def prepare(self) -> None:
         """Compile what :meth:`run_all` needs."""
         if self._launch_all is None:
-            self._launch_all = self._callable(_launch_all, 4)
+            self._launch_all = self._compiled(_launch_all, 4)
 
     def run_all(self, launches: array[int], threads: int) -> None:
         """:meth:`run` for what is written down, LAUNCH_WORDS for each, on up to ``threads`` threads."""
@@ -367,12 +366,6 @@ class Workers:
             os.close(end)
         self._pipes = []
 
-    def _callable(self, function: Callable[..., None], words: int) -> Any:
-        address, owner = self._compiled(function, words)
-        found: Any = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(address)
-        found.owner = owner
-        return found
-
     def _at_hand(self, threads: int) -> int:
         """How many of ``threads`` there are, this one and the helpers, which are put where this one may run."""
         while len(self._helpers) + 1 < min(threads, self._most):
@@ -380,8 +373,7 @@ class Workers:
                 self._start(len(self._helpers) + 1)
             except (OSError, RuntimeError, MemoryError):  # no threads or files left, or the interpreter is ending
                 self._most = len(self._helpers) + 1
-        cpus = cores.affinity()
-        if cpus != self._cpus:
+        if threads > 1 and (cpus := cores.affinity()) != self._cpus:
             self._allow(cpus)
         return min(threads, self._most)
 
