@@ -19,7 +19,7 @@ import ctypes
 import os
 from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numba
 from numba import njit, prange, types
@@ -138,7 +138,7 @@ def _compiled(function: Callable[..., None], words: int) -> Any:
     entry = CFunc(function, ((types.int64,) * words, types.void), locals={}, options={"nopython": True})
     attach_cache(entry, function.__name__)
     entry.compile()
-    found: Any = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(entry.address)
+    found: Any = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(cast(int, entry.address))
     found.owner = entry  # of the machine code
     return found
 
