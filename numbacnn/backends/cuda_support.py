@@ -9,11 +9,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DriverError", "capability", "missing", "value"]
+from .forks import in_forked_children
+
+__all__ = ["DriverError", "capability", "initialize", "missing", "value"]
 
 LEAST_CAPABILITY = (8, 0)
 LEAST_DRIVER = 13_000
 REMEDY = 'pip install "numbacnn[cuda]"'
+FORKED = (
+    "CUDA cannot be used after fork: this process was forked from one that had used it; "
+    "start processes with multiprocessing's method 'spawn', or use the backend cpu"
+)
 
 
 class DriverError(RuntimeError):
@@ -38,8 +44,10 @@ def missing() -> str | None:
         return f"{_one_line(error)}: {REMEDY}"
     if tuple(map(int, re.findall(r"\d+", np.__version__)[:2])) >= (2, 6):
         return f'numba-cuda {numba_cuda.__version__} does not know NumPy {np.__version__}: pip install "numpy<2.6"'
+    if _use.is_inherited:
+        return FORKED
     try:
-        value(driver.cuInit(0))
+        initialize(driver)
         version = value(driver.cuDriverGetVersion())
         count = value(driver.cuDeviceGetCount())
     except DriverError as error:
@@ -72,6 +80,31 @@ def value(answer: Any) -> Any:
     if int(status):
         raise DriverError(getattr(status, "name", str(status)))
     return values[0] if len(values) == 1 else tuple(values)
+
+
+class _Use:
+    """What the driver has been told of in this process, and in the one that it was forked from."""
+
+    has_begun = False
+    is_inherited = False
+
+
+_use = _Use()
+
+
+def initialize(driver: Any) -> None:
+    """Begin to use the driver; DriverError in a forked child whose parent had begun, where calls fail or hang."""
+    if _use.is_inherited:
+        raise DriverError(FORKED)
+    _use.has_begun = True
+    value(driver.cuInit(0))
+
+
+def _note_fork() -> None:
+    _use.is_inherited = _use.has_begun
+
+
+in_forked_children(_note_fork)
 
 
 def capability(driver: Any, handle: Any) -> tuple[int, int]:

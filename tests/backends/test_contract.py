@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba.core import config
 
 import numbacnn.backends
 from numbacnn import backends
@@ -123,26 +122,6 @@ def test_memory(name: str) -> None:
     backend.synchronize()
     assert backend.device_name() in {"cpu", "cuda:0", "cuda:simulator"}
     assert backend.free_memory() is None or backend.free_memory() > 0
-
-
-@pytest.mark.parametrize("name", AVAILABLE)
-def test_what_is_captured_is_done_at_each_launch_and_not_before(name: str) -> None:
-    backend = backends.get(name)
-    target, value = backend.zeros((5,), np.float32), backend.asarray(np.arange(5, dtype=np.float32))
-    backend.accumulate(target, value)
-    launches = backend.capture(lambda: backend.accumulate(target, value), lambda: backend.fill_zero(target))
-    assert (launches is None) == (name == "reference" or (name == "cpu" and config.DISABLE_JIT))
-    expected = np.arange(5)
-    if launches is not None:
-        launch, clear = launches
-        launch()
-        backend.assign(value, backend.asarray(np.full(5, 2, np.float32)))
-        launch()
-        np.testing.assert_array_equal(backend.to_numpy(target), 2 * expected + 2)
-        clear()
-        launch()
-        expected = np.full(5, 2)
-    np.testing.assert_array_equal(backend.to_numpy(target), expected)
 
 
 @pytest.mark.parametrize("name", AVAILABLE)

@@ -283,7 +283,7 @@ def accumulate(target: Array, value: Array, scale: float = 1.0) -> None:
 
 
 def fill_zero(target: Array) -> None:
-    memory.device().clear(target.place, target.nbytes)
+    memory.clear(target)
 
 
 def increment(counter: Array) -> None:

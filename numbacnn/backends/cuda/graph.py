@@ -1,7 +1,7 @@
 """A captured step: what the device is asked for is recorded once and then repeated in one launch.
 
 Addresses are part of the record. So the arrays that are made while recording come from an arena of their own, which
-the captured step keeps, and memory that is let go of meanwhile is kept from reuse for as long.
+the captured step keeps, and which keeps the memory that was there before and is used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..replay import refused
+from ..cuda_support import DriverError
+from ..replay import CaptureError, refused
 from . import memory
 from .memory import Arena, DeviceArray
 
@@ -23,26 +24,23 @@ def capture(
     """See :class:`contract.Backend`; nothing here is prepared, so that ``constant`` makes no difference.
 
     None, with a RuntimeWarning that says why, where something in it cannot be recorded: copies from or to the host,
-    or whatever the driver refuses. Kernels must have been compiled before.
+    or whatever the driver refuses. Kernels should have been compiled before.
     """
     device = memory.device()
     pool = Arena()
-    launches = device.launches
     try:
         with memory.using(pool):
             return tuple([_Captured(_record(device, function), pool) for function in functions])
-    except Exception as error:  # whatever it is, the step can still run launch by launch
+    except (CaptureError, DriverError, MemoryError) as error:
         refused(error)
         return None
-    finally:
-        device.launches = launches
 
 
 def _record(device: Any, function: Callable[[], None]) -> Callable[[], None]:
     device.begin_capture()
     try:
         function()
-    except Exception:
+    except BaseException:
         with contextlib.suppress(Exception):  # that the recording must end, and why it failed, is known
             device.end_capture()
         raise

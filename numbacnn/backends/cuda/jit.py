@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import threading
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -36,6 +35,7 @@ import numpy as np
 
 from .. import cache
 from ..cuda_support import DriverError
+from ..forks import ForkSafeLock
 from ..words import float_bits
 from . import memory
 from .memory import DeviceArray
@@ -74,7 +74,7 @@ class Kernel:
         self._share = {"block": 1, "kernel": threads, "mapping": threads * UNROLL}[kind]  # of the count, a block's
         self._body = function(definition)
         self._entries: dict[tuple[Any, ...], _Entry] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         _kernels.append(self)
 
     def __call__(self, count: int, *arguments: Any) -> None:
@@ -91,6 +91,7 @@ class Kernel:
             words: Any = [*packed, *((a.place, a.dtype) if isinstance(a, DeviceArray) else a for a in arguments)]
         else:
             words = _packed(packed, arguments, entry.single)
+        memory.will_be_read(arguments)
         device.launch(entry.run, -(-count // self._share), self.threads, words)
 
     def _load(self, key: tuple[Any, ...]) -> _Entry:
@@ -185,7 +186,7 @@ def every_kernel() -> list[Kernel]:
     return list(_kernels)
 
 
-_compiler_lock = threading.RLock()
+_compiler_lock = ForkSafeLock()
 
 
 def link(ptx: str, capability: tuple[int, int]) -> tuple[bytes, str]:

@@ -15,58 +15,80 @@ from typing import Any
 
 import numpy as np
 
+from ..forks import ForkSafeLock
 from .target import SIMULATED
 
-__all__ = ["Arena", "DeviceArray", "arena", "device", "new", "uploaded", "using"]
+__all__ = [
+    "Arena",
+    "DeviceArray",
+    "arena",
+    "check_size",
+    "clear",
+    "device",
+    "new",
+    "overwrite",
+    "uploaded",
+    "using",
+    "will_be_read",
+]
 
 SLAB_BYTES = 1 << 20 if SIMULATED else 1 << 28
 GRAIN = 512
 MOST_ELEMENTS = 1 << 31
 
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 _device: Any = None
-_arena: Arena | None = None
 
 
 def device() -> Any:
     """The GPU, or the simulator in its place; made at the first call."""
     global _device
-    with _lock:
-        if _device is None:
-            if SIMULATED:
-                from .simulator import Simulator
+    if _device is None:
+        with _lock:
+            if _device is None:
+                made = _new_device()
+                _device = _device or made  # a signal's handler may have made one meanwhile
+    return _device
 
-                _device = Simulator()
-            else:
-                from .device import Gpu
 
-                _device = Gpu()
-        return _device
+def _new_device() -> Any:
+    if SIMULATED:
+        from .simulator import Simulator
+
+        return Simulator()
+    from .device import Gpu
+
+    return Gpu()
+
+
+class _Scope(threading.local):
+    arena: Arena | None = None
+
+
+_scope = _Scope()
 
 
 def arena() -> Arena:
-    """The arena in use."""
-    global _arena
-    with _lock:
-        if _arena is None:
-            _arena = Arena()
-        return _arena
+    """Where new arrays of this thread are."""
+    return _scope.arena or _shared_arena
 
 
 @contextlib.contextmanager
 def using(other: Arena) -> Iterator[None]:
-    """Take new arrays from ``other``; what the arena before gets back meanwhile stays out of use, see ``graph.py``."""
-    global _arena
-    former = arena()
-    held: list[Block] = []
-    former.held = held
-    _arena = other
+    """Take new arrays of this thread from ``other``, which also keeps the memory that the block uses besides."""
+    former, _scope.arena = _scope.arena, other
     try:
         yield
     finally:
-        _arena = former
-        former.held = None
-        other.kept = held
+        _scope.arena = former
+
+
+def will_be_read(arguments: Sequence[Any]) -> None:
+    """Note the arrays of a launch or a copy: where that is recorded, their memory is needed for as long."""
+    if _scope.arena is not None:
+        for x in arguments:
+            if isinstance(x, DeviceArray):
+                _scope.arena.keep(x.owner)
 
 
 class Arena:
@@ -76,8 +98,7 @@ class Arena:
         self._free: dict[int, list[tuple[Any, int]]] = {}
         self._slabs: list[Any] = []
         self._rest: tuple[Any, int, int] = (None, 0, 0)  # slab, start and size of what has never been used
-        self.held: list[Block] | None = None
-        self.kept: list[Block] = []
+        self._kept: dict[int, Any] = {}
         self.bytes = 0
         """What the driver has given."""
 
@@ -92,20 +113,28 @@ class Arena:
                 return self.take(size)
             return Block(self, slab, start, size)
         with _lock:
+            if _lock.depth > 1:  # a signal's handler, amid what follows
+                return Block(self, self._new_slab(size), 0, size)
             slab, start, room = self._rest
             if room < size:
-                amount = max(size, SLAB_BYTES)
-                slab, start, room = device().allocate(amount), 0, amount
-                self._slabs.append(slab)
-                self.bytes += amount
+                room = max(size, SLAB_BYTES)
+                slab, start = self._new_slab(room), 0
             self._rest = (slab, start + size, room - size)
         return Block(self, slab, start, size)
 
+    def _new_slab(self, size: int) -> Any:
+        slab = device().allocate(size)
+        self._slabs.append(slab)
+        self.bytes += size
+        return slab
+
     def give_back(self, block: Block) -> None:
-        if self.held is not None:
-            self.held.append(Block(self, block.slab, block.start, block.size))
-        else:
-            self._free.setdefault(block.size, []).append((block.slab, block.start))
+        self._free.setdefault(block.size, []).append((block.slab, block.start))
+
+    def keep(self, owner: Any) -> None:
+        """Keep ``owner``, memory of another arena or another library, for as long as this one is there."""
+        if not (isinstance(owner, Block) and owner.arena is self):
+            self._kept[id(owner)] = owner
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # at exit, the driver may be gone first
@@ -129,6 +158,9 @@ class Block:
 
     def __del__(self) -> None:
         self.arena.give_back(self)
+
+
+_shared_arena = Arena()
 
 
 class DeviceArray:
@@ -201,7 +233,7 @@ class DeviceArray:
 
     def __deepcopy__(self, memo: Any) -> DeviceArray:
         copied = new(self.shape, self.dtype)
-        device().copy(copied.place, self.place, self.nbytes)
+        overwrite(copied, self)
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -245,14 +277,31 @@ def uploaded(values: np.ndarray) -> DeviceArray:
 def new(shape: Sequence[int], dtype: Any) -> DeviceArray:
     """A new uninitialised array; ValueError for 2**31 elements or more, which indices of 32 bits do not reach."""
     shape, dtype = tuple(int(size) for size in shape), np.dtype(dtype)
-    count = math.prod(shape)
-    if count >= MOST_ELEMENTS:
-        raise ValueError(
-            f"an array {shape} has {count:,} elements, the cuda backend takes fewer than {MOST_ELEMENTS:,}"
-        )
-    size = count * dtype.itemsize
+    size = check_size(shape) * dtype.itemsize
     block = arena().take(size)
     place = device().place(block.slab, block.start, size)
     if SIMULATED:
         place.fill(0xFF)
     return DeviceArray(shape, dtype, place, block)
+
+
+def check_size(shape: Sequence[int]) -> int:
+    """How many elements an array has; ValueError for 2**31 or more."""
+    count = math.prod(shape)
+    if count >= MOST_ELEMENTS:
+        raise ValueError(
+            f"an array {tuple(shape)} has {count:,} elements, the cuda backend takes fewer than {MOST_ELEMENTS:,}"
+        )
+    return count
+
+
+def overwrite(target: DeviceArray, source: DeviceArray) -> None:
+    """Copy the elements of ``source``, as many and of the same dtype, to ``target``."""
+    will_be_read((target, source))
+    device().copy(target.place, source.place, target.nbytes)
+
+
+def clear(target: DeviceArray) -> None:
+    """Set all elements to zero."""
+    will_be_read((target,))
+    device().clear(target.place, target.nbytes)

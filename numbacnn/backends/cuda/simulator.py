@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ..forks import ForkSafeLock
+from .device import Recorder
+
 __all__ = ["KernelCuda", "Memory", "Simulator", "ieee"]
 
 MOST_BYTES = 1 << 32
@@ -92,10 +95,8 @@ class Simulator:
     name = "cuda:simulator"
 
     def __init__(self) -> None:
-        self.capturing = False
-        self.launches = 0
-        self._recorded: list[Callable[[], None]] = []
-        self._lock = threading.RLock()
+        self._recorder = Recorder()
+        self._lock = ForkSafeLock()
 
     def allocate(self, size: int) -> np.ndarray:
         return np.full(size, 0xFF, np.uint8)
@@ -111,8 +112,7 @@ class Simulator:
         return MOST_BYTES
 
     def upload(self, place: np.ndarray, source: np.ndarray) -> None:
-        if self.capturing:
-            raise RuntimeError("a copy from the host cannot be part of a captured step")
+        self._recorder.refuse("a copy from the host")
         place[:] = source.reshape(-1).view(np.uint8)
 
     def download(self, target: np.ndarray, place: np.ndarray) -> None:
@@ -127,7 +127,6 @@ class Simulator:
 
     def launch(self, entry: Callable[..., None], blocks: int, threads: int, arguments: Sequence[Any]) -> None:
         """``arguments`` are numbers, tuples, and pairs of a place and the dtype that it holds."""
-        self.launches += 1
         self._do(lambda: self._run(entry, blocks, threads, arguments))
 
     def _run(self, entry: Callable[..., None], blocks: int, threads: int, arguments: Sequence[Any]) -> None:
@@ -151,30 +150,24 @@ class Simulator:
                 sys.setswitchinterval(interval)
 
     def _do(self, work: Callable[[], None]) -> None:
-        if self.capturing:
-            self._recorded.append(work)
-        else:
+        if self._recorder.into is None:
             work()
+        else:
+            self._recorder.into.append(work)
 
     def synchronize(self) -> None:
-        if self.capturing:
-            raise RuntimeError("waiting for the device cannot be part of a captured step")
+        self._recorder.refuse("waiting for the device")
 
     def begin_capture(self) -> None:
-        self.capturing, self._recorded = True, []
+        self._recorder.refuse("another capture")
+        self._recorder.into = []
 
     def end_capture(self) -> Callable[[], None]:
-        recorded, self._recorded, self.capturing = self._recorded, [], False
+        recorded, self._recorder.into = self._recorder.into, None
 
         def replay() -> None:
-            self.launches += 1
+            self._recorder.refuse("a captured step")
             for work in recorded:
                 work()
 
         return replay
-
-    def wait_for(self, stream: int | None) -> None:
-        pass
-
-    def keep(self, owner: Any) -> None:
-        pass

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..contract import Array
 from .jit import mapping
-from .memory import DeviceArray, device, new, uploaded
+from .memory import DeviceArray, check_size, clear, device, new, overwrite, uploaded
 from .target import SIMULATED, quotient
 
 __all__ = [
@@ -39,14 +39,24 @@ def is_array(x: Any) -> bool:
 
 
 def adopt(x: Any) -> Array | None:
-    """``x``, an array that another library has on the GPU, as one of this backend; without a copy if C-contiguous."""
+    """``x``, an array that another library has on the GPU, as one of this backend; without a copy if C-contiguous.
+
+    ValueError for one on another GPU than the first, one that is masked, and one of 2**31 elements or more.
+    """
     if SIMULATED or isinstance(x, (np.ndarray, DeviceArray)):
         return None
     if hasattr(x, "__cuda_array_interface__"):
+        device().let_go()
         interface = x.__cuda_array_interface__
+        if interface.get("mask") is not None:
+            raise ValueError("`x` has a mask, which the cuda backend cannot use")
+        if 0 not in interface["shape"]:
+            _check_device(device().ordinal(interface["data"][0]))
         device().wait_for(interface.get("stream"))
         return _foreign(interface["shape"], interface["typestr"], interface["data"][0], interface.get("strides"), x)
     if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == 2:  # kDLCUDA
+        device().let_go()
+        _check_device(x.__dlpack_device__()[1])
         from cuda.core.utils import StridedMemoryView
 
         view = StridedMemoryView.from_dlpack(x, stream_ptr=device().stream)
@@ -55,19 +65,27 @@ def adopt(x: Any) -> Array | None:
     return None
 
 
+def _check_device(ordinal: int) -> None:
+    if ordinal:
+        raise ValueError(
+            f"`x` is on cuda:{ordinal}, the cuda backend takes arrays on {device_name()}: copy it there first"
+        )
+
+
 class _Borrowed:
     """Holds another library's array until the device has done what it was asked for."""
 
     def __init__(self, owner: Any) -> None:
-        self._owner = owner
+        self._owner, self._keep = owner, device().keep
 
     def __del__(self) -> None:
-        device().keep(self._owner)
+        self._keep(self._owner)
 
 
 def _foreign(shape: Sequence[int], dtype: Any, address: int, strides: Sequence[int] | None, owner: Any) -> Array:
     dtype = np.dtype(dtype)
     shape = tuple(int(size) for size in shape)
+    check_size(shape)
     if not strides or _contiguous(shape, strides, dtype.itemsize):
         return DeviceArray(shape, dtype, address, _Borrowed(owner))
     if any(step % dtype.itemsize for step in strides):
@@ -145,20 +163,20 @@ def empty(shape: Sequence[int], dtype: Any) -> Array:
 def zeros(shape: Sequence[int], dtype: Any) -> Array:
     """A new array of zeros."""
     array = new(shape, dtype)
-    device().clear(array.place, array.nbytes)
+    clear(array)
     return array
 
 
 def copy(x: Array) -> Array:
     """A new array with the values of ``x``."""
     array = new(x.shape, x.dtype)
-    device().copy(array.place, x.place, x.nbytes)
+    overwrite(array, x)
     return array
 
 
 def assign(target: Array, source: Array) -> None:
     """Overwrite ``target`` with the values of ``source``, same shape and dtype."""
-    device().copy(target.place, source.place, target.nbytes)
+    overwrite(target, source)
 
 
 def synchronize() -> None:

@@ -25,6 +25,7 @@ FILES = (
     "ops/test_contracts.py",
     "backends/cuda/test_arrays.py",
     "backends/test_contract.py",
+    "backends/test_contract_capture.py",
     "nn/test_dense.py::test_the_same_bits_as_with_copies",
     "nn/test_session.py",
     "training/test_capture.py",
@@ -37,7 +38,12 @@ pytestmark = [
 
 
 # In which every function is called, so that these runs say what is covered; measuring makes the others twice as long.
-MEASURED = {"backends/cuda/test_arrays.py", "backends/test_contract.py", "training/test_capture.py"}
+MEASURED = {
+    "backends/cuda/test_arrays.py",
+    "backends/test_contract.py",
+    "backends/test_contract_capture.py",
+    "training/test_capture.py",
+}
 
 
 def run(*command: str, simulated: bool = True, measured: bool = False) -> str:
