@@ -22,6 +22,7 @@ __all__ = [
     "models_section",
     "replace_section",
     "results_of",
+    "runtime_section",
     "train_section",
 ]
 
@@ -139,6 +140,24 @@ def kernels_section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def runtime_section(results: dict[str, Any]) -> str:
+    """The results of ``bench.runtime`` as Markdown: a row per runtime and number of threads, a column per situation."""
+    ratios = results["ratios"]
+    situations = [name for name in ratios[0] if name not in ("threads", "runtime")]
+    works = len({(row["network"], row["work"]) for row in results["rows"]})
+    lines = [
+        f"{_origin(results)} A runtime's time over that of {results['rows'][0]['runtime']}, geometric means over "
+        f"{works} pairs of a network and a kind of work: above 1, the package's own threads are faster.",
+        "",
+        f"| threads | runtime | {' | '.join(situations)} |",
+        f"|---:|---|{'---:|' * len(situations)}",
+    ]
+    for row in ratios:
+        cells = [f"{row['threads']}", row["runtime"], *(f"{row[name]:.2f}" for name in situations)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _missing(results: dict[str, Any]) -> list[str]:
     """Who could not be measured, and why."""
     return [line for name, why in results["missing"].items() for line in ("", f"Missing: {name}: {why}")]
@@ -166,6 +185,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "models-cpu": models_section,
     "train-lenet-cpu": train_section,
     "kernels-cpu": kernels_section,
+    "runtime-cpu": runtime_section,
     "train-lenet-cuda": train_section,
     "kernels-cuda": kernels_section,
 }

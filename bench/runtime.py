@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from numbacnn import backends
+
 from . import machine
 from .command import UserError, exit_code, say, seconds, whole_number
 from .report import Table, geometric_mean, significant, write_results
@@ -24,7 +26,7 @@ from .runtime_worker import NETWORKS, WORKS
 from .timing import PAUSE
 from .worker import Worker, command_of
 
-__all__ = ["SITUATIONS", "main"]
+__all__ = ["SITUATIONS", "main", "summary"]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -142,8 +144,8 @@ def run(arguments: argparse.Namespace) -> None:
         if not (arguments.other / "numbacnn").is_dir():
             raise UserError(f"--other {arguments.other} must be a checkout of this project")
         runtimes["other"] = Runtime(arguments.other.resolve(), {})
-    facts, versions = machine.describe(), machine.versions()
-    say(f"{machine.title(facts)}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
+    computer, versions = machine.examine(backends.get("cpu")), machine.versions()
+    say(f"{computer.title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     table = Table([("network", -16), ("work", -24), ("threads", 7), ("runtime", -8),
                    *((name, len(name)) for name in SITUATIONS)])  # fmt: skip
     say(table.header())
@@ -161,14 +163,14 @@ def run(arguments: argparse.Namespace) -> None:
                         rows.append({"network": network, "work": work, "threads": threads, "runtime": name, **found})
                         times = [significant(1e3 * found[situation]["mean"]) for situation in SITUATIONS]
                         say(table.line([network, work, f"{threads}", name, *times]))
-    summary = _summary(rows)
-    for line in summary:
-        ratios = [f"{line[situation]:.2f}" for situation in SITUATIONS]
-        say(table.line(["geometric mean", "time over workers'", f"{line['threads']}", line["runtime"], *ratios]))
+    ratios = summary(rows)
+    for line in ratios:
+        cells = [f"{line[situation]:.2f}" for situation in SITUATIONS]
+        say(table.line(["geometric mean", "time over workers'", f"{line['threads']}", line["runtime"], *cells]))
     write_results(
-        arguments.output_dir / "runtime-cpu.json", "runtime", facts, versions,
+        arguments.output_dir / "runtime-cpu.json", "runtime", computer.facts, versions,
         {"seconds": arguments.seconds, "spin_seconds": SPIN_SECONDS, "rest_seconds": REST_SECONDS},
-        rows=rows, ratios=summary,
+        rows=rows, ratios=ratios,
     )  # fmt: skip
 
 
@@ -185,7 +187,7 @@ def _measure(
     return found
 
 
-def _summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each number of threads and each runtime but the first: its times over the first's, geometric means."""
     lines = []
     first = rows[0]["runtime"]

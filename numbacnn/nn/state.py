@@ -29,6 +29,8 @@ __all__ = [
     "scaled_pixels",
 ]
 
+PIXELS = np.dtype(np.uint8)
+
 Shape = tuple[int, ...]
 
 _FREEZING = "to freeze weights, give the optimizer the other parameters only, and `eval()` the normalisation among them"
@@ -237,12 +239,15 @@ def as_floating(x: Any, backend: Backend, dtype: Any = None, name: str = "x") ->
 
 def as_input(x: Any, backend: Backend, dtype: Any = None) -> Array:
     """``as_floating`` of what a layer or a model gets: uint8 are pixel values, divided by 255 as in the loader."""
-    return as_floating(scaled_pixels(real_array("x", x, backend), backend), backend, dtype)
+    x = real_array("x", x, backend)
+    if x.dtype == PIXELS:
+        x = scaled_pixels(x, backend)
+    return backend.asarray(x, common_dtype(x) if dtype is None else dtype)
 
 
 def scaled_pixels(x: Any, backend: Backend) -> Any:
     """``x``, or if its dtype is uint8, float32 of the backend: ``x / 255``, to the bits that a loader gives."""
-    if getattr(x, "dtype", None) != np.uint8:
+    if getattr(x, "dtype", None) != PIXELS:
         return x
     images = backend.asarray(x)
     if not images.shape:
