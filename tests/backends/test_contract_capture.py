@@ -14,11 +14,14 @@ from numba.core import config
 from numbacnn.backends import Backend
 from numbacnn.backends.geometry import Conv2dGeometry
 from tests.numeric import normal
+from tests.strategies import SIMULATED
 
 Launch = Callable[[], None]
 
-SIZE = 10_000  # large enough that the cpu backend uses the memory of arrays again
-PATIENCE = 60  # seconds that a thread waits for another
+# Large enough that the cpu backend uses the memory of arrays again.
+SIZE = 100 if SIMULATED else 10_000
+# Seconds that a thread waits for another.
+PATIENCE = 60
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +29,7 @@ def _captures(backend: Backend) -> None:
     if backend.name == "reference" or (backend.name == "cpu" and config.DISABLE_JIT):
         assert backend.capture(lambda: None) is None
         pytest.skip("it captures nothing")
+    gc.collect()  # so that the memory which a test lets go of is the next to be used again
 
 
 def full(backend: Backend, value: float) -> Any:
@@ -91,7 +95,6 @@ def test_what_it_reads_is_kept(backend: Backend, read: Callable[[Backend, Any], 
         return launch
 
     launch = of_three()
-    gc.collect()
     others = [full(backend, -1) for _ in range(8)]
     launch()
     assert_all(backend, results[-1], 3)
@@ -109,7 +112,6 @@ def test_what_it_writes_to_is_kept(backend: Backend, write: Callable[[Backend, A
         return launch
 
     launch = into_an_array_that_goes()
-    gc.collect()
     others = [full(backend, -1) for _ in range(8)]
     launch()
     for other in others:

@@ -2,7 +2,8 @@
 
    It answers what the cuda backend calls, so that the calls themselves are tested: their number of arguments, what is
    converted to what, in which order they come. Each call that matters writes a line to the file in STUB_LOG. What
-   STUB_VERSION, STUB_DEVICES, STUB_MAJOR and STUB_INIT say is what the driver reports. */
+   STUB_VERSION, STUB_DEVICES, STUB_MAJOR and STUB_INIT say is what the driver reports; STUB_ORDINAL is the device that
+   all memory is on. Streams are numbered from 0x2000, events from 0x6000. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -41,11 +42,22 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
 Result cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)0x1000; return SUCCESS; }
 Result cuCtxSetCurrent(void *context) { note("context %p\n", context); return SUCCESS; }
 Result cuCtxGetCurrent(void **context) { *context = (void *)0x1000; return SUCCESS; }
-Result cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)0x2000; note("stream %u\n", flags); return SUCCESS; }
+Result cuStreamCreate(void **stream, unsigned flags) {
+    static size_t streams = 0;
+    *stream = (void *)(0x2000 + __sync_fetch_and_add(&streams, 1));
+    note("stream %u\n", flags);
+    return SUCCESS;
+}
+Result cuStreamDestroy_v2(void *stream) { note("leave %p\n", stream); return SUCCESS; }
 Result cuStreamSynchronize(void *stream) { note("synchronize %p\n", stream); return SUCCESS; }
-Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { note("wait %p\n", stream); return SUCCESS; }
-Result cuEventCreate(void **event, unsigned flags) { *event = malloc(8); return SUCCESS; }
-Result cuEventRecord(void *event, void *stream) { note("event %p\n", stream); return SUCCESS; }
+Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { note("wait %p %p\n", stream, event); return SUCCESS; }
+Result cuEventCreate(void **event, unsigned flags) {
+    static size_t events = 0;
+    *event = (void *)(0x6000 + __sync_fetch_and_add(&events, 1));
+    return SUCCESS;
+}
+Result cuEventDestroy_v2(void *event) { return SUCCESS; }
+Result cuEventRecord(void *event, void *stream) { note("event %p %p\n", stream, event); return SUCCESS; }
 Result cuEventSynchronize(void *event) { return SUCCESS; }
 Result cuMemAlloc_v2(Pointer *address, size_t size) {
     if (size > (1ull << 40)) return OUT_OF_MEMORY;
@@ -96,7 +108,7 @@ Result cuGraphExecDestroy(void *graph) { note("destroy\n"); return SUCCESS; }
 Result cuGetErrorString(int error, const char **text) { *text = "error"; return SUCCESS; }
 Result cuGetErrorName(int error, const char **text) { *text = "ERROR"; return SUCCESS; }
 Result cuPointerGetAttribute(void *value, int attribute, Pointer address) {
-    *(unsigned *)value = attribute == 2 ? 2 : 0; /* memory type: device */
+    *(unsigned *)value = attribute == 2 ? 2 : attribute == 9 ? setting("STUB_ORDINAL", 0) : 0; /* memory type: device */
     return SUCCESS;
 }
 Result cuPointerGetAttributes(unsigned count, int *attributes, void **values, Pointer address) {

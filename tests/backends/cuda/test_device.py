@@ -54,6 +54,7 @@ def run(library: Path, tmp_path: Path) -> Callable[..., list[str]]:
             cwd=HERE.parents[2],
             capture_output=True,
             text=True,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr[-4000:]
         return log.read_text().splitlines() if log.exists() else []
@@ -68,6 +69,25 @@ from numbacnn import backends
 from numbacnn.backends.geometry import Conv2dGeometry
 def cuda():
     return backends.get("cuda")
+class Foreign:  # an array of another library in the memory of x
+    def __init__(self, x, **changes):
+        self.__cuda_array_interface__ = {**x.__cuda_array_interface__, **changes}
+class Capsule:
+    def __init__(self, x, ordinal=0):
+        self.x, self.ordinal = x, ordinal
+    def __dlpack__(self, **options):
+        return self.x.__dlpack__(**options)
+    def __dlpack_device__(self):
+        return 2, self.ordinal
+def replace_in_driver(**functions):
+    from numbacnn.backends.cuda import memory
+    gpu = memory.device()
+    real = gpu._driver
+    class Driver:
+        def __getattr__(self, name):
+            return functions.get(name) or getattr(real, name)
+    gpu._driver = Driver()
+    return real
 """
 
 
@@ -149,6 +169,9 @@ def test_a_capture_is_one_launch_and_keeps_its_memory(run) -> None:
         del replay
         """
     )
+    streams = [line.split()[7] for line in log if line.startswith("launch")]
+    assert streams == ["0x2000", "0x2001", "0x2001", "0x2000"]  # a capture has a stream of its own
+    assert "leave 0x2001" in log
     kinds = [line.split()[0] for line in log if line.split()[0] in {"begin", "end", "instantiate", "launch", "replay"}]
     assert kinds == ["launch", "begin", "launch", "launch", "end", "instantiate", "replay", "replay", "launch"]
     assert "begin 2" in log  # relaxed: other threads may use the device meanwhile
@@ -177,33 +200,171 @@ def test_arrays_go_to_other_libraries_and_come_from_them_without_a_copy(run) -> 
         """
         x = cuda().asarray(np.arange(6.0).reshape(2, 3))
 
-        class Foreign:
-            def __init__(self, **changes):
-                self.interface = {**x.__cuda_array_interface__, **changes}
-            @property
-            def __cuda_array_interface__(self):
-                return self.interface
-
-        class Capsule:
-            def __dlpack__(self, **options):
-                return x.__dlpack__(**options)
-            def __dlpack_device__(self):
-                return x.__dlpack_device__()
-
-        for foreign in (Foreign(), Foreign(stream=0x7000), Capsule()):
+        for foreign in (Foreign(x), Foreign(x, stream=0x7000), Capsule(x)):
             array = cuda().asarray(foreign)
             assert array.place == x.place and array.shape == (2, 3) and array.dtype == np.float64
-        turned = Foreign(shape=(3, 2), strides=(8, 24))
+        turned = Foreign(x, shape=(3, 2), strides=(8, 24))
         assert cuda().asarray(turned).place != x.place
         from numbacnn import ops
-        y = ops.relu(Foreign(), backend="cuda")
+        y = ops.relu(Foreign(x), backend="cuda")
         assert y.shape == (2, 3)
         cuda().synchronize()
         """
     )
-    assert "event 0x1" in log  # the legacy default stream, where other libraries work
-    assert "event 0x7000" in log
-    assert "wait 0x2000" in log
+    recorded = dict(line.split()[1:] for line in log if line.startswith("event"))
+    waited = [line.split()[2] for line in log if line.startswith("wait 0x2000")]
+    assert {recorded["0x1"], recorded["0x7000"]} <= {*waited}  # 0x1 is the legacy default stream, of other libraries
+
+
+@pytest.mark.parametrize(
+    ("foreign", "message", "ordinal"),
+    [
+        ("Foreign(x)", "`x` is on cuda:1, the cuda backend takes arrays on cuda:0", 1),
+        ("Capsule(x, 1)", "`x` is on cuda:1, the cuda backend takes arrays on cuda:0", 0),
+        ("Foreign(x, shape=(1 << 16, 1 << 15))", "(65536, 32768) has 2,147,483,648 elements", 0),
+        ("Foreign(x, shape=(1 << 31,), strides=(0,))", "(2147483648,) has 2,147,483,648 elements", 0),
+        ("Foreign(x, mask=x)", "`x` has a mask", 0),
+    ],
+)
+def test_foreign_arrays_that_cannot_be_used_are_refused(run, foreign: str, message: str, ordinal: int) -> None:
+    run(
+        f"""
+        x = cuda().asarray(np.arange(6.0))
+        try:
+            cuda().asarray({foreign})
+        except ValueError as error:
+            assert {message!r} in str(error), error
+        else:
+            raise AssertionError
+        empty = cuda().asarray(Foreign(x, shape=(0, 3), data=(0, False)))
+        assert empty.shape == (0, 3)
+        """,
+        ordinal=ordinal,
+    )
+
+
+def test_threads_that_adopt_arrays_wait_for_their_own_streams(run) -> None:
+    log = run(
+        """
+        import threading
+        x = cuda().asarray(np.arange(6.0))
+        meeting = threading.Barrier(2, timeout=60)
+
+        def record(event, stream):
+            answer = real.cuEventRecord(event, stream)
+            meeting.wait()
+            return answer
+
+        real = replace_in_driver(cuEventRecord=record)
+        foreign = [Foreign(x, stream=0x7000), Foreign(x, stream=0x8000)]
+        threads = [threading.Thread(target=cuda().asarray, args=(array,)) for array in foreign]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not meeting.broken
+        """
+    )
+    recorded = [line.split()[2] for line in log if line.startswith("event 0x7000") or line.startswith("event 0x8000")]
+    waited = [line.split()[2] for line in log if line.startswith("wait 0x2000")]
+    assert len({*recorded}) == 2
+    assert sorted(waited) == sorted(recorded)
+
+
+def test_adopted_arrays_are_let_go_of_outside_of_finalizers_and_captures(run) -> None:
+    log = run(
+        """
+        import gc, sys, weakref
+        raised, alive = [], weakref.WeakSet()
+        sys.unraisablehook = raised.append
+        x = cuda().asarray(np.ones(6))
+
+        def work():
+            for _ in range(100):
+                foreign = Foreign(x)
+                alive.add(foreign)
+                cuda().relu(cuda().asarray(foreign))
+
+        interface = x.__cuda_array_interface__
+        memory_of_x = type("X", (), {"__cuda_array_interface__": interface})
+        x_kept, x = x, memory_of_x  # whose address needs no waiting
+        work()
+        assert len(alive) <= 65, len(alive)
+        cuda().synchronize()
+        assert len(alive) <= 1, len(alive)
+        (launch,) = cuda().capture(work)
+        assert len(alive) == 100, len(alive)
+        launch()
+        del launch
+        assert len(alive) == 100, len(alive)
+        cuda().synchronize()
+        assert not alive and not raised, raised
+        """
+    )
+    begin, end = (log.index(next(line for line in log if line.startswith(kind))) for kind in ("begin", "end"))
+    assert not any(line.startswith("synchronize") for line in log[begin:end])
+
+
+def test_what_a_signal_handler_uploads_leaves_other_uploads_alone(run) -> None:
+    run(
+        """
+        x, other = np.arange(2_000_000.0), np.full(3_000_000, -1.0)
+        cuda().asarray(other)  # which makes all buffers
+        nested = []
+
+        def copy(*arguments):
+            if not nested:
+                nested.append(None)
+                nested.append(cuda().asarray(other))
+            return real.cuMemcpyHtoDAsync(*arguments)
+
+        real = replace_in_driver(cuMemcpyHtoDAsync=copy)
+        np.testing.assert_array_equal(np.asarray(cuda().asarray(x)), x)
+        np.testing.assert_array_equal(np.asarray(nested[1]), other)
+        """
+    )
+
+
+@pytest.mark.parametrize("used", ["available", "used", "amid"])
+def test_a_forked_child_says_at_once_that_it_cannot_use_the_gpu(run, used: str) -> None:
+    run(
+        f"""
+        import os, signal, threading
+        assert backends.available()["cuda"] is None
+        uses = [lambda: cuda().zeros((3,), np.float32), lambda: cuda().asarray([1.0]), lambda: cuda().synchronize()]
+        inside, go = threading.Event(), threading.Event()
+        if {used!r} != "available":
+            x = cuda().asarray(np.ones(3))
+            y = cuda().relu(x)
+            (launch,) = cuda().capture(lambda: cuda().relu(x))
+            uses += [launch, lambda: cuda().relu(x), lambda: np.asarray(x), lambda: x.__cuda_array_interface__]
+        if {used!r} == "amid":
+            from numbacnn.backends.cuda import jit, memory
+            def hold():
+                with memory._lock, jit._compiler_lock, memory.device()._staging_lock:
+                    inside.set()
+                    go.wait(60)
+            threading.Thread(target=hold).start()
+            inside.wait(60)
+            uses.append(lambda: cuda().tanh(x))
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            right = 0
+            for use in uses:
+                try:
+                    use()
+                except RuntimeError as error:
+                    right += "CUDA cannot be used after fork" in str(error)
+            if {used!r} != "available":
+                del x, y, launch
+            os._exit(len(uses) - right)
+        go.set()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert np.asarray(cuda().asarray(np.ones(3))).sum() == 3
+        """
+    )
 
 
 @pytest.mark.parametrize(
