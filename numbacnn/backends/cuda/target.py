@@ -170,7 +170,10 @@ def _assumed_capability(dispatcher: Any, capability: tuple[int, int]) -> Iterato
 
 @contextlib.contextmanager
 def _numpy_of_numba_cuda() -> Iterator[None]:
-    """numba-cuda 0.30 refers to REMOVED_NAME of NumPy, which 2.5 no longer has, when it compiles for the first time."""
+    """numba-cuda 0.30 refers to REMOVED_NAME of NumPy, which 2.5 no longer has, when it compiles for the first time.
+
+    This is all that keeps it from NumPy 2.5, so that the cuda extra needs no bound on NumPy of its own.
+    """
     if hasattr(np, REMOVED_NAME):
         yield
         return

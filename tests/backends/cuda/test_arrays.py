@@ -5,7 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 import itertools
+import os
 import pickle
+import signal
+import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,13 +20,13 @@ from hypothesis import strategies as st
 from numbacnn import backends, ops
 from numbacnn.backends.geometry import Conv2dGeometry
 from tests.cases import CONV2D_CASES
-from tests.strategies import CHECKS
+from tests.strategies import CHECKS, SIMULATED
 
 pytestmark = pytest.mark.skipif(backends.available()["cuda"] is not None, reason="neither a GPU nor the simulator")
 
 if backends.available()["cuda"] is None:
     from numbacnn.backends import cuda as cuda_backend
-    from numbacnn.backends.cuda import conv_tables, memory, tiles, transfer
+    from numbacnn.backends.cuda import conv_tables, jit, memory, tiles, transfer
     from numbacnn.backends.cuda.jit import mapping
 
     cuda: Any = cuda_backend
@@ -114,6 +118,56 @@ def test_memory_is_used_again():
         assert y.owner.slab is slab and y.owner.start == place
         del y
     assert memory.arena().bytes == before
+
+
+def test_a_signal_handler_amid_an_allocation_takes_memory_of_its_own():
+    arena = memory.Arena()
+    first = arena.take(1000)
+    with memory._lock:  # as the interrupted thread does, which has found out what comes next
+        other = arena.take(1000)
+    assert other.slab is not first.slab
+    assert arena.take(1000).start == first.start + first.size
+
+
+def test_a_signal_handler_may_launch_what_the_interrupted_thread_loads():
+    results = []
+
+    def interrupted() -> None:
+        with doubled._lock, jit._compiler_lock:
+            results.append(cuda.empty((3,), np.float32))
+            doubled(3, results[-1], cuda.asarray(np.ones(3, np.float32)))
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    np.testing.assert_array_equal(np.asarray(results[-1]), np.full(3, 2))
+
+
+@pytest.mark.skipif(not (SIMULATED and hasattr(os, "fork")), reason="a GPU cannot be used after fork")
+def test_a_forked_child_finds_the_locks_free():
+    inside, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with memory._lock, doubled._lock, jit._compiler_lock, memory.device()._lock:
+            inside.set()
+            go.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while there are other threads
+        child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        y = cuda.empty((1 << 18,), np.float64)[:3]
+        doubled(3, y, cuda.asarray(np.ones(3)))
+        os._exit(0 if (np.asarray(y) == 2).all() else 1)
+    go.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @CHECKS
