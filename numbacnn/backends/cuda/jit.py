@@ -91,7 +91,7 @@ class Kernel:
             words: Any = [*packed, *((a.place, a.dtype) if isinstance(a, DeviceArray) else a for a in arguments)]
         else:
             words = _packed(packed, arguments, entry.single)
-        memory.will_be_read(arguments)
+        memory.will_be_used(arguments)
         device.launch(entry.run, -(-count // self._share), self.threads, words)
 
     def _load(self, key: tuple[Any, ...]) -> _Entry:

@@ -3,6 +3,8 @@
 Memory comes from the driver in slabs and goes back to the arena, not to the driver, when the last array in it is gone:
 after the first training step, another one asks the driver for nothing. Everything runs in one stream, so that memory
 may be used again as soon as Python has let go of it: what still reads it was asked for earlier.
+
+A thread that captures (``graph.py``) takes its arrays from an arena of the capture's own.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ __all__ = [
     "overwrite",
     "uploaded",
     "using",
-    "will_be_read",
+    "will_be_used",
 ]
 
 SLAB_BYTES = 1 << 20 if SIMULATED else 1 << 28
@@ -83,8 +85,8 @@ def using(other: Arena) -> Iterator[None]:
         _scope.arena = former
 
 
-def will_be_read(arguments: Sequence[Any]) -> None:
-    """Note the arrays of a launch or a copy: where that is recorded, their memory is needed for as long."""
+def will_be_used(arguments: Sequence[Any]) -> None:
+    """Note the arrays of a launch or a copy: where it is recorded, the record needs their memory for as long."""
     if _scope.arena is not None:
         for x in arguments:
             if isinstance(x, DeviceArray):
@@ -297,11 +299,11 @@ def check_size(shape: Sequence[int]) -> int:
 
 def overwrite(target: DeviceArray, source: DeviceArray) -> None:
     """Copy the elements of ``source``, as many and of the same dtype, to ``target``."""
-    will_be_read((target, source))
+    will_be_used((target, source))
     device().copy(target.place, source.place, target.nbytes)
 
 
 def clear(target: DeviceArray) -> None:
     """Set all elements to zero."""
-    will_be_read((target,))
+    will_be_used((target,))
     device().clear(target.place, target.nbytes)

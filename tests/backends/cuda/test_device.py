@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_backend_is_available_and_runs_everything_in_its_own_stream(run) -> None:
@@ -202,6 +205,26 @@ def test_reasons_of_the_packages(run) -> None:
         np.__version__ = "2.4.0"
         sys.modules["numba_cuda"] = None
         assert 'pip install "numbacnn[cuda]"' in backends.available()["cuda"]
+        """
+    )
+
+
+def test_numpy_has_one_bound() -> None:
+    texts = [
+        (ROOT / file).read_text(encoding="utf-8") for file in ("pyproject.toml", "numbacnn/backends/cuda_support.py")
+    ]
+    bounds = [re.findall(r'numpy[^"]*<([\d.]+)', text) for text in texts]
+    assert all(bounds) and len({*sum(bounds, [])}) == 1, bounds
+
+
+def test_kernels_compile_for_a_numpy_without_what_numba_cuda_refers_to(run) -> None:
+    run(
+        """
+        vars(np).pop("row_stack", None)
+        cuda()
+        from numbacnn.backends.cuda import transfer
+        ptx, entry = transfer._cast.compile((np.dtype(np.float32), np.dtype(np.float64)), (8, 0))
+        assert entry in ptx and not hasattr(np, "row_stack")
         """
     )
 
