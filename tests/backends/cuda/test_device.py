@@ -214,7 +214,7 @@ def test_numpy_has_one_bound() -> None:
         (ROOT / file).read_text(encoding="utf-8") for file in ("pyproject.toml", "numbacnn/backends/cuda_support.py")
     ]
     bounds = [re.findall(r'numpy[^"]*<([\d.]+)', text) for text in texts]
-    assert all(bounds) and len({*sum(bounds, [])}) == 1, bounds
+    assert all(bounds) and len({bound for found in bounds for bound in found}) == 1, bounds
 
 
 def test_kernels_compile_for_a_numpy_without_what_numba_cuda_refers_to(run) -> None:
