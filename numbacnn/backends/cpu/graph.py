@@ -91,6 +91,8 @@ class Recording:
 
     def __call__(self) -> None:
         """Do all of it."""
+        if _active.recording is not None:
+            raise CaptureError("a captured step cannot be part of another")
         for part in self._parts:
             if isinstance(part, array):
                 threads.launch_all(part, threads.number())
@@ -104,6 +106,8 @@ def capture(
     """See :class:`contract.Backend`. None without the compiler, whose launches are Python's."""
     if config.DISABLE_JIT:
         return None
+    if _active.recording is not None:
+        raise CaptureError("a step cannot be captured within another")
     try:
         arena, available = Arena(), threads.number()
         rehearsals = _record_all(functions, arena, np.empty((available, 0), np.uint8), constant)

@@ -160,3 +160,12 @@ def test_conversions_and_new_arrays_are_part_of_a_step():
     assert found["converted"].dtype == np.float32 and found["turned"].flags.c_contiguous
     assert found["same"] is x and found["listed"].tolist() == [1, 2]
     assert found["copy"].tolist() == found["zeros"].tolist() == [1, 1]
+
+
+def test_a_capture_within_another_is_refused():
+    x = np.ones(5, np.float32)
+    launch = one(lambda: cpu.relu(x))
+    for work in (launch, lambda: cpu.capture(lambda: cpu.relu(x))):
+        with pytest.warns(RuntimeWarning, match="it cannot be captured: a"):
+            assert cpu.capture(work) is None
+    launch()
