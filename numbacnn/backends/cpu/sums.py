@@ -19,7 +19,7 @@ __all__ = ["RUN", "RUN_IN_ORDER", "SUM_IN_ORDER", "is_finite", "move_sums", "sum
 RUN = 512
 # Numbers that are added one after the other in the dtype, and how many a sum of such sums may hold before it goes on in
 # float64: what so many equal numbers lose by rounding stays below 1e-6 of them.
-RUN_IN_ORDER, SUM_IN_ORDER = 48, 16 * 48
+RUN_IN_ORDER, SUM_IN_ORDER = 64, 12 * 64
 # A run of fewer numbers fills no vectors.
 SHORT_RUN = 8
 

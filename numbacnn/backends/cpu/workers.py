@@ -386,9 +386,10 @@ class Workers:
             here = sum(1 << cpu % 64 for cpu in cpus if cpu // 64 == word)
             self._words[ALLOWED + word] = here - (here >> 63 << 64)
         self._words[ALLOWED_COUNT] = known
-        for helper in self._helpers:
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(helper.native_id or 0, cpus)
+        for helper in self._helpers if HAS_CPU_SETS else []:
+            if helper.native_id is not None:
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(helper.native_id, cpus)
 
     def _start(self, thread: int) -> None:
         pipe = os.pipe()
@@ -396,18 +397,20 @@ class Workers:
         self._words[at + READ_END], self._words[at + WRITE_END] = pipe
         helper = threading.Thread(target=_help, args=(self._work, self._words, thread), name=f"numbacnn-{thread}")
         helper.daemon = True
+        # It counts from here on, whatever interrupts this thread: two helpers of one number would share their scratch.
+        self._helpers.append(helper)
+        self._pipes.append(pipe)
         # Signals are for threads that can handle them: a helper never comes back to Python.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
         try:
             helper.start()
-        except BaseException:
-            for end in pipe:
+        except (RuntimeError, MemoryError):
+            self._helpers.pop()
+            for end in self._pipes.pop():
                 os.close(end)
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        self._helpers.append(helper)
-        self._pipes.append(pipe)
 
 
 def _help(work: Callable[[int, int], None], words: np.ndarray, thread: int) -> None:
