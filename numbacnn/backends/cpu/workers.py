@@ -356,7 +356,8 @@ class Workers:
         self._most = 1
         self._end(self._state, len(self._helpers) + 1)
         for helper in self._helpers:
-            helper.join(END_SECONDS)
+            if helper.is_alive():
+                helper.join(END_SECONDS)
         if not any(helper.is_alive() for helper in self._helpers):
             self.close_pipes()
 
