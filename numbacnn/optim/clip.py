@@ -34,8 +34,8 @@ def clip_grad_norm(gradients_of: Optimizer | Iterable[Parameter], max_norm: floa
         >>> with nc.use_backend("reference"):
         ...     parameter = nn.Parameter([1.0, 1.0])
         >>> parameter.accumulate([3.0, 4.0])
-        >>> float(optim.clip_grad_norm([parameter], 1)), parameter.grad.round(3).tolist()
-        (5.0, [0.6, 0.8])
+        >>> float(optim.clip_grad_norm([parameter], 1)), parameter.grad.round(3)
+        (5.0, array([0.6, 0.8], dtype=float32))
     """
     max_norm = not_negative("max_norm", max_norm)
     if isinstance(gradients_of, Optimizer):

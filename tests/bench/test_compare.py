@@ -90,7 +90,7 @@ def test_turns_begin_with_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(compare, "worker_of", Fake)
+    monkeypatch.setattr(compare, "_worker", Fake)
     monkeypatch.setattr(compare, "PAUSE", 0.0)
     row = compare.measure((Path("ours"), Path("other")), ("infer", "nin", 1), 1, 3, 1.0)
     assert asked == ["ours", "other", "other", "ours", "ours", "other"]

@@ -481,33 +481,6 @@ def test_the_home_of_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     assert "argument --output-dir: '~no-such-user/out': " in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda checkpoint: checkpoint["settings"].pop("schedule"), "has no state of the schedule"),
-        (lambda checkpoint: checkpoint["settings"].update(schedule={"count": 1}), "`state` has the keys"),
-        (lambda checkpoint: checkpoint["settings"].update(schedule=None), "cannot resume"),
-        (lambda checkpoint: checkpoint.update(history=checkpoint["history"] * 2), "must be of that epoch, not of 1"),
-        (lambda checkpoint: checkpoint.update(history=[]), "is of epoch 1, its history has 0"),
-    ],
-)
-def test_a_checkpoint_that_was_tampered_with(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict], object], message: str
-) -> None:
-    path, options = tmp_path / "out" / "checkpoint.safetensors", ["--model=lenet", "--schedule=cosine", "--epochs=2"]
-    with backends.use_backend("reference"):
-        run(*options)
-        arrays, metadata = read_arrays(path)
-        checkpoint = json.loads(metadata["numbacnn.checkpoint"])
-        checkpoint["epoch"], checkpoint["history"] = 1, checkpoint["history"][:1]
-        change(checkpoint)
-        write_arrays(path, arrays, {"numbacnn.checkpoint": json.dumps(checkpoint)})
-        fixed = ["--dataset=shapes", "--limit=6", "--batch-size=4", f"--output-dir={tmp_path / 'out'}", "--resume"]
-        assert train.main([*fixed, *options]) == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 1 and message in errors[0]
-
-
 def test_steps_need_not_be_captured(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with backends.use_backend("cpu"):
         captured = run("--model=lenet", "--epochs=1")

@@ -39,6 +39,8 @@ def test_python_s_numbers_are_float32(backend: Backend, value: Any, dtype: Any) 
 class Copying(nn.Layer):
     """A layer of one's own that takes what it gets."""
 
+    capturable = True
+
     def forward(self, x: Any) -> Any:
         return self.backend.copy(x)
 
