@@ -413,18 +413,24 @@ allowed = os.sched_getaffinity(0)
 model.eval()
 expected = model.forward(x)
 
-def cpus():
-    return {frozenset(os.sched_getaffinity(thread.native_id)) for thread in threading.enumerate()}
+def all_may_run_on(cpus):
+    """In the end: a helper that is being woken is kept from the launch's own core until it runs."""
+    for _ in range(1000):
+        if {frozenset(os.sched_getaffinity(t.native_id)) for t in threading.enumerate()} == {frozenset(cpus)}:
+            return True
+        time.sleep(0.01)
+    return False
 
 found = []
 for _ in range(5):
     time.sleep(0.01)
     found.append(np.array_equal(model.forward(x), expected))
-found.append(cpus() == {frozenset(allowed)})
-for chosen in ({min(allowed)}, {max(allowed)}, allowed):
+found.append(all_may_run_on(allowed))
+for chosen in ({min(allowed)}, {max(allowed)}, set(sorted(allowed)[:2]), allowed):
     os.sched_setaffinity(0, chosen)
     found += [number() == min(len(chosen), 2), np.array_equal(model.forward(x), expected)]
-    found.append(cpus() == {frozenset(chosen)})
+    # One core has no work for helpers, which sleep where they are.
+    found.append(len(chosen) == 1 or all_may_run_on(chosen))
 print(all(found))
 """.replace("import os\n", "import os, time\n")
 )
