@@ -414,7 +414,7 @@ model.eval()
 expected = model.forward(x)
 
 def all_may_run_on(cpus):
-    """In the end: a helper that is being woken is kept from the launch's own core until it runs."""
+    # In the end: a helper that is being woken is kept from the core of the launch until it runs.
     for _ in range(1000):
         if {frozenset(os.sched_getaffinity(t.native_id)) for t in threading.enumerate()} == {frozenset(cpus)}:
             return True
