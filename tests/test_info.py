@@ -72,7 +72,6 @@ def test_the_report_has_a_line_for_everything(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.skipif(not CPU, reason="the cpu backend cannot be used")
 def test_the_report_on_the_cpu_backend(capsys: pytest.CaptureFixture[str]) -> None:
-    import numba
     from numba.core import config
 
     lines = printed(capsys)
@@ -84,7 +83,7 @@ def test_the_report_on_the_cpu_backend(capsys: pytest.CaptureFixture[str]) -> No
     assert found["smoke_test"]["right"] is True
     assert 0 < found["smoke_test"]["second_seconds"] < 60
     if not config.DISABLE_JIT:
-        assert found["threads"]["number"] == numba.get_num_threads()
+        assert found["threads"]["number"] == threads.number()
         assert found["threads"]["layer"] == threads.layer()
         assert info.LAYERS[threads.layer()] in lines["threading layer"]
 
