@@ -17,7 +17,7 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn
 from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
-from numbacnn.io.paths import user_path
+from numbacnn.files import user_path
 
 from .recipes import Recipe
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..io.paths import user_path
+from ..files import user_path
 from ..ops.arguments import integer, pair
 from .dataset import ArrayDataset
 from .files import DataFileError

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..files import user_path
 from ..io import replacing
-from ..io.paths import user_path
 from .files import DataFileError, open_regular
 
 __all__ = ["IdxError", "read_idx", "write_idx"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
+from ..files import user_path
 from ..io import replacing
-from ..io.paths import user_path
 
 __all__ = ["DatasetUnavailable", "Source", "find_files"]
 

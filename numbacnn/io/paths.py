@@ -1,5 +1,0 @@
-"""Paths as users write them."""
-
-from ..files import user_path as user_path
-
-__all__ = ["user_path"]
