@@ -33,8 +33,10 @@ CHAINS = 24 if REGISTERS >= 32 else 12
 LEAST_SECONDS = 2e-2
 MEASUREMENTS = 8
 PAUSE = 0.1
-# Elements of the longest stream between two turns of the others, which stay in the first cache; the faster way counts.
-TURNS = (64, 512)
+# Elements of the longest kind of traffic between two turns of the others, which stay in the first cache, and places
+# where each kind goes on in turns, as in a kernel that updates three arrays: memory serves several streams at another
+# rate than one. The fastest way counts.
+TURNS, STREAMS = (64, 512), (1, 3)
 CACHE_FOLDER = Path("/sys/devices/system/cpu")
 USUAL_CACHE = 64 << 20
 IN_MEMORY = 8
@@ -148,25 +150,29 @@ class Traffic:
         self._arrays = [np.empty((3, self._elements), np.float32) for _ in range(threads)]
         for rows in self._arrays:
             rows[...] = 1.0  # what no one has written shares a page of zeros
-        _move(*self._arrays[0], 1, 1, 1, 1)
+        _move(*self._arrays[0], 1, 1, 1, 1, 1)
 
     def seconds(self, mix: Mix) -> float:
         """How long ``mix`` takes, from a measurement of as much as the arrays hold of it."""
-        return mix.bytes / max(self._rate(mix, turn) for turn in TURNS)
+        return mix.bytes / max(self._rate(mix, turn, streams) for turn in TURNS for streams in STREAMS)
 
-    def _rate(self, mix: Mix, turn: int) -> float:
+    def _rate(self, mix: Mix, turn: int, streams: int) -> float:
         parts = [turn * part // max(mix[:3]) for part in mix[:3]]
-        turns = self._elements // turn
-        seconds = together(self._threads, lambda number: _move(*self._arrays[number], *parts, turns))
+        turns = self._elements // turn // streams * streams
+        seconds = together(self._threads, lambda number: _move(*self._arrays[number], *parts, turns, streams))
         return 4 * Mix(*parts).bytes * turns * self._threads / seconds
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _move(source, target, own, read, written, updated, turns):  # type: ignore[no-untyped-def]
-    """``turns`` times: sum the next elements of ``source``, write some of ``target``, add to some of ``own``."""
+def _move(source, target, own, read, written, updated, turns, streams):  # type: ignore[no-untyped-def]
+    """``turns`` times: sum some elements of ``source``, write some of ``target``, add to some of ``own``.
+
+    They are the next of each of ``streams`` parts of the arrays in turn.
+    """
     total = np.float32(0.0)
-    # Unsigned: a number that may be below 0 counts from the end, and the loops would not become vectors.
-    for turn in range(turns):
+    for number in range(turns):
+        turn = number % streams * (turns // streams) + number // streams
+        # Unsigned: a number that may be below 0 counts from the end, and the loops would not become vectors.
         for i in range(np.uintp(turn * read), np.uintp((turn + 1) * read)):
             total += source[i]
         for i in range(np.uintp(turn * written), np.uintp((turn + 1) * written)):

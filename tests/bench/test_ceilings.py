@@ -58,17 +58,20 @@ def test_the_peak_needs_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         ceilings.peak_gflops(1)
 
 
-def test_traffic_touches_what_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("streams", [1, 2, 5])
+def test_traffic_touches_what_it_counts(streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "TURNS", (4,))
+    monkeypatch.setattr(ceilings, "STREAMS", (streams,))
     traffic = Traffic(2, 4 * 2 * 36)
     for rows in traffic._arrays:
         rows[...] = 1.0
     monkeypatch.setattr(ceilings, "together", lambda threads, work: [work(number) for number in range(threads)] and 2.0)
     # 10 turns of 40 elements: reads all of them, writes half as many, updates a quarter
     assert traffic.seconds(Mix(400, 200, 100)) == pytest.approx(800 * 2.0 / (4 * 10 * (4 + 2 + 2) * 2))
+    totals = np.arange(4.0, 44, 4).reshape(-1, streams).T.ravel()
     for source, target, own in traffic._arrays:
         assert (source == 1).all()
-        np.testing.assert_array_equal(target[:20], np.repeat(np.arange(4.0, 44, 4), 2))
+        np.testing.assert_array_equal(target[:20], np.repeat(totals, 2))
         assert (target[20:] == 1).all()
         assert own.tolist() == [2.0] * 10 + [1.0] * 30
 

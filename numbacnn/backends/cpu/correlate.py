@@ -140,7 +140,7 @@ def _correlate_channels(
         for first in range(0, depth, DEPTH):
             adding = 1 if first > 0 or bias.size > 0 else 0
             multiply_gathered(
-                tile, height, source, places, padded, steps, first, min(DEPTH, depth - first), packed,
+                tile, height, source, places, padded, steps, first, min(DEPTH, depth - first), DEPTH, packed,
                 at_packed + first * width, packed_at, 0, sums, 0, width, adding,
             )  # fmt: skip
         transpose(turn, sums, 0, width, turned_row, width, turned, 0, turned_row)
@@ -184,7 +184,8 @@ def _correlate_positions(
         for p in range(0, sums_row, width):
             multiply_gathered(
                 tile, height, weights, output_at[block:block_end], block_end - block, weight_steps, 0,
-                weight_steps.size, source, p, steps, 0, sums, p, sums_row, 1 if bias.size > 0 else 0,
+                weight_steps.size, weight_steps.size, source, p, steps, 0, sums, p, sums_row,
+                1 if bias.size > 0 else 0,
             )  # fmt: skip
         here = min(block_end, outputs) - block
         activate(activating, sums, 0, here * sums_row, activation)

@@ -34,8 +34,8 @@ from .tiles import (
     TRANSPOSITION,
     Tile,
     choose_tile,
-    sum_dot,
-    sum_gathered,
+    multiply_dot,
+    multiply_gathered,
     transpose,
 )
 
@@ -111,9 +111,9 @@ def _sum_by_channels(
                     if held + size > SUM_IN_ORDER:
                         move_sums(sums, base + at, totals, at, 1, padded * width, 0)
                         held = 0
-                    sum_gathered(
-                        tile, height, source, tap_at, padded, places, first, size, turned, 0, packed_at, first, sums,
-                        base + at, width, 1 if held > 0 else 0, RUN_IN_ORDER,
+                    multiply_gathered(
+                        tile, height, source, tap_at, padded, places, first, size, RUN_IN_ORDER, turned, 0, packed_at,
+                        first, sums, base + at, width, 1 if held > 0 else 0,
                     )  # fmt: skip
                     held += size
     if totals.size > 0:
@@ -188,9 +188,9 @@ def _sum_by_positions(
                         if held + size > SUM_IN_ORDER:
                             move_sums(sums, base + to, totals, to, DOT_ROWS, DOT_COLUMNS * lanes, row_size)
                             held = 0
-                        sum_dot(
-                            tile, source, tap_at, i, steps, flat, first, dy_at, j, dy_steps, step, size, count, sums,
-                            base + to, row_size, 1 if held > 0 else 0, RUN_IN_ORDER,
+                        multiply_dot(
+                            tile, source, 0, tap_at, i, steps, step, flat, first, dy_at, j, dy_steps, step, size,
+                            RUN_IN_ORDER, count, sums, base + to, row_size, 1 if held > 0 else 0,
                         )  # fmt: skip
                         held += size
     for i in range(totals.size):

@@ -75,8 +75,8 @@ def multiply_block(
                 )
                 source = b if in_place else panel
                 multiply(
-                    tile, a, first * a_column, places, row_of_a + row, places, 0, size, source, at_b, places, row_at_b,
-                    target, at_target, target_row, add_to_target,
+                    tile, a, first * a_column, places, row_of_a + row, places, 0, size, DEPTH, source, at_b, places,
+                    row_at_b, target, at_target, target_row, add_to_target,
                 )  # fmt: skip
                 if not whole:
                     for i in range(rows_here):

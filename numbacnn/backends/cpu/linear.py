@@ -32,7 +32,7 @@ from .tiles import (
     TRANSPOSITION,
     choose_tile,
     multiply_dot,
-    sum_gathered,
+    multiply_gathered,
     transpose,
 )
 
@@ -62,12 +62,12 @@ def _forward_channels(
             at = i * row + j * lanes
             if whole > 0:
                 multiply_dot(
-                    tile, flat_weight, 0, weight_at, first + i, steps, 0, flat_x, 0, x_at, j, steps, 0, whole, lanes,
-                    sums, at, row, 0,
+                    tile, flat_weight, 0, weight_at, first + i, steps, 0, flat_x, 0, x_at, j, steps, 0, whole, whole,
+                    lanes, sums, at, row, 0,
                 )  # fmt: skip
             if c > whole * lanes:
                 multiply_dot(
-                    tile, flat_weight, 0, weight_at, first + i, steps, whole, flat_x, 0, x_at, j, steps, whole, 1,
+                    tile, flat_weight, 0, weight_at, first + i, steps, whole, flat_x, 0, x_at, j, steps, whole, 1, 1,
                     c - whole * lanes, sums, at, row, 1 if whole > 0 else 0,
                 )  # fmt: skip
     for j in range(n):
@@ -123,9 +123,9 @@ def _multiply_columns(
             held = 0
         pack_columns(turn, flat_b, b.shape[1], turned, start, size, first, columns_here, width, packed)
         for panel in range(panels):
-            sum_gathered(
-                tile, height, a, places, padded, a_steps, start, size, packed, panel * size * width, b_at, 0, sums,
-                panel * padded * width, width, 1 if held > 0 else 0, run,
+            multiply_gathered(
+                tile, height, a, places, padded, a_steps, start, size, run, packed, panel * size * width, b_at, 0,
+                sums, panel * padded * width, width, 1 if held > 0 else 0,
             )  # fmt: skip
         held += size
     if totals.size > 0:

@@ -41,8 +41,6 @@ __all__ = [
     "multiply",
     "multiply_dot",
     "multiply_gathered",
-    "sum_dot",
-    "sum_gathered",
     "tile_rows",
     "transpose",
     "transposition",
@@ -69,6 +67,7 @@ def _emit_tile(
     rows: int,
     columns: int,
     depth: Any,
+    run: Any,
     products: Callable[[Any, list[list[Any]]], list[list[Any]]],
     c: Any,
     c_row: Any,
@@ -77,44 +76,57 @@ def _emit_tile(
     """C (rows x columns vectors) = or, unless ``add`` is 0, += the sum over k < depth of what ``products`` adds for k.
 
     ``products`` takes k and the sums so far and gives the sums with k's products in them. All sums are values of the
-    loop. Rows of C are ``c_row`` elements apart.
+    inner loop, which is over ``run`` products; the sums of the runs are added up in C. Rows of C are ``c_row`` elements
+    apart.
     """
     builder = v.builder
     targets = [
         [builder.gep(c, [builder.add(builder.mul(c_row, WORD(i)), WORD(j * v.lanes))]) for j in range(columns)]
         for i in range(rows)
     ]
-    names = ("tile.depth", "tile.end", "tile.new", "tile.old", "tile.done")
-    loop, after, new, old, done = (builder.append_basic_block(name) for name in names)
+    places = [(i, j) for i in range(rows) for j in range(columns)]
+    names = ("tile.run", "tile.depth", "tile.end", "tile.new", "tile.old", "tile.next", "tile.done")
+    of_run, loop, after, new, old, following, done = (builder.append_basic_block(name) for name in names)
     start = builder.basic_block
+    builder.branch(of_run)
+
+    builder.position_at_end(of_run)
+    first, adding = builder.phi(WORD), builder.phi(WORD)
+    behind = builder.add(first, run)
+    end = builder.select(builder.icmp_signed("<", behind, depth), behind, depth)
     builder.branch(loop)
 
     builder.position_at_end(loop)
     k = builder.phi(WORD)
     sums = [[builder.phi(v.type) for _ in range(columns)] for _ in range(rows)]
     updated = products(k, sums)
-    following = builder.add(k, WORD(1))
-    for block, count in ((start, WORD(0)), (loop, following)):
-        k.add_incoming(count, block)
-    for i in range(rows):
-        for j in range(columns):
-            sums[i][j].add_incoming(v.zero(), start)
-            sums[i][j].add_incoming(updated[i][j], loop)
-    back = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+    next_k = builder.add(k, WORD(1))
+    k.add_incoming(first, of_run)
+    k.add_incoming(next_k, loop)
+    for i, j in places:
+        sums[i][j].add_incoming(v.zero(), of_run)
+        sums[i][j].add_incoming(updated[i][j], loop)
+    back = builder.cbranch(builder.icmp_signed("<", next_k, end), loop, after)
     back.set_metadata("llvm.loop", _not_unrolled(builder.module))
 
-    # What was there is added last: a sum of many calls is one of their sums, not one from first to last product.
+    # What was there is added last: a sum of many runs is one of their sums, not one from first to last product.
     builder.position_at_end(after)
-    builder.cbranch(builder.icmp_signed("!=", add, WORD(0)), old, new)
-    places = [(i, j) for i in range(rows) for j in range(columns)]
+    builder.cbranch(builder.icmp_signed("!=", adding, WORD(0)), old, new)
     builder.position_at_end(new)
     for i, j in places:
         v.store(updated[i][j], targets[i][j])
-    builder.branch(done)
+    builder.branch(following)
     builder.position_at_end(old)
     for i, j in places:
         v.store(builder.fadd(v.load(targets[i][j]), updated[i][j]), targets[i][j])
-    builder.branch(done)
+    builder.branch(following)
+
+    builder.position_at_end(following)
+    first.add_incoming(WORD(0), start)
+    first.add_incoming(end, following)
+    adding.add_incoming(add, start)
+    adding.add_incoming(WORD(1), following)
+    builder.cbranch(builder.icmp_signed("<", end, depth), of_run, done)
     builder.position_at_end(done)
 
 
@@ -127,7 +139,7 @@ def _not_unrolled(module: Any) -> Any:
     return node
 
 
-GATHERING = (ELEMENTS, TABLE, TABLE, INTEGER, ELEMENTS, TABLE, ELEMENTS, INTEGER, INTEGER)
+GATHERING = (ELEMENTS, TABLE, TABLE, INTEGER, INTEGER, ELEMENTS, TABLE, ELEMENTS, INTEGER, INTEGER)
 
 
 def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine:
@@ -135,22 +147,24 @@ def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine
 
     B[k] are the neighbours that begin at b[b_start + b_at[k]]. What is multiplied thus lies anywhere: a tap of a
     window, a position of an image, an element of a matrix. ``row_at``, ``step`` and ``b_at`` are int64 and begin at
-    ``row_first``, ``step_first`` and ``b_first``; rows of C are ``c_row`` apart; ``depth`` is at least 1.
+    ``row_first``, ``step_first`` and ``b_first``; rows of C are ``c_row`` apart; ``depth`` is at least 1. ``run``
+    products are summed in registers, and the sums of the runs in C.
     """
 
     def definition(
-        source, start, row_at, row_first, step, step_first, depth, b, b_start, b_at, b_first, c, c_start, c_row, add
-    ):
+        source, start, row_at, row_first, step, step_first, depth, run, b, b_start, b_at, b_first, c, c_start, c_row,
+        add,
+    ):  # fmt: skip
         width = columns * size // c.itemsize
-        index = start + row_at[row_first : row_first + rows, None] + step[step_first : step_first + depth]
-        product = source[index] @ b[b_start + b_at[b_first : b_first + depth, None] + np.arange(width)]
-        for i in range(rows):
-            row = c[c_start + i * c_row : c_start + i * c_row + width]
-            row[:] = row + product[i] if add else product[i]
+        for k in range(0, depth, run):
+            steps = np.arange(k, min(k + run, depth))
+            index = start + row_at[row_first : row_first + rows, None] + step[step_first + steps]
+            product = source[index] @ b[b_start + b_at[b_first + steps, None] + np.arange(width)]
+            _put(c, c_start, c_row, product, add or k)
 
     def emit(
-        builder: Any, element: Any, source: Any, row_at: Any, step: Any, depth: Any, b: Any, b_at: Any, c: Any,
-        c_row: Any, add: Any,
+        builder: Any, element: Any, source: Any, row_at: Any, step: Any, depth: Any, run: Any, b: Any, b_at: Any,
+        c: Any, c_row: Any, add: Any,
     ) -> None:  # fmt: skip
         v = Vectors(builder, element, size)
         starts = _moved(builder, source, row_at, rows)
@@ -165,12 +179,12 @@ def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine
                 updated.append([v.fma(factor, b, total) for b, total in zip(vectors, row, strict=True)])
             return updated
 
-        _emit_tile(v, rows, columns, depth, products, c, c_row, add)
+        _emit_tile(v, rows, columns, depth, run, products, c, c_row, add)
 
     return EmittedRoutine(f"gathering_tile_{rows}_{columns}", GATHERING, emit, definition)
 
 
-DOT = (ELEMENTS, TABLE, TABLE, ELEMENTS, TABLE, TABLE, INTEGER, INTEGER, ELEMENTS, INTEGER, INTEGER)
+DOT = (ELEMENTS, TABLE, TABLE, ELEMENTS, TABLE, TABLE, INTEGER, INTEGER, INTEGER, ELEMENTS, INTEGER, INTEGER)
 
 
 def dot_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine:
@@ -179,26 +193,28 @@ def dot_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine:
     A[i, k] are the neighbours that begin at a[a_start + a_at[i] + a_step[k]], and B[j, k] likewise; only the first
     ``count`` lanes of either are read, and the others are 0. Tables are int64 and begin where the argument after them
     says. C has ``c_row`` elements from row to row, and a vector for each j, whose lanes ``lane_sum`` adds up. ``depth``
-    is at least 1.
+    is at least 1. ``run`` vectors of products are summed in registers, and the sums of the runs in C.
     """
 
     def definition(
-        a, a_start, a_at, a_first, a_step, a_step_first, b, b_start, b_at, b_first, b_step, b_step_first, depth, count,
-        c, c_start, c_row, add,
+        a, a_start, a_at, a_first, a_step, a_step_first, b, b_start, b_at, b_first, b_step, b_step_first, depth, run,
+        count, c, c_start, c_row, add,
     ):  # fmt: skip
         lanes = size // c.itemsize
         read = np.arange(min(lanes, count))
-        of_a = a_start + a_at[a_first : a_first + rows, None] + a_step[a_step_first : a_step_first + depth]
-        of_b = b_start + b_at[b_first : b_first + columns, None] + b_step[b_step_first : b_step_first + depth]
-        product = np.zeros((rows, columns, lanes), c.dtype)
-        product[:, :, : read.size] = np.einsum("ikl,jkl->ijl", a[of_a[:, :, None] + read], b[of_b[:, :, None] + read])
-        for i in range(rows):
-            row = c[c_start + i * c_row : c_start + i * c_row + columns * lanes]
-            row[:] = row + product[i].ravel() if add else product[i].ravel()
+        for k in range(0, depth, run):
+            steps = np.arange(k, min(k + run, depth))
+            of_a = a_start + a_at[a_first : a_first + rows, None] + a_step[a_step_first + steps]
+            of_b = b_start + b_at[b_first : b_first + columns, None] + b_step[b_step_first + steps]
+            product = np.zeros((rows, columns, lanes), c.dtype)
+            product[:, :, : read.size] = np.einsum(
+                "ikl,jkl->ijl", a[of_a[:, :, None] + read], b[of_b[:, :, None] + read]
+            )
+            _put(c, c_start, c_row, product.reshape(rows, -1), add or k)
 
     def emit(
         builder: Any, element: Any, a: Any, a_at: Any, a_step: Any, b: Any, b_at: Any, b_step: Any, depth: Any,
-        count: Any, c: Any, c_row: Any, add: Any,
+        run: Any, count: Any, c: Any, c_row: Any, add: Any,
     ) -> None:  # fmt: skip
         v = Vectors(builder, element, size)
         mask = v.mask(count)
@@ -213,7 +229,7 @@ def dot_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine:
                 updated.append([v.fma(factor, b, total) for b, total in zip(row_of_b, row, strict=True)])
             return updated
 
-        _emit_tile(v, rows, columns, depth, products, c, c_row, add)
+        _emit_tile(v, rows, columns, depth, run, products, c, c_row, add)
 
     return EmittedRoutine(f"dot_tile_{rows}_{columns}", DOT, emit, definition)
 
@@ -241,6 +257,13 @@ def transposition(size: int = VECTOR_BYTES) -> Routine:
     return EmittedRoutine("transposition", TURNING, emit, definition)
 
 
+def _put(c: np.ndarray, start: int, row_size: int, product: np.ndarray, add: int) -> None:
+    """Rows of C, flat and ``row_size`` apart, become those of ``product`` or, unless ``add`` is 0, their sums."""
+    for i, values in enumerate(product):
+        row = c[start + i * row_size : start + i * row_size + values.size]
+        row[:] = row + values if add else values
+
+
 def _moved(builder: Any, base: Any, table: Any, count: int) -> list[Any]:
     """The addresses base + table[i], i < count."""
     return [builder.gep(base, [builder.load(builder.gep(table, [WORD(i)]))]) for i in range(count)]
@@ -249,11 +272,11 @@ def _moved(builder: Any, base: Any, table: Any, count: int) -> list[Any]:
 @intrinsic
 def _call_gathering(
     typing_context: Any, tile: Any, source: Any, start: Any, row_at: Any, row_first: Any, step: Any, step_first: Any,
-    depth: Any, b: Any, b_start: Any, b_at: Any, b_first: Any, c: Any, c_start: Any, c_row: Any, add: Any,
+    depth: Any, run: Any, b: Any, b_start: Any, b_at: Any, b_first: Any, c: Any, c_start: Any, c_row: Any, add: Any,
 ) -> Any:  # fmt: skip
     arguments = (
-        tile, source, start, row_at, row_first, step, step_first, depth, b, b_start, b_at, b_first, c, c_start, c_row,
-        add,
+        tile, source, start, row_at, row_first, step, step_first, depth, run, b, b_start, b_at, b_first, c, c_start,
+        c_row, add,
     )  # fmt: skip
     return types.void(*parameter_types(arguments)), emit_call(GATHERING)
 
@@ -261,12 +284,12 @@ def _call_gathering(
 @intrinsic
 def _call_dot(
     typing_context: Any, tile: Any, a: Any, a_start: Any, a_at: Any, a_first: Any, a_step: Any, a_step_first: Any,
-    b: Any, b_start: Any, b_at: Any, b_first: Any, b_step: Any, b_step_first: Any, depth: Any, count: Any, c: Any,
-    c_start: Any, c_row: Any, add: Any,
+    b: Any, b_start: Any, b_at: Any, b_first: Any, b_step: Any, b_step_first: Any, depth: Any, run: Any, count: Any,
+    c: Any, c_start: Any, c_row: Any, add: Any,
 ) -> Any:  # fmt: skip
     arguments = (
         tile, a, a_start, a_at, a_first, a_step, a_step_first, b, b_start, b_at, b_first, b_step, b_step_first, depth,
-        count, c, c_start, c_row, add,
+        run, count, c, c_start, c_row, add,
     )  # fmt: skip
     return types.void(*parameter_types(arguments)), emit_call(DOT)
 
@@ -307,46 +330,16 @@ def choose_tile(outputs: int, itemsize: int) -> Tile:
 
 @function
 def multiply_gathered(
-    tile, height, source, row_at, rows, step, first, depth, b, b_start, b_at, b_first, c, c_start, c_row, add,
+    tile, height, source, row_at, rows, step, first, depth, run, b, b_start, b_at, b_first, c, c_start, c_row, add,
 ):  # fmt: skip
-    """C[i] (+)= sum over k < depth of source[row_at[i] + step[first + k]] B[k] for i < ``rows``.
+    """C[i] (+)= sum over k < depth of source[row_at[i] + step[first + k]] B[k] for i < ``rows``, in runs of ``run``.
 
     C and B are as wide as ``tile``, B[k] begins at b[b_start + b_at[b_first + k]]. Rows are computed ``height`` at a
     time, as many as the tile has: ``row_at`` and C have some for all of the last tile.
     """
     for row in range(0, rows, height):
         at = c_start + row * c_row
-        multiply(tile, source, 0, row_at, row, step, first, depth, b, b_start, b_at, b_first, c, at, c_row, add)
-
-
-@function
-def sum_gathered(
-    tile, height, source, row_at, rows, step, first, depth, b, b_start, b_at, b_first, c, c_start, c_row, add, run,
-):  # fmt: skip
-    """:func:`multiply_gathered`, a sum of ``run`` products after the other."""
-    for row in range(0, rows, height):
-        at, adding = c_start + row * c_row, add
-        for k in range(0, depth, run):
-            size = min(run, depth - k)
-            multiply(
-                tile, source, 0, row_at, row, step, first + k, size, b, b_start, b_at, b_first + k, c, at, c_row, adding
-            )  # fmt: skip
-            adding = 1
-
-
-@function
-def sum_dot(
-    tile, a, a_at, a_first, a_step, b, b_start, b_at, b_first, b_step, first, depth, count, c, c_start, c_row, add, run,
-):  # fmt: skip
-    """C[i, j] (+)= what :func:`dot_tile` says, a sum of ``run`` vectors of products after the other."""
-    adding = add
-    for k in range(first, first + depth, run):
-        size = min(run, first + depth - k)
-        multiply_dot(
-            tile, a, 0, a_at, a_first, a_step, k, b, b_start, b_at, b_first, b_step, k, size, count, c, c_start, c_row,
-            adding,
-        )  # fmt: skip
-        adding = 1
+        multiply(tile, source, 0, row_at, row, step, first, depth, run, b, b_start, b_at, b_first, c, at, c_row, add)
 
 
 @function

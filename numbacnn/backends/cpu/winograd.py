@@ -165,7 +165,7 @@ def _correlate_tiles(
         for panel in range(panels):
             multiply_gathered(
                 tile, height, of_tiles, tile_at[element * tiles : element * tiles + padded], padded, channel_at, 0,
-                channels, transformed, (element * panels + panel) * channels * width, product_at, 0, products,
+                channels, channels, transformed, (element * panels + panel) * channels * width, product_at, 0, products,
                 (element * panels + panel) * tiles * width, width, 0,
             )  # fmt: skip
     plane_row = tile_columns * m

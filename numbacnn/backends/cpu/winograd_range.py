@@ -127,8 +127,8 @@ def sum_directly(
         rows = min(DIRECT_TILES * height, count - first)
         for part in range(taps * taps):
             multiply_gathered(
-                tile, height, source, windows[first : first + rows], rows, steps, part * channels, channels, packed,
-                start + part * channels * width, weight_at, 0, results, 0, width, 1 if part > 0 else 0,
+                tile, height, source, windows[first : first + rows], rows, steps, part * channels, channels, channels,
+                packed, start + part * channels * width, weight_at, 0, results, 0, width, 1 if part > 0 else 0,
             )  # fmt: skip
         for i in range(rows):
             target = targets[first + i] * width
