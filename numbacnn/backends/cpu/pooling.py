@@ -20,7 +20,7 @@ from .jit import Scratch, function, kernel
 from .memory import empty
 from .pool_rows import AVG_ROWS, MAX_ROWS, SPREAD_ROW, STEPS, avg_row, max_row, spread
 from .simd import copy_run
-from .sums import RUN_IN_ORDER, is_finite, window_sum
+from .sums import RUN_IN_ORDER, are_finite, window_sum
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
@@ -159,15 +159,14 @@ def _avg_planes(
     """``part`` and ``totals`` are a row of outputs each, for windows of more than RUN_IN_ORDER elements."""
     h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
     image, means = x.reshape(-1), y.reshape(-1)
-    at_x = chunk * h * w
+    at_x, at_y = chunk * h * w, chunk * oh * ow
     if rows > 0:
         lay_offsets(offsets, 0, columns, kh, kw, 1, 1)
         if padded.size > 0:
             lay_plane(image, at_x, h, w, pt, pl, padded, rows, columns, 0.0)
-    for row in range(oh):
-        at = (chunk * oh + row) * ow
-        if rows > 0:
-            source = padded if padded.size > 0 else image[at_x:]
+        source = padded if padded.size > 0 else image[at_x:]
+        for row in range(oh):
+            at = np.uintp(at_y + row * ow)
             for tap in range(0, kh * kw, RUN_IN_ORDER):
                 taps = min(RUN_IN_ORDER, kh * kw - tap)
                 if totals.size == 0:
@@ -176,20 +175,18 @@ def _avg_planes(
                     avg_row(routine, source, row * sh * columns, offsets, tap, taps, part, 0, 1, ow)
                     for column in range(np.uintp(ow)):
                         totals[column] = part[column] + (totals[column] if tap > 0 else 0.0)
-            unclear = 0
             for column in range(np.uintp(ow)):
-                total = means[np.uintp(at) + column] if totals.size == 0 else y.dtype.type(totals[column])
-                mean = total / (counting_row[row] * counting_column[column])
-                means[np.uintp(at) + column] = mean
-                unclear += 0 if is_finite(mean) else 1
-            # A sum may be too large for the dtype where the mean is not.
-            if unclear == 0:
-                continue
+                total = means[at + column] if totals.size == 0 else y.dtype.type(totals[column])
+                means[at + column] = total / (counting_row[row] * counting_column[column])
+        # A sum may be too large for the dtype where the mean is not.
+        if are_finite(means, at_y, oh * ow):
+            return
+    for row in range(oh):
         first, end = max(row * sh - pt, 0), min(row * sh - pt + kh, h)
         for column in range(ow):
             left, right = max(column * sw - pl, 0), min(column * sw - pl + kw, w)
             total = window_sum(image, at_x, w, first, end, left, right)
-            means[at + column] = total / (np.float64(counting_row[row]) * counting_column[column])
+            means[at_y + row * ow + column] = total / (np.float64(counting_row[row]) * counting_column[column])
 
 
 @kernel
@@ -229,21 +226,21 @@ def quad_rows(plane, row, x, y):
 def _avg_quads(chunk, x, y, planes):
     """2 x 2 windows side by side, all of them within the image; a chunk is ``planes`` planes."""
     image, means, quarter = x.reshape(-1), y.reshape(-1), y.dtype.type(0.25)
+    h, w, oh, ow = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
     for plane in range(chunk * planes, min((chunk + 1) * planes, x.shape[0] * x.shape[1])):
-        for row in range(y.shape[2]):
+        for row in range(oh):
             top, below, at = quad_rows(plane, row, x, y)
-            unclear = 0
-            for column in range(np.uintp(y.shape[3])):
+            for column in range(np.uintp(ow)):
                 left = column + column
                 right = left + np.uintp(1)
                 total = image[top + left] + image[top + right] + image[below + left] + image[below + right]
                 means[at + column] = quarter * total
-                unclear += 0 if is_finite(total) else 1
-            if unclear > 0:
-                for column in range(y.shape[3]):
-                    start = plane * x.shape[2] * x.shape[3]
-                    total = window_sum(image, start, x.shape[3], 2 * row, 2 * row + 2, 2 * column, 2 * column + 2)
-                    means[at + np.uintp(column)] = 0.25 * total
+        if are_finite(means, plane * oh * ow, oh * ow):
+            continue
+        for row in range(oh):
+            for column in range(ow):
+                total = window_sum(image, plane * h * w, w, 2 * row, 2 * row + 2, 2 * column, 2 * column + 2)
+                means[(plane * oh + row) * ow + column] = 0.25 * total
 
 
 @kernel

@@ -14,7 +14,17 @@ import numpy as np
 
 from .jit import function
 
-__all__ = ["RUN", "RUN_IN_ORDER", "SUM_IN_ORDER", "is_finite", "move_sums", "sums_of", "value_sums", "window_sum"]
+__all__ = [
+    "RUN",
+    "RUN_IN_ORDER",
+    "SUM_IN_ORDER",
+    "are_finite",
+    "is_finite",
+    "move_sums",
+    "sums_of",
+    "value_sums",
+    "window_sum",
+]
 
 RUN = 512
 # Numbers that are added one after the other in the dtype, and how many a sum of such sums may hold before it goes on in
@@ -28,6 +38,15 @@ SHORT_RUN = 8
 def is_finite(value):
     """Unlike ``np.isfinite``, which takes a number from itself, where reassociated sums cancel even if infinite."""
     return -np.inf < value and value < np.inf
+
+
+@function
+def are_finite(x, start, count):
+    """Whether x[start : start + count] are: what is not, times 0, is NaN, and unlike flags these add up in vectors."""
+    total, zero = x.dtype.type(0), x.dtype.type(0)
+    for i in range(np.uintp(start), np.uintp(start + count)):
+        total += zero * x[i]
+    return total == 0
 
 
 def sums_of(terms: Callable[..., Any]) -> Callable[..., Any]:
