@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from types import TracebackType
 
@@ -22,7 +23,8 @@ class precision:  # noqa: N801 - it is called like a function, and `with` makes 
 
     ``"fast"``, the default, is whatever is fastest. ``"strict"`` is only what sums the products of the definition, so
     nothing by Winograd's transforms, which round several times as much. An algorithm that is asked for by its name is
-    taken in either. Without a call the environment variable NUMBACNN_PRECISION decides.
+    taken in either. Without a call the environment variable NUMBACNN_PRECISION decides, as it is when the first
+    convolution asks.
 
     ``with precision(mode):`` restores the former mode at the end of the block. ValueError for another ``mode``.
 
@@ -51,7 +53,12 @@ class precision:  # noqa: N801 - it is called like a function, and `with` makes 
 
 def is_strict() -> bool:
     """Whether ``auto`` takes only algorithms that sum the products of the definition."""
-    return (_mode or _checked("NUMBACNN_PRECISION", os.environ.get("NUMBACNN_PRECISION") or "fast")) == "strict"
+    return (_mode or _of_the_environment()) == "strict"
+
+
+@functools.cache
+def _of_the_environment() -> str:
+    return _checked("NUMBACNN_PRECISION", os.environ.get("NUMBACNN_PRECISION") or "fast")
 
 
 def is_allowed(algorithm: str) -> bool:

@@ -52,10 +52,11 @@ def test_what_tuning_found_is_not_taken_either(monkeypatch):
 
 def test_environment(monkeypatch):
     precision._mode = None
-    monkeypatch.setenv("NUMBACNN_PRECISION", "strict")
-    assert "winograd" not in names()
-    monkeypatch.setenv("NUMBACNN_PRECISION", "")
-    assert "winograd" in names()
+    for value, has_winograd in ("strict", False), ("", True):
+        precision._of_the_environment.cache_clear()
+        monkeypatch.setenv("NUMBACNN_PRECISION", value)
+        assert ("winograd" in names()) == has_winograd
+    precision._of_the_environment.cache_clear()
     monkeypatch.setenv("NUMBACNN_PRECISION", "exact")
     with pytest.raises(ValueError, match=r"`NUMBACNN_PRECISION` 'exact' must be one of 'fast', 'strict'"):
         names()

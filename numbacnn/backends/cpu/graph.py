@@ -1,7 +1,7 @@
 """A captured step: launches are written down, once, and then done one after the other by machine code.
 
 What Python does for a launch, from the layer to the packed arguments, takes longer than many a kernel. Written down, a
-launch is five words. Addresses are part of the record. So the arrays that are made while recording are in an arena of
+launch is a few words. Addresses are part of the record. So the arrays that are made while recording are in an arena of
 their own, which the captured step keeps, and those that were there before stay for as long.
 
 Whatever a backend's function does by NumPy, and whatever depends on a number that is read, it does inside of
@@ -65,7 +65,7 @@ class Recording:
         if not isinstance(launches, array):
             launches = array("q")
             self._parts.append(launches)
-        launches.extend((entry.address, chunks, words.buffer_info()[0], *shares))
+        launches.extend((entry.address, chunks, words.buffer_info()[0], *shares, 0))
         self._kept += (entry, words)
         self._kept += [x for x in arguments if isinstance(x, np.ndarray) and not self._arena.holds(x)]
 

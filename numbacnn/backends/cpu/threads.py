@@ -72,7 +72,7 @@ def launch(address: int, chunks: int, words: int, grain: int, threads: int) -> N
 
 
 def launch_all(launches: array[int], threads: int) -> None:
-    """One launch after the other: of each the address, the chunks, the words, and its :func:`shares`.
+    """One launch after the other: of each the address, the chunks, the words, its :func:`shares`, and at first 0.
 
     Each is on as many threads as its shares say, and as ``threads``, at most.
     """
@@ -81,7 +81,7 @@ def launch_all(launches: array[int], threads: int) -> None:
             _get_workers().run_all(launches, threads)
         return
     for at in range(0, len(launches), LAUNCH_WORDS):
-        address, chunks, words, grain, most = launches[at : at + LAUNCH_WORDS]
+        address, chunks, words, grain, most, _ = launches[at : at + LAUNCH_WORDS]
         launch(address, chunks, words, grain, min(most, threads))
 
 

@@ -5,7 +5,8 @@ it lives. The launching thread waits for those that took part in its launch, not
 it finishes everything alone where the others' cores are taken. A helper that has nothing to do first watches for the
 next launch, as long as the gaps between the launches of a training step are; while it does, it lets every other thread
 of the machine that wants the core go first (``sched_yield``). Then it sleeps, in a read of a pipe of its own, and a
-launch that has work for it begins by writing to that pipe.
+launch that has work for it begins by writing to that pipe. A launch that is written down remembers how long it took:
+one that is done in the time which waking takes wakes nobody, and helpers join it only if they are awake.
 
 A thread that is woken is often put on the core of the thread that woke it, above all in a virtual machine, whose idle
 cores look as if they were taken. There it would wait for milliseconds, while the launch does everything alone. So a
@@ -39,6 +40,7 @@ import platform
 import signal
 import sys
 import threading
+import time
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -68,6 +70,9 @@ END_SECONDS = 10.0
 # Bytes between what two threads write: no cache line, nor two that are fetched together, has something of both.
 LINE = 128
 _WORDS = LINE // 8
+# Nanoseconds of a launch on one thread up to which it wakes nobody: the system calls, and another core's caches, which
+# hold neither the arrays nor the code.
+WORTH_WAKING = 20_000
 # Places in the state, in words.
 JOB, ACTIVE, STOP = 0, _WORDS, 2 * _WORDS  # the number of the open job or 0; helpers that are at it; whether to end
 COUNT, ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = range(
@@ -75,14 +80,17 @@ COUNT, ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = range(
 )  # jobs so far; the job's, for SEATS threads
 # Sets of CPUs: where helpers may run, and how many these are, 0 if they are not known; where helpers are to wake.
 ALLOWED, ELSEWHERE, ALLOWED_COUNT = 4 * _WORDS, 5 * _WORDS, SEATS + 1
+TIME = SEATS + 2  # two words for the clock, of the launching thread
 CPU_WORDS = _WORDS
 THREADS = 6 * _WORDS
 # Of each of the THREADS: the next of its chunks; whether it sleeps; the ends of its pipe; a byte to read into; its name
 # for the system.
 NEXT, ASLEEP, READ_END, WRITE_END, BYTE, NAME = range(6)
 THREAD = _WORDS
-# Of a launch that is written down: address, chunks, words, grain, threads.
-LAUNCH_WORDS = 5
+# Of a launch that is written down: address, chunks, words, grain, threads; the least nanoseconds that it would have
+# taken on one thread so far, 0 before the first time.
+LAUNCH_WORDS = 6
+CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)
 HAS_CPU_SETS = sys.platform == "linux"
 
 WORD, STATUS = ir.IntType(64), ir.IntType(32)
@@ -165,6 +173,7 @@ def _of_the_system(name: str) -> Any:
 
 
 _yield, _read, _write = _of_the_system("sched_yield"), _of_the_system("read"), _of_the_system("write")
+_clock_time = _of_the_system("clock_gettime")
 _current_cpu, _set_cpus = _of_the_system("sched_getcpu"), _of_the_system("sched_setaffinity")
 
 
@@ -189,7 +198,8 @@ def share_out(chunks, counters, distance, threads):  # pragma: no cover - only e
 
 @njit(inline="always")
 def run_chunks(address, chunks, words, counters, distance, grain, thread, threads):  # pragma: no cover - only compiled
-    """Run the chunks of this thread's share and then what is left of the others', ``grain`` at a time."""
+    """Run the chunks of this thread's share and then what is left of the others', ``grain`` at a time; how many."""
+    done = 0
     for turn in range(threads):
         owner = (thread + turn) % threads
         counter, end = counters + distance * owner, chunks * (owner + 1) // threads
@@ -197,7 +207,9 @@ def run_chunks(address, chunks, words, counters, distance, grain, thread, thread
         while first < end:
             for chunk in range(first, min(first + grain, end)):
                 _call(address, chunk, words, thread)
+            done += min(first + grain, end) - first
             first = _take(counter, grain)
+    return done
 
 
 @njit(inline="always")
@@ -270,8 +282,15 @@ def _work(state, thread):  # pragma: no cover - only ever compiled
 
 
 @njit(inline="always")
-def _launch(state, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
-    """Open a job, take part in it, close it, and wait for the helpers that are still at it."""
+def _now(state):  # pragma: no cover - only ever compiled
+    """Nanoseconds, of the launching thread's clock."""
+    _clock_time((CLOCK, state + 8 * TIME))
+    return _load(state + 8 * TIME) * 1_000_000_000 + _load(state + 8 * (TIME + 1))
+
+
+@njit(inline="always")
+def _launch(state, address, chunks, words, grain, seats, wakes):  # pragma: no cover - only ever compiled
+    """Open a job, take part in it, close it, and wait for the helpers that are still at it; how many chunks it ran."""
     share_out(chunks, state + 8 * (THREADS + NEXT), 8 * THREAD, seats)
     _store(state + 8 * ADDRESS, address)
     _store(state + 8 * CHUNKS, chunks)
@@ -279,8 +298,9 @@ def _launch(state, address, chunks, words, grain, seats):  # pragma: no cover - 
     _store(state + 8 * GRAIN, grain)
     _store(state + 8 * SEATS, seats)
     _store(state + 8 * JOB, _take(state + 8 * COUNT, 1) + 1)
-    _wake(state, seats)
-    run_chunks(address, chunks, words, state + 8 * (THREADS + NEXT), 8 * THREAD, grain, 0, seats)
+    if wakes:
+        _wake(state, seats)
+    done = run_chunks(address, chunks, words, state + 8 * (THREADS + NEXT), 8 * THREAD, grain, 0, seats)
     _store(state + 8 * JOB, 0)
     turns = 0
     while _load(state + 8 * ACTIVE) > 0:
@@ -288,13 +308,14 @@ def _launch(state, address, chunks, words, grain, seats):  # pragma: no cover - 
         _pause()
         if turns % LOOKS == 0:
             _yield(())
+    return done
 
 
 def _launch_one(state, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
     if seats <= 1:
         run_serially(address, chunks, words)
     else:
-        _launch(state, address, chunks, words, grain, seats)
+        _launch(state, address, chunks, words, grain, seats, True)
 
 
 def _launch_all(state, launches, count, most):  # pragma: no cover - only ever compiled
@@ -303,10 +324,16 @@ def _launch_all(state, launches, count, most):  # pragma: no cover - only ever c
         at = launches + 8 * LAUNCH_WORDS * i
         address, chunks, words = _load(at), _load(at + 8), _load(at + 16)
         seats = min(_load(at + 32), most)
+        known = _load(at + 40)
         if seats <= 1:
             run_serially(address, chunks, words)
+        elif 0 < known <= WORTH_WAKING:
+            _launch(state, address, chunks, words, _load(at + 24), seats, False)
         else:
-            _launch(state, address, chunks, words, _load(at + 24), seats)
+            began = _now(state)
+            done = _launch(state, address, chunks, words, _load(at + 24), seats, True)
+            alone = (_now(state) - began) * chunks // max(done, 1)
+            _store(at + 40, alone if known == 0 else min(known, alone))
 
 
 def _end(state, threads):  # pragma: no cover - only ever compiled
