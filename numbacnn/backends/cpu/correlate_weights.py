@@ -45,6 +45,8 @@ MOST_POSITIONS = 192
 SUM_ELEMENTS = 1 << 17
 PARTIAL_ELEMENTS = 1 << 21
 MOST_PARTS = 16
+# Sums of all parts that are added up at a time, in the first cache.
+AT_A_TIME = 1 << 10
 
 
 @kernel
@@ -123,8 +125,8 @@ def _sum_by_channels(
 
 
 @kernel
-def _finish_by_channels(chunk, sums, dweight, turn, height, width, groups, panels, blocks, block, window):
-    """A chunk is a panel of outputs and a block of channels: the parts are added in pairs, and transposed."""
+def _finish_by_channels(chunk, sums, dweight, totals, turn, height, width, groups, panels, blocks, block, window):
+    """A chunk is a panel of outputs and a block of channels: the parts are added in float64, and transposed."""
     panel, rest = chunk % panels, chunk // panels
     at_block, group = rest % blocks, rest // blocks
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
@@ -133,12 +135,14 @@ def _finish_by_channels(chunk, sums, dweight, turn, height, width, groups, panel
     panel_size = (block * window + height - 1) // height * height * width
     part_size = groups * blocks * panels * panel_size
     at = ((group * blocks + at_block) * panels + panel) * panel_size
-    parts, apart = sums.size // part_size, 1
-    while apart < parts:
-        for part in range(0, parts - apart, 2 * apart):
-            for i in range(at + part * part_size, at + part * part_size + taps * width):
-                sums[np.uintp(i)] += sums[np.uintp(i + apart * part_size)]
-        apart *= 2
+    parts = sums.size // part_size
+    for first in range(at, at + taps * width if parts > 1 else at, totals.size):
+        size = min(totals.size, at + taps * width - first)
+        totals[:size] = 0
+        for part in range(parts):
+            move_sums(sums, first + part * part_size, totals, 0, 1, size, 0)
+        for i in range(np.uintp(size)):
+            sums[np.uintp(first) + i] = totals[i]
     transpose(
         turn, sums, at, width, taps, min(width, outputs - first_output), dweight.reshape(-1),
         ((group * outputs + first_output) * channels + first_channel) * window, channels * window,
@@ -269,8 +273,8 @@ def correlate_weights(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.nd
         plan.bands, *_extent(g, plan.band_rows), -g.pt, -g.pl, g.sh, g.sw,
     )  # fmt: skip
     _finish_by_channels(
-        plan.panels * plan.blocks * g.groups, sums, dweight, *tile[1:], g.groups, plan.panels, plan.blocks,
-        plan.block, g.kh * g.kw,
+        plan.panels * plan.blocks * g.groups, sums, dweight, Scratch(AT_A_TIME, np.dtype(np.float64)), *tile[1:],
+        g.groups, plan.panels, plan.blocks, plan.block, g.kh * g.kw,
     )  # fmt: skip
     return dweight
 

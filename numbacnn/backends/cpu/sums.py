@@ -30,8 +30,6 @@ RUN = 512
 # Numbers that are added one after the other in the dtype, and how many a sum of such sums may hold before it goes on in
 # float64: what so many equal numbers lose by rounding stays below 1e-6 of them.
 RUN_IN_ORDER, SUM_IN_ORDER = 64, 12 * 64
-# A run of fewer numbers fills no vectors.
-SHORT_RUN = 8
 
 
 @function
@@ -52,8 +50,8 @@ def are_finite(x, start, count):
 def sums_of(terms: Callable[..., Any]) -> Callable[..., Any]:
     """The two float64 sums, over i < count, of ``terms(a[a_start + i], b[b_start + i], center)``.
 
-    What kernels call has the parameters (a, a_start, b, b_start, center, count). A run whose sum is not finite in the
-    dtype of ``a`` is summed once more in float64, so that a sum overflows only if it is too large itself.
+    What kernels call has the parameters (a, a_start, b, b_start, center, count). Where a sum is not finite, maybe only
+    that of a run in the dtype of ``a``, all is summed once more in float64: no sum overflows that is not too large.
     """
 
     @function
@@ -61,23 +59,19 @@ def sums_of(terms: Callable[..., Any]) -> Callable[..., Any]:
         total, other_total = 0.0, 0.0
         at, other_at = np.uintp(a_start), np.uintp(b_start)
         for start in range(0, count, RUN):
-            end = min(start + RUN, count)
-            narrow = end - start >= SHORT_RUN
-            if narrow:
-                first, second = a.dtype.type(0), a.dtype.type(0)
-                for i in range(np.uintp(start), np.uintp(end)):
-                    p, q = terms(a[at + i], b[other_at + i], center)
-                    first += p
-                    second += q
-                narrow = is_finite(first) and is_finite(second)
-                if narrow:
-                    total += first
-                    other_total += second
-            if not narrow:
-                for i in range(np.uintp(start), np.uintp(end)):
-                    p, q = terms(np.float64(a[at + i]), np.float64(b[other_at + i]), np.float64(center))
-                    total += p
-                    other_total += q
+            first, second = a.dtype.type(0), a.dtype.type(0)
+            for i in range(np.uintp(start), np.uintp(min(start + RUN, count))):
+                p, q = terms(a[at + i], b[other_at + i], center)
+                first += p
+                second += q
+            total += first
+            other_total += second
+        if not (is_finite(total) and is_finite(other_total)):
+            total, other_total = 0.0, 0.0
+            for i in range(np.uintp(count)):
+                p, q = terms(np.float64(a[at + i]), np.float64(b[other_at + i]), np.float64(center))
+                total += p
+                other_total += q
         return total, other_total
 
     return sums
