@@ -136,34 +136,56 @@ class Parameter(State):
         dtype = None if hasattr(value, "dtype") else np.float32
         super().__init__(as_floating(value, backend, dtype, "value"), backend)
         self._grad = self.backend.zeros(self.shape, self.dtype)
+        self._is_cleared = False
 
     @property
     def grad(self) -> Array:
+        self.settle_grad()
         return self._grad
 
     @grad.setter
     def grad(self, new: Any) -> None:
         if new is not self._grad:
             self.backend.assign(self._grad, self._converted("grad", new))
+            self._is_cleared = False
 
     def accumulate(self, array: Any) -> None:
         """``grad += array``."""
-        self.backend.accumulate(self._grad, self._converted("array", array))
+        array = self._converted("array", array)
+        if self._is_cleared:
+            self.backend.assign(self._grad, array)
+            self._is_cleared = False
+        else:
+            self.backend.accumulate(self._grad, array)
 
     def zero_grad(self) -> None:
         """Start ``grad`` again from zeros; an array read from it before keeps its numbers."""
         self._grad = self.backend.zeros(self.shape, self.dtype)
+        self._is_cleared = False
+
+    def clear_grad(self) -> None:
+        """Make ``grad`` zeros that need not be written where something is accumulated before it is read.
+
+        The array stays; one that was read from ``grad`` before may hold its numbers until then.
+        """
+        self._is_cleared = True
+
+    def settle_grad(self) -> None:
+        """See that the array of ``grad`` holds its numbers, after :meth:`clear_grad`."""
+        if self._is_cleared:
+            self.backend.fill_zero(self._grad)
+            self._is_cleared = False
 
     def place_grad(self, array: Array) -> None:
         """``place`` for the gradient."""
-        self.backend.assign(array, self._grad)
+        self.backend.assign(array, self.grad)
         self._grad = array
 
     def to(self, backend: str | Backend) -> None:
         """Move value and gradient to another backend."""
         target = backends.get(backend)
         if target is not self.backend:
-            self._grad = target.copy(target.asarray(self.backend.to_numpy(self._grad)))
+            self._grad = target.copy(target.asarray(self.backend.to_numpy(self.grad)))
         super().to(target)
 
 

@@ -148,13 +148,13 @@ class TrainingStep:
         return self._totals.add(self.loss, self.model.forward(x), y)
 
     def _update(self) -> None:
-        updated = {id(parameter) for parameter in self.optimizer.parameters}
-        for parameter in self.model.parameters():
-            if id(parameter) not in updated:
-                parameter.backend.fill_zero(parameter.grad)  # in place, where a launch will look for it
-        self.optimizer.zero_grad()
+        parameters = dict.fromkeys([*self.model.parameters(), *self.optimizer.parameters])
+        for parameter in parameters:
+            parameter.clear_grad()  # in place, where a launch will look for it
         with releasing():
             self.model.backward(self.loss.backward(), input_gradient=False)
+        for parameter in parameters:
+            parameter.settle_grad()
         self.model.drop_saved()
         if self.clip_norm is not None:
             clip_grad_norm(self.optimizer, self.clip_norm)

@@ -69,6 +69,34 @@ def known(counter: StepCounter, backend: Backend) -> tuple[int, int]:
     return counter.value, int(backend.to_numpy(counter.array(backend)))
 
 
+def test_a_cleared_gradient_is_zero_however_it_is_read(backend: Backend) -> None:
+    def cleared() -> nn.Parameter:
+        parameter = nn.Parameter([1.0, 2.0], backend)
+        parameter.accumulate([3.0, 4.0])
+        parameter.clear_grad()
+        return parameter
+
+    def numbers(parameter: nn.Parameter) -> list[float]:
+        return backend.to_numpy(parameter.grad).tolist()
+
+    assert numbers(cleared()) == numbers(copy.deepcopy(cleared())) == [0, 0]
+    parameter = cleared()
+    array = parameter._grad
+    parameter.accumulate([5.0, 6.0])
+    parameter.accumulate([1.0, 1.0])
+    assert parameter.grad is array and numbers(parameter) == [6, 7]
+    parameter = cleared()
+    parameter.grad = [1.0, 2.0]
+    assert numbers(parameter) == [1, 2]
+    for moved in (
+        lambda p: p.place_grad(backend.asarray(np.ones(2, np.float32))), lambda p: p.to("reference"),
+        lambda p: p.zero_grad(),
+    ):  # fmt: skip
+        parameter = cleared()
+        moved(parameter)
+        assert parameter.backend.to_numpy(parameter.grad).tolist() == [0, 0]
+
+
 def test_a_parameter_lives_where_it_is_put(backend: Backend) -> None:
     parameter = nn.Parameter([[1, 2], [3, 4]], backend)
     parameter.accumulate([[1, 1], [1, 1]])

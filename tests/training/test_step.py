@@ -52,6 +52,27 @@ def test_gradients_from_before_do_not_count() -> None:
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize("trained", [False, True])
+def test_gradients_that_nothing_is_added_to_are_zero(backend: backends.Backend, capture: bool, trained: bool) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 4))
+    aside = nn.Parameter(np.ones((2, 3)))
+    parameters = [*model.parameters(), *([aside] if trained else [])]
+    frozen = model[1].bias
+    optimizer = optim.SGD([p for p in parameters if p is not frozen], lr=0.5)
+    loss = nn.CrossEntropyLoss()
+    loss.aside = aside
+    step = TrainingStep(model, loss, optimizer, capture=capture)
+    x, y = np.random.default_rng(0).normal(size=(5, 1, 3, 3)).astype(np.float32), np.arange(5) % 4
+    for _ in range(3):
+        for parameter in (aside, *model.parameters()):
+            parameter.grad = np.full(parameter.shape, 7.0)
+        step(x, y)
+        np.testing.assert_array_equal(backend.to_numpy(aside.grad), 0 if trained else 7)
+        assert np.abs(backend.to_numpy(frozen.grad)).max() < 1 < 7
+    np.testing.assert_array_equal(backend.to_numpy(aside.value), 1)
+
+
 class Witness(nn.Identity):
     """Calls a function at the beginning of its backward pass."""
 

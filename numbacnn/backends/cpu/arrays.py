@@ -11,9 +11,22 @@ import numpy as np
 from .. import host
 from ..replay import CaptureError
 from .graph import perform, recording
+from .jit import WORTH_THREADS, kernel
 from .memory import empty
+from .simd import copy_run
 
 __all__ = ["asarray", "assign", "copy", "to_numpy", "zeros"]
+
+COPIED = 1 << 13
+# Of which many arrays are large, and kernels are compiled anyway.
+FLOATING = (np.float32, np.float64)
+
+
+@kernel
+def _copy(chunk, source, target):
+    """A chunk is COPIED elements."""
+    first = chunk * COPIED
+    copy_run(target, first, source, first, min(COPIED, source.size - first))
 
 
 def asarray(x: Any, dtype: Any = None) -> np.ndarray:
@@ -28,12 +41,17 @@ def asarray(x: Any, dtype: Any = None) -> np.ndarray:
 
 
 def assign(target: np.ndarray, source: np.ndarray) -> None:
-    perform(host.assign, target, source)
+    alike = source.dtype == target.dtype in FLOATING and source.shape == target.shape
+    laid_out = source.flags.c_contiguous and target.flags.c_contiguous
+    if source.size >= WORTH_THREADS and alike and laid_out and not np.may_share_memory(source, target):
+        _copy(-(-source.size // COPIED), source.reshape(-1), target.reshape(-1))
+    else:
+        perform(host.assign, target, source)
 
 
 def copy(x: np.ndarray) -> np.ndarray:
     y = empty(x.shape, x.dtype)
-    perform(np.copyto, y, x)
+    assign(y, x)
     return y
 
 

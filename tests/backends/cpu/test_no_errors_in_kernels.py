@@ -93,6 +93,7 @@ def call_every_kernel() -> None:
     cpu.accumulate(parameter, gradient, 0.5)
     cpu.accumulate(parameter, gradient)
     cpu.fill_zero(parameter)
+    cpu.copy(normal(jit.WORTH_THREADS))
     cpu.add_channels(normal(2, 5, 3), normal(2, 3, 3))
 
 
