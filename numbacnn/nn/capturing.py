@@ -9,12 +9,14 @@ them anew.
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 import types
 import warnings
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from itertools import chain
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,12 +38,32 @@ class NotCaptured(Exception):  # noqa: N818
         self.part = part
 
 
-class Fingerprint(NamedTuple):
+class Fingerprint:
     """Settings at one moment: equal ``key``s stand for equal settings while ``kept`` is referred to."""
 
-    key: tuple[Any, ...]
-    kept: list[Any]
-    """The objects whose identity is in the key."""
+    def __init__(self) -> None:
+        self.key: tuple[Any, ...] = ()
+        self.kept: list[Any] = []
+        """The objects whose identity is in the key."""
+        self._parts: tuple[Any, ...] = ()
+        self._held: list[Any] | None = None
+        """Keys and values of the dicts, and elements of the sequences, among ``kept``; None: these are not all."""
+        self._dicts: list[dict[Any, Any]] = []
+        self._sequences: list[Iterable[Any]] = []
+
+    def is_still_of(self, *parts: Any) -> bool:
+        """Whether it is seen at a glance that ``fingerprint(*parts)`` has the same key: nothing was put anywhere.
+
+        It is seen in a fraction of the time that a fingerprint takes. Equal values in the place of others are not.
+        """
+        if self._held is None or len(parts) != len(self._parts) or not all(map(operator.is_, parts, self._parts)):
+            return False
+        holds = self._holds()
+        return len(holds) == len(self._held) and all(map(operator.is_, holds, self._held))
+
+    def _holds(self) -> list[Any]:
+        chained = chain.from_iterable
+        return [*chained(self._dicts), *chained(map(dict.values, self._dicts)), *chained(self._sequences)]
 
 
 def fingerprint(*parts: Any) -> Fingerprint:
@@ -51,21 +73,24 @@ def fingerprint(*parts: Any) -> Fingerprint:
     >>> with use_backend("reference"):
     ...     model = nn.Sequential(nn.Dropout(0.5), nn.ReLU())
     >>> before = fingerprint(model)
-    >>> before.key == fingerprint(model).key
+    >>> before.key == fingerprint(model).key and before.is_still_of(model)
     True
     >>> model[0].p = 0.25
-    >>> before.key == fingerprint(model).key
+    >>> before.key == fingerprint(model).key or before.is_still_of(model)
     False
     """
-    found = Fingerprint((), [])
+    found = Fingerprint()
+    found._parts, found._held = parts, []
     key: list[Any] = []
     seen: set[int] = set()
-    for part in parts:
-        _add(part, key, found.kept, seen)
-    return found._replace(key=tuple(key))
+    _add_all(parts, key, found, seen)
+    found.key = tuple(key)
+    if found._held is not None:
+        found._held = found._holds()
+    return found
 
 
-def _add(value: Any, key: list[Any], kept: list[Any], seen: set[int]) -> None:
+def _add(value: Any, key: list[Any], found: Fingerprint, seen: set[int]) -> None:
     kind = type(value)
     key.append(kind)
     what = _WHAT.get(kind) or _WHAT.setdefault(kind, _what(kind))
@@ -74,52 +99,59 @@ def _add(value: Any, key: list[Any], kept: list[Any], seen: set[int]) -> None:
         return
     if what == "tuple":
         key.append(len(value))
-        _add_all(value, key, kept, seen)
+        _add_all(value, key, found, seen)
         return
     key.append(id(value))
     if id(value) in seen:
         return
     seen.add(id(value))
-    kept.append(value)
+    found.kept.append(value)
     if what == "state":
         # Arrays by where they are: what they hold may change.
         attributes = vars(value)
+        found._dicts.append(attributes)
         key += attributes
         key += map(id, attributes.values())
-        kept += attributes.values()
+        found.kept += attributes.values()
     elif what == "dict":
+        found._dicts.append(value)
         key.append(len(value))
-        _add_all(value, key, kept, seen)
-        _add_all(value.values(), key, kept, seen)
+        _add_all(value, key, found, seen)
+        _add_all(value.values(), key, found, seen)
     elif what == "sequence":
+        found._sequences.append(value)
         key.append(len(value))
-        _add_all(value, key, kept, seen)
+        _add_all(value, key, found, seen)
     elif what == "array":
+        found._held = None
         key += (value.dtype, value.shape, value.tobytes())
     elif what == "object":
         for name in _slots(cast(Hashable, kind)):
+            found._held = None
             if hasattr(value, name):
                 key.append(name)
-                _add(getattr(value, name), key, kept, seen)
-        settings = dict(getattr(value, "__dict__", ()))
+                _add(getattr(value, name), key, found, seen)
+        attributes = getattr(value, "__dict__", {})
+        found._dicts.append(attributes)
+        settings = dict(attributes)
         for name in OF_THE_PASS:
             settings.pop(name, None)
         if "backend" in settings:
             backend = settings.pop("backend")
             key.append(id(backend))
-            kept.append(backend)
+            found.kept.append(backend)
         key.append(len(settings))
         key += settings
-        _add_all(settings.values(), key, kept, seen)
+        _add_all(settings.values(), key, found, seen)
 
 
-def _add_all(values: Iterable[Any], key: list[Any], kept: list[Any], seen: set[int]) -> None:
+def _add_all(values: Iterable[Any], key: list[Any], found: Fingerprint, seen: set[int]) -> None:
     for value in values:
         kind = type(value)
         if kind in _ATOMS:
             key += (kind, value)
         else:
-            _add(value, key, kept, seen)
+            _add(value, key, found, seen)
 
 
 _WHAT: dict[type, str] = {tuple: "tuple", **dict.fromkeys(_ATOMS, "atom")}

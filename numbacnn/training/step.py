@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -95,7 +96,7 @@ class TrainingStep:
         self.weight_average = weight_average
         self.capture = flag("capture", capture)
         self._totals = Totals(model.backend)
-        self._settings = Fingerprint((), [])
+        self._settings = Fingerprint()
         self._circumstances: Any = None
         self._layers: list[Any] = []
         """And losses."""
@@ -174,12 +175,15 @@ class TrainingStep:
         """Forget captures of other settings, and see whether there may be any of these."""
         optimizer = self.optimizer
         # Its settings are numbers on the backend or part of its version.
-        others = tuple(
-            item for item in vars(optimizer).items() if item[0] not in optimizer.settings and item[0][0] != "_"
-        )
-        settings = fingerprint(self.model, self.loss, self.weight_average, others)
+        others = [(name, x) for name, x in vars(optimizer).items() if name not in optimizer.settings and name[0] != "_"]
+        parts = (self.model, self.loss, self.weight_average, *chain.from_iterable(others))
         circumstances = (backend.name, is_strict(), optimizer, self.clip_norm)
-        if circumstances == self._circumstances and settings.key == self._settings.key:
+        is_same = circumstances == self._circumstances
+        if is_same and self._settings.is_still_of(*parts):
+            return
+        settings = fingerprint(*parts)
+        if is_same and settings.key == self._settings.key:
+            self._settings = settings
             return
         self._circumstances, self._settings = circumstances, settings
         self._captures.clear()
