@@ -10,7 +10,7 @@ from ..precision import is_allowed
 from ..shared.activations import ACTIVATIONS
 from . import conv_direct, conv_im2col, conv_loops, conv_winograd
 from .jit import kernel
-from .sums import value_sums
+from .sums import sum_rows
 
 __all__ = [
     "choose_conv2d_algorithm",
@@ -82,12 +82,8 @@ def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
 @kernel
 def _channel_sums(chunk, dy, sums):
     """A chunk is one channel, summed plane by plane."""
-    slopes, size = dy.reshape(-1), dy.shape[2]
-    total = 0.0
-    for n in range(dy.shape[0]):
-        at = (n * dy.shape[1] + chunk) * size
-        total += value_sums(slopes, at, slopes, at, dy.dtype.type(0), size)[0]
-    sums[chunk] = total
+    channels, size = dy.shape[1], dy.shape[2]
+    sums[chunk] = sum_rows(dy.reshape(-1), chunk * size, channels * size, dy.shape[0], size)
 
 
 def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):

@@ -18,7 +18,7 @@ from .elementwise import activate, activation_of
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .rows import add_products_strided, add_strided, add_to_strided
-from .sums import RUN_IN_ORDER, value_sums
+from .sums import RUN_IN_ORDER, sum_rows
 from .windows import output_range
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
@@ -78,7 +78,7 @@ def _backward_input_planes(chunk, dy, weight, dx, sh, sw, pt, pl, dh, dw):
 def add_rows(sums, row, totals):
     """totals[i] += the sum of row i of ``sums``, whose rows have ``row`` elements."""
     for i in range(totals.size):
-        totals[i] += value_sums(sums, i * row, sums, i * row, sums.dtype.type(0), row)[0]
+        totals[i] += sum_rows(sums, i * row, row, 1, row)
 
 
 @kernel

@@ -17,7 +17,7 @@ from .elementwise import activate, activation_of, block, blocks
 from .graph import prepared
 from .jit import function, kernel
 from .memory import empty, empty_like
-from .sums import sums_of, value_sums
+from .sums import sum_rows, sums_of
 
 __all__ = [
     "batch_norm_eval",
@@ -45,16 +45,10 @@ _square_sums, _gradient_sums = sums_of(_square), sums_of(_gradient)
 def _train_channels(chunk, x, weight, bias, y, mean, variance, inverse_std, activating, activation, eps):
     n, c, length = x.shape[0], chunk, x.shape[2]
     count, values = max(n * length, 1), x.reshape(-1)
-    total = 0.0
-    for i in range(n):
-        at = (i * x.shape[1] + c) * length
-        total += value_sums(values, at, values, at, x.dtype.type(0), length)[0]
-    center = y.dtype.type(total / count)
+    at, apart = c * length, x.shape[1] * length
+    center = y.dtype.type(sum_rows(values, at, apart, n, length) / count)
     # Squares of differences, not a difference of squares, which would lose a small variance beside a large mean.
-    total = 0.0
-    for i in range(n):
-        at = (i * x.shape[1] + c) * length
-        total += _square_sums(values, at, values, at, center, length)[0]
+    total, _ = _square_sums(values, at, apart, values, at, apart, center, n, length)
     # Of the variance in float64, which may be too large for the dtype where its root is not.
     scale = y.dtype.type(1 / np.sqrt(total / count + eps))
     mean[c], variance[c], inverse_std[c] = center, total / count, scale
@@ -72,12 +66,9 @@ def _backward_channels(chunk, dy, x, weight, mean, inverse_std, dx, dweight, dbi
     n, c, length = x.shape[0], chunk, x.shape[2]
     slopes, values = dy.reshape(-1), x.reshape(-1)
     center, scale = mean[c], inverse_std[c]
-    total, total_scaled = 0.0, 0.0
-    for i in range(n):
-        at, at_x = (i * dy.shape[1] + c) * length, (i * x.shape[1] + c) * length
-        plane, plane_scaled = _gradient_sums(slopes, at, values, at_x, center, length)
-        total += plane
-        total_scaled += plane_scaled
+    total, total_scaled = _gradient_sums(
+        slopes, c * length, dy.shape[1] * length, values, c * length, x.shape[1] * length, center, n, length
+    )
     # Nothing has the variance 0, and without eps an infinite scale.
     if n * length > 0:
         total_scaled *= scale

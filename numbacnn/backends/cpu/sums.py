@@ -21,8 +21,8 @@ __all__ = [
     "are_finite",
     "is_finite",
     "move_sums",
+    "sum_rows",
     "sums_of",
-    "value_sums",
     "window_sum",
 ]
 
@@ -48,30 +48,34 @@ def are_finite(x, start, count):
 
 
 def sums_of(terms: Callable[..., Any]) -> Callable[..., Any]:
-    """The two float64 sums, over i < count, of ``terms(a[a_start + i], b[b_start + i], center)``.
+    """The two float64 sums of ``terms(a[a_start + i], b[b_start + i], center)`` over rows of ``count`` neighbours.
 
-    What kernels call has the parameters (a, a_start, b, b_start, center, count). Where a sum is not finite, maybe only
-    that of a run in the dtype of ``a``, all is summed once more in float64: no sum overflows that is not too large.
+    What kernels call has the parameters (a, a_start, a_row, b, b_start, b_row, center, rows, count); rows of a are
+    ``a_row`` apart. Where a sum is not finite, maybe only that of a run in the dtype of ``a``, all is summed once more
+    in float64: no sum overflows that is not too large itself.
     """
 
     @function
-    def sums(a, a_start, b, b_start, center, count):
+    def sums(a, a_start, a_row, b, b_start, b_row, center, rows, count):
         total, other_total = 0.0, 0.0
-        at, other_at = np.uintp(a_start), np.uintp(b_start)
-        for start in range(0, count, RUN):
-            first, second = a.dtype.type(0), a.dtype.type(0)
-            for i in range(np.uintp(start), np.uintp(min(start + RUN, count))):
-                p, q = terms(a[at + i], b[other_at + i], center)
-                first += p
-                second += q
-            total += first
-            other_total += second
+        for row in range(rows):
+            at, other_at = np.uintp(a_start + row * a_row), np.uintp(b_start + row * b_row)
+            for start in range(0, count, RUN):
+                first, second = a.dtype.type(0), a.dtype.type(0)
+                for i in range(np.uintp(start), np.uintp(min(start + RUN, count))):
+                    p, q = terms(a[at + i], b[other_at + i], center)
+                    first += p
+                    second += q
+                total += first
+                other_total += second
         if not (is_finite(total) and is_finite(other_total)):
             total, other_total = 0.0, 0.0
-            for i in range(np.uintp(count)):
-                p, q = terms(np.float64(a[at + i]), np.float64(b[other_at + i]), np.float64(center))
-                total += p
-                other_total += q
+            for row in range(rows):
+                at, other_at = np.uintp(a_start + row * a_row), np.uintp(b_start + row * b_row)
+                for i in range(np.uintp(count)):
+                    p, q = terms(np.float64(a[at + i]), np.float64(b[other_at + i]), np.float64(center))
+                    total += p
+                    other_total += q
         return total, other_total
 
     return sums
@@ -82,28 +86,21 @@ def _value(a, b, center):
     return a, type(a)(0)
 
 
-value_sums = sums_of(_value)
-"""The sum of a[a_start + i], and 0."""
+_value_sums = sums_of(_value)
+
+
+@function
+def sum_rows(x, start, row, rows, count):
+    """The sum, in float64, of ``rows`` rows of ``count`` neighbours in x, flat, that are ``row`` apart."""
+    return _value_sums(x, start, row, x, start, row, x.dtype.type(0), rows, count)[0]
 
 
 @function
 def window_sum(image, at, w, first, end, left, right):
     """The sum, in float64, of the rows first .. end and columns left .. right of the plane that begins at ``at``."""
-    zero = image.dtype.type(0)
-    if (end - first) * (right - left) <= RUN_IN_ORDER:
-        narrow = zero
-        for r in range(first, end):
-            for i in range(at + r * w + left, at + r * w + right):
-                narrow += image[np.uintp(i)]
-        if is_finite(narrow):
-            return np.float64(narrow)
     if left == 0 and right == w:
-        return value_sums(image, at + first * w, image, at + first * w, zero, (end - first) * w)[0]
-    total = 0.0
-    for r in range(first, end):
-        start = at + r * w + left
-        total += value_sums(image, start, image, start, zero, right - left)[0]
-    return total
+        return sum_rows(image, at + first * w, w, 1, max(end - first, 0) * w)
+    return sum_rows(image, at + first * w + left, w, end - first, right - left)
 
 
 @function
