@@ -6,7 +6,7 @@ Either output channels or positions lie along the vectors:
 - positions, for a column step of 1: rows of a band of x, shifted by a tap, times rows of dy as they are, lane by lane;
   the lanes are added up at the end. For few output channels, which would leave most of a vector empty.
 
-Images are summed in ``parts``, so that there is work for many threads in layers with few weights; the parts are then
+Positions are summed in ``parts``, so that there is work for many threads in layers with few weights; the parts are then
 added in an order of their own, whatever the number of threads. Within a part, sums are short ones of short ones, and
 long ones go on in float64 (``sums.py``).
 
@@ -43,8 +43,12 @@ __all__ = ["correlate_weights", "workspace"]
 
 MOST_POSITIONS = 192
 SUM_ELEMENTS = 1 << 17
-PARTIAL_ELEMENTS = 1 << 21
-MOST_PARTS = 16
+# Sums of all parts together.
+PARTIAL_ELEMENTS = 1 << 23
+FEWEST_CHUNKS = 16
+# More sums than so many are not often added to totals, which with them would not fit the second cache: there are more
+# parts instead, each with few enough positions.
+MOVED_ELEMENTS = 1 << 15
 # Sums of all parts that are added up at a time, in the first cache.
 AT_A_TIME = 1 << 10
 
@@ -52,9 +56,9 @@ AT_A_TIME = 1 << 10
 @kernel
 def _sum_by_channels(
     chunk, dy, x, row_taps, column_taps, sums, totals, packed_at, table, work, tile, turn, height, width, groups,
-    panels, blocks, block, images, band_images, band_rows, bands, in_rows, in_columns, top, left, sh, sw,
+    panels, blocks, block, steps, band_images, band_rows, bands, in_rows, in_columns, top, left, sh, sw,
 ):  # fmt: skip
-    """A chunk is a block of input channels of one group, summed over ``images`` images.
+    """A chunk is a block of input channels of one group, summed over ``steps`` bands of x, some rows of some images.
 
     sums[part, group, block, panel, tap, output]; taps are (c, i, j), rounded up to whole tiles. ``totals``
     are those of one chunk in float64, if it has more than SUM_IN_ORDER positions.
@@ -86,38 +90,38 @@ def _sum_by_channels(
     totals[:] = 0
     # Positions that are in the sums and not yet in the totals.
     held = 0
-    for first_image in range(part * images, min((part + 1) * images, x.shape[0]), band_images):
-        images_here = min(band_images, min((part + 1) * images, x.shape[0]) - first_image)
-        for band in range(bands):
-            rows = min(band_rows, oh - band * band_rows)
-            lay_band(
-                x, first_image, images_here, group * channels + first_channel, here, top + band * band_rows * sh,
-                in_rows, left, in_columns, source,
-            )  # fmt: skip
-            count = images_here * rows * ow
-            lay_positions(places, images_here, rows, ow, here * in_rows * in_columns, sh * in_columns, sw, count)
-            before = held
-            for panel in range(panels):
-                wide = min(width, outputs - panel * width)
-                for image in range(images_here):
-                    start = ((first_image + image) * dy.shape[1] + group * outputs + panel * width) * plane
-                    at = image * rows * ow * width
-                    transpose(turn, flat, start + band * band_rows * ow, plane, wide, rows * ow, turned, at, width)
-                if wide < width:
-                    for i in range(count):
-                        turned[i * width + wide : (i + 1) * width] = 0
-                held = before
-                at = panel * panel_size
-                for first in range(0, count, SUM_IN_ORDER):
-                    size = min(SUM_IN_ORDER, count - first)
-                    if held + size > SUM_IN_ORDER:
-                        move_sums(sums, base + at, totals, at, 1, padded * width, 0)
-                        held = 0
-                    multiply_gathered(
-                        tile, height, source, tap_at, padded, places, first, size, RUN_IN_ORDER, turned, 0, packed_at,
-                        first, sums, base + at, width, 1 if held > 0 else 0,
-                    )  # fmt: skip
-                    held += size
+    for step in range(part * steps, min((part + 1) * steps, (x.shape[0] + band_images - 1) // band_images * bands)):
+        first_image, band = step // bands * band_images, step % bands
+        images_here = min(band_images, x.shape[0] - first_image)
+        rows = min(band_rows, oh - band * band_rows)
+        lay_band(
+            x, first_image, images_here, group * channels + first_channel, here, top + band * band_rows * sh,
+            in_rows, left, in_columns, source,
+        )  # fmt: skip
+        count = images_here * rows * ow
+        lay_positions(places, images_here, rows, ow, here * in_rows * in_columns, sh * in_columns, sw, count)
+        before = held
+        for panel in range(panels):
+            wide = min(width, outputs - panel * width)
+            for image in range(images_here):
+                start = ((first_image + image) * dy.shape[1] + group * outputs + panel * width) * plane
+                at = image * rows * ow * width
+                transpose(turn, flat, start + band * band_rows * ow, plane, wide, rows * ow, turned, at, width)
+            if wide < width:
+                for i in range(count):
+                    turned[i * width + wide : (i + 1) * width] = 0
+            held = before
+            at = panel * panel_size
+            for first in range(0, count, SUM_IN_ORDER):
+                size = min(SUM_IN_ORDER, count - first)
+                if held + size > SUM_IN_ORDER:
+                    move_sums(sums, base + at, totals, at, 1, padded * width, 0)
+                    held = 0
+                multiply_gathered(
+                    tile, height, source, tap_at, padded, places, first, size, RUN_IN_ORDER, turned, 0, packed_at,
+                    first, sums, base + at, width, 1 if held > 0 else 0,
+                )  # fmt: skip
+                held += size
     if totals.size > 0:
         for panel in range(panels):
             for i in range(panel * panel_size, panel * panel_size + padded * width):
@@ -222,7 +226,7 @@ class _ChannelPlan(NamedTuple):
     block: int
     blocks: int
     parts: int
-    images: int
+    steps: int
     band_rows: int
     band_images: int
     bands: int
@@ -267,9 +271,9 @@ def correlate_weights(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.nd
     work = plan.band_images * plan.block * math.prod(_extent(g, plan.band_rows)) + positions.size * plan.width
     _sum_by_channels(
         plan.parts * plan.blocks * g.groups, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums,
-        _totals(plan.images * g.oh * g.ow, plan.panels * plan.panel_size), positions * plan.width,
+        _totals(plan.steps * positions.size, plan.panels * plan.panel_size), positions * plan.width,
         Scratch(positions.size + plan.panel_size // plan.width, index), Scratch(work, x.dtype),
-        *tile, g.groups, plan.panels, plan.blocks, plan.block, plan.images, plan.band_images, plan.band_rows,
+        *tile, g.groups, plan.panels, plan.blocks, plan.block, plan.steps, plan.band_images, plan.band_rows,
         plan.bands, *_extent(g, plan.band_rows), -g.pt, -g.pl, g.sh, g.sw,
     )  # fmt: skip
     _finish_by_channels(
@@ -312,7 +316,7 @@ def _plan_positions(g: Conv2dGeometry, lanes: int) -> _PositionPlan:
     tap_at = (np.arange(g.c // g.groups)[:, None] * (in_rows * in_columns) + places.reshape(-1)).reshape(-1)
     outputs = np.minimum(np.arange(round_up(g.k // g.groups, DOT_COLUMNS)), g.k // g.groups - 1)
     padded = tap_at[np.minimum(np.arange(round_up(tap_at.size, DOT_ROWS)), tap_at.size - 1)]
-    images = -(-g.n // MOST_PARTS)
+    images = -(-g.n // FEWEST_CHUNKS)
     return _PositionPlan(padded, outputs * (g.oh * g.ow), outputs.size * lanes, images, -(-g.n // images))
 
 
@@ -326,11 +330,14 @@ def _plan_channels(g: Conv2dGeometry, tile: Tile, width: int) -> _ChannelPlan:
     band_rows = -(-g.oh // -(-g.oh // band_rows))
     band_images = max(1, min(g.n, MOST_POSITIONS // (g.oh * g.ow)))
     panel_size = round_up(block * window, tile.rows) * width
-    batches = -(-g.n // band_images)
-    whole = g.groups * blocks * panels * panel_size
-    parts = max(1, min(batches, -(-MOST_PARTS // (blocks * g.groups)), PARTIAL_ELEMENTS // whole))
-    images = -(-batches // parts) * band_images
+    bands = -(-g.oh // band_rows)
+    steps = -(-g.n // band_images) * bands
+    parts = -(-FEWEST_CHUNKS // (blocks * g.groups))
+    if panels * panel_size > MOVED_ELEMENTS:
+        parts = max(parts, -(-steps // max(1, SUM_IN_ORDER // (band_images * band_rows * g.ow))))
+    parts = min(parts, max(1, PARTIAL_ELEMENTS // (g.groups * blocks * panels * panel_size)))
+    steps_of_part = -(-steps // parts)
     return _ChannelPlan(
-        tile, width, panels, panel_size, block, blocks, -(-g.n // images), images, band_rows, band_images,
-        -(-g.oh // band_rows),
+        tile, width, panels, panel_size, block, blocks, -(-steps // steps_of_part), steps_of_part, band_rows,
+        band_images, bands,
     )  # fmt: skip
