@@ -1,7 +1,8 @@
 """Compiles kernels for one compute capability, without a GPU, and prints what the linker says of each, as JSON.
 
 ``python -m tests.backends.cuda.compile_only 90``. It calls functions of the backend on a device that runs nothing: from
-compute capability 9.0 on every one, and for older GPUs those whose kernels take many registers. It is a process of its own because the tables and arrays that it leaves behind are nowhere.
+compute capability 9.0 on every one, and for older GPUs those whose kernels take many registers. It is a process of its
+own because the tables and arrays that it leaves behind are nowhere.
 """
 
 from __future__ import annotations

@@ -82,18 +82,8 @@ def test_lenet_trains_as_on_the_cpu(tmp_path: Path) -> None:
     losses = {}
     for backend in ("cuda", "cpu"):
         folder = tmp_path / backend
-        options = [
-            "--dataset",
-            "shapes",
-            "--limit",
-            "2",
-            "--batch-size",
-            "1",
-            "--epochs",
-            "1",
-            "--output-dir",
-            str(folder),
-        ]
+        options = ["--dataset", "shapes", "--limit", "1", "--batch-size", "1", "--epochs", "1"]
+        options += ["--output-dir", str(folder)]
         out = run("-m", "examples.train_lenet", "--backend", backend, *options, simulated=backend == "cuda")
         assert out.splitlines()[-1].endswith({"cuda": "cuda:simulator", "cpu": "cpu"}[backend])
         (record,) = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
