@@ -63,7 +63,7 @@ def test_chunks_run_at_the_same_time_in_a_captured_step_too():
         assert met.all()
 
 
-@posix
+@pytest.mark.skipif(not threads.USES_WORKERS, reason="the threads are Numba's")
 @several_cpus
 def test_a_launch_that_was_short_wakes_nobody_and_a_long_one_does():
     count, large = threads.number(), np.empty(WORTH_THREADS, np.float32)
