@@ -104,17 +104,19 @@ def models_section(results: dict[str, Any]) -> str:
 
 
 def train_section(results: dict[str, Any]) -> str:
-    """The results of ``bench.train`` as Markdown: a row per contender."""
+    """The results of ``bench.train`` as Markdown: a row per contender; where the host computes, all time is its own."""
     settings = results["settings"]
+    has_device = settings["backend"] == "cuda"
     epoch = f"{settings['steps']} steps of {settings['batch_size']} examples"
     lines = [
         f"{_origin(results)} {settings['model']}, epochs of {epoch}.",
         "",
-        "| contender | mode | algorithm | examples/s | ms/step | host ms/step | time over ours |",
-        "|---|---|---|---:|---:|---:|---:|",
+        f"| contender | mode | algorithm | examples/s | ms/step |{' host ms/step |' * has_device} time over ours |",
+        f"|---|---|---|---:|---:|{'---:|' * has_device}---:|",
     ]
     for row in results["rows"]:
-        times = [row["milliseconds_per_step"], row["host_milliseconds_per_step"], row["time_over_ours"]]
+        host = [row["host_milliseconds_per_step"]] if has_device else []
+        times = [row["milliseconds_per_step"], *host, row["time_over_ours"]]
         algorithm = (row["algorithm"] if is_ours(row["name"]) else None) or ""
         cells = [row["name"], row["mode"], algorithm, f"{row['examples_per_second']:,.0f}", *map(significant, times)]
         lines.append(f"| {' | '.join(cells)} |")
