@@ -55,7 +55,9 @@ class Recorder:
         if self.refusal == "early":
             return None
         tape = self._tape = []
-        function()
+        # What is done in place is not done yet, so that all else computes with what nothing was written to.
+        with np.errstate(all="ignore"):
+            function()
         self._tape = None
         if self.refusal == "late":
             return None
@@ -79,6 +81,8 @@ class Recorder:
                 self._tape.append(lambda: function(*arguments, **options))
                 return None
             result = function(*arguments, **options)
+            if name == "empty" and result.dtype.kind == "f":
+                result.fill(np.nan)
             targets = result if isinstance(result, (tuple, list)) else [result]
 
             def again() -> None:
