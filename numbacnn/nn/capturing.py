@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..backends import Backend
-from .saved import OF_THE_PASS
+from .saved import NOT_SAVED, OF_THE_PASS
 from .state import State, StepCounter
 
 __all__ = ["Fingerprint", "NotCaptured", "Snapshot", "fingerprint", "first_refusal", "is_capturable", "warn"]
@@ -132,6 +132,8 @@ def _add(value: Any, key: list[Any], found: Fingerprint, seen: set[int]) -> None
                 key.append(name)
                 _add(getattr(value, name), key, found, seen)
         attributes = getattr(value, "__dict__", {})
+        if attributes.get("_saved") is not None and attributes["_saved"] is not NOT_SAVED:
+            found._held = None  # what a pass saved is not to live longer because of this
         found._dicts.append(attributes)
         settings = dict(attributes)
         for name in OF_THE_PASS:

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
-__all__ = ["OF_THE_PASS", "Remembering"]
+__all__ = ["NOT_SAVED", "OF_THE_PASS", "Remembering"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_NOT_SAVED = object()
+NOT_SAVED = object()
 """In the place of what a forward pass in evaluation mode did not save."""
 
 
@@ -53,7 +53,7 @@ class Remembering:
             )
         if self._saved is None:
             raise RuntimeError(f"`backward` called before `forward` on {self!r}")
-        if self._saved is _NOT_SAVED:
+        if self._saved is NOT_SAVED:
             raise RuntimeError(
                 "`backward` called after `forward` in evaluation mode; call `train()` first, or run `forward` inside "
                 f"of `with nn.saving():` for gradients in evaluation mode: {self!r}"
@@ -64,11 +64,11 @@ class Remembering:
     def saved(self, kept: Any) -> None:
         values = self.__dict__
         if self.saves:
-            another = self._saved is not None and self._saved is not _NOT_SAVED
+            another = self._saved is not None and self._saved is not NOT_SAVED
             values["_unanswered"] = self._unanswered + 1 if another else 1
             values["_saved"] = kept
         else:
-            values["_saved"] = _NOT_SAVED
+            values["_saved"] = NOT_SAVED
 
     def answered(self) -> None:
         """The forward passes so far have had their backward pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -87,3 +88,14 @@ def test_what_a_glance_does_not_show(held: Any, change: Callable[[Any], object])
     assert not before.is_still_of(keeper) and before.key == fingerprint(keeper).key
     change(held)
     assert before.key != fingerprint(keeper).key
+
+
+def test_what_a_pass_saved_is_not_kept() -> None:
+    layer = nn.ReLU()
+    y = layer.forward(np.ones((2, 3), np.float32))
+    before = sys.getrefcount(layer._saved)
+    found = fingerprint(layer)
+    after = sys.getrefcount(layer._saved)
+    assert after == before and not found.is_still_of(layer)
+    layer.eval().forward(y)
+    assert fingerprint(layer).is_still_of(layer)
