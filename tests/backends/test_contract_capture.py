@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -176,6 +177,32 @@ def test_other_threads_compute_meanwhile(backend: Backend) -> None:
     assert_all(backend, y, 3)
     for made in sums:
         assert_all(backend, made, -10)
+
+
+def test_a_signal_handler_computes_and_is_no_part_of_it(backend: Backend) -> None:
+    x, target, handled = full(backend, 3), backend.zeros((SIZE,), np.float32), []
+
+    def handle(*_: Any) -> None:
+        handled.append(backend.to_numpy(backend.relu(x)).copy())
+
+    def interrupted() -> None:
+        backend.accumulate(target, x)
+        signal.raise_signal(signal.SIGTERM)
+        backend.accumulate(target, x)
+
+    former = signal.signal(signal.SIGTERM, handle)
+    try:
+        (launch,) = capture(backend, interrupted)
+    finally:
+        assert signal.signal(signal.SIGTERM, former) is handle
+    assert len(handled) >= 2  # plainly and for each recording
+    backend.fill_zero(target)
+    of_recording = len(handled)
+    launch()
+    assert_all(backend, target, 6)
+    assert len(handled) == of_recording
+    for result in handled:
+        np.testing.assert_array_equal(result, np.full(SIZE, 3, np.float32))
 
 
 def test_threads_capture_at_the_same_time(backend: Backend) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from numba.core import config
 
 from ..replay import CaptureError, refused
+from ..signals import handled_afterwards
 from . import memory, threads
 from .arena import Arena
 from .compile_ahead import Compilable, Request, compile_all
@@ -128,11 +129,12 @@ def _record_all(
 
 
 def _record(function: Callable[[], None], recording: Recording) -> Recording:
-    _active.recording = recording
-    try:
-        function()
-    finally:
-        _active.recording = None
+    with handled_afterwards():
+        _active.recording = recording
+        try:
+            function()
+        finally:
+            _active.recording = None
     return recording
 
 

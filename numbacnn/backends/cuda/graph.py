@@ -12,6 +12,7 @@ from typing import Any
 
 from ..cuda_support import DriverError
 from ..replay import CaptureError, refused
+from ..signals import handled_afterwards
 from . import memory
 from .memory import Arena, DeviceArray
 
@@ -37,14 +38,15 @@ def capture(
 
 
 def _record(device: Any, function: Callable[[], None]) -> Callable[[], None]:
-    device.begin_capture()
-    try:
-        function()
-    except BaseException:
-        with contextlib.suppress(Exception):  # that the recording must end, and why it failed, is known
-            device.end_capture()
-        raise
-    return device.end_capture()
+    with handled_afterwards():
+        device.begin_capture()
+        try:
+            function()
+        except BaseException:
+            with contextlib.suppress(Exception):  # that the recording must end, and why it failed, is known
+                device.end_capture()
+            raise
+        return device.end_capture()
 
 
 class _Captured:
