@@ -8,9 +8,9 @@ backend (``conv.py``, ``pooling.py``, ...). The ops check arguments and work out
 - any size may be zero, and reductions over nothing give zero;
 - sums over samples and positions (means of pooling windows, gradients of weights and biases, the statistics and
   gradients of batch normalisation, losses, norms) are sums of short sums or float64: of 10^7 equal numbers they are
-  wrong by at most 1e-6 of the result (weight gradients by ``im2col`` and the matrix products of a GPU: by 1e-5 times
-  the root of the number of terms). Their order depends on sizes alone, and those that are no products of two arrays
-  overflow only where the result does;
+  wrong by at most 1e-6 of the result (weight gradients by the matrix products of a GPU: by 1e-5 times the root of
+  the number of terms). Their order depends on sizes alone, and those that are no products of two arrays overflow only
+  where the result does;
 - a scalar result is an array of shape () on the backend, so that nothing has to wait for it.
 """
 

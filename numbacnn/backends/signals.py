@@ -46,5 +46,5 @@ def handled_afterwards() -> Iterator[None]:
     finally:
         for number, handler in put_off.items():
             signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
+        for pending in came:
+            signal.raise_signal(pending)

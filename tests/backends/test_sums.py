@@ -99,12 +99,14 @@ def test_weight_gradients(name: str, value: float) -> None:
     bound = 1e-5 * n if name == "cuda" else BOUND
     assert error(backend, backend.linear_backward_weight(ones, x), exact * n * n) <= bound
     # One large image and many small ones, of few outputs and of enough to fill vectors.
+    products = () if name == "cuda" else ("im2col",)
     few = n // 10
     for g, algorithms in (
-        (Conv2dGeometry(1, 1, n, n, 1, 1, 1), ("direct", "loops")),
-        (Conv2dGeometry(100 if n > 40 else 2, 1, few, few, 1, 1, 1), ("direct", "loops")),
-        (Conv2dGeometry(1, 1, n // 4, n // 4, 20, 1, 1), ("direct",)),
-        (Conv2dGeometry(40 if n > 40 else 2, 1, few // 2, few // 2, 16, 1, 1), ("direct",)),
+        (Conv2dGeometry(1, 1, n, n, 1, 1, 1), ("direct", "loops", *products)),
+        (Conv2dGeometry(100 if n > 40 else 2, 1, few, few, 1, 1, 1), ("direct", "loops", *products)),
+        (Conv2dGeometry(1, 1, n // 4, n // 4, 20, 1, 1), ("direct", *products)),
+        (Conv2dGeometry(40 if n > 40 else 2, 1, few // 2, few // 2, 16, 1, 1), ("direct", *products)),
+        (Conv2dGeometry(40 if n > 40 else 2, 1, few // 2, few // 2, 2, 3, 3), products),
     ):
         dy = backend.asarray(np.ones(g.y_shape, np.float32))
         image = backend.asarray(np.full(g.x_shape, value, np.float32))

@@ -15,10 +15,11 @@ import numpy as np
 
 from ..geometry import Conv2dGeometry
 from .elementwise import activate, activation_of
-from .gemm import TILE, multiply_block, scratch_of
+from .gemm import DEPTH, TILE, multiply_block, scratch_of
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .rows import add_to_strided, copy_strided
+from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .windows import output_range
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
@@ -109,6 +110,7 @@ def _forward_bands(
         size,
         rows * ow,
         taps,
+        DEPTH,
         0,
     )
     if bias.size:
@@ -155,6 +157,7 @@ def _backward_input_images(
             taps,
             rows * ow,
             size,
+            DEPTH,
             0,
         )
         if not pointwise:
@@ -163,9 +166,12 @@ def _backward_input_images(
 
 @kernel
 def _backward_weight_partials(
-    chunk, tile, panel, places, laid, dy, x, partials, groups, images, band, pointwise, sh, sw, pt, pl, dh, dw
+    chunk, tile, panel, places, laid, sums, dy, x, partials, groups, images, band, pointwise, sh, sw, pt, pl, dh, dw
 ):
-    """A chunk is one group of weights summed over ``images`` images: partials[part, group rows] += dy columns^T."""
+    """A chunk is one group of weights summed over ``images`` images: partials[part, group rows] += dy columns^T.
+
+    ``sums`` hold those of a few runs, as precise as the bound of the contract asks for; ``partials`` are float64.
+    """
     out_channels, oh, ow = dy.shape[1], dy.shape[2], dy.shape[3]
     channels, kh, kw = partials.shape[2], partials.shape[3], partials.shape[4]
     group, part = chunk % groups, chunk // groups
@@ -173,6 +179,7 @@ def _backward_weight_partials(
     flat = partials.reshape(-1)
     at = (part * out_channels + group * size) * taps
     flat[at : at + size * taps] = 0
+    held = 0
     for n in range(part * images, min((part + 1) * images, x.shape[0])):
         for first_row in range(0, oh, band):
             rows = min(band, oh - first_row)
@@ -184,26 +191,36 @@ def _backward_weight_partials(
                 lay_columns(
                     x, n, group * channels, channels, kh, kw, ow, sh, sw, pt, pl, dh, dw, first_row, rows, columns
                 )
-            multiply_block(
-                tile,
-                panel,
-                places,
-                dy.reshape(-1),
-                (n * out_channels + group * size) * plane + first_row * ow,
-                plane,
-                1,
-                columns,
-                at_columns,
-                1,
-                column_row,
-                flat,
-                at,
-                taps,
-                size,
-                taps,
-                rows * ow,
-                1,
-            )
+            for first in range(0, rows * ow, SUM_IN_ORDER):
+                count = min(SUM_IN_ORDER, rows * ow - first)
+                added = (count + RUN_IN_ORDER - 1) // RUN_IN_ORDER * RUN_IN_ORDER
+                if held + added > SUM_IN_ORDER:
+                    move_sums(sums, 0, flat, at, 1, size * taps, 0)
+                    held = 0
+                multiply_block(
+                    tile,
+                    panel,
+                    places,
+                    dy.reshape(-1),
+                    (n * out_channels + group * size) * plane + first_row * ow + first,
+                    plane,
+                    1,
+                    columns,
+                    at_columns + first,
+                    1,
+                    column_row,
+                    sums,
+                    0,
+                    taps,
+                    size,
+                    taps,
+                    count,
+                    RUN_IN_ORDER,
+                    1 if held > 0 else 0,
+                )
+                held += added
+    if held > 0:
+        move_sums(sums, 0, flat, at, 1, size * taps, 0)
 
 
 @kernel
@@ -240,22 +257,22 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     parts, images = _parts(g)
-    partials = empty((parts, *g.weight_shape), x.dtype)
+    partials = empty((parts, *g.weight_shape), np.float64)
     _backward_weight_partials(
-        parts * g.groups, TILE.routine, *scratch_of(g.k // g.groups, x.dtype), _columns(g, x.dtype), dy, x, partials,
-        g.groups, images, _band(g), g.is_pointwise, *_window(g),
+        parts * g.groups, TILE.routine, *scratch_of(g.k // g.groups, x.dtype), _columns(g, x.dtype),
+        Scratch(g.k // g.groups * g.taps, x.dtype), dy, x, partials, g.groups, images, _band(g), g.is_pointwise,
+        *_window(g),
     )  # fmt: skip
-    if parts == 1:
-        return partials[0]
     dweight = empty(g.weight_shape, x.dtype)
     _sum_partials(-(-dweight.size // SUM_BLOCK), partials.reshape(parts, -1), dweight.reshape(-1))
     return dweight
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
-    columns = _column_elements(g) * numba.get_num_threads()
-    parts = _parts(g)[0] if pass_ == "backward_weight" else 0
-    return itemsize * (columns + (parts * g.k * g.taps if parts > 1 else 0))
+    columns, sums, partials = _column_elements(g), 0, 0
+    if pass_ == "backward_weight":
+        sums, partials = g.k // g.groups * g.taps, _parts(g)[0] * g.k * g.taps
+    return itemsize * (columns + sums) * numba.get_num_threads() + np.dtype(np.float64).itemsize * partials
 
 
 def _columns(g: Conv2dGeometry, dtype: np.dtype) -> Scratch:

@@ -12,7 +12,7 @@ from .jit import Scratch, function
 from .simd import VECTOR_BYTES, lanes_of
 from .tiles import TILES, multiply
 
-__all__ = ["TILE", "multiply_block", "scratch_of"]
+__all__ = ["DEPTH", "TILE", "multiply_block", "scratch_of"]
 
 DEPTH = 256
 # Rows of B farther apart than this fall into the same few cache sets and each on a page of its own: worth a copy.
@@ -30,12 +30,12 @@ def scratch_of(rows: int, dtype: np.dtype) -> tuple[Scratch, Scratch]:
 @function
 def multiply_block(
     tile, panel, places, a, a_start, a_row, a_column, b, b_start, b_row, b_column, c, c_start, c_row, rows, columns,
-    depth, add,
+    depth, run, add,
 ):  # fmt: skip
     """C (rows x columns) = or, with ``add``, += A (rows x depth) B (depth x columns), by the calling thread alone.
 
     ``tile`` is TILE's routine, ``panel`` and ``places`` are scratch. All arrays are flat; A and B have any strides,
-    rows of C are ``c_row`` apart.
+    rows of C are ``c_row`` apart. At most ``run`` products are summed in registers, and the sums of the runs in C.
 
     Loop order: depth in steps of DEPTH, then panels of a tile's width of B, then tiles down C, so that a panel of B
     (DEPTH x width) stays in L1 while A passes from L2. A panel is copied only if its columns do not lie next to each
@@ -75,7 +75,7 @@ def multiply_block(
                 )
                 source = b if in_place else panel
                 multiply(
-                    tile, a, first * a_column, places, row_of_a + row, places, 0, size, DEPTH, source, at_b, places,
+                    tile, a, first * a_column, places, row_of_a + row, places, 0, size, run, source, at_b, places,
                     row_at_b, target, at_target, target_row, add_to_target,
                 )  # fmt: skip
                 if not whole:
