@@ -28,7 +28,7 @@ TASKS = ("train", "infer")
 TRAINING_BATCHES = {"lenet": 256}
 USUAL_TRAINING_BATCH = 16
 INFERENCE_BATCHES = (1, 16)
-FEWEST_ROUNDS = 6
+PAIRS, FEWEST_ROUNDS = 3, 2
 # Two ways to round, relative to the largest of the losses or logits.
 BOUND = 1e-3
 
@@ -48,14 +48,54 @@ def cases(tasks: Sequence[str], models: Sequence[str]) -> Iterator[tuple[str, st
 
 
 def measure(
-    checkouts: tuple[Path, Path], case: tuple[str, str, int], threads: int, rounds: int | None, budget: float
+    checkouts: tuple[Path, Path],
+    case: tuple[str, str, int],
+    threads: int,
+    *,
+    pairs: int = PAIRS,
+    rounds: int | None = None,
+    budget: float = 0.0,
 ) -> dict[str, Any]:
-    """The row of a case: both are asked in turns, each of them first in every other round.
+    """The row of a case, measured in several pairs of processes: where in memory a process happens to lie makes it
+    some hundredths faster or slower for as long as it lives.
 
     ``ratio`` is the other's median time over ours: above 1, ours is faster. WrongResultError where the two differ.
     """
     task, model, batch = case
     samples: tuple[list[float], list[float]] = ([], [])
+    for _ in range(pairs):
+        difference = _measure_pair(checkouts, case, threads, rounds, budget / pairs, samples)
+    medians = [statistics.median(taken) for taken in samples]
+    return {
+        "task": task,
+        "model": model,
+        "batch_size": batch,
+        "algorithm": "auto",
+        "threads": threads,
+        "layer": machine.layer(backends.get("cpu")),
+        "pairs": pairs,
+        "rounds": len(samples[0]),
+        "milliseconds": 1e3 * medians[0],
+        "other_milliseconds": 1e3 * medians[1],
+        "ratio": medians[1] / medians[0],
+        "ratio_of_fastest": min(samples[1]) / min(samples[0]),
+        "difference": difference,
+    }
+
+
+def _measure_pair(
+    checkouts: tuple[Path, Path],
+    case: tuple[str, str, int],
+    threads: int,
+    rounds: int | None,
+    budget: float,
+    samples: tuple[list[float], list[float]],
+) -> float:
+    """Ask two new processes in turns, each of them first in every other round; how far their results are apart.
+
+    ``samples`` gain what they say.
+    """
+    task, model, batch = case
     with _worker(checkouts[0]) as ours, _worker(checkouts[1]) as other:
         results = []
         for worker, checkout in ((ours, checkouts[0]), (other, checkouts[1])):
@@ -71,28 +111,13 @@ def measure(
         if not difference <= BOUND:  # so that NaN is refused too
             raise WrongResultError(f"{task} {model} {batch}: the results differ by {difference:.1e} of the largest")
         begin, done = time.perf_counter(), 0
-        fewest = rounds or FEWEST_ROUNDS
-        while done < fewest or (not rounds and time.perf_counter() - begin < budget):
+        while done < (rounds or FEWEST_ROUNDS) or (not rounds and time.perf_counter() - begin < budget):
             turns = [(ours, samples[0]), (other, samples[1])]
             for worker, taken in turns if done % 2 == 0 else turns[::-1]:
                 time.sleep(PAUSE)
                 taken.append(worker.ask("sample"))
             done += 1
-    medians = [statistics.median(taken) for taken in samples]
-    return {
-        "task": task,
-        "model": model,
-        "batch_size": batch,
-        "algorithm": "auto",
-        "threads": threads,
-        "layer": machine.layer(backends.get("cpu")),
-        "rounds": done,
-        "milliseconds": 1e3 * medians[0],
-        "other_milliseconds": 1e3 * medians[1],
-        "ratio": medians[1] / medians[0],
-        "ratio_of_fastest": min(samples[1]) / min(samples[0]),
-        "difference": difference,
-    }
+    return difference
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -109,7 +134,14 @@ def run(arguments: argparse.Namespace) -> None:
     say(table.header())
     rows = []
     for case in cases(arguments.task, arguments.models):
-        row = measure((ROOT, other), case, facts["threads"], arguments.rounds, arguments.budget)
+        row = measure(
+            (ROOT, other),
+            case,
+            facts["threads"],
+            pairs=arguments.pairs,
+            rounds=arguments.rounds,
+            budget=arguments.budget,
+        )
         rows.append(row)
         times = [f"{row[key]:.3f}" for key in ("milliseconds", "other_milliseconds", "ratio", "ratio_of_fastest")]
         say(table.line([row["task"], row["model"], f"{row['batch_size']}", *times]))
@@ -124,6 +156,7 @@ def run(arguments: argparse.Namespace) -> None:
         machine.versions(),
         {
             "other_commit": commit,
+            "pairs": arguments.pairs,
             "rounds": arguments.rounds,
             "budget_seconds": None if arguments.rounds else arguments.budget,
             "pause_seconds": PAUSE,
@@ -150,10 +183,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("other", type=Path, metavar="OTHER_CHECKOUT", help="a folder with another version's numbacnn in it")
     add("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all")
     add("--task", nargs="+", choices=TASKS, default=list(TASKS), help="default: both")
+    add("--pairs", type=whole_number, default=PAIRS, metavar="N",
+        help=f"pairs of processes in which each case is measured, one after the other (default: {PAIRS})")  # fmt: skip
     extent = parser.add_mutually_exclusive_group()
-    extent.add_argument("--rounds", type=whole_number, metavar="N", help="timed turns of each case")
+    extent.add_argument("--rounds", type=whole_number, metavar="N", help="timed turns of each pair")
     extent.add_argument("--budget", type=seconds, default=5.0, metavar="SECONDS",
-        help=f"instead of --rounds: time for each case, at least {FEWEST_ROUNDS} turns (default: 5)")  # fmt: skip
+        help="instead of --rounds: time for each case, of all pairs (default: 5)")  # fmt: skip
     add("--output-dir", type=Path, default=RESULTS, metavar="DIR", help="for compare-cpu.json (default: bench/results)")
     arguments = parser.parse_args(argv)
     return exit_code(lambda: run(arguments))

@@ -61,9 +61,14 @@ class Loss(OnBackend, Remembering):
     def __call__(self, prediction: Any, target: Any) -> float:
         return self.forward(prediction, target)
 
+    def drop_saved(self) -> None:
+        """Forget what forward passes saved: backward needs a new one."""
+        self._saved = None
+
     def to(self, backend: str | Backend) -> Loss:
         """Compute on another backend from now on. Returns itself."""
-        self.backend, self._saved = backends.get(backend), None
+        self.backend = backends.get(backend)
+        self.drop_saved()
         return self
 
     def __repr__(self) -> str:

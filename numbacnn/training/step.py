@@ -157,6 +157,7 @@ class TrainingStep:
         for parameter in parameters:
             parameter.settle_grad()
         self.model.drop_saved()
+        self.loss.drop_saved()
         if self.clip_norm is not None:
             clip_grad_norm(self.optimizer, self.clip_norm)
         self.optimizer.apply()
@@ -196,7 +197,7 @@ class TrainingStep:
     def _capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
         # What the last step saved would be kept beside what this one saves.
         self.model.drop_saved()
-        self.loss._saved = None
+        self.loss.drop_saved()
         x, y = backend.copy(x), backend.copy(y)
         loss: Array = None
         effects: dict[Callable[[], None], Effects] = {}

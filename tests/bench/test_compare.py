@@ -28,7 +28,9 @@ def other(tmp_path: Path) -> Path:
 
 
 def run(other: Path, tmp_path: Path, *options: str) -> int:
-    return compare.main([str(other), "--models", "lenet", "--rounds", "2", "--output-dir", str(tmp_path), *options])
+    return compare.main(
+        [str(other), "--models", "lenet", "--pairs", "1", "--rounds", "2", "--output-dir", str(tmp_path), *options]
+    )
 
 
 def test_rows_mean_and_worst_case(other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,10 +75,12 @@ def test_a_folder_that_is_no_checkout(tmp_path: Path, capsys: Any) -> None:
 
 def test_turns_begin_with_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
+    started: list[str] = []
 
     class Fake:
         def __init__(self, name: Path) -> None:
             self.name = name
+            started.append(str(name))
 
         def ask(self, what: str, **_: Any) -> Any:
             if what == "prepare":
@@ -92,6 +96,7 @@ def test_turns_begin_with_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(compare, "_worker", Fake)
     monkeypatch.setattr(compare, "PAUSE", 0.0)
-    row = compare.measure((Path("ours"), Path("other")), ("infer", "nin", 1), 1, 3, 1.0)
-    assert asked == ["ours", "other", "other", "ours", "ours", "other"]
-    assert (row["ratio"], row["rounds"]) == (1.5, 3)
+    row = compare.measure((Path("ours"), Path("other")), ("infer", "nin", 1), 1, pairs=2, rounds=3)
+    assert asked == 2 * ["ours", "other", "other", "ours", "ours", "other"]
+    assert started == 2 * ["ours", "other"]
+    assert (row["ratio"], row["pairs"], row["rounds"]) == (1.5, 2, 6)

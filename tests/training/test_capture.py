@@ -187,6 +187,20 @@ def test_a_model_may_move_in_between() -> None:
     assert step.totals() == plain.totals()
 
 
+def test_a_launch_looks_at_the_settings_at_a_glance(backend: backends.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend.name == "reference" or config.DISABLE_JIT:
+        pytest.skip("it captures nothing")
+    model, optimizer = model_and_optimizer()
+    training = TrainingStep(model, nn.CrossEntropyLoss(), optimizer)
+    steps = batches([3] * 5)
+    for x, y in steps[:3]:
+        training(x, y)
+    monkeypatch.setattr("numbacnn.training.step.fingerprint", None)
+    for x, y in steps[3:]:
+        training(x, y)
+        assert training.mode == "captured"
+
+
 def test_only_so_many_shapes_are_captured() -> None:
     recorder = Recorder()
     sizes = [*range(3, 9)] * 3

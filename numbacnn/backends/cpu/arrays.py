@@ -43,7 +43,9 @@ def asarray(x: Any, dtype: Any = None) -> np.ndarray:
 def assign(target: np.ndarray, source: np.ndarray) -> None:
     alike = source.dtype == target.dtype in FLOATING and source.shape == target.shape
     laid_out = source.flags.c_contiguous and target.flags.c_contiguous
-    if source.size >= WORTH_THREADS and alike and laid_out and not np.may_share_memory(source, target):
+    # Done by machine code, a step that is written down is not cut in two.
+    is_worth_a_kernel = source.size >= WORTH_THREADS or recording() is not None
+    if is_worth_a_kernel and alike and laid_out and not np.may_share_memory(source, target):
         _copy(-(-source.size // COPIED), source.reshape(-1), target.reshape(-1))
     else:
         perform(host.assign, target, source)
