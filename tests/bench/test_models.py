@@ -101,7 +101,7 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
     rates = [1e3 * row["gflops"] * row["milliseconds"] for row in content["rows"]]
     per_image = [rate * 1e3 / row["batch_size"] for rate, row in zip(rates, content["rows"], strict=True)]
     others = per_image[1] - forward  # those of norm and activation
-    assert 0 <= others < 0.5 * forward
+    assert -1e-9 * forward < others < 0.5 * forward  # rates are rounded
     assert per_image[1:] == pytest.approx([per_image[1]] * 4)
     assert per_image[0] == pytest.approx(3 * per_image[1] - first)
     assert (tmp_path / "models-cpu.png").read_bytes().startswith(b"\x89PNG\r\n")
