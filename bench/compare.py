@@ -56,8 +56,7 @@ def measure(
     rounds: int | None = None,
     budget: float = 0.0,
 ) -> dict[str, Any]:
-    """The row of a case, measured in several pairs of processes: where in memory a process happens to lie makes it
-    some hundredths faster or slower for as long as it lives.
+    """The row of a case, measured in several pairs of processes, for two of the same code differ by some hundredths.
 
     ``ratio`` is the other's median time over ours: above 1, ours is faster. WrongResultError where the two differ.
     """

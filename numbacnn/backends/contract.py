@@ -86,7 +86,8 @@ class Backend(Protocol):
         than once, and what they make the last time counts. The arrays involved stay where they are for as long as what
         is returned is kept. ``constant`` are arrays that will never change, so that what is computed from one of them
         alone may be computed this once. None, and nothing is done, where a backend has nothing to record or the device
-        refuses; what a function raises is raised. Only the calling thread is recorded, others compute meanwhile.
+        refuses; what a function raises is raised. Only the calling thread is recorded, others compute meanwhile, and
+        handlers of signals afterwards.
         """
 
     # conv.py

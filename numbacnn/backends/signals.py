@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 __all__ = ["handled_afterwards"]
 
@@ -46,5 +46,6 @@ def handled_afterwards() -> Iterator[None]:
     finally:
         for number, handler in put_off.items():
             signal.signal(number, handler)
-        for pending in came:
-            signal.raise_signal(pending)
+        with ExitStack() as handling:  # of all, whichever of them raises
+            for pending in reversed(came):
+                handling.callback(signal.raise_signal, pending)
