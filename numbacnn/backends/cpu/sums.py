@@ -56,16 +56,27 @@ def sums_of(terms: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @function
+    def run(a, at, b, other_at, center, count):
+        first, second = a.dtype.type(0), a.dtype.type(0)
+        for i in range(np.uintp(count)):
+            p, q = terms(a[at + i], b[other_at + i], center)
+            first += p
+            second += q
+        return first, second
+
+    @function
     def sums(a, a_start, a_row, b, b_start, b_row, center, rows, count):
         total, other_total = 0.0, 0.0
         for row in range(rows):
             at, other_at = np.uintp(a_start + row * a_row), np.uintp(b_start + row * b_row)
+            if count <= RUN:  # small planes notice the loop around a single run
+                first, second = run(a, at, b, other_at, center, count)
+                total += first
+                other_total += second
+                continue
             for start in range(0, count, RUN):
-                first, second = a.dtype.type(0), a.dtype.type(0)
-                for i in range(np.uintp(start), np.uintp(min(start + RUN, count))):
-                    p, q = terms(a[at + i], b[other_at + i], center)
-                    first += p
-                    second += q
+                skipped = np.uintp(start)
+                first, second = run(a, at + skipped, b, other_at + skipped, center, min(RUN, count - start))
                 total += first
                 other_total += second
         if not (is_finite(total) and is_finite(other_total)):
