@@ -46,8 +46,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.models",
         description="Measure the training step and the inference of whole models in float32.",
-        epilog="The ratio is the best peer's figure over ours: above 1, ours is smaller. memory is what training "
-        "adds to the resident memory of a process that has imported and built everything; start is from the start "
+        epilog="The ratio is the best peer's figure over ours: above 1, ours is smaller. memory is what a model and "
+        "its training add to the resident memory of a process that has imported everything; start is from the start "
         "of a process to the end of LeNet's first training step; threads is LeNet's training step with 1 thread, with "
         "2 and so on.",
     )
@@ -64,7 +64,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     extent.add_argument("--budget", type=seconds, metavar="SECONDS", default=2.0,
                         help="instead of --rounds: time for each model, task and batch (default: 2)")  # fmt: skip
     add("--output-dir", type=Path, metavar="DIR", default=RESULTS,
-        help="folder for models-BACKEND.json and models-BACKEND.png (default: bench/results)")  # fmt: skip
+        help="folder for models-BACKEND.json, models-BACKEND.png and memory-BACKEND.json "
+        "(default: bench/results)")  # fmt: skip
     arguments = parser.parse_args(argv)
     arguments.task = arguments.task or list(USUAL_TASKS.get(arguments.backend, TASKS[:3]))
     return arguments
@@ -85,14 +86,27 @@ def run(arguments: argparse.Namespace) -> None:
     say(f"{computer.limits}\nbackend {backend.name}")
     missing = dict(participants.missing)
     rows = timed_rows(arguments, backend, participants, computer.peak, missing)
-    memory = memory_rows(arguments, participants, missing) if "memory" in arguments.task else []
+    without_memory: dict[str, str] = {}
+    memory = memory_rows(arguments, participants, without_memory) if "memory" in arguments.task else []
     starts = start_rows(arguments, participants) if "start" in arguments.task else []
-    for name, reason in missing.items():
+    for name, reason in {**missing, **without_memory}.items():
         say(f"{name}: missing: {reason}")
 
     computer = computer.examined_again()
     rows = with_shares(rows, computer.peak)
     table_file, picture = (output / f"models-{backend.name}.{extension}" for extension in ("json", "png"))
+    if memory:
+        write_results(
+            output / f"memory-{backend.name}.json",
+            "memory",
+            computer.facts,
+            versions,
+            {"backend": backend.name, "dtype": "float32", "steps": one_step.MEMORY_STEPS},
+            rows=memory,
+            missing=without_memory,
+        )
+    if not rows and not starts:
+        return
     write_results(
         table_file,
         "models",
@@ -108,7 +122,6 @@ def run(arguments: argparse.Namespace) -> None:
             "pause_seconds": _pause(backend),
         },
         rows=[asdict(row) for row in rows],
-        memory=memory,
         start=starts,
         missing=missing,
     )
@@ -206,7 +219,7 @@ def cells_of(row: Row) -> list[str]:
 
 
 def memory_rows(arguments: argparse.Namespace, participants: Peers, missing: dict[str, str]) -> list[dict[str, Any]]:
-    """Of each model, what a training step of ours and of PyTorch adds to the memory of its process."""
+    """Of each model, what it and its training, by us and by PyTorch, add to the memory of a process."""
     say(MEMORY.header())
     contenders = one_step.CONTENDERS if "torch" in participants.names else one_step.CONTENDERS[:1]
     rows = []

@@ -39,7 +39,9 @@ def measure(
 
     Args:
         what: ``"start"`` for the ``seconds`` from the start of the process to the end of the first step, ``"memory"``
-            for ``bytes``, by which the resident memory grew at most during MEMORY_STEPS steps, from ``bytes_before``.
+            for ``bytes``, by which the resident memory is larger at most during MEMORY_STEPS steps than it was with
+            everything imported and nothing built, ``bytes_before``: weights, gradients, and what building left behind,
+            which may be there for the steps, belong to it.
         contender: one of CONTENDERS.
         cache: the folder of the user's caches, compiled kernels among them; None for the usual one.
 
@@ -60,15 +62,25 @@ def measure(
     return figures
 
 
-def _contender(arguments: argparse.Namespace) -> Contender:
+def _contender(arguments: argparse.Namespace, library: Any) -> Contender:
     task = Task(MODELS[arguments.model], arguments.batch_size, arguments.batch_size)
+    if library is None:
+        return Ours(task, backends.get(arguments.backend))
+    return TorchEager(library, task, _device(arguments))
+
+
+def _imported(arguments: argparse.Namespace) -> Any:
+    """PyTorch, where it is measured, with as many threads as it may have; None for us."""
     if arguments.contender == "numbacnn":
         numba.set_num_threads(arguments.threads)
-        return Ours(task, backends.get(arguments.backend))
-    from . import peers
+        return None
+    from . import peers, torch_models  # noqa: F401 - what building imports otherwise
 
-    device = "cuda" if arguments.backend == "cuda" else "cpu"
-    return TorchEager(peers.import_torch(arguments.threads, device), task, device)
+    return peers.import_torch(arguments.threads, _device(arguments))
+
+
+def _device(arguments: argparse.Namespace) -> str:
+    return "cuda" if arguments.backend == "cuda" else "cpu"
 
 
 def _bytes(name: str) -> int:
@@ -89,14 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--threads", type=int, required=True)
     add("--started", type=float, required=True, help="when the process was started, as time.time() says")
     arguments = parser.parse_args(argv)
-    contender = _contender(arguments)
+    library = _imported(arguments)
+    before = _bytes("VmRSS") if arguments.what == "memory" else 0
+    contender = _contender(arguments, library)
     x, y = next(contender.batches(0))
-    before = 0
     if arguments.what == "memory":
-        # What building has freed would otherwise be there for the step.
+        # What building took for a moment is no matter of training.
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        before = _bytes("VmRSS")
         MEMORY_RESET.write_text(RESET_PEAK, encoding="ascii")
     for _ in range(MEMORY_STEPS if arguments.what == "memory" else 1):
         contender.step(x, y)

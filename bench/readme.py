@@ -19,6 +19,7 @@ __all__ = [
     "faults",
     "kernels_section",
     "main",
+    "memory_section",
     "models_section",
     "replace_section",
     "results_of",
@@ -62,7 +63,7 @@ def conv_section(results: dict[str, Any]) -> str:
 
 
 def models_section(results: dict[str, Any]) -> str:
-    """The results of ``bench.models`` as Markdown: a row for each of our contenders; memory; start."""
+    """The results of ``bench.models`` as Markdown: a row for each of our contenders; start."""
     peers = list(dict.fromkeys(row["contender"] for row in results["rows"] if not is_ours(row["contender"])))
     numbers = ["ms", "GFLOP/s", "of peak", *(f"{peer} ms" for peer in peers)]
     columns = ["task", "model", "batch", "threads", "contender", "algorithm", *numbers]
@@ -89,17 +90,25 @@ def models_section(results: dict[str, Any]) -> str:
             if peers:
                 cells += [row["best_peer"] or "", f"{row['ratio']:.2f}" if row["ratio"] else ""]
             lines.append(f"| {' | '.join(cells)} |")
-    if results["memory"]:
-        lines += ["", "What training adds to the memory of its process:", ""]
-        lines += ["| model | batch | contender | MiB | ratio |", "|---|---:|---|---:|---:|"]
-        for row in results["memory"]:
-            cells = [row["model"], str(row["batch_size"]), row["contender"], significant(row["bytes"] / 2**20)]
-            lines.append(f"| {' | '.join([*cells, significant(row['ratio']) if row['ratio'] else ''])} |")
     if results["start"]:
         lines += ["", "From the start of a process to the end of LeNet's first training step:", ""]
         lines += ["| contender | kernel cache | s |", "|---|---|---:|"]
         for row in results["start"]:
             lines.append(f"| {row['contender']} | {row['kernel_cache'] or ''} | {row['seconds']:.2f} |")
+    return "\n".join([*lines, *_missing(results)])
+
+
+def memory_section(results: dict[str, Any]) -> str:
+    """The memory that ``bench.models`` found as Markdown: a row for each model and contender."""
+    lines = [
+        f"{_origin(results)} MiB that a model and its training add to a process that has imported everything.",
+        "",
+        "| model | batch | contender | MiB | ratio |",
+        "|---|---:|---|---:|---:|",
+    ]
+    for row in results["rows"]:
+        cells = [row["model"], str(row["batch_size"]), row["contender"], significant(row["bytes"] / 2**20)]
+        lines.append(f"| {' | '.join([*cells, significant(row['ratio']) if row['ratio'] else ''])} |")
     return "\n".join([*lines, *_missing(results)])
 
 
@@ -185,6 +194,7 @@ def _origin(results: dict[str, Any]) -> str:
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "conv-cpu": conv_section,
     "models-cpu": models_section,
+    "memory-cpu": memory_section,
     "train-lenet-cpu": train_section,
     "kernels-cpu": kernels_section,
     "runtime-cpu": runtime_section,

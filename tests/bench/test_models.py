@@ -85,7 +85,7 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
     assert [line.split()[: len(cells)] for line, cells in zip(table, expected, strict=True)] == expected
 
     content = content_of(tmp_path)
-    assert (content["benchmark"], content["memory"], content["start"], content["missing"]) == ("models", [], [], {})
+    assert (content["benchmark"], content["start"], content["missing"]) == ("models", [], {})
     assert content["settings"]["tasks"] == ["train", "infer"]
     for row in content["rows"]:
         assert row["rounds"] == 2
@@ -238,6 +238,19 @@ def test_memory_of_a_step_in_a_process_of_its_own() -> None:
     assert more["bytes"] - figures["bytes"] > 960 * 4 * 6 * 28 * 28
 
 
+@needs_linux
+def test_memory_has_in_it_what_is_built(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Built(SimpleNamespace):
+        def __init__(self, *_: Any) -> None:
+            weights = np.ones(1 << 23)
+            super().__init__(weights=weights, batches=lambda epoch: iter([(0, 0)]), step=max, wait=lambda: None)
+
+    monkeypatch.setattr(one_step, "Ours", Built)
+    options = ("--contender", "numbacnn", "--model", "tiny", "--batch-size", "2", "--backend", "cpu")
+    assert one_step.main(["memory", *options, "--threads", "1", "--started", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] > 7 << 23  # but for what was free before
+
+
 @needs_torch
 @needs_linux
 def test_memory_of_pytorch_s_step() -> None:
@@ -281,14 +294,16 @@ def test_tables_of_memory_and_start(run: Any, tmp_path: Path, capsys: Any, monke
     assert ["tiny", "5", "numbacnn", "1.0", "3.0", "4.00"] in lines
     assert ["tiny", "5", "torch", "4.0", "3.0"] in lines
     assert ["lenet", "5", "numbacnn", "1.0", "3.0"] in lines
-    content = content_of(tmp_path)
-    assert [(row["model"], row["contender"], row["ratio"]) for row in content["memory"]] == [
+    content = json.loads((tmp_path / "memory-cpu.json").read_text(encoding="utf-8"))
+    assert [(row["model"], row["contender"], row["ratio"]) for row in content["rows"]] == [
         *(("tiny", "numbacnn", 4.0), ("tiny", "torch", None), ("lenet", "numbacnn", None))
     ]
     assert content["missing"] == {"memory lenet 5 torch": "Killed"}
     # kernels are compiled in a process that is not measured
     assert [call[1:3] for call in calls if call[0] == "memory"][:3] == [("numbacnn", "tiny")] * 2 + [("torch", "tiny")]
     assert {call[2:] for call in calls if call[0] == "start"} == {("lenet", 5, "cpu")}
+    content = content_of(tmp_path)
+    assert content["missing"] == {}
     assert [(row["contender"], row["kernel_cache"], row["samples"]) for row in content["start"]] == [
         *(("numbacnn", "empty", [5.0, 5.0]), ("numbacnn", "full", [6.0, 6.0]), ("torch", None, [8.0, 8.0]))
     ]
