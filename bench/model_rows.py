@@ -19,7 +19,7 @@ from .machine import layer
 from .model_contenders import algorithms_of, inference_flops, inference_makers, training_flops
 from .peers import BOUND, Peers
 from .timing import Timing
-from .train_contenders import MODELS, Task
+from .train_contenders import MODELS, Model, Task
 from .train_contenders import Contender as Trainer
 
 __all__ = ["Row", "infer", "scale_threads", "train_steps"]
@@ -64,17 +64,25 @@ class Row:
 
 
 def train_steps(
-    model: str, batch_size: int, backend: Backend, peers: Peers, time_all: TimeAll, peak: float, kind: str = "train"
+    name: str,
+    model: Model,
+    batch_size: int,
+    backend: Backend,
+    peers: Peers,
+    time_all: TimeAll,
+    peak: float,
+    kind: str = "train",
 ) -> tuple[list[Row], dict[str, str]]:
     """Rows of the training step, of ``kind``, and why contenders are missing.
 
     Args:
+        name: what rows call the model.
         time_all: times functions, by name; what it is given second waits for those that only ask for work.
         peak: GFLOP/s of the machine.
 
     Raises WrongResultError where a loss is not ours.
     """
-    task = Task(replace(MODELS[model], lr=STEADY_LR), COMPARED_STEPS * batch_size, batch_size)
+    task = Task(replace(model, lr=STEADY_LR), COMPARED_STEPS * batch_size, batch_size)
     with peers.case():
         contenders, missing, losses = train.warmed_up(task, lambda task: train.makers(task, backend, peers))
         functions = {contender.name: _step(contender) for contender in contenders}
@@ -83,7 +91,7 @@ def train_steps(
     ours = losses[contenders[0].name]
     algorithms = {contender.name: contender.mode or "" for contender in contenders}
     algorithms[contenders[0].name] = algorithms_of(task, backend, True)
-    head = partial(Row, kind, model, batch_size)
+    head = partial(Row, kind, name, batch_size)
     differences = {name: abs(loss - ours) / abs(ours) for name, loss in losses.items()}
     return _rows(head, timings, algorithms, differences, training_flops(task), peak, backend), missing
 
@@ -93,22 +101,22 @@ def _step(contender: Trainer) -> Callable[[], None]:
 
 
 def infer(
-    model: str, batch_size: int, backend: Backend, peers: Peers, time_all: TimeAll, peak: float
+    name: str, model: Model, batch_size: int, backend: Backend, peers: Peers, time_all: TimeAll, peak: float
 ) -> tuple[list[Row], dict[str, str]]:
     """Rows of inference, and why contenders are missing; arguments and errors are those of :func:`train_steps`.
 
     The time of a peer whose logits are not ours does not count; where no peer has ours, it is ours that are wrong.
     """
-    task = Task(MODELS[model], batch_size, batch_size)
+    task = Task(model, batch_size, batch_size)
     with peers.case():
-        contenders, missing, differences = _agreeing(inference_makers(task, backend, peers), f"{model} {batch_size}")
+        contenders, missing, differences = _agreeing(inference_makers(task, backend, peers), f"{name} {batch_size}")
         timings = time_all(
             {name: contender.replay() for name, contender in contenders.items()},
             {name: contender.wait for name, contender in contenders.items() if contender.wait},
         )
     picked = algorithms_of(task, backend, False)
     algorithms = {name: picked if is_ours(name) else _way(name) for name in contenders}
-    head = partial(Row, "infer", model, batch_size)
+    head = partial(Row, "infer", name, batch_size)
     return _rows(head, timings, algorithms, differences, inference_flops(task), peak, backend), missing
 
 
@@ -161,7 +169,7 @@ def scale_threads(batch_size: int, backend: Backend, peers: Peers, time_all: Tim
             numba.set_num_threads(threads)
             peers.set_threads(threads)
             peak = peak_gflops(threads)
-            yield train_steps(SCALED, batch_size, backend, peers, time_all, peak, "threads")[0]
+            yield train_steps(SCALED, MODELS[SCALED], batch_size, backend, peers, time_all, peak, "threads")[0]
     finally:
         numba.set_num_threads(most)
         peers.set_threads(most)

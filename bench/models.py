@@ -195,7 +195,7 @@ def timed_rows(
         for name in arguments.models:
             cases += [(infer, name, batch) for batch in INFERENCE_BATCHES.get(name, USUAL_INFERENCE_BATCHES)]
     for measure, name, batch in cases:
-        new, refused = measure(name, batch, backend, participants, time_all, peak)
+        new, refused = measure(name, MODELS[name], batch, backend, participants, time_all, peak)
         add(new)
         task = "train" if measure is train_steps else "infer"
         missing.update({f"{task} {name} {batch} {contender}": reason for contender, reason in refused.items()})

@@ -1,8 +1,8 @@
 """Other libraries that do the same work, measured beside ours as yardsticks: each in the ways that its users would try.
 
 PyTorch runs in this process, eagerly, with images and weights in channels_last, by ``torch.compile`` and, where
-weights do not change, by ``torch.compile`` with frozen ones. ONNX Runtime and OpenVINO run alone in processes of their
-own, in turns with everybody else (``peer_worker.py``). All have as many threads as we have.
+weights do not change, by ``torch.compile`` with frozen ones. ONNX Runtime, OpenVINO, MNN and ncnn run alone in
+processes of their own, in turns with everybody else (``peer_worker.py``). All have as many threads as we have.
 """
 
 from __future__ import annotations
@@ -32,13 +32,22 @@ from .worker import Worker
 __all__ = ["ALL", "BOUND", "NAMES", "Peers", "import_torch", "load"]
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"torch": ("torch",), "onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+PACKAGES = {
+    "torch": ("torch",),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+    "mnn": ("onnx", "MNN"),
+    "ncnn": ("onnx", "pnnx", "ncnn"),
+}
+"""What is imported for each; the last one is what is measured."""
 NAMES = tuple(PACKAGES)
 ALL = "all"
 """Every library that is installed; which ones are not is told."""
 BOUND = 1e-3
 """How far outputs may be from ours, relative to the largest, for a time to count."""
 FREEZING = {"freezing": True}
+ONE_IMAGE = ("ncnn",)
+"""Libraries that know no batches."""
 
 Makers = dict[str, Callable[[], Contender]]
 
@@ -112,7 +121,7 @@ class Peers:
     def conv2d(
         self, g: Conv2dGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dy: np.ndarray
     ) -> dict[ConvPass, Makers]:
-        """Makers of what computes a pass, by name; those of OpenVINO and ONNX Runtime compute forward passes alone."""
+        """Makers of what computes a pass, by name; PyTorch alone computes others than the forward pass."""
 
         def layer() -> nn.Layer:
             with use_backend("reference"):
@@ -146,7 +155,8 @@ class Peers:
             found["torch.compile"] = partial(make, compiled=torch.compile)
             found["torch.compile frozen"] = partial(make, compiled=partial(torch.compile, options=FREEZING))
         if self._device == "cpu":
-            found.update({name: partial(self._alone, name, graph_model, x) for name in self.only_infer})
+            able = [name for name in self.only_infer if len(x) == 1 or name not in ONE_IMAGE]
+            found.update({name: partial(self._alone, name, graph_model, x) for name in able})
         return found
 
     def _torch_forward(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .contender import is_ours
-from .report import impossible, significant
+from .report import geometric_mean, impossible, significant
 
 __all__ = [
     "PICTURES",
@@ -25,6 +25,7 @@ __all__ = [
     "results_of",
     "runtime_section",
     "train_section",
+    "zoo_section",
 ]
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +97,44 @@ def models_section(results: dict[str, Any]) -> str:
         for row in results["start"]:
             lines.append(f"| {row['contender']} | {row['kernel_cache'] or ''} | {row['seconds']:.2f} |")
     return "\n".join([*lines, *_missing(results)])
+
+
+def zoo_section(results: dict[str, Any]) -> str:
+    """The results of ``bench.zoo`` as Markdown: a row per network, a column per task, batch size and threads.
+
+    Of inference these are the sessions' ratios.
+    """
+    rows = [
+        row
+        for row in results["rows"]
+        if is_ours(row["contender"]) and row["contender"].endswith("session") == (row["task"] == "infer")
+    ]
+    cases = sorted({(row["task"], row["batch_size"], row["threads"]) for row in rows}, key=lambda case: case[::-1])
+    networks: dict[str, dict[Any, float]] = {}
+    for row in rows:
+        ratios = networks.setdefault(row["model"], {})
+        if row["ratio"]:
+            ratios[row["task"], row["batch_size"], row["threads"]] = row["ratio"]
+    drawn = results["settings"]["drawn"]
+    headings = [f"{task} {batch}, {threads} t." for task, batch, threads in cases]
+    lines = [
+        f"{_origin(results)} The best peer's time over ours, for each task, batch size and number of threads: above 1, "
+        f"ours is faster. Drawn from the seed {results['settings']['seed']}:",
+        "",
+        *(f"- {name}: `{text}`" for name, text in drawn.items()),
+        "",
+        f"| network | {' | '.join(headings)} |",
+        f"|---|{'---:|' * len(headings)}",
+    ]
+    means: dict[str, dict[Any, list[float]]] = {}
+    for name, ratios in networks.items():
+        lines.append(f"| {name} | {' | '.join(f'{ratios[case]:.2f}' if case in ratios else '' for case in cases)} |")
+        for case, ratio in ratios.items():
+            means.setdefault("drawn" if name in drawn else "named", {}).setdefault(case, []).append(ratio)
+    for kind, found in means.items():
+        cells = [f"{geometric_mean(found[case]):.2f}" if case in found else "" for case in cases]
+        lines.append(f"| geometric mean, {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def memory_section(results: dict[str, Any]) -> str:
@@ -195,6 +234,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "conv-cpu": conv_section,
     "models-cpu": models_section,
     "memory-cpu": memory_section,
+    "zoo-cpu": zoo_section,
     "train-lenet-cpu": train_section,
     "kernels-cpu": kernels_section,
     "runtime-cpu": runtime_section,

@@ -92,16 +92,17 @@ def test_weights_are_frozen_and_each_case_is_compiled_anew(torch: Any, monkeypat
         np.testing.assert_allclose(other.to_numpy(other.run()), first, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "mnn", "ncnn"])
 def test_a_library_alone_in_its_process_computes_the_same(name: str) -> None:
     if not installed(name):
         pytest.skip(f"{name} is not installed")
     loaded = peers.load([name], 1)
-    assert loaded.only_infer == [name] and loaded.training(Task(MODELS["lenet"], 2, 2)) == {}
-    task = Task(MODELS["lenet"], 2, 2)
+    size = 1 if name in peers.ONE_IMAGE else 2
+    task = Task(MODELS["lenet"], size, size)
+    assert loaded.only_infer == [name] and loaded.training(task) == {}
     with use_backend("reference"):
         expected = task.network().eval()(images(task))
-    g = Conv2dGeometry.parse("n2c4h7w6k6r3s2p1pb2g2")
+    g = Conv2dGeometry.parse(f"n{size}c4h7w6k6r3s2p1pb2g2")
     arrays = random_operands(g)
     with loaded.case():
         for make, values in (
@@ -117,11 +118,20 @@ def test_a_library_alone_in_its_process_computes_the_same(name: str) -> None:
         peer.run()  # the process has ended with the case
 
 
+def test_a_library_without_batches_is_asked_for_single_images() -> None:
+    if not installed("ncnn"):
+        pytest.skip("ncnn is not installed")
+    loaded = peers.load(["ncnn"], 1)
+    for size, expected in ((1, ["ncnn"]), (2, [])):
+        task = Task(MODELS["lenet"], size, size)
+        assert list(loaded.inference(task, images(task))) == expected
+
+
 def test_all_are_those_that_are_installed_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     loaded = peers.load(["all"], 1)
     assert set(loaded.names) | loaded.missing.keys() == set(peers.NAMES)
-    for name in ("onnxruntime", "openvino"):
+    for name in ("onnxruntime", "openvino", "mnn", "ncnn"):
         assert loaded.missing[name].startswith("peer onnx cannot be imported (")
     with pytest.raises(ImportError, match=r'peer onnx cannot be imported .*: pip install "numbacnn\[bench\]"'):
         peers.load(["onnxruntime"], 1)
