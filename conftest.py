@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbacnn.info import package_version
 
 NEEDED = {
+    "bench/torch_graph.py": "torch",
     "bench/torch_models.py": "torch",
     "bench/onnx_graph.py": "onnx",
     "numbacnn/backends/cuda": "numba-cuda",

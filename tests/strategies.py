@@ -12,11 +12,15 @@ from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether the cuda backend runs in Numba's simulator, where a kernel takes a millisecond and more."""
 
-CHECKS = settings(max_examples=6 if SIMULATED else 30, deadline=None)
+IN_PYTHON = SIMULATED or bool(config.DISABLE_JIT)
+"""Whether kernels run as the Python that they are written in."""
+
+CHECKS = settings(max_examples=6 if IN_PYTHON else 30, deadline=None)
 
 seeds = st.integers(0, 2**32 - 1)
-DTYPES = (np.float32, np.float64)
-dtypes = st.sampled_from(DTYPES)
+dtypes = st.sampled_from((np.float32, np.float64))
+DTYPES = (np.float32,) if IN_PYTHON else (np.float32, np.float64)
+"""Of the listed cases; Python takes the same way through a kernel for both, and drawn cases have either."""
 channels = st.sampled_from((1, 2, 3, 5))
 
 

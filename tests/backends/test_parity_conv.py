@@ -18,7 +18,7 @@ from tests.strategies import CHECKS, DTYPES, SIMULATED, conv2d_geometries, dtype
 
 ALGORITHMS = ("auto", "loops", "im2col", "direct", "winograd", "implicit_gemm")
 # In the simulator a barrier takes as long as thousands of products.
-MOST_SIMULATED = 8_000
+MOST_SIMULATED = 4_000
 
 
 def check_conv2d(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any, seed: int) -> None:
@@ -46,6 +46,8 @@ def check_conv2d(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any, s
 def test_conv2d_cases(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any) -> None:
     if SIMULATED and g.macs > MOST_SIMULATED:
         pytest.skip("too large for the simulator")
+    if SIMULATED and algorithm == "auto":
+        pytest.skip("one of the others")
     check_conv2d(ours, g, algorithm, dtype, 1)
 
 
