@@ -242,13 +242,13 @@ def test_memory_of_a_step_in_a_process_of_its_own() -> None:
 def test_memory_has_in_it_what_is_built(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Built(SimpleNamespace):
         def __init__(self, *_: Any) -> None:
-            weights = np.ones(1 << 23)
+            weights = np.ones(1 << 25)
             super().__init__(weights=weights, batches=lambda epoch: iter([(0, 0)]), step=max, wait=lambda: None)
 
     monkeypatch.setattr(one_step, "Ours", Built)
     options = ("--contender", "numbacnn", "--model", "tiny", "--batch-size", "2", "--backend", "cpu")
     assert one_step.main(["memory", *options, "--threads", "1", "--started", "0"]) == 0
-    assert json.loads(capsys.readouterr().out)["bytes"] > 7 << 23  # but for what was free before
+    assert json.loads(capsys.readouterr().out)["bytes"] > 1 << 27  # but for what else is given back meanwhile
 
 
 @needs_torch
