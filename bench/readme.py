@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .contender import is_ours
+from .contender import is_ours, stands_for_us
 from .report import geometric_mean, impossible, significant
 
 __all__ = [
@@ -104,11 +104,7 @@ def zoo_section(results: dict[str, Any]) -> str:
 
     Of inference these are the sessions' ratios.
     """
-    rows = [
-        row
-        for row in results["rows"]
-        if is_ours(row["contender"]) and row["contender"].endswith("session") == (row["task"] == "infer")
-    ]
+    rows = [row for row in results["rows"] if stands_for_us(row["contender"], row["task"])]
     cases = sorted({(row["task"], row["batch_size"], row["threads"]) for row in rows}, key=lambda case: case[::-1])
     networks: dict[str, dict[Any, float]] = {}
     for row in rows:
@@ -134,7 +130,7 @@ def zoo_section(results: dict[str, Any]) -> str:
     for kind, found in means.items():
         cells = [f"{geometric_mean(found[case]):.2f}" if case in found else "" for case in cases]
         lines.append(f"| geometric mean, {kind} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_missing(results)])
 
 
 def memory_section(results: dict[str, Any]) -> str:

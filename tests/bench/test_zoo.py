@@ -60,7 +60,7 @@ def test_a_norm_that_sees_one_value_is_told(tmp_path: Path, monkeypatch: pytest.
     assert run(tmp_path, "--drawn", "0", "--threads", "1", "--batch-size", "1", "--task", "train", "infer") == 0
     content = json.loads((tmp_path / "zoo-cpu.json").read_text(encoding="utf-8"))
     assert {row["task"] for row in content["rows"]} == {"infer"}
-    assert "more than one value per channel" in content["missing"]["train tiny 1"]
+    assert "more than one value per channel" in content["missing"]["train tiny 1 on 1 threads"]
 
 
 def test_an_error_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +96,7 @@ def test_the_section_of_the_readme() -> None:
     results = {
         "machine": {"cpu": "one", "cores": 2, "threads": 2, "threading_layer": "workers", "peak_gflops": 100.0},
         "versions": {"numpy": "2.0"}, "measured": "2026-01-02T03:04:05", "commit": "0123456789abcdef", "rows": ROWS,
+        "missing": {"mnn": "not installed"},
         "settings": {"seed": 0, "drawn": {"plain-0.0": "1x8x8: head 10", "fire-0.1": "1x9x9: head 10"}},
     }  # fmt: skip
     lines = readme.zoo_section(results).splitlines()
@@ -110,6 +111,8 @@ def test_the_section_of_the_readme() -> None:
         "| fire-0.1 |  | 8.00 |",
         "| geometric mean, named | 1.50 | 2.00 |",
         "| geometric mean, drawn |  | 2.00 |",
+        "",
+        "Missing: mnn: not installed",
     ]
 
 

@@ -56,7 +56,7 @@ from . import cores
 __all__ = ["LAUNCH_WORDS", "LINE", "Workers", "run_chunks", "run_serially", "share_out"]
 
 # Looks at the job between two times that a helper lets others go first, and how often it does that before it sleeps:
-# about a millisecond.
+# some milliseconds.
 LOOKS, PATIENCE = 64, 3000
 # What a thread's own fault raises, which nobody else can handle.
 FAULTS = {
