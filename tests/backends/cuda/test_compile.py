@@ -29,7 +29,8 @@ SUMS += ("optim._square_chunks", "optim._finish_norm", "optim._clip_factor")
 @pytest.fixture(scope="module")
 def reports() -> dict[int, str]:
     """What is said of each capability; they are compiled side by side, each in minutes."""
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
+    # What they run is measured in the simulator, and measuring the compiler takes long.
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0", "COVERAGE_PROCESS_CONFIG": ""}
     running = {
         capability: subprocess.Popen(
             [sys.executable, "-m", "tests.backends.cuda.compile_only", str(capability)],
@@ -71,5 +72,6 @@ def test_no_kernel_divides_in_64_bits(kernels: list[dict[str, Any]]) -> None:
     assert [k["kernel"] for k in kernels if k["slow_divisions"]] == []
 
 
-def test_there_are_many(kernels: list[dict[str, Any]]) -> None:
-    assert len(kernels) > 50
+def test_there_are_many(reports: dict[int, str]) -> None:
+    assert len(json.loads(reports[80])) > 5
+    assert len(json.loads(reports[90])) > 250
