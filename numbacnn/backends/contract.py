@@ -3,7 +3,8 @@
 A backend is a package whose module-level functions are those of :class:`Backend`, in files named alike in every
 backend (``conv.py``, ``pooling.py``, ...). The ops check arguments and work out sizes before they call, so here
 
-- arrays live on the backend, are C-contiguous, and share one floating dtype (float32 or float64) unless said otherwise;
+- arrays live on the backend and share one floating dtype (float32 or float64) unless said otherwise; they are
+  C-contiguous, but those of images, (n, c, h, w), lie as the backend likes them to, or as they came;
 - inputs are only read; what is returned is newly allocated; functions that update in place say so;
 - any size may be zero, and reductions over nothing give zero;
 - sums over samples and positions (means of pooling windows, gradients of weights and biases, the statistics and
@@ -54,19 +55,22 @@ class Backend(Protocol):
         """
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
-        """``x``, of this backend or anything NumPy takes: C-contiguous, of ``dtype``, copied only if needed."""
+        """``x``, of this backend or anything NumPy takes, as functions take it, of ``dtype``, copied only if needed."""
 
     def to_numpy(self, x: Array) -> Any:
         """``x`` as a NumPy array, which may share memory with ``x``."""
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
-        """A new uninitialised array."""
+        """A new uninitialised array; of four axes one of images."""
 
     def zeros(self, shape: Sequence[int], dtype: Any) -> Array:
         """A new array of zeros."""
 
     def copy(self, x: Array) -> Array:
         """A new array with the values of ``x``."""
+
+    def reshape(self, x: Array, shape: Sequence[int]) -> Array:
+        """The values of ``x``, the last axis first, in another shape: in the same memory, where it is C-contiguous."""
 
     def assign(self, target: Array, source: Array) -> None:
         """Overwrite ``target`` with the values of ``source``, same shape and dtype."""
@@ -144,7 +148,7 @@ class Backend(Protocol):
     def avg_pool2d_backward(self, dy: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
         """dx (n, c, h, w)."""
 
-    # normalization.py: x is (n, c, l), everything per channel is (c,). Where x has more channels than the weight, its
+    # normalization.py: x is (n, c, ...), everything per channel is (c,). Where x has more channels than the weight, its
     # first ones count; y, dy and dx have c
     def batch_norm_train(
         self, x: Array, weight: Array, bias: Array, eps: float, activation: Activation = None

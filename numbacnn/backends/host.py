@@ -19,6 +19,7 @@ __all__ = [
     "empty",
     "free_memory",
     "is_array",
+    "reshape",
     "synchronize",
     "to_numpy",
     "zeros",
@@ -64,6 +65,11 @@ def zeros(shape: Sequence[int], dtype: Any) -> Array:
 def copy(x: Array) -> Array:
     """A new array with the values of ``x``."""
     return np.array(x, order="C")
+
+
+def reshape(x: Array, shape: Sequence[int]) -> Array:
+    """The values of ``x`` in another shape."""
+    return x.reshape(tuple(shape))
 
 
 def assign(target: Array, source: Array) -> None:

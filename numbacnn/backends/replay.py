@@ -12,9 +12,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-__all__ = ["CaptureError", "Captures", "Effects", "beforehand", "each_time", "invalidate", "recording", "refused"]
+__all__ = [
+    "CaptureError",
+    "Captures",
+    "Effects",
+    "beforehand",
+    "current_label",
+    "each_time",
+    "invalidate",
+    "label",
+    "recording",
+    "refused",
+]
 
 _T = TypeVar("_T")
+
+
+class _Label(threading.local):
+    value: Any = None
+
+
+_label = _Label()
+
+
+def label(value: Any) -> None:
+    """What this thread asks for from now on is ``value``'s: a captured step can tell how long each took."""
+    _label.value = value
+
+
+def current_label() -> Any:
+    """What :func:`label` was told last."""
+    return _label.value
 
 
 class CaptureError(RuntimeError):

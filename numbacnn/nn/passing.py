@@ -26,11 +26,11 @@ class PassingLayer(Layer):
         x = as_input(x, self.backend)
         shapes = tuple(x.shape), self.output_shape(x.shape)
         self.saved = shapes
-        return x.reshape(shapes[1])
+        return self.backend.reshape(x, shapes[1])
 
     def pass_back(self, dy: Any) -> Array:
         """``backward`` without the copy, for a caller who computes a new array of the result."""
         x_shape, y_shape = self.saved
         check_dy_shape(dy, y_shape)
         self.answered()
-        return as_floating(dy, self.backend, name="dy").reshape(x_shape)
+        return self.backend.reshape(as_floating(dy, self.backend, name="dy"), x_shape)

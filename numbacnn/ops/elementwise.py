@@ -177,7 +177,8 @@ def flatten(x: Any, start_dim: int = 1, *, backend: str | Backend | None = None)
     x = real_array("x", x, backend)
     shape = tuple(x.shape)
     start = integer("start_dim", start_dim, 0, len(shape))
-    return backend.copy(backend.asarray(x, common_dtype(x))).reshape((*shape[:start], math.prod(shape[start:])))
+    shape = (*shape[:start], math.prod(shape[start:]))
+    return backend.copy(backend.reshape(backend.asarray(x, common_dtype(x)), shape))
 
 
 def copy(x: Any, *, backend: str | Backend | None = None) -> Array:

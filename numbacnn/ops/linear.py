@@ -35,8 +35,8 @@ def linear(
     x, weight = convert(backend, dtype, x, weight)
     if bias is not None:
         bias = backend.asarray(bias, dtype)
-    rows = x.reshape((math.prod(leading), in_features))
-    return backend.linear(rows, weight, bias, function).reshape((*leading, out_features))
+    rows = backend.reshape(x, (math.prod(leading), in_features))
+    return backend.reshape(backend.linear(rows, weight, bias, function), (*leading, out_features))
 
 
 def linear_backward(
@@ -55,8 +55,8 @@ def linear_backward(
     input_gradient = flag("input_gradient", input_gradient)
     dy, x, weight = convert(backend, parameter_dtype(weight), dy, x, weight)
     rows = math.prod(shape[:-1])
-    dy, x = dy.reshape((rows, out_features)), x.reshape((rows, in_features))
-    dx = backend.linear_backward_input(dy, weight).reshape(shape) if input_gradient else None
+    dy, x = backend.reshape(dy, (rows, out_features)), backend.reshape(x, (rows, in_features))
+    dx = backend.reshape(backend.linear_backward_input(dy, weight), shape) if input_gradient else None
     return dx, backend.linear_backward_weight(dy, x), backend.linear_backward_bias(dy)
 
 

@@ -77,20 +77,18 @@ def batch_norm(
         real_array("bias", bias, backend),
     )
     mean, variance = real_array("running_mean", running_mean, backend), real_array("running_var", running_var, backend)
-    n, all_channels, length = _sizes(x.shape)
+    count = _values_of_a_channel(x.shape)
     c = _counted(channels, x.shape)
     for name, array in (("weight", weight), ("bias", bias), ("running_mean", mean), ("running_var", variance)):
         check_shape(name, array, (c,), f"for `x` {tuple(x.shape)}")
-    if training and n * length == 1:
+    if training and count == 1:
         raise ValueError(f"`x` {tuple(x.shape)} must hold more than one value per channel in training")
-    shape, dtype = (n, c, *x.shape[2:]), parameter_dtype(weight)
+    dtype = parameter_dtype(weight)
     x, weight, bias = convert(backend, dtype, x, weight, bias)
-    x = x.reshape((n, all_channels, length))
     if training:
         mean = _updatable("running_mean", running_mean, dtype, backend)
         variance = _updatable("running_var", running_var, dtype, backend)
         y, batch_mean, batch_variance, inverse_std = backend.batch_norm_train(x, weight, bias, eps, function)
-        count = n * length
         if count:
             backend.update_running_average(mean, batch_mean, momentum, 1.0)
             backend.update_running_average(variance, batch_variance, momentum, count / (count - 1))
@@ -98,7 +96,6 @@ def batch_norm(
     else:
         mean, variance = convert(backend, dtype, mean, variance)
         y, inverse_std = backend.batch_norm_eval(x, weight, bias, mean, variance, eps, function)
-    y = y.reshape(shape)
     if not return_statistics:
         return y
     return y, mean if training else backend.copy(mean), inverse_std
@@ -125,22 +122,20 @@ def batch_norm_backward(
     training = flag("training", training)
     dy, x, weight = real_array("dy", dy, backend), real_array("x", x, backend), real_array("weight", weight, backend)
     mean, inverse_std = real_array("mean", mean, backend), real_array("inverse_std", inverse_std, backend)
-    sizes = _sizes(x.shape)
+    _values_of_a_channel(x.shape)
     c = _counted(channels, x.shape)
     check_shape("dy", dy, (x.shape[0], c, *x.shape[2:]), "of `x`")
     for name, array in (("weight", weight), ("mean", mean), ("inverse_std", inverse_std)):
         check_shape(name, array, (c,), f"for `x` {tuple(x.shape)}")
-    shape = dy.shape
     dy, x, weight, mean, inverse_std = convert(backend, parameter_dtype(weight), dy, x, weight, mean, inverse_std)
     backward = backend.batch_norm_train_backward if training else backend.batch_norm_eval_backward
-    dx, dweight, dbias = backward(dy.reshape((sizes[0], c, sizes[2])), x.reshape(sizes), weight, mean, inverse_std)
-    return dx.reshape(shape), dweight, dbias
+    return backward(dy, x, weight, mean, inverse_std)
 
 
-def _sizes(shape: Any) -> tuple[int, int, int]:
+def _values_of_a_channel(shape: Any) -> int:
     if len(shape) not in (2, 4):
         raise ValueError(f"`x` {tuple(shape)} must have 2 axes (n, c) or 4 axes (n, c, h, w)")
-    return shape[0], shape[1], math.prod(shape[2:])
+    return shape[0] * math.prod(shape[2:])
 
 
 def _counted(channels: int | None, shape: Any) -> int:

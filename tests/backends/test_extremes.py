@@ -79,8 +79,9 @@ def huge_calls() -> list[tuple[str, tuple[Any, ...]]]:
     """Means, losses and norms of numbers whose sums or squares are too large for float32."""
     signs = np.where(np.arange(2 * 3 * 1200).reshape(2, 3, 1200) % 3, 1, -1).astype(np.float32)
     one, labels = np.ones(3, np.float32), np.array([0, 2])
-    # Of each plane, and of all rows, the first half is as far above zero as the second is below.
-    halves = HUGE * np.where(np.arange(1200) < 600, one[0], -one[0])
+    # Of each plane, and of all rows, the first half is as far above zero as the second is below. Sums of these, where
+    # they are not too large, are exact in whatever order.
+    halves = np.float32(2.0**127) * np.where(np.arange(1200) < 600, one[0], -one[0])
     halves = np.broadcast_to(halves, (2, 3, 1200)).copy()
     calls: list[tuple[str, tuple[Any, ...]]] = [
         ("squared_error", (signs[0] * HUGE, signs[1] * HUGE)),

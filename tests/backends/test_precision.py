@@ -9,7 +9,7 @@ import numbacnn as nc
 from numbacnn import nn, ops, optim, training
 from numbacnn.backends import cpu, precision, tuned
 
-GEOMETRY = ops.conv2d_geometry((2, 16, 14, 14), (20, 16, 3, 3), padding=1)
+GEOMETRY = ops.conv2d_geometry((4, 64, 24, 24), (64, 64, 3, 3), padding=1)
 
 
 def names():
@@ -36,7 +36,9 @@ def test_auto_takes_no_algorithm_that_rounds_more():
 
 
 def test_results_are_those_of_direct():
-    x, weight = (np.random.default_rng(0).standard_normal(s, np.float32) for s in (GEOMETRY.x_shape, (20, 16, 3, 3)))
+    x, weight = (
+        np.random.default_rng(0).standard_normal(s, np.float32) for s in (GEOMETRY.x_shape, GEOMETRY.weight_shape)
+    )
     direct = ops.conv2d(x, weight, padding=1, algorithm="direct", backend="cpu")
     with nc.precision("strict"):
         np.testing.assert_array_equal(ops.conv2d(x, weight, padding=1, backend="cpu"), direct)
@@ -70,7 +72,7 @@ def test_unknown_mode():
 def test_sessions_follow():
     x = np.random.default_rng(1).standard_normal(GEOMETRY.x_shape, np.float32)
     with nc.use_backend("cpu"):
-        model = nn.Conv2d(16, 20, 3, padding=1)
+        model = nn.Conv2d(64, 64, 3, padding=1)
     session = nn.InferenceSession(model)
     for mode in ("fast", "strict", "fast"):
         with nc.precision(mode):
@@ -79,12 +81,12 @@ def test_sessions_follow():
 
 def test_training_steps_follow():
     x = np.random.default_rng(1).standard_normal(GEOMETRY.x_shape, np.float32)
-    y = np.array([1, 2])
+    y = np.array([1, 2, 3, 4])
 
     def parameters(mode):
         nc.manual_seed(0)
         with nc.use_backend("cpu"):
-            layers = [nn.Conv2d(16, 20, 3, padding=1), nn.Conv2d(20, 16, 3, padding=1), nn.GlobalAvgPool2d()]
+            layers = [nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1), nn.GlobalAvgPool2d()]
             model = nn.Sequential(*layers, nn.Flatten())
         step = training.TrainingStep(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
         with nc.precision("fast"):

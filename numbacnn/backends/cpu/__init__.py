@@ -1,12 +1,12 @@
 """Numba on all cores: serial kernels, compiled one by one, whose chunks a few threads share out among themselves.
 
 ``jit.py`` declares, compiles and caches kernels, ``threads.py`` runs them on the threads of ``workers.py``,
-``memory.py`` gives arrays memory that was used before, ``arrays.py`` is what else there is to do with them, and
-``graph.py`` captures a step, whose memory ``arena.py`` lays out. ``simd.py`` has explicit vectors, ``routines.py`` what
-kernels call by address, ``tiles.py`` the sums that stay in registers; ``correlate.py`` and ``correlate_weights.py`` are
-what ``conv_direct.py`` is made of, ``winograd.py`` with ``winograd_range.py`` what ``conv_winograd.py`` is,
-``pool_rows.py`` and
-``pool_separable.py`` what ``pooling.py`` is. The other files have the names and the functions of every backend.
+``memory.py`` gives arrays memory that was used before, ``layout.py`` says how images lie in it, ``arrays.py`` is what
+else there is to do with arrays, and ``graph.py`` captures a step, whose memory ``arena.py`` lays out. ``simd.py`` has
+explicit vectors, ``routines.py`` what kernels call by address, ``tiles.py`` the sums that stay in registers;
+``correlate.py`` and ``correlate_weights.py`` are what ``conv_direct.py`` is made of, with ``conv_depthwise.py``,
+``winograd.py`` with ``winograd_range.py`` what ``conv_winograd.py`` is, ``pool_routines.py`` what ``pooling.py`` is.
+The other files have the names and the functions of every backend.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..host import synchronize as synchronize
 from .arrays import asarray as asarray
 from .arrays import assign as assign
 from .arrays import copy as copy
+from .arrays import reshape as reshape
 from .arrays import to_numpy as to_numpy
 from .arrays import zeros as zeros
 from .augment import flip_and_crop as flip_and_crop
@@ -49,6 +50,7 @@ from .elementwise import take_channels as take_channels
 from .elementwise import tanh as tanh
 from .elementwise import tanh_backward as tanh_backward
 from .graph import capture as capture
+from .layout import empty as empty
 from .linear import linear as linear
 from .linear import linear_backward_bias as linear_backward_bias
 from .linear import linear_backward_input as linear_backward_input
@@ -59,7 +61,6 @@ from .loss import softmax_cross_entropy as softmax_cross_entropy
 from .loss import softmax_cross_entropy_backward as softmax_cross_entropy_backward
 from .loss import squared_error as squared_error
 from .loss import squared_error_backward as squared_error_backward
-from .memory import empty as empty
 from .normalization import batch_norm_eval as batch_norm_eval
 from .normalization import batch_norm_eval_backward as batch_norm_eval_backward
 from .normalization import batch_norm_train as batch_norm_train

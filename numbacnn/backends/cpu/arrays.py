@@ -10,12 +10,13 @@ import numpy as np
 
 from .. import host
 from ..replay import CaptureError
+from . import layout
 from .graph import perform, recording
 from .jit import WORTH_THREADS, kernel
-from .memory import empty
+from .memory import empty, empty_like
 from .simd import copy_run
 
-__all__ = ["asarray", "assign", "copy", "to_numpy", "zeros"]
+__all__ = ["asarray", "assign", "copy", "reshape", "to_numpy", "zeros"]
 
 COPIED = 1 << 13
 # Of which many arrays are large, and kernels are compiled anyway.
@@ -30,6 +31,8 @@ def _copy(chunk, source, target):
 
 
 def asarray(x: Any, dtype: Any = None) -> np.ndarray:
+    if _is_kept(x, dtype):
+        return x
     found: np.ndarray = host.asarray(x, dtype)
     if not found.flags.aligned or not found.dtype.isnative:  # neither of which machine code looks at
         found = np.array(found, found.dtype.newbyteorder("="), order="C")
@@ -40,21 +43,32 @@ def asarray(x: Any, dtype: Any = None) -> np.ndarray:
     return y
 
 
+def _is_kept(x: Any, dtype: Any) -> bool:
+    """Whether ``x`` is images that lie channels last, in numbers that machine code can read."""
+    if not isinstance(x, np.ndarray) or x.ndim != 4 or (dtype is not None and dtype != x.dtype):
+        return False
+    return layout.is_laid_out(x) and x.flags.aligned and x.dtype.isnative
+
+
 def assign(target: np.ndarray, source: np.ndarray) -> None:
     alike = source.dtype == target.dtype in FLOATING and source.shape == target.shape
-    laid_out = source.flags.c_contiguous and target.flags.c_contiguous
+    laid_out = layout.is_laid_out(source) and layout.is_laid_out(target)
     # Done by machine code, a step that is written down is not cut in two.
     is_worth_a_kernel = source.size >= WORTH_THREADS or recording() is not None
     if is_worth_a_kernel and alike and laid_out and not np.may_share_memory(source, target):
-        _copy(-(-source.size // COPIED), source.reshape(-1), target.reshape(-1))
+        _copy(-(-source.size // COPIED), layout.flat(layout.like(source, target)), layout.flat(target))
     else:
         perform(host.assign, target, source)
 
 
 def copy(x: np.ndarray) -> np.ndarray:
-    y = empty(x.shape, x.dtype)
+    y = empty_like(x) if layout.is_laid_out(x) else empty(x.shape, x.dtype)
     assign(y, x)
     return y
+
+
+def reshape(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return layout.contiguous(x).reshape(tuple(shape))
 
 
 def to_numpy(x: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..shared.resampling import linear_taps
 from .jit import function, kernel
+from .layout import contiguous
 from .memory import empty, empty_like
 
 __all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
@@ -107,6 +108,7 @@ def _jitter_images(chunk, x, y, brightness, contrast, saturation, hue):
 
 
 def resize_images(x: np.ndarray, oh: int, ow: int) -> np.ndarray:
+    x = contiguous(x)
     n, c, h, w = x.shape
     y = empty((n, c, oh, ow), x.dtype)
     _resize_planes(n * c, x, y, *linear_taps(h, oh, x.dtype), *linear_taps(w, ow, x.dtype))
@@ -114,6 +116,7 @@ def resize_images(x: np.ndarray, oh: int, ow: int) -> np.ndarray:
 
 
 def flip_and_crop(x: np.ndarray, top: np.ndarray, left: np.ndarray, mirror: np.ndarray, oh: int, ow: int) -> np.ndarray:
+    x = contiguous(x)
     n, c = x.shape[:2]
     y = empty((n, c, oh, ow), x.dtype)
     _crop_planes(n * c, x, y, top, left, mirror)
@@ -121,6 +124,7 @@ def flip_and_crop(x: np.ndarray, top: np.ndarray, left: np.ndarray, mirror: np.n
 
 
 def normalize_images(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    x = contiguous(x)
     n, c, h, w = x.shape
     y = empty_like(x)
     _normalize_planes(n * c, x.reshape(n * c, h * w), mean, std, y.reshape(n * c, h * w))
@@ -130,6 +134,7 @@ def normalize_images(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.nda
 def jitter_colors(
     x: np.ndarray, brightness: np.ndarray, contrast: np.ndarray, saturation: np.ndarray, hue: np.ndarray
 ) -> np.ndarray:
+    x = contiguous(x)
     n, _, h, w = x.shape
     y = empty_like(x)
     _jitter_images(n, x.reshape(n, 3, h * w), y.reshape(n, 3, h * w), brightness, contrast, saturation, hue)

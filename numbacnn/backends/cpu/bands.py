@@ -7,34 +7,45 @@ import numpy as np
 from .jit import function
 from .simd import copy_run
 
-__all__ = ["lay_band", "lay_positions", "round_up"]
+__all__ = ["clear", "lay_band", "lay_positions", "round_up", "unevenness"]
 
 
 @function
-def lay_band(x, image, images, first_channel, channels, top, rows, left, width, band):
-    """band[image, c, row, column] = x[.., top + row, left + column], zero outside of the image."""
-    h, w = x.shape[2], x.shape[3]
+def clear(x, start, end):
+    """x[start:end] = 0"""
+    zero = x.dtype.type(0)
+    for i in range(np.uintp(start), np.uintp(end)):
+        x[i] = zero
+
+
+@function
+def lay_band(x, image, images, first_channel, channels, pitch, top, rows, left, width, band):
+    """band[image, row, column, c] = x[.., top + row, left + column, first_channel + c], zero outside of the image.
+
+    x is (n, h, w, c); columns are ``pitch`` apart in the band, zeros behind their ``channels``.
+    """
+    h, w, distance = x.shape[1], x.shape[2], x.shape[3]
     begin = min(max(0, -left), width)
     end = max(begin, min(width, w - left))
-    zero = x.dtype.type(0)
-    at, pending = 0, 0
+    flat = x.reshape(-1)
+    at = 0
     for n in range(image, image + images):
-        for c in range(first_channel, first_channel + channels):
-            plane = x[n, c].reshape(-1)
-            for row in range(top, top + rows):
-                # Zeros wait until the next copy, so that those on both sides of a row's end are one run.
-                if row < 0 or row >= h or end == begin:
-                    pending += width
+        for row in range(top, top + rows):
+            if row < 0 or row >= h or end == begin:
+                clear(band, at, at + width * pitch)
+            else:
+                clear(band, at, at + begin * pitch)
+                source, target = ((n * h + row) * w + left + begin) * distance + first_channel, at + begin * pitch
+                if channels == distance and channels == pitch:
+                    copy_run(band, target, flat, source, (end - begin) * pitch)
                 else:
-                    pending += begin
-                    for i in range(at, at + pending):
-                        band[np.uintp(i)] = zero
-                    at += pending
-                    copy_run(band, at, plane, row * w + left + begin, end - begin)
-                    at += end - begin
-                    pending = width - end
-    for i in range(at, at + pending):
-        band[np.uintp(i)] = zero
+                    for _ in range(begin, end):
+                        copy_run(band, target, flat, source, channels)
+                        clear(band, target + channels, target + pitch)
+                        source += distance
+                        target += pitch
+                clear(band, at + end * pitch, at + width * pitch)
+            at += width * pitch
 
 
 @function
@@ -48,6 +59,15 @@ def lay_positions(places, images, rows, columns, image_step, row_step, column_st
                 at += 1
     for i in range(at, padded):
         places[i] = places[at - 1]
+
+
+# Plans are made for so many cores, whatever there are: a result is the same bits for any number of threads.
+CORES = 2
+
+
+def unevenness(chunks: int) -> float:
+    """How much longer so many equal chunks take than if all cores shared them evenly."""
+    return round_up(chunks, CORES) / max(chunks, 1)
 
 
 def round_up(count: int, multiple: int) -> int:

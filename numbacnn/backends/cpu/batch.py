@@ -13,6 +13,7 @@ import numpy as np
 from ..shared.batches import check_index
 from .graph import in_place, recording
 from .jit import kernel
+from .layout import contiguous
 from .memory import empty
 
 __all__ = ["gather_images", "gather_labels"]
@@ -42,6 +43,7 @@ def _gather_floats(chunk, images, index, y):
 
 def gather_images(images: np.ndarray, index: np.ndarray) -> np.ndarray:
     _check(index, images.shape[0])
+    images = contiguous(images) if images.ndim == 4 else images
     y = empty((index.size, *images.shape[1:]), np.float32)
     size = int(np.prod(images.shape[1:], dtype=np.int64))
     gather = _gather_pixels if images.dtype == np.uint8 else _gather_floats

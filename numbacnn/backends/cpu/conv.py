@@ -9,8 +9,8 @@ from ..geometry import Conv2dGeometry
 from ..precision import is_allowed
 from ..shared.activations import ACTIVATIONS
 from . import conv_direct, conv_im2col, conv_loops, conv_winograd
-from .jit import kernel
-from .sums import sum_rows
+from .layout import channels_last, contiguous, images, pixels
+from .normalization import column_sums
 
 __all__ = [
     "choose_conv2d_algorithm",
@@ -28,22 +28,14 @@ def conv2d_algorithms() -> tuple[str, ...]:
 
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
-    """``direct`` or, where it takes fewer cycles and ``precision`` allows it, ``winograd``; but where the tiles of both
-    would stay empty, ``loops`` for depthwise convolutions and ``im2col`` for dx of few channels.
-    """
-    channels, outputs = geometry.c // geometry.groups, geometry.k // geometry.groups
-    if channels == outputs == 1:
-        return "loops"
-    if pass_ == "backward_input" and channels < FEW_CHANNELS <= outputs:
-        return "im2col"
-    if pass_ == "backward_weight" or not is_allowed("winograd"):
+    """``direct`` or, where it takes fewer cycles and ``precision`` allows it, ``winograd``."""
+    if not is_allowed("winograd"):
         return "direct"
     # In float32: float64 has half the lanes in both.
     saved = conv_direct.cycles(geometry, pass_, 4) > SURE * conv_winograd.cycles(geometry, pass_, 4)
     return "winograd" if saved else "direct"
 
 
-FEW_CHANNELS = 4
 # What a count of cycles has to promise before it is believed.
 SURE = 1.1
 
@@ -62,28 +54,22 @@ def conv2d(
 ) -> np.ndarray:
     if bias is None:
         bias = np.empty(0, x.dtype)
-    return _algorithm(geometry, "forward", algorithm).forward(x, weight, bias, geometry, ACTIVATIONS[activation])
+    forward = _algorithm(geometry, "forward", algorithm).forward
+    return images(forward(channels_last(x), contiguous(weight), bias, geometry, ACTIVATIONS[activation]))
 
 
 def conv2d_backward_input(dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
-    return _algorithm(geometry, "backward_input", algorithm).backward_input(dy, weight, geometry)
+    backward_input = _algorithm(geometry, "backward_input", algorithm).backward_input
+    return images(backward_input(channels_last(dy), contiguous(weight), geometry))
 
 
 def conv2d_backward_weight(dy: np.ndarray, x: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
-    return _algorithm(geometry, "backward_weight", algorithm).backward_weight(dy, x, geometry)
+    backward_weight = _algorithm(geometry, "backward_weight", algorithm).backward_weight
+    return backward_weight(channels_last(dy), channels_last(x), geometry)
 
 
 def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
-    dbias = np.empty(dy.shape[1], dy.dtype)
-    _channel_sums(dy.shape[1], dy.reshape(dy.shape[0], dy.shape[1], dy.shape[2] * dy.shape[3]), dbias)
-    return dbias
-
-
-@kernel
-def _channel_sums(chunk, dy, sums):
-    """A chunk is one channel, summed plane by plane."""
-    channels, size = dy.shape[1], dy.shape[2]
-    sums[chunk] = sum_rows(dy.reshape(-1), chunk * size, channels * size, dy.shape[0], size)
+    return column_sums(pixels(dy))
 
 
 def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..geometry import Conv2dGeometry
-from . import correlate, correlate_weights
+from . import conv_depthwise, correlate, correlate_weights
 from .correlations import backward_correlations, backward_weights, forward_correlation, forward_weights
 from .elementwise import fill_zero
 from .memory import empty
@@ -19,15 +19,19 @@ __all__ = ["backward_input", "backward_weight", "cycles", "forward", "workspace"
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
-    y = empty(g.y_shape, x.dtype)
+    if conv_depthwise.applies(g):
+        return conv_depthwise.forward(x, weight, bias, g, activation)
+    y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
     correlate.correlate(forward_correlation(g), x, weight, forward_weights(g), bias, y, g.groups, activation)
     return y
 
 
 def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    if conv_depthwise.applies(g):
+        return conv_depthwise.backward_input(dy, weight, g)
     correlations = backward_correlations(g)
     covered = sum(c.rows * c.columns for c in correlations)
-    dx = empty(g.x_shape, dy.dtype)
+    dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
     if covered < g.h * g.w:
         fill_zero(dx)
     for c in correlations:
@@ -36,17 +40,23 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
 
 
 def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    if conv_depthwise.applies(g):
+        return conv_depthwise.backward_weight(dy, x, g)
     return correlate_weights.correlate_weights(dy, x, g)
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
+    if conv_depthwise.applies(g):
+        return conv_depthwise.workspace(g, pass_, itemsize)
     if pass_ == "backward_weight":
         return correlate_weights.workspace(g, itemsize)
     return max((correlate.workspace(*each) for each in _correlations(g, pass_, itemsize)), default=0)
 
 
 def cycles(g: Conv2dGeometry, pass_: str, itemsize: int) -> float:
-    """About how many ``forward`` or ``backward_input`` takes, of all threads together."""
+    """About how many the pass takes, of all threads together, unless channels are groups of their own."""
+    if pass_ == "backward_weight":
+        return correlate_weights.cycles(g, itemsize)
     return sum(correlate.cycles(*each) for each in _correlations(g, pass_, itemsize))
 
 

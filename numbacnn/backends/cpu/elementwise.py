@@ -15,12 +15,14 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..shared import philox
+from . import layout
 from .arrays import copy
 from .graph import in_place
 from .jit import Scratch, function, kernel, routine
-from .memory import empty, empty_like
+from .layout import contiguous, flat, like, pixels
+from .memory import empty_like
 from .routines import call_definition, emit_call, parameter_types
-from .simd import chosen
+from .simd import chosen, copy_run
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
@@ -55,7 +57,9 @@ def blocks(x: np.ndarray) -> int:
 
 @function
 def block(chunk, size):
-    """The elements of a chunk: unsigned, for the reason that rows.py gives."""
+    """The elements of a chunk. A signed index might count from the end, and the test for that keeps LLVM from using
+    vectors.
+    """
     return range(np.uintp(chunk * BLOCK), np.uintp(min((chunk + 1) * BLOCK, size)))
 
 
@@ -162,23 +166,29 @@ def _fill_zero(chunk, target):
 
 
 @kernel
-def _copy_columns(chunk, source, target, source_first, target_first, columns):
-    """A chunk is one row of two matrices."""
-    # Slices, which might overlap, would be copied by way of memory that the kernel allocates.
-    for i in range(columns):
-        target[chunk, np.uintp(target_first + i)] = source[chunk, np.uintp(source_first + i)]
+def _copy_columns(chunk, source, target, source_first, target_first, columns, rows):
+    """A chunk is ``rows`` rows of two matrices."""
+    values, copies = source.reshape(-1), target.reshape(-1)
+    for row in range(chunk * rows, min((chunk + 1) * rows, source.shape[0])):
+        copy_run(
+            copies, row * target.shape[1] + target_first, values, row * source.shape[1] + source_first, columns
+        )  # fmt: skip
 
 
 @kernel
-def _add_columns(chunk, target, source):
-    """A chunk is one row of two matrices, of which ``target`` has more columns."""
-    for i in range(source.shape[1]):
-        target[chunk, i] += source[chunk, i]
+def _add_columns(chunk, target, source, rows):
+    """A chunk is ``rows`` rows of two matrices, of which ``target`` has more columns."""
+    totals, values = target.reshape(-1), source.reshape(-1)
+    for row in range(chunk * rows, min((chunk + 1) * rows, source.shape[0])):
+        at, start = np.uintp(row * target.shape[1]), np.uintp(row * source.shape[1])
+        for i in range(np.uintp(source.shape[1])):
+            totals[at + i] += values[start + i]
 
 
 def _map(apply, *arrays: np.ndarray) -> np.ndarray:
-    result = empty_like(arrays[0])
-    apply(blocks(result), *(array.reshape(-1) for array in arrays), result.reshape(-1))
+    """The last array tells how the result lies."""
+    result = empty_like(arrays[-1])
+    apply(blocks(result), *(flat(like(array, result)) for array in arrays), flat(result))
     return result
 
 
@@ -207,6 +217,8 @@ def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarray:
+    # Masks are told by the place in (n, c, h, w).
+    x = contiguous(x)
     y = empty_like(x)
     _drop_into(y, x, p, seed, offset)
     return y
@@ -232,38 +244,50 @@ def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def take_channels(x: np.ndarray, first: int, count: int) -> np.ndarray:
-    part = empty((x.shape[0], count, *x.shape[2:]), x.dtype)
-    _copy_columns(x.shape[0], _rows(x), _rows(part), first * math.prod(x.shape[2:]), 0, _rows(part).shape[1])
+    part = layout.empty((x.shape[0], count, *x.shape[2:]), x.dtype)
+    of_part, of_x, size = _matrices(part, x)
+    some = _rows_of_chunk(of_part)
+    _copy_columns(-(-len(of_x) // some), of_x, of_part, first * size, 0, count * size, some)
     return part
 
 
 def put_channels(target: np.ndarray, value: np.ndarray, first: int) -> None:
-    rows = _rows(value)
-    _copy_columns(len(rows), rows, _rows(target), 0, first * math.prod(target.shape[2:]), rows.shape[1])
+    of_target, of_value, size = _matrices(target, value)
+    some = _rows_of_chunk(of_value)
+    _copy_columns(-(-len(of_value) // some), of_value, of_target, 0, first * size, of_value.shape[1], some)
 
 
 def add_channels(target: np.ndarray, value: np.ndarray) -> None:
-    rows = _rows(value)
-    _add_columns(len(rows), _rows(target), rows)
+    of_target, of_value, _ = _matrices(target, value)
+    some = _rows_of_chunk(of_value)
+    _add_columns(-(-len(of_value) // some), of_target, of_value, some)
+
+
+def _rows_of_chunk(x: np.ndarray) -> int:
+    return max(1, BLOCK // max(x.shape[1], 1))
+
+
+def _matrices(target: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Both as matrices of which some columns are channels, a view of ``target``, and the columns of a channel."""
+    if target.ndim == 4 and not target.flags.c_contiguous:
+        return pixels(target), pixels(value), 1
+    size = math.prod(target.shape[2:])
+    rows = target.reshape(target.shape[0], target.shape[1] * size)
+    return rows, contiguous(value).reshape(value.shape[0], value.shape[1] * size), size
 
 
 def accumulate(target: np.ndarray, value: np.ndarray, scale: float = 1.0) -> None:
-    flat = target.reshape(-1)
+    total, value = flat(target), flat(like(value, target))
     if scale == 1:
-        _add(blocks(target), flat, value.reshape(-1), flat)
+        _add(blocks(target), total, value, total)
     else:
-        _add_scaled(blocks(target), flat, value.reshape(-1), float(scale))
+        _add_scaled(blocks(target), total, value, float(scale))
 
 
 def fill_zero(target: np.ndarray) -> None:
-    _fill_zero(blocks(target), target.reshape(-1))
+    _fill_zero(blocks(target), flat(target))
 
 
 @in_place
 def increment(counter: np.ndarray) -> None:
     counter += 1
-
-
-def _rows(x: np.ndarray) -> np.ndarray:
-    """A row for each sample, also of an empty batch."""
-    return x.reshape(x.shape[0], math.prod(x.shape[1:]))

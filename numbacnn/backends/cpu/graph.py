@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numba.core import config
 
-from ..replay import CaptureError, refused
+from ..replay import CaptureError, current_label, refused
 from ..signals import handled_afterwards
 from . import memory, threads
 from .arena import Arena
@@ -56,6 +57,8 @@ class Recording:
         self._arena, self._scratch = arena, scratch
         self._constant = {(x.__array_interface__["data"][0], x.size) for x in constant}
         self._parts: list[array[int] | Callable[[], None]] = []
+        self._labels: list[tuple[Any, int, int]] = []
+        """A label, and the part and the word of it from which on it holds, wherever it changes."""
         self._kept: list[Any] = []
 
     def launch(
@@ -66,6 +69,7 @@ class Recording:
         if not isinstance(launches, array):
             launches = array("q")
             self._parts.append(launches)
+        self._note(len(self._parts) - 1, len(launches))
         launches.extend((entry.address, chunks, words.buffer_info()[0], *shares, 0))
         self._kept += (entry, words)
         self._kept += [x for x in arguments if isinstance(x, np.ndarray) and not self._arena.holds(x)]
@@ -85,7 +89,13 @@ class Recording:
     def perform(self, work: Callable[..., None], *arguments: Any) -> None:
         if not self.is_rehearsal:  # whose arrays would stay with the arguments
             lent = [self._arena.lend(x) if isinstance(x, np.ndarray) else x for x in arguments]
+            self._note(len(self._parts), 0)
             self._parts.append(functools.partial(work, *lent))
+
+    def _note(self, part: int, word: int) -> None:
+        label = current_label()
+        if not self._labels or self._labels[-1][0] != label:
+            self._labels.append((label, part, word))
 
     def is_constant(self, x: np.ndarray) -> bool:
         return (x.__array_interface__["data"][0], x.size) in self._constant
@@ -94,11 +104,30 @@ class Recording:
         """Do all of it."""
         if _active.recording is not None:
             raise CaptureError("a captured step cannot be part of another")
-        for part in self._parts:
-            if isinstance(part, array):
-                threads.launch_all(part, threads.number())
-            else:
-                part()
+        _do(self._parts)
+
+    def timed(self) -> dict[Any, float]:
+        """Do all of it, and tell the seconds that the work under each label took."""
+        found: dict[Any, float] = {}
+        ends = [*self._labels[1:], (None, len(self._parts), 0)]
+        for (label, part, word), (_, last, end) in zip(self._labels, ends, strict=True):
+            parts = self._parts[part : last + (end > 0)]
+            if parts and isinstance(parts[-1], array) and end:
+                parts[-1] = parts[-1][:end]
+            if parts and isinstance(parts[0], array):
+                parts[0] = parts[0][word:]
+            start = time.perf_counter()
+            _do(parts)
+            found[label] = found.get(label, 0.0) + time.perf_counter() - start
+        return found
+
+
+def _do(parts: Sequence[array[int] | Callable[[], None]]) -> None:
+    for part in parts:
+        if isinstance(part, array):
+            threads.launch_all(part, threads.number())
+        else:
+            part()
 
 
 def capture(

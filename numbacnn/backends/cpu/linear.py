@@ -98,8 +98,8 @@ def pack_columns(turn, source, row_size, turned, first_row, rows, first_column, 
 
 @kernel
 def _multiply_columns(
-    chunk, a, row_at, a_steps, b, b_at, bias, c, packed, sums, totals, tile, turn, activating, height, width,
-    rows_of_chunk, row_chunks, depth, run, turned, activation,
+    chunk, a, row_at, a_steps, b, b_at, bias, zeros, c, sums_at, packed, sums, totals, tile, turn, activating, height,
+    width, rows_of_chunk, row_chunks, depth, run, turned, activation,
 ):  # fmt: skip
     """A B, where A[i, k] is a[row_at[i] + a_steps[k]], B (depth, columns) is ``b``, and C (rows, columns) the product.
 
@@ -124,8 +124,8 @@ def _multiply_columns(
         pack_columns(turn, flat_b, b.shape[1], turned, start, size, first, columns_here, width, packed)
         for panel in range(panels):
             multiply_gathered(
-                tile, height, a, places, padded, a_steps, start, size, run, packed, panel * size * width, b_at, 0,
-                sums, panel * padded * width, width, 1 if held > 0 else 0,
+                tile, height, a, 0, places, padded, a_steps, start, size, run, packed, panel * size * width, b_at, 0,
+                zeros, 0, sums, panel * padded * width, sums_at, width, 1 if held > 0 else 0,
             )  # fmt: skip
         held += size
     if totals.size > 0:
@@ -237,8 +237,8 @@ def _multiply(
     sums = PANELS * rows_of_chunk * width
     _multiply_columns(
         column_chunks * row_chunks, a, _places(rows, round_up(rows, tile.rows), a_row), np.arange(a_row), b,
-        np.arange(DEPTH) * width, np.empty(0, a.dtype) if bias is None else bias, c,
-        Scratch(PANELS * DEPTH * width, a.dtype), Scratch(sums, a.dtype),
+        np.arange(DEPTH) * width, np.empty(0, a.dtype) if bias is None else bias, np.zeros(width, a.dtype), c,
+        np.arange(rows_of_chunk) * width, Scratch(PANELS * DEPTH * width, a.dtype), Scratch(sums, a.dtype),
         Scratch(sums if run < DEPTH and depth > SUM_IN_ORDER else 0, np.dtype(np.float64)), tile.routine,
         TRANSPOSITION, activation_of, tile.rows, width, rows_of_chunk, row_chunks, depth, run, int(turned), activation,
     )  # fmt: skip

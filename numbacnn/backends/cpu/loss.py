@@ -12,6 +12,7 @@ import numpy as np
 from .elementwise import block, blocks
 from .graph import in_place
 from .jit import function, kernel
+from .layout import flat, like
 from .memory import empty, empty_like
 
 __all__ = [
@@ -132,14 +133,14 @@ def softmax_cross_entropy_backward(
 
 def squared_error(prediction: np.ndarray, target: np.ndarray, scale: float = 1.0) -> np.ndarray:
     sums = empty((blocks(prediction),), np.float64)
-    _squared_error_blocks(sums.size, prediction.reshape(-1), target.reshape(-1), sums)
+    _squared_error_blocks(sums.size, flat(prediction), flat(like(target, prediction)), sums)
     return _total(sums, scale)
 
 
 def squared_error_backward(prediction: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray:
     difference = empty_like(prediction)
     _scaled_difference_blocks(
-        blocks(prediction), prediction.reshape(-1), target.reshape(-1), difference.reshape(-1), float(2 * scale)
+        blocks(prediction), flat(prediction), flat(like(target, prediction)), flat(difference), float(2 * scale)
     )
     return difference
 

@@ -25,7 +25,7 @@ import numpy as np
 from ..forks import ForkSafeLock, in_forked_children
 from .arena import ALIGNMENT, Arena
 
-__all__ = ["empty", "empty_like", "release", "using"]
+__all__ = ["empty", "empty_images", "empty_like", "release", "using"]
 
 # Smaller arrays come from memory that the C library has at hand.
 LEAST_BYTES = 1 << 15
@@ -144,9 +144,15 @@ def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
     return _pool.take(tuple(shape), dtype, size)
 
 
+def empty_images(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """A new uninitialised array (n, c, h, w) that lies channels last: ``layout.py``."""
+    n, c, h, w = shape
+    return empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
 def empty_like(x: np.ndarray) -> np.ndarray:
-    """A new uninitialised array of the shape and dtype of ``x``."""
-    return empty(x.shape, x.dtype)
+    """A new uninitialised array of the shape and dtype of ``x`` that lies as ``x`` does."""
+    return empty(x.shape, x.dtype) if x.flags.c_contiguous else empty_images(x.shape, x.dtype)
 
 
 def release() -> None:

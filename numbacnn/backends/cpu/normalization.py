@@ -1,13 +1,16 @@
-"""Batch normalisation: a chunk is one channel of x (n, c, l), summed plane by plane in order (``sums.py``).
+"""Batch normalisation of a matrix of pixels: channels are columns, and a chunk is some of the rows.
 
-Arrays keep their own numbers of channels: x may have more than are normalised.
+Sums over rows are made as ``sums.py`` makes them, and those of chunks, whose number depends on sizes alone, added up in
+their order. Rows of few channels are taken several at a time, as one wide row, so that they fill vectors. Arrays
+keep their own numbers of channels: x may have more than are normalised.
 
-roofline: memory. Training reads x three times (mean, variance, result) and writes once; a channel that fits the
-cache is read from memory once. Its backward pass reads dy and x twice and writes once. The activation that follows is
-computed plane by plane, in L1.
+roofline: memory. Training reads x twice (mean and variance, result) and writes once. Its backward pass reads dy and
+x twice and writes once. The activation that follows is computed in L1.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -15,76 +18,202 @@ from ..contract import Activation
 from ..shared.activations import ACTIVATIONS
 from .elementwise import activate, activation_of, block, blocks
 from .graph import prepared
-from .jit import function, kernel
+from .jit import Scratch, function, kernel
+from .layout import contiguous, images, pixels
 from .memory import empty, empty_like
-from .sums import sum_rows, sums_of
+from .row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, add_values, find_moments, merge_moments
 
 __all__ = [
     "batch_norm_eval",
     "batch_norm_eval_backward",
     "batch_norm_train",
     "batch_norm_train_backward",
+    "column_sums",
     "update_running_average",
 ]
 
+# Elements of a wide row, of a chunk at least, and chunks at most.
+WIDE, CHUNK_ELEMENTS, MOST_CHUNKS = 256, 1 << 13, 16
+# Elements that are activated when they have been written.
+ACTIVATED = 1 << 11
+
 
 @function
-def _square(x, other, center):
-    return (x - center) * (x - center), type(x)(0)
+def repeat(x, columns, times):
+    """x[t * columns + j] = x[j] for t < ``times``."""
+    for t in range(1, times):
+        for j in range(columns):
+            x[t * columns + j] = x[j]
 
 
 @function
-def _gradient(dy, x, center):
-    return dy, dy * (x - center)
-
-
-_square_sums, _gradient_sums = sums_of(_square), sums_of(_gradient)
+def total_of(partials, columns, j):
+    """The sum of the chunks' sums of a column."""
+    total = 0.0
+    for at in range(j, partials.size, columns):
+        total += partials[at]
+    return total
 
 
 @kernel
-def _train_channels(chunk, x, weight, bias, y, mean, variance, inverse_std, activating, activation, eps):
-    n, c, length = x.shape[0], chunk, x.shape[2]
-    count, values = max(n * length, 1), x.reshape(-1)
-    at, apart = c * length, x.shape[1] * length
-    center = y.dtype.type(sum_rows(values, at, apart, n, length) / count)
-    # Squares of differences, not a difference of squares, which would lose a small variance beside a large mean.
-    total, _ = _square_sums(values, at, apart, values, at, apart, center, n, length)
-    # Of the variance in float64, which may be too large for the dtype where its root is not.
-    scale = y.dtype.type(1 / np.sqrt(total / count + eps))
-    mean[c], variance[c], inverse_std[c] = center, total / count, scale
-    factor, activated = weight[c] * scale, y.reshape(-1)
-    for i in range(n):
-        for p in range(length):
-            y[i, c, p] = (x[i, c, p] - center) * factor + bias[c]
+def _sum_values(chunk, x, partials, sums, totals, routine, columns, part, times):
+    """partials[chunk, column], in float64."""
+    first = chunk * part
+    flat, row = x.reshape(-1), x.shape[1]
+    rows = min(part, x.shape[0] - first)
+    add_values(routine, flat, first * row, row, sums, totals, rows, columns, times)
+    for j in range(columns):
+        partials[chunk * columns + j] = totals[j]
+
+
+@kernel
+def _finish_sums(chunk, partials, sums):
+    for j in range(sums.size):
+        sums[j] = total_of(partials, sums.size, j)
+
+
+@kernel
+def _find_moments(chunk, x, means, squares, center, sums, totals, of_differences, of_squares, columns, part, times):
+    """means[chunk, column], and sums of squares about them."""
+    first = chunk * part
+    find_moments(
+        of_differences, of_squares, x.reshape(-1), first * x.shape[1], x.shape[1], center, sums, totals,
+        min(part, x.shape[0] - first), columns, times,
+    )  # fmt: skip
+    for j in range(columns):
+        means[chunk * columns + j] = totals[j]
+        squares[chunk * columns + j] = totals[totals.size // 2 + j]
+
+
+@function
+def normalize(x, at, row, y, to, center, factor, shift, rows, columns, times, activating, activation):
+    """y = (x - center) factor + shift, activated; rows of y are ``columns`` apart, those of x ``row``."""
+    # A row that has more than its columns is alone.
+    times = times if row == columns else 1
+    wide, width = rows // times, times * columns
+    # Rows that are activated together.
+    some = max(1, ACTIVATED // max(width, 1))
+    for start in range(0, wide, some):
+        end = min(start + some, wide)
+        for i in range(start, end):
+            p, q = np.uintp(at + i * times * row), np.uintp(to + i * width)
+            for j in range(np.uintp(width)):
+                y[q + j] = (x[p + j] - center[j]) * factor[j] + shift[j]
         if activation > 0:
-            activate(activating, activated, (i * y.shape[1] + c) * length, length, activation)
+            activate(activating, y, to + start * width, (end - start) * width, activation)
+    for i in range(wide * times, rows):
+        p, q = np.uintp(at + i * row), np.uintp(to + i * columns)
+        for j in range(np.uintp(columns)):
+            y[q + j] = (x[p + j] - center[j]) * factor[j] + shift[j]
+        if activation > 0:
+            activate(activating, y, to + i * columns, columns, activation)
 
 
 @kernel
-def _backward_channels(chunk, dy, x, weight, mean, inverse_std, dx, dweight, dbias, training):
+def _train_rows(
+    chunk, x, means, of_squares, weight, bias, y, mean, variance, inverse_std, wide, totals, activating, activation,
+    part, times, eps,
+):  # fmt: skip
+    """Every chunk works out the statistics of all channels, and the first one writes them down."""
+    columns, first = weight.size, chunk * part
+    size = times * columns
+    center, factor, shift = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
+    count = max(x.shape[0], 1)
+    totals[:columns], totals[columns:] = means[:columns], of_squares[:columns]
+    for at in range(1, means.size // columns):
+        merge_moments(
+            at * part, totals[:columns], totals[columns:], 0, min(part, x.shape[0] - at * part), means, of_squares,
+            at * columns, columns,
+        )  # fmt: skip
+    for j in range(columns):
+        center[j], squares = totals[j], totals[columns + j] / count
+        # Of the variance in float64, which may be too large for the dtype where its root is not.
+        scale = y.dtype.type(1 / np.sqrt(squares + eps))
+        factor[j], shift[j] = weight[j] * scale, bias[j]
+        if chunk == 0:
+            mean[j], variance[j], inverse_std[j] = center[j], squares, scale
+    repeat(center, columns, times)
+    repeat(factor, columns, times)
+    repeat(shift, columns, times)
+    rows = min(part, x.shape[0] - first)
+    normalize(
+        x.reshape(-1), first * x.shape[1], x.shape[1], y.reshape(-1), first * columns, center, factor, shift, rows,
+        columns, times, activating, activation,
+    )  # fmt: skip
+
+
+@kernel
+def _eval_rows(chunk, x, weight, bias, mean, inverse_std, y, wide, activating, activation, part, times):
+    columns, first = weight.size, chunk * part
+    size = times * columns
+    center, factor, shift = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
+    for j in range(columns):
+        center[j], factor[j], shift[j] = mean[j], weight[j] * inverse_std[j], bias[j]
+    repeat(center, columns, times)
+    repeat(factor, columns, times)
+    repeat(shift, columns, times)
+    normalize(
+        x.reshape(-1), first * x.shape[1], x.shape[1], y.reshape(-1), first * columns, center, factor, shift,
+        min(part, x.shape[0] - first), columns, times, activating, activation,
+    )  # fmt: skip
+
+
+@kernel
+def _sum_gradients(
+    chunk, dy, x, mean, partials, scaled_partials, center, sums, totals, of_values, of_products, part, times
+):
+    """partials[chunk, column] of dy, and of dy times the difference of x from the mean."""
+    columns, first = mean.size, chunk * part
+    rows = min(part, x.shape[0] - first)
+    slopes, values, row = dy.reshape(-1), x.reshape(-1), x.shape[1]
+    for j in range(columns):
+        center[j] = mean[j]
+    repeat(center, columns, times)
+    half = totals.size // 2
+    add_gradients(
+        of_values, of_products, slopes, first * columns, values, first * row, row, center, sums, totals[:half],
+        totals[half:], rows, columns, times,
+    )  # fmt: skip
+    for j in range(columns):
+        partials[chunk * columns + j], scaled_partials[chunk * columns + j] = totals[j], totals[half + j]
+
+
+@kernel
+def _backward_rows(
+    chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, wide, part, times, training
+):
     """dx = weight inverse_std dy or, ``training``, weight inverse_std (dy - mean(dy) - x_hat mean(dy x_hat))."""
-    n, c, length = x.shape[0], chunk, x.shape[2]
-    slopes, values = dy.reshape(-1), x.reshape(-1)
-    center, scale = mean[c], inverse_std[c]
-    total, total_scaled = _gradient_sums(
-        slopes, c * length, dy.shape[1] * length, values, c * length, x.shape[1] * length, center, n, length
-    )
-    # Nothing has the variance 0, and without eps an infinite scale.
-    if n * length > 0:
-        total_scaled *= scale
-    dbias[c], dweight[c] = total, total_scaled
-    factor = weight[c] * scale
-    if not training:
-        for i in range(n):
-            for p in range(length):
-                dx[i, c, p] = factor * dy[i, c, p]
-        return
-    count = max(n * length, 1)
-    shift = dx.dtype.type(total / count)
-    slope = dx.dtype.type(total_scaled / count) * scale
-    for i in range(n):
-        for p in range(length):
-            dx[i, c, p] = factor * (dy[i, c, p] - shift - (x[i, c, p] - center) * slope)
+    columns, first = weight.size, chunk * part
+    size = times * columns
+    factor, shift = wide[:size], wide[size : 2 * size]
+    slope, center = wide[2 * size : 3 * size], wide[3 * size : 4 * size]
+    count = max(x.shape[0], 1)
+    for j in range(columns):
+        total, total_scaled, scale = total_of(of_dy, columns, j), total_of(of_scaled, columns, j), inverse_std[j]
+        # Nothing has the variance 0, and without eps an infinite scale.
+        if x.shape[0] > 0:
+            total_scaled *= scale
+        if chunk == 0:
+            dbias[j], dweight[j] = total, total_scaled
+        factor[j], center[j] = weight[j] * scale, mean[j]
+        shift[j] = total / count
+        slope[j] = dx.dtype.type(total_scaled / count) * scale
+    repeat(factor, columns, times)
+    repeat(shift, columns, times)
+    repeat(slope, columns, times)
+    repeat(center, columns, times)
+    rows, row = min(part, x.shape[0] - first), x.shape[1]
+    times = times if row == columns else 1
+    slopes, values, result = dy.reshape(-1), x.reshape(-1), dx.reshape(-1)
+    for i in range((rows + times - 1) // times):
+        here = min(times, rows - i * times) * columns
+        p, q = np.uintp((first + i * times) * columns), np.uintp((first + i * times) * row)
+        if training:
+            for j in range(np.uintp(here)):
+                result[p + j] = factor[j] * (slopes[p + j] - shift[j] - (values[q + j] - center[j]) * slope[j])
+        else:
+            for j in range(np.uintp(here)):
+                result[p + j] = factor[j] * slopes[p + j]
 
 
 @kernel
@@ -100,25 +229,63 @@ def _average_blocks(chunk, average, value, keep, take):
         average[i] = keep * average[i] + take * value[i]
 
 
-@kernel
-def _eval_planes(chunk, x, weight, bias, mean, inverse_std, y, activating, activation):
-    i, c = chunk // weight.size, chunk % weight.size
-    factor = weight[c] * inverse_std[c]
-    for p in range(x.shape[2]):
-        y[i, c, p] = (x[i, c, p] - mean[c]) * factor + bias[c]
-    if activation > 0:
-        activate(activating, y.reshape(-1), chunk * x.shape[2], x.shape[2], activation)
+class _Rows:
+    """How the rows of a matrix are shared out: a matter of sizes alone.
+
+    Args:
+        x: pixels, a row each.
+        columns: how many channels of them count.
+    """
+
+    def __init__(self, x: np.ndarray, columns: int) -> None:
+        rows = x.shape[0]
+        self.times = max(1, WIDE // max(columns, 1))
+        least = -(-CHUNK_ELEMENTS // max(columns, 1))
+        part = max(-(-rows // MOST_CHUNKS), least)
+        self.part = -(-part // self.times) * self.times
+        self.chunks = max(1, -(-rows // self.part))
+        self.width = self.times * columns
+        self._dtype = x.dtype
+
+    def scratch(self, arrays: int = 1) -> Scratch:
+        """Of ``arrays`` wide rows."""
+        return Scratch(arrays * self.width, self._dtype)
+
+    def totals(self, arrays: int = 1) -> Scratch:
+        """Of wide rows in float64."""
+        return Scratch(arrays * self.width, np.dtype(np.float64))
+
+    def partials(self, columns: int) -> np.ndarray:
+        return empty((self.chunks * columns,), np.float64)
+
+
+def column_sums(x: np.ndarray) -> np.ndarray:
+    """The sums of the columns of a matrix."""
+    columns = x.shape[1]
+    rows = _Rows(x, columns)
+    partials, sums = rows.partials(columns), empty((columns,), x.dtype)
+    _sum_values(rows.chunks, x, partials, rows.scratch(), rows.totals(), VALUES, columns, rows.part, rows.times)
+    _finish_sums(1, partials, sums)
+    return sums
 
 
 def batch_norm_train(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float, activation: Activation = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    y = empty((x.shape[0], weight.size, x.shape[2]), x.dtype)
+    of_x, c = pixels(x), weight.size
+    rows = _Rows(of_x, c)
+    y = empty((of_x.shape[0], c), x.dtype)
     mean, variance, inverse_std = (np.empty_like(weight) for _ in range(3))
-    _train_channels(
-        weight.size, x, weight, bias, y, mean, variance, inverse_std, activation_of, ACTIVATIONS[activation], float(eps)
+    means, of_squares = rows.partials(c), rows.partials(c)
+    _find_moments(
+        rows.chunks, of_x, means, of_squares, rows.scratch(), rows.scratch(), rows.totals(4), DIFFERENCES, SQUARES, c,
+        rows.part, rows.times,
     )  # fmt: skip
-    return y, mean, variance, inverse_std
+    _train_rows(
+        rows.chunks, of_x, means, of_squares, weight, bias, y, mean, variance, inverse_std, rows.scratch(3),
+        Scratch(2 * c, np.dtype(np.float64)), activation_of, ACTIVATIONS[activation], rows.part, rows.times, float(eps),
+    )  # fmt: skip
+    return _shaped(y, x), mean, variance, inverse_std
 
 
 def batch_norm_train_backward(
@@ -131,12 +298,15 @@ def batch_norm_eval(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float,
     activation: Activation = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    y = empty((x.shape[0], weight.size, x.shape[2]), x.dtype)
+    of_x, c = pixels(x), weight.size
+    rows = _Rows(of_x, c)
+    y = empty((of_x.shape[0], c), x.dtype)
     inverse_std = prepared(variance, lambda: _inverse_std(variance, eps))
-    _eval_planes(
-        x.shape[0] * weight.size, x, weight, bias, mean, inverse_std, y, activation_of, ACTIVATIONS[activation]
+    _eval_rows(
+        rows.chunks, of_x, weight, bias, mean, inverse_std, y, rows.scratch(3), activation_of, ACTIVATIONS[activation],
+        rows.part, rows.times,
     )  # fmt: skip
-    return y, inverse_std
+    return _shaped(y, x), inverse_std
 
 
 def _inverse_std(variance: np.ndarray, eps: float) -> np.ndarray:
@@ -160,6 +330,26 @@ def update_running_average(average: np.ndarray, value: np.ndarray, momentum: flo
 def _backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray, training: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dx, dweight, dbias = empty_like(dy), np.empty_like(weight), np.empty_like(weight)
-    _backward_channels(weight.size, dy, x, weight, mean, inverse_std, dx, dweight, dbias, training)
-    return dx, dweight, dbias
+    slopes, of_x, c = pixels(dy), pixels(x), weight.size
+    rows = _Rows(of_x, c)
+    of_dy, of_scaled = rows.partials(c), rows.partials(c)
+    dx, dweight, dbias = empty(slopes.shape, dy.dtype), np.empty_like(weight), np.empty_like(weight)
+    _sum_gradients(
+        rows.chunks, slopes, of_x, mean, of_dy, of_scaled, rows.scratch(), rows.scratch(), rows.totals(2), VALUES,
+        PRODUCTS, rows.part, rows.times,
+    )  # fmt: skip
+    _backward_rows(
+        rows.chunks, slopes, of_x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, rows.scratch(4),
+        rows.part, rows.times, training,
+    )  # fmt: skip
+    return _shaped(dx, dy), dweight, dbias
+
+
+def _shaped(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A matrix of pixels in the shape that ``x`` has but for its channels."""
+    if x.ndim == 2:
+        return y
+    shape = (x.shape[0], y.shape[1], *x.shape[2:])
+    if x.ndim == 4:
+        return images(y.reshape(*shape[:1], *shape[2:], shape[1]))
+    return contiguous(images(y.reshape(shape[0], math.prod(shape[2:]), 1, shape[1]))).reshape(shape)

@@ -8,6 +8,7 @@ Each loop has a definition in plain Python beside it, which is also what runs wh
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,6 +50,8 @@ def _registers(features: dict[str, bool]) -> int:
 
 
 VECTOR_BYTES = _vector_bytes(_host_features())
+# The letter of LLVM's constraints for a register of vectors.
+VECTOR_REGISTER = "w" if platform.machine() in ("aarch64", "arm64") else "v"
 REGISTERS = _registers(_host_features())
 
 
@@ -88,10 +91,6 @@ class Vectors:
         numbers = ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes)))
         return self.builder.icmp_signed("<", numbers, self._repeat(numbers.type, count))
 
-    def mask_of_bits(self, word: Any) -> Any:
-        """A mask of the lanes whose bits are 1 in the int64 ``word``."""
-        return self.builder.bitcast(self.builder.trunc(word, ir.IntType(self.lanes)), self._mask_type)
-
     def load_masked(self, pointer: Any, mask: Any, other: Any = None) -> Any:
         """The neighbours whose lanes the mask has, those of ``other`` or 0 in the other lanes, whose memory is not
         touched.
@@ -106,29 +105,6 @@ class Vectors:
         )
         self.builder.call(store, [value, self._cast(pointer), INDEX(self.bytes), mask])
 
-    def load_strided(self, pointer: Any, step: int, count: Any) -> Any:
-        """The first ``count`` of the elements that begin ``step``, 1 or 2, apart; no memory between and behind them."""
-        if step == 1:
-            return self.load_masked(pointer, self.mask(count))
-        # The last element of a pair that is cut off is not there.
-        present = self.builder.sub(self.builder.mul(count, WORD(2)), WORD(1))
-        halves = [
-            self.load_masked(
-                self.builder.gep(pointer, [WORD(half * self.lanes)]),
-                self.mask(self.builder.sub(present, WORD(half * self.lanes))),
-            )
-            for half in range(2)
-        ]
-        return self.builder.shuffle_vector(*halves, self._lane_numbers([2 * i for i in range(self.lanes)]))
-
-    def doubled(self, value: Any) -> tuple[Any, Any]:
-        """Each lane twice, in two vectors."""
-        first, second = (
-            self.builder.shuffle_vector(value, value, self._lane_numbers([(start + i) // 2 for i in range(self.lanes)]))
-            for start in (0, self.lanes)
-        )
-        return first, second
-
     def broadcast(self, scalar: Any) -> Any:
         """One number in all lanes."""
         return self._repeat(self.type, scalar)
@@ -136,6 +112,17 @@ class Vectors:
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
         return self.builder.call(self._declare("fma", self.type, [self.type] * 3), [a, b, c])
+
+    def fenced(self, values: list[Any]) -> list[Any]:
+        """``values``, for which LLVM loads nothing that is used only after them.
+
+        Its scheduler would load first and multiply last, and run out of registers. There is no instruction in it.
+        """
+        results = ir.LiteralStructType([self.type] * len(values))
+        registers = [f"={VECTOR_REGISTER}"] * len(values) + [str(i) for i in range(len(values))]
+        kind = ir.FunctionType(results if len(values) > 1 else self.type, [self.type] * len(values))
+        done = self.builder.asm(kind, "", ",".join([*registers, "~{memory}"]), values, True)
+        return [self.builder.extract_value(done, i) for i in range(len(values))] if len(values) > 1 else [done]
 
     @property
     def magnitude_type(self) -> Any:
@@ -182,6 +169,24 @@ class Vectors:
                 for i in range(self.lanes)
             ]
         return rows
+
+    def repeated(self, times: Any, first: list[Any], step: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+        """What ``step(i, values)`` makes of values, for i = 0, 1, ... below ``times``, which may be 0."""
+        builder = self.builder
+        start, check, loop, done = (builder.basic_block, *map(builder.append_basic_block, ("check", "loop", "done")))
+        builder.branch(check)
+        builder.position_at_end(check)
+        i = builder.phi(WORD)
+        kept = [builder.phi(value.type) for value in first]
+        builder.cbranch(builder.icmp_signed("<", i, times), loop, done)
+        builder.position_at_end(loop)
+        updated = step(i, kept)
+        for phi, value, new in zip([i, *kept], [WORD(0), *first], [builder.add(i, WORD(1)), *updated], strict=True):
+            phi.add_incoming(value, start)
+            phi.add_incoming(new, builder.basic_block)
+        builder.branch(check)
+        builder.position_at_end(done)
+        return kept
 
     def _repeat(self, vector: Any, scalar: Any) -> Any:
         undefined = ir.Constant(vector, ir.Undefined)

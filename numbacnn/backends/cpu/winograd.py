@@ -3,7 +3,7 @@ windows with 6.25 times fewer.
 
 A tile of x of size s = m + r - 1 is transformed, multiplied element by element with transformed weights and summed over
 the channels, which are s^2 matrix products, and what comes out is transformed to m x m outputs. Channels lie along the
-vectors in all of this, so bands of x are turned on their side first, and finished outputs last.
+vectors in all of this.
 
 Its sums round differently. F(4 x 4, 3 x 3) and F(4 x 4, 5 x 5), whose matrices have numbers up to 8, were off by up to
 1.9e-5 of the largest result (512 channels, normal numbers), seven and four times as much as ``direct``;
@@ -23,16 +23,17 @@ from typing import NamedTuple
 import numpy as np
 
 from . import threads
-from .bands import lay_band, round_up
-from .correlate import Correlation, Weights, pack_weights, store_rows
+from .bands import lay_band, round_up, unevenness
+from .correlate import pack_weights, shift_of
+from .correlations import Correlation, Weights
 from .elementwise import activate, activation_of
 from .graph import prepared
 from .jit import Scratch, kernel
 from .memory import empty
-from .simd import VECTOR_BYTES, lanes_of
-from .tiles import TRANSPOSITION, Tile, choose_tile, multiply_gathered, transpose
-from .winograd_range import CONTRAST, DIRECT_TILES, levels_of_windows, list_unsafe, most_allowed, sum_directly
-from .winograd_routines import LARGEST, SMALLEST, TRANSFORMS, Transforms, transform
+from .simd import VECTOR_BYTES, copy_run, lanes_of
+from .tiles import TILES, Tile, multiply_gathered
+from .winograd_range import CONTRAST, levels_of_windows, list_unsafe, most_allowed, sum_directly
+from .winograd_routines import ACROSS, LARGEST, SMALLEST, TRANSFORMS, Transforms, finish, transform
 
 __all__ = ["applies", "correlate", "cycles", "workspace"]
 
@@ -40,10 +41,11 @@ __all__ = ["applies", "correlate", "cycles", "workspace"]
 BAND_TILES = 48
 FEWEST_CHUNKS = 4
 LANES_MOST = VECTOR_BYTES // 4
-# Cycles, beside one for a vector of multiply-adds: of an element of a transformed tile, of an element that is turned on
-# its side alone and not with a vector of channels, of packing a weight, and of a vector of transformed weights on its
-# way into the core, from L2 and from beyond.
-TRANSFORMING, TURNING_ALONE, PACKING, FROM_L2, FROM_FAR = 6.0, 5.0, 0.5, 4.0, 16.0
+# Cycles, beside one for a vector of direct multiply-adds: of one here, whose sums are short; of an element of a
+# transformed tile for each of its rows, of what storing an output takes more, of packing a weight, of looking at the
+# numbers of an image, and of a vector of transformed weights on its way into the core, from L2 and from beyond. They
+# were fitted to 200 convolutions drawn at random.
+MULTIPLYING, TRANSFORMING, STORING, PACKING, LOOKING, FROM_L2, FROM_FAR = 1.3, 1.4, 15.0, 0.5, 3000.0, 0.5, 3.5
 L2_ELEMENTS = 1 << 17
 
 
@@ -59,6 +61,8 @@ class _Plan(NamedTuple):
     """Rounded up to vectors."""
     outputs: int
     """Rounded up to the tile's width."""
+    parts: int
+    """Into how many the output channels of a band are cut, which transform the band each for itself."""
     cycles: float
 
     @property
@@ -88,15 +92,15 @@ class _Plan(NamedTuple):
         """Outputs of a band of one image, rounded up to whole register tiles."""
         return round_up(self.band_rows * self.tile_columns * self.transforms.outputs**2, self.tile.rows)
 
-    def work(self, channels: int) -> int:
-        """Elements of scratch: a band, on its side, its tiles, their products, their outputs; levels, direct sums."""
+    @property
+    def work(self) -> int:
+        """Elements of scratch: a band, its tiles, their products, levels, the outputs of a tile that is cut."""
         rows, columns = self.band_shape
         s, m = self.transforms.size, self.transforms.outputs
-        side = rows * columns * self.channels
-        tiles = s * s * self.tiles * (self.channels + self.outputs)
+        band = round_up(rows * columns, LANES_MOST) * self.channels
         width = self.tile.vectors * LANES_MOST
-        checks = (self.band_images + 2) * self.level_size + DIRECT_TILES * self.tile.rows * width
-        return channels * rows * columns + side + tiles + 2 * round_up(m * m * self.tiles, LANES_MOST) * width + checks
+        tiles = s * s * (self.tiles * (self.channels + width) + 2 * LANES_MOST)
+        return band + tiles + (self.band_images + 2) * self.level_size + m * m * width
 
 
 @kernel
@@ -117,15 +121,17 @@ def _transform_weights(
 
 @kernel
 def _correlate_tiles(
-    chunk, x, packed, transformed, most, bias, y, channel_at, tile_at, product_at, work, windows, targets, steps, of_x,
-    of_products, largest, smallest, tile, turn, activating, height, width, activation, s, m, panels, padded_channels,
-    tiles, level_size, tile_rows, tile_columns, band_images, band_rows, bands, rows, columns, top, left,
+    chunk, x, packed, transformed, most, shift, y, zeros, channel_at, tile_at, weight_at, product_at, work, windows,
+    targets, steps, of_x, of_products, largest, smallest, across, tile, activating, height, width, activation, s, m,
+    panels, parts, padded_channels, tiles, level_size, tile_rows, tile_columns, band_images, band_rows, bands, rows,
+    columns, top, left,
 ):  # fmt: skip
-    """A chunk is a band of rows of tiles of some images: all of its outputs."""
-    band, first_image = chunk % bands, chunk // bands * band_images
+    """A chunk is a band of rows of tiles of some images, and a part of the panels of output channels."""
+    part, rest = chunk % parts, chunk // parts
+    band, first_image = rest % bands, rest // bands * band_images
     images = min(band_images, x.shape[0] - first_image)
     rows_here = min(band_rows, tile_rows - band * band_rows)
-    channels, outputs = x.shape[1], y.shape[1]
+    channels, outputs = x.shape[3], y.shape[3]
     lanes = lanes_of(x.itemsize)
     more = s - m
     in_rows, in_columns = rows_here * m + more, tile_columns * m + more
@@ -133,83 +139,83 @@ def _correlate_tiles(
     image_tiles = rows_here * tile_columns
     count = images * image_tiles
     padded = (count + height - 1) // height * height
+    # A vector more than there is: numbers a power of two apart would push each other out of the first cache.
+    element_size, product_size = tiles * padded_channels + lanes, tiles * width + lanes
 
-    full = (band_rows * m + more) * in_columns
-    source, rest = work[: channels * full], work[channels * full :]
-    side, rest = rest[: full * padded_channels], rest[full * padded_channels :]
-    of_tiles, rest = rest[: s * s * tiles * padded_channels], rest[s * s * tiles * padded_channels :]
-    products, rest = rest[: s * s * tiles * panels * width], rest[s * s * tiles * panels * width :]
-    levels, rest = rest[: (band_images + 2) * level_size], rest[(band_images + 2) * level_size :]
-    results, rest = rest[: DIRECT_TILES * height * width], rest[DIRECT_TILES * height * width :]
+    full = ((band_rows * m + more) * in_columns + lanes - 1) // lanes * lanes
+    source, rest = work[: full * padded_channels], work[full * padded_channels :]
+    of_tiles, rest = rest[: s * s * element_size], rest[s * s * element_size :]
+    products, rest = rest[: s * s * product_size], rest[s * s * product_size :]
+    levels, edge = rest[: (band_images + 2) * level_size], rest[(band_images + 2) * level_size :]
     rows_left = min(rows_here * m, rows - band * band_rows * m)
-    plane = in_rows * in_columns
     level, uneven = x.dtype.type(0), False
     for image in range(images):
         lay_band(
-            x, first_image + image, 1, 0, channels, top + band * band_rows * m, in_rows, left, in_columns, source
+            x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m, in_rows, left,
+            in_columns, source,
         )  # fmt: skip
         high, low = levels_of_windows(
-            largest, smallest, source, channels, plane, in_columns, more + 1, rows_here * m, tile_columns * m,
-            rows_left, columns, levels, image * level_size, band_images * level_size,
+            largest, smallest, across, source, padded_channels, in_rows, in_columns, more + 1, rows_here * m,
+            tile_columns * m, rows_left, columns, levels, image * level_size, band_images * level_size,
         )  # fmt: skip
         level, uneven = max(level, high), uneven or high > CONTRAST * low
-        transpose(turn, source, 0, plane, channels, plane, side, 0, padded_channels)
         for i in range(rows_here):
             for j in range(tile_columns):
                 at = (image * image_tiles + i * tile_columns + j) * padded_channels
                 transform(
-                    of_x, side, (i * place_row + j * padded_channels) * m, place_row, padded_channels, of_tiles, at,
-                    s * tiles * padded_channels, tiles * padded_channels, padded_channels // lanes,
+                    of_x, source, (i * place_row + j * padded_channels) * m, place_row, padded_channels, of_tiles, at,
+                    s * element_size, element_size, padded_channels // lanes,
                 )  # fmt: skip
-    for element in range(s * s):
-        for panel in range(panels):
-            multiply_gathered(
-                tile, height, of_tiles, tile_at[element * tiles : element * tiles + padded], padded, channel_at, 0,
-                channels, channels, transformed, (element * panels + panel) * channels * width, product_at, 0, products,
-                (element * panels + panel) * tiles * width, width, 0,
-            )  # fmt: skip
-    plane_row = tile_columns * m
-    band_outputs = rows_here * m * plane_row
-    turned_row = (images * band_outputs + lanes - 1) // lanes * lanes
-    sums, turned = rest[: turned_row * width], rest[turned_row * width :]
+    flat, row = y.reshape(-1), y.shape[2] * outputs
+    relu = 1 if activation == 1 else 0
     laid = images - 1
-    for panel in range(panels):
-        here = min(width, outputs - panel * width)
-        for p in range(count):
-            image, within = p // image_tiles, p % image_tiles
-            at = image * band_outputs + within // tile_columns * m * plane_row + within % tile_columns * m
-            transform(
-                of_products, products, (panel * tiles + p) * width, s * panels * tiles * width, panels * tiles * width,
-                sums, at * width, plane_row * width, width, width // lanes,
+    first_panel, end_panel = panels * part // parts, panels * (part + 1) // parts
+    for panel in range(first_panel, end_panel):
+        for element in range(s * s):
+            multiply_gathered(
+                tile, height, of_tiles, element * element_size, tile_at, padded, channel_at, 0, channels, channels,
+                transformed, (element * panels + panel) * channels * width, weight_at, 0, zeros, 0, products,
+                element * product_size, product_at, width, 0,
             )  # fmt: skip
+        here, first = min(width, outputs - panel * width), panel * width
+        for p in range(count):
+            image, r, c = p // image_tiles, p % image_tiles // tile_columns * m, p % tile_columns * m
+            to = ((first_image + image) * y.shape[1] + band * band_rows * m + r) * row + c * outputs + first
+            is_whole = r + m <= rows_left and c + m <= columns
+            finish(
+                of_products, products, p * width, s * product_size, product_size, shift, first,
+                flat if is_whole else edge, to if is_whole else 0, row if is_whole else m * width,
+                outputs if is_whole else width, here, relu,
+            )  # fmt: skip
+            for i in range(0 if is_whole else min(m, rows_left - r)):
+                for j in range(min(m, columns - c)):
+                    copy_run(flat, to + i * row + j * outputs, edge, (i * m + j) * width, here)
         for image in range(images if uneven or level > most[panel] else 0):
             found = list_unsafe(
                 levels, image * level_size, in_columns, m, rows_here, tile_columns, rows_left, columns, most[panel],
-                windows, targets, image * band_outputs, sums, width,
+                windows, targets, ((first_image + image) * y.shape[1] + band * band_rows * m) * row + first, row,
+                outputs, flat, shift, first, here, relu,
             )  # fmt: skip
             if found > 0 and image != laid:
                 lay_band(
-                    x, first_image + image, 1, 0, channels, top + band * band_rows * m, in_rows, left, in_columns,
-                    source,
+                    x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m, in_rows, left,
+                    in_columns, source,
                 )  # fmt: skip
                 laid = image
             sum_directly(
-                tile, height, source, windows, targets, found, plane, in_columns, steps, packed,
-                panel * channels * (more + 1) * (more + 1) * width, product_at, channels, more + 1, width, results,
-                sums,
+                tile, height, source, windows, targets, found, padded_channels, in_columns, steps, packed,
+                panel * channels * (more + 1) * (more + 1) * width, weight_at, width, channels, more + 1, shift, first,
+                flat, here, relu,
             )  # fmt: skip
-        transpose(turn, sums, 0, width, turned_row, width, turned, 0, turned_row)
-        if bias.size:
-            for j in range(here):
-                shift = bias[panel * width + j]
-                for i in range(j * turned_row, (j + 1) * turned_row):
-                    turned[np.uintp(i)] += shift
-        activate(activating, turned, 0, here * turned_row, activation)
-        for image in range(images):
-            store_rows(
-                turned[image * band_outputs :], turned_row, plane_row, 1, first_image + image, here, panel * width, y,
-                rows_left, columns, band * band_rows * m, 0, 1, 1,
-            )  # fmt: skip
+    if activation > 1:
+        here = min(end_panel * width, outputs) - first_panel * width
+        for image in range(first_image, first_image + images):
+            for r in range(rows_left):
+                to = (image * y.shape[1] + band * band_rows * m + r) * row + first_panel * width
+                for c in range(1 if here == outputs else columns):
+                    activate(
+                        activating, flat, to + c * outputs, row if here == outputs else here, activation
+                    )  # fmt: skip
 
 
 def applies(c: Correlation, groups: int) -> bool:
@@ -223,7 +229,7 @@ def correlate(
     c: Correlation, x: np.ndarray, weight: np.ndarray, w: Weights, bias: np.ndarray, y: np.ndarray, activation: int = 0
 ) -> None:
     """What ``correlate.py`` computes, where it :func:`applies`."""
-    n, channels, outputs = x.shape[0], x.shape[1], y.shape[1]
+    n, channels, outputs = x.shape[0], x.shape[3], y.shape[3]
     plan = _plan(c, n, channels, outputs, x.itemsize)
     t, tile = plan.transforms, plan.tile
     width = tile.vectors * VECTOR_BYTES // x.itemsize
@@ -244,11 +250,11 @@ def correlate(
     tables = _tables(plan, channels, width)
     bands = -(-plan.tile_rows // plan.band_rows)
     _correlate_tiles(
-        -(-n // plan.band_images) * bands, x, packed, transformed, most, bias, y, *tables,
-        Scratch(plan.work(channels), x.dtype), Scratch(plan.places, np.dtype(np.int64)),
+        -(-n // plan.band_images) * bands * plan.parts, x, packed, transformed, most, shift_of(bias, outputs), y,
+        np.zeros(width, x.dtype), *tables, Scratch(plan.work, x.dtype), Scratch(plan.places, np.dtype(np.int64)),
         Scratch(plan.places, np.dtype(np.int64)), Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x,
-        t.of_products, LARGEST, SMALLEST, tile.routine, TRANSPOSITION, activation_of, tile.rows, width, activation,
-        t.size, t.outputs, panels, plan.channels, plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns,
+        t.of_products, LARGEST, SMALLEST, ACROSS, tile.routine, activation_of, tile.rows, width, activation, t.size,
+        t.outputs, panels, plan.parts, plan.channels, plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns,
         plan.band_images, plan.band_rows, bands, c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
     )  # fmt: skip
 
@@ -262,25 +268,29 @@ def workspace(c: Correlation, n: int, channels: int, outputs: int, itemsize: int
     """Bytes beside the arguments: the weights, packed and transformed, and the work of each thread."""
     plan = _plan(c, n, channels, outputs, itemsize)
     weights = channels * plan.outputs * (plan.transforms.taps**2 + plan.transforms.size**2)
-    return itemsize * (weights + threads.number() * plan.work(channels))
+    return itemsize * (weights + threads.number() * plan.work)
 
 
 @functools.lru_cache(maxsize=256)
-def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps between channels of a transformed tile, where these begin, and steps between rows of weights."""
-    elements = np.arange(plan.transforms.size**2 * plan.tiles) * plan.channels
-    return np.arange(channels), elements, np.arange(channels) * width
+def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Steps between channels of a transformed tile, where tiles begin, steps between rows of weights, of products."""
+    tiles = np.arange(plan.tiles)
+    return np.arange(channels), tiles * plan.channels, np.arange(channels) * width, tiles * width
 
 
 @functools.lru_cache(maxsize=1024)
 def _plan(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
-    plans = (_plan_of(t, c, n, channels, outputs, itemsize) for t in TRANSFORMS if t.taps == len(c.row_taps))
+    plans = (
+        _plan_of(t, tile, c, n, channels, outputs, itemsize)
+        for t in TRANSFORMS
+        for tile in TILES
+        if t.taps == len(c.row_taps)
+    )
     return min(plans, key=lambda plan: plan.cycles)
 
 
-def _plan_of(t: Transforms, c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
+def _plan_of(t: Transforms, tile: Tile, c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
     lanes = VECTOR_BYTES // itemsize
-    tile = choose_tile(outputs, itemsize)
     tile_rows, tile_columns = -(-c.rows // t.outputs), -(-c.columns // t.outputs)
     whole = tile_rows * tile_columns
     if whole <= BAND_TILES:
@@ -290,19 +300,21 @@ def _plan_of(t: Transforms, c: Correlation, n: int, channels: int, outputs: int,
         band_rows = -(-tile_rows // -(-tile_rows // band_rows))
     padded_channels, padded_outputs = round_up(channels, lanes), round_up(outputs, tile.vectors * lanes)
     bands = -(-tile_rows // band_rows) * -(-n // band_images)
+    panels = padded_outputs // (tile.vectors * lanes)
+    parts = min(panels, -(-FEWEST_CHUNKS // bands))
     in_vectors, out_vectors = padded_channels // lanes, padded_outputs // lanes
-    s2, m2 = t.size**2, t.outputs**2
+    s2 = t.size**2
     tiles = round_up(band_rows * tile_columns * band_images, tile.rows)
-    band = band_images * (band_rows * t.outputs + t.taps - 1) * (tile_columns * t.outputs + t.taps - 1)
     weights = s2 * channels * out_vectors
     of_band = (
-        tiles * s2 * channels * out_vectors / tile.rate
-        + tiles * TRANSFORMING * s2 * (in_vectors + out_vectors)
-        + tiles * 2 * m2 * (in_vectors + 3 * out_vectors)
-        + band * (channels % lanes) * TURNING_ALONE
+        MULTIPLYING * tiles * s2 * channels * out_vectors / tile.rate
+        + TRANSFORMING * t.size * tiles * s2 * (parts * in_vectors + out_vectors)
+        + LOOKING * band_images * parts
         + weights * (FROM_L2 if weights * lanes <= L2_ELEMENTS else FROM_FAR)
     )
-    cycles = bands * of_band + channels * out_vectors * (t.taps**2 * PACKING * lanes + TRANSFORMING * s2)
+    outside = STORING * n * c.rows * c.columns * -(-outputs // lanes)
+    prepared_weights = channels * out_vectors * (t.taps**2 * PACKING * lanes + TRANSFORMING * t.size * s2)
+    cycles = (bands * of_band + outside) * unevenness(bands * parts) + prepared_weights
     return _Plan(
-        t, tile, tile_rows, tile_columns, band_rows, band_images, padded_channels, padded_outputs, cycles
+        t, tile, tile_rows, tile_columns, band_rows, band_images, padded_channels, padded_outputs, parts, cycles
     )  # fmt: skip

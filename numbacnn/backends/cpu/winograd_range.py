@@ -18,7 +18,7 @@ import numpy as np
 
 from .jit import function
 from .tiles import multiply_gathered
-from .winograd_routines import extreme
+from .winograd_routines import extreme, largest_of_pixels
 
 __all__ = ["CONTRAST", "DIRECT_TILES", "levels_of_windows", "list_unsafe", "most_allowed", "sum_directly"]
 
@@ -55,14 +55,15 @@ def most_allowed(largest, packed, start, levels, span, width, taps, channels):
 
 @function
 def levels_of_windows(
-    largest, smallest, source, channels, plane, pitch, taps, tiled_rows, tiled_columns, rows, columns, levels, at, row
-):
-    """levels[at + r * pitch + c] = the largest magnitude that output (r, c) sees in a band of planes.
+    largest, smallest, across, source, channels, in_rows, pitch, taps, tiled_rows, tiled_columns, rows, columns, levels,
+    at, row,
+):  # fmt: skip
+    """levels[at + r * pitch + c] = the largest magnitude that output (r, c) sees in a band of pixels of ``channels``.
 
     Returns the largest of ``tiled_rows`` x ``tiled_columns`` outputs, and the smallest of ``rows`` x ``columns``, those
     that there are. ``row`` is where ``levels`` has room for a row.
     """
-    extreme(largest, source, 0, plane, channels, levels, at, plane)
+    largest_of_pixels(across, source, 0, channels, in_rows * pitch, levels, at)
     extreme(largest, levels, at, pitch, taps, levels, at, tiled_rows * pitch)
     extreme(largest, levels, at, 1, taps, levels, at, tiled_rows * pitch - taps + 1)
     extreme(largest, levels, at, pitch, tiled_rows, levels, row, tiled_columns)
@@ -78,11 +79,12 @@ def levels_of_windows(
 
 @function
 def list_unsafe(
-    levels, at, pitch, m, tile_rows, tile_columns, rows, columns, most, windows, targets, first_target, sums, width
-):
-    """How many outputs of a band of one image have to be summed directly: their windows, and their rows of ``sums``.
+    levels, at, pitch, m, tile_rows, tile_columns, rows, columns, most, windows, targets, first_target, row_step,
+    column_step, y, shift, first_shift, channels, relu,
+):  # fmt: skip
+    """How many outputs of a band of one image have to be summed directly: their windows, and where they are in y.
 
-    Rows of outputs that see only zeros are set to zero. ``most`` is what :func:`most_allowed` found.
+    Outputs that see only zeros become the ``shift``. ``most`` is what :func:`most_allowed` found.
     """
     count = 0
     down, right = (m - 1) * pitch, m - 1
@@ -99,9 +101,11 @@ def list_unsafe(
                     window = row * pitch + column
                     seen = levels[at + window]
                     if none or level > CONTRAST * seen:
-                        target = first_target + row * tile_columns * m + column
+                        target = first_target + row * row_step + column * column_step
                         if seen == 0 and not none:
-                            sums[target * width : (target + 1) * width] = 0
+                            for c in range(channels):
+                                value = shift[first_shift + c]
+                                y[target + c] = max(value, y.dtype.type(0)) if relu > 0 else value
                         else:
                             windows[count], targets[count] = window, target
                             count += 1
@@ -110,27 +114,28 @@ def list_unsafe(
 
 @function
 def sum_directly(
-    tile, height, source, windows, targets, count, plane, pitch, steps, packed, start, weight_at, channels, taps, width,
-    results, sums,
+    tile, height, source, windows, targets, count, pixel, pitch, steps, packed, start, weight_at, width, channels, taps,
+    shift, first_shift, y, outputs, relu,
 ):  # fmt: skip
-    """The outputs that :func:`list_unsafe` found, for a panel of weights (channel, tap, output) from ``start`` on.
+    """What :func:`list_unsafe` listed, written to y: ``outputs`` channels, with their ``shift``.
 
-    ``results`` has room for DIRECT_TILES tiles.
+    ``source`` is (pixel, channel), pixels ``pixel`` apart and rows of pixels ``pitch``; ``packed`` is (channel, tap,
+    output) from ``start`` on. ``steps`` has room for the offset of each (channel, tap).
     """
     for channel in range(channels):
         for tap in range(taps * taps):
-            steps[channel * taps * taps + tap] = channel * plane + tap // taps * pitch + tap % taps
+            steps[channel * taps * taps + tap] = (tap // taps * pitch + tap % taps) * pixel + channel
+    for i in range(count):
+        windows[i] *= pixel
     while count % height:
         windows[count], targets[count] = windows[count - 1], targets[count - 1]
         count += 1
     for first in range(0, count, DIRECT_TILES * height):
         rows = min(DIRECT_TILES * height, count - first)
         for part in range(taps * taps):
+            todo = (1 if part > 0 else 0) + (2 if relu > 0 and part == taps * taps - 1 else 0)
             multiply_gathered(
-                tile, height, source, windows[first : first + rows], rows, steps, part * channels, channels, channels,
-                packed, start + part * channels * width, weight_at, 0, results, 0, width, 1 if part > 0 else 0,
+                tile, height, source, 0, windows[first : first + rows], rows, steps, part * channels, channels,
+                channels, packed, start + part * channels * width, weight_at, 0, shift, first_shift, y, 0,
+                targets[first : first + rows], outputs, todo,
             )  # fmt: skip
-        for i in range(rows):
-            target = targets[first + i] * width
-            for j in range(width):
-                sums[np.uintp(target + j)] = results[np.uintp(i * width + j)]

@@ -8,7 +8,7 @@ are Lavin and Gray's ("Fast algorithms for convolutional neural networks", 2015)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -21,7 +21,10 @@ from numba.extending import intrinsic
 from .routines import ELEMENTS, INTEGER, WORD, EmittedRoutine, Routine, call_definition, emit_call, parameter_types
 from .simd import VECTOR_BYTES, Vectors, chosen
 
-__all__ = ["LARGEST", "SMALLEST", "TRANSFORMS", "Transforms", "extreme", "extremes", "transform", "transformation"]
+__all__ = [
+    "ACROSS", "LARGEST", "SMALLEST", "TRANSFORMS", "Transforms", "extreme", "extremes", "finish", "finishing",
+    "largest_of_pixels", "pixel_extremes", "transform", "transformation",
+]  # fmt: skip
 
 Matrix = list[list[Fraction]]
 
@@ -84,20 +87,79 @@ def transformation(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routi
         v = Vectors(builder, element, size)
         end = builder.mul(vectors, WORD(v.lanes))
         with cgutils.for_range_slice(builder, WORD(0), end, WORD(v.lanes), WORD) as (at, _):
-
-            def place(base: Any, i: int, row: Any, j: int, column: Any) -> Any:
-                moved = builder.add(builder.mul(row, WORD(i)), builder.mul(column, WORD(j)))
-                return builder.gep(base, [builder.add(at, moved)])
-
-            half = [
-                _product(v, matrix, [v.load(place(source, k, source_row, n, source_column)) for k in range(columns)])
-                for n in range(columns)
-            ]  # a column of the tile at a time
-            for i in range(rows):
-                for j, value in enumerate(_product(v, matrix, [column[i] for column in half])):
-                    v.store(value, place(target, i, target_row, j, target_column))
+            for place, value in _transformed(v, matrix, source, source_row, source_column, at):
+                v.store(value, builder.gep(target, [_offset(builder, at, place, target_row, target_column)]))
 
     return EmittedRoutine(name, PARAMETERS, emit, definition)
+
+
+FINISHING = (ELEMENTS, INTEGER, INTEGER, ELEMENTS, ELEMENTS, INTEGER, INTEGER, INTEGER, INTEGER)
+
+
+def finishing(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routine:
+    """What :func:`transformation` writes, plus shift[c], for c < ``channels``, and not below 0 if ``relu`` is not 0.
+
+    Of the source, whole vectors are read.
+    """
+    rows = len(matrix)
+    transformed = transformation(name, matrix, size).definition
+
+    def definition(
+        source, source_start, source_row, source_column, shift, shift_start, target, target_start, target_row,
+        target_column, channels, relu,
+    ):  # fmt: skip
+        lanes = size // source.itemsize
+        vectors = -(-channels // lanes)
+        sums = np.zeros((rows, rows, vectors * lanes), source.dtype)
+        flat = sums.reshape(-1)
+        width = vectors * lanes
+        transformed(source, source_start, source_row, source_column, flat, 0, rows * width, width, vectors)
+        values = sums[:, :, :channels] + shift[shift_start : shift_start + channels]
+        i, j = np.arange(rows)[:, None, None], np.arange(rows)[None, :, None]
+        target[target_start + i * target_row + j * target_column + np.arange(channels)] = (
+            np.where(values <= 0, 0, values) if relu else values
+        )
+
+    def emit(
+        builder: Any, element: Any, source: Any, source_row: Any, source_column: Any, shift: Any, target: Any,
+        target_row: Any, target_column: Any, channels: Any, relu: Any,
+    ) -> None:  # fmt: skip
+        v = Vectors(builder, element, size)
+        is_relu = builder.icmp_signed("!=", relu, WORD(0))
+        floor = v.broadcast(
+            builder.select(is_relu, ir.Constant(element, 0.0), ir.Constant(element, -math.inf))
+        )  # fmt: skip
+        with cgutils.for_range_slice(builder, WORD(0), channels, WORD(v.lanes), WORD) as (at, _):
+            mask = v.mask(builder.sub(channels, at))
+            more = v.load_masked(builder.gep(shift, [at]), mask)
+            for place, total in _transformed(v, matrix, source, source_row, source_column, at):
+                value = builder.fadd(total, more)
+                value = builder.select(builder.fcmp_ordered(">=", floor, value), floor, value)
+                to = builder.gep(target, [_offset(builder, at, place, target_row, target_column)])
+                v.store_masked(value, to, mask)
+
+    return EmittedRoutine(name, FINISHING, emit, definition)
+
+
+def _offset(builder: Any, at: Any, place: tuple[int, int], row: Any, column: Any) -> Any:
+    moved = builder.add(builder.mul(row, WORD(place[0])), builder.mul(column, WORD(place[1])))
+    return builder.add(at, moved)
+
+
+def _transformed(
+    v: Vectors, matrix: Matrix, source: Any, row: Any, column: Any, at: Any
+) -> Iterator[tuple[tuple[int, int], Any]]:
+    """Places and vectors of a transformed tile, whose channels begin at ``at``."""
+    columns = range(len(matrix[0]))
+    half = [
+        _product(
+            v, matrix, [v.load(v.builder.gep(source, [_offset(v.builder, at, (k, n), row, column)])) for k in columns]
+        )
+        for n in columns
+    ]  # a column of the tile at a time
+    for i in range(len(matrix)):
+        for j, value in enumerate(_product(v, matrix, [of_column[i] for of_column in half])):
+            yield (i, j), value
 
 
 def _product(v: Vectors, matrix: Matrix, values: Sequence[Any]) -> list[Any]:
@@ -220,6 +282,55 @@ def extremes(name: str, largest: bool, size: int = VECTOR_BYTES) -> Routine:
 LARGEST, SMALLEST = extremes("largest_magnitudes", True), extremes("smallest_magnitudes", False)
 
 
+OF_PIXELS = (ELEMENTS, INTEGER, INTEGER, ELEMENTS)
+
+
+def pixel_extremes(size: int = VECTOR_BYTES) -> Routine:
+    """target[i] = the largest of abs(source[i channels : (i + 1) channels]), for i < ``count``.
+
+    ``channels`` are whole vectors, and there are pixels and room for ``count`` rounded up to those. NaN counts as
+    infinity.
+    """
+
+    def definition(source, source_start, channels, count, target, target_start):
+        values = np.abs(source[source_start : source_start + count * channels].reshape(count, channels)).max(axis=1)
+        values[np.isnan(values)] = np.inf
+        target[target_start : target_start + count] = values
+
+    def emit(builder: Any, element: Any, source: Any, channels: Any, count: Any, target: Any) -> None:
+        v = Vectors(builder, element, size)
+        with cgutils.for_range_slice(builder, WORD(0), count, WORD(v.lanes), WORD) as (first, _):
+            pixels = [builder.mul(builder.add(first, WORD(i)), channels) for i in range(v.lanes)]
+            start, loop, after = (builder.basic_block, *map(builder.append_basic_block, ("channels", "done")))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            c = builder.phi(WORD)
+            kept = [builder.phi(v.magnitude_type) for _ in pixels]
+            updated = [
+                v.pick(value, v.magnitude(v.load(builder.gep(source, [builder.add(pixel, c)]))), True)
+                for value, pixel in zip(kept, pixels, strict=True)
+            ]
+            following = builder.add(c, WORD(v.lanes))
+            c.add_incoming(WORD(0), start)
+            c.add_incoming(following, loop)
+            for value, new in zip(kept, updated, strict=True):
+                value.add_incoming(v.magnitude_of(0.0), start)
+                value.add_incoming(new, loop)
+            builder.cbranch(builder.icmp_signed("<", following, channels), loop, after)
+            builder.position_at_end(after)
+            columns = v.transposed([builder.bitcast(value, v.type) for value in updated])
+            lanes = [builder.bitcast(column, v.magnitude_type) for column in columns]
+            while len(lanes) > 1:
+                lanes = [v.pick(a, b, True) for a, b in zip(lanes[::2], lanes[1::2], strict=True)]
+            least = v.pick(lanes[0], v.magnitude_of(math.inf), False)
+            v.store(builder.bitcast(least, v.type), builder.gep(target, [first]))
+
+    return EmittedRoutine("largest_of_pixels", OF_PIXELS, emit, definition)
+
+
+ACROSS = pixel_extremes()
+
+
 class Transforms(NamedTuple):
     """F(``outputs`` x ``outputs``, ``taps`` x ``taps``)."""
 
@@ -228,6 +339,9 @@ class Transforms(NamedTuple):
     of_x: Routine
     of_weights: Routine
     of_products: Routine
+    of_dy: Routine
+    """The transpose of what is done to the products, and of what is done to the weights: for the gradient of these."""
+    of_sums: Routine
     growth: float
     """No number on the way, for one channel, is more than so many times the largest of x times the largest weight."""
 
@@ -235,6 +349,10 @@ class Transforms(NamedTuple):
     def size(self) -> int:
         """Rows and columns of a tile of x."""
         return self.outputs + self.taps - 1
+
+
+def _turned(matrix: Matrix) -> Matrix:
+    return [list(column) for column in zip(*matrix, strict=True)]
 
 
 def _transforms(outputs: int, taps: int) -> Transforms:
@@ -245,7 +363,9 @@ def _transforms(outputs: int, taps: int) -> Transforms:
         taps,
         transformation(f"winograd_x_{size}", of_x),
         transformation(f"winograd_weights_{outputs}_{taps}", of_weights),
-        transformation(f"winograd_y_{outputs}_{size}", of_products),
+        finishing(f"winograd_y_{outputs}_{size}", of_products),
+        transformation(f"winograd_dy_{outputs}_{size}", _turned(of_products)),
+        transformation(f"winograd_dweights_{taps}_{size}", _turned(of_weights)),
         math.prod(float(max(sum(map(abs, row)) for row in m)) ** 2 for m in (of_x, of_weights, of_products)),
     )
 
@@ -270,6 +390,22 @@ transform = chosen(call_definition, _call_transformation)
 
 
 @intrinsic
+def _call_finishing(
+    typing_context: Any, routine: Any, source: Any, source_start: Any, source_row: Any, source_column: Any, shift: Any,
+    shift_start: Any, target: Any, target_start: Any, target_row: Any, target_column: Any, channels: Any, relu: Any,
+) -> Any:  # fmt: skip
+    arguments = (
+        routine, source, source_start, source_row, source_column, shift, shift_start, target, target_start, target_row,
+        target_column, channels, relu,
+    )  # fmt: skip
+    return types.void(*parameter_types(arguments)), emit_call(FINISHING)
+
+
+finish = chosen(call_definition, _call_finishing)
+"""finish(routine, ...): what :func:`finishing` says, with the arguments of its definition."""
+
+
+@intrinsic
 def _call_extremes(
     typing_context: Any, routine: Any, source: Any, source_start: Any, step: Any, terms: Any, target: Any,
     target_start: Any, count: Any,
@@ -278,5 +414,16 @@ def _call_extremes(
     return types.void(*parameter_types(arguments)), emit_call(OF_EXTREMES)
 
 
+@intrinsic
+def _call_pixels(
+    typing_context: Any, routine: Any, source: Any, start: Any, channels: Any, count: Any, target: Any,
+    target_start: Any,
+) -> Any:  # fmt: skip
+    arguments = (routine, source, start, channels, count, target, target_start)
+    return types.void(*parameter_types(arguments)), emit_call(OF_PIXELS)
+
+
 extreme = chosen(call_definition, _call_extremes)
 """extreme(routine, ...): what :func:`extremes` says, with the arguments of its definition."""
+largest_of_pixels = chosen(call_definition, _call_pixels)
+"""largest_of_pixels(routine, ...): what :func:`pixel_extremes` says, with the arguments of its definition."""

@@ -68,6 +68,7 @@ from .transfer import device_name as device_name
 from .transfer import empty as empty
 from .transfer import free_memory as free_memory
 from .transfer import is_array as is_array
+from .transfer import reshape as reshape
 from .transfer import synchronize as synchronize
 from .transfer import to_numpy as to_numpy
 from .transfer import zeros as zeros

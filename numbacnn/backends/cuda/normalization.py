@@ -1,4 +1,4 @@
-"""Batch normalisation of x (n, c, l): sums per channel (``reduce.py``), then a thread per element.
+"""Batch normalisation of x (n, c, ...): sums per channel (``reduce.py``), then a thread per element.
 
 The variance is made from sums of x - s and (x - s)^2 in float64, s being the channel's first element. Of N numbers of
 which s is one, sum (x - s)^2 is at most N + 1 times sum (x - mean)^2, so that taking the former's share of the mean
@@ -8,6 +8,8 @@ roofline: memory. Training reads x twice and writes once, its backward pass read
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -138,9 +140,9 @@ def _averaged(i, average, value, keep, take):
 def batch_norm_train(
     x: Array, weight: Array, bias: Array, eps: float, activation: Activation = None
 ) -> tuple[Array, Array, Array, Array]:
-    n, channels, length = x.shape
+    n, channels, length = _sizes(x)
     c = weight.size
-    y = memory.new((n, c, length), x.dtype)
+    y = memory.new((n, c, *x.shape[2:]), x.dtype)
     mean, variance, inverse_std = (memory.new((c,), x.dtype) for _ in range(3))
     partial, parts = _moment_sums.partial(x, x, x, n, c, length, channels, channels)
     _finish_moments(c, partial, x, mean, variance, inverse_std, float(eps), (n, c, length, parts))
@@ -160,7 +162,7 @@ def batch_norm_train_backward(
 def batch_norm_eval(
     x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float, activation: Activation = None
 ) -> tuple[Array, Array]:
-    y, inverse_std = memory.new((x.shape[0], weight.size, x.shape[2]), x.dtype), memory.new(weight.shape, x.dtype)
+    y, inverse_std = memory.new((x.shape[0], weight.size, *x.shape[2:]), x.dtype), memory.new(weight.shape, x.dtype)
     _inverse_root(inverse_std.size, inverse_std, variance, float(eps))
     _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, weight.size), ACTIVATIONS[activation])
     return y, inverse_std
@@ -179,16 +181,22 @@ def update_running_average(average: Array, value: Array, momentum: float, correc
     _averaged(average.size, average, average, value, float(1 - momentum), float(momentum * correction))
 
 
+def _sizes(x: Array) -> tuple[int, int, int]:
+    """Samples, channels, and elements of a channel of a sample."""
+    return x.shape[0], x.shape[1], math.prod(x.shape[2:])
+
+
 def _geometry(x: Array, c: int) -> tuple[int, int, int]:
     """For :func:`_channel_and_place`, when the first ``c`` channels of x count."""
-    return c, x.shape[2], (x.shape[1] - c) * x.shape[2]
+    _, channels, length = _sizes(x)
+    return c, length, (channels - c) * length
 
 
 def _backward_per_channel(
     dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array
 ) -> tuple[Array, Array, Array]:
     """dweight, dbias, and the coefficients of :func:`_finish_backward`."""
-    n, c, length = dy.shape
+    n, c, length = _sizes(dy)
     dweight, dbias, coefficients = (memory.new(shape, x.dtype) for shape in ((c,), (c,), (3, c)))
     partial, parts = _backward_sums.partial(dy, x, mean, n, c, length, c, x.shape[1])
     _finish_backward(c, partial, weight, inverse_std, dweight, dbias, coefficients, (n, c, length, parts))

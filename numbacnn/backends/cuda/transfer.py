@@ -22,6 +22,7 @@ __all__ = [
     "empty",
     "free_memory",
     "is_array",
+    "reshape",
     "synchronize",
     "to_numpy",
     "zeros",
@@ -172,6 +173,11 @@ def copy(x: Array) -> Array:
     array = new(x.shape, x.dtype)
     overwrite(array, x)
     return array
+
+
+def reshape(x: Array, shape: Sequence[int]) -> Array:
+    """The same elements in another shape, in the same memory."""
+    return x.reshape(shape)
 
 
 def assign(target: Array, source: Array) -> None:

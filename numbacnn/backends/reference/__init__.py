@@ -15,6 +15,7 @@ from ..host import device_name as device_name
 from ..host import empty as empty
 from ..host import free_memory as free_memory
 from ..host import is_array as is_array
+from ..host import reshape as reshape
 from ..host import synchronize as synchronize
 from ..host import to_numpy as to_numpy
 from ..host import zeros as zeros

@@ -1,6 +1,8 @@
-"""Batch normalisation of x (n, c, l): Ioffe and Szegedy, ICML 2015. Everything per channel is (c,)."""
+"""Batch normalisation of x (n, c, ...): Ioffe and Szegedy, ICML 2015. Everything per channel is (c,)."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -22,10 +24,10 @@ def batch_norm_train(
     """y, activated, batch mean, biased batch variance, 1/sqrt(variance + eps)."""
     x = x[:, : weight.size]
     mean = _channel_mean(x)
-    variance = _channel_mean(np.square(x - mean[:, None], dtype=np.float64))
+    variance = _channel_mean(np.square(x - _per_channel(mean, x), dtype=np.float64))
     inverse_std = 1 / np.sqrt(variance + eps)
     mean, variance, inverse_std = (statistic.astype(x.dtype) for statistic in (mean, variance, inverse_std))
-    y = weight[:, None] * _normalized(x, mean, inverse_std) + bias[:, None]
+    y = _per_channel(weight, x) * _normalized(x, mean, inverse_std) + _per_channel(bias, x)
     return activate(y, activation), mean, variance, inverse_std
 
 
@@ -38,7 +40,9 @@ def batch_norm_train_backward(
     """
     x_hat = _normalized(x[:, : weight.size], mean, inverse_std)
     mean_dy, mean_dy_x_hat = _channel_mean(dy).astype(x.dtype), _channel_mean(dy * x_hat).astype(x.dtype)
-    dx = (weight * inverse_std)[:, None] * (dy - mean_dy[:, None] - x_hat * mean_dy_x_hat[:, None])
+    dx = _per_channel(weight * inverse_std, x) * (
+        dy - _per_channel(mean_dy, x) - x_hat * _per_channel(mean_dy_x_hat, x)
+    )
     return dx, _channel_sum(dy * x_hat).astype(x.dtype), _channel_sum(dy).astype(x.dtype)
 
 
@@ -47,7 +51,7 @@ def batch_norm_eval(
 ) -> tuple[Array, Array]:
     """y with given statistics, activated, 1/sqrt(variance + eps)."""
     inverse_std = 1 / np.sqrt(variance + eps)
-    y = weight[:, None] * _normalized(x[:, : weight.size], mean, inverse_std) + bias[:, None]
+    y = _per_channel(weight, x) * _normalized(x[:, : weight.size], mean, inverse_std) + _per_channel(bias, x)
     return activate(y, activation), inverse_std
 
 
@@ -56,7 +60,7 @@ def batch_norm_eval_backward(
 ) -> tuple[Array, Array, Array]:
     """dx, dweight, dbias, the statistics being constants."""
     x_hat = _normalized(x[:, : weight.size], mean, inverse_std)
-    dx = (weight * inverse_std)[:, None] * dy
+    dx = _per_channel(weight * inverse_std, x) * dy
     return dx, _channel_sum(dy * x_hat).astype(x.dtype), _channel_sum(dy).astype(x.dtype)
 
 
@@ -65,15 +69,20 @@ def update_running_average(average: Array, value: Array, momentum: float, correc
     average[...] = (1 - momentum) * average + momentum * correction * value
 
 
+def _per_channel(values: Array, x: Array) -> Array:
+    """``values`` (c,) in a shape that meets the channels of x."""
+    return values.reshape(-1, *(1,) * (x.ndim - 2))
+
+
 def _normalized(x: Array, mean: Array, inverse_std: Array) -> Array:
-    return (x - mean[:, None]) * inverse_std[:, None]
+    return (x - _per_channel(mean, x)) * _per_channel(inverse_std, x)
 
 
 def _channel_sum(x: Array) -> Array:
     """The float64 sum over batch and positions."""
-    return x.sum(axis=(0, 2), dtype=np.float64)
+    return x.sum(axis=(0, *range(2, x.ndim)), dtype=np.float64)
 
 
 def _channel_mean(x: Array) -> Array:
     """The float64 mean over batch and positions, 0 where there are none."""
-    return _channel_sum(x) / max(x.shape[0] * x.shape[2], 1)
+    return _channel_sum(x) / max(x.shape[0] * math.prod(x.shape[2:]), 1)

@@ -32,6 +32,7 @@ CONVOLUTIONS = (
     "n1c16h33w17k32r3s1p1",
     "n2c16h12k6r5s1p2",
     "n2c4h6k6r3s1p1g2",
+    "n2c5h6k10r3s2p1g5",
 )
 POOLS = (
     Pool2dGeometry(2, 3, 28, 30, 2, 2, 2, 2),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends.cpu import conv_direct, conv_winograd, winograd
+from numbacnn.backends import cpu
+from numbacnn.backends.cpu import conv_direct, conv_winograd, winograd, winograd_weights
 from numbacnn.backends.cpu import winograd_routines as routines
 from numbacnn.backends.geometry import Conv2dGeometry
 
@@ -51,13 +52,55 @@ def test_transformation(dtype, size, name):
 )
 def test_every_size_of_tiles(monkeypatch, transforms, descriptor):
     """Whatever the plan would take: whole and cut tiles, one and several images to a band."""
-    monkeypatch.setattr(winograd, "TRANSFORMS", [transforms])
-    winograd._plan.cache_clear()
+    for module in (winograd, winograd_weights):
+        monkeypatch.setattr(module, "TRANSFORMS", [transforms])
+        module._plan.cache_clear()
     g = Conv2dGeometry.parse(descriptor.format(transforms.taps))
     rng = np.random.default_rng(0)
     x, weight, bias, dy = (rng.standard_normal(s) for s in (g.x_shape, g.weight_shape, (g.k,), g.y_shape))
+    x, dy = (np.ascontiguousarray(images.transpose(0, 2, 3, 1)) for images in (x, dy))
     y, dx = conv_winograd.forward(x, weight, bias, g, 0), conv_winograd.backward_input(dy, weight, g)
-    winograd._plan.cache_clear()
-    assert conv_winograd._applies(g, "forward") and conv_winograd._applies(g, "backward_input")
+    dweight = conv_winograd.backward_weight(dy, x, g)
+    for module in (winograd, winograd_weights):
+        module._plan.cache_clear()
+    assert all(conv_winograd._applies(g, pass_) for pass_ in ("forward", "backward_input", "backward_weight"))
     np.testing.assert_allclose(y, conv_direct.forward(x, weight, bias, g, 0), rtol=0, atol=1e-12)
     np.testing.assert_allclose(dx, conv_direct.backward_input(dy, weight, g), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(dweight, conv_direct.backward_weight(dy, x, g), rtol=0, atol=1e-11)
+
+
+def gradients(g, x, dy):
+    """By Winograd's transforms and directly."""
+    return (cpu.conv2d_backward_weight(dy, x, g, algorithm) for algorithm in ("winograd", "direct"))
+
+
+@pytest.mark.parametrize("descriptor", ["n2c20h9k18r3s1p1", "n3c5h10k3r5s1p2"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, 1e6])
+def test_weights_that_one_number_would_spoil_are_summed_directly(descriptor, dtype, value):
+    """It lies in the corner of an image of x, and where it is seen dy is zero."""
+    g = Conv2dGeometry.parse(descriptor)
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal(g.x_shape).astype(dtype), rng.standard_normal(g.y_shape).astype(dtype)
+    fast, direct = gradients(g, x, dy)
+    assert not np.array_equal(fast, direct)
+    np.testing.assert_allclose(fast, direct, rtol=0, atol=np.abs(direct).max() * 200 * np.finfo(dtype).eps)
+    x[1, 2, 0, 0] = value
+    dy[1, :, :3, :3] = 0
+    fast, direct = gradients(g, x, dy)
+    np.testing.assert_array_equal(fast, direct)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_of_gradients_that_are_not_finite(value):
+    g = Conv2dGeometry.parse("n2c20h9k18r3s1p1")
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal(g.x_shape).astype(np.float32), rng.standard_normal(g.y_shape).astype(np.float32)
+    dy[0, 17, 8, 8] = value
+    np.testing.assert_array_equal(*gradients(g, x, dy))
+
+
+def test_weights_of_nothing_but_zeros():
+    g = Conv2dGeometry.parse("n2c20h9k18r3s1p1")
+    zeros = np.zeros(g.x_shape, np.float32), np.zeros(g.y_shape, np.float32)
+    assert not cpu.conv2d_backward_weight(zeros[1], zeros[0], g, "winograd").any()

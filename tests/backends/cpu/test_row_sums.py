@@ -1,0 +1,76 @@
+"""Sums down columns, means and variances, of rows that lie side by side and of rows with more than their columns."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+from numba.core import config
+
+from numbacnn.backends.cpu import row_sums
+
+pytestmark = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+ROUTINES = [row_sums.VALUES, row_sums.DIFFERENCES, row_sums.SQUARES, row_sums.PRODUCTS]
+
+
+def compiled(function):
+    return function if config.DISABLE_JIT else numba.njit(function)
+
+
+def argument(routine, dtype):
+    return routine.definition if config.DISABLE_JIT else routine.address(np.dtype(dtype))
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+@pytest.mark.parametrize("rows", [0, 1, 7])
+@pytest.mark.parametrize("columns", [1, 15, 64, 70])
+@pytest.mark.parametrize("add", [0, 1])
+@pytest.mark.parametrize("routine", ROUTINES, ids=["values", "differences", "squares", "products"])
+def test_routines(dtype, routine, rows, columns, add):
+    run = numba.njit(
+        lambda r, a, b, center, sums, rows, columns, add: row_sums.sum_rows(
+            r, a, 1, 80, b, 2, 90, center, 3, sums, 4, rows, columns, add
+        )
+    )
+    rng = np.random.default_rng(rows)
+    # Nothing lies behind the last numbers that are asked for.
+    a, b = (rng.standard_normal(first + max(rows - 1, 0) * row + columns) for first, row in ((1, 80), (2, 90)))
+    center, sums = rng.standard_normal(3 + columns), rng.standard_normal(4 + columns)
+    a, b, center, sums = (x.astype(dtype) for x in (a, b, center, sums))
+    expected = sums.copy()
+    routine.definition(a, 1, 80, b, 2, 90, center, 3, expected, 4, rows, columns, add)
+    run(routine.address(np.dtype(dtype)), a, b, center, sums, rows, columns, add)
+    np.testing.assert_allclose(sums, expected, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-13)
+
+
+def moments(dtype, x, columns, times):
+    """Means and variances of the first ``columns`` columns."""
+    run = compiled(
+        lambda of_differences, of_squares, x, row, center, sums, totals, rows, columns, times: row_sums.find_moments(
+            of_differences, of_squares, x, 0, row, center, sums, totals, rows, columns, times
+        )
+    )
+    wide = columns * times
+    totals = np.zeros(4 * wide)
+    run(
+        argument(row_sums.DIFFERENCES, dtype), argument(row_sums.SQUARES, dtype), x.reshape(-1), x.shape[1],
+        np.zeros(wide, dtype), np.zeros(wide, dtype), totals, x.shape[0], columns, times,
+    )  # fmt: skip
+    return totals[:columns], totals[2 * wide : 2 * wide + columns] / max(x.shape[0], 1)
+
+
+@pytest.mark.parametrize("rows, columns, times", [(1, 3, 4), (5, 3, 4), (9, 1, 4), (170, 3, 4), (100, 20, 1)])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_moments(dtype, rows, columns, times, offset):
+    x = (np.random.default_rng(rows).standard_normal((rows, columns)) + offset).astype(dtype)
+    mean, variance = moments(dtype, x, columns, times)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(variance, exact.var(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_moments_are_the_same_bits_whatever_lies_behind_the_columns(dtype):
+    x = np.random.default_rng(0).standard_normal((70, 9)).astype(dtype)
+    of_some = moments(dtype, x, 4, 3)
+    alone = moments(dtype, np.ascontiguousarray(x[:, :4]), 4, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(of_some, alone, strict=True))
