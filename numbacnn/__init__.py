@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from . import training as training
     from .io import load as load
     from .io import save as save
+    from .profiling import profile as profile
 
 __version__ = "0.1.0"
 
 # Not every program reads files or trains, so these are imported when they are first used.
 _LAZY_MODULES = ("data", "io", "models", "training")
-_LAZY_FUNCTIONS = {"load": "io", "save": "io"}
+_LAZY_FUNCTIONS = {"load": "io", "profile": "profiling", "save": "io"}
 
 
 def __getattr__(name: str) -> Any:
