@@ -313,7 +313,7 @@ def workspace(g: Conv2dGeometry, itemsize: int) -> int:
 
 def cycles(g: Conv2dGeometry, itemsize: int) -> float:
     """About how many :func:`correlate_weights` takes, of all threads together."""
-    return _plan(g, itemsize).cycles
+    return _plan(g, itemsize).cycles if g.n else 0.0
 
 
 def extent(g: Conv2dGeometry, rows: int) -> tuple[int, int]:

@@ -119,7 +119,8 @@ def _train_rows(
     size = times * columns
     center, factor, shift = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
     count = max(x.shape[0], 1)
-    totals[:columns], totals[columns:] = means[:columns], of_squares[:columns]
+    for j in range(columns):
+        totals[j], totals[columns + j] = means[j], of_squares[j]
     for at in range(1, means.size // columns):
         merge_moments(
             at * part, totals[:columns], totals[columns:], 0, min(part, x.shape[0] - at * part), means, of_squares,

@@ -131,7 +131,7 @@ def _correlate_tiles(
     band, first_image = rest % bands, rest // bands * band_images
     images = min(band_images, x.shape[0] - first_image)
     rows_here = min(band_rows, tile_rows - band * band_rows)
-    channels, outputs = x.shape[3], y.shape[3]
+    channels, outputs = x.shape[3], shift.size
     lanes = lanes_of(x.itemsize)
     more = s - m
     in_rows, in_columns = rows_here * m + more, tile_columns * m + more
@@ -166,7 +166,7 @@ def _correlate_tiles(
                     of_x, source, (i * place_row + j * padded_channels) * m, place_row, padded_channels, of_tiles, at,
                     s * element_size, element_size, padded_channels // lanes,
                 )  # fmt: skip
-    flat, row = y.reshape(-1), y.shape[2] * outputs
+    row = columns * outputs
     relu = 1 if activation == 1 else 0
     laid = images - 1
     first_panel, end_panel = panels * part // parts, panels * (part + 1) // parts
@@ -180,21 +180,25 @@ def _correlate_tiles(
         here, first = min(width, outputs - panel * width), panel * width
         for p in range(count):
             image, r, c = p // image_tiles, p % image_tiles // tile_columns * m, p % tile_columns * m
-            to = ((first_image + image) * y.shape[1] + band * band_rows * m + r) * row + c * outputs + first
-            is_whole = r + m <= rows_left and c + m <= columns
-            finish(
-                of_products, products, p * width, s * product_size, product_size, shift, first,
-                flat if is_whole else edge, to if is_whole else 0, row if is_whole else m * width,
-                outputs if is_whole else width, here, relu,
-            )  # fmt: skip
-            for i in range(0 if is_whole else min(m, rows_left - r)):
-                for j in range(min(m, columns - c)):
-                    copy_run(flat, to + i * row + j * outputs, edge, (i * m + j) * width, here)
+            to = ((first_image + image) * rows + band * band_rows * m + r) * row + c * outputs + first
+            if r + m <= rows_left and c + m <= columns:
+                finish(
+                    of_products, products, p * width, s * product_size, product_size, shift, first, y, to, row,
+                    outputs, here, relu,
+                )  # fmt: skip
+            else:
+                finish(
+                    of_products, products, p * width, s * product_size, product_size, shift, first, edge, 0, m * width,
+                    width, here, relu,
+                )  # fmt: skip
+                for i in range(min(m, rows_left - r)):
+                    for j in range(min(m, columns - c)):
+                        copy_run(y, to + i * row + j * outputs, edge, (i * m + j) * width, here)
         for image in range(images if uneven or level > most[panel] else 0):
             found = list_unsafe(
                 levels, image * level_size, in_columns, m, rows_here, tile_columns, rows_left, columns, most[panel],
-                windows, targets, ((first_image + image) * y.shape[1] + band * band_rows * m) * row + first, row,
-                outputs, flat, shift, first, here, relu,
+                windows, targets, ((first_image + image) * rows + band * band_rows * m) * row + first, row,
+                outputs, y, shift, first, here, relu,
             )  # fmt: skip
             if found > 0 and image != laid:
                 lay_band(
@@ -205,16 +209,16 @@ def _correlate_tiles(
             sum_directly(
                 tile, height, source, windows, targets, found, padded_channels, in_columns, steps, packed,
                 panel * channels * (more + 1) * (more + 1) * width, weight_at, width, channels, more + 1, shift, first,
-                flat, here, relu,
+                y, here, relu,
             )  # fmt: skip
     if activation > 1:
         here = min(end_panel * width, outputs) - first_panel * width
         for image in range(first_image, first_image + images):
             for r in range(rows_left):
-                to = (image * y.shape[1] + band * band_rows * m + r) * row + first_panel * width
+                to = (image * rows + band * band_rows * m + r) * row + first_panel * width
                 for c in range(1 if here == outputs else columns):
                     activate(
-                        activating, flat, to + c * outputs, row if here == outputs else here, activation
+                        activating, y, to + c * outputs, row if here == outputs else here, activation
                     )  # fmt: skip
 
 
@@ -250,12 +254,13 @@ def correlate(
     tables = _tables(plan, channels, width)
     bands = -(-plan.tile_rows // plan.band_rows)
     _correlate_tiles(
-        -(-n // plan.band_images) * bands * plan.parts, x, packed, transformed, most, shift_of(bias, outputs), y,
-        np.zeros(width, x.dtype), *tables, Scratch(plan.work, x.dtype), Scratch(plan.places, np.dtype(np.int64)),
-        Scratch(plan.places, np.dtype(np.int64)), Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x,
-        t.of_products, LARGEST, SMALLEST, ACROSS, tile.routine, activation_of, tile.rows, width, activation, t.size,
-        t.outputs, panels, plan.parts, plan.channels, plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns,
-        plan.band_images, plan.band_rows, bands, c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
+        -(-n // plan.band_images) * bands * plan.parts, x, packed, transformed, most, shift_of(bias, outputs),
+        y.reshape(-1), np.zeros(width, x.dtype), *tables, Scratch(plan.work, x.dtype),
+        Scratch(plan.places, np.dtype(np.int64)), Scratch(plan.places, np.dtype(np.int64)),
+        Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x, t.of_products, LARGEST, SMALLEST, ACROSS,
+        tile.routine, activation_of, tile.rows, width, activation, t.size, t.outputs, panels, plan.parts, plan.channels,
+        plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns, plan.band_images, plan.band_rows, bands, c.rows,
+        c.columns, c.row_taps[0][1], c.column_taps[0][1],
     )  # fmt: skip
 
 
