@@ -17,6 +17,16 @@ def compiled(function):
     return function if config.DISABLE_JIT else numba.njit(function)
 
 
+@compiled
+def sum_rows(routine, a, b, center, sums, rows, columns, add):
+    row_sums.sum_rows(routine, a, 1, 80, b, 2, 90, center, 3, sums, 4, rows, columns, add)
+
+
+@compiled
+def find_moments(of_differences, of_squares, x, row, center, sums, totals, rows, columns, times):
+    row_sums.find_moments(of_differences, of_squares, x, 0, row, center, sums, totals, rows, columns, times)
+
+
 def argument(routine, dtype):
     return routine.definition if config.DISABLE_JIT else routine.address(np.dtype(dtype))
 
@@ -27,11 +37,6 @@ def argument(routine, dtype):
 @pytest.mark.parametrize("add", [0, 1])
 @pytest.mark.parametrize("routine", ROUTINES, ids=["values", "differences", "squares", "products"])
 def test_routines(dtype, routine, rows, columns, add):
-    run = numba.njit(
-        lambda r, a, b, center, sums, rows, columns, add: row_sums.sum_rows(
-            r, a, 1, 80, b, 2, 90, center, 3, sums, 4, rows, columns, add
-        )
-    )
     rng = np.random.default_rng(rows)
     # Nothing lies behind the last numbers that are asked for.
     a, b = (rng.standard_normal(first + max(rows - 1, 0) * row + columns) for first, row in ((1, 80), (2, 90)))
@@ -39,20 +44,15 @@ def test_routines(dtype, routine, rows, columns, add):
     a, b, center, sums = (x.astype(dtype) for x in (a, b, center, sums))
     expected = sums.copy()
     routine.definition(a, 1, 80, b, 2, 90, center, 3, expected, 4, rows, columns, add)
-    run(routine.address(np.dtype(dtype)), a, b, center, sums, rows, columns, add)
+    sum_rows(routine.address(np.dtype(dtype)), a, b, center, sums, rows, columns, add)
     np.testing.assert_allclose(sums, expected, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-13)
 
 
 def moments(dtype, x, columns, times):
     """Means and variances of the first ``columns`` columns."""
-    run = compiled(
-        lambda of_differences, of_squares, x, row, center, sums, totals, rows, columns, times: row_sums.find_moments(
-            of_differences, of_squares, x, 0, row, center, sums, totals, rows, columns, times
-        )
-    )
     wide = columns * times
     totals = np.zeros(4 * wide)
-    run(
+    find_moments(
         argument(row_sums.DIFFERENCES, dtype), argument(row_sums.SQUARES, dtype), x.reshape(-1), x.shape[1],
         np.zeros(wide, dtype), np.zeros(wide, dtype), totals, x.shape[0], columns, times,
     )  # fmt: skip
