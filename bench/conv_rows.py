@@ -20,7 +20,7 @@ from .command import UserError, WrongResultError
 from .contender import Contender, best_of, reason
 from .machine import layer
 from .peers import Peers
-from .problems import flops
+from .problems import flops, laid_out
 from .timing import Timing
 
 __all__ = ["PASSES", "Row", "call_backend", "check", "measure", "reduction_length"]
@@ -83,7 +83,8 @@ def measure(
     Raises UserError for a problem that does not fit in memory and WrongResultError where contenders disagree.
     """
     arrays = random_operands(g)
-    ours = [backend.asarray(array) for array in arrays]
+    x, weight, bias, dy = arrays
+    ours = [laid_out(backend, x), backend.asarray(weight), backend.asarray(bias), laid_out(backend, dy)]
     wait = backend.synchronize if backend.asynchronous else None
     # On the CPU nobody's calls are captured.
     capture = partial(_captured, backend) if backend.asynchronous else None

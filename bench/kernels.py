@@ -20,6 +20,7 @@ from numbacnn.backends.geometry import Pool2dGeometry
 from . import gpu, machine
 from .ceilings import IN_MEMORY, Mix, Traffic, last_cache_bytes
 from .command import UserError, exit_code, say, seconds, whole_number
+from .problems import laid_out
 from .report import Table, significant, write_results
 from .timing import PAUSE, SelfTimed, interleave
 
@@ -58,12 +59,11 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
         return backend.asarray(np.ones(count, np.float32))
 
     b = backend
-    x, dy = (normal(n, c, size, size) for _ in range(2))
+    x, dy = (laid_out(b, rng.standard_normal((n, c, size, size), np.float32)) for _ in range(2))
     g = Pool2dGeometry(n, c, size, size, 2, 2, 2, 2)
     pooled, places = b.max_pool2d_with_indices(x, g)
-    planes, planes_of_dy = (images.reshape(n, c, size * size) for images in (x, dy))
     channel, eps = ones(c), 1e-5
-    _, mean, _, inverse_std = b.batch_norm_train(planes, channel, channel, eps)
+    _, mean, _, inverse_std = b.batch_norm_train(x, channel, channel, eps)
     value, gradient, velocity, square = (ones(n * c * size * size) for _ in range(4))
     sgd, with_momentum, adam = full(1e-9, 0, 0), full(1e-9, 0.9, 0), full(1e-9, 0.9, 0.999, 1e-8, 0)
     offset, step = (b.asarray(np.array(number, np.int64)) for number in (1, 3))
@@ -85,15 +85,15 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
         Case("max_pool2d_backward", lambda: b.max_pool2d_backward(pooled, places, g), Mix(part + places.nbytes, whole)),
         Case("avg_pool2d 2x2", lambda: b.avg_pool2d(x, g, True), Mix(whole, part)),
         Case("avg_pool2d_backward", lambda: b.avg_pool2d_backward(pooled, g, True), Mix(part, whole)),
-        Case("batch_norm_train", lambda: b.batch_norm_train(planes, channel, channel, eps), Mix(whole, whole)),
+        Case("batch_norm_train", lambda: b.batch_norm_train(x, channel, channel, eps), Mix(whole, whole)),
         Case(
             "batch_norm_train_backward",
-            lambda: b.batch_norm_train_backward(planes_of_dy, planes, channel, mean, inverse_std),
+            lambda: b.batch_norm_train_backward(dy, x, channel, mean, inverse_std),
             Mix(2 * whole, whole),
         ),
         Case(
             "batch_norm_eval",
-            lambda: b.batch_norm_eval(planes, channel, channel, mean, channel, eps),
+            lambda: b.batch_norm_eval(x, channel, channel, mean, channel, eps),
             Mix(whole, whole),
         ),
         Case("sgd_step", lambda: b.sgd_step(value, gradient, None, sgd, False), Mix(each, updated=each)),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from numbacnn import nn, ops
-from numbacnn.backends import use_backend
+from numbacnn.backends import Array, Backend, use_backend
 from numbacnn.backends.geometry import Conv2dGeometry
 
 from .train_contenders import MODELS
 
-__all__ = ["CONV2D", "OF_MODELS", "convolutions", "flops", "lists_for", "of_models", "parse"]
+__all__ = ["CONV2D", "OF_MODELS", "convolutions", "flops", "laid_out", "lists_for", "of_models", "parse"]
 
 # n c h [w] k r [rw] s [sw] p [pb pw pr] [d dw] [g]: see Conv2dGeometry.descriptor.
 CONV2D: dict[str, tuple[str, ...]] = {
@@ -111,3 +112,10 @@ def convolutions(layer: nn.Layer, shape: tuple[int, ...]) -> Iterator[Conv2dGeom
         yield ops.conv2d_geometry(shape, layer.weight.shape, layer.stride, layer.padding, layer.dilation, layer.groups)
     for _, child, child_shape in layer.child_inputs(shape):
         yield from convolutions(child, child_shape)
+
+
+def laid_out(backend: Backend, images: Any) -> Array:
+    """Images of NumPy as the backend lays those that it makes, which is what kernels get between the layers of a model."""
+    laid = backend.empty(images.shape, images.dtype)
+    backend.assign(laid, backend.asarray(images))
+    return laid
