@@ -115,7 +115,7 @@ def convolutions(layer: nn.Layer, shape: tuple[int, ...]) -> Iterator[Conv2dGeom
 
 
 def laid_out(backend: Backend, images: Any) -> Array:
-    """Images of NumPy as the backend lays those that it makes, which is what kernels get between the layers of a model."""
+    """Images of NumPy as the backend lays those that it makes: what its kernels get between the layers of a model."""
     laid = backend.empty(images.shape, images.dtype)
     backend.assign(laid, backend.asarray(images))
     return laid
