@@ -19,9 +19,9 @@ import numpy as np
 from ..geometry import Conv2dGeometry
 from . import threads
 from .bands import clear, lay_band, lay_positions, round_up
-from .correlate import is_in_place, shift_of
+from .correlate import activate_pixels, is_in_place, shift_of
 from .correlations import Correlation, backward_correlations, forward_correlation
-from .elementwise import activate, activation_of, fill_zero
+from .elementwise import activation_of, fill_zero
 from .graph import prepared
 from .jit import Scratch, function, kernel
 from .memory import empty
@@ -118,8 +118,7 @@ def _correlate_depthwise(
                 total += sums[p * here + i * folded + j]
             flat[at + targets[p] + i] = total
     if activation > 1:
-        for p in range(count):
-            activate(activating, flat, at + targets[p], here, activation)
+        activate_pixels(activating, flat, at, targets, count, here, activation)
 
 
 @kernel

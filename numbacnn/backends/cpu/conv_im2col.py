@@ -15,10 +15,10 @@ import numpy as np
 from ..geometry import Conv2dGeometry
 from . import threads
 from .bands import lay_band, lay_positions, round_up
-from .correlate import pack_weights, shift_of
+from .correlate import activate_pixels, pack_weights, shift_of
 from .correlate_weights import add_parts, extent
 from .correlations import forward_correlation, forward_weights
-from .elementwise import activate, activation_of, fill_zero
+from .elementwise import activation_of, fill_zero
 from .graph import prepared
 from .jit import Scratch, function, kernel
 from .memory import empty
@@ -80,8 +80,8 @@ def _forward_bands(
             tile, height, windows, 0, row_at, padded, steps, 0, size, DEPTH, packed, at_packed, packed_at, 0, shift,
             group * outputs + panel * width, flat, at + panel * width, targets, outputs - panel * width, 0,
         )  # fmt: skip
-    for i in range(count if activation > 0 else 0):
-        activate(activating, flat, at + i * y.shape[3], outputs, activation)
+    if activation > 0:
+        activate_pixels(activating, flat, at, targets, count, outputs, activation)
 
 
 @kernel

@@ -25,12 +25,12 @@ from .bands import clear, lay_band, lay_positions, round_up, unevenness
 from .correlations import Correlation, Weights
 from .elementwise import activate, activation_of
 from .graph import prepared
-from .jit import Scratch, kernel
+from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES
 from .tiles import TILES, TRANSPOSITION, multiply_gathered, transpose
 
-__all__ = ["correlate", "cycles", "is_in_place", "pack_weights", "shift_of", "workspace"]
+__all__ = ["activate_pixels", "correlate", "cycles", "is_in_place", "pack_weights", "shift_of", "workspace"]
 
 # Depth of a part of packed weights, which stays in L1 for all positions of a band.
 DEPTH = 128
@@ -65,6 +65,16 @@ class _Plan(NamedTuple):
     work: int
     """Elements of scratch."""
     cycles: float
+
+
+@function
+def activate_pixels(activating, y, at, targets, count, channels, activation):
+    """The ``channels`` numbers that begin at each target: together, where they are neighbours."""
+    if targets[count - 1] - targets[0] == (count - 1) * channels:
+        activate(activating, y, at + targets[0], count * channels, activation)
+    else:
+        for i in range(count):
+            activate(activating, y, at + targets[i], channels, activation)
 
 
 @kernel
@@ -118,8 +128,7 @@ def _correlate_channels(
             )  # fmt: skip
     if activation > 1:
         here = min(end_panel * width, outputs) - first_panel * width
-        for i in range(count):
-            activate(activating, flat, at + targets[i] + first_panel * width, here, activation)
+        activate_pixels(activating, flat, at + first_panel * width, targets, count, here, activation)
 
 
 @kernel
