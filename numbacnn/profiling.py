@@ -22,9 +22,10 @@ from .backends.replay import label, recording
 from .nn.containers import Sequential
 from .nn.layer import Layer
 from .nn.loss import CrossEntropyLoss, Loss, MSELoss
-from .nn.modes import evaluating, releasing
+from .nn.modes import evaluating
 from .nn.state import Shape
 from .ops.arguments import flag, integer, number, shape_of
+from .training.step import set_gradients
 
 __all__ = ["Profile", "ProfileRow", "profile"]
 
@@ -217,15 +218,7 @@ class _Step(_Pass):
 
     def __call__(self) -> None:
         self.loss.compute(self.model.forward(self.x), self.target)
-        parameters = self.model.parameters()
-        for parameter in parameters:
-            parameter.clear_grad()
-        with releasing():
-            self.model.backward(self.loss.backward(), input_gradient=False)
-        for parameter in parameters:
-            parameter.settle_grad()
-        self.model.drop_saved()
-        self.loss.drop_saved()
+        set_gradients(self.model, self.loss, self.model.parameters())
         if self.optimizer is not None:
             self.optimizer.apply()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..optim import Optimizer
     from .average import WeightAverage
 
-__all__ = ["TrainingStep"]
+__all__ = ["TrainingStep", "set_gradients"]
 
 
 class TrainingStep:
@@ -149,15 +149,7 @@ class TrainingStep:
         return self._totals.add(self.loss, self.model.forward(x), y)
 
     def _update(self) -> None:
-        parameters = dict.fromkeys([*self.model.parameters(), *self.optimizer.parameters])
-        for parameter in parameters:
-            parameter.clear_grad()  # in place, where a launch will look for it
-        with releasing():
-            self.model.backward(self.loss.backward(), input_gradient=False)
-        for parameter in parameters:
-            parameter.settle_grad()
-        self.model.drop_saved()
-        self.loss.drop_saved()
+        set_gradients(self.model, self.loss, [*self.model.parameters(), *self.optimizer.parameters])
         if self.clip_norm is not None:
             clip_grad_norm(self.optimizer, self.clip_norm)
         self.optimizer.apply()
@@ -272,3 +264,16 @@ class _Captured(NamedTuple):
 
 def _may_update(backend: Backend, loss: Array) -> bool:
     return backend.asynchronous or bool(np.isfinite(backend.to_numpy(loss)))
+
+
+def set_gradients(model: Layer, loss: Loss, parameters: Iterable[Parameter]) -> None:
+    """The gradients of the parameters are those of the loss that was computed last, and of nothing before it."""
+    parameters = dict.fromkeys(parameters)
+    for parameter in parameters:
+        parameter.clear_grad()  # in place, where a launch will look for it
+    with releasing():
+        model.backward(loss.backward(), input_gradient=False)
+    for parameter in parameters:
+        parameter.settle_grad()
+    model.drop_saved()
+    loss.drop_saved()

@@ -27,7 +27,7 @@ from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES
 from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
-from .tiles import ELEMENTWISE_TILES, Tile, elementwise_tile_of, multiply_gathered
+from .tiles import ELEMENTWISE_TILES, RELU, Tile, elementwise_tile_of, multiply_gathered
 
 __all__ = ["applies", "backward_input", "backward_weight", "forward", "workspace"]
 
@@ -96,7 +96,7 @@ def _correlate_depthwise(
     )
     first_row = first_image * y.shape[1] + at_row + band * band_rows * row_step
     at = (first_row * y.shape[2] + at_column) * y.shape[3] + first // folded
-    todo = 2 if activation == 1 else 0
+    todo = RELU if activation == 1 else 0
     sums_at = table[2 * padded :]
     for i in range(padded if folded > 1 else 0):
         sums_at[i] = min(i, count - 1) * here

@@ -28,7 +28,7 @@ from .graph import prepared
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES
-from .tiles import TILES, TRANSPOSITION, multiply_gathered, transpose
+from .tiles import ADD, RELU, TILES, TRANSPOSITION, multiply_gathered, transpose
 
 __all__ = ["activate_pixels", "correlate", "cycles", "is_in_place", "pack_weights", "shift_of", "workspace"]
 
@@ -120,7 +120,7 @@ def _correlate_channels(
     for panel in range(first_panel, end_panel):
         at_packed = (group * panels + panel) * depth * width
         for first in range(0, depth, DEPTH):
-            todo = (1 if first > 0 else 0) + (2 if activation == 1 and first + DEPTH >= depth else 0)
+            todo = (ADD if first > 0 else 0) + (RELU if activation == 1 and first + DEPTH >= depth else 0)
             multiply_gathered(
                 tile, height, source, start, places, padded, steps, first, min(DEPTH, depth - first), DEPTH, packed,
                 at_packed + first * width, packed_at, 0, shift, group * outputs + panel * width, flat,

@@ -29,11 +29,13 @@ from .routines import (
 from .simd import REGISTERS, VECTOR_BYTES, Vectors, chosen, lanes_of
 
 __all__ = [
+    "ADD",
     "DOT_COLUMNS",
     "DOT_ROWS",
     "DOT_TILE",
     "ELEMENTWISE_TILES",
     "LARGEST",
+    "RELU",
     "TILES",
     "TRANSPOSITION",
     "Tile",

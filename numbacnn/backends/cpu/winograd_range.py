@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import function
-from .tiles import multiply_gathered
+from .tiles import ADD, RELU, multiply_gathered
 from .winograd_routines import extreme, largest_of_pixels
 
 __all__ = ["CONTRAST", "DIRECT_TILES", "levels_of_windows", "list_unsafe", "most_allowed", "sum_directly"]
@@ -133,7 +133,7 @@ def sum_directly(
     for first in range(0, count, DIRECT_TILES * height):
         rows = min(DIRECT_TILES * height, count - first)
         for part in range(taps * taps):
-            todo = (1 if part > 0 else 0) + (2 if relu > 0 and part == taps * taps - 1 else 0)
+            todo = (ADD if part > 0 else 0) + (RELU if relu > 0 and part == taps * taps - 1 else 0)
             multiply_gathered(
                 tile, height, source, 0, windows[first : first + rows], rows, steps, part * channels, channels,
                 channels, packed, start + part * channels * width, weight_at, 0, shift, first_shift, y, 0,
