@@ -9,11 +9,13 @@ from ..geometry import Conv2dGeometry
 
 __all__ = [
     "Correlation",
+    "Span",
     "Weights",
     "backward_correlations",
     "backward_weights",
     "forward_correlation",
     "forward_weights",
+    "spans",
 ]
 
 
@@ -90,3 +92,25 @@ def _phase(start: int, kernel: int, dilation: int, stride: int) -> tuple[tuple[i
     """(tap, where it is read for the first output), in ascending order of the latter."""
     taps = [(i, (start - i * dilation) // stride) for i in range(kernel) if (start - i * dilation) % stride == 0]
     return tuple(sorted(taps, key=lambda tap: tap[1]))
+
+
+class Span(NamedTuple):
+    """Neighbouring outputs of one axis whose windows have the same taps within the image."""
+
+    first: int
+    count: int
+    first_tap: int
+    taps: int
+
+
+def spans(taps: tuple[tuple[int, int], ...], count: int, step: int, size: int) -> list[Span]:
+    """All ``count`` outputs of an axis of ``size``; ``taps`` and ``step`` are those of a :class:`Correlation`."""
+    found: list[Span] = []
+    for output in range(count):
+        inside = [i for i, (_, at) in enumerate(taps) if 0 <= at + output * step < size]
+        first = inside[0] if inside else 0
+        if found and found[-1][2:] == (first, len(inside)):
+            found[-1] = found[-1]._replace(count=found[-1].count + 1)
+        else:
+            found.append(Span(output, 1, first, len(inside)))
+    return found
