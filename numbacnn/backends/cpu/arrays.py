@@ -68,7 +68,8 @@ def copy(x: np.ndarray) -> np.ndarray:
 
 
 def reshape(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    return layout.contiguous(x).reshape(tuple(shape))
+    # Images of the same shape stay as they lie: to lay them plane by plane would be a copy.
+    return x if x.shape == tuple(shape) else layout.contiguous(x).reshape(tuple(shape))
 
 
 def to_numpy(x: np.ndarray) -> np.ndarray:
