@@ -55,6 +55,13 @@ def test_the_model_stays_as_it_is(backend):
     assert not any("wrapped" in repr(getattr(kind, "forward", "")) for kind in (nn.Conv2d, nn.ReLU))
 
 
+def test_a_shortcut_lies_as_what_it_is_added_to(backend):
+    body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Add(body, nn.Identity()), nn.Conv2d(4, 2, 1))
+    rows = {row.name: row for row in nc.profile(model, (2, 3, 8, 8), rounds=1).rows}
+    assert {rows[name].layout for name in ("0", "1", "1.0.0", "2")} == {"nhwc" if backend.name == "cpu" else "nchw"}
+
+
 def test_shares_of_the_roof(backend):
     model = nn.Sequential(nn.Conv2d(1, 2, 3))
     found = nc.profile(model, (1, 1, 8, 8), rounds=1, peak_gflops=1e-3, bandwidth_gbytes=1e9)

@@ -8,10 +8,12 @@ float32.
 
 from __future__ import annotations
 
+import functools
+import marshal
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -37,8 +39,11 @@ __all__ = [
     "parameter_dtype",
     "plane_indices",
     "real_array",
+    "remembered",
     "shape_of",
 ]
+
+_T = TypeVar("_T", bound=Callable[..., Any])
 
 PADDING_NAMES = ("valid", "same", "same_lower")
 # Of a window: kernels work in 32 bits where they can.
@@ -46,6 +51,39 @@ LARGEST_SIZE = 2**31 - 1
 ACTIVATION_NAMES: tuple[str, ...] = get_args(get_args(Activation)[0])
 LAST_COUNT = 2**53
 """As far as steps, passes and epochs are counted: exact as float64, and far from where int64 ends."""
+
+
+MOST_REMEMBERED = 1024
+
+
+def remembered(function: _T) -> _T:
+    """Decorator of a function of numbers, names and tuples of these: what it found for the same ones before.
+
+    A layer asks for its sizes at every call, and checking them takes longer than many a kernel.
+    """
+    found: dict[bytes, Any] = {}
+
+    @functools.wraps(function)
+    def run(*arguments: Any, **named: Any) -> Any:
+        if not _is_plain((arguments, tuple(named.values()))):
+            return function(*arguments, **named)
+        key = marshal.dumps((arguments, named))  # which tells True from 1, as a hash does not
+        if key not in found:
+            if len(found) >= MOST_REMEMBERED:
+                found.clear()
+            found[key] = function(*arguments, **named)
+        return found[key]
+
+    return cast(_T, run)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether ``value`` is of Python's own immutable types, all through."""
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and all(map(_is_plain, value)))
+
+
+_PLAIN = (int, bool, float, str, type(None))
 
 
 def integer(name: str, value: Any, minimum: int = 0, maximum: int | None = None) -> int:

@@ -20,6 +20,7 @@ from .arguments import (
     pair,
     parameter_dtype,
     real_array,
+    remembered,
     shape_of,
 )
 
@@ -116,6 +117,7 @@ def conv2d_backward(
     return dx, dweight, backend.conv2d_backward_bias(dy)
 
 
+@remembered
 def conv2d_geometry(
     x_shape: Any, weight_shape: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Conv2dGeometry:

@@ -15,6 +15,7 @@ from .arguments import (
     pair,
     plane_indices,
     real_array,
+    remembered,
     shape_of,
 )
 
@@ -168,6 +169,7 @@ def global_avg_pool2d_backward(dy: Any, x_shape: Any, *, backend: str | Backend 
     return avg_pool2d_backward(dy, x_shape, (h or 1, w or 1), backend=backend)
 
 
+@remembered
 def pool2d_geometry(
     x_shape: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Pool2dGeometry:

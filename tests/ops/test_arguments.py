@@ -361,3 +361,15 @@ def test_arrays_stay_where_they_are():
     assert arguments.real_array("x", x, backend) is x
     (converted,) = arguments.convert(backend, np.dtype(np.float32), x)
     assert converted is x
+
+
+def test_what_was_right_before_is_not_taken_for_what_looks_like_it() -> None:
+    assert ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=(1, 1)).sh == 1
+    for stride in ((True, True), (1.0, 1.0), (np.True_, 1)):
+        with pytest.raises(TypeError, match="`stride`"):
+            ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=stride)
+    assert ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=[np.int64(1), 1]).sh == 1
+    sizes = [1, 1]
+    assert ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=sizes).sh == 1
+    sizes[0] = 2
+    assert ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=sizes).sh == 2

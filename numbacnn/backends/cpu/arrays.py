@@ -31,7 +31,7 @@ def _copy(chunk, source, target):
 
 
 def asarray(x: Any, dtype: Any = None) -> np.ndarray:
-    if _is_kept(x, dtype):
+    if type(x) is np.ndarray and (dtype is None or dtype == x.dtype) and _is_plain(x):
         return x
     found: np.ndarray = host.asarray(x, dtype)
     if not found.flags.aligned or not found.dtype.isnative:  # neither of which machine code looks at
@@ -43,11 +43,10 @@ def asarray(x: Any, dtype: Any = None) -> np.ndarray:
     return y
 
 
-def _is_kept(x: Any, dtype: Any) -> bool:
-    """Whether ``x`` is images that lie channels last, in numbers that machine code can read."""
-    if not isinstance(x, np.ndarray) or x.ndim != 4 or (dtype is not None and dtype != x.dtype):
-        return False
-    return layout.is_laid_out(x) and x.flags.aligned and x.dtype.isnative
+def _is_plain(x: np.ndarray) -> bool:
+    """Whether ``x`` lies as machine code expects it, images plane by plane or channels last."""
+    flags = x.flags
+    return flags.aligned and x.dtype.isnative and (flags.c_contiguous or layout.is_laid_out(x))
 
 
 def assign(target: np.ndarray, source: np.ndarray) -> None:

@@ -42,6 +42,7 @@ from . import graph, memory, threads
 from .kernel_cache import attach_cache as attach_cache
 from .kernel_cache import cache_folder as cache_folder
 from .kernel_cache import is_kept, keep, stamp_of
+from .memory import address_of
 from .routines import ELEMENTS, INTEGER, Routine
 
 __all__ = ["CompiledRoutine", "Kernel", "Scratch", "attach_cache", "cache_folder", "function", "kernel", "routine"]
@@ -95,21 +96,23 @@ class Kernel:
         elements = needed_bytes = 0
         for a in arguments:
             kind = type(a)
-            if kind is np.ndarray:
+            if kind is int:
+                signature.append(-2)
+                packed.append(a)
+            elif kind is np.ndarray:
                 elements += a.size
-                signature.append(a.dtype.num << 8 | a.ndim)
-                interface = a.__array_interface__
-                address = interface["data"][0]
-                if interface["strides"] is not None or address % a.itemsize or not a.dtype.isnative:
+                dtype, shape, flags = a.dtype, a.shape, a.flags
+                signature.append(dtype.num << 8 | len(shape))
+                if not (flags.c_contiguous and flags.aligned and dtype.isnative):
                     raise ValueError(_refusal(a))
-                packed.append(address)
-                packed += a.shape
+                packed.append(address_of(a))
+                packed += shape
             elif kind is Scratch:
                 signature.append(a.dtype.num << 8 | 255)
                 scratch.append(len(packed))
                 packed += (needed_bytes, a.size, 0)
                 needed_bytes += -(-a.size * a.dtype.itemsize // threads.LINE) * threads.LINE
-            elif kind is not int and isinstance(a, (float, np.floating, Routine)):
+            elif isinstance(a, (float, np.floating, Routine)):
                 signature.append(-2 if isinstance(a, Routine) else -1)
                 late.append((len(packed), a))
                 packed.append(0)
@@ -125,7 +128,7 @@ class Kernel:
             of_all, distance = (
                 _scratch(available, needed_bytes) if recording is None else recording.scratch(needed_bytes)
             )
-            first = of_all.__array_interface__["data"][0]
+            first = address_of(of_all)
             for at in scratch:
                 packed[at] += first
                 packed[at + 2] = distance

@@ -23,6 +23,12 @@ def address(x):
     return x.__array_interface__["data"][0]
 
 
+def test_where_an_array_begins():
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for view in (x, x[1:], x[:, 2:], x.T, x.view(np.uint8), np.empty(0), np.ndarray((2,), np.int16, x, 6)):
+        assert memory.address_of(view) == address(view)
+
+
 def test_memory_is_used_again_when_the_array_is_gone():
     first = memory.empty(LARGE, np.float32)
     where = address(first)
