@@ -98,7 +98,7 @@ class Span(NamedTuple):
     """Neighbouring outputs of one axis whose windows have the same taps within the image."""
 
     first: int
-    count: int
+    outputs: int
     first_tap: int
     taps: int
 
@@ -110,7 +110,7 @@ def spans(taps: tuple[tuple[int, int], ...], count: int, step: int, size: int) -
         inside = [i for i, (_, at) in enumerate(taps) if 0 <= at + output * step < size]
         first = inside[0] if inside else 0
         if found and found[-1][2:] == (first, len(inside)):
-            found[-1] = found[-1]._replace(count=found[-1].count + 1)
+            found[-1] = found[-1]._replace(outputs=found[-1].outputs + 1)
         else:
             found.append(Span(output, 1, first, len(inside)))
     return found

@@ -121,7 +121,7 @@ def _train_rows(
     count = max(x.shape[0], 1)
     for j in range(columns):
         totals[j], totals[columns + j] = means[j], of_squares[j]
-    for at in range(1, means.size // columns):
+    for at in range(1, means.size // max(columns, 1)):
         merge_moments(
             at * part, totals[:columns], totals[columns:], 0, min(part, x.shape[0] - at * part), means, of_squares,
             at * columns, columns,
