@@ -95,7 +95,7 @@ def prepare() -> None:
     """Compile what launches need beside the kernels, or load it from the cache."""
     with _entry:
         if USES_WORKERS:
-            _get_workers().prepare()
+            _get_workers()
         else:
             _get_driver()
 

@@ -28,8 +28,8 @@ atomic instructions, so there is one order of them all that every thread sees.
 - A helper that goes to sleep stores ASLEEP and then looks at JOB; a launch stores JOB and then looks at ASLEEP. One
   of the two sees the other. Whoever exchanges ASLEEP for 0 and gets 1 has the say: the launch writes one byte, which
   the helper reads, or the helper has not slept at all. So there is never more than one byte in a pipe.
-- STOP ends the helpers: it is stored while nobody launches, the sleepers are woken, and the threads are waited for
-  before the machine code and the words are given back.
+- STOP ends the helpers: it is stored while nobody launches, and then each gets a byte, so that it sees STOP before it
+  sleeps or is woken. They are waited for before the machine code and the words are given back.
 """
 
 from __future__ import annotations
@@ -311,13 +311,6 @@ def _launch(state, address, chunks, words, grain, seats, wakes):  # pragma: no c
     return done
 
 
-def _launch_one(state, address, chunks, words, grain, seats):  # pragma: no cover - only ever compiled
-    if seats <= 1:
-        run_serially(address, chunks, words)
-    else:
-        _launch(state, address, chunks, words, grain, seats, True)
-
-
 def _launch_all(state, launches, count, most):  # pragma: no cover - only ever compiled
     """``count`` launches one after the other, each on up to ``most`` threads."""
     for i in range(count):
@@ -336,11 +329,6 @@ def _launch_all(state, launches, count, most):  # pragma: no cover - only ever c
             _store(at + 40, alone if known == 0 else min(known, alone))
 
 
-def _end(state, threads):  # pragma: no cover - only ever compiled
-    _store(state + 8 * STOP, 1)
-    _wake(state, threads)
-
-
 class Workers:
     """The threads of this process beside the one that launches; not for use by two launches at once.
 
@@ -353,11 +341,7 @@ class Workers:
         memory = np.zeros((THREADS + THREAD * most) * 8 + LINE, np.uint8)
         self._state = -(-memory.ctypes.data // LINE) * LINE
         self._words = np.frombuffer(memory, np.int64, THREADS + THREAD * most, self._state - memory.ctypes.data)
-        self._compiled = compiled
-        self._work = compiled(_work, 2)
-        self._launch = compiled(_launch_one, 6)
-        self._launch_all: Any = None
-        self._end = compiled(_end, 2)
+        self._work, self._launch_all = compiled(_work, 2), compiled(_launch_all, 4)
         self._helpers: list[threading.Thread] = []
         self._pipes: list[tuple[int, int]] = []
         self._most = most
@@ -365,23 +349,19 @@ class Workers:
 
     def run(self, address: int, chunks: int, words: int, grain: int, threads: int) -> None:
         """Run chunks 0..chunks-1 on up to ``threads`` threads, ``grain`` at a time, and wait for them."""
-        self._launch(self._state, address, chunks, words, grain, self._at_hand(threads))
-
-    def prepare(self) -> None:
-        """Compile what :meth:`run_all` needs."""
-        if self._launch_all is None:
-            self._launch_all = self._compiled(_launch_all, 4)
+        self.run_all(array("q", (address, chunks, words, grain, threads, 0)), threads)
 
     def run_all(self, launches: array[int], threads: int) -> None:
         """:meth:`run` for what is written down, LAUNCH_WORDS for each, on up to ``threads`` threads."""
-        self.prepare()
         address, words = launches.buffer_info()
         self._launch_all(self._state, address, words // LAUNCH_WORDS, self._at_hand(threads))
 
     def end(self) -> None:
         """End the helpers and wait for them; launches run on the launching thread alone from then on."""
         self._most = 1
-        self._end(self._state, len(self._helpers) + 1)
+        self._words[STOP] = 1
+        for _, write_end in self._pipes:
+            os.write(write_end, b"\0")
         for helper in self._helpers:
             if helper.is_alive():
                 helper.join(END_SECONDS)
