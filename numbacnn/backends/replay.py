@@ -19,6 +19,7 @@ __all__ = [
     "beforehand",
     "current_label",
     "each_time",
+    "generation",
     "invalidate",
     "label",
     "recording",
@@ -154,6 +155,11 @@ class _Found(Generic[_T]):
 
 
 _generation = 0
+
+
+def generation() -> int:
+    """How often everything had to be captured anew so far."""
+    return _generation
 
 
 def invalidate() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ..contract import Activation, ConvPass
@@ -11,6 +13,7 @@ from ..shared.activations import ACTIVATIONS
 from . import conv_direct, conv_im2col, conv_loops, conv_winograd
 from .layout import channels_last, contiguous, images, pixels
 from .normalization import column_sums
+from .repeats import repeated
 
 __all__ = [
     "choose_conv2d_algorithm",
@@ -29,11 +32,13 @@ def conv2d_algorithms() -> tuple[str, ...]:
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
     """``direct`` or, where it takes fewer cycles and ``precision`` allows it, ``winograd``."""
-    if not is_allowed("winograd"):
-        return "direct"
+    return "winograd" if is_allowed("winograd") and _is_worth_winograd(geometry, pass_) else "direct"
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_worth_winograd(geometry: Conv2dGeometry, pass_: ConvPass) -> bool:
     # In float32: float64 has half the lanes in both.
-    saved = conv_direct.cycles(geometry, pass_, 4) > SURE * conv_winograd.cycles(geometry, pass_, 4)
-    return "winograd" if saved else "direct"
+    return conv_direct.cycles(geometry, pass_, 4) > SURE * conv_winograd.cycles(geometry, pass_, 4)
 
 
 # What a count of cycles has to promise before it is believed.
@@ -44,6 +49,7 @@ def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, 
     return _ALGORITHMS[algorithm].workspace(geometry, pass_, itemsize)
 
 
+@repeated
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -58,16 +64,19 @@ def conv2d(
     return images(forward(channels_last(x), contiguous(weight), bias, geometry, ACTIVATIONS[activation]))
 
 
+@repeated
 def conv2d_backward_input(dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
     backward_input = _algorithm(geometry, "backward_input", algorithm).backward_input
     return images(backward_input(channels_last(dy), contiguous(weight), geometry))
 
 
+@repeated
 def conv2d_backward_weight(dy: np.ndarray, x: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
     backward_weight = _algorithm(geometry, "backward_weight", algorithm).backward_weight
     return backward_weight(channels_last(dy), channels_last(x), geometry)
 
 
+@repeated
 def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
     return column_sums(pixels(dy))
 

@@ -14,7 +14,8 @@ import functools
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -170,6 +171,17 @@ def _record(function: Callable[[], None], recording: Recording) -> Recording:
 def recording() -> Recording | None:
     """What this thread is recording."""
     return _active.recording
+
+
+@contextmanager
+def writing(writer: Any) -> Iterator[None]:
+    """``writer``, which does what it is asked for and notes it (``repeats.py``), is what this thread is recording."""
+    with memory.using(writer):
+        _active.recording = writer
+        try:
+            yield
+        finally:
+            _active.recording = None
 
 
 def perform(work: Callable[..., None], *arguments: Any) -> None:

@@ -23,6 +23,7 @@ from .bands import round_up
 from .elementwise import activate, activation_of, fill_zero
 from .jit import Scratch, function, kernel
 from .memory import empty
+from .repeats import repeated
 from .simd import VECTOR_BYTES, copy_run, lane_sum, lanes_of
 from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .tiles import (
@@ -175,6 +176,7 @@ def _sum_columns(chunk, dy, totals, sums):
         sums[first + j] = totals[j]
 
 
+@repeated
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: Activation = None) -> np.ndarray:
     n, c, k = *x.shape, weight.shape[0]
     shift = np.empty(0, x.dtype) if bias is None else bias
@@ -195,6 +197,7 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activatio
     return y
 
 
+@repeated
 def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
     n, k = dy.shape
     dx = empty((n, weight.shape[1]), dy.dtype)
@@ -202,6 +205,7 @@ def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return dx
 
 
+@repeated
 def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     n, k = dy.shape
     turned = empty((k, n), dy.dtype)
@@ -211,6 +215,7 @@ def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     return dweight
 
 
+@repeated
 def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
     sums = np.empty(dy.shape[1], dy.dtype)
     _sum_columns(-(-dy.shape[1] // COLUMNS), dy, Scratch(COLUMNS, np.dtype(np.float64)), sums)

@@ -21,6 +21,7 @@ from .graph import prepared
 from .jit import Scratch, function, kernel
 from .layout import contiguous, images, pixels
 from .memory import empty, empty_like
+from .repeats import repeated
 from .row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, add_values, find_moments, merge_moments
 
 __all__ = [
@@ -270,6 +271,7 @@ def column_sums(x: np.ndarray) -> np.ndarray:
     return sums
 
 
+@repeated
 def batch_norm_train(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float, activation: Activation = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -289,12 +291,14 @@ def batch_norm_train(
     return _shaped(y, x), mean, variance, inverse_std
 
 
+@repeated
 def batch_norm_train_backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return _backward(dy, x, weight, mean, inverse_std, training=True)
 
 
+@repeated
 def batch_norm_eval(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float,
     activation: Activation = None,
@@ -316,6 +320,7 @@ def _inverse_std(variance: np.ndarray, eps: float) -> np.ndarray:
     return inverse_std
 
 
+@repeated
 def batch_norm_eval_backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

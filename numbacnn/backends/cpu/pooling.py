@@ -27,6 +27,7 @@ from .pool_routines import (
     find_means,
     spread,
 )
+from .repeats import repeated
 from .windows import output_range
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
@@ -164,10 +165,12 @@ def _avg_backward_images(
         )  # fmt: skip
 
 
+@repeated
 def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
     return _find_maxima(x, geometry, np.empty((0, 0, 0, 0), np.int32))
 
 
+@repeated
 def max_pool2d_with_indices(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
     indices = empty(_shape(geometry), np.int32)
     return _find_maxima(x, geometry, indices), images(indices)
@@ -184,6 +187,7 @@ def _find_maxima(x: np.ndarray, g: Pool2dGeometry, indices: np.ndarray) -> np.nd
     return images(y)
 
 
+@repeated
 def max_pool2d_backward(dy: np.ndarray, indices: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
     g = geometry
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
@@ -192,6 +196,7 @@ def max_pool2d_backward(dy: np.ndarray, indices: np.ndarray, geometry: Pool2dGeo
     return images(dx)
 
 
+@repeated
 def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
     y = empty(_shape(g), x.dtype)
@@ -204,6 +209,7 @@ def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool)
     return images(y)
 
 
+@repeated
 def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)

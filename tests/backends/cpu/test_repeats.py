@@ -1,0 +1,187 @@
+"""Calls that come again: the same bits as the first one, of whatever arrays they are given."""
+
+from __future__ import annotations
+
+import threading
+
+import numba
+import numpy as np
+import pytest
+from numba.core import config
+
+from numbacnn.backends import cpu
+from numbacnn.backends.cpu import memory, repeats
+from numbacnn.backends.cpu.graph import perform
+from numbacnn.backends.cpu.jit import Scratch, kernel
+from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+
+pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is launched")
+
+G = Conv2dGeometry(3, 5, 9, 8, 7, 3, 3, 2, 1, 1, 1, 1, 1)
+SMALL = Conv2dGeometry(2, 6, 6, 6, 6, 3, 3, 1, 1, 1, 1, 1, 1)
+DEPTHWISE = Conv2dGeometry(3, 5, 9, 8, 10, 3, 3, 1, 1, 1, 1, 1, 1, groups=5)
+POOL = Pool2dGeometry(3, 5, 9, 8, 2, 2, 2, 2)
+
+
+def values(*shape, seed):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def images(*shape, seed):
+    x = cpu.empty(shape, np.float32)
+    x[...] = values(*shape, seed=seed)
+    return x
+
+
+def filters(g, seed):
+    return values(*g.weight_shape, seed=seed + 1), values(g.k, seed=seed + 2)
+
+
+CALLS = {
+    "conv2d": lambda make, seed: cpu.conv2d(make(*G.x_shape, seed=seed), *filters(G, seed), G, "direct", "relu"),
+    "winograd": lambda make, seed: cpu.conv2d(
+        make(*SMALL.x_shape, seed=seed), filters(SMALL, seed)[0], None, SMALL, "winograd", None
+    ),
+    "depthwise": lambda make, seed: cpu.conv2d(
+        make(*DEPTHWISE.x_shape, seed=seed), *filters(DEPTHWISE, seed), DEPTHWISE, "direct", "tanh"
+    ),
+    "backward_input": lambda make, seed: cpu.conv2d_backward_input(
+        make(*G.y_shape, seed=seed), filters(G, seed)[0], G, "direct"
+    ),
+    "backward_weight": lambda make, seed: cpu.conv2d_backward_weight(
+        make(*G.y_shape, seed=seed), make(*G.x_shape, seed=seed + 1), G, "direct"
+    ),
+    "winograd_weight": lambda make, seed: cpu.conv2d_backward_weight(
+        make(*SMALL.y_shape, seed=seed), make(*SMALL.x_shape, seed=seed + 1), SMALL, "winograd"
+    ),
+    "backward_bias": lambda make, seed: cpu.conv2d_backward_bias(make(*G.y_shape, seed=seed)),
+    "batch_norm_train": lambda make, seed: cpu.batch_norm_train(
+        make(4, 5, 6, 7, seed=seed), values(5, seed=seed + 1), values(5, seed=seed + 2), 1e-5, "relu"
+    ),
+    "batch_norm_eval": lambda make, seed: cpu.batch_norm_eval(
+        make(4, 5, 6, 7, seed=seed), *(values(5, seed=seed + i) for i in (1, 2, 3)), values(5, seed=seed + 4) ** 2, 1e-5
+    ),
+    "linear": lambda make, seed: cpu.linear(values(20, 9, seed=seed), values(11, 9, seed=seed + 1), values(11, seed=1)),
+    "linear_backward_weight": lambda make, seed: cpu.linear_backward_weight(
+        values(20, 9, seed=seed), values(20, 5, seed=seed + 1)
+    ),
+    "max_pool": lambda make, seed: cpu.max_pool2d_with_indices(make(*POOL.x_shape, seed=seed), POOL),
+    "avg_pool": lambda make, seed: cpu.avg_pool2d(make(*POOL.x_shape, seed=seed), POOL, True),
+}
+
+
+def as_list(found):
+    return list(found) if isinstance(found, tuple) else [found]
+
+
+@pytest.mark.parametrize("make", [values, images])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_call_that_comes_again_gives_the_bits_of_the_first(call, make, monkeypatch):
+    seeds = range(0, 60, 10)
+    found = [as_list(call(make, seed)) for seed in seeds]
+    with monkeypatch.context() as context:
+        context.setattr(repeats.graph, "recording", lambda: None)
+        context.setattr(repeats, "config", type("Off", (), {"DISABLE_JIT": True}))
+        expected = [as_list(call(make, seed)) for seed in seeds]
+    for results, others in zip(found, expected, strict=True):
+        for x, y in zip(results, others, strict=True):
+            assert (x.shape, x.strides, x.dtype) == (y.shape, y.strides, y.dtype)
+            np.testing.assert_array_equal(x, y)
+    addresses = [memory.address_of(x) for results in found for x in results if x.size]
+    assert len(set(addresses)) == len(addresses)
+
+
+@kernel
+def _scaled(chunk, x, y, z, work, factor):
+    for i in range(x.size):
+        work[i] = factor * x[i]
+    for i in range(x.size):
+        z[i] = work[i] + y[i]
+
+
+@pytest.fixture
+def runs():
+    """How often the function was run by Python, and the function."""
+    count = [0]
+
+    @repeats.repeated
+    def run(x, y, factor):
+        count[0] += 1
+        between, z = memory.empty(x.shape, x.dtype), np.empty_like(x)
+        _scaled(1, x, y, between, Scratch(x.size, x.dtype), factor)
+        _scaled(1, between, y, z, Scratch(x.size, x.dtype), factor)
+        return z
+
+    return count, run
+
+
+@pytest.mark.parametrize("size", [5, 100_000])
+def test_python_runs_twice(runs, size):
+    count, run = runs
+    for seed in range(6):
+        x, y = values(size, seed=seed), values(size, seed=seed + 1)
+        np.testing.assert_allclose(run(x, y, 3.0), 9 * x + 4 * y, rtol=1e-4, atol=1e-4)
+    assert count == [2]
+    np.testing.assert_allclose(run(x, y, 2.0), 4 * x + 3 * y, rtol=1e-4, atol=1e-4)
+    assert count == [3]
+
+
+def test_one_array_for_two_arguments(runs):
+    count, run = runs
+    x, y = values(7, seed=0), values(7, seed=1)
+    for _ in range(3):
+        np.testing.assert_allclose(run(x, x, 2.0), 7 * x, rtol=1e-5)
+    assert count == [3]
+    for _ in range(2):
+        np.testing.assert_allclose(run(x, y, 2.0), 4 * x + 3 * y, rtol=1e-5, atol=1e-6)
+
+
+def test_arrays_that_lie_otherwise(runs):
+    _, run = runs
+    x, y = values(7, seed=0), values(14, seed=1)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="C-contiguous"):
+            run(x, y[::2], 2.0)
+
+
+def test_what_numpy_does_is_done_each_time():
+    @repeats.repeated
+    def run(x):
+        y = memory.empty(x.shape, x.dtype)
+        perform(np.add, x, 1, y)
+        return y
+
+    for seed in range(4):
+        x = values(9, seed=seed)
+        np.testing.assert_array_equal(run(x), x + 1)
+
+
+def test_another_number_of_threads_is_another_call():
+    x = images(*SMALL.x_shape, seed=0)
+    found = []
+    before = numba.get_num_threads()
+    try:
+        for threads in (1, before, 1, before, 1, before):
+            numba.set_num_threads(threads)
+            found.append(cpu.avg_pool2d(x, Pool2dGeometry(2, 6, 6, 6, 2, 2, 2, 2), True))
+    finally:
+        numba.set_num_threads(before)
+    assert all(np.array_equal(y, found[0]) for y in found)
+
+
+def test_several_threads_at_once(runs):
+    _, run = runs
+    wrong = []
+
+    def work(seed):
+        for i in range(200):
+            x, y = values(1000, seed=seed + i), values(1000, seed=seed + i + 1)
+            if not np.allclose(run(x, y, 2.0), 4 * x + 3 * y, rtol=1e-4, atol=1e-4):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(1000 * i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
