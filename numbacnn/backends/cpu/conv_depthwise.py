@@ -81,24 +81,18 @@ def _correlate_depthwise(
                         value = shift[first + j]
                         target[at + targets[i] + j] = max(value, y.dtype.type(0)) if activation == 1 else value
             position = 0
-            # The last panel begins early enough to be whole, if there is another: masks take their time.
-            # A tile with less than half of its rows takes longer than as many single rows.
-            while position < count and depth > 0 and 2 * (count - position) > height:
-                for panel in range(0, here, width):
-                    j = max(0, min(panel, here - width))
-                    multiply(
-                        tile, source, start + j, places, position, steps, tap, depth, depth, packed, first + j,
-                        packed_at, tap, shift, first + j, target, at + j, targets, position, here - j, todo,
-                    )  # fmt: skip
-                position += height
             while position < count and depth > 0:
+                # A tile with less than half of its rows takes longer than as many single rows.
+                whole = 2 * (count - position) > height
                 for panel in range(0, here, width):
+                    # The last panel begins early enough to be whole, if there is another: masks take their time.
                     j = max(0, min(panel, here - width))
                     multiply(
-                        single, source, start + j, places, position, steps, tap, depth, depth, packed, first + j,
-                        packed_at, tap, shift, first + j, target, at + j, targets, position, here - j, todo,
+                        tile if whole else single, source, start + j, places, position, steps, tap, depth, depth,
+                        packed, first + j, packed_at, tap, shift, first + j, target, at + j, targets, position,
+                        here - j, todo,
                     )  # fmt: skip
-                position += 1
+                position += height if whole else 1
             if activation > 1:
                 activate_pixels(activating, target, at, targets, count, here, activation)
 
