@@ -70,7 +70,10 @@ class Backend(Protocol):
         """A new array with the values of ``x``."""
 
     def reshape(self, x: Array, shape: Sequence[int]) -> Array:
-        """The values of ``x``, the last axis first, in another shape: in the same memory, where it is C-contiguous."""
+        """The values of ``x``, the last axis first, in another shape: in the same memory, where it is C-contiguous.
+
+        Of the shape that ``x`` has it may be ``x`` itself, however that lies.
+        """
 
     def assign(self, target: Array, source: Array) -> None:
         """Overwrite ``target`` with the values of ``source``, same shape and dtype."""

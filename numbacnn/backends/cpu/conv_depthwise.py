@@ -79,7 +79,8 @@ def _correlate_depthwise(
                 for i in range(count):
                     for j in range(here):
                         value = shift[first + j]
-                        target[at + targets[i] + j] = max(value, y.dtype.type(0)) if activation == 1 else value
+                        is_cut = activation == 1 and value <= 0  # which a NaN is not
+                        target[at + targets[i] + j] = y.dtype.type(0) if is_cut else value
             position = 0
             while position < count and depth > 0:
                 # A tile with less than half of its rows takes longer than as many single rows.

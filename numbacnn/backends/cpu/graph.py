@@ -176,7 +176,7 @@ def recording() -> Recording | None:
 @contextmanager
 def writing(writer: Any) -> Iterator[None]:
     """``writer``, which does what it is asked for and notes it (``repeats.py``), is what this thread is recording."""
-    with memory.using(writer):
+    with handled_afterwards(), memory.using(writer):  # what a handler of a signal asks for is not part of it
         _active.recording = writer
         try:
             yield

@@ -166,14 +166,17 @@ class _Writing:
 
 
 def repeated(function: _T) -> _T:
-    """Decorator of a function of arrays, and of what tells by its value what is to be done with them."""
+    """Decorator of a function of arrays, and of what tells by its value what is to be done with them.
+
+    Arguments by name are for plain calls.
+    """
     calls: dict[Any, _Call | None] = {}
     seen: set[Any] = set()
 
     @functools.wraps(function)
-    def run(*arguments: Any) -> Any:
-        if graph.recording() is not None or config.DISABLE_JIT:
-            return function(*arguments)
+    def run(*arguments: Any, **named: Any) -> Any:
+        if named or graph.recording() is not None or config.DISABLE_JIT:
+            return function(*arguments, **named)
         number = threads.number()
         kind = (
             number, generation(), is_strict(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import numba
@@ -167,6 +168,47 @@ def test_another_number_of_threads_is_another_call():
     finally:
         numba.set_num_threads(before)
     assert all(np.array_equal(y, found[0]) for y in found)
+
+
+def test_arguments_by_name():
+    x = images(*POOL.x_shape, seed=0)
+    for _ in range(3):
+        y = cpu.avg_pool2d(x, geometry=POOL, count_include_pad=True)
+        np.testing.assert_array_equal(y, cpu.avg_pool2d(x, POOL, True))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal")
+def test_what_a_signal_s_handler_asks_for_is_no_part_of_it():
+    found = []
+
+    @repeats.repeated
+    def run(x):
+        y = memory.empty(x.shape, x.dtype)
+        _scaled(1, x, x, y, Scratch(x.size, x.dtype), 1.0)
+        signal.raise_signal(signal.SIGUSR1)
+        _scaled(1, y, x, y, Scratch(x.size, x.dtype), 1.0)
+        return y
+
+    former = signal.signal(signal.SIGUSR1, lambda *_: found.append(cpu.linear_backward_bias(values(5, 6, seed=3))))
+    try:
+        for seed in range(2):
+            run(values(9, seed=seed))
+        assert len(found) == 2
+        for x in found:
+            x[...] = 7
+        for seed in range(3):
+            x = values(9, seed=seed)
+            np.testing.assert_allclose(run(x), 3 * x, rtol=1e-6)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert all((x == 7).all() for x in found)
+
+
+def test_a_window_without_a_tap_keeps_a_bias_that_is_nan():
+    g = Conv2dGeometry(1, 3, 2, 2, 3, 1, 1, 1, 1, 2, 2, 2, 2, groups=3)
+    bias = np.array([np.nan, -1, 1], np.float32)
+    y = cpu.conv2d(images(*g.x_shape, seed=0), values(*g.weight_shape, seed=1), bias, g, "direct", "relu")
+    np.testing.assert_array_equal(y[0, :, 0, 0], np.array([np.nan, 0, 1], np.float32))
 
 
 def test_several_threads_at_once(runs):
