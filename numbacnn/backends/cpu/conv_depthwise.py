@@ -227,7 +227,7 @@ def applies(g: Conv2dGeometry) -> bool:
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
     y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
-    _correlate(forward_correlation(g), _with_a_channel_for_each_filter(x, g), weight, bias, y, activation)
+    _correlate(forward_correlation(g), _channel_per_filter(x, g), weight, bias, y, activation)
     return y
 
 
@@ -259,7 +259,7 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
     sums = empty((parts * blocks * window * plan.block,), x.dtype)
     width = tile.vectors * VECTOR_BYTES // x.itemsize
     _sum_filters(
-        parts * blocks, dy, _with_a_channel_for_each_filter(x, g), tables.row_spans, tables.column_spans, tables.steps, sums,
+        parts * blocks, dy, _channel_per_filter(x, g), tables.row_spans, tables.column_spans, tables.steps, sums,
         np.zeros(width, x.dtype), Scratch(window * plan.block, np.dtype(np.float64)),
         Scratch(2 * (window + tile.rows + plan.positions(g.ow)), np.dtype(np.int64)), tile.routine, tile.rows, width,
         blocks, plan.block, bands_of_part, plan.band_images, plan.band_rows, -(-g.oh // plan.band_rows), window, g.kw,
@@ -309,7 +309,7 @@ def _pack(weight: np.ndarray, c: Correlation, filters: int, pitch: int) -> np.nd
     return packed
 
 
-def _with_a_channel_for_each_filter(x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+def _channel_per_filter(x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     """x with each channel as often as it has filters."""
     if g.k == g.c:
         return x
