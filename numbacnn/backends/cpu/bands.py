@@ -65,9 +65,14 @@ def lay_positions(places, images, rows, columns, image_step, row_step, column_st
 CORES = 2
 
 
-def unevenness(chunks: int) -> float:
-    """How much longer so many equal chunks take than if all cores shared them evenly."""
-    return round_up(chunks, CORES) / max(chunks, 1)
+def unevenness(*chunks: tuple[int, float]) -> float:
+    """How much longer chunks, (number, size) of each kind, take than if all cores shared them evenly."""
+    loads = [0.0] * CORES
+    for number, size in sorted(chunks, key=lambda kind: -kind[1]):
+        each, more = divmod(number, CORES)
+        loads = sorted(load + each * size for load in loads)
+        loads = [load + size * (core < more) for core, load in enumerate(loads)]
+    return max(loads) * CORES / sum(loads)
 
 
 def round_up(count: int, multiple: int) -> int:

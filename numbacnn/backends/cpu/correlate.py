@@ -34,14 +34,19 @@ __all__ = ["activate_pixels", "correlate", "cycles", "is_in_place", "pack_weight
 
 # Depth of a part of packed weights, which stays in L1 for all positions of a band.
 DEPTH = 128
+# What a band, and packed weights, have at most to stay in L2.
+L2_ELEMENTS = 1 << 17
+# How much longer all takes of a band that has more.
+BEYOND_L2 = 1.5
 FEWEST_POSITIONS, MOST_POSITIONS = 48, 384
-BAND_ELEMENTS = 1 << 17
-# Of sums that wait for their activation and are stored together.
-SUM_ELEMENTS = 1 << 14
 FEWEST_CHUNKS = 8
-# Cycles, beside one for a vector of multiply-adds: of laying an element of a band and of turning it on its side, of
-# storing a vector of sums, and of one that is turned first, of packing a weight.
-LAYING, TURNING, STORING, TURNING_BACK, PACKING = 0.1, 0.3, 2.0, 6.0, 0.5
+# Cycles, beside one for a vector of multiply-adds: of a chunk, of a tile and of each vector of sums that it stores, of
+# laying an element of a band, of a vector of packed weights on its way into the core, from L2 and from beyond, of packing
+# a weight. They were fitted, as those below, to 3,000 plans for convolutions drawn at random.
+CHUNK, TILE, STORING, LAYING, FROM_L2, FROM_FAR, PACKING = 700.0, 80.0, 6.5, 0.5, 0.3, 1.6, 0.5
+# Those where positions lie along the vectors: of an element that is laid and turned, of a vector of sums that is stored,
+# activated and read again, of turning a block of sums back, however few of its numbers there are.
+TURNING, STORING_TURNED, TURNING_BACK = 1.8, 18.0, 100.0
 
 
 class _Plan(NamedTuple):
@@ -295,12 +300,13 @@ def _plan(
         panels = -(-outputs // (vectors * VECTOR_BYTES // itemsize))
         for rows, images in _bands(c, n):
             band = (vectors, rows, images)
-            chunks = -(-c.rows // rows) * -(-n // images) * groups
+            chunks = [(i * j * groups, r * m) for i, r in _parts(c.rows, rows) for j, m in _parts(n, images)]
+            parts = _parts_of_panels(panels, sum(number for number, _ in chunks))
             cycles = groups * _cycles_of_channels(c, n, channels, outputs, itemsize, *band)
-            plans.append((cycles * unevenness(chunks * _parts_of_panels(panels, chunks)), False, *band))
+            plans.append((cycles * unevenness(*[(number * parts, size) for number, size in chunks]), False, *band))
             if c.step == (1, 1) and images == 1:
                 cycles = groups * _cycles_of_positions(c, n, channels, outputs, itemsize, *band)
-                plans.append((cycles * unevenness(chunks), True, *band))
+                plans.append((cycles * unevenness(*chunks), True, *band))
     cycles, turned, vectors, rows, images = min(plans)
     in_rows, in_columns = _band_shape(c, rows)
     in_place = not turned and is_in_place(c)
@@ -363,36 +369,36 @@ def _parts(total: int, part: int) -> list[tuple[int, int]]:
 def _cycles_of_channels(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:
     lanes = VECTOR_BYTES // itemsize
     depth = channels * len(c.row_taps) * len(c.column_taps)
-    needed = round_up(-(-outputs // lanes), vectors)
-    in_rows, in_columns = _band_shape(c, rows)
-    size = 0 if is_in_place(c) else channels * in_rows * in_columns * images
+    panels = -(-outputs // (vectors * lanes))
+    in_place = is_in_place(c)
+    tile = TILES[vectors - 1]
+    weights = depth * panels * vectors
+    moving = FROM_L2 if weights * lanes <= L2_ELEMENTS else FROM_FAR
+    of_tile = TILE + STORING * tile.rows * vectors
     total = PACKING * depth * outputs
     for bands, rows_here in _parts(c.rows, rows):
+        in_rows, in_columns = _band_shape(c, rows_here)
         for batches, images_here in _parts(n, images):
-            sums = round_up(rows_here * images_here * c.columns, TILES[vectors - 1].rows)
-            parts = -(-depth // DEPTH)
-            total += (
-                bands
-                * batches
-                * (
-                    sums * needed * (depth / TILES[vectors - 1].rate + STORING * parts)
-                    + LAYING * size
-                    # A part of the packed weights comes from L2 for each band.
-                    + depth * needed * 2
-                )
-            )
-    return total * (1 if size <= BAND_ELEMENTS else 1.5)
+            tiles = panels * -(-rows_here * images_here * c.columns // tile.rows)
+            size = 0 if in_place else channels * in_rows * in_columns * images_here
+            multiplying = tile.rows * vectors * depth / tile.rate + of_tile * -(-depth // DEPTH)
+            of_band = CHUNK + tiles * multiplying + LAYING * size + moving * weights
+            total += bands * batches * of_band * (1 if size <= L2_ELEMENTS else BEYOND_L2)
+    return total
 
 
 def _cycles_of_positions(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:
+    lanes = VECTOR_BYTES // itemsize
     depth = channels * len(c.row_taps) * len(c.column_taps)
-    in_rows, in_columns = _band_shape(c, rows)
-    size = channels * in_rows * in_columns
-    width = vectors * VECTOR_BYTES // itemsize
+    tile = TILES[vectors - 1]
+    laying = TURNING if channels > 1 else LAYING
     total = 0.0
-    laying = LAYING + (TURNING if channels > 1 else 0)
     for bands, rows_here in _parts(c.rows, rows):
-        sums = round_up((rows_here - 1) * in_columns + c.columns, width) // width * vectors
-        sums *= round_up(outputs, TILES[vectors - 1].rows)
-        total += bands * (n // images) * (sums * (depth / TILES[vectors - 1].rate + TURNING_BACK) + laying * size)
-    return total * (1 if size <= BAND_ELEMENTS else 1.5)
+        in_rows, in_columns = _band_shape(c, rows_here)
+        tiles = -(-((rows_here - 1) * in_columns + c.columns) // (vectors * lanes)) * -(-outputs // tile.rows)
+        blocks = rows_here * -(-outputs // lanes) * -(-c.columns // lanes)
+        multiplying = tile.rows * vectors * (depth / tile.rate + STORING_TURNED) + TILE
+        size = channels * in_rows * in_columns
+        of_band = CHUNK + tiles * multiplying + laying * size + TURNING_BACK * blocks
+        total += bands * n * of_band * (1 if size <= L2_ELEMENTS else BEYOND_L2)
+    return total

@@ -319,7 +319,7 @@ def _plan_of(t: Transforms, tile: Tile, c: Correlation, n: int, channels: int, o
     )
     outside = STORING * n * c.rows * c.columns * -(-outputs // lanes)
     prepared_weights = channels * out_vectors * (t.taps**2 * PACKING * lanes + TRANSFORMING * t.size * s2)
-    cycles = (bands * of_band + outside) * unevenness(bands * parts) + prepared_weights
+    cycles = (bands * of_band + outside) * unevenness((bands * parts, 1)) + prepared_weights
     return _Plan(
         t, tile, tile_rows, tile_columns, band_rows, band_images, padded_channels, padded_outputs, parts, cycles
     )  # fmt: skip

@@ -273,7 +273,7 @@ def _plan_of(t: Transforms, tile: Tile, g: Conv2dGeometry, itemsize: int) -> _Pl
         + TRANSFORMING * t.size * s2 * tiles * (panels * blocks * -(-block // lanes) + blocks * out_vectors)
         + ADDING * sums
     )
-    cycles = bands * of_band * unevenness(parts * blocks * panels) + FINISHING * sums * parts
+    cycles = bands * of_band * unevenness((parts * blocks * panels, 1)) + FINISHING * sums * parts
     return _Plan(
         t, tile, tile_rows, tile_columns, band_rows, band_images, block, blocks, panels, steps, parts, cycles
     )  # fmt: skip
