@@ -41,11 +41,11 @@ BEYOND_L2 = 1.5
 FEWEST_POSITIONS, MOST_POSITIONS = 48, 384
 FEWEST_CHUNKS = 8
 # Cycles, beside one for a vector of multiply-adds: of a chunk, of a tile and of each vector of sums that it stores, of
-# laying an element of a band, of a vector of packed weights on its way into the core, from L2 and from beyond, of packing
-# a weight. They were fitted, as those below, to 3,000 plans for convolutions drawn at random.
+# laying an element of a band, of a vector of packed weights on its way into the core, from L2 and from beyond, of
+# packing a weight. They were fitted, as those below, to 3,000 plans for convolutions drawn at random.
 CHUNK, TILE, STORING, LAYING, FROM_L2, FROM_FAR, PACKING = 700.0, 80.0, 6.5, 0.5, 0.3, 1.6, 0.5
-# Those where positions lie along the vectors: of an element that is laid and turned, of a vector of sums that is stored,
-# activated and read again, of turning a block of sums back, however few of its numbers there are.
+# Those where positions lie along the vectors: of an element that is laid and turned, of a vector of sums that is
+# stored, activated and read again, of turning a block of sums back, however few of its numbers there are.
 TURNING, STORING_TURNED, TURNING_BACK = 1.8, 18.0, 100.0
 
 

@@ -60,7 +60,9 @@ class Tile(NamedTuple):
     vectors: int
     routine: Routine
     rate: float
-    """Multiply-adds a cycle, beside those of the largest: a narrow one needs more broadcasts for each."""
+    """Multiply-adds a cycle, beside those of the best: a narrow one needs more broadcasts for each, a low one loads
+    more of B.
+    """
 
 
 def tile_rows(vectors: int, registers: int) -> int:
@@ -397,7 +399,7 @@ multiply_dot = chosen(call_definition, _call_dot)
 """multiply_dot(tile, ...): what :func:`dot_tile` says, with the arguments of its definition."""
 transpose_block = chosen(call_definition, _call_transposition)
 
-RATES = (0.52, 0.84, 0.97, 1.0)
+RATES = (0.5, 0.84, 0.98, 0.98, 0.98, 0.95, 0.9)
 TILES = tuple(
     Tile(rows, vectors, gathering_tile(rows, vectors), rate)
     for vectors, rate in enumerate(RATES if REGISTERS == 32 else RATES[:2], 1)
@@ -410,7 +412,7 @@ DOT_ROWS, DOT_COLUMNS = (4, 6) if REGISTERS == 32 else (3, 3)
 DOT_TILE, TRANSPOSITION = dot_tile(DOT_ROWS, DOT_COLUMNS), transposition()
 ELEMENTWISE_TILES = tuple(
     Tile(rows, vectors, gathering_tile(rows, vectors, elementwise=True), rate)
-    for vectors, rate in enumerate(RATES if REGISTERS == 32 else RATES[:2], 1)
+    for vectors, rate in enumerate(RATES[:4] if REGISTERS == 32 else RATES[:2], 1)
     for rows in [min(12, (REGISTERS - 2 * vectors - 2) // vectors)]
 )
 """Those of 1, 2, ... vectors that multiply lane by lane: each row takes as many registers for what is multiplied."""
