@@ -399,7 +399,7 @@ multiply_dot = chosen(call_definition, _call_dot)
 """multiply_dot(tile, ...): what :func:`dot_tile` says, with the arguments of its definition."""
 transpose_block = chosen(call_definition, _call_transposition)
 
-RATES = (0.5, 0.84, 0.98, 0.98, 0.98, 0.95, 0.9)
+RATES = (0.5, 0.84, 0.98, 0.98, 0.98, 0.93, 0.87)
 TILES = tuple(
     Tile(rows, vectors, gathering_tile(rows, vectors), rate)
     for vectors, rate in enumerate(RATES if REGISTERS == 32 else RATES[:2], 1)
