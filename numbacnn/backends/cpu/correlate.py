@@ -28,7 +28,7 @@ from .graph import prepared
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES
-from .tiles import ADD, RELU, TILES, TRANSPOSITION, multiply_gathered, transpose
+from .tiles import ADD, RELU, TILES, TRANSPOSITION, WIDEST_STRADDLING, multiply_gathered, transpose
 
 __all__ = ["activate_pixels", "correlate", "cycles", "is_in_place", "pack_weights", "shift_of", "workspace"]
 
@@ -47,8 +47,6 @@ CHUNK, TILE, STORING, LAYING, FROM_L2, FROM_FAR, PACKING = 700.0, 80.0, 6.5, 0.5
 # Those where positions lie along the vectors: of an element that is laid and turned, of a vector of sums that is
 # stored, activated and read again, of turning a block of sums back, however few of its numbers there are.
 TURNING, STORING_TURNED, TURNING_BACK = 1.8, 18.0, 100.0
-# Vectors of such a tile: a tap's shift makes them straddle cache lines, which the wider ones load too often.
-WIDEST_TURNED = 4
 
 
 class _Plan(NamedTuple):
@@ -306,7 +304,7 @@ def _plan(
             parts = _parts_of_panels(panels, sum(number for number, _ in chunks))
             cycles = groups * _cycles_of_channels(c, n, channels, outputs, itemsize, *band)
             plans.append((cycles * unevenness(*[(number * parts, size) for number, size in chunks]), False, *band))
-            if c.step == (1, 1) and images == 1 and vectors <= WIDEST_TURNED:
+            if c.step == (1, 1) and images == 1 and vectors <= WIDEST_STRADDLING:
                 cycles = groups * _cycles_of_positions(c, n, channels, outputs, itemsize, *band)
                 plans.append((cycles * unevenness(*chunks), True, *band))
     cycles, turned, vectors, rows, images = min(plans)

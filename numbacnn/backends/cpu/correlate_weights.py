@@ -28,7 +28,9 @@ from .tiles import (
     DOT_COLUMNS,
     DOT_ROWS,
     DOT_TILE,
+    TILES,
     TRANSPOSITION,
+    WIDEST_STRADDLING,
     Tile,
     choose_tile,
     multiply_dot,
@@ -343,7 +345,7 @@ def _places(g: Conv2dGeometry, band_rows: int, lanes: int) -> tuple[np.ndarray, 
 def _plan(g: Conv2dGeometry, itemsize: int) -> _Plan:
     lanes = VECTOR_BYTES // itemsize
     channels, outputs, window = g.c // g.groups, g.k // g.groups, g.kh * g.kw
-    tile = choose_tile(outputs, itemsize)
+    tile = choose_tile(outputs, itemsize, WIDEST_STRADDLING if g.k % lanes or outputs % lanes else len(TILES))
     by_outputs = round_up(-(-outputs // lanes), tile.vectors) * round_up(g.taps, tile.rows) / tile.rate
     sums = round_up(g.taps, DOT_ROWS) * round_up(outputs, DOT_COLUMNS)
     turned = sums * -(-g.ow // lanes) / g.ow / DOT_RATE + TURNING * (channels + outputs)

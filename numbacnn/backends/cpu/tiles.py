@@ -38,6 +38,7 @@ __all__ = [
     "RELU",
     "TILES",
     "TRANSPOSITION",
+    "WIDEST_STRADDLING",
     "Tile",
     "choose_tile",
     "dot_tile",
@@ -406,6 +407,8 @@ TILES = tuple(
     for rows in [tile_rows(vectors, REGISTERS)]
 )
 """The gathering tiles of 1, 2, ... vectors."""
+WIDEST_STRADDLING = 4
+"""Vectors of a tile that may load B from where no cache line begins: wider ones load it too often."""
 LARGEST = max(TILES, key=lambda tile: tile.rows * tile.vectors)
 """The tile with the most work for each number that it loads."""
 DOT_ROWS, DOT_COLUMNS = (4, 6) if REGISTERS == 32 else (3, 3)
@@ -431,10 +434,10 @@ def elementwise_tile_of(rows: int, vectors: int) -> Tile:
     return Tile(rows, vectors, routine, ELEMENTWISE_TILES[vectors - 1].rate)
 
 
-def choose_tile(outputs: int, itemsize: int) -> Tile:
-    """The tile that ``outputs`` sums side by side are computed by in the shortest time."""
+def choose_tile(outputs: int, itemsize: int, widest: int = len(TILES)) -> Tile:
+    """The tile, of ``widest`` vectors at most, that computes ``outputs`` sums side by side in the shortest time."""
     needed = -(-outputs // (VECTOR_BYTES // itemsize))
-    return min(TILES, key=lambda tile: (-(-needed // tile.vectors) * tile.vectors / tile.rate, tile.vectors))
+    return min(TILES[:widest], key=lambda tile: (-(-needed // tile.vectors) * tile.vectors / tile.rate, tile.vectors))
 
 
 @function
