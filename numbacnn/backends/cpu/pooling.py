@@ -1,4 +1,4 @@
-"""Max and average pooling: a chunk is a row of outputs of some channels, or backwards an image of some channels.
+"""Max and average pooling: a chunk is some rows of outputs of some channels, or backwards an image of some channels.
 
 A window's taps that lie within the image are a table, the same for all pixels of a row but some at its ends.
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ..geometry import Pool2dGeometry
 from ..shared.windows import taps_inside
+from .bands import clear
 from .jit import Scratch, function, kernel
 from .layout import channels_last, images
 from .memory import empty
@@ -32,7 +33,7 @@ from .windows import output_range
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
-FEWEST_CHUNKS, FEWEST_CHANNELS = 8, 32
+FEWEST_CHUNKS, FEWEST_CHANNELS, ROWS = 8, 32, 16
 
 
 @function
@@ -56,33 +57,46 @@ def lay_taps(table, top, bottom, first, end, kw, dh, dw, w, channels):
 
 
 @kernel
-def _max_rows(chunk, x, y, indices, table, routine, block, blocks, kh, kw, sh, sw, pt, pl, dh, dw, inner, inner_end):
+def _max_rows(
+    chunk, x, y, indices, table, routine, rows, block, blocks, kh, kw, sh, sw, pt, pl, dh, dw, inner, inner_end
+):
     """Pixels ``inner`` .. ``inner_end`` of a row have windows as wide as they are. ``indices`` may be empty."""
     h, w, channels, oh, ow = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
-    first_channel, row = chunk % blocks * block, chunk // blocks
+    first_channel, first_row = chunk % blocks * block, chunk // blocks * rows
     here = min(block, channels - first_channel)
-    n, top = row // oh, row % oh * sh - pt
     image, largest, places = x.reshape(-1), y.reshape(-1), indices.reshape(-1)
-    i_first, i_end = taps_within(top, kh, dh, h)
-    column = 0
-    while column < ow:
-        pixels = inner_end - column if column == inner and inner_end > inner else 1
-        left = column * sw - pl
-        j_first, j_end = taps_within(left, kw, dw, w)
-        taps = lay_taps(table, i_first, i_end, j_first, j_end, kw, dh, dw, w, channels)
-        at = (row * ow + column) * channels + first_channel
-        if taps > 0:
-            start = ((n * h + top) * w + left) * channels + first_channel
-            find_maxima(
-                routine, image, start, table, 0, table, table.size // 2, taps, largest, at, places,
-                at if indices.size > 0 else 0, here, pixels, sw * channels, channels, top * w + left, sw,
-            )  # fmt: skip
-        else:
-            for i in range(at, at + here):
-                largest[i] = -np.inf
-                if indices.size > 0:
-                    places[i] = -1
-        column += pixels
+    for row in range(first_row, min(first_row + rows, y.shape[0] * oh)):
+        n, top = row // oh, row % oh * sh - pt
+        i_first, i_end = taps_within(top, kh, dh, h)
+        column = 0
+        while column < ow:
+            pixels = inner_end - column if column == inner and inner_end > inner else 1
+            left = column * sw - pl
+            j_first, j_end = taps_within(left, kw, dw, w)
+            taps = lay_taps(table, i_first, i_end, j_first, j_end, kw, dh, dw, w, channels)
+            at = (row * ow + column) * channels + first_channel
+            if taps > 0:
+                start = ((n * h + top) * w + left) * channels + first_channel
+                find_maxima(
+                    routine, image, start, table, 0, table, table.size // 2, taps, largest, at, places,
+                    at if indices.size > 0 else 0, here, pixels, sw * channels, channels, top * w + left, sw,
+                )  # fmt: skip
+            else:
+                for i in range(at, at + here):
+                    largest[i] = -np.inf
+                    if indices.size > 0:
+                        places[i] = -1
+            column += pixels
+
+
+@function
+def clear_channels(image, first_pixel, end_pixel, channels, first, end):
+    """Channels ``first`` .. ``end`` of those pixels become 0: together, where they are all there are."""
+    if end - first == channels:
+        clear(image, first_pixel * channels, end_pixel * channels)
+    else:
+        for p in range(first_pixel, end_pixel):
+            clear(image, p * channels + first, p * channels + end)
 
 
 @kernel
@@ -91,10 +105,7 @@ def _max_backward_images(chunk, dy, indices, dx, block, blocks):
     channels, outputs, size = dx.shape[3], dy.shape[1] * dy.shape[2], dx.shape[1] * dx.shape[2]
     end = min(first + block, channels)
     image, slopes, places = dx.reshape(-1), dy.reshape(-1), indices.reshape(-1)
-    for p in range(n * size, (n + 1) * size):
-        at = np.uintp(p * channels)
-        for c in range(np.uintp(first), np.uintp(end)):
-            image[at + c] = 0
+    clear_channels(image, n * size, (n + 1) * size, channels, first, end)
     for p in range(n * outputs, (n + 1) * outputs):
         at = np.uintp(p * channels)
         for c in range(np.uintp(first), np.uintp(end)):
@@ -130,31 +141,33 @@ def walk(routine, image, outputs, row, n, h, w, channels, first_channel, here, t
 
 @kernel
 def _avg_rows(
-    chunk, x, y, table, counting_row, counting_column, routine, block, blocks, kh, kw, sh, sw, pt, pl, inner, inner_end
-):
-    first_channel, row = chunk % blocks * block, chunk // blocks
+    chunk, x, y, table, counting_row, counting_column, routine, rows, block, blocks, kh, kw, sh, sw, pt, pl, inner,
+    inner_end,
+):  # fmt: skip
+    first_channel, first_row = chunk % blocks * block, chunk // blocks * rows
     here, oh = min(block, x.shape[3] - first_channel), y.shape[1]
-    top = row % oh * sh - pt
-    i_first, i_end = taps_within(top, kh, 1, x.shape[1])
-    walk(
-        routine, x.reshape(-1), y.reshape(-1), row, row // oh, x.shape[1], x.shape[2], x.shape[3], first_channel, here,
-        top, i_first, i_end, y.shape[2], table, counting_row[row % oh], counting_column, kw, sw, pl, inner, inner_end,
-        False,
-    )  # fmt: skip
+    image, means = x.reshape(-1), y.reshape(-1)
+    for row in range(first_row, min(first_row + rows, y.shape[0] * oh)):
+        top = row % oh * sh - pt
+        i_first, i_end = taps_within(top, kh, 1, x.shape[1])
+        walk(
+            routine, image, means, row, row // oh, x.shape[1], x.shape[2], x.shape[3], first_channel, here, top,
+            i_first, i_end, y.shape[2], table, counting_row[row % oh], counting_column, kw, sw, pl, inner, inner_end,
+            False,
+        )  # fmt: skip
 
 
 @kernel
 def _avg_backward_images(
     chunk, dy, dx, table, counting_row, counting_column, routine, block, blocks, kh, kw, sh, sw, pt, pl, inner,
-    inner_end,
+    inner_end, covered,
 ):  # fmt: skip
+    """Where windows have ``covered`` all, each place once, nothing is to be cleared."""
     first_channel, n = chunk % blocks * block, chunk // blocks
     here, oh = min(block, dx.shape[3] - first_channel), dy.shape[1]
     image, size = dx.reshape(-1), dx.shape[1] * dx.shape[2]
-    for p in range(n * size, (n + 1) * size):
-        at = np.uintp(p * dx.shape[3] + first_channel)
-        for c in range(np.uintp(here)):
-            image[at + c] = 0
+    if not covered:
+        clear_channels(image, n * size, (n + 1) * size, dx.shape[3], first_channel, first_channel + here)
     for row in range(oh):
         top = row * sh - pt
         i_first, i_end = taps_within(top, kh, 1, dx.shape[1])
@@ -180,9 +193,11 @@ def _find_maxima(x: np.ndarray, g: Pool2dGeometry, indices: np.ndarray) -> np.nd
     """Where ``indices`` is empty nobody wants them."""
     y = empty(_shape(g), x.dtype)
     block, blocks = _blocks(g, g.n * g.oh)
+    rows = _rows(g)
     _max_rows(
-        g.n * g.oh * blocks, channels_last(x), y, indices, _table(g), MAXIMA_AND_PLACES if indices.size else MAXIMA,
-        block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, *_inner(g),
+        -(-g.n * g.oh // rows) * blocks, channels_last(x), y, indices, _table(g),
+        MAXIMA_AND_PLACES if indices.size else MAXIMA, rows, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh,
+        g.dw, *_inner(g),
     )  # fmt: skip
     return images(y)
 
@@ -201,10 +216,11 @@ def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool)
     g = geometry
     y = empty(_shape(g), x.dtype)
     block, blocks = _blocks(g, g.n * g.oh)
+    rows = _rows(g)
     _avg_rows(
-        g.n * g.oh * blocks, channels_last(x), y, _table(g), *_window_sizes(g, count_include_pad),
-        NARROW_MEANS if block * x.itemsize <= NARROW else MEANS, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl,
-        *_inner(g),
+        -(-g.n * g.oh // rows) * blocks, channels_last(x), y, _table(g), *_window_sizes(g, count_include_pad),
+        NARROW_MEANS if block * x.itemsize <= NARROW else MEANS, rows, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt,
+        g.pl, *_inner(g),
     )  # fmt: skip
     return images(y)
 
@@ -214,10 +230,12 @@ def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_
     g = geometry
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
     block, blocks = _blocks(g, g.n)
+    apart = g.sh >= g.kh and g.sw >= g.kw
+    side_by_side = (g.sh, g.sw, g.pt, g.pl) == (g.kh, g.kw, 0, 0)
     _avg_backward_images(
         g.n * blocks, channels_last(dy), dx, _table(g), *_window_sizes(g, count_include_pad),
-        SPREAD if g.sh >= g.kh and g.sw >= g.kw else SPREAD_ADDING, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl,
-        *_inner(g),
+        SPREAD if apart else SPREAD_ADDING, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, *_inner(g),
+        int(side_by_side and g.oh * g.kh >= g.h and g.ow * g.kw >= g.w),
     )  # fmt: skip
     return images(dx)
 
@@ -228,6 +246,11 @@ def _shape(g: Pool2dGeometry) -> tuple[int, int, int, int]:
 
 def _table(g: Pool2dGeometry) -> Scratch:
     return Scratch(2 * g.kh * g.kw, np.dtype(np.int64))
+
+
+def _rows(g: Pool2dGeometry) -> int:
+    """Rows of a chunk, which make up for beginning it."""
+    return max(1, min(ROWS, g.n * g.oh // FEWEST_CHUNKS))
 
 
 def _blocks(g: Pool2dGeometry, pieces: int) -> tuple[int, int]:
