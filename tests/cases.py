@@ -28,6 +28,10 @@ CONV2D_DESCRIPTORS = (
     "n1c17h10w11k17r3s2p0",
     "n5c2h3k2r3s1p1",
     "n1c16h33w17k32r3s1p1",
+    # many channels in, few out
+    "n2c34h7k8r3s1p0g2",
+    "n3c40h11k12r3s2p1d2dw1",
+    "n3c33h5k4r1s1p0",
     # other kernels and strides
     "n2c1h12k6r5s1p2",
     "n2c6h10k16r5s1p0",

@@ -1,8 +1,10 @@
 """The gradient of a convolution's weights in registers: for each pair of channels and each tap, a sum over positions.
 
 Output channels lie along the vectors: a band's numbers, an input channel under a tap, are broadcast and multiplied with
-the pixels of dy as they are. Of few output channels, which would leave most of a vector empty, positions lie along the
-vectors instead, for stride 1: bands of x and of dy are turned on their side, and lanes are added up at the end.
+the pixels of dy as they are. Of few output channels, which would leave most of a vector empty, the two change places: a
+row of taps lies along the vectors, all its channels one after the other, and the pixels of dy are broadcast. Of few of
+both, for stride 1, positions lie along the vectors: bands of x and of dy are turned on their side, and lanes are added
+up at the end.
 
 Sums are those of ``sums.py``: of runs in registers, of some runs in the dtype, and then in float64.
 
@@ -18,13 +20,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..geometry import Conv2dGeometry
-from .bands import lay_band, lay_positions, round_up
+from .bands import lay_band, lay_positions, round_up, unevenness
 from .elementwise import fill_zero
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, lane_sum, lanes_of
 from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .tiles import (
+    ADD,
     DOT_COLUMNS,
     DOT_ROWS,
     DOT_TILE,
@@ -51,6 +54,8 @@ BAND_ELEMENTS = 6 << 10
 # Multiply-adds a cycle of the tile of positions, beside those of the largest, and the time that turning a number takes,
 # in those of a vector of multiply-adds.
 DOT_RATE, TURNING = 0.6, 0.6
+# How much longer multiply-adds take whose vectors begin anywhere.
+STRADDLING = 1.5
 # Cycles of a vector of multiply-adds here, and of a vector of sums of a part, on its way to memory and back.
 MULTIPLYING, FINISHING = 1.3, 90.0
 
@@ -58,12 +63,13 @@ MULTIPLYING, FINISHING = 1.3, 90.0
 @kernel
 def _sum_by_outputs(
     chunk, wanted, dy, x, row_taps, column_taps, sums, zeros, totals, dy_at, table, work, tile, height, width, groups,
-    panels, blocks, block, steps, band_images, band_rows, bands, in_rows, in_columns, top, left, sh, sw, in_place,
+    by_inputs, panels, panel_size, blocks, block, steps, band_images, band_rows, bands, in_rows, in_columns, top, left,
+    sh, sw, in_place,
 ):  # fmt: skip
     """A chunk is a block of input channels of one group, summed over ``steps`` bands of x, some rows of some images.
 
     sums[part, group, block, panel, tap, output]; taps are (i, j, c), and ``totals`` those of one chunk in float64, if
-    it has more than SUM_IN_ORDER positions.
+    it has more than SUM_IN_ORDER positions. ``by_inputs`` the last two change places, and a panel is of one i.
     """
     if wanted.size > 0 and wanted[0] == 0:
         return
@@ -73,19 +79,19 @@ def _sum_by_outputs(
     first_channel = at_block * block
     here = min(block, channels - first_channel)
     oh, ow = dy.shape[1], dy.shape[2]
-    window = row_taps.size * column_taps.size
-    taps = here * window
-    padded = (taps + height - 1) // height * height
-    panel_size = block * window * width
+    taps = here * column_taps.size
+    lines, panels_of_row = (outputs, panels // row_taps.size) if by_inputs else (taps * row_taps.size, panels)
+    padded = (lines + height - 1) // height * height
     base = chunk * panels * panel_size
 
     columns, pitch = (x.shape[2], x.shape[3]) if in_place else (in_columns, here)
-    tap_at, sums_at, places = table[:padded], table[padded : 2 * padded], table[2 * padded :]
+    line_at, sums_at, places = table[:padded], table[padded : 2 * padded], table[2 * padded :]
     for i in range(padded):
-        tap, c = min(i, taps - 1) // here, min(i, taps - 1) % here
-        row, column = row_taps[tap // column_taps.size], column_taps[tap % column_taps.size]
-        tap_at[i] = (row * columns + column) * pitch + c
-        sums_at[i] = min(i, taps - 1) * width
+        line = min(i, lines - 1)
+        tap, c = line // here, line % here
+        row, column = row_taps[min(tap // column_taps.size, row_taps.size - 1)], column_taps[tap % column_taps.size]
+        line_at[i] = line if by_inputs else (row * columns + column) * pitch + c
+        sums_at[i] = line * width
     slopes, images = dy.reshape(-1), x.reshape(-1)
     totals[:] = 0
     # Positions that are in the sums and not yet in the totals.
@@ -113,21 +119,29 @@ def _sum_by_outputs(
         before = held
         for panel in range(panels):
             held = before
-            at = panel * panel_size
+            at, first_lane = panel * panel_size, panel % panels_of_row * width
+            at_taps = start + row_taps[panel // panels_of_row] * columns * pitch + first_lane
             for first in range(0, count, SUM_IN_ORDER):
                 size = min(SUM_IN_ORDER, count - first)
                 if held + size > SUM_IN_ORDER:
-                    move_sums(sums, base + at, totals, at, 1, taps * width, 0)
+                    move_sums(sums, base + at, totals, at, 1, lines * width, 0)
                     held = 0
-                multiply_gathered(
-                    tile, height, source, start, tap_at, padded, places, first, size, RUN_IN_ORDER, slopes,
-                    at_dy + panel * width, dy_at, first, zeros, 0, sums, base + at, sums_at, outputs - panel * width,
-                    1 if held > 0 else 0,
-                )  # fmt: skip
+                todo = ADD if held > 0 else 0
+                if not by_inputs:
+                    multiply_gathered(
+                        tile, height, source, start, line_at, padded, places, first, size, RUN_IN_ORDER, slopes,
+                        at_dy + first_lane, dy_at, first, zeros, 0, sums, base + at, sums_at, outputs - first_lane,
+                        todo,
+                    )  # fmt: skip
+                elif first_lane < taps:
+                    multiply_gathered(
+                        tile, height, slopes, at_dy, line_at, padded, dy_at, first, size, RUN_IN_ORDER, source, at_taps,
+                        places, first, zeros, 0, sums, base + at, sums_at, taps - first_lane, todo,
+                    )  # fmt: skip
                 held += size
     if totals.size > 0:
         for panel in range(panels):
-            for i in range(panel * panel_size, panel * panel_size + taps * width):
+            for i in range(panel * panel_size, panel * panel_size + lines * width):
                 sums[np.uintp(base + i)] += totals[np.uintp(i)]
 
 
@@ -165,6 +179,29 @@ def _finish_by_outputs(chunk, wanted, sums, dweight, totals, turn, width, groups
             min(width, outputs - first_output), dweight.reshape(-1),
             ((group * outputs + first_output) * channels + first_channel + i) * window, channels * window,
         )  # fmt: skip
+
+
+@kernel
+def _finish_by_inputs(chunk, wanted, sums, dweight, totals, width, groups, panels_of_row, blocks, block):
+    """A chunk is a block of channels and an output: the parts are added up, and taps put in order."""
+    if wanted.size > 0 and wanted[0] == 0:
+        return
+    kh, kw, channels = dweight.shape[2], dweight.shape[3], dweight.shape[1]
+    outputs = dweight.shape[0] // groups
+    at_block, k = chunk % blocks, chunk // blocks
+    group, output = k // outputs, k % outputs
+    first_channel = at_block * block
+    here = min(block, channels - first_channel)
+    row_size = panels_of_row * outputs * width
+    size = kh * row_size
+    flat = dweight.reshape(-1)
+    for i in range(kh):
+        for panel in range(panels_of_row):
+            at = (group * blocks + at_block) * size + i * row_size + (panel * outputs + output) * width
+            add_parts(sums, at, width, groups * blocks * size, totals)
+            for tap in range(panel * width, min((panel + 1) * width, here * kw)):
+                target = ((k * channels + first_channel + tap % here) * kh + i) * kw + tap // here
+                flat[np.uintp(target)] = sums[np.uintp(at + tap - panel * width)]
 
 
 @kernel
@@ -240,6 +277,7 @@ def _finish_by_positions(chunk, wanted, sums, dweight, groups, taps, row):
 
 class _Plan(NamedTuple):
     by_positions: bool
+    by_inputs: bool
     in_place: bool
     tile: Tile
     width: int
@@ -293,16 +331,24 @@ def correlate_weights(
             g.k, wanted, sums, dweight.reshape(g.k, g.taps), g.groups, tap_at.size, output_at.size * lanes
         )
         return dweight
-    padded = round_up(plan.block * g.kh * g.kw, plan.tile.rows)
+    lines = g.k // g.groups if plan.by_inputs else plan.block * g.kh * g.kw
     work = 0 if plan.in_place else plan.band_images * in_rows * in_columns * plan.block
     _sum_by_outputs(
         chunks, wanted, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums, np.zeros(plan.width, x.dtype),
-        totals, np.arange(positions) * g.k, Scratch(positions + 2 * padded, index), Scratch(work, x.dtype),
-        plan.tile.routine, plan.tile.rows, plan.width, g.groups, plan.panels, plan.blocks, plan.block, plan.steps,
-        plan.band_images, plan.band_rows, plan.bands, in_rows, in_columns, -g.pt, -g.pl, g.sh, g.sw, int(plan.in_place),
+        totals, np.arange(positions) * g.k, Scratch(positions + 2 * round_up(lines, plan.tile.rows), index),
+        Scratch(work, x.dtype), plan.tile.routine, plan.tile.rows, plan.width, g.groups, int(plan.by_inputs),
+        plan.panels, plan.chunk_size // plan.panels, plan.blocks, plan.block, plan.steps, plan.band_images,
+        plan.band_rows, plan.bands, in_rows, in_columns, -g.pt, -g.pl, g.sh, g.sw, int(plan.in_place),
     )  # fmt: skip
+    some = Scratch(AT_A_TIME, np.dtype(np.float64))
+    if plan.by_inputs:
+        _finish_by_inputs(
+            g.k * plan.blocks, wanted, sums, dweight, some, plan.width, g.groups, plan.panels // g.kh, plan.blocks,
+            plan.block,
+        )  # fmt: skip
+        return dweight
     _finish_by_outputs(
-        plan.panels * plan.blocks * g.groups, wanted, sums, dweight, Scratch(AT_A_TIME, np.dtype(np.float64)),
+        plan.panels * plan.blocks * g.groups, wanted, sums, dweight, some,
         TRANSPOSITION, plan.width, g.groups, plan.panels, plan.blocks, plan.block, g.kh * g.kw,
     )  # fmt: skip
     return dweight
@@ -341,41 +387,69 @@ def _places(g: Conv2dGeometry, band_rows: int, lanes: int) -> tuple[np.ndarray, 
     return tap_at, output_at, *steps
 
 
+def _of_tile(tile: Tile, columns: int, rows: int, lanes: int) -> float:
+    """Vectors of multiply-adds of so many columns and rows of sums, by whole tiles."""
+    return round_up(-(-columns // lanes), tile.vectors) * round_up(rows, tile.rows) / tile.rate
+
+
+def _by_inputs(g: Conv2dGeometry, parts: int, lanes: int) -> tuple[float, int, Tile]:
+    """Vectors of multiply-adds of a position, where a row of taps lies along the vectors; channels of a block; tile."""
+    channels, outputs = g.c // g.groups, g.k // g.groups
+    least = -(-channels * outputs * g.kh * g.kw // SUM_ELEMENTS)
+    choices = []
+    for blocks in range(least, max(least, min(FEWEST_CHUNKS, channels)) + 1):
+        block = -(-channels // blocks)
+        uneven = unevenness((parts * -(-channels // block) * g.groups, 1))
+        for tile in TILES[:WIDEST_STRADDLING]:
+            of_block = g.kh * _of_tile(tile, g.kw * block, outputs, lanes)
+            choices.append((STRADDLING * of_block * -(-channels // block) * uneven, block, tile))
+    return min(choices, key=lambda choice: choice[0])
+
+
 @functools.lru_cache(maxsize=1024)
 def _plan(g: Conv2dGeometry, itemsize: int) -> _Plan:
     lanes = VECTOR_BYTES // itemsize
     channels, outputs, window = g.c // g.groups, g.k // g.groups, g.kh * g.kw
+    parts = max(1, min(FEWEST_CHUNKS, g.n * g.oh * g.ow // PART_POSITIONS))
     tile = choose_tile(outputs, itemsize, WIDEST_STRADDLING if g.k % lanes or outputs % lanes else len(TILES))
-    by_outputs = round_up(-(-outputs // lanes), tile.vectors) * round_up(g.taps, tile.rows) / tile.rate
+    multiplied = _of_tile(tile, outputs, g.taps, lanes)
+    of_inputs, block, across = _by_inputs(g, parts, lanes)
+    by_inputs = (g.dw == 1 or g.kw == 1) and of_inputs < multiplied
+    if by_inputs:
+        tile, multiplied = across, of_inputs
     sums = round_up(g.taps, DOT_ROWS) * round_up(outputs, DOT_COLUMNS)
     turned = sums * -(-g.ow // lanes) / g.ow / DOT_RATE + TURNING * (channels + outputs)
-    by_positions = turned < by_outputs and g.sh == g.sw == 1 and sums * lanes <= SUM_ELEMENTS
+    by_positions = turned < multiplied and g.sh == g.sw == 1 and sums * lanes <= SUM_ELEMENTS
     most = MOST_POSITIONS
     if by_positions:
+        by_inputs, multiplied = False, turned
         most = max(g.ow, BAND_ELEMENTS // (outputs + channels))
     band_rows = max(1, min(g.oh, most // g.ow))
     band_rows = -(-g.oh // -(-g.oh // band_rows))
     band_images = 1 if by_positions else max(1, min(g.n, MOST_POSITIONS // (g.oh * g.ow)))
     bands = -(-g.oh // band_rows)
     steps = -(-g.n // band_images) * bands
-    parts = max(1, min(FEWEST_CHUNKS, g.n * g.oh * g.ow // PART_POSITIONS))
+    width = tile.vectors * lanes
     if by_positions:
-        panels, block, blocks, chunk_size = 1, channels, 1, sums * lanes
+        panels, block, chunk_size = 1, channels, sums * lanes
+    elif by_inputs:
+        panels = g.kh * -(-g.kw * block // width)
+        chunk_size = panels * width * outputs
     else:
-        panels = -(-outputs // (tile.vectors * lanes))
-        most = max(1, SUM_ELEMENTS // (window * panels * tile.vectors * lanes))
+        panels = -(-outputs // width)
+        most = max(1, SUM_ELEMENTS // (window * panels * width))
         most = min(most, max(FEWEST_CHANNELS, -(-channels * parts * g.groups // FEWEST_CHUNKS)))
         block = -(-channels // -(-channels // min(channels, most)))
-        blocks = -(-channels // block)
-        chunk_size = panels * block * window * tile.vectors * lanes
+        chunk_size = panels * block * window * width
+    blocks = -(-channels // block)
     parts = min(parts, steps, -(-FEWEST_CHUNKS // (blocks * g.groups)))
     steps_of_part = -(-steps // parts)
     in_rows, in_columns = extent(g, g.oh)
     in_place = g.pt == g.pl == 0 and in_rows <= g.h and in_columns <= g.w
-    multiplied = g.n * g.oh * g.ow * (turned if by_positions else by_outputs)
+    in_place = in_place and (not by_inputs or g.kw == 1 or block == g.c)
     of_sums = parts * blocks * chunk_size / lanes
-    cycles = g.groups * (MULTIPLYING * multiplied + FINISHING * of_sums)
+    cycles = g.groups * (MULTIPLYING * g.n * g.oh * g.ow * multiplied + FINISHING * of_sums)
     return _Plan(
-        by_positions, in_place, tile, tile.vectors * lanes, panels, block, blocks, chunk_size,
-        -(-steps // steps_of_part), steps_of_part, band_rows, band_images, bands, cycles,
+        by_positions, by_inputs, in_place, tile, width, panels, block, blocks, chunk_size, -(-steps // steps_of_part),
+        steps_of_part, band_rows, band_images, bands, cycles,
     )  # fmt: skip
