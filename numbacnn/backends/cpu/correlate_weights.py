@@ -55,7 +55,7 @@ BAND_ELEMENTS = 6 << 10
 # in those of a vector of multiply-adds.
 DOT_RATE, TURNING = 0.6, 0.6
 # How much longer multiply-adds take whose vectors begin anywhere.
-STRADDLING = 1.5
+STRADDLING = 1.35
 # Cycles of a vector of multiply-adds here, and of a vector of sums of a part, on its way to memory and back.
 MULTIPLYING, FINISHING = 1.3, 90.0
 
