@@ -49,8 +49,8 @@ class _BatchNorm(Layer):
 
     def forward_first(self, x: Array, activation: str | None = None) -> Array:
         """That of the first ``num_features`` channels of x, of the backend and dtype, without a copy."""
-        training = self.training
-        y, mean, inverse_std = ops.batch_norm(
+        training, keeps = self.training, self.saves
+        found = ops.batch_norm(
             x,
             self.weight.value,
             self.bias.value,
@@ -61,12 +61,13 @@ class _BatchNorm(Layer):
             eps=self.eps,
             channels=self.num_features,
             activation=activation,
-            return_statistics=True,
+            return_statistics=keeps,
             backend=self.backend,
         )
         if training:
             self.num_batches_tracked.increment()
-        self.saved = (x, mean, inverse_std, training)
+        y, *statistics = found if keeps else (found,)
+        self.saved = (x, *statistics, training)
         return y
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:

@@ -9,7 +9,6 @@ float32.
 from __future__ import annotations
 
 import functools
-import marshal
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
@@ -61,13 +60,11 @@ def remembered(function: _T) -> _T:
 
     A layer asks for its sizes at every call, and checking them takes longer than many a kernel.
     """
-    found: dict[bytes, Any] = {}
+    found: dict[str, Any] = {}
 
     @functools.wraps(function)
     def run(*arguments: Any, **named: Any) -> Any:
-        if not _is_plain((arguments, tuple(named.values()))):
-            return function(*arguments, **named)
-        key = marshal.dumps((arguments, named))  # which tells True from 1, as a hash does not
+        key = repr((arguments, named))  # which tells True from 1, as a hash does not
         if key not in found:
             if len(found) >= MOST_REMEMBERED:
                 found.clear()
@@ -75,15 +72,6 @@ def remembered(function: _T) -> _T:
         return found[key]
 
     return cast(_T, run)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether ``value`` is of Python's own immutable types, all through."""
-    kind = type(value)
-    return kind in _PLAIN or (kind is tuple and all(map(_is_plain, value)))
-
-
-_PLAIN = (int, bool, float, str, type(None))
 
 
 def integer(name: str, value: Any, minimum: int = 0, maximum: int | None = None) -> int:
@@ -179,18 +167,24 @@ def number(name: str, value: Any, low: float, high: float = float("inf")) -> flo
     >>> number("momentum", 1, 0, 1)
     1.0
     """
+    if type(value) is not float:  # which most are, and to ask what else they are takes long
+        value = _as_float(name, value)
+    result: float = value
+    if not (low <= result <= high and result < float("inf")):
+        limits = f"at least {low}" if high == float("inf") else f"in {low}..{high}"
+        raise ValueError(f"`{name}` {value!r} must be {limits}")
+    return result
+
+
+def _as_float(name: str, value: Any) -> float:
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value[()]
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"`{name}` {value!r} must be a number")
     try:
-        result = float(value)
+        return float(value)
     except OverflowError:
         raise ValueError(f"`{name}` is too large: it must be a float") from None
-    if not (low <= result <= high and result < float("inf")):
-        limits = f"at least {low}" if high == float("inf") else f"in {low}..{high}"
-        raise ValueError(f"`{name}` {value!r} must be {limits}")
-    return result
 
 
 def flag(name: str, value: Any) -> bool:
@@ -232,7 +226,8 @@ def real_array(name: str, x: Any, backend: Backend, axes: str | None = None) -> 
     ``axes``, as in ``"n, c, h, w"``, says how many axes there must be. TypeError for what is not real, ValueError for
     the wrong number of axes.
     """
-    x = _array(name, x, backend)
+    if type(x) is not np.ndarray:
+        x = _array(name, x, backend)
     dtype = np.dtype(x.dtype)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise TypeError(f"`{name}` of dtype {dtype} must be real: bool, an integer, float16, float32 or float64")
@@ -270,7 +265,7 @@ def parameter_dtype(weight: Array) -> np.dtype[Any]:
 
 def convert(backend: Backend, dtype: np.dtype[Any], *arrays: Array) -> tuple[Array, ...]:
     """The arrays on ``backend``, C-contiguous, of ``dtype``, copied only where they must be."""
-    return tuple(backend.asarray(x, dtype) for x in arrays)
+    return tuple([backend.asarray(x, dtype) for x in arrays])
 
 
 def class_labels(owner: str, logits: Array, labels: Any, backend: Backend) -> Array:

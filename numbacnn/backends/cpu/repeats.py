@@ -39,9 +39,10 @@ class _Result(NamedTuple):
     """In the order of memory."""
     dtype: np.dtype
     is_of_images: bool
+    is_large: bool
 
     def make(self) -> np.ndarray:
-        x = memory.empty(self.shape, self.dtype)
+        x = memory.empty(self.shape, self.dtype) if self.is_large else np.empty(self.shape, self.dtype)
         return x.transpose(0, 3, 1, 2) if self.is_of_images else x
 
 
@@ -58,6 +59,8 @@ class _Call(NamedTuple):
     is_single: bool
     block: int
     """Bytes of what is needed in between."""
+    threads: int
+    """The most that any of the launches has something for."""
     kept: list[Any]
 
     def again(self, arguments: Sequence[Any], number: int) -> Any:
@@ -74,7 +77,7 @@ class _Call(NamedTuple):
         begin = words.buffer_info()[0]
         for i, first in enumerate(self.firsts):
             launches[i * LAUNCH_WORDS + WORDS_AT] = begin + first * words.itemsize
-        threads.launch_all(launches, number)
+        threads.launch_all(launches, min(number, self.threads))
         for at in range(TIME_AT, len(launches), LAUNCH_WORDS):
             self.launches[at] = launches[at]
         return results[0] if self.is_single else tuple(results) if results else None
@@ -161,8 +164,9 @@ class _Writing:
                 else:
                     at += 1
         return _Call(
-            launches, words, firsts, places, cast(list[_Result], made), isinstance(found, np.ndarray), block, kept
-        )
+            launches, words, firsts, places, cast(list[_Result], made), isinstance(found, np.ndarray), block,
+            max((shares[1] for _, _, _, shares, _ in self.launches), default=1), kept,
+        )  # fmt: skip
 
 
 def repeated(function: _T) -> _T:
@@ -203,10 +207,11 @@ def repeated(function: _T) -> _T:
 def _result_of(x: Any) -> _Result | None:
     if type(x) is not np.ndarray:
         return None
+    is_large = x.nbytes >= memory.LEAST_BYTES
     if x.flags.c_contiguous:
-        return _Result(x.shape, x.dtype, False)
+        return _Result(x.shape, x.dtype, False, is_large)
     in_memory = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
-    return _Result(in_memory.shape, x.dtype, True) if in_memory.flags.c_contiguous else None
+    return _Result(in_memory.shape, x.dtype, True, is_large) if in_memory.flags.c_contiguous else None
 
 
 def _overlap(arrays: Sequence[np.ndarray]) -> bool:
