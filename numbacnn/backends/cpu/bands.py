@@ -66,13 +66,13 @@ CORES = 2
 
 
 def unevenness(*chunks: tuple[int, float]) -> float:
-    """How much longer chunks, (number, size) of each kind, take than if all cores shared them evenly."""
+    """How much longer chunks, (number, size) of each kind, take than if all cores shared them evenly; 1 for none."""
     loads = [0.0] * CORES
     for number, size in sorted(chunks, key=lambda kind: -kind[1]):
         each, more = divmod(number, CORES)
         loads = sorted(load + each * size for load in loads)
         loads = [load + size * (core < more) for core, load in enumerate(loads)]
-    return max(loads) * CORES / sum(loads)
+    return max(loads) * CORES / sum(loads) if any(loads) else 1.0
 
 
 def round_up(count: int, multiple: int) -> int:
