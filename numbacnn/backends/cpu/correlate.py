@@ -296,14 +296,17 @@ def _plan(
 ) -> _Plan:
     """The plan of fewest cycles; pixels of x are ``pitch`` apart."""
     plans = []
-    for vectors in range(1, len(TILES) + 1):
-        panels = -(-outputs // (vectors * VECTOR_BYTES // itemsize))
-        for rows, images in _bands(c, n):
+    needed = -(-outputs // (VECTOR_BYTES // itemsize))
+    for rows, images in _bands(c, n):
+        chunks = [(i * j * groups, r * m) for i, r in _parts(c.rows, rows) for j, m in _parts(n, images)]
+        number_of_chunks = sum(number for number, _ in chunks)
+        for vectors in range(1, len(TILES) + 1):
             band = (vectors, rows, images)
-            chunks = [(i * j * groups, r * m) for i, r in _parts(c.rows, rows) for j, m in _parts(n, images)]
-            parts = _parts_of_panels(panels, sum(number for number, _ in chunks))
-            cycles = groups * _cycles_of_channels(c, n, channels, outputs, itemsize, *band)
-            plans.append((cycles * unevenness(*[(number * parts, size) for number, size in chunks]), False, *band))
+            if vectors <= needed:
+                parts = _parts_of_panels(-(-needed // vectors), number_of_chunks)
+                cycles = groups * _cycles_of_channels(c, n, channels, outputs, itemsize, *band)
+                uneven = unevenness(*[(number * parts, size) for number, size in chunks])
+                plans.append((cycles * uneven, False, *band))
             if c.step == (1, 1) and images == 1 and vectors <= WIDEST_STRADDLING:
                 cycles = groups * _cycles_of_positions(c, n, channels, outputs, itemsize, *band)
                 plans.append((cycles * unevenness(*chunks), True, *band))
