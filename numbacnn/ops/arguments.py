@@ -9,6 +9,7 @@ float32.
 from __future__ import annotations
 
 import functools
+import marshal
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
@@ -64,6 +65,10 @@ def remembered(function: _T) -> _T:
 
     @functools.wraps(function)
     def run(*arguments: Any, **named: Any) -> Any:
+        try:
+            marshal.dumps((arguments, named))
+        except ValueError:  # objects of other kinds, whose text need not tell what they are
+            return function(*arguments, **named)
         key = repr((arguments, named))  # which tells True from 1, as a hash does not
         if key not in found:
             if len(found) >= MOST_REMEMBERED:

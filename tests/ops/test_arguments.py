@@ -373,3 +373,18 @@ def test_what_was_right_before_is_not_taken_for_what_looks_like_it() -> None:
     assert ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=sizes).sh == 1
     sizes[0] = 2
     assert ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=sizes).sh == 2
+
+    class Size:
+        """An int to NumPy and to us; where one was, the next one is."""
+
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        def __index__(self) -> int:
+            return self.size
+
+    for size in (1, 2, 1):
+        assert ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=Size(size)).sh == size
+    assert ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=np.int8(1)).sh == 1
+    with pytest.raises(TypeError, match="`stride`"):
+        ops.conv2d_geometry((1, 1, 4, 4), (1, 1, 2, 2), stride=np.bool_(True))

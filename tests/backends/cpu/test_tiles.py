@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("rows, columns, missing", [(1, 1, 1), (3, 2, 0), (2, 4, 3), (8, 3, 17)])
+@pytest.mark.parametrize("rows, columns, missing", [(1, 1, 1), (3, 2, 0), (3, 7, 3), (8, 3, 17)])
 @pytest.mark.parametrize("todo", [0, tiles.ADD, tiles.RELU, tiles.ADD + tiles.RELU])
 @pytest.mark.parametrize("length", [2, 7, 100])
 @pytest.mark.parametrize("elementwise", [False, True])

@@ -1,0 +1,50 @@
+"""How a convolution is cut up: what was measured to be the faster way is what is chosen."""
+
+from __future__ import annotations
+
+import pytest
+
+from numbacnn.backends.cpu import bands, correlate, correlate_weights
+from numbacnn.backends.cpu.correlations import forward_correlation, forward_weights
+from numbacnn.backends.cpu.simd import REGISTERS, VECTOR_BYTES
+from numbacnn.backends.geometry import Conv2dGeometry
+
+LANES = VECTOR_BYTES // 4
+
+pytestmark = pytest.mark.skipif((REGISTERS, LANES) != (32, 16), reason="the measurements are of AVX-512")
+
+
+def plan_of(descriptor: str) -> correlate._Plan:
+    g = Conv2dGeometry.parse(descriptor)
+    return correlate._plan(forward_correlation(g), forward_weights(g), g.n, g.c, g.k, g.c, 1, 4)
+
+
+@pytest.mark.parametrize("vectors", [5, 7])
+def test_a_pixel_of_few_vectors_is_one_panel(vectors: int) -> None:
+    plan = plan_of(f"n4c64h14k{vectors * LANES}r3s1p1")
+    assert not plan.turned
+    assert plan.vectors == vectors
+
+
+@pytest.mark.parametrize("descriptor", ["n1c40h12k80r1s1p0", "n1c128h28k24r1s1p0", "n16c256h10k20r1s1p0"])
+def test_images_are_not_turned_for_short_sums(descriptor: str) -> None:
+    assert not plan_of(descriptor).turned
+
+
+def test_images_are_turned_for_long_sums_of_few_outputs() -> None:
+    plan = plan_of("n16c64h16k12r3s1p1")
+    assert plan.turned
+    assert plan.vectors <= 4
+
+
+def test_few_outputs_and_many_inputs_change_places() -> None:
+    assert correlate_weights._plan(Conv2dGeometry.parse("n16c64h16k12r3s1p1"), 4).by_inputs
+    assert not correlate_weights._plan(Conv2dGeometry.parse("n16c12h16k64r3s1p1"), 4).by_inputs
+
+
+def test_unevenness_is_of_the_busier_core() -> None:
+    assert bands.unevenness((4, 3)) == 1
+    assert bands.unevenness((3, 1)) == pytest.approx(4 / 3)
+    assert bands.unevenness((1, 14), (1, 2)) == pytest.approx(28 / 16)
+    assert bands.unevenness((2, 4), (1, 2)) == pytest.approx(12 / 10)
+    assert bands.unevenness((0, 1)) == 1
