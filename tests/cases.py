@@ -29,9 +29,9 @@ CONV2D_DESCRIPTORS = (
     "n5c2h3k2r3s1p1",
     "n1c16h33w17k32r3s1p1",
     # many channels in, few out
-    "n2c34h7k8r3s1p0g2",
-    "n3c40h11k12r3s2p1d2dw1",
-    "n3c33h5k4r1s1p0",
+    "n3c34h4k3r3s1p0g2",
+    "n1c20h7k4r3s2p1d2dw1",
+    "n5c33h3k4r1s1p0",
     # other kernels and strides
     "n2c1h12k6r5s1p2",
     "n2c6h10k16r5s1p0",

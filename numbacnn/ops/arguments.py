@@ -172,9 +172,8 @@ def number(name: str, value: Any, low: float, high: float = float("inf")) -> flo
     >>> number("momentum", 1, 0, 1)
     1.0
     """
-    if type(value) is not float:  # which most are, and to ask what else they are takes long
-        value = _as_float(name, value)
-    result: float = value
+    # Most are floats, and to ask what else one is takes long.
+    result: float = value if type(value) is float else _as_float(name, value)
     if not (low <= result <= high and result < float("inf")):
         limits = f"at least {low}" if high == float("inf") else f"in {low}..{high}"
         raise ValueError(f"`{name}` {value!r} must be {limits}")
