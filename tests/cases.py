@@ -29,7 +29,7 @@ CONV2D_DESCRIPTORS = (
     "n5c2h3k2r3s1p1",
     "n1c16h33w17k32r3s1p1",
     # many channels in, few out
-    "n3c34h4k3r3s1p0g2",
+    "n3c34h4k4r3s1p0g2",
     "n1c20h7k4r3s2p1d2dw1",
     "n5c33h3k4r1s1p0",
     # other kernels and strides
