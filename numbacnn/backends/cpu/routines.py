@@ -10,6 +10,7 @@ Each has a definition in plain Python beside it, which is also what runs when th
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ class EmittedRoutine(Routine):
     """A routine that is written in LLVM's instructions.
 
     Args:
-        name: a symbol.
+        name: what its symbol begins with.
         emit: builds the body from a builder, the floating type and the parameters' values.
     """
 
@@ -82,20 +83,36 @@ class EmittedRoutine(Routine):
 
     def compiled(self, dtype: np.dtype) -> tuple[int, Any]:
         element = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
-        module = ir.Module(self._name)
+        symbol = f"{self._name}_{next(_numbers)}"
+        module = ir.Module(symbol)
         module.triple = llvm.get_process_triple()
-        function = ir.Function(module, _function_type(self.kinds, element), self._name)
+        function = ir.Function(module, _function_type(self.kinds, element), symbol)
         builder = ir.IRBuilder(function.append_basic_block())
         self._emit(builder, element, *function.args)
         builder.ret_void()
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-        )
         parsed = llvm.parse_assembly(str(module))
         parsed.verify()
-        engine = llvm.create_mcjit_compiler(parsed, machine)
+        code = llvm.ObjectFileRef.from_data(_machine().emit_object(parsed))
+        try:
+            engine = _engines.pop()
+        except IndexError:  # none yet, or it is at work, and this is a signal's handler
+            engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+        engine.add_object_file(code)
         engine.finalize_object()
-        return engine.get_function_address(self._name), engine
+        address = engine.get_function_address(symbol)
+        _engines.append(engine)
+        return address, engine
+
+
+# What holds the machine code of all routines: one for each of them would hold a megabyte and a half more.
+_engines: list[Any] = []
+_numbers = itertools.count()
+
+
+def _machine() -> Any:
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+    )
 
 
 def _function_type(kinds: Sequence[str], element: Any) -> Any:

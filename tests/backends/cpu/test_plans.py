@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from numbacnn.backends.cpu import bands, correlate, correlate_weights
+from numbacnn.backends.cpu import bands, correlate, correlate_weights, tiles
 from numbacnn.backends.cpu.correlations import forward_correlation, forward_weights
 from numbacnn.backends.cpu.simd import REGISTERS, VECTOR_BYTES
 from numbacnn.backends.geometry import Conv2dGeometry
@@ -48,3 +49,9 @@ def test_unevenness_is_of_the_busier_core() -> None:
     assert bands.unevenness((1, 14), (1, 2)) == pytest.approx(28 / 16)
     assert bands.unevenness((2, 4), (1, 2)) == pytest.approx(12 / 10)
     assert bands.unevenness((0, 1)) == 1
+
+
+def test_machine_code_of_routines_is_held_together() -> None:
+    """A holder for each routine took a megabyte and a half."""
+    owners = [tile.compiled(np.dtype(kind))[1] for tile in map(tiles.gathering_tile, (1, 2), (1, 1)) for kind in "fd"]
+    assert all(owner is owners[0] for owner in owners)
