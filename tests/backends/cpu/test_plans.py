@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numba.core import config
 
 from numbacnn.backends.cpu import bands, correlate, correlate_weights, tiles
 from numbacnn.backends.cpu.correlations import forward_correlation, forward_weights
@@ -51,6 +52,7 @@ def test_unevenness_is_of_the_busier_core() -> None:
     assert bands.unevenness((0, 1)) == 1
 
 
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 def test_machine_code_of_routines_is_held_together() -> None:
     """A holder for each routine took a megabyte and a half."""
     owners = [tile.compiled(np.dtype(kind))[1] for tile in map(tiles.gathering_tile, (1, 2), (1, 1)) for kind in "fd"]
