@@ -61,7 +61,7 @@ MULTIPLYING, FINISHING = 1.3, 90.0
 
 
 @kernel
-def _sum_by_outputs(
+def _sum_by_channels(
     chunk, wanted, dy, x, row_taps, column_taps, sums, zeros, totals, dy_at, table, work, tile, height, width, groups,
     by_inputs, panels, panel_size, blocks, block, steps, band_images, band_rows, bands, in_rows, in_columns, top, left,
     sh, sw, in_place,
@@ -333,7 +333,7 @@ def correlate_weights(
         return dweight
     lines = g.k // g.groups if plan.by_inputs else plan.block * g.kh * g.kw
     work = 0 if plan.in_place else plan.band_images * in_rows * in_columns * plan.block
-    _sum_by_outputs(
+    _sum_by_channels(
         chunks, wanted, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums, np.zeros(plan.width, x.dtype),
         totals, np.arange(positions) * g.k, Scratch(positions + 2 * round_up(lines, plan.tile.rows), index),
         Scratch(work, x.dtype), plan.tile.routine, plan.tile.rows, plan.width, g.groups, int(plan.by_inputs),
