@@ -129,9 +129,9 @@ def _threads() -> dict[str, Any]:
 
 
 def _kernel_cache() -> dict[str, Any]:
-    from .backends.cpu import jit
+    from .backends.cpu.machine_code import cache_folder
 
-    folder = jit.cache_folder()
+    folder = cache_folder()
     if folder is None:
         return {"folder": None, "writable": False, "files": 0, "bytes": 0}
     sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()]

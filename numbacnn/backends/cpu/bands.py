@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
-from .jit import function
-from .simd import copy_run
+from .jit import function, routine
+from .routines import ELEMENTS, INTEGER, call_definition, emit_call, parameter_types
+from .simd import chosen, copy_run, flattened
 
-__all__ = ["clear", "lay_band", "lay_positions", "round_up", "unevenness"]
+__all__ = ["clear", "lay_band", "lay_positions", "laying", "round_up", "unevenness"]
 
 
 @function
@@ -18,34 +23,56 @@ def clear(x, start, end):
         x[i] = zero
 
 
-@function
-def lay_band(x, image, images, first_channel, channels, pitch, top, rows, left, width, band):
-    """band[image, row, column, c] = x[.., top + row, left + column, first_channel + c], zero outside of the image.
-
-    x is (n, h, w, c); columns are ``pitch`` apart in the band, zeros behind their ``channels``.
-    """
-    h, w, distance = x.shape[1], x.shape[2], x.shape[3]
+@routine(ELEMENTS, *(INTEGER,) * 10, ELEMENTS)
+def laying(x, start, h, w, distance, images, channels, pitch, top, rows, left, width, band, at):
+    """What :func:`lay_band` does: on its own, not as a part of each kernel that calls it, of which it would be most."""
     begin = min(max(0, -left), width)
     end = max(begin, min(width, w - left))
-    flat = x.reshape(-1)
-    at = 0
-    for n in range(image, image + images):
+    for n in range(images):
         for row in range(top, top + rows):
             if row < 0 or row >= h or end == begin:
                 clear(band, at, at + width * pitch)
             else:
                 clear(band, at, at + begin * pitch)
-                source, target = ((n * h + row) * w + left + begin) * distance + first_channel, at + begin * pitch
+                source, target = start + ((n * h + row) * w + left + begin) * distance, at + begin * pitch
                 if channels == distance and channels == pitch:
-                    copy_run(band, target, flat, source, (end - begin) * pitch)
+                    copy_run(band, target, x, source, (end - begin) * pitch)
                 else:
                     for _ in range(begin, end):
-                        copy_run(band, target, flat, source, channels)
+                        copy_run(band, target, x, source, channels)
                         clear(band, target + channels, target + pitch)
                         source += distance
                         target += pitch
                 clear(band, at + end * pitch, at + width * pitch)
             at += width * pitch
+
+
+@intrinsic
+def _call_laying(
+    typing_context: Any, routine: Any, x: Any, start: Any, h: Any, w: Any, distance: Any, images: Any, channels: Any,
+    pitch: Any, top: Any, rows: Any, left: Any, width: Any, band: Any, at: Any,
+) -> Any:  # fmt: skip
+    arguments = (
+        routine, x, start, h, w, distance, images, channels, pitch, top, rows, left, width, band, at,
+    )  # fmt: skip
+    return types.void(*parameter_types(arguments)), emit_call(laying.kinds)
+
+
+_lay = chosen(call_definition, _call_laying)
+
+
+@function
+def lay_band(routine, x, image, images, first_channel, channels, pitch, top, rows, left, width, band):
+    """band[image, row, column, c] = x[.., top + row, left + column, first_channel + c], zero outside of the image.
+
+    x is (n, h, w, c); columns are ``pitch`` apart in the band, zeros behind their ``channels``. ``routine`` is
+    :data:`laying`.
+    """
+    h, w, distance = x.shape[1], x.shape[2], x.shape[3]
+    _lay(
+        routine, flattened(x), image * h * w * distance + first_channel, h, w, distance, images, channels, pitch, top,
+        rows, left, width, band, 0,
+    )  # fmt: skip
 
 
 @function

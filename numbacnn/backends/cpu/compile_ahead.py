@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from numba.core import config
 
 from . import threads
-from .kernel_cache import cache_folder
+from .machine_code import cache_folder
 
 __all__ = ["Request", "compile_all", "serve"]
 
@@ -78,7 +78,8 @@ def compile_all(requests: Iterable[Request]) -> None:
     most_helpers = _most_helpers()
     if cache_folder() is None:
         return
-    missing = sorted((r for r in requests if not r.what.is_cached(*r.arguments)), key=lambda r: -r.size)
+    asked = (*requests, *(Request(entry, ()) for entry in threads.needs()))
+    missing = sorted((r for r in asked if not r.what.is_cached(*r.arguments)), key=lambda r: -r.size)
     if not missing:
         return
     sent = deque(request for request in missing if request.can_be_sent)
@@ -86,7 +87,6 @@ def compile_all(requests: Iterable[Request]) -> None:
     try:
         helpers += [_Helper(sent) for _ in range(min(most_helpers, len(sent) // WORTH_HELPER))]
         with _no_collections():
-            threads.prepare()
             for request in missing:
                 if not request.can_be_sent:
                     request.what.prepare(*request.arguments)

@@ -38,11 +38,13 @@ def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
 @functools.lru_cache(maxsize=4096)
 def _is_worth_winograd(geometry: Conv2dGeometry, pass_: ConvPass) -> bool:
     # In float32: float64 has half the lanes in both.
-    return conv_direct.cycles(geometry, pass_, 4) > SURE * conv_winograd.cycles(geometry, pass_, 4)
+    direct, winograd = conv_direct.cycles(geometry, pass_, 4), conv_winograd.cycles(geometry, pass_, 4)
+    return direct > (SURE if direct - winograd > LITTLE else SURE_OF_LITTLE) * winograd
 
 
-# What a count of cycles has to promise before it is believed.
-SURE = 1.1
+# What a count of cycles has to promise before it is believed; more, where all that is saved is so many cycles: the
+# transforms take seconds to compile, once.
+SURE, LITTLE, SURE_OF_LITTLE = 1.1, 2e6, 1.25
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

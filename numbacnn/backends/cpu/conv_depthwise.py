@@ -25,7 +25,7 @@ from .elementwise import activation_of, fill_zero
 from .graph import prepared
 from .jit import Kernel, Scratch, kernel
 from .memory import empty
-from .simd import VECTOR_BYTES
+from .simd import VECTOR_BYTES, flattened
 from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .tiles import ADD, ELEMENTWISE_TILES, RELU, Tile, elementwise_tile_of, multiply, multiply_gathered
 
@@ -55,7 +55,7 @@ def _correlate_depthwise(
     channels = x.shape[3]
     here = min(block, channels - first)
     x_row, y_row = x.shape[2] * channels, y.shape[2] * channels
-    source, target = x.reshape(-1), y.reshape(-1)
+    source, target = flattened(x), flattened(y)
     todo = RELU if activation == 1 else 0
     for r in range(row_spans.shape[0]):
         low = max(row_spans[r, 0], band * band_rows)
@@ -143,7 +143,7 @@ def _sum_filters(
     here = min(block, channels - first)
     base = chunk * totals.size
     x_row, dy_row = x.shape[2] * channels, ow * channels
-    source, slopes = x.reshape(-1), dy.reshape(-1)
+    source, slopes = flattened(x), flattened(dy)
     most = window + height
     tap_at, sums_at = table[:most], table[most : 2 * most]
     clear(sums, base, base + totals.size)

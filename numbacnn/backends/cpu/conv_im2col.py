@@ -14,7 +14,7 @@ import numpy as np
 
 from ..geometry import Conv2dGeometry
 from . import threads
-from .bands import lay_band, lay_positions, round_up
+from .bands import lay_band, lay_positions, laying, round_up
 from .correlate import activate_pixels, pack_weights, shift_of
 from .correlate_weights import add_parts, extent
 from .correlations import forward_correlation, forward_weights
@@ -22,7 +22,7 @@ from .elementwise import activation_of, fill_zero
 from .graph import prepared
 from .jit import Scratch, function, kernel
 from .memory import empty
-from .simd import VECTOR_BYTES, copy_run
+from .simd import VECTOR_BYTES, copy_run, flattened
 from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .tiles import LARGEST, choose_tile, multiply_gathered
 
@@ -53,8 +53,8 @@ def lay_windows(source, places, first, count, row_taps, column_taps, columns, ch
 
 @kernel
 def _forward_bands(
-    chunk, x, packed, packed_at, shift, y, row_taps, column_taps, steps, table, work, tile, activating, height, width,
-    activation, groups, panels, band, bands, in_rows, in_columns, top, left, sh, sw,
+    chunk, x, packed, packed_at, shift, y, row_taps, column_taps, steps, table, work, laying, tile, activating, height,
+    width, activation, groups, panels, band, bands, in_rows, in_columns, top, left, sh, sw,
 ):  # fmt: skip
     """A chunk is a band of output rows of one group of one image: product, bias, activation."""
     group, rest = chunk % groups, chunk // groups
@@ -67,13 +67,14 @@ def _forward_bands(
     source, windows = work[: in_rows * in_columns * channels], work[in_rows * in_columns * channels :]
     places, row_at, targets = table[:padded], table[padded : 2 * padded], table[2 * padded :]
     lay_band(
-        x, image, 1, group * channels, channels, channels, top + at_band * band * sh, in_rows, left, in_columns, source
+        laying, x, image, 1, group * channels, channels, channels, top + at_band * band * sh, in_rows, left, in_columns,
+        source
     )  # fmt: skip
     lay_positions(places, 1, rows, ow, 0, sh * in_columns * channels, sw * channels, padded)
     lay_positions(row_at, 1, 1, count, 0, 0, size, padded)
     lay_positions(targets, 1, 1, count, 0, 0, y.shape[3], padded)
     lay_windows(source, places, 0, count, row_taps, column_taps, in_columns, channels, windows, size)
-    flat, at = y.reshape(-1), (image * oh + at_band * band) * ow * y.shape[3] + group * outputs
+    flat, at = flattened(y), (image * oh + at_band * band) * ow * y.shape[3] + group * outputs
     for panel in range(panels):
         at_packed = (group * panels + panel) * size * width
         multiply_gathered(
@@ -102,7 +103,7 @@ def _backward_input_images(
     channels, outputs = dx.shape[3] // groups, dy.shape[3] // groups
     h, w, oh, ow = dx.shape[1], dx.shape[2], dy.shape[1], dy.shape[2]
     size = channels * kh * kw
-    flat, slopes, weights = dx.reshape(-1), dy.reshape(-1), laid.reshape(-1)
+    flat, slopes, weights = flattened(dx), flattened(dy), flattened(laid)
     for p in range(h * w):
         at = (image * h * w + p) * dx.shape[3] + group * channels
         for c in range(channels):
@@ -136,8 +137,8 @@ def _backward_input_images(
 
 @kernel
 def _sum_windows(
-    chunk, dy, x, row_taps, column_taps, sums, zeros, totals, output_at, dy_at, window_at, sums_at, places, work, tile,
-    height, width, groups, size, steps, band, bands, in_rows, in_columns, top, left, sh, sw,
+    chunk, dy, x, row_taps, column_taps, sums, zeros, totals, output_at, dy_at, window_at, sums_at, places, work,
+    laying, tile, height, width, groups, size, steps, band, bands, in_rows, in_columns, top, left, sh, sw,
 ):  # fmt: skip
     """A chunk is one group, summed over ``steps`` bands: sums[part, group, output, (i, j, c)], rows ``size`` apart.
 
@@ -149,14 +150,15 @@ def _sum_windows(
     taps = channels * row_taps.size * column_taps.size
     base = chunk * outputs * size
     source, windows = work[: in_rows * in_columns * channels], work[in_rows * in_columns * channels :]
-    slopes, row = dy.reshape(-1), in_columns * channels
+    slopes, row = flattened(dy), in_columns * channels
     totals[:] = 0
     held = 0
     for step in range(part * steps, min((part + 1) * steps, x.shape[0] * bands)):
         image, first_row = step // bands, step % bands * band
         rows = min(band, oh - first_row)
         lay_band(
-            x, image, 1, group * channels, channels, channels, top + first_row * sh, in_rows, left, in_columns, source
+            laying, x, image, 1, group * channels, channels, channels, top + first_row * sh, in_rows, left, in_columns,
+            source
         )  # fmt: skip
         count = rows * ow
         lay_positions(places, 1, rows, ow, 0, sh * row, sw * channels, count)
@@ -182,7 +184,7 @@ def _finish_weights(chunk, sums, dweight, totals, groups, size):
     """A chunk is one group: the parts are added up, and the channels of a window put before its taps."""
     outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
     window = dweight.shape[2] * dweight.shape[3]
-    base, flat = chunk * outputs * size, dweight.reshape(-1)
+    base, flat = chunk * outputs * size, flattened(dweight)
     add_parts(sums, base, outputs * size, groups * outputs * size, totals)
     for k in range(outputs):
         at = (chunk * outputs + k) * channels * window
@@ -204,8 +206,9 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
     _forward_bands(
         g.n * -(-g.oh // band) * g.groups, x, packed, np.arange(g.taps) * width, shift_of(bias, g.k), y,
         np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, steps.reshape(-1), Scratch(3 * positions, np.dtype(np.int64)),
-        Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype), tile.routine, activation_of, tile.rows,
-        width, activation, g.groups, panels, band, -(-g.oh // band), in_rows, in_columns, -g.pt, -g.pl, g.sh, g.sw,
+        Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype), laying, tile.routine, activation_of,
+        tile.rows, width, activation, g.groups, panels, band, -(-g.oh // band), in_rows, in_columns, -g.pt, -g.pl, g.sh,
+        g.sw,
     )  # fmt: skip
     return y
 
@@ -247,8 +250,8 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
         g.groups * parts, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums, np.zeros(width, x.dtype),
         Scratch(outputs * size, np.dtype(np.float64)), rows, positions * g.k, np.arange(held) * size, rows * size,
         Scratch(positions.size, index), Scratch(in_rows * in_columns * (g.c // g.groups) + held * size, x.dtype),
-        LARGEST.routine, LARGEST.rows, width, g.groups, size, steps, band, -(-g.oh // band), in_rows, in_columns,
-        -g.pt, -g.pl, g.sh, g.sw,
+        laying, LARGEST.routine, LARGEST.rows, width, g.groups, size, steps, band, -(-g.oh // band), in_rows,
+        in_columns, -g.pt, -g.pl, g.sh, g.sw,
     )  # fmt: skip
     _finish_weights(g.groups, sums, dweight, Scratch(AT_A_TIME, np.dtype(np.float64)), g.groups, size)
     return dweight

@@ -29,6 +29,7 @@ from .elementwise import activate, activation_of, fill_zero
 from .graph import prepared
 from .jit import Scratch, kernel
 from .memory import empty
+from .simd import flattened
 from .sums import RUN_IN_ORDER, move_sums
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
@@ -43,7 +44,7 @@ def _correlate_rows(
     n, row = chunk // rows, chunk % rows
     h, w, channels, outputs = x.shape[1], x.shape[2], x.shape[3] // groups, y.shape[3] // groups
     window = row_taps.size * column_taps.size
-    image, flat = x.reshape(-1), y.reshape(-1)
+    image, flat = flattened(x), flattened(y)
     to = ((n * y.shape[1] + at_row + row * row_step) * y.shape[2] + at_column) * y.shape[3]
     for column in range(columns):
         for k in range(y.shape[3]):
@@ -73,7 +74,7 @@ def _backward_weight_channels(chunk, dy, x, dweight, sums, totals, sh, sw, pt, p
     h, w, oh, ow = x.shape[1], x.shape[2], dy.shape[1], dy.shape[2]
     outputs = dweight.shape[0] * channels // x.shape[3]
     first = chunk // channels * outputs
-    image, slopes = x.reshape(-1), dy.reshape(-1)
+    image, slopes = flattened(x), flattened(dy)
     sums[:], totals[:] = 0, 0
     held = 0
     for n in range(x.shape[0]):

@@ -21,13 +21,13 @@ from typing import NamedTuple
 import numpy as np
 
 from . import threads
-from .bands import clear, lay_band, lay_positions, round_up, unevenness
+from .bands import clear, lay_band, lay_positions, laying, round_up, unevenness
 from .correlations import Correlation, Weights
 from .elementwise import activate, activation_of
 from .graph import prepared
 from .jit import Scratch, function, kernel
 from .memory import empty
-from .simd import VECTOR_BYTES
+from .simd import VECTOR_BYTES, flattened
 from .tiles import ADD, RELU, TILES, TRANSPOSITION, WIDEST_STRADDLING, multiply_gathered, transpose
 
 __all__ = ["activate_pixels", "correlate", "cycles", "is_in_place", "pack_weights", "shift_of", "workspace"]
@@ -84,9 +84,9 @@ def activate_pixels(activating, y, at, targets, count, channels, activation):
 
 @kernel
 def _correlate_channels(
-    chunk, x, packed, steps, packed_at, shift, y, table, work, tile, activating, height, width, activation, groups,
-    panels, parts, in_place, band_images, band_rows, bands, rows, columns, in_rows, in_columns, top, left, sh, sw,
-    at_row, at_column, row_step, column_step,
+    chunk, x, packed, steps, packed_at, shift, y, table, work, laying, tile, activating, height, width, activation,
+    groups, panels, parts, in_place, band_images, band_rows, bands, rows, columns, in_rows, in_columns, top, left, sh,
+    sw, at_row, at_column, row_step, column_step,
 ):  # fmt: skip
     """A chunk is a band of one group of outputs, and a part of its panels of output channels.
 
@@ -104,18 +104,18 @@ def _correlate_channels(
     places, targets = table[:padded], table[padded : 2 * padded]
     if in_place:
         row = x.shape[2] * x.shape[3]
-        source = x.reshape(-1)
+        source = flattened(x)
         start = (first_image * x.shape[1] + top + band * band_rows * sh) * row + left * x.shape[3] + group * channels
         lay_positions(places, images, rows_here, columns, x.shape[1] * row, sh * row, sw * x.shape[3], padded)
     else:
         source, start = work, 0
         lay_band(
-            x, first_image, images, group * channels, channels, channels, top + band * band_rows * sh, in_rows, left,
-            in_columns, work,
+            laying, x, first_image, images, group * channels, channels, channels, top + band * band_rows * sh, in_rows,
+            left, in_columns, work,
         )  # fmt: skip
         row = in_columns * channels
         lay_positions(places, images, rows_here, columns, in_rows * row, sh * row, sw * channels, padded)
-    flat, row = y.reshape(-1), y.shape[2] * y.shape[3]
+    flat, row = flattened(y), y.shape[2] * y.shape[3]
     lay_positions(
         targets, images, rows_here, columns, y.shape[1] * row, row_step * row, column_step * y.shape[3], padded
     )
@@ -138,8 +138,8 @@ def _correlate_channels(
 
 @kernel
 def _correlate_positions(
-    chunk, x, weight, output_at, weight_steps, steps, bias, y, table, work, tile, turn, activating, height, width,
-    activation, groups, group_stride, band_rows, bands, rows, columns, in_rows, in_columns, top, left, at_row,
+    chunk, x, weight, output_at, weight_steps, steps, bias, y, table, work, laying, tile, turn, activating, height,
+    width, activation, groups, group_stride, band_rows, bands, rows, columns, in_rows, in_columns, top, left, at_row,
     at_column, row_step, column_step,
 ):  # fmt: skip
     """A chunk is a band of one group of outputs of one image; see above."""
@@ -154,7 +154,7 @@ def _correlate_positions(
     size = channels * plane
     source, laid = work[: size + width], work[size + width :]
     lay_band(
-        x, image, 1, group * channels, channels, channels, top + band * band_rows, in_rows, left, in_columns,
+        laying, x, image, 1, group * channels, channels, channels, top + band * band_rows, in_rows, left, in_columns,
         laid if channels > 1 else source,
     )  # fmt: skip
     if channels > 1:
@@ -175,7 +175,7 @@ def _correlate_positions(
         for p in range(i * sums_row, (i + 1) * sums_row):
             sums[np.uintp(p)] += more
     activate(activating, sums, 0, outputs * sums_row if activation > 0 else 0, activation)
-    flat, row = y.reshape(-1), y.shape[2] * y.shape[3]
+    flat, row = flattened(y), y.shape[2] * y.shape[3]
     for r in range(rows_here):
         to = (image * y.shape[1] + at_row + (band * band_rows + r) * row_step) * row + at_column * y.shape[3]
         transpose(
@@ -232,7 +232,7 @@ def correlate(
     if plan.turned:
         _correlate_positions(
             chunks, x, weight.reshape(-1), plan.output_at, plan.weight_steps, plan.steps, bias, y,
-            Scratch(plan.output_at.size, index), Scratch(plan.work, x.dtype), tile.routine, TRANSPOSITION,
+            Scratch(plan.output_at.size, index), Scratch(plan.work, x.dtype), laying, tile.routine, TRANSPOSITION,
             activation_of, tile.rows, width, activation, groups, w.group, plan.band_rows, *grid, *c.first,
             *c.output_step,
         )  # fmt: skip
@@ -242,8 +242,8 @@ def correlate(
     parts = _parts_of_panels(panels, chunks)
     _correlate_channels(
         chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, shift_of(bias, y.shape[3]), y,
-        Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), tile.routine, activation_of, tile.rows, width,
-        activation, groups, panels, parts, int(plan.in_place), plan.band_images, plan.band_rows, *grid, *c.step,
+        Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), laying, tile.routine, activation_of, tile.rows,
+        width, activation, groups, panels, parts, int(plan.in_place), plan.band_images, plan.band_rows, *grid, *c.step,
         *c.first, *c.output_step,
     )  # fmt: skip
 

@@ -20,11 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..geometry import Conv2dGeometry
-from .bands import lay_band, lay_positions, round_up, unevenness
+from .bands import lay_band, lay_positions, laying, round_up, unevenness
 from .elementwise import fill_zero
 from .jit import Scratch, function, kernel
 from .memory import empty
-from .simd import VECTOR_BYTES, lane_sum, lanes_of
+from .simd import VECTOR_BYTES, flattened, lane_sum, lanes_of
 from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .tiles import (
     ADD,
@@ -62,9 +62,9 @@ MULTIPLYING, FINISHING = 1.3, 90.0
 
 @kernel
 def _sum_by_channels(
-    chunk, wanted, dy, x, row_taps, column_taps, sums, zeros, totals, dy_at, table, work, tile, height, width, groups,
-    by_inputs, panels, panel_size, blocks, block, steps, band_images, band_rows, bands, in_rows, in_columns, top, left,
-    sh, sw, in_place,
+    chunk, wanted, dy, x, row_taps, column_taps, sums, zeros, totals, dy_at, table, work, laying, tile, height, width,
+    groups, by_inputs, panels, panel_size, blocks, block, steps, band_images, band_rows, bands, in_rows, in_columns,
+    top, left, sh, sw, in_place,
 ):  # fmt: skip
     """A chunk is a block of input channels of one group, summed over ``steps`` bands of x, some rows of some images.
 
@@ -92,7 +92,7 @@ def _sum_by_channels(
         row, column = row_taps[min(tap // column_taps.size, row_taps.size - 1)], column_taps[tap % column_taps.size]
         line_at[i] = line if by_inputs else (row * columns + column) * pitch + c
         sums_at[i] = line * width
-    slopes, images = dy.reshape(-1), x.reshape(-1)
+    slopes, images = flattened(dy), flattened(x)
     totals[:] = 0
     # Positions that are in the sums and not yet in the totals.
     held = 0
@@ -110,7 +110,7 @@ def _sum_by_channels(
             row = in_columns * here
             image_step = in_rows * row
             lay_band(
-                x, first_image, images_here, group * channels + first_channel, here, here,
+                laying, x, first_image, images_here, group * channels + first_channel, here, here,
                 top + band * band_rows * sh, in_rows, left, in_columns, work,
             )  # fmt: skip
         count = images_here * rows * ow
@@ -176,7 +176,7 @@ def _finish_by_outputs(chunk, wanted, sums, dweight, totals, turn, width, groups
     for i in range(matrices):
         transpose(
             turn, sums, at + i * width, width if window == 1 else here * width, rows,
-            min(width, outputs - first_output), dweight.reshape(-1),
+            min(width, outputs - first_output), flattened(dweight),
             ((group * outputs + first_output) * channels + first_channel + i) * window, channels * window,
         )  # fmt: skip
 
@@ -194,7 +194,7 @@ def _finish_by_inputs(chunk, wanted, sums, dweight, totals, width, groups, panel
     here = min(block, channels - first_channel)
     row_size = panels_of_row * outputs * width
     size = kh * row_size
-    flat = dweight.reshape(-1)
+    flat = flattened(dweight)
     for i in range(kh):
         for panel in range(panels_of_row):
             at = (group * blocks + at_block) * size + i * row_size + (panel * outputs + output) * width
@@ -206,7 +206,7 @@ def _finish_by_inputs(chunk, wanted, sums, dweight, totals, width, groups, panel
 
 @kernel
 def _sum_by_positions(
-    chunk, wanted, dy, x, tap_at, output_at, x_steps, dy_steps, sums, totals, work, tile, turn, groups, steps,
+    chunk, wanted, dy, x, tap_at, output_at, x_steps, dy_steps, sums, totals, work, laying, tile, turn, groups, steps,
     band_rows, bands, in_rows, in_columns, top, left,
 ):  # fmt: skip
     """A chunk is one group, summed over ``steps`` bands: sums[part, group, tap, output, lane]; taps are (c, i, j).
@@ -220,7 +220,7 @@ def _sum_by_positions(
     oh, ow, lanes = dy.shape[1], dy.shape[2], lanes_of(x.itemsize)
     plane, slopes_plane = in_rows * in_columns, band_rows * ow
     source, laid = work[: channels * plane], work[channels * plane : 2 * channels * plane]
-    slopes, flat = work[2 * channels * plane :], dy.reshape(-1)
+    slopes, flat = work[2 * channels * plane :], flattened(dy)
     row = output_at.size * lanes
     size = tap_at.size * row
     base, whole, rest = chunk * size, ow // lanes, ow % lanes
@@ -231,8 +231,8 @@ def _sum_by_positions(
         image, band = step // bands, step % bands
         rows = min(band_rows, oh - band * band_rows)
         lay_band(
-            x, image, 1, group * channels, channels, channels, top + band * band_rows, in_rows, left, in_columns,
-            laid if channels > 1 else source,
+            laying, x, image, 1, group * channels, channels, channels, top + band * band_rows, in_rows, left,
+            in_columns, laid if channels > 1 else source,
         )  # fmt: skip
         if channels > 1:
             transpose(turn, laid, 0, channels, plane, channels, source, 0, plane)
@@ -324,7 +324,7 @@ def correlate_weights(
         tap_at, output_at, *steps = _places(g, plan.band_rows, lanes)
         work = 2 * channels * in_rows * in_columns + outputs * positions
         _sum_by_positions(
-            chunks, wanted, dy, x, tap_at, output_at, *steps, sums, totals, Scratch(work, x.dtype), DOT_TILE,
+            chunks, wanted, dy, x, tap_at, output_at, *steps, sums, totals, Scratch(work, x.dtype), laying, DOT_TILE,
             TRANSPOSITION, g.groups, plan.steps, plan.band_rows, plan.bands, in_rows, in_columns, -g.pt, -g.pl,
         )  # fmt: skip
         _finish_by_positions(
@@ -336,7 +336,7 @@ def correlate_weights(
     _sum_by_channels(
         chunks, wanted, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums, np.zeros(plan.width, x.dtype),
         totals, np.arange(positions) * g.k, Scratch(positions + 2 * round_up(lines, plan.tile.rows), index),
-        Scratch(work, x.dtype), plan.tile.routine, plan.tile.rows, plan.width, g.groups, int(plan.by_inputs),
+        Scratch(work, x.dtype), laying, plan.tile.routine, plan.tile.rows, plan.width, g.groups, int(plan.by_inputs),
         plan.panels, plan.chunk_size // plan.panels, plan.blocks, plan.block, plan.steps, plan.band_images,
         plan.band_rows, plan.bands, in_rows, in_columns, -g.pt, -g.pl, g.sh, g.sw, int(plan.in_place),
     )  # fmt: skip

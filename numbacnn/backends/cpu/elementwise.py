@@ -21,8 +21,8 @@ from .graph import in_place
 from .jit import Scratch, function, kernel, routine
 from .layout import contiguous, flat, like, pixels
 from .memory import empty_like
-from .routines import call_definition, emit_call, parameter_types
-from .simd import chosen, copy_run
+from .routines import ELEMENTS, INTEGER, call_definition, emit_call, parameter_types
+from .simd import chosen, copy_run, flattened
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
@@ -63,7 +63,7 @@ def block(chunk, size):
     return range(np.uintp(chunk * BLOCK), np.uintp(min((chunk + 1) * BLOCK, size)))
 
 
-@routine
+@routine(ELEMENTS, INTEGER, INTEGER)
 def activation_of(x, start, count, code):
     """In place, the function of a code of ACTIVATIONS: the same bits as that function's own kernel."""
     if code == 1:
@@ -168,7 +168,7 @@ def _fill_zero(chunk, target):
 @kernel
 def _copy_columns(chunk, source, target, source_first, target_first, columns, rows):
     """A chunk is ``rows`` rows of two matrices."""
-    values, copies = source.reshape(-1), target.reshape(-1)
+    values, copies = flattened(source), flattened(target)
     for row in range(chunk * rows, min((chunk + 1) * rows, source.shape[0])):
         copy_run(
             copies, row * target.shape[1] + target_first, values, row * source.shape[1] + source_first, columns
@@ -178,7 +178,7 @@ def _copy_columns(chunk, source, target, source_first, target_first, columns, ro
 @kernel
 def _add_columns(chunk, target, source, rows):
     """A chunk is ``rows`` rows of two matrices, of which ``target`` has more columns."""
-    totals, values = target.reshape(-1), source.reshape(-1)
+    totals, values = flattened(target), flattened(source)
     for row in range(chunk * rows, min((chunk + 1) * rows, source.shape[0])):
         at, start = np.uintp(row * target.shape[1]), np.uintp(row * source.shape[1])
         for i in range(np.uintp(source.shape[1])):

@@ -10,8 +10,8 @@ arrays, integers, floats, scratch, an array of which each thread has its own, an
 
     scale(chunks, x, y, 0.5)
 
-The call compiles the function for the types it meets, once, and runs chunks 0..chunks-1 on all threads
-(``threads.py``). In between stands an entry function of three words, the chunk number, the address of the packed
+The call compiles the function for the types it meets, once (``machine_code.py``), and runs chunks 0..chunks-1 on all
+threads (``threads.py``). In between stands an entry of three words, the chunk number, the address of the packed
 arguments and the number of the thread, so that one driver can run every kernel. Floats arrive in the dtype of the first
 floating array.
 
@@ -20,43 +20,40 @@ Under ``NUMBA_DISABLE_JIT=1`` the plain function runs chunk by chunk.
 
 from __future__ import annotations
 
-import ast
 import functools
-import inspect
 import operator
-import textwrap
 from array import array
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import njit, types
 from numba.core import config
-from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
-from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from ..words import float_bits
 from . import graph, memory, threads
-from .kernel_cache import attach_cache as attach_cache
-from .kernel_cache import cache_folder as cache_folder
-from .kernel_cache import is_kept, keep, stamp_of
+from .machine_code import OPTIONS, WORD, compile_function, is_kept, load, name_of, stamp_of
 from .memory import address_of
-from .routines import ELEMENTS, INTEGER, Routine
+from .routines import ELEMENTS, INTEGER, TABLE, Routine
 
-__all__ = ["CompiledRoutine", "Kernel", "Scratch", "attach_cache", "cache_folder", "function", "kernel", "routine"]
+__all__ = ["CompiledRoutine", "Kernel", "Scratch", "function", "kernel", "routine"]
 
 # Waking the other threads takes as long as a kernel on fewer elements of its arrays.
 WORTH_THREADS = 1 << 14
-# NaN and infinity must go through, so nnan and ninf stay out; contract and reassoc together give vector FMA reductions.
-FASTMATH = {"contract", "reassoc", "nsz"}
-OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
+# In the place of a number of axes.
+SCRATCH = "scratch"
+# Of an array of which only the address is known: what is computed with a size in bytes does not overflow.
+UNKNOWN_SIZE = 1 << 50
 
 # Inlined always: a callee with a symbol of its own would run as it was first compiled in the process that compiled it,
 # but as it was optimised together with its caller in a process that loads the caller from the cache; the two may sum in
-# different orders, and the same program would not give the same bits twice.
-function = functools.partial(njit, inline="always", **OPTIONS)
+# different orders, and the same program would not give the same bits twice. LLVM does it, once each has been compiled:
+# Numba would copy it into each caller and work out its types there again.
+function = functools.partial(njit, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
 """Decorator for what kernels call: compiled into each of them, a plain function without the compiler."""
 
 
@@ -138,7 +135,7 @@ class Kernel:
             if recording is not None and recording.is_rehearsal:
                 recording.need(self, *needed)
                 for _, a in late:
-                    if isinstance(a, CompiledRoutine):
+                    if isinstance(a, Routine):
                         recording.need(a, _scalar(needed[1]))
                 return
             entry = self.prepare(*needed)
@@ -154,76 +151,64 @@ class Kernel:
 
     def is_cached(self, signature: tuple[int, ...], key: tuple) -> bool:
         """Whether the cache has it for arguments of the types ``key``."""
-        return is_kept(self.definition, repr(key), self._stamp)
+        return is_kept(name_of(self.definition, repr(key), self._stamp))
 
     def prepare(self, signature: tuple[int, ...], key: tuple) -> _Entry:
         """What is called for arguments of the types ``key``, whose short form is ``signature``."""
         with global_compiler_lock:
             if signature not in self._entries:
                 scalar = _scalar(key)
-                compiled = CFunc(
-                    _entry_function(self.definition, key, scalar, self._stamp == stamp_of(self.definition)),
-                    ((types.int64, types.int64, types.int64), types.void),
-                    locals={},
-                    options={"nopython": True, **OPTIONS},
-                )
-                keep(compiled, self.definition, repr(key), self._stamp)
-                compiled.compile()
-                address = cast(int, compiled.address)
+
+                def compiled(name: str) -> bytes:
+                    return compile_function(
+                        name, self.definition, [types.int64, *_parameters(key, scalar)], 3,
+                        lambda *given: _unpacked(key, scalar, *given), **OPTIONS,
+                    )  # fmt: skip
+
+                address = load(name_of(self.definition, repr(key), self._stamp), compiled)
                 # A signal handler may have made one meanwhile, whose address others have.
-                self._entries.setdefault(signature, _Entry(address, scalar, compiled))
+                self._entries.setdefault(signature, _Entry(address, scalar))
             return self._entries[signature]
 
 
 class _Entry(NamedTuple):
     address: int
     scalar: np.dtype  # in which floats are passed, and for which routines are compiled
-    compiled: CFunc  # owns the machine code
 
 
 class CompiledRoutine(Routine):
-    """A routine that Numba compiles: (x, start, count, ...), a function of x[start : start + count]."""
+    """A routine that Numba compiles, from a definition with a kernel's arguments."""
 
-    def __init__(self, definition: Callable[..., None]) -> None:
-        # The first two parameters, an array and where to begin, are one to the machine code.
-        super().__init__((ELEMENTS, *(INTEGER,) * (definition.__code__.co_argcount - 2)), definition)
-        self._body = function(definition)
+    def __init__(self, kinds: Sequence[str], definition: Callable[..., None]) -> None:
+        super().__init__(kinds, definition)
         self._stamp = stamp_of(definition)
 
-    def is_cached(self, dtype: np.dtype) -> bool:
-        """Whether the cache has it for ``dtype``."""
-        return is_kept(self.definition, dtype.str, self._stamp)
+    def symbol(self, dtype: np.dtype) -> str | None:
+        return name_of(self.definition, dtype.str, self._stamp)
 
-    def prepare(self, dtype: np.dtype) -> int:
-        """What is called for ``dtype``."""
-        return self.address(dtype)
-
-    def compiled(self, dtype: np.dtype) -> tuple[int, Any]:
-        integers = [f"i{i}" for i in range(len(self.kinds) - 1)]
-        name = f"{self.definition.__name__}_entry"
-        names: dict[str, Any] = {
-            "__name__": self.definition.__module__,
-            "body": self._body,
-            "carray": carray,
-            "dtype": dtype.type,
-            "pointer": _pointer,
+    def compiled(self, name: str, dtype: np.dtype) -> bytes:
+        of_kind = {
+            ELEMENTS: [types.Array(numba.from_dtype(dtype), 1, "C"), types.int64],
+            TABLE: [types.Array(types.int64, 1, "C"), types.int64],
+            INTEGER: [types.int64],
         }
-        parameters = ", ".join(integers)
-        source = [
-            f"def {name}(address, {parameters}):",
-            f"    body(carray(pointer(address, dtype), ({integers[0]},)), 0, {parameters})",
-        ]
-        exec("\n".join(source), names)
-        words = (types.int64,) * len(self.kinds)
-        compiled = CFunc(names[name], (words, types.void), locals={}, options={"nopython": True, **OPTIONS})
-        keep(compiled, self.definition, dtype.str, self._stamp)
-        compiled.compile()
-        return cast(int, compiled.address), compiled
+
+        def unpack(context: Any, builder: Any, words: Sequence[Any]) -> list[Any]:
+            values = []
+            for kind, word in zip(self.kinds, words, strict=True):
+                if kind == INTEGER:
+                    values.append(word)
+                else:
+                    values += [_array(context, builder, of_kind[kind][0], word, [WORD(UNKNOWN_SIZE)]), WORD(0)]
+            return values
+
+        parameters = [parameter for kind in self.kinds for parameter in of_kind[kind]]
+        return compile_function(name, self.definition, parameters, len(self.kinds), unpack, **OPTIONS)
 
 
-def routine(definition: Callable[..., None]) -> CompiledRoutine:
-    """Declare ``definition(x, start, count, ...)`` a routine."""
-    return CompiledRoutine(definition)
+def routine(*kinds: str) -> Callable[[Callable[..., None]], CompiledRoutine]:
+    """Decorator that declares a function of parameters of these kinds a routine."""
+    return functools.partial(CompiledRoutine, kinds)
 
 
 def _scratch(available: int, size: int) -> tuple[np.ndarray, int]:
@@ -246,7 +231,7 @@ def _plain(argument: Any) -> Any:
 
 def _kind(argument: Any) -> Any:
     if isinstance(argument, Scratch):
-        return argument.dtype, "scratch"
+        return argument.dtype, SCRATCH
     if isinstance(argument, np.ndarray):
         return argument.dtype, argument.ndim
     return float if isinstance(argument, (float, np.floating)) else int
@@ -265,88 +250,48 @@ def kernel(definition: Callable[..., None]) -> Kernel:
     return Kernel(definition)
 
 
-@intrinsic
-def _pointer(typing_context: Any, address: Any, dtype: Any) -> Any:
-    """The address as a pointer to elements of ``dtype``."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(dtype.dtype)(address, dtype), codegen
-
-
-@intrinsic
-def _low_float32(typing_context: Any, word: Any) -> Any:
-    """The float32 whose bits are the low half of a word."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(builder.trunc(arguments[0], ir.IntType(32)), ir.FloatType())
-
-    return types.float32(types.int64), codegen
-
-
-@intrinsic
-def _as_float64(typing_context: Any, word: Any) -> Any:
-    """The float64 whose bits are a word."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.int64), codegen
-
-
-def _entry_function(
-    definition: Callable[..., None], key: tuple, scalar: np.dtype, is_current: bool
-) -> Callable[[int, int, int], None]:
-    """The function (chunk, address of words, thread) that unpacks words of ``key``'s types and then is ``definition``.
-
-    Its text is put before that of the definition, not around a call of it, which would be compiled twice: on its own
-    and within its caller. A call is what there is where the definition's text is not to be had, or not ``is_current``.
-    """
-    parameters = definition.__code__.co_varnames[: definition.__code__.co_argcount]
-    names: dict[str, Any] = {
-        **definition.__globals__,
-        **inspect.getclosurevars(definition).nonlocals,
-        "_carray": carray,
-        "_int64": types.int64,
-        "_pointer": _pointer,
-        "_to_float": _low_float32 if scalar == np.float32 else _as_float64,
-    }
-    text = _text_of(definition) if is_current else None
-    if text is None:
-        given = ", ".join(parameters)
-        # LLVM inlines it, for the reason of `function`: Numba does not inline a call of more than 30 arguments.
-        names["_definition"] = njit(forceinline=True, **OPTIONS)(definition)
-        text = ast.parse(f"def {definition.__name__}({given}):\n    _definition({given})")
-    lines, word = ["_w = _pointer(_words, _int64)"], 0
-    for name, item in zip(parameters[1:], key, strict=True):
+def _parameters(key: tuple, scalar: np.dtype) -> Iterator[types.Type]:
+    """The types of a kernel's arguments behind the chunk, for those of the kinds ``key``."""
+    for item in key:
         if isinstance(item, tuple):
             dtype, ndim = item
-            names[f"_dtype_of_{name}"] = dtype.type
-            is_scratch = ndim == "scratch"
-            axes = 1 if is_scratch else ndim
-            address = f"_w[{word}]" + (f" + _thread * _w[{word + 2}]" if is_scratch else "")
-            sizes = "".join(f"_w[{word + 1 + axis}], " for axis in range(axes))
-            lines.append(f"{name} = _carray(_pointer({address}, _dtype_of_{name}), ({sizes}))")
-            word += 1 + axes + is_scratch
+            yield types.Array(numba.from_dtype(dtype), 1 if ndim == SCRATCH else ndim, "C")
         else:
-            lines.append(f"{name} = _to_float(_w[{word}])" if issubclass(item, float) else f"{name} = _w[{word}]")
-            word += 1
-    entry = cast(ast.FunctionDef, text.body[0])
-    entry.args.args = [ast.arg(name) for name in (parameters[0], "_words", "_thread")]
-    entry.decorator_list = []
-    entry.body = [*ast.parse("\n".join(lines)).body, *entry.body]
-    exec(compile(ast.fix_missing_locations(text), definition.__code__.co_filename, "exec"), names)
-    return cast(Any, names[definition.__name__])
+            yield numba.from_dtype(scalar) if issubclass(item, float) else types.int64
 
 
-def _text_of(definition: Callable[..., None]) -> ast.Module | None:
-    """The text that ``definition`` was made of; None where only its code is there."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
-    except (OSError, SyntaxError):
-        return None
-    if not isinstance(tree.body[0], ast.FunctionDef):
-        return None
-    ast.increment_lineno(tree, definition.__code__.co_firstlineno - 1)
-    return tree
+def _unpacked(key: tuple, scalar: np.dtype, context: Any, builder: Any, given: Sequence[Any]) -> list[Any]:
+    """What a kernel is called with, from the chunk, the address of the words of its arguments, and the thread."""
+    chunk, address, thread = given
+    words, at = builder.inttoptr(address, WORD.as_pointer()), 0
+
+    def next_word() -> Any:
+        nonlocal at
+        at += 1
+        return builder.load(builder.gep(words, [WORD(at - 1)]))
+
+    values = [chunk]
+    for item, kind in zip(key, _parameters(key, scalar), strict=True):
+        word = next_word()
+        if isinstance(kind, types.Array):
+            shape = [next_word() for _ in range(kind.ndim)]
+            if item[1] == SCRATCH:
+                word = builder.add(word, builder.mul(thread, next_word()))
+            values.append(_array(context, builder, kind, word, shape))
+        elif kind == types.float32:
+            values.append(builder.bitcast(builder.trunc(word, ir.IntType(32)), ir.FloatType()))
+        else:
+            values.append(builder.bitcast(word, ir.DoubleType()) if kind == types.float64 else word)
+    return values
+
+
+def _array(context: Any, builder: Any, kind: types.Array, address: Any, shape: Sequence[Any]) -> Any:
+    """Numba's C-contiguous array of the elements at ``address``."""
+    data = builder.inttoptr(address, context.get_data_type(kind.dtype).as_pointer())
+    itemsize = WORD(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    strides = [itemsize]
+    for size in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], size))
+    array = context.make_array(kind)(context, builder)
+    populate_array(array, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
+    return array._getvalue()

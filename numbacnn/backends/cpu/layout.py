@@ -15,6 +15,7 @@ import numpy as np
 
 from . import memory
 from .jit import kernel
+from .simd import flattened
 from .tiles import TRANSPOSITION, transpose
 
 __all__ = ["channels_last", "contiguous", "empty", "flat", "images", "is_laid_out", "like", "pixels"]
@@ -33,7 +34,7 @@ def _turn(chunk, source, target, turn, parts, part):
     at = n * rows * columns
     here = min(part, columns - first)
     transpose(
-        turn, source.reshape(-1), at + first, columns, rows, here, target.reshape(-1), at + first * rows, rows
+        turn, flattened(source), at + first, columns, rows, here, flattened(target), at + first * rows, rows
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from .elementwise import activate, activation_of, fill_zero
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .repeats import repeated
-from .simd import VECTOR_BYTES, copy_run, lane_sum, lanes_of
+from .simd import VECTOR_BYTES, copy_run, flattened, lane_sum, lanes_of
 from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .tiles import (
     DOT_COLUMNS,
@@ -55,7 +55,7 @@ def _forward_channels(
     n, c, k = x.shape[0], x.shape[1], weight.shape[0]
     lanes = lanes_of(x.itemsize)
     first, end = chunk * channels, min((chunk + 1) * channels, k)
-    flat_x, flat_weight, flat_y = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
+    flat_x, flat_weight, flat_y = flattened(x), flattened(weight), flattened(y)
     whole = c // lanes
     row = x_at.size * lanes
     for i in range(0, end - first, DOT_ROWS):
@@ -113,7 +113,7 @@ def _multiply_columns(
     here, columns_here = min(rows_of_chunk, rows - first_row), min(PANELS * width, columns - first)
     padded = (here + height - 1) // height * height
     panels = (columns_here + width - 1) // width
-    flat_b, flat_c = b.reshape(-1), c.reshape(-1)
+    flat_b, flat_c = flattened(b), flattened(c)
     places = row_at[first_row:]
     totals[:] = 0
     held = 0
@@ -157,7 +157,7 @@ def _transpose_rows(chunk, x, turned, turn):
     first = chunk * COLUMNS
     here = min(COLUMNS, x.shape[1] - first)
     transpose(
-        turn, x.reshape(-1), first, x.shape[1], x.shape[0], here, turned.reshape(-1), first * x.shape[0], x.shape[0]
+        turn, flattened(x), first, x.shape[1], x.shape[0], here, flattened(turned), first * x.shape[0], x.shape[0]
     )  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def _sum_columns(chunk, dy, totals, sums):
     """A chunk is COLUMNS neighbouring columns, added up row by row in float64."""
     first = chunk * COLUMNS
     here = min(COLUMNS, dy.shape[1] - first)
-    slopes = dy.reshape(-1)
+    slopes = flattened(dy)
     totals[:here] = 0
     for i in range(dy.shape[0]):
         at = np.uintp(i * dy.shape[1] + first)

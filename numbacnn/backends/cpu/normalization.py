@@ -23,6 +23,7 @@ from .layout import contiguous, images, pixels
 from .memory import empty, empty_like
 from .repeats import repeated
 from .row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, add_values, find_moments, merge_moments
+from .simd import flattened
 
 __all__ = [
     "batch_norm_eval",
@@ -60,7 +61,7 @@ def total_of(partials, columns, j):
 def _sum_values(chunk, x, partials, sums, totals, routine, columns, part, times):
     """partials[chunk, column], in float64."""
     first = chunk * part
-    flat, row = x.reshape(-1), x.shape[1]
+    flat, row = flattened(x), x.shape[1]
     rows = min(part, x.shape[0] - first)
     add_values(routine, flat, first * row, row, sums, totals, rows, columns, times)
     for j in range(columns):
@@ -78,7 +79,7 @@ def _find_moments(chunk, x, means, squares, center, sums, totals, of_differences
     """means[chunk, column], and sums of squares about them."""
     first = chunk * part
     find_moments(
-        of_differences, of_squares, x.reshape(-1), first * x.shape[1], x.shape[1], center, sums, totals,
+        of_differences, of_squares, flattened(x), first * x.shape[1], x.shape[1], center, sums, totals,
         min(part, x.shape[0] - first), columns, times,
     )  # fmt: skip
     for j in range(columns):
@@ -139,7 +140,7 @@ def _train_rows(
     repeat(shift, columns, times)
     rows = min(part, x.shape[0] - first)
     normalize(
-        x.reshape(-1), first * x.shape[1], x.shape[1], y.reshape(-1), first * columns, center, factor, shift, rows,
+        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, center, factor, shift, rows,
         columns, times, activating, activation,
     )  # fmt: skip
 
@@ -155,7 +156,7 @@ def _eval_rows(chunk, x, weight, bias, mean, inverse_std, y, wide, activating, a
     repeat(factor, columns, times)
     repeat(shift, columns, times)
     normalize(
-        x.reshape(-1), first * x.shape[1], x.shape[1], y.reshape(-1), first * columns, center, factor, shift,
+        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, center, factor, shift,
         min(part, x.shape[0] - first), columns, times, activating, activation,
     )  # fmt: skip
 
@@ -167,7 +168,7 @@ def _sum_gradients(
     """partials[chunk, column] of dy, and of dy times the difference of x from the mean."""
     columns, first = mean.size, chunk * part
     rows = min(part, x.shape[0] - first)
-    slopes, values, row = dy.reshape(-1), x.reshape(-1), x.shape[1]
+    slopes, values, row = flattened(dy), flattened(x), x.shape[1]
     for j in range(columns):
         center[j] = mean[j]
     repeat(center, columns, times)
@@ -206,7 +207,7 @@ def _backward_rows(
     repeat(center, columns, times)
     rows, row = min(part, x.shape[0] - first), x.shape[1]
     times = times if row == columns else 1
-    slopes, values, result = dy.reshape(-1), x.reshape(-1), dx.reshape(-1)
+    slopes, values, result = flattened(dy), flattened(x), flattened(dx)
     for i in range((rows + times - 1) // times):
         here = min(times, rows - i * times) * columns
         p, q = np.uintp((first + i * times) * columns), np.uintp((first + i * times) * row)

@@ -29,6 +29,7 @@ from .pool_routines import (
     spread,
 )
 from .repeats import repeated
+from .simd import flattened
 from .windows import output_range
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
@@ -64,7 +65,7 @@ def _max_rows(
     h, w, channels, oh, ow = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
     first_channel, first_row = chunk % blocks * block, chunk // blocks * rows
     here = min(block, channels - first_channel)
-    image, largest, places = x.reshape(-1), y.reshape(-1), indices.reshape(-1)
+    image, largest, places = flattened(x), flattened(y), flattened(indices)
     for row in range(first_row, min(first_row + rows, y.shape[0] * oh)):
         n, top = row // oh, row % oh * sh - pt
         i_first, i_end = taps_within(top, kh, dh, h)
@@ -104,7 +105,7 @@ def _max_backward_images(chunk, dy, indices, dx, block, blocks):
     first, n = chunk % blocks * block, chunk // blocks
     channels, outputs, size = dx.shape[3], dy.shape[1] * dy.shape[2], dx.shape[1] * dx.shape[2]
     end = min(first + block, channels)
-    image, slopes, places = dx.reshape(-1), dy.reshape(-1), indices.reshape(-1)
+    image, slopes, places = flattened(dx), flattened(dy), flattened(indices)
     clear_channels(image, n * size, (n + 1) * size, channels, first, end)
     for p in range(n * outputs, (n + 1) * outputs):
         at = np.uintp(p * channels)
@@ -146,7 +147,7 @@ def _avg_rows(
 ):  # fmt: skip
     first_channel, first_row = chunk % blocks * block, chunk // blocks * rows
     here, oh = min(block, x.shape[3] - first_channel), y.shape[1]
-    image, means = x.reshape(-1), y.reshape(-1)
+    image, means = flattened(x), flattened(y)
     for row in range(first_row, min(first_row + rows, y.shape[0] * oh)):
         top = row % oh * sh - pt
         i_first, i_end = taps_within(top, kh, 1, x.shape[1])
@@ -165,14 +166,14 @@ def _avg_backward_images(
     """Where windows have ``covered`` all, each place once, nothing is to be cleared."""
     first_channel, n = chunk % blocks * block, chunk // blocks
     here, oh = min(block, dx.shape[3] - first_channel), dy.shape[1]
-    image, size = dx.reshape(-1), dx.shape[1] * dx.shape[2]
+    image, size = flattened(dx), dx.shape[1] * dx.shape[2]
     if not covered:
         clear_channels(image, n * size, (n + 1) * size, dx.shape[3], first_channel, first_channel + here)
     for row in range(oh):
         top = row * sh - pt
         i_first, i_end = taps_within(top, kh, 1, dx.shape[1])
         walk(
-            routine, image, dy.reshape(-1), n * oh + row, n, dx.shape[1], dx.shape[2], dx.shape[3], first_channel,
+            routine, image, flattened(dy), n * oh + row, n, dx.shape[1], dx.shape[2], dx.shape[3], first_channel,
             here, top, i_first, i_end, dy.shape[2], table, counting_row[row], counting_column, kw, sw, pl, inner,
             inner_end, True,
         )  # fmt: skip

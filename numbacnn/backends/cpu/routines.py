@@ -10,15 +10,15 @@ Each has a definition in plain Python beside it, which is also what runs when th
 from __future__ import annotations
 
 import abc
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.compiler_lock import global_compiler_lock
+
+from .machine_code import WORD, compile_module, is_kept, load
 
 __all__ = [
     "ELEMENTS",
@@ -36,8 +36,6 @@ __all__ = [
 ELEMENTS, TABLE, PLACES, INTEGER = "elements", "table", "places", "integer"
 """Kinds of parameters: the address of floating numbers, that of int64, that of int32, an int64."""
 
-WORD = ir.IntType(64)
-
 
 class Routine(abc.ABC):
     """A function of some parameters, for float32 and float64; an argument of kernels.
@@ -49,70 +47,63 @@ class Routine(abc.ABC):
 
     def __init__(self, kinds: Sequence[str], definition: Callable[..., None]) -> None:
         self.kinds, self.definition = kinds, definition
-        self._compiled: dict[np.dtype, tuple[int, Any]] = {}
+        self._addresses: dict[np.dtype, int] = {}
 
     def address(self, dtype: np.dtype) -> int:
         """Where the routine for ``dtype`` is; it is compiled when it is first asked for."""
-        found = self._compiled.get(dtype)
+        found = self._addresses.get(dtype)
         if found is None:
             with global_compiler_lock:
-                found = self._compiled.get(dtype)
-                if found is None:
-                    # A signal handler may make one meanwhile, whose address others have.
-                    found = self._compiled.setdefault(dtype, self.compiled(dtype))
-        return found[0]
+                if dtype not in self._addresses:
+                    address = load(self.symbol(dtype), lambda name: self.compiled(name, dtype))
+                    # A signal handler may have made one meanwhile, whose address others have.
+                    self._addresses.setdefault(dtype, address)
+                found = self._addresses[dtype]
+        return found
+
+    def prepare(self, dtype: np.dtype) -> int:
+        """:meth:`address`, before it is needed."""
+        return self.address(dtype)
+
+    def is_cached(self, dtype: np.dtype) -> bool:
+        """Whether the cache has it for ``dtype``."""
+        return is_kept(self.symbol(dtype))
 
     @abc.abstractmethod
-    def compiled(self, dtype: np.dtype) -> tuple[int, Any]:
-        """The address of the machine code, and what owns it."""
+    def symbol(self, dtype: np.dtype) -> str | None:
+        """The name of its machine code; None for what cannot be kept."""
+
+    @abc.abstractmethod
+    def compiled(self, name: str, dtype: np.dtype) -> bytes:
+        """The object file, with the entry ``name``."""
 
 
 class EmittedRoutine(Routine):
     """A routine that is written in LLVM's instructions.
 
     Args:
-        name: what its symbol begins with.
+        name: which no other has, of its kind and the numbers that it is made for.
+        size: bytes of the vectors that it is made of.
         emit: builds the body from a builder, the floating type and the parameters' values.
     """
 
     def __init__(
-        self, name: str, kinds: Sequence[str], emit: Callable[..., None], definition: Callable[..., None]
+        self, name: str, size: int, kinds: Sequence[str], emit: Callable[..., None], definition: Callable[..., None]
     ) -> None:
         super().__init__(kinds, definition)
-        self._name, self._emit = name, emit
+        self._name, self._emit = f"{name}_{size}", emit
 
-    def compiled(self, dtype: np.dtype) -> tuple[int, Any]:
+    def symbol(self, dtype: np.dtype) -> str:
+        return f"{self._name}-{dtype.name}"
+
+    def compiled(self, name: str, dtype: np.dtype) -> bytes:
         element = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
-        symbol = f"{self._name}_{next(_numbers)}"
-        module = ir.Module(symbol)
-        module.triple = llvm.get_process_triple()
-        function = ir.Function(module, _function_type(self.kinds, element), symbol)
+        module = ir.Module(name)
+        function = ir.Function(module, _function_type(self.kinds, element), name)
         builder = ir.IRBuilder(function.append_basic_block())
         self._emit(builder, element, *function.args)
         builder.ret_void()
-        parsed = llvm.parse_assembly(str(module))
-        parsed.verify()
-        code = llvm.ObjectFileRef.from_data(_machine().emit_object(parsed))
-        try:
-            engine = _engines.pop()
-        except IndexError:  # none yet, or it is at work, and this is a signal's handler
-            engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
-        engine.add_object_file(code)
-        engine.finalize_object()
-        address = engine.get_function_address(symbol)
-        _engines.append(engine)
-        return address, engine
-
-
-# What holds the machine code of all routines: one for each of them would hold a megabyte and a half more.
-_engines: list[Any] = []
-_numbers = itertools.count()
-
-
-def _machine() -> Any:
-    return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-    )
+        return compile_module(module)
 
 
 def _function_type(kinds: Sequence[str], element: Any) -> Any:

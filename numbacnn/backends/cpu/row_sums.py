@@ -79,7 +79,7 @@ def row_sums(name: str, term: Callable[..., Any], emit_term: Callable[..., Any],
         with cgutils.for_range_slice(builder, WORD(0), columns, WORD(SIDE_BY_SIDE * v.lanes), WORD) as (column, _):
             of_group(column)
 
-    return EmittedRoutine(f"sums_of_{name}", OF_ROWS, emit, definition)
+    return EmittedRoutine(f"sums_of_{name}", size, OF_ROWS, emit, definition)
 
 
 @intrinsic

@@ -15,53 +15,54 @@ the rest. How chunks are spread over threads never changes a result: what a chun
 from __future__ import annotations
 
 import atexit
-import ctypes
+import functools
 import os
 from array import array
-from collections.abc import Callable
-from typing import Any, cast
 
 import numba
-from numba import njit, prange, types
-from numba.core.ccallback import CFunc
+from numba import prange, types
 from numba.np.ufunc import parallel
 
 from ..forks import ForkSafeLock, in_forked_children
 from . import cores
-from .kernel_cache import attach_cache
+from .machine_code import Entry
 from .workers import LAUNCH_WORDS, LINE, Workers, run_chunks, run_serially, share_out
 
-__all__ = ["LINE", "launch", "launch_all", "layer", "number", "prepare", "shares"]
+__all__ = ["LINE", "launch", "launch_all", "layer", "needs", "number", "shares"]
 
 # Where the system has POSIX's threads they are our own, unless the user asks for a layer of Numba's.
 USES_WORKERS = os.name == "posix" and "NUMBA_THREADING_LAYER" not in os.environ
 # Of the chunks, for each thread: many are balanced well, few are taken quickly.
 PORTIONS = 16
+# Launches on one thread before the first on several, where what these run is yet to be compiled.
+EARLY = 8
 
 # Held during a launch: Numba's workqueue layer aborts the process when two threads enter it at once, and on
 # the other layers two kernels that share the cores are no faster than one after the other.
 _entry = ForkSafeLock()
-_driver: Any = None
-_serial: Any = None
 _workers: Workers | None = None
+# Launches that were early, see below.
+_early = 0
 # Numba's threads do not survive a fork, and a parallel launch without them would end the process or hang.
 _is_serial = False
 
 
+@functools.partial(Entry, parallel=True)
 def _run(address, chunks, words, counters, grain, threads):  # pragma: no cover - only ever compiled
-    share_out(chunks, counters, LINE, threads)
+    share_out(chunks, counters, LINE // 8, threads)
     for thread in prange(threads):
-        run_chunks(address, chunks, words, counters, LINE, grain, types.int64(thread), threads)
+        run_chunks(address, chunks, words, counters, LINE // 8, grain, types.int64(thread), threads)
 
 
+@Entry
 def _run_serially(address, chunks, words):  # pragma: no cover - only ever compiled
     run_serially(address, chunks, words)
 
 
 def launch(address: int, chunks: int, words: int, grain: int, threads: int) -> None:
     """Run chunks 0..chunks-1 of the compiled function at ``address``, by :func:`shares`, and wait for them."""
-    if threads <= 1 or _is_serial:
-        (_serial or _get_serial())(address, chunks, words)
+    if threads <= 1 or _is_serial or (USES_WORKERS and _workers is None and _is_early()):
+        _run_serially(address, chunks, words)
         return
     with _entry:
         if USES_WORKERS:
@@ -91,13 +92,9 @@ def shares(chunks: int, threads: int) -> tuple[int, int]:
     return max(1, chunks // (threads * PORTIONS)), threads
 
 
-def prepare() -> None:
-    """Compile what launches need beside the kernels, or load it from the cache."""
-    with _entry:
-        if USES_WORKERS:
-            _get_workers()
-        else:
-            _get_driver()
+def needs() -> tuple[Entry, ...]:
+    """What launches need to be compiled beside the kernels."""
+    return Workers.ENTRIES if USES_WORKERS else (_run,)
 
 
 def layer() -> str:
@@ -120,36 +117,25 @@ def number() -> int:
     return min(int(asked), cores.usable()) if asked > 1 else 1
 
 
+def _is_early() -> bool:
+    """Whether a launch is done on one thread sooner than what others run is compiled."""
+    global _early
+    if _early >= EARLY or all(entry.is_ready for entry in Workers.ENTRIES):
+        return False
+    _early += 1
+    return True
+
+
 def _get_workers() -> Workers:
     global _workers
     if _workers is None:
-        _workers = Workers(numba.config.NUMBA_NUM_THREADS, _compiled)
+        _workers = Workers(numba.config.NUMBA_NUM_THREADS)
     return _workers
 
 
-def _get_serial() -> Any:
-    global _serial
-    _serial = _compiled(_run_serially, 3)
-    return _serial
-
-
-def _compiled(function: Callable[..., None], words: int) -> Any:
-    """A function of so many words for Python to call, without the interpreter lock."""
-    entry = CFunc(function, ((types.int64,) * words, types.void), locals={}, options={"nopython": True})
-    attach_cache(entry, function.__name__)
-    entry.compile()
-    found: Any = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * words)(cast(int, entry.address))
-    found.owner = entry  # of the machine code
-    return found
-
-
-def _get_driver() -> Any:
-    global _driver
-    if _driver is None:
-        driver = attach_cache(njit(parallel=True, nogil=True)(_run), "driver")
-        driver.compile((types.int64,) * 6)
-        _driver = driver
-    return _driver
+def _get_driver() -> Entry:
+    parallel._launch_threads()  # which tells LLVM where what the machine code calls is
+    return _run
 
 
 def _end() -> None:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import threads
-from .bands import lay_band, round_up, unevenness
+from .bands import lay_band, laying, round_up, unevenness
 from .correlate import pack_weights, shift_of
 from .correlations import Correlation, Weights
 from .elementwise import activate, activation_of
@@ -122,9 +122,9 @@ def _transform_weights(
 @kernel
 def _correlate_tiles(
     chunk, x, packed, transformed, most, shift, y, zeros, channel_at, tile_at, weight_at, product_at, work, windows,
-    targets, steps, of_x, of_products, largest, smallest, across, tile, activating, height, width, activation, s, m,
-    panels, parts, padded_channels, tiles, level_size, tile_rows, tile_columns, band_images, band_rows, bands, rows,
-    columns, top, left,
+    targets, steps, of_x, of_products, largest, smallest, across, laying, tile, activating, height, width, activation,
+    s, m, panels, parts, padded_channels, tiles, level_size, tile_rows, tile_columns, band_images, band_rows, bands,
+    rows, columns, top, left,
 ):  # fmt: skip
     """A chunk is a band of rows of tiles of some images, and a part of the panels of output channels."""
     part, rest = chunk % parts, chunk // parts
@@ -151,7 +151,7 @@ def _correlate_tiles(
     level, uneven = x.dtype.type(0), False
     for image in range(images):
         lay_band(
-            x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m, in_rows, left,
+            laying, x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m, in_rows, left,
             in_columns, source,
         )  # fmt: skip
         high, low = levels_of_windows(
@@ -202,8 +202,8 @@ def _correlate_tiles(
             )  # fmt: skip
             if found > 0 and image != laid:
                 lay_band(
-                    x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m, in_rows, left,
-                    in_columns, source,
+                    laying, x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m,
+                    in_rows, left, in_columns, source,
                 )  # fmt: skip
                 laid = image
             sum_directly(
@@ -257,7 +257,7 @@ def correlate(
         -(-n // plan.band_images) * bands * plan.parts, x, packed, transformed, most, shift_of(bias, outputs),
         y.reshape(-1), np.zeros(width, x.dtype), *tables, Scratch(plan.work, x.dtype),
         Scratch(plan.places, np.dtype(np.int64)), Scratch(plan.places, np.dtype(np.int64)),
-        Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x, t.of_products, LARGEST, SMALLEST, ACROSS,
+        Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x, t.of_products, LARGEST, SMALLEST, ACROSS, laying,
         tile.routine, activation_of, tile.rows, width, activation, t.size, t.outputs, panels, plan.parts, plan.channels,
         plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns, plan.band_images, plan.band_rows, bands, c.rows,
         c.columns, c.row_taps[0][1], c.column_taps[0][1],

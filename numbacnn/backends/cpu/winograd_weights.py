@@ -25,7 +25,7 @@ from . import correlate_weights
 from .bands import lay_band, round_up, unevenness
 from .jit import Scratch, function, kernel
 from .memory import empty
-from .simd import VECTOR_BYTES, lanes_of
+from .simd import VECTOR_BYTES, flattened, lanes_of
 from .sums import RUN_IN_ORDER
 from .tiles import TILES, TRANSPOSITION, Tile, multiply_gathered, transpose
 from .winograd_routines import LARGEST, TRANSFORMS, Transforms, extreme, transform
@@ -156,7 +156,7 @@ def _finish_tiles(
     channels, outputs = dweight.shape[1], dweight.shape[0]
     here, wide = min(block, channels - at_block * block), min(width, outputs - panel * width)
     window, size = taps * taps, s * s * block * width
-    flat = dweight.reshape(-1)
+    flat = flattened(dweight)
     row = block * width
     all_sums, weights = work[: s * s * width], work[s * s * width :]
     level, finite = 0.0, True

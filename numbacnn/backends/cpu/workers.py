@@ -42,7 +42,6 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,6 +51,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import cores
+from .machine_code import Entry
 
 __all__ = ["LAUNCH_WORDS", "LINE", "Workers", "run_chunks", "run_serially", "share_out"]
 
@@ -98,8 +98,8 @@ PAUSES = {"x86_64": "llvm.x86.sse2.pause", "aarch64": "llvm.aarch64.hint", "arm6
 YIELD_HINT = 1
 
 
-def _pointer(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, WORD.as_pointer())
+def _place(builder: Any, words: Any, at: Any) -> Any:
+    return builder.gep(builder.inttoptr(words, WORD.as_pointer()), [at])
 
 
 def _declared(module: Any, kind: Any, name: str) -> Any:
@@ -107,38 +107,40 @@ def _declared(module: Any, kind: Any, name: str) -> Any:
 
 
 @intrinsic
-def _load(typing_context: Any, address: Any) -> Any:
-    """The int64 at ``address``, which other threads write."""
+def _load(typing_context: Any, words: Any, at: Any) -> Any:
+    """The int64 number ``at`` of those at the address ``words``, which other threads write."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load_atomic(_pointer(builder, arguments[0]), "seq_cst", 8)
+        return builder.load_atomic(_place(builder, *arguments), "seq_cst", 8)
 
-    return types.int64(types.int64), codegen
+    return types.int64(types.int64, types.int64), codegen
 
 
 @intrinsic
-def _store(typing_context: Any, address: Any, value: Any) -> Any:
-    """Write the int64 at ``address``, which other threads read."""
+def _store(typing_context: Any, words: Any, at: Any, value: Any) -> Any:
+    """Write the int64 number ``at`` of those at ``words``, which other threads read."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store_atomic(arguments[1], _pointer(builder, arguments[0]), "seq_cst", 8)
+        *place, value = arguments
+        builder.store_atomic(value, _place(builder, *place), "seq_cst", 8)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64, types.int64), codegen
 
 
 def _read_modify_write(operation: str) -> Any:
     @intrinsic
-    def function(typing_context: Any, address: Any, value: Any) -> Any:
+    def function(typing_context: Any, words: Any, at: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.atomic_rmw(operation, _pointer(builder, arguments[0]), arguments[1], "seq_cst")
+            *place, value = arguments
+            return builder.atomic_rmw(operation, _place(builder, *place), value, "seq_cst")
 
-        return types.int64(types.int64, types.int64), codegen
+        return types.int64(types.int64, types.int64, types.int64), codegen
 
     return function
 
 
-# Add to the int64 at an address, or put another in its place, in one go with reading it; what it was before.
+# Add to such an int64, or put another in its place, in one go with reading it; what it was before.
 _take, _exchange = _read_modify_write("add"), _read_modify_write("xchg")
 
 
@@ -189,76 +191,77 @@ def _call(typing_context: Any, address: Any, chunk: Any, words: Any, thread: Any
     return types.void(types.int64, types.int64, types.int64, types.int64), codegen
 
 
-@njit(inline="always")
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def share_out(chunks, counters, distance, threads):  # pragma: no cover - only ever compiled
-    """Set each thread's counter, ``distance`` bytes apart, to the first of its share of the chunks."""
+    """Set each thread's counter, ``distance`` words apart, to the first of its share of the chunks."""
     for thread in range(threads):
-        _store(counters + distance * thread, chunks * thread // threads)
+        _store(counters, distance * thread, chunks * thread // threads)
 
 
-@njit(inline="always")
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def run_chunks(address, chunks, words, counters, distance, grain, thread, threads):  # pragma: no cover - only compiled
     """Run the chunks of this thread's share and then what is left of the others', ``grain`` at a time; how many."""
     done = 0
     for turn in range(threads):
         owner = (thread + turn) % threads
-        counter, end = counters + distance * owner, chunks * (owner + 1) // threads
-        first = _take(counter, grain)
+        counter, end = distance * owner, chunks * (owner + 1) // threads
+        first = _take(counters, counter, grain)
         while first < end:
             for chunk in range(first, min(first + grain, end)):
                 _call(address, chunk, words, thread)
             done += min(first + grain, end) - first
-            first = _take(counter, grain)
+            first = _take(counters, counter, grain)
     return done
 
 
-@njit(inline="always")
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def run_serially(address, chunks, words):  # pragma: no cover - only ever compiled
     for chunk in range(chunks):
         _call(address, chunk, words, 0)
 
 
-@njit(inline="always")
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _sleep(state, helper, done):  # pragma: no cover - only ever compiled
     """Until a launch has work for the helper whose words are at ``helper``, or it is to end."""
-    _store(helper + 8 * ASLEEP, 1)
-    job = _load(state + 8 * JOB)
-    is_woken = (job != 0 and job != done) or _load(state + 8 * STOP) != 0
-    if not is_woken or _exchange(helper + 8 * ASLEEP, 0) == 0:
-        _read((_load(helper + 8 * READ_END), helper + 8 * BYTE, 1))
+    _store(helper, ASLEEP, 1)
+    job = _load(state, JOB)
+    is_woken = (job != 0 and job != done) or _load(state, STOP) != 0
+    if not is_woken or _exchange(helper, ASLEEP, 0) == 0:
+        _read((_load(helper, READ_END), helper + 8 * BYTE, 1))
         # A read that failed ends the sleep as well, of which no launch knows.
-        _store(helper + 8 * ASLEEP, 0)
-        if HAS_CPU_SETS and _load(state + 8 * ALLOWED_COUNT) > 1:
+        _store(helper, ASLEEP, 0)
+        if HAS_CPU_SETS and _load(state, ALLOWED_COUNT) > 1:
             _set_cpus((0, 8 * CPU_WORDS, state + 8 * ALLOWED))
 
 
-@njit(inline="always")
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _wake(state, threads):  # pragma: no cover - only ever compiled
     """Those of the helpers 1..threads-1 that sleep, on other CPUs than this one."""
     cpu = -1
     for thread in range(1, threads):
         helper = state + 8 * (THREADS + THREAD * thread)
-        if _load(helper + 8 * ASLEEP) != 0 and _exchange(helper + 8 * ASLEEP, 0) == 1:
-            if HAS_CPU_SETS and _load(state + 8 * ALLOWED_COUNT) > 1:
+        if _load(helper, ASLEEP) != 0 and _exchange(helper, ASLEEP, 0) == 1:
+            if HAS_CPU_SETS and _load(state, ALLOWED_COUNT) > 1:
                 if cpu < 0:
                     cpu = _current_cpu(())
                     for word in range(CPU_WORDS):
-                        cpus = _load(state + 8 * (ALLOWED + word))
+                        cpus = _load(state, ALLOWED + word)
                         if cpu >> 6 == word:
                             cpus &= ~(1 << (cpu & 63))
-                        _store(state + 8 * (ELSEWHERE + word), cpus)
-                _set_cpus((_load(helper + 8 * NAME), 8 * CPU_WORDS, state + 8 * ELSEWHERE))
-            _write((_load(helper + 8 * WRITE_END), helper + 8 * BYTE, 1))
+                        _store(state, ELSEWHERE + word, cpus)
+                _set_cpus((_load(helper, NAME), 8 * CPU_WORDS, state + 8 * ELSEWHERE))
+            _write((_load(helper, WRITE_END), helper + 8 * BYTE, 1))
 
 
+@Entry
 def _work(state, thread):  # pragma: no cover - only ever compiled
     """What helper number ``thread`` does until it is to end."""
     helper = state + 8 * (THREADS + THREAD * thread)
     done = 0
-    while _load(state + 8 * STOP) == 0:
+    while _load(state, STOP) == 0:
         turns = 0
-        job = _load(state + 8 * JOB)
-        while (job == 0 or job == done) and _load(state + 8 * STOP) == 0:
+        job = _load(state, JOB)
+        while (job == 0 or job == done) and _load(state, STOP) == 0:
             turns += 1
             if turns < LOOKS * PATIENCE:
                 _pause()
@@ -266,44 +269,44 @@ def _work(state, thread):  # pragma: no cover - only ever compiled
                     _yield(())
             else:
                 _sleep(state, helper, done)
-            job = _load(state + 8 * JOB)
-        _take(state + 8 * ACTIVE, 1)
+            job = _load(state, JOB)
+        _take(state, ACTIVE, 1)
         # From here on the launching thread waits, if its job is still open.
-        job = _load(state + 8 * JOB)
+        job = _load(state, JOB)
         if job != 0 and job != done:
-            seats = _load(state + 8 * SEATS)
+            seats = _load(state, SEATS)
             if thread < seats:
                 run_chunks(
-                    _load(state + 8 * ADDRESS), _load(state + 8 * CHUNKS), _load(state + 8 * WORDS),
-                    state + 8 * (THREADS + NEXT), 8 * THREAD, _load(state + 8 * GRAIN), thread, seats,
+                    _load(state, ADDRESS), _load(state, CHUNKS), _load(state, WORDS),
+                    state + 8 * (THREADS + NEXT), THREAD, _load(state, GRAIN), thread, seats,
                 )  # fmt: skip
             done = job
-        _take(state + 8 * ACTIVE, -1)
+        _take(state, ACTIVE, -1)
 
 
-@njit(inline="always")
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _now(state):  # pragma: no cover - only ever compiled
     """Nanoseconds, of the launching thread's clock."""
     _clock_time((CLOCK, state + 8 * TIME))
-    return _load(state + 8 * TIME) * 1_000_000_000 + _load(state + 8 * (TIME + 1))
+    return _load(state, TIME) * 1_000_000_000 + _load(state, TIME + 1)
 
 
-@njit(inline="always")
+@njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _launch(state, address, chunks, words, grain, seats, wakes):  # pragma: no cover - only ever compiled
     """Open a job, take part in it, close it, and wait for the helpers that are still at it; how many chunks it ran."""
-    share_out(chunks, state + 8 * (THREADS + NEXT), 8 * THREAD, seats)
-    _store(state + 8 * ADDRESS, address)
-    _store(state + 8 * CHUNKS, chunks)
-    _store(state + 8 * WORDS, words)
-    _store(state + 8 * GRAIN, grain)
-    _store(state + 8 * SEATS, seats)
-    _store(state + 8 * JOB, _take(state + 8 * COUNT, 1) + 1)
+    share_out(chunks, state + 8 * (THREADS + NEXT), THREAD, seats)
+    _store(state, ADDRESS, address)
+    _store(state, CHUNKS, chunks)
+    _store(state, WORDS, words)
+    _store(state, GRAIN, grain)
+    _store(state, SEATS, seats)
+    _store(state, JOB, _take(state, COUNT, 1) + 1)
     if wakes:
         _wake(state, seats)
-    done = run_chunks(address, chunks, words, state + 8 * (THREADS + NEXT), 8 * THREAD, grain, 0, seats)
-    _store(state + 8 * JOB, 0)
+    done = run_chunks(address, chunks, words, state + 8 * (THREADS + NEXT), THREAD, grain, 0, seats)
+    _store(state, JOB, 0)
     turns = 0
-    while _load(state + 8 * ACTIVE) > 0:
+    while _load(state, ACTIVE) > 0:
         turns += 1
         _pause()
         if turns % LOOKS == 0:
@@ -311,22 +314,23 @@ def _launch(state, address, chunks, words, grain, seats, wakes):  # pragma: no c
     return done
 
 
+@Entry
 def _launch_all(state, launches, count, most):  # pragma: no cover - only ever compiled
     """``count`` launches one after the other, each on up to ``most`` threads."""
     for i in range(count):
         at = launches + 8 * LAUNCH_WORDS * i
-        address, chunks, words = _load(at), _load(at + 8), _load(at + 16)
-        seats = min(_load(at + 32), most)
-        known = _load(at + 40)
+        address, chunks, words = _load(at, 0), _load(at, 1), _load(at, 2)
+        seats = min(_load(at, 4), most)
+        known = _load(at, 5)
         if seats <= 1:
             run_serially(address, chunks, words)
         elif 0 < known <= WORTH_WAKING:
-            _launch(state, address, chunks, words, _load(at + 24), seats, False)
+            _launch(state, address, chunks, words, _load(at, 3), seats, False)
         else:
             began = _now(state)
-            done = _launch(state, address, chunks, words, _load(at + 24), seats, True)
+            done = _launch(state, address, chunks, words, _load(at, 3), seats, True)
             alone = (_now(state) - began) * chunks // max(done, 1)
-            _store(at + 40, alone if known == 0 else min(known, alone))
+            _store(at, 5, alone if known == 0 else min(known, alone))
 
 
 class Workers:
@@ -334,14 +338,16 @@ class Workers:
 
     Args:
         most: threads that a launch may ever ask for.
-        compiled: makes a function of so many words one that Python can call, without the interpreter lock.
     """
 
-    def __init__(self, most: int, compiled: Callable[[Callable[..., None], int], Any]) -> None:
+    ENTRIES = _work, _launch_all
+    """What is compiled for them."""
+
+    def __init__(self, most: int) -> None:
         memory = np.zeros((THREADS + THREAD * most) * 8 + LINE, np.uint8)
         self._state = -(-memory.ctypes.data // LINE) * LINE
         self._words = np.frombuffer(memory, np.int64, THREADS + THREAD * most, self._state - memory.ctypes.data)
-        self._work, self._launch_all = compiled(_work, 2), compiled(_launch_all, 4)
+        self._launch_all = _launch_all.prepare()
         self._helpers: list[threading.Thread] = []
         self._pipes: list[tuple[int, int]] = []
         self._most = most
@@ -403,7 +409,7 @@ class Workers:
         pipe = os.pipe()
         at = THREADS + THREAD * thread
         self._words[at + READ_END], self._words[at + WRITE_END] = pipe
-        helper = threading.Thread(target=_help, args=(self._work, self._words, thread), name=f"numbacnn-{thread}")
+        helper = threading.Thread(target=_help, args=(self._words, thread), name=f"numbacnn-{thread}")
         helper.daemon = True
         # It counts from here on, whatever interrupts this thread: two helpers of one number would share their scratch.
         self._helpers.append(helper)
@@ -421,7 +427,7 @@ class Workers:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
 
-def _help(work: Callable[[int, int], None], words: np.ndarray, thread: int) -> None:
-    """What a helper's Python does; it keeps the words and the machine code for as long as they are in use."""
+def _help(words: np.ndarray, thread: int) -> None:
+    """What a helper's Python does; it keeps the words for as long as they are in use."""
     words[THREADS + THREAD * thread + NAME] = threading.get_native_id()
-    work(words.ctypes.data, thread)
+    _work(words.ctypes.data, thread)

@@ -28,11 +28,11 @@ LONG = 1 << 13
 @kernel
 def meet(chunk, flags, met, turns, pauses, _):  # pragma: no cover - only ever compiled
     """Whether the other chunks run at the same time as this one, looked for so many times; then some pauses."""
-    workers._store(flags + 8 * chunk, 1)
+    workers._store(flags, chunk, 1)
     for _turn in range(turns):
         others = 0
         for other in range(met.size):
-            others += workers._load(flags + 8 * other)
+            others += workers._load(flags, other)
         if others == met.size:
             met[chunk] = 1
             break
