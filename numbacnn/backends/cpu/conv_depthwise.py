@@ -297,7 +297,7 @@ def _correlate(
     _correlate_depthwise(
         -(-n // plan.band_images) * bands * blocks, x, packed, shift_of(bias, channels), y, *tables,
         Scratch(2 * round_up(plan.positions(c.columns), tile.rows), np.dtype(np.int64)), tile.routine, single.routine,
-        activation_of, tile.rows, tile.vectors * lanes, activation, blocks, plan.block,
+        activation_of(activation), tile.rows, tile.vectors * lanes, activation, blocks, plan.block,
         plan.band_images, plan.band_rows, bands, c.rows, *c.step, *c.first, *c.output_step,
     )  # fmt: skip
 

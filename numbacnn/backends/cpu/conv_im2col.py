@@ -206,9 +206,9 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
     _forward_bands(
         g.n * -(-g.oh // band) * g.groups, x, packed, np.arange(g.taps) * width, shift_of(bias, g.k), y,
         np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, steps.reshape(-1), Scratch(3 * positions, np.dtype(np.int64)),
-        Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype), laying, tile.routine, activation_of,
-        tile.rows, width, activation, g.groups, panels, band, -(-g.oh // band), in_rows, in_columns, -g.pt, -g.pl, g.sh,
-        g.sw,
+        Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype), laying, tile.routine,
+        activation_of(activation), tile.rows, width, activation, g.groups, panels, band, -(-g.oh // band), in_rows,
+        in_columns, -g.pt, -g.pl, g.sh, g.sw,
     )  # fmt: skip
     return y
 

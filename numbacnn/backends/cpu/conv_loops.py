@@ -123,7 +123,7 @@ def _correlate(
     channels, outputs = x.shape[3] // groups, y.shape[3] // groups
     packed = prepared(weight, lambda: pack_weights(c, weight, w, outputs, channels, outputs, groups))
     _correlate_rows(
-        x.shape[0] * c.rows, activation_of, x, packed, bias, y, np.array([row for _, row in c.row_taps]),
+        x.shape[0] * c.rows, activation_of(activation), x, packed, bias, y, np.array([row for _, row in c.row_taps]),
         np.array([column for _, column in c.column_taps]), activation, groups, c.rows, c.columns, *c.step, *c.first,
         *c.output_step,
     )  # fmt: skip

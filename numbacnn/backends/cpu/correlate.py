@@ -174,7 +174,7 @@ def _correlate_positions(
         more = bias[group * outputs + i]
         for p in range(i * sums_row, (i + 1) * sums_row):
             sums[np.uintp(p)] += more
-    activate(activating, sums, 0, outputs * sums_row if activation > 0 else 0, activation)
+    activate(activating, sums, 0, outputs * sums_row, activation)
     flat, row = flattened(y), y.shape[2] * y.shape[3]
     for r in range(rows_here):
         to = (image * y.shape[1] + at_row + (band * band_rows + r) * row_step) * row + at_column * y.shape[3]
@@ -233,7 +233,7 @@ def correlate(
         _correlate_positions(
             chunks, x, weight.reshape(-1), plan.output_at, plan.weight_steps, plan.steps, bias, y,
             Scratch(plan.output_at.size, index), Scratch(plan.work, x.dtype), laying, tile.routine, TRANSPOSITION,
-            activation_of, tile.rows, width, activation, groups, w.group, plan.band_rows, *grid, *c.first,
+            activation_of(activation), tile.rows, width, activation, groups, w.group, plan.band_rows, *grid, *c.first,
             *c.output_step,
         )  # fmt: skip
         return
@@ -242,9 +242,9 @@ def correlate(
     parts = _parts_of_panels(panels, chunks)
     _correlate_channels(
         chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, shift_of(bias, y.shape[3]), y,
-        Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), laying, tile.routine, activation_of, tile.rows,
-        width, activation, groups, panels, parts, int(plan.in_place), plan.band_images, plan.band_rows, *grid, *c.step,
-        *c.first, *c.output_step,
+        Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), laying, tile.routine,
+        activation_of(activation), tile.rows, width, activation, groups, panels, parts, int(plan.in_place),
+        plan.band_images, plan.band_rows, *grid, *c.step, *c.first, *c.output_step,
     )  # fmt: skip
 
 

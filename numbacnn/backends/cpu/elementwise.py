@@ -21,7 +21,7 @@ from .graph import in_place
 from .jit import Scratch, function, kernel, routine
 from .layout import contiguous, flat, like, pixels
 from .memory import empty_like
-from .routines import ELEMENTS, INTEGER, call_definition, emit_call, parameter_types
+from .routines import ELEMENTS, INTEGER, Routine, call_definition, emit_call, parameter_types
 from .simd import chosen, copy_run, flattened
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
@@ -63,29 +63,45 @@ def block(chunk, size):
     return range(np.uintp(chunk * BLOCK), np.uintp(min((chunk + 1) * BLOCK, size)))
 
 
-@routine(ELEMENTS, INTEGER, INTEGER)
-def activation_of(x, start, count, code):
-    """In place, the function of a code of ACTIVATIONS: the same bits as that function's own kernel."""
-    if code == 1:
-        zero = x.dtype.type(0)
-        for i in range(start, start + count):
-            x[np.uintp(i)] = zero if x[np.uintp(i)] <= zero else x[np.uintp(i)]
-    elif code == 2:
-        one = x.dtype.type(1)
-        for i in range(start, start + count):
-            x[np.uintp(i)] = one / (one + exp(-x[np.uintp(i)]))
-    elif code == 3:
-        for i in range(start, start + count):
-            x[np.uintp(i)] = hyperbolic_tangent(x[np.uintp(i)])
+@routine(ELEMENTS, INTEGER)
+def relu_of(x, start, count):
+    """In place, the same bits as the kernel; the other routines likewise."""
+    zero = x.dtype.type(0)
+    for i in range(start, start + count):
+        x[np.uintp(i)] = zero if x[np.uintp(i)] <= zero else x[np.uintp(i)]
+
+
+@routine(ELEMENTS, INTEGER)
+def sigmoid_of(x, start, count):
+    one = x.dtype.type(1)
+    for i in range(start, start + count):
+        x[np.uintp(i)] = one / (one + exp(-x[np.uintp(i)]))
+
+
+@routine(ELEMENTS, INTEGER)
+def tanh_of(x, start, count):
+    for i in range(start, start + count):
+        x[np.uintp(i)] = hyperbolic_tangent(x[np.uintp(i)])
+
+
+def activation_of(code: int) -> Routine | int:
+    """What a kernel that activates what it stores is given for a code of ACTIVATIONS; 0 for none."""
+    return (0, relu_of, sigmoid_of, tanh_of)[code]
 
 
 @intrinsic
-def _call_activation(typing_context: Any, routine: Any, x: Any, start: Any, count: Any, code: Any) -> Any:
-    return types.void(*parameter_types((routine, x, start, count, code))), emit_call(activation_of.kinds)
+def _call_activation(typing_context: Any, routine: Any, x: Any, start: Any, count: Any) -> Any:
+    return types.void(*parameter_types((routine, x, start, count))), emit_call(relu_of.kinds)
 
 
-activate = chosen(call_definition, _call_activation)
-"""activate(routine, x, start, count, code): what :data:`activation_of` says."""
+_activate = chosen(call_definition, _call_activation)
+
+
+@function
+def activate(routine, x, start, count, code):
+    """x[start : start + count] in place, by the routine of that code."""
+    if code > 0:
+        _activate(routine, x, start, count)
 
 
 @kernel

@@ -192,7 +192,8 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activatio
         weight_at, x_at = _places(k, round_up(k, channels), c), _places(n, round_up(n, DOT_COLUMNS), c)
         _forward_channels(
             -(-k // channels), x, weight, shift, y, weight_at, x_at, np.arange(c // lanes + 1) * lanes,
-            Scratch(channels * x_at.size * lanes, x.dtype), DOT_TILE, activation_of, ACTIVATIONS[activation], channels,
+            Scratch(channels * x_at.size * lanes, x.dtype), DOT_TILE, activation_of(ACTIVATIONS[activation]),
+            ACTIVATIONS[activation], channels,
         )  # fmt: skip
     return y
 
@@ -244,8 +245,8 @@ def _multiply(
         column_chunks * row_chunks, a, _places(rows, round_up(rows, tile.rows), a_row), np.arange(a_row), b,
         np.arange(DEPTH) * width, np.empty(0, a.dtype) if bias is None else bias, np.zeros(width, a.dtype), c,
         np.arange(rows_of_chunk) * width, Scratch(PANELS * DEPTH * width, a.dtype), Scratch(sums, a.dtype),
-        Scratch(sums if run < DEPTH and depth > SUM_IN_ORDER else 0, np.dtype(np.float64)), tile.routine,
-        TRANSPOSITION, activation_of, tile.rows, width, rows_of_chunk, row_chunks, depth, run, int(turned), activation,
+        Scratch(sums if run < DEPTH and depth > SUM_IN_ORDER else 0, np.dtype(np.float64)), tile.routine, TRANSPOSITION,
+        activation_of(activation), tile.rows, width, rows_of_chunk, row_chunks, depth, run, int(turned), activation,
     )  # fmt: skip
 
 

@@ -287,7 +287,8 @@ def batch_norm_train(
     )  # fmt: skip
     _train_rows(
         rows.chunks, of_x, means, of_squares, weight, bias, y, mean, variance, inverse_std, rows.scratch(3),
-        Scratch(2 * c, np.dtype(np.float64)), activation_of, ACTIVATIONS[activation], rows.part, rows.times, float(eps),
+        Scratch(2 * c, np.dtype(np.float64)), activation_of(ACTIVATIONS[activation]), ACTIVATIONS[activation],
+        rows.part, rows.times, float(eps),
     )  # fmt: skip
     return _shaped(y, x), mean, variance, inverse_std
 
@@ -309,8 +310,8 @@ def batch_norm_eval(
     y = empty((of_x.shape[0], c), x.dtype)
     inverse_std = prepared(variance, lambda: _inverse_std(variance, eps))
     _eval_rows(
-        rows.chunks, of_x, weight, bias, mean, inverse_std, y, rows.scratch(3), activation_of, ACTIVATIONS[activation],
-        rows.part, rows.times,
+        rows.chunks, of_x, weight, bias, mean, inverse_std, y, rows.scratch(3), activation_of(ACTIVATIONS[activation]),
+        ACTIVATIONS[activation], rows.part, rows.times,
     )  # fmt: skip
     return _shaped(y, x), inverse_std
 

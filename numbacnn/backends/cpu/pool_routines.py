@@ -33,8 +33,7 @@ __all__ = [
     "SPREAD",
     "SPREAD_ADDING",
     "find_maxima",
-    "find_means",
-    "spread",
+    "visit",
 ]
 
 OF_MAXIMA = (ELEMENTS, TABLE, TABLE, INTEGER, ELEMENTS, PLACES, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -220,5 +219,5 @@ SPREAD, SPREAD_ADDING = spreading(False), spreading(True)
 
 find_maxima = chosen(call_definition, _call_maxima)
 """find_maxima(routine, ...): what :func:`maxima` says, with the arguments of its definition."""
-find_means = spread = chosen(call_definition, _call_means)
-"""find_means(routine, ...), spread(routine, ...): what :func:`means` and :func:`spreading` say, likewise."""
+visit = chosen(call_definition, _call_means)
+"""visit(routine, ...): what :func:`means` or :func:`spreading` says, likewise."""

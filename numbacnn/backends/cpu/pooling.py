@@ -25,8 +25,7 @@ from .pool_routines import (
     SPREAD,
     SPREAD_ADDING,
     find_maxima,
-    find_means,
-    spread,
+    visit,
 )
 from .repeats import repeated
 from .simd import flattened
@@ -115,68 +114,35 @@ def _max_backward_images(chunk, dy, indices, dx, block, blocks):
                 image[np.uintp((n * size + place) * channels) + c] += slopes[at + c]
 
 
-@function
-def walk(routine, image, outputs, row, n, h, w, channels, first_channel, here, top, i_first, i_end, ow, table,
-    counting_row, counting_column, kw, sw, pl, inner, inner_end, backward):  # fmt: skip
-    """Means of a row of windows or, ``backward``, the shares of their slopes."""
-    column = 0
-    while column < ow:
-        # Windows that lie inside and count the same.
-        pixels = inner_end - column if column == inner and inner_end > inner else 1
-        left = column * sw - pl
-        j_first, j_end = taps_within(left, kw, 1, w)
-        taps = lay_taps(table, i_first, i_end, j_first, j_end, kw, 1, 1, w, channels)
-        divisor = counting_row * counting_column[column]
-        start = ((n * h + top) * w + left) * channels + first_channel
-        at = (row * ow + column) * channels + first_channel
-        if backward:
-            spread(
-                routine, image, start, table, 0, taps, outputs, at, here, pixels, sw * channels, channels, divisor
-            )  # fmt: skip
-        else:
-            find_means(
-                routine, image, start, table, 0, taps, outputs, at, here, pixels, sw * channels, channels, divisor
-            )  # fmt: skip
-        column += pixels
-
-
 @kernel
-def _avg_rows(
-    chunk, x, y, table, counting_row, counting_column, routine, rows, block, blocks, kh, kw, sh, sw, pt, pl, inner,
-    inner_end,
+def _walk_rows(
+    chunk, image, outputs, table, counting_row, counting_column, routine, rows, block, blocks, kh, kw, sh, sw, pt, pl,
+    inner, inner_end, clearing,
 ):  # fmt: skip
+    """Means of the windows or, with such a routine, the shares of their slopes; images are first cleared if told so."""
     first_channel, first_row = chunk % blocks * block, chunk // blocks * rows
-    here, oh = min(block, x.shape[3] - first_channel), y.shape[1]
-    image, means = flattened(x), flattened(y)
-    for row in range(first_row, min(first_row + rows, y.shape[0] * oh)):
-        top = row % oh * sh - pt
-        i_first, i_end = taps_within(top, kh, 1, x.shape[1])
-        walk(
-            routine, image, means, row, row // oh, x.shape[1], x.shape[2], x.shape[3], first_channel, here, top,
-            i_first, i_end, y.shape[2], table, counting_row[row % oh], counting_column, kw, sw, pl, inner, inner_end,
-            False,
-        )  # fmt: skip
-
-
-@kernel
-def _avg_backward_images(
-    chunk, dy, dx, table, counting_row, counting_column, routine, block, blocks, kh, kw, sh, sw, pt, pl, inner,
-    inner_end, covered,
-):  # fmt: skip
-    """Where windows have ``covered`` all, each place once, nothing is to be cleared."""
-    first_channel, n = chunk % blocks * block, chunk // blocks
-    here, oh = min(block, dx.shape[3] - first_channel), dy.shape[1]
-    image, size = flattened(dx), dx.shape[1] * dx.shape[2]
-    if not covered:
-        clear_channels(image, n * size, (n + 1) * size, dx.shape[3], first_channel, first_channel + here)
-    for row in range(oh):
-        top = row * sh - pt
-        i_first, i_end = taps_within(top, kh, 1, dx.shape[1])
-        walk(
-            routine, image, flattened(dy), n * oh + row, n, dx.shape[1], dx.shape[2], dx.shape[3], first_channel,
-            here, top, i_first, i_end, dy.shape[2], table, counting_row[row], counting_column, kw, sw, pl, inner,
-            inner_end, True,
-        )  # fmt: skip
+    h, w, channels, oh, ow = image.shape[1], image.shape[2], image.shape[3], outputs.shape[1], outputs.shape[2]
+    here = min(block, channels - first_channel)
+    values, of_windows = flattened(image), flattened(outputs)
+    if clearing:
+        n = first_row // oh
+        clear_channels(values, n * h * w, (n + 1) * h * w, channels, first_channel, first_channel + here)
+    for row in range(first_row, min(first_row + rows, outputs.shape[0] * oh)):
+        n, top = row // oh, row % oh * sh - pt
+        i_first, i_end = taps_within(top, kh, 1, h)
+        column = 0
+        while column < ow:
+            # Windows that lie inside and count the same.
+            pixels = inner_end - column if column == inner and inner_end > inner else 1
+            left = column * sw - pl
+            j_first, j_end = taps_within(left, kw, 1, w)
+            taps = lay_taps(table, i_first, i_end, j_first, j_end, kw, 1, 1, w, channels)
+            visit(
+                routine, values, ((n * h + top) * w + left) * channels + first_channel, table, 0, taps, of_windows,
+                (row * ow + column) * channels + first_channel, here, pixels, sw * channels, channels,
+                counting_row[row % oh] * counting_column[column],
+            )  # fmt: skip
+            column += pixels
 
 
 @repeated
@@ -218,10 +184,10 @@ def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool)
     y = empty(_shape(g), x.dtype)
     block, blocks = _blocks(g, g.n * g.oh)
     rows = _rows(g)
-    _avg_rows(
+    _walk_rows(
         -(-g.n * g.oh // rows) * blocks, channels_last(x), y, _table(g), *_window_sizes(g, count_include_pad),
         NARROW_MEANS if block * x.itemsize <= NARROW else MEANS, rows, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt,
-        g.pl, *_inner(g),
+        g.pl, *_inner(g), 0,
     )  # fmt: skip
     return images(y)
 
@@ -232,11 +198,13 @@ def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
     block, blocks = _blocks(g, g.n)
     apart = g.sh >= g.kh and g.sw >= g.kw
+    # Of windows that stand side by side and cover all, each place is written once, and nothing is to be cleared.
     side_by_side = (g.sh, g.sw, g.pt, g.pl) == (g.kh, g.kw, 0, 0)
-    _avg_backward_images(
-        g.n * blocks, channels_last(dy), dx, _table(g), *_window_sizes(g, count_include_pad),
-        SPREAD if apart else SPREAD_ADDING, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, *_inner(g),
-        int(side_by_side and g.oh * g.kh >= g.h and g.ow * g.kw >= g.w),
+    covered = side_by_side and g.oh * g.kh >= g.h and g.ow * g.kw >= g.w
+    _walk_rows(
+        g.n * blocks, dx, channels_last(dy), _table(g), *_window_sizes(g, count_include_pad),
+        SPREAD if apart else SPREAD_ADDING, g.oh, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, *_inner(g),
+        int(not covered),
     )  # fmt: skip
     return images(dx)
 

@@ -258,9 +258,9 @@ def correlate(
         y.reshape(-1), np.zeros(width, x.dtype), *tables, Scratch(plan.work, x.dtype),
         Scratch(plan.places, np.dtype(np.int64)), Scratch(plan.places, np.dtype(np.int64)),
         Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x, t.of_products, LARGEST, SMALLEST, ACROSS, laying,
-        tile.routine, activation_of, tile.rows, width, activation, t.size, t.outputs, panels, plan.parts, plan.channels,
-        plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns, plan.band_images, plan.band_rows, bands, c.rows,
-        c.columns, c.row_taps[0][1], c.column_taps[0][1],
+        tile.routine, activation_of(activation), tile.rows, width, activation, t.size, t.outputs, panels, plan.parts,
+        plan.channels, plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns, plan.band_images, plan.band_rows,
+        bands, c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
     )  # fmt: skip
 
 

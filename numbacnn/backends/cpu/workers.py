@@ -324,13 +324,13 @@ def _launch_all(state, launches, count, most):  # pragma: no cover - only ever c
         known = _load(at, 5)
         if seats <= 1:
             run_serially(address, chunks, words)
-        elif 0 < known <= WORTH_WAKING:
-            _launch(state, address, chunks, words, _load(at, 3), seats, False)
         else:
-            began = _now(state)
-            done = _launch(state, address, chunks, words, _load(at, 3), seats, True)
-            alone = (_now(state) - began) * chunks // max(done, 1)
-            _store(at, 5, alone if known == 0 else min(known, alone))
+            wakes = known == 0 or known > WORTH_WAKING
+            began = _now(state) if wakes else 0
+            done = _launch(state, address, chunks, words, _load(at, 3), seats, wakes)
+            if wakes:
+                alone = (_now(state) - began) * chunks // max(done, 1)
+                _store(at, 5, alone if known == 0 else min(known, alone))
 
 
 class Workers:

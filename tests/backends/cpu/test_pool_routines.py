@@ -43,7 +43,7 @@ def test_maxima(dtype, size, channels, taps, with_places):
 def test_means(dtype, size, channels, taps):
     routine = pool_routines.means(size)
     run = numba.njit(
-        lambda routine, x, offsets, taps, y, channels: pool_routines.find_means(
+        lambda routine, x, offsets, taps, y, channels: pool_routines.visit(
             routine, x, 2, offsets, 1, taps, y, 3, channels, PIXELS, X_STEP, Y_STEP, 3
         )
     )
@@ -61,7 +61,7 @@ def test_spreading(dtype, size, channels, taps, adding):
     # Without adding, what overlaps is whichever is written last.
     taps = taps if adding else 1
     run = numba.njit(
-        lambda routine, dx, offsets, taps, dy, channels: pool_routines.spread(
+        lambda routine, dx, offsets, taps, dy, channels: pool_routines.visit(
             routine, dx, 2, offsets, 1, taps, dy, 3, channels, PIXELS, X_STEP, Y_STEP, 3
         )
     )
