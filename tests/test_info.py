@@ -170,19 +170,19 @@ def test_a_backend_that_cannot_be_used(capsys: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_kernel_cache_that_cannot_be_written(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    jit = pytest.importorskip("numbacnn.backends.cpu.jit")
-    monkeypatch.setattr(jit, "cache_folder", lambda: None)
+    machine_code = pytest.importorskip("numbacnn.backends.cpu.machine_code")
+    monkeypatch.setattr(machine_code, "cache_folder", lambda: None)
     assert printed(capsys)["kernel cache"].startswith("not writable")
     assert info.collect()["kernel_cache"]["folder"] is None
 
 
 def test_the_kernel_cache_is_measured(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jit = pytest.importorskip("numbacnn.backends.cpu.jit")
+    machine_code = pytest.importorskip("numbacnn.backends.cpu.machine_code")
     folder = tmp_path / "kernels"
     folder.mkdir()
     for number in range(3):
         (folder / f"{number}.nbc").write_bytes(bytes(500_000))
-    monkeypatch.setattr(jit, "cache_folder", lambda: folder)
+    monkeypatch.setattr(machine_code, "cache_folder", lambda: folder)
     monkeypatch.setattr(info, "_smoke_test", lambda: {"right": False, "first_seconds": 0.5, "second_seconds": 0.001})
     lines = printed(capsys)
     assert lines["kernel cache"] == f"{folder}, writable, 1.5 MB in 3 files"

@@ -1,13 +1,13 @@
 """Numba on all cores: serial kernels, compiled one by one, whose chunks a few threads share out among themselves.
 
-``jit.py`` declares, compiles and caches kernels, ``threads.py`` runs them on the threads of ``workers.py``,
-``memory.py`` gives arrays memory that was used before, ``layout.py`` says how images lie in it, ``arrays.py`` is what
-else there is to do with arrays, ``graph.py`` captures a step, whose memory ``arena.py`` lays out, and ``repeats.py``
-writes down what a single function launches. ``simd.py`` has explicit vectors, ``routines.py`` what kernels call by
-address, ``tiles.py`` the sums that stay in registers; ``correlate.py`` and ``correlate_weights.py`` are what
-``conv_direct.py`` is made of, with ``conv_depthwise.py``; ``winograd.py`` with ``winograd_range.py``, and
-``winograd_weights.py``, are what ``conv_winograd.py`` is, ``pool_routines.py`` what ``pooling.py`` is, ``row_sums.py``
-what ``normalization.py`` adds up.
+``jit.py`` declares and calls kernels, which ``machine_code.py`` compiles, keeps and holds, and ``compile_ahead.py``
+many at once; ``threads.py`` runs them on the threads of ``workers.py``, ``memory.py`` gives arrays memory that was used
+before, ``layout.py`` says how images lie in it, ``arrays.py`` is what else there is to do with arrays, ``graph.py``
+captures a step, whose memory ``arena.py`` lays out, and ``repeats.py`` writes down what a single function launches.
+``simd.py`` has explicit vectors, ``routines.py`` what kernels call by address, ``tiles.py`` the sums that stay in
+registers; ``correlate.py`` and ``correlate_weights.py`` are what ``conv_direct.py`` is made of, with
+``conv_depthwise.py``; ``winograd.py`` with ``winograd_range.py``, and ``winograd_weights.py``, are what
+``conv_winograd.py`` is, ``pool_routines.py`` what ``pooling.py`` is, ``row_sums.py`` what ``normalization.py`` adds up.
 The other files have the names and the functions of every backend.
 """
 

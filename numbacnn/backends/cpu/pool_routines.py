@@ -106,7 +106,7 @@ def maxima(with_places: bool, size: int = VECTOR_BYTES) -> Routine:
 
         _over_pixels(v, pixels, channels, of_vector)
 
-    return EmittedRoutine(f"maxima_{int(with_places)}", size, OF_MAXIMA, emit, definition)
+    return EmittedRoutine(f"maxima_{int(with_places)}", OF_MAXIMA, emit, definition)
 
 
 def means(size: int = VECTOR_BYTES) -> Routine:
@@ -148,7 +148,7 @@ def means(size: int = VECTOR_BYTES) -> Routine:
 
         _over_pixels(v, pixels, channels, of_vector)
 
-    return EmittedRoutine("means", size, OF_MEANS, emit, definition)
+    return EmittedRoutine(f"means_{size}", OF_MEANS, emit, definition)
 
 
 def spreading(adding: bool, size: int = VECTOR_BYTES) -> Routine:
@@ -184,7 +184,7 @@ def spreading(adding: bool, size: int = VECTOR_BYTES) -> Routine:
 
         _over_pixels(v, pixels, channels, of_vector)
 
-    return EmittedRoutine(f"spreading_{int(adding)}", size, OF_MEANS, emit, definition)
+    return EmittedRoutine(f"spreading_{int(adding)}", OF_MEANS, emit, definition)
 
 
 @intrinsic

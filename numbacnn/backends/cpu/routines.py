@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.core.compiler_lock import global_compiler_lock
 
+from .. import cache
 from .machine_code import WORD, compile_module, is_kept, load
 
 __all__ = [
@@ -82,19 +84,20 @@ class EmittedRoutine(Routine):
     """A routine that is written in LLVM's instructions.
 
     Args:
-        name: which no other has, of its kind and the numbers that it is made for.
-        size: bytes of the vectors that it is made of.
+        name: what its symbol begins with.
         emit: builds the body from a builder, the floating type and the parameters' values.
     """
 
     def __init__(
-        self, name: str, size: int, kinds: Sequence[str], emit: Callable[..., None], definition: Callable[..., None]
+        self, name: str, kinds: Sequence[str], emit: Callable[..., None], definition: Callable[..., None]
     ) -> None:
         super().__init__(kinds, definition)
-        self._name, self._emit = f"{name}_{size}", emit
+        self._name, self._emit = name, emit
 
     def symbol(self, dtype: np.dtype) -> str:
-        return f"{self._name}-{dtype.name}"
+        # What is emitted follows from the package's text, which names the cache's folder, and from what encloses it.
+        enclosed = [_told(cell.cell_contents) for cell in self._emit.__closure__ or ()]
+        return f"{self._name}-{cache.digest(dtype.str, self._emit.__qualname__, *enclosed)}"
 
     def compiled(self, name: str, dtype: np.dtype) -> bytes:
         element = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
@@ -104,6 +107,14 @@ class EmittedRoutine(Routine):
         self._emit(builder, element, *function.args)
         builder.ret_void()
         return compile_module(module)
+
+
+def _told(value: Any) -> str:
+    """Text that tells ``value`` from others, in any process."""
+    if isinstance(value, FunctionType):
+        code = value.__code__
+        return repr((value.__qualname__, code.co_code, code.co_consts, code.co_names))
+    return repr(value)
 
 
 def _function_type(kinds: Sequence[str], element: Any) -> Any:

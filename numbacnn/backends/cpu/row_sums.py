@@ -79,7 +79,7 @@ def row_sums(name: str, term: Callable[..., Any], emit_term: Callable[..., Any],
         with cgutils.for_range_slice(builder, WORD(0), columns, WORD(SIDE_BY_SIDE * v.lanes), WORD) as (column, _):
             of_group(column)
 
-    return EmittedRoutine(f"sums_of_{name}", size, OF_ROWS, emit, definition)
+    return EmittedRoutine(f"sums_of_{name}", OF_ROWS, emit, definition)
 
 
 @intrinsic
@@ -251,4 +251,5 @@ def find_moments(of_differences, of_squares, x, at, row, center, sums, totals, r
             means[j] = center[j]
         for i in range(rows):
             for j in range(columns):
-                squares[j] += (np.float64(x[at + i * row + j]) - means[j]) ** 2
+                distance = np.float64(x[at + i * row + j]) - means[j]
+                squares[j] += distance * distance

@@ -253,7 +253,7 @@ def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES, elementwis
                 tile([v.mask(builder.sub(count, WORD(j * v.lanes))) for j in range(columns)])
 
     kind = "elementwise" if elementwise else "gathering"
-    return EmittedRoutine(f"{kind}_tile_{rows}_{columns}", size, GATHERING, emit, definition)
+    return EmittedRoutine(f"{kind}_tile_{rows}_{columns}", GATHERING, emit, definition)
 
 
 DOT = (ELEMENTS, TABLE, TABLE, ELEMENTS, TABLE, TABLE, INTEGER, INTEGER, INTEGER, ELEMENTS, INTEGER, INTEGER)
@@ -307,7 +307,7 @@ def dot_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine:
         ]
         _emit_tile(v, rows, columns, depth, run, products, [v.zero()] * columns, targets, None, add, None)
 
-    return EmittedRoutine(f"dot_tile_{rows}_{columns}", size, DOT, emit, definition)
+    return EmittedRoutine(f"dot_tile_{rows}_{columns}", DOT, emit, definition)
 
 
 TURNING = (ELEMENTS, INTEGER, INTEGER, INTEGER, ELEMENTS, INTEGER)
@@ -344,7 +344,7 @@ def transposition(size: int = VECTOR_BYTES) -> Routine:
         builder.branch(done)
         builder.position_at_end(done)
 
-    return EmittedRoutine("transposition", size, TURNING, emit, definition)
+    return EmittedRoutine("transposition", TURNING, emit, definition)
 
 
 def _put(c: np.ndarray, start: int, row_size: int, product: np.ndarray, add: int) -> None:

@@ -90,7 +90,7 @@ def transformation(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routi
             for place, value in _transformed(v, matrix, source, source_row, source_column, at):
                 v.store(value, builder.gep(target, [_offset(builder, at, place, target_row, target_column)]))
 
-    return EmittedRoutine(name, size, PARAMETERS, emit, definition)
+    return EmittedRoutine(name, PARAMETERS, emit, definition)
 
 
 FINISHING = (ELEMENTS, INTEGER, INTEGER, ELEMENTS, ELEMENTS, INTEGER, INTEGER, INTEGER, INTEGER)
@@ -138,7 +138,7 @@ def finishing(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routine:
                 to = builder.gep(target, [_offset(builder, at, place, target_row, target_column)])
                 v.store_masked(value, to, mask)
 
-    return EmittedRoutine(name, size, FINISHING, emit, definition)
+    return EmittedRoutine(name, FINISHING, emit, definition)
 
 
 def _offset(builder: Any, at: Any, place: tuple[int, int], row: Any, column: Any) -> Any:
@@ -276,7 +276,7 @@ def extremes(name: str, largest: bool, size: int = VECTOR_BYTES) -> Routine:
         positions(WORD(0), many, ABREAST)
         positions(many, count, 1)
 
-    return EmittedRoutine(name, size, OF_EXTREMES, emit, definition)
+    return EmittedRoutine(name, OF_EXTREMES, emit, definition)
 
 
 LARGEST, SMALLEST = extremes("largest_magnitudes", True), extremes("smallest_magnitudes", False)
@@ -325,7 +325,7 @@ def pixel_extremes(size: int = VECTOR_BYTES) -> Routine:
             least = v.pick(lanes[0], v.magnitude_of(math.inf), False)
             v.store(builder.bitcast(least, v.type), builder.gep(target, [first]))
 
-    return EmittedRoutine("largest_of_pixels", size, OF_PIXELS, emit, definition)
+    return EmittedRoutine("largest_of_pixels", OF_PIXELS, emit, definition)
 
 
 ACROSS = pixel_extremes()

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..geometry import Conv2dGeometry
 from . import correlate_weights
-from .bands import lay_band, round_up, unevenness
+from .bands import lay_band, laying, round_up, unevenness
 from .jit import Scratch, function, kernel
 from .memory import empty
 from .simd import VECTOR_BYTES, flattened, lanes_of
@@ -80,7 +80,7 @@ def largest_of(largest, x, count, levels):
 
 @kernel
 def _sum_tiles(
-    chunk, dy, x, sums, errors, zeros, channel_at, x_steps, dy_steps, sums_at, work, of_x, of_dy, largest, tile,
+    chunk, dy, x, sums, errors, zeros, channel_at, x_steps, dy_steps, sums_at, work, of_x, of_dy, largest, laying, tile,
     height, width, s, m, blocks, block, panels, tiles, steps, tile_rows, tile_columns, band_images, band_rows, bands,
     top, left,
 ):  # fmt: skip
@@ -114,8 +114,8 @@ def _sum_tiles(
         for image in range(images):
             in_rows, in_columns = rows * m + more, tile_columns * m + more
             lay_band(
-                x, first_image + image, 1, at_block * block, here, pitch, top + band * band_rows * m, in_rows, left,
-                in_columns, source,
+                laying, x, first_image + image, 1, at_block * block, here, pitch, top + band * band_rows * m, in_rows,
+                left, in_columns, source,
             )  # fmt: skip
             level_x = max(level_x, largest_of(largest, source, in_rows * in_columns * pitch, levels))
             for p in range(rows * tile_columns):
@@ -125,8 +125,8 @@ def _sum_tiles(
                     (image * rows * tile_columns + p) * pitch, s * x_size, x_size, pitch // lanes,
                 )  # fmt: skip
             lay_band(
-                dy, first_image + image, 1, panel * width, outputs_here, width, band * band_rows * m, rows * m, 0,
-                tile_columns * m, source,
+                laying, dy, first_image + image, 1, panel * width, outputs_here, width, band * band_rows * m, rows * m,
+                0, tile_columns * m, source,
             )  # fmt: skip
             level_dy = max(level_dy, largest_of(largest, source, rows * tile_columns * m * m * width, levels))
             for p in range(rows * tile_columns):
@@ -216,7 +216,7 @@ def correlate(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     tiles = np.arange(plan.tiles)
     _sum_tiles(
         chunks, dy, x, sums, errors, np.zeros(width, x.dtype), rows, tiles * pitch, tiles * width, rows * width,
-        Scratch(work, x.dtype), t.of_x, t.of_dy, LARGEST, tile.routine, tile.rows, width, t.size, t.outputs,
+        Scratch(work, x.dtype), t.of_x, t.of_dy, LARGEST, laying, tile.routine, tile.rows, width, t.size, t.outputs,
         plan.blocks, plan.block, plan.panels, plan.tiles, plan.steps, plan.tile_rows, plan.tile_columns,
         plan.band_images, plan.band_rows, -(-plan.tile_rows // plan.band_rows), -g.pt, -g.pl,
     )  # fmt: skip

@@ -348,6 +348,7 @@ class Workers:
         self._state = -(-memory.ctypes.data // LINE) * LINE
         self._words = np.frombuffer(memory, np.int64, THREADS + THREAD * most, self._state - memory.ctypes.data)
         self._launch_all = _launch_all.prepare()
+        _work.prepare()  # not by helpers
         self._helpers: list[threading.Thread] = []
         self._pipes: list[tuple[int, int]] = []
         self._most = most

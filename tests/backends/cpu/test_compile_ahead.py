@@ -16,9 +16,10 @@ import pytest
 from numba.core import config
 
 from numbacnn.backends import cache
-from numbacnn.backends.cpu import compile_ahead
+from numbacnn.backends.cpu import compile_ahead, jit, machine_code
 from numbacnn.backends.cpu.compile_ahead import Request, compile_all, serve
 from numbacnn.backends.cpu.jit import kernel, routine
+from numbacnn.backends.cpu.routines import ELEMENTS, INTEGER
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 
@@ -45,7 +46,7 @@ def fourth(chunk, x, value):
     x[chunk] = 4 * value
 
 
-@routine
+@routine(ELEMENTS, INTEGER)
 def doubled(x, start, count):
     for i in range(start, start + count):
         x[i] *= 2
@@ -58,6 +59,7 @@ KERNELS = (first, second, third, fourth)
 def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "_folder", cache._folder.__wrapped__)  # which remembers
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine_code, "_addresses", {})
     for each in KERNELS:
         monkeypatch.setattr(each, "_entries", {})
 
@@ -73,7 +75,18 @@ def check_all():
 def with_a_helper(empty_cache, monkeypatch):
     monkeypatch.setattr(compile_ahead, "WORTH_HELPER", 1)
     monkeypatch.setattr(compile_ahead.threads, "number", lambda: 2)
+    monkeypatch.setattr(compile_ahead.threads, "needs", tuple)
     return monkeypatch
+
+
+class Meanwhile:
+    """What this process has to do first, when helpers were started, and nobody else can: ``work``."""
+
+    def __init__(self, work):
+        self.definition = self.prepare = work
+
+    def is_cached(self):
+        return False
 
 
 def requests():
@@ -90,12 +103,11 @@ def test_a_helper_leaves_what_it_compiles_in_the_cache(with_a_helper):
 
     with_a_helper.setattr(compile_ahead, "_Helper", Watched)
     # This process waits until the helper has taken everything.
-    with_a_helper.setattr(compile_ahead.threads, "prepare", lambda: started[0]._feeder.join())
-    compile_all(requests())
+    compile_all([*requests(), Request(Meanwhile(lambda: started[0]._feeder.join()), ())])
     assert all(each.is_cached(*KEY) for each in KERNELS)
     assert not any(each._entries for each in KERNELS)
+    with_a_helper.setattr(jit, "compile_function", None)
     check_all()
-    assert all(entry.compiled.cache_hits == 1 for each in KERNELS for entry in each._entries.values())
 
 
 SAYING = "import sys; sys.stdout.write({!r}); sys.stdout.flush(); "
@@ -150,12 +162,12 @@ def test_nothing_is_imported_from_the_current_folder(empty_cache, tmp_path):
         (here / f"{module}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{module} ')")
     script = f"""
 import os, sys
-from numbacnn.backends.cpu import compile_ahead
-from tests.backends.cpu.test_compile_ahead import KERNELS, requests
+from numbacnn.backends.cpu import compile_ahead, jit, machine_code
+from tests.backends.cpu.test_compile_ahead import KERNELS, Meanwhile, requests
 if {{there}}:
     sys.path.insert(0, "")
 os.chdir({str(here)!r})
-compile_ahead.WORTH_HELPER, compile_ahead.threads.number = 1, lambda: 2
+compile_ahead.WORTH_HELPER, compile_ahead.threads.number, compile_ahead.threads.needs = 1, lambda: 2, tuple
 started = []
 
 class Watched(compile_ahead._Helper):
@@ -164,8 +176,8 @@ class Watched(compile_ahead._Helper):
         started.append(self)
 
 compile_ahead._Helper = Watched
-compile_ahead.threads.prepare = lambda: started[0]._feeder.join()
-compile_ahead.compile_all(requests())
+wait = compile_ahead.Request(Meanwhile(lambda: started[0]._feeder.join()), ())
+compile_ahead.compile_all([*requests(), wait])
 assert not any(each._entries for each in KERNELS)
 """
     root = str(Path(__file__).parents[3])
@@ -259,10 +271,9 @@ def test_a_failure_here_ends_the_helpers_and_is_told(with_a_helper):
     def fail():
         raise KeyboardInterrupt
 
-    with_a_helper.setattr(compile_ahead.threads, "prepare", fail)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        compile_all(requests())
+        compile_all([*requests(), Request(Meanwhile(fail), ())])
     assert threading.active_count() == before
 
 

@@ -52,6 +52,27 @@ def test_same_bits_freshly_compiled_and_from_the_cache(tmp_path, monkeypatch):
     assert run(STEP) == run(STEP)
 
 
+FIRST_LAUNCHES = """
+import numpy as np
+from numbacnn.backends import cpu
+from numbacnn.backends.cpu import threads
+
+x = np.linspace(-3, 3, 1 << 17, dtype=np.float32)
+for launch in range(threads.EARLY + 1):
+    compiled = [entry.is_ready for entry in threads.Workers.ENTRIES]
+    assert not any(compiled), launch
+    assert (cpu.relu(x.copy()) == np.maximum(x, 0)).all()
+print(threads.number() < 2 or all(entry.is_ready for entry in threads.Workers.ENTRIES))
+"""
+
+
+@posix
+def test_a_few_launches_do_not_wait_for_the_threads_to_be_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert run(FIRST_LAUNCHES) == ["True"]
+    assert run(STEP) == run(STEP, 1)
+
+
 TWO_THREADS = (
     MODEL
     + """
