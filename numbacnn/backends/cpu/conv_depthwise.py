@@ -175,7 +175,7 @@ def _sum_filters(
                 for begin in range(0, count, SUM_IN_ORDER):
                     size = min(SUM_IN_ORDER, count - begin)
                     if held + size > SUM_IN_ORDER:
-                        move_sums(sums, base, totals, 0, 1, totals.size, 0)
+                        move_sums(sums, base, totals, 0, totals.size)
                         clear(sums, base, base + totals.size)
                         held = 0
                     for panel in range(0, here, width):

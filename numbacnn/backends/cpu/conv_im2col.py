@@ -167,7 +167,7 @@ def _sum_windows(
             here = min(SUM_IN_ORDER, count - first)
             lay_windows(source, places, first, here, row_taps, column_taps, in_columns, channels, windows, size)
             if held + here > SUM_IN_ORDER:
-                move_sums(sums, base, totals, 0, 1, outputs * size, 0)
+                move_sums(sums, base, totals, 0, outputs * size)
                 held = 0
             for panel in range(0, taps, width):
                 multiply_gathered(

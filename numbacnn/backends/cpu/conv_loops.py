@@ -91,7 +91,7 @@ def _backward_weight_channels(chunk, dy, x, dweight, sums, totals, sh, sw, pt, p
                                 sums[np.uintp(to) + k] += factor * slopes[np.uintp(at) + k]
                 held += 1
                 if held == RUN_IN_ORDER:
-                    move_sums(sums, 0, totals, 0, 1, sums.size, 0)
+                    move_sums(sums, 0, totals, 0, sums.size)
                     sums[:] = 0
                     held = 0
     for k in range(outputs):

@@ -124,7 +124,7 @@ def _sum_by_channels(
             for first in range(0, count, SUM_IN_ORDER):
                 size = min(SUM_IN_ORDER, count - first)
                 if held + size > SUM_IN_ORDER:
-                    move_sums(sums, base + at, totals, at, 1, lines * width, 0)
+                    move_sums(sums, base + at, totals, at, lines * width)
                     held = 0
                 todo = ADD if held > 0 else 0
                 if not by_inputs:
@@ -153,7 +153,7 @@ def add_parts(sums, at, size, part_size, totals):
         here = min(totals.size, at + size - first)
         totals[:here] = 0
         for part in range(parts):
-            move_sums(sums, first + part * part_size, totals, 0, 1, here, 0)
+            move_sums(sums, first + part * part_size, totals, 0, here)
         for i in range(np.uintp(here)):
             sums[np.uintp(first) + i] = totals[i]
 
@@ -239,7 +239,7 @@ def _sum_by_positions(
         at_dy = (image * oh + band * band_rows) * ow * dy.shape[3] + group * outputs
         transpose(turn, flat, at_dy, dy.shape[3], rows * ow, outputs, slopes, 0, slopes_plane)
         if held + rows * (whole + 1) > SUM_IN_ORDER:
-            move_sums(sums, base, totals, 0, 1, size, 0)
+            move_sums(sums, base, totals, 0, size)
             held = 0
         for i in range(0, tap_at.size, DOT_ROWS):
             for j in range(0, output_at.size, DOT_COLUMNS):

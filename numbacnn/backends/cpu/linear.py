@@ -120,7 +120,7 @@ def _multiply_columns(
     for start in range(0, depth, DEPTH):
         size = min(DEPTH, depth - start)
         if totals.size > 0 and held + size > SUM_IN_ORDER:
-            move_sums(sums, 0, totals, 0, 1, panels * padded * width, 0)
+            move_sums(sums, 0, totals, 0, panels * padded * width)
             held = 0
         pack_columns(turn, flat_b, b.shape[1], turned, start, size, first, columns_here, width, packed)
         for panel in range(panels):

@@ -25,9 +25,8 @@ def is_finite(value):
 
 
 @function
-def move_sums(sums, at, totals, total_at, rows, columns, row_size):
-    """totals += sums, ``rows`` of ``columns`` elements each, ``row_size`` apart in both."""
-    for row in range(rows):
-        source, target = np.uintp(at + row * row_size), np.uintp(total_at + row * row_size)
-        for i in range(np.uintp(columns)):
-            totals[target + i] += sums[source + i]
+def move_sums(sums, at, totals, total_at, count):
+    """totals[total_at : total_at + count] += sums[at : at + count]"""
+    source, target = np.uintp(at), np.uintp(total_at)
+    for i in range(np.uintp(count)):
+        totals[target + i] += sums[source + i]
