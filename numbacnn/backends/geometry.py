@@ -6,8 +6,9 @@ channels, a 3x3 kernel, stride 1, padding 1. Tests and benchmarks share these li
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 __all__ = ["Conv2dGeometry", "Pool2dGeometry", "window_output_size"]
 
@@ -29,8 +30,16 @@ def window_output_size(
     return count
 
 
+class _HashedOnce:
+    """Of a frozen dataclass of integers, by which what is known of a layer is looked up at each call."""
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
-class Conv2dGeometry:
+class Conv2dGeometry(_HashedOnce):
     """Two-dimensional convolution: x (n, c, h, w), weight (k, c // groups, kh, kw), y (n, k, oh, ow).
 
     ``pt, pb, pl, pr`` are the rows of zeros above and below and the columns left and right.
@@ -52,6 +61,9 @@ class Conv2dGeometry:
     dh: int = 1
     dw: int = 1
     groups: int = 1
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def oh(self) -> int:
@@ -151,7 +163,7 @@ _LETTERS = ("n", "c", "h", "w", "k", "r", "rw", "s", "sw", "p", "pb", "pw", "pr"
 
 
 @dataclass(frozen=True)
-class Pool2dGeometry:
+class Pool2dGeometry(_HashedOnce):
     """Two-dimensional pooling: x (n, c, h, w), y (n, c, oh, ow); the letters of :class:`Conv2dGeometry`."""
 
     n: int
@@ -169,6 +181,9 @@ class Pool2dGeometry:
     dh: int = 1
     dw: int = 1
     ceil_mode: bool = False
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def oh(self) -> int:

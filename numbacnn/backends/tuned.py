@@ -14,6 +14,7 @@ from ..files import replacing
 from .contract import Backend, ConvPass
 from .forks import ForkSafeLock
 from .geometry import Conv2dGeometry
+from .numba_threads import numba_threads
 from .replay import invalidate
 
 __all__ = ["choice", "remember"]
@@ -53,9 +54,7 @@ def _key(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
 
 
 def _table(backend: Backend) -> dict[str, str]:
-    import numba  # here, so that ``import numbacnn`` is quick
-
-    key = backend.name, numba.get_num_threads()
+    key = backend.name, numba_threads()
     table = _tables.get(key)
     if table is None:
         with _lock:
@@ -85,11 +84,10 @@ def _warn(message: str) -> None:
 
 def _path(backend: Backend) -> pathlib.Path | None:
     import llvmlite.binding
-    import numba
 
     from . import cache
 
     here = pathlib.Path(__file__).parent
     folder = cache.kernel_folder("tuned", (here / backend.name, here / "shared"), backend.name)
-    device = (backend.device_name(), llvmlite.binding.get_host_cpu_name(), str(numba.get_num_threads()))
+    device = (backend.device_name(), llvmlite.binding.get_host_cpu_name(), str(numba_threads()))
     return folder / f"{cache.digest(*device)}.json" if folder else None

@@ -77,7 +77,8 @@ def conv2d(
     geometry = conv2d_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     if bias is not None:
         bias = real_array("bias", bias, backend)
-        check_shape("bias", bias, (geometry.k,), f"for `weight` {geometry.weight_shape}")
+        if bias.shape != (geometry.k,):  # looked at here, for the text takes as long as a small kernel
+            check_shape("bias", bias, (geometry.k,), f"for `weight` {geometry.weight_shape}")
     name, function = _algorithm(geometry, "forward", algorithm, backend), activation_name(activation)
     dtype = parameter_dtype(weight)
     x, weight = convert(backend, dtype, x, weight)

@@ -12,10 +12,10 @@ ending the loop over them.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from ..geometry import Conv2dGeometry
+from . import threads
 from .correlate import pack_weights
 from .correlations import (
     Correlation,
@@ -141,5 +141,5 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
     if pass_ == "backward_weight":
-        return (itemsize + np.dtype(np.float64).itemsize) * g.k // g.groups * g.kh * g.kw * numba.get_num_threads()
+        return (itemsize + np.dtype(np.float64).itemsize) * g.k // g.groups * g.kh * g.kw * threads.number()
     return itemsize * g.k * g.taps

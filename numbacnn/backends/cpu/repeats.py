@@ -51,35 +51,45 @@ class _Call(NamedTuple):
 
     launches: array[int]
     words: array[int]
-    firsts: list[int]
-    """Where in ``words`` those of each launch begin."""
+    firsts: list[tuple[int, int]]
+    """Of each launch, where in ``launches`` the address of its words is, and how many bytes behind the first it is."""
     places: list[tuple[int, int, int]]
     """(place in ``words``, number of an array, bytes from where it begins): of the arguments, the results, a block."""
     results: list[_Result]
     is_single: bool
     block: int
-    """Bytes of what is needed in between."""
+    """Bytes of what is needed in between, ..."""
+    blocks: list[np.ndarray]
+    """... which are kept if they are few."""
     threads: int
     """The most that any of the launches has something for."""
+    available: int
+    """Threads that there were, for which what is needed in between is measured; no matter where all are on one."""
     kept: list[Any]
 
-    def again(self, arguments: Sequence[Any], number: int) -> Any:
-        """The results for other ``arguments``, on up to ``number`` threads."""
-        launches, words = self.launches[:], self.words[:]
+    def again(self, arguments: Sequence[Any]) -> Any:
+        """The results for other ``arguments``."""
+        launches, words, address_of = self.launches[:], self.words[:], memory.address_of
         results = [result.make() for result in self.results]
-        addresses = [memory.address_of(x) for x in arguments if type(x) is np.ndarray]
-        addresses += [memory.address_of(x) for x in results]
+        addresses = [address_of(x) for x in (*arguments, *results) if type(x) is np.ndarray]
+        block = None
         if self.block:
-            block = memory.empty((self.block + ALIGNMENT,), np.uint8)
-            addresses.append(memory.address_of(block))
+            try:
+                block = self.blocks.pop()  # whose call may be within another, of a signal's handler
+            except IndexError:
+                block = memory.empty((self.block + ALIGNMENT,), np.uint8)
+            addresses.append(address_of(block))
         for at, which, offset in self.places:
             words[at] = addresses[which] + offset
         begin = words.buffer_info()[0]
-        for i, first in enumerate(self.firsts):
-            launches[i * LAUNCH_WORDS + WORDS_AT] = begin + first * words.itemsize
-        threads.launch_all(launches, min(number, self.threads))
-        for at in range(TIME_AT, len(launches), LAUNCH_WORDS):
-            self.launches[at] = launches[at]
+        for at, first in self.firsts:
+            launches[at] = begin + first
+        threads.launch_all(launches, self.threads)
+        if block is not None and self.block < memory.LEAST_BYTES:
+            self.blocks.append(block)
+        if self.threads > 1:
+            for at in range(TIME_AT, len(launches), LAUNCH_WORDS):
+                self.launches[at] = launches[at]
         return results[0] if self.is_single else tuple(results) if results else None
 
 
@@ -149,7 +159,7 @@ class _Writing:
 
         for entry, chunks, of_launch, shares, handed in self.launches:
             at = len(words)
-            firsts.append(at)
+            firsts.append((len(launches) + WORDS_AT, at * words.itemsize))
             words.extend(of_launch)
             launches.extend((entry.address, chunks, 0, *shares, 0))
             kept.append(entry)
@@ -164,8 +174,8 @@ class _Writing:
                 else:
                     at += 1
         return _Call(
-            launches, words, firsts, places, cast(list[_Result], made), isinstance(found, np.ndarray), block,
-            max((shares[1] for _, _, _, shares, _ in self.launches), default=1), kept,
+            launches, words, firsts, places, cast(list[_Result], made), isinstance(found, np.ndarray), block, [],
+            max((shares[1] for _, _, _, shares, _ in self.launches), default=1), self.threads, kept,
         )  # fmt: skip
 
 
@@ -181,15 +191,14 @@ def repeated(function: _T) -> _T:
     def run(*arguments: Any, **named: Any) -> Any:
         if named or graph.recording() is not None or config.DISABLE_JIT:
             return function(*arguments, **named)
-        number = threads.number()
         kind = (
-            number, generation(), is_strict(),
+            generation(), is_strict(),
             *[(x.shape, x.strides, x.dtype.str, x.flags.aligned) if type(x) is np.ndarray else x for x in arguments],
         )  # fmt: skip
         call = calls.get(kind)
-        if call is not None:
-            return call.again(arguments, number)
-        if kind in calls or kind not in seen:
+        if call is not None and (call.threads == 1 or call.available == threads.number()):
+            return call.again(arguments)
+        if (kind in calls and call is None) or kind not in seen:
             if len(seen) >= MOST_KINDS:
                 seen.clear()
                 calls.clear()

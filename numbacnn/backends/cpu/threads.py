@@ -24,6 +24,7 @@ from numba import prange, types
 from numba.np.ufunc import parallel
 
 from ..forks import ForkSafeLock, in_forked_children
+from ..numba_threads import numba_threads
 from . import cores
 from .machine_code import Entry
 from .workers import LAUNCH_WORDS, LINE, Workers, run_chunks, run_serially, share_out
@@ -77,6 +78,9 @@ def launch_all(launches: array[int], threads: int) -> None:
 
     Each is on as many threads as its shares say, and as ``threads``, at most.
     """
+    if USES_WORKERS and threads <= 1:
+        Workers.run_alone(launches)
+        return
     if USES_WORKERS:
         with _entry:
             _get_workers().run_all(launches, threads)
@@ -112,9 +116,8 @@ def number() -> int:
 
     ``numba.set_num_threads``, else NUMBA_NUM_THREADS; never more than the cores that this thread may use.
     """
-    # Before Numba's threads are started, which takes a lock that a fork may leave locked, there is one answer.
-    asked = parallel._get_num_threads() if parallel._is_initialized else numba.config.NUMBA_NUM_THREADS
-    return min(int(asked), cores.usable()) if asked > 1 else 1
+    asked = numba_threads()
+    return min(asked, cores.usable()) if asked > 1 else 1
 
 
 def _is_early() -> bool:

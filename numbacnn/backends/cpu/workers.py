@@ -363,6 +363,12 @@ class Workers:
         address, words = launches.buffer_info()
         self._launch_all(self._state, address, words // LAUNCH_WORDS, self._at_hand(threads))
 
+    @staticmethod
+    def run_alone(launches: array[int]) -> None:
+        """:meth:`run_all` on the launching thread: that takes no part in what others do."""
+        address, words = launches.buffer_info()
+        _launch_all(0, address, words // LAUNCH_WORDS, 1)
+
     def end(self) -> None:
         """End the helpers and wait for them; launches run on the launching thread alone from then on."""
         self._most = 1

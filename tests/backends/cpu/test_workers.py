@@ -21,6 +21,13 @@ several_cpus = pytest.mark.skipif(threads.number() < 2, reason="there is one thr
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no list of threads here")
 
 
+@pytest.fixture(autouse=True)
+def compiled():
+    """The first few launches would be on one thread."""
+    for entry in workers.Workers.ENTRIES:
+        entry.prepare()
+
+
 # As long as 1 << 13 pauses take, a launch is worth waking a thread for.
 LONG = 1 << 13
 
