@@ -23,10 +23,12 @@ from .arguments import (
     remembered,
     shape_of,
 )
+from .known import known
 
 __all__ = ["conv2d", "conv2d_backward", "conv2d_choice", "conv2d_geometry", "corr2d"]
 
 
+@known
 def conv2d(
     x: Any,
     weight: Any,

@@ -10,10 +10,12 @@ import numpy as np
 from .. import backends
 from ..backends import Array, Backend
 from .arguments import activation_name, check_shape, convert, flag, integer, number, parameter_dtype, real_array
+from .known import known
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
 
+@known
 def batch_norm(
     x: Any,
     weight: Any,

@@ -18,6 +18,7 @@ from .arguments import (
     remembered,
     shape_of,
 )
+from .known import known
 
 __all__ = [
     "avg_pool2d",
@@ -32,6 +33,7 @@ __all__ = [
 MOST_PLACES = 1 << 31
 
 
+@known
 def max_pool2d(
     x: Any,
     kernel_size: Any,
@@ -108,6 +110,7 @@ def max_pool2d_backward_of_own(dy: Any, indices: Array, geometry: Pool2dGeometry
     return backend.max_pool2d_backward(_cotangent(dy, geometry, backend), indices, geometry)
 
 
+@known
 def avg_pool2d(
     x: Any,
     kernel_size: Any,

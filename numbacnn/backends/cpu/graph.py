@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numba.core import config
 
+from ..observed import note
 from ..replay import CaptureError, current_label, refused
 from ..signals import handled_afterwards
 from . import memory, threads
@@ -190,6 +191,7 @@ def perform(work: Callable[..., None], *arguments: Any) -> None:
     Arrays are arguments, not what ``work`` refers to, so that a captured step knows of them.
     """
     if _active.recording is None:
+        note(None)
         work(*arguments)
     else:
         _active.recording.perform(work, *arguments)

@@ -34,6 +34,7 @@ from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.arrayobj import populate_array
 
+from ..observed import note
 from ..words import float_bits
 from . import graph, memory, threads
 from .machine_code import OPTIONS, WORD, compile_function, is_kept, load, name_of, stamp_of
@@ -117,6 +118,8 @@ class Kernel:
                 signature.append(-2)
                 packed.append(operator.index(a))
         recording = graph.recording()
+        if recording is None:
+            note(None)
         # Asked once: memory for fewer threads than then run would be that of others.
         available = 1
         if elements >= WORTH_THREADS:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numba.core import config
 
+from ..observed import Call, is_observed, note
 from ..precision import is_strict
 from ..replay import generation
 from . import graph, memory, threads
@@ -197,7 +198,11 @@ def repeated(function: _T) -> _T:
         )  # fmt: skip
         call = calls.get(kind)
         if call is not None and (call.threads == 1 or call.available == threads.number()):
-            return call.again(arguments)
+            found = call.again(arguments)
+            if is_observed():
+                arrays = [x for x in arguments if type(x) is np.ndarray]
+                note(Call(arrays, found, functools.partial(_if_nothing_changed, call, threads.number())))
+            return found
         if (kind in calls and call is None) or kind not in seen:
             if len(seen) >= MOST_KINDS:
                 seen.clear()
@@ -211,6 +216,13 @@ def repeated(function: _T) -> _T:
         return found
 
     return cast(_T, run)
+
+
+def _if_nothing_changed(call: _Call, number: int, arrays: Sequence[np.ndarray]) -> Any:
+    """The results for ``arrays``; None while calls are recorded, and for another number of threads than ``number``."""
+    if graph.recording() is not None or config.DISABLE_JIT or threads.number() != number:
+        return None
+    return call.again(arrays)
 
 
 def _result_of(x: Any) -> _Result | None:

@@ -1,0 +1,103 @@
+"""Operations that are called again and again with arrays of the same kinds, as a layer does."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+
+from .. import backends
+from ..backends.observed import observed
+from ..backends.precision import is_strict
+from ..backends.replay import generation
+
+__all__ = ["known"]
+
+_T = TypeVar("_T", bound=Callable[..., Any])
+
+MOST_KINDS = 1024
+PLAIN = frozenset((type(None), bool, int, float, str, ModuleType))
+
+
+class _Known(NamedTuple):
+    again: Callable[..., Any]
+    places: list[int]
+    """Which arguments its arrays are."""
+    part: int | None
+    """Which of several results is the operation's; None for all there is."""
+
+
+def known(operation: _T) -> _T:
+    """Decorator of an operation whose checks ask for kinds alone, not for numbers in arrays.
+
+    To check its arguments takes longer than the kernel of a small layer. So where an operation came down to one call of
+    the backend, whose result it returned, that call is done again for arguments of the same kinds.
+    """
+    calls: dict[Any, _Known] = {}
+
+    @functools.wraps(operation)
+    def run(*arguments: Any, **named: Any) -> Any:
+        values = (*arguments, *named.values())
+        kind = _kind(values, named)
+        call = calls.get(kind) if kind is not None else None
+        if call is not None:
+            found = call.again([values[place] for place in call.places])
+            if found is not None:
+                return found if call.part is None else found[call.part]
+        if kind is None:
+            return operation(*arguments, **named)
+        with observed() as made:
+            result = operation(*arguments, **named)
+        # An array that is two arguments does not tell which of them it was.
+        if (
+            len(made) == 1
+            and made[0] is not None
+            and len(arrays := [x for x in values if type(x) is np.ndarray]) == len(set(map(id, arrays)))
+        ):
+            places = [_place(x, values) for x in made[0].arrays]
+            part = _part(result, made[0].found)
+            if part is not _NONE and None not in places:
+                if len(calls) >= MOST_KINDS:
+                    calls.clear()
+                calls[kind] = _Known(made[0].again, cast(list[int], places), cast("int | None", part))
+        return result
+
+    return cast(_T, run)
+
+
+_NONE = object()
+
+
+def _kind(values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What the checks depend on; None where one of ``values`` does not tell by its own what it is."""
+    kinds: list[Any] = [generation(), is_strict(), backends.get(named.get("backend")), *named]
+    for value in values:
+        kind = type(value)
+        if kind is np.ndarray:
+            kinds.append((value.shape, value.strides, value.dtype, value.flags.aligned))
+        elif kind in PLAIN:
+            kinds += (kind, value)
+        elif kind is tuple:
+            of_entries = [type(entry) for entry in value]
+            if not PLAIN.issuperset(of_entries):
+                return None
+            kinds += (kind, value, *of_entries)
+        else:
+            return None
+    return tuple(kinds)
+
+
+def _place(x: Any, values: tuple[Any, ...]) -> int | None:
+    return next((i for i, value in enumerate(values) if value is x), None)
+
+
+def _part(result: Any, found: Any) -> Any:
+    """Which of ``found`` the result is; None if it is all of it, _NONE if it is neither."""
+    if result is found:
+        return None
+    if type(found) is tuple:
+        return next((i for i, each in enumerate(found) if each is result), _NONE)
+    return _NONE
