@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from .. import backends
-from ..backends.observed import observed
+from ..backends.observed import Call, observed
 from ..backends.precision import is_strict
 from ..backends.replay import generation
 
@@ -51,28 +51,32 @@ def known(operation: _T) -> _T:
             return operation(*arguments, **named)
         with observed() as made:
             result = operation(*arguments, **named)
-        # An array that is two arguments does not tell which of them it was.
-        if (
-            len(made) == 1
-            and made[0] is not None
-            and len(arrays := [x for x in values if type(x) is np.ndarray]) == len(set(map(id, arrays)))
-        ):
-            places = [_place(x, values) for x in made[0].arrays]
-            part = _part(result, made[0].found)
-            if part is not _NONE and None not in places:
+        if len(made) == 1 and made[0] is not None:
+            learned = _learned(made[0], values, result)
+            if learned is not None:
                 if len(calls) >= MOST_KINDS:
                     calls.clear()
-                calls[kind] = _Known(made[0].again, cast(list[int], places), cast("int | None", part))
+                calls[kind] = learned
         return result
 
     return cast(_T, run)
 
 
-_NONE = object()
+def _learned(call: Call, values: tuple[Any, ...], result: Any) -> _Known | None:
+    """How the arguments ``values`` lead to ``result`` by ``call``; None where that is not told."""
+    given = [id(x) for x in values if type(x) is np.ndarray]
+    # An array that is two arguments does not tell which of them it was; one that was converted is none of them.
+    if len(set(given)) < len(given) or not {id(x) for x in call.arrays} <= set(given):
+        return None
+    places = [next(i for i, value in enumerate(values) if value is x) for x in call.arrays]
+    if result is call.found:
+        return _Known(call.again, places, None)
+    several = call.found if type(call.found) is tuple else ()
+    return next((_Known(call.again, places, i) for i, each in enumerate(several) if each is result), None)
 
 
 def _kind(values: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """What the checks depend on; None where one of ``values`` does not tell by its own what it is."""
+    """What the checks depend on; None where one of ``values`` does not tell by its type what it is."""
     kinds: list[Any] = [generation(), is_strict(), backends.get(named.get("backend")), *named]
     for value in values:
         kind = type(value)
@@ -88,16 +92,3 @@ def _kind(values: tuple[Any, ...], named: dict[str, Any]) -> Any:
         else:
             return None
     return tuple(kinds)
-
-
-def _place(x: Any, values: tuple[Any, ...]) -> int | None:
-    return next((i for i, value in enumerate(values) if value is x), None)
-
-
-def _part(result: Any, found: Any) -> Any:
-    """Which of ``found`` the result is; None if it is all of it, _NONE if it is neither."""
-    if result is found:
-        return None
-    if type(found) is tuple:
-        return next((i for i, each in enumerate(found) if each is result), _NONE)
-    return _NONE

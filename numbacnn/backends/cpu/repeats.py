@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numba.core import config
 
+from ..numba_threads import numba_threads
 from ..observed import Call, is_observed, note
 from ..precision import is_strict
 from ..replay import generation
@@ -70,16 +71,16 @@ class _Call(NamedTuple):
 
     def again(self, arguments: Sequence[Any]) -> Any:
         """The results for other ``arguments``."""
-        launches, words, address_of = self.launches[:], self.words[:], memory.address_of
+        launches, words = self.launches[:], self.words[:]
         results = [result.make() for result in self.results]
-        addresses = [address_of(x) for x in (*arguments, *results) if type(x) is np.ndarray]
+        addresses = memory.addresses_of([*[x for x in arguments if type(x) is np.ndarray], *results])
         block = None
         if self.block:
             try:
                 block = self.blocks.pop()  # whose call may be within another, of a signal's handler
             except IndexError:
                 block = memory.empty((self.block + ALIGNMENT,), np.uint8)
-            addresses.append(address_of(block))
+            addresses.append(memory.address_of(block))
         for at, which, offset in self.places:
             words[at] = addresses[which] + offset
         begin = words.buffer_info()[0]
@@ -201,7 +202,7 @@ def repeated(function: _T) -> _T:
             found = call.again(arguments)
             if is_observed():
                 arrays = [x for x in arguments if type(x) is np.ndarray]
-                note(Call(arrays, found, functools.partial(_if_nothing_changed, call, threads.number())))
+                note(Call(arrays, found, functools.partial(_if_nothing_changed, call, numba_threads())))
             return found
         if (kind in calls and call is None) or kind not in seen:
             if len(seen) >= MOST_KINDS:
@@ -218,11 +219,11 @@ def repeated(function: _T) -> _T:
     return cast(_T, run)
 
 
-def _if_nothing_changed(call: _Call, number: int, arrays: Sequence[np.ndarray]) -> Any:
-    """The results for ``arrays``; None while calls are recorded, and for another number of threads than ``number``."""
-    if graph.recording() is not None or config.DISABLE_JIT or threads.number() != number:
-        return None
-    return call.again(arrays)
+def _if_nothing_changed(call: _Call, asked: int, arrays: Sequence[np.ndarray]) -> Any:
+    """The results for ``arrays``; None while calls are recorded, and where more or fewer threads are ``asked`` for."""
+    if graph.recording() is not None or config.DISABLE_JIT or numba_threads() != asked:
+        return None  # the number may tell what was tuned
+    return call.again(arrays) if call.threads == 1 or call.available == threads.number() else None
 
 
 def _result_of(x: Any) -> _Result | None:
