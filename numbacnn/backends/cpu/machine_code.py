@@ -124,19 +124,21 @@ def load(name: str | None, make: Callable[[str], bytes]) -> int:
     else:
         code = object_file(name, make)
     try:
-        engine = _engines.pop()
+        engine = _at_hand.pop()
     except IndexError:  # none yet, or it is at work, and this is a signal's handler
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+        _engines.append(engine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     address: int = engine.get_function_address(name)
-    _engines.append(engine)
+    _at_hand.append(engine)
     return _addresses.setdefault(name, address)
 
 
 _addresses: dict[str, int] = {}
-# What holds the machine code: an engine for each entry would hold a megabyte and a half more.
+# What holds the machine code, as long as the process lives: one for each entry would hold a megabyte and a half more.
 _engines: list[Any] = []
+_at_hand: list[Any] = []
 _numbers = itertools.count()
 
 
