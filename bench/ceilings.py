@@ -8,6 +8,7 @@ program has a core spoils some of them only.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,16 @@ from numbacnn.backends.cpu.simd import REGISTERS, VECTOR_BYTES, Vectors
 
 from .command import UserError
 
-__all__ = ["LANES", "Mix", "Traffic", "last_cache_bytes", "peak_gflops", "together"]
+__all__ = [
+    "LANES",
+    "Mix",
+    "Traffic",
+    "last_cache_bytes",
+    "memory_bytes",
+    "peak_gflops",
+    "together",
+    "traffic_of_memory",
+]
 
 LANES = VECTOR_BYTES // 4
 # Multiply-adds under way: more than latency times units (4 to 5 cycles, 2 to 4 units), and all of them in registers.
@@ -41,6 +51,8 @@ CACHE_FOLDER = Path("/sys/devices/system/cpu")
 USUAL_CACHE = 64 << 20
 IN_MEMORY = 8
 """Traffic of so many times the last cache is that of memory: what the cache may hold of it is little."""
+MOST_OF_MEMORY = 1 / 32
+"""But of a virtual machine, whose cores see all of a large processor's cache, no more than such a part of its memory."""
 
 
 def together(threads: int, work: Callable[[int], object]) -> float:
@@ -180,6 +192,16 @@ def _move(source, target, own, read, written, updated, turns, streams):  # type:
         for i in range(np.uintp(turn * updated), np.uintp((turn + 1) * updated)):
             own[i] += np.float32(1.0)
     return total
+
+
+def traffic_of_memory(cache: int) -> int:
+    """Bytes of traffic that is that of memory behind so many bytes of cache, as far as there is memory for it."""
+    return min(IN_MEMORY * cache, int(MOST_OF_MEMORY * memory_bytes()) or IN_MEMORY * cache)
+
+
+def memory_bytes() -> int:
+    """Those of the machine; 0 where the system does not tell."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
 
 
 def last_cache_bytes() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from numbacnn.backends import Backend
 from numbacnn.backends.geometry import Pool2dGeometry
 
 from . import gpu, machine
-from .ceilings import IN_MEMORY, Mix, Traffic, last_cache_bytes
+from .ceilings import IN_MEMORY, Mix, Traffic, last_cache_bytes, memory_bytes, traffic_of_memory
 from .command import UserError, exit_code, say, seconds, whole_number
 from .problems import laid_out
 from .report import Table, significant, write_results
@@ -116,18 +115,13 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
 
 def usual_batch() -> int:
     """Images that the caches hold little of, as far as a part of the memory is enough for all arrays."""
-    most = _memory() // (2 * ARRAYS * IMAGE_BYTES)
+    most = memory_bytes() // (2 * ARRAYS * IMAGE_BYTES)
     return max(FEWEST_BATCH, min(most, IN_MEMORY // 2 * last_cache_bytes() // IMAGE_BYTES + 1))
-
-
-def _memory() -> int:
-    """Bytes of the machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
 
 
 def roofs_of(measured: Sequence[Case]) -> dict[Mix, SelfTimed]:
     """What tells how long the memory takes for the traffic of each case; none for what the caches hold much of."""
-    least = IN_MEMORY * last_cache_bytes()
+    least = traffic_of_memory(last_cache_bytes())
     mixes = dict.fromkeys(case.mix for case in measured if case.mix.bytes >= least)
     if not mixes:
         return {}

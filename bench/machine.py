@@ -14,7 +14,7 @@ from numbacnn.backends.cpu import threads
 from numbacnn.info import cpu_model, package_version
 
 from . import gpu
-from .ceilings import IN_MEMORY, Mix, Traffic, last_cache_bytes, peak_gflops
+from .ceilings import Mix, Traffic, last_cache_bytes, peak_gflops, traffic_of_memory
 
 __all__ = ["Machine", "ceilings", "describe", "examine", "layer", "title", "versions"]
 
@@ -98,7 +98,7 @@ def versions(*others: str) -> dict[str, str | None]:
 def ceilings() -> dict[str, float]:
     """The rates with the threads in use, and the peak of one thread; takes some seconds."""
     threads = numba.get_num_threads()
-    traffic = Traffic(threads, IN_MEMORY * last_cache_bytes())
+    traffic = Traffic(threads, traffic_of_memory(last_cache_bytes()))
     copy = min(traffic.seconds(COPY) for _ in range(COPIES))
     one = peak_gflops(1)
     return {
