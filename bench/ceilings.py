@@ -52,7 +52,7 @@ USUAL_CACHE = 64 << 20
 IN_MEMORY = 8
 """Traffic of so many times the last cache is that of memory: what the cache may hold of it is little."""
 MOST_OF_MEMORY = 1 / 32
-"""But of a virtual machine, whose cores see all of a large processor's cache, no more than such a part of its memory."""
+"""But on a virtual machine, which is told of all of a large processor's cache, it is such a part of its memory."""
 
 
 def together(threads: int, work: Callable[[int], object]) -> float:

@@ -90,3 +90,12 @@ def test_the_last_caches_are_added_up(tmp_path: Path, monkeypatch: pytest.Monkey
             for name, text in (("level", level), ("size", size), ("shared_cpu_list", shared)):
                 (folder / name).write_text(f"{text}\n", encoding="ascii")
     assert ceilings.last_cache_bytes() == 2 * 32768 << 10
+
+
+def test_the_traffic_of_memory_fits_into_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "memory_bytes", lambda: 24 << 30)
+    assert ceilings.traffic_of_memory(32 << 20) == ceilings.IN_MEMORY * 32 << 20
+    # Each of the threads has three arrays of its share.
+    assert 3 * ceilings.traffic_of_memory(480 << 20) < (24 << 30) / 8
+    monkeypatch.setattr(ceilings, "memory_bytes", lambda: 0)
+    assert ceilings.traffic_of_memory(480 << 20) == ceilings.IN_MEMORY * 480 << 20

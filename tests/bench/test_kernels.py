@@ -56,9 +56,9 @@ def test_what_the_caches_hold_has_no_share_of_the_memory(tmp_path, monkeypatch, 
 
 def test_the_usual_images_are_many_times_what_the_caches_hold(monkeypatch):
     monkeypatch.setattr(kernels, "last_cache_bytes", lambda: 1 << 30)
-    monkeypatch.setattr(kernels, "_memory", lambda: 1 << 50)
+    monkeypatch.setattr(kernels, "memory_bytes", lambda: 1 << 50)
     assert 2 * kernels.usual_batch() * kernels.IMAGE_BYTES >= IN_MEMORY << 30
-    monkeypatch.setattr(kernels, "_memory", lambda: 1 << 34)
+    monkeypatch.setattr(kernels, "memory_bytes", lambda: 1 << 34)
     assert kernels.usual_batch() * kernels.IMAGE_BYTES * kernels.ARRAYS <= 1 << 33
 
 
