@@ -118,10 +118,11 @@ def noted_texts(patch: pytest.MonkeyPatch, folder: Path) -> dict[str, list[str]]
     patch.setattr(config, "CACHE_DIR", str(folder))
     patch.setattr(machine_code, "_addresses", {})
     texts: dict[str, list[str]] = {}
-    compile_function, optimize = jit.compile_function, CPUCodeLibrary._optimize_final_module
+    compile_function = jit.compile_function
 
     def noted_function(name: str, definition: Any, *arguments: Any, **options: Any) -> bytes:
         of_kernel = texts.setdefault(f"{definition.__module__}.{definition.__name__}", [])
+        optimize = CPUCodeLibrary._optimize_final_module
 
         def noted(library: CPUCodeLibrary) -> None:
             of_kernel.append(str(library._final_module))
