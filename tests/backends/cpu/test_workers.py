@@ -88,10 +88,13 @@ def test_a_launch_that_was_short_wakes_nobody_and_a_long_one_does():
         written_down = launch._parts[0]
         took = written_down[workers.LAUNCH_WORDS - 1]
         assert (0 < took <= workers.WORTH_WAKING) == remains_asleep
-        while not helpers[: count - 1, workers.ASLEEP].all():
-            time.sleep(0.001)
-        launch()
-        assert helpers[: count - 1, workers.ASLEEP].all() == remains_asleep
+        for _ in range(1 if remains_asleep else 100):  # one that was woken may sleep again before it is looked at
+            while not helpers[: count - 1, workers.ASLEEP].all():
+                time.sleep(0.001)
+            launch()
+            if not (asleep := helpers[: count - 1, workers.ASLEEP].all()):
+                break
+        assert asleep == remains_asleep
         assert 0 < written_down[workers.LAUNCH_WORDS - 1] <= took
 
 
