@@ -80,7 +80,9 @@ def measure(
         time_all: times functions, by name; what it is given second waits for those that only ask for work.
         peak: GFLOP/s of the machine.
 
-    Raises UserError for a problem that does not fit in memory and WrongResultError where contenders disagree.
+    A library that is farther off than its own bound is left out, and ``peers.missing`` tells why; where every one is,
+    it is ours that are wrong. Raises UserError for a problem that does not fit in memory and WrongResultError where
+    contenders disagree.
     """
     arrays = random_operands(g)
     x, weight, bias, dy = arrays
@@ -112,7 +114,12 @@ def measure(
             if len(judges) == 1:
                 definition = partial(call_backend, backends.get("reference"), g, pass_, "auto", arrays)
                 judges["the reference backend"] = Contender(definition)
-            differences = check(judges, g, pass_)
+            differences, inaccurate = check(judges, g, pass_)
+            if rivals and inaccurate.keys() == rivals.keys():
+                raise WrongResultError("; ".join(inaccurate.values()))
+            for name, why in inaccurate.items():
+                peers.missing[f"{g.descriptor} {pass_} {name}"] = why
+                del contenders[name], rivals[name]
             timings = time_all(
                 {name: contender.replay() for name, contender in contenders.items()},
                 {name: contender.wait for name, contender in contenders.items() if contender.wait},
@@ -168,30 +175,43 @@ def reduction_length(g: Conv2dGeometry, pass_: ConvPass) -> int:
     return g.k // g.groups * g.kh * g.kw if pass_ == "backward_input" else g.n * g.oh * g.ow
 
 
-def check(contenders: dict[str, Contender], g: Conv2dGeometry, pass_: ConvPass) -> dict[str, float]:
-    """Each contender's largest difference from another one, relative to the largest magnitude.
+def check(
+    contenders: dict[str, Contender], g: Conv2dGeometry, pass_: ConvPass
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Each contender's largest difference from another one, relative to the largest magnitude; who is too far off.
 
-    Raises WrongResultError where one is above the bound that every backend keeps in float32, ``1e-5 sqrt(K)``, or above
-    the contender's own. Differences from contenders with a bound of their own are not among those that are returned.
+    Raises WrongResultError where two differ by more than the bound that every backend keeps in float32,
+    ``1e-5 sqrt(K)``. A contender with a bound of its own is held to that, against the first one, and is told of, with
+    the reason, where it is farther off; it takes no part in the differences.
     """
     results = {name: np.asarray(contender.to_numpy(contender.run())) for name, contender in contenders.items()}
     float32_bound = 1e-5 * math.sqrt(reduction_length(g, pass_))
+    of_float32 = [name for name, contender in contenders.items() if contender.bound is None]
     largest = dict.fromkeys(results, 0.0)
-    for (one, first), (other, second) in itertools.combinations(results.items(), 2):
-        where = f"{g.descriptor} {pass_}: {one} and {other}"
-        if first.shape != second.shape:
-            raise WrongResultError(f"{where} give the shapes {first.shape} and {second.shape}")
-        scale = max(float(np.abs(first).max()), float(np.abs(second).max()))
-        own = [bound for name in (one, other) if (bound := contenders[name].bound) is not None]
-        bound = max([float32_bound, *own])
-        difference = float(np.abs(first - second).max()) / scale if scale else 0.0
-        if not difference <= bound:  # so that NaN is refused too
-            raise WrongResultError(
-                f"{where} differ by {difference:.1e} of the largest magnitude, more than {bound:.1e}"
-            )
-        for name in () if own else (one, other):
-            largest[name] = max(largest[name], difference)
-    return largest
+    for one, other in itertools.combinations(of_float32, 2):
+        difference, text = _difference(results, one, other, float32_bound)
+        if text is not None:
+            raise WrongResultError(f"{g.descriptor} {pass_}: {text}")
+        largest[one], largest[other] = max(largest[one], difference), max(largest[other], difference)
+    inaccurate: dict[str, str] = {}
+    for name, contender in contenders.items():
+        if contender.bound is not None:
+            _, text = _difference(results, of_float32[0], name, max(float32_bound, contender.bound))
+            if text is not None:
+                inaccurate[name] = f"{g.descriptor} {pass_}: {text}"
+    return largest, inaccurate
+
+
+def _difference(results: dict[str, np.ndarray], one: str, other: str, bound: float) -> tuple[float, str | None]:
+    """Relative to the largest magnitude, and what is wrong with it where it is above the bound."""
+    first, second = results[one], results[other]
+    if first.shape != second.shape:
+        return math.inf, f"{one} and {other} give the shapes {first.shape} and {second.shape}"
+    scale = max(float(np.abs(first).max()), float(np.abs(second).max()))
+    difference = float(np.abs(first - second).max()) / scale if scale else 0.0
+    if difference <= bound:  # NaN is not
+        return difference, None
+    return difference, f"{one} and {other} differ by {difference:.1e} of the largest magnitude, more than {bound:.1e}"
 
 
 def _beside(theirs: Timing, ours: Timing, count: int) -> dict[str, Any]:

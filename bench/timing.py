@@ -12,6 +12,8 @@ __all__ = ["SelfTimed", "Timing", "interleave"]
 FEWEST_ROUNDS = 5
 # Long beside what it costs to start waiting for a device and to hear that it is done.
 LEAST_SAMPLE = 2e-3
+# A call as long as this has its caches and its threads warm for most of it, whatever ran before.
+WARMS_ITSELF = 0.25
 # The threads of a pool spin for milliseconds after a parallel region, on the cores that the next contender needs.
 PAUSE = 0.03
 
@@ -57,8 +59,9 @@ def interleave(
     """Time every contender once a round, in their order, round after round.
 
     Before each sample the contender sleeps for ``pause`` seconds and is called once untimed, which warms caches and
-    wakes threads. A timed call includes giving back what it returned. A contender that only asks a device for work is
-    called several times in a row and then waited for, all of that timed: as many calls as take LEAST_SAMPLE seconds,
+    wakes threads; one whose calls take WARMS_ITSELF seconds or more is so called before its first sample only. A timed
+    call includes giving back what it returned. A contender that only asks a device for work is called several times in
+    a row and then waited for, all of that timed: as many calls as take LEAST_SAMPLE seconds,
     which is found out before the first round. A :class:`SelfTimed` contender is only asked.
 
     Args:
@@ -84,7 +87,8 @@ def interleave(
             if isinstance(run, SelfTimed):
                 samples[name].append(run())
                 continue
-            _seconds(run, wait, 1)
+            if not samples[name] or samples[name][-1] < WARMS_ITSELF:
+                _seconds(run, wait, 1)
             samples[name].append(_seconds(run, wait, calls[name]) / calls[name])
         done += 1
     return {name: Timing(tuple(seconds), calls[name]) for name, seconds in samples.items()}

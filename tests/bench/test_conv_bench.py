@@ -248,6 +248,15 @@ def test_a_peer_in_less_precision_is_shown_beside_and_has_its_own_bound(
     assert [entry["name"] for entry in content["summary"]] == ["loops", "im2col", "auto", "the best peer"]
 
     rough.spoil = lambda result: result * np.float32(1.02)
+    assert run(*options) == 0
+    content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    assert list(content["missing"]) == [f"{TINY} forward torch-tf32"]
+    assert content["missing"][f"{TINY} forward torch-tf32"].startswith(
+        f"{TINY} forward: loops and torch-tf32 differ by 2.0e-02"
+    )
+    assert [(row["peer"], row["others"]) for row in content["rows"]] == [("torch", {})] * 2
+
+    monkeypatch.setattr(peers, "load", lambda *_: FakePeers(rough))
     assert run(*options) == 1
     assert "loops and torch-tf32 differ by 2.0e-02" in capsys.readouterr().err
 
@@ -290,7 +299,7 @@ def test_the_bound_grows_with_the_root_of_the_sum_s_length() -> None:
         results = {"a": np.array([1.0, 4.0]), "b": np.array([1.0, 4.0 - 4.0 * difference])}
         return {name: Contender(lambda result=result: result, np.asarray) for name, result in results.items()}
 
-    assert check(contenders(2.9e-5), g, "forward") == pytest.approx({"a": 2.9e-5, "b": 2.9e-5})
+    assert check(contenders(2.9e-5), g, "forward")[0] == pytest.approx({"a": 2.9e-5, "b": 2.9e-5})
     with pytest.raises(WrongResultError, match=r"a and b differ by 3\.1e-05 .* more than 3\.0e-05"):
         check(contenders(3.1e-5), g, "forward")
 

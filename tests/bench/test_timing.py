@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import timing
-from bench.timing import FEWEST_ROUNDS, SelfTimed, Timing, interleave
+from bench.timing import FEWEST_ROUNDS, WARMS_ITSELF, SelfTimed, Timing, interleave
 
 
 class Clock:
@@ -43,17 +43,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_contenders_run_in_turn_each_warmed_after_a_pause(clock: Clock) -> None:
-    interleave({"a": clock.contender("a", 1.0), "b": clock.contender("b", 2.0)}, rounds=3)
+    interleave({"a": clock.contender("a", 0.1), "b": clock.contender("b", 0.2)}, rounds=3)
     assert clock.events == ["pause", "a", "a", "pause", "b", "b"] * 3
 
 
+def test_a_long_call_is_warmed_once(clock: Clock) -> None:
+    long = 1.01 * WARMS_ITSELF
+    timings = interleave({"a": clock.contender("a", long, 2 * long, 3 * long, 4 * long)}, rounds=3)
+    assert clock.events == ["pause", "a", *["a", "pause"] * 2, "a"]
+    assert timings["a"].samples == pytest.approx((2 * long, 3 * long, 4 * long))
+
+
 def test_only_the_second_call_is_timed(clock: Clock) -> None:
-    warm_and_timed = (50.0, 3.0, 50.0, 1.0, 50.0, 2.0)
-    timings = interleave({"a": clock.contender("a", *warm_and_timed), "b": clock.contender("b", 4.0)}, rounds=3)
+    warm_and_timed = (0.5, 0.03, 0.5, 0.01, 0.5, 0.02)
+    timings = interleave({"a": clock.contender("a", *warm_and_timed), "b": clock.contender("b", 0.04)}, rounds=3)
     assert list(timings) == ["a", "b"]
-    assert timings["a"].samples == pytest.approx((3.0, 1.0, 2.0))
-    assert timings["a"].median == pytest.approx(2.0)
-    assert timings["b"].samples == pytest.approx((4.0, 4.0, 4.0))
+    assert timings["a"].samples == pytest.approx((0.03, 0.01, 0.02))
+    assert timings["a"].median == pytest.approx(0.02)
+    assert timings["b"].samples == pytest.approx((0.04, 0.04, 0.04))
 
 
 def test_who_is_timed_elsewhere_is_asked_in_turn(clock: Clock) -> None:
@@ -63,13 +70,13 @@ def test_who_is_timed_elsewhere_is_asked_in_turn(clock: Clock) -> None:
         clock.events.append("asked")
         return next(answers)
 
-    timings = interleave({"a": clock.contender("a", 1.0), "b": SelfTimed(ask)}, rounds=2)
+    timings = interleave({"a": clock.contender("a", 0.1), "b": SelfTimed(ask)}, rounds=2)
     assert timings["b"] == Timing((3.0, 1.0))
     assert clock.events == ["pause", "a", "a", "pause", "asked"] * 2
 
 
 def test_the_budget_sets_the_number_of_rounds(clock: Clock) -> None:
-    timings = interleave({"a": clock.contender("a", 0.25)}, budget=10.0, pause=0.5)
+    timings = interleave({"a": clock.contender("a", 0.125)}, budget=10.0, pause=0.75)
     assert len(timings["a"].samples) == 10  # a round takes a second
     slow = interleave({"a": clock.contender("a", 100.0)}, budget=10.0)
     assert len(slow["a"].samples) == FEWEST_ROUNDS
@@ -92,11 +99,11 @@ def test_what_only_asks_for_work_is_called_in_a_row_and_waited_for(clock: Clock)
         clock.now += sum(queue)
         queue.clear()
 
-    timings = interleave({"a": ask, "b": clock.contender("b", 1.0)}, rounds=2, pause=0, waits={"a": wait})
+    timings = interleave({"a": ask, "b": clock.contender("b", 0.1)}, rounds=2, pause=0, waits={"a": wait})
     # 8 calls are the first power of two that takes LEAST_SAMPLE seconds.
     assert timings["a"].calls == 8
     assert timings["a"].samples == pytest.approx((3e-4, 3e-4))
-    assert (timings["b"].calls, timings["b"].samples) == (1, pytest.approx((1.0, 1.0)))
+    assert (timings["b"].calls, timings["b"].samples) == (1, pytest.approx((0.1, 0.1)))
     found_out = [event for calls in (1, 1, 2, 4, 8) for event in (*["ask"] * calls, "wait")]
     sample = ["pause", "ask", "wait", *["ask"] * 8, "wait", "pause", "b", "b"]
     assert clock.events == [*found_out, *sample * 2]
