@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from .. import ops
 from ..backends import Array
+from .known import known
 from .layer import Layer
 from .passing import PassingLayer
 from .receptive import Window
@@ -30,6 +31,7 @@ class ReLU(_Elementwise):
 
     activation = "relu"
 
+    @known
     def forward(self, x: Any) -> Array:
         y = ops.relu(as_input(x, self.backend), backend=self.backend)
         self.saved = y
@@ -45,6 +47,7 @@ class Sigmoid(_Elementwise):
 
     activation = "sigmoid"
 
+    @known
     def forward(self, x: Any) -> Array:
         y = ops.sigmoid(as_input(x, self.backend), backend=self.backend)
         self.saved = y
@@ -60,6 +63,7 @@ class Tanh(_Elementwise):
 
     activation = "tanh"
 
+    @known
     def forward(self, x: Any) -> Array:
         y = ops.tanh(as_input(x, self.backend), backend=self.backend)
         self.saved = y

@@ -12,6 +12,7 @@ from ..backends import Array, Backend
 from ..backends.geometry import Conv2dGeometry
 from ..ops.arguments import flag, integer, normalize_padding, one_of, padding_form, pair
 from .init import fan_in_uniform
+from .known import known
 from .layer import Layer
 from .receptive import Window
 from .settings import OF_THE_WEIGHT, setting
@@ -97,6 +98,7 @@ class Conv2d(Layer):
     def forward(self, x: Any) -> Array:
         return self.forward_with(x, None)
 
+    @known
     def forward_with(self, x: Any, activation: str | None) -> Array:
         """The activation of the output, in one go; ``backward`` takes the gradient of the output before it."""
         x = as_input(x, self.backend, self.weight.dtype)

@@ -14,8 +14,8 @@ NOT_SAVED = object()
 """In the place of what a forward pass in evaluation mode did not save."""
 
 
-OF_THE_PASS = ("_saved", "_unanswered", "_ambiguous", "_in_backward")
-"""Attributes that say what a pass left, not what a layer computes."""
+OF_THE_PASS = ("_saved", "_unanswered", "_ambiguous", "_in_backward", "_known")
+"""Attributes that say what passes left, not what a layer computes."""
 
 
 class Remembering:

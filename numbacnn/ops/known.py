@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from .. import backends
-from ..backends.observed import Call, observed
+from ..backends.observed import Call, is_observed, note, observed
 from ..backends.precision import is_strict
 from ..backends.replay import generation
 
-__all__ = ["known"]
+__all__ = ["Known", "known", "learned"]
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
@@ -22,7 +22,9 @@ MOST_KINDS = 1024
 PLAIN = frozenset((type(None), bool, int, float, str, ModuleType))
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
+    """How an operation on arguments of certain kinds is done again."""
+
     again: Callable[..., Any]
     places: list[int]
     """Which arguments its arrays are."""
@@ -36,7 +38,7 @@ def known(operation: _T) -> _T:
     To check its arguments takes longer than the kernel of a small layer. So where an operation came down to one call of
     the backend, whose result it returned, that call is done again for arguments of the same kinds.
     """
-    calls: dict[Any, _Known] = {}
+    calls: dict[Any, Known] = {}
 
     @functools.wraps(operation)
     def run(*arguments: Any, **named: Any) -> Any:
@@ -44,25 +46,30 @@ def known(operation: _T) -> _T:
         kind = _kind(values, named)
         call = calls.get(kind) if kind is not None else None
         if call is not None:
-            found = call.again([values[place] for place in call.places])
+            arrays = [values[place] for place in call.places]
+            found = call.again(arrays)
             if found is not None:
+                if is_observed():
+                    note(Call(arrays, found, call.again))
                 return found if call.part is None else found[call.part]
         if kind is None:
             return operation(*arguments, **named)
         with observed() as made:
             result = operation(*arguments, **named)
+        for each in made:
+            note(each)
         if len(made) == 1 and made[0] is not None:
-            learned = _learned(made[0], values, result)
-            if learned is not None:
+            found = learned(made[0], values, result)
+            if found is not None:
                 if len(calls) >= MOST_KINDS:
                     calls.clear()
-                calls[kind] = learned
+                calls[kind] = found
         return result
 
     return cast(_T, run)
 
 
-def _learned(call: Call, values: tuple[Any, ...], result: Any) -> _Known | None:
+def learned(call: Call, values: tuple[Any, ...], result: Any) -> Known | None:
     """How the arguments ``values`` lead to ``result`` by ``call``; None where that is not told."""
     given = [id(x) for x in values if type(x) is np.ndarray]
     # An array that is two arguments does not tell which of them it was; one that was converted is none of them.
@@ -70,9 +77,9 @@ def _learned(call: Call, values: tuple[Any, ...], result: Any) -> _Known | None:
         return None
     places = [next(i for i, value in enumerate(values) if value is x) for x in call.arrays]
     if result is call.found:
-        return _Known(call.again, places, None)
+        return Known(call.again, places, None)
     several = call.found if type(call.found) is tuple else ()
-    return next((_Known(call.again, places, i) for i, each in enumerate(several) if each is result), None)
+    return next((Known(call.again, places, i) for i, each in enumerate(several) if each is result), None)
 
 
 def _kind(values: tuple[Any, ...], named: dict[str, Any]) -> Any:

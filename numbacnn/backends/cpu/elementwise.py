@@ -21,6 +21,7 @@ from .graph import in_place
 from .jit import Scratch, function, kernel, routine
 from .layout import contiguous, flat, like, pixels
 from .memory import empty_like
+from .repeats import repeated
 from .routines import ELEMENTS, INTEGER, Routine, call_definition, emit_call, parameter_types
 from .simd import chosen, copy_run, flattened
 from .transcendental import exp
@@ -208,26 +209,32 @@ def _map(apply, *arrays: np.ndarray) -> np.ndarray:
     return result
 
 
+@repeated
 def relu(x: np.ndarray) -> np.ndarray:
     return _map(_relu, x)
 
 
+@repeated
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _map(_relu_backward, dy, y)
 
 
+@repeated
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return _map(_sigmoid, x)
 
 
+@repeated
 def sigmoid_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _map(_sigmoid_backward, dy, y)
 
 
+@repeated
 def tanh(x: np.ndarray) -> np.ndarray:
     return _map(_tanh, x)
 
 
+@repeated
 def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _map(_tanh_backward, dy, y)
 
@@ -253,10 +260,15 @@ def _drop_into(y: np.ndarray, x: np.ndarray, p: float, seed: int, offset: np.nda
 def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
     if len(arrays) == 1:
         return copy(arrays[0])
-    total = _map(_add, arrays[0], arrays[1])
+    total = _sum_of_two(arrays[0], arrays[1])
     for array in arrays[2:]:
         accumulate(total, array)
     return total
+
+
+@repeated
+def _sum_of_two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return _map(_add, a, b)
 
 
 def take_channels(x: np.ndarray, first: int, count: int) -> np.ndarray:

@@ -69,11 +69,11 @@ class _Call(NamedTuple):
     """Threads that there were, for which what is needed in between is measured; no matter where all are on one."""
     kept: list[Any]
 
-    def again(self, arguments: Sequence[Any]) -> Any:
-        """The results for other ``arguments``."""
+    def again(self, arrays: Sequence[np.ndarray]) -> Any:
+        """The results for other ``arrays`` among the arguments."""
         launches, words = self.launches[:], self.words[:]
         results = [result.make() for result in self.results]
-        addresses = memory.addresses_of([*[x for x in arguments if type(x) is np.ndarray], *results])
+        addresses = memory.addresses_of([*arrays, *results])
         block = None
         if self.block:
             try:
@@ -199,9 +199,9 @@ def repeated(function: _T) -> _T:
         )  # fmt: skip
         call = calls.get(kind)
         if call is not None and (call.threads == 1 or call.available == threads.number()):
-            found = call.again(arguments)
+            arrays = [x for x in arguments if type(x) is np.ndarray]
+            found = call.again(arrays)
             if is_observed():
-                arrays = [x for x in arguments if type(x) is np.ndarray]
                 note(Call(arrays, found, functools.partial(_if_nothing_changed, call, numba_threads())))
             return found
         if (kind in calls and call is None) or kind not in seen:
