@@ -10,6 +10,8 @@ from dataclasses import dataclass
 __all__ = ["SelfTimed", "Timing", "interleave"]
 
 FEWEST_ROUNDS = 5
+# Of rounds that take minutes, the median of three is enough: what disturbs a moment disturbs little of such a sample.
+FEWEST_LONG_ROUNDS, LONG = 3, 20.0
 # Long beside what it costs to start waiting for a device and to hear that it is done.
 LEAST_SAMPLE = 2e-3
 # A call as long as this has its caches and its threads warm for most of it, whatever ran before.
@@ -66,7 +68,8 @@ def interleave(
 
     Args:
         contenders: functions without arguments, by name.
-        rounds: how many; by default as many as start within ``budget`` seconds, and at least FEWEST_ROUNDS.
+        rounds: how many; by default as many as start within ``budget`` seconds, and at least FEWEST_ROUNDS or, where
+            these take more than LONG seconds, FEWEST_LONG_ROUNDS.
         budget: seconds for everything.
         waits: of the contenders that only ask for work, what waits until that is done.
 
@@ -75,12 +78,18 @@ def interleave(
         >>> [(name, len(timing.samples)) for name, timing in timings.items()]
         [('sum', 3), ('len', 3)]
     """
-    fewest, budget = (FEWEST_ROUNDS, budget) if rounds is None else (rounds, 0.0)
     begin, done = time.perf_counter(), 0
     waits = waits or {}
     calls = {name: _enough_calls(run, waits[name]) if name in waits else 1 for name, run in contenders.items()}
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    while done < fewest or time.perf_counter() - begin < budget:
+
+    def is_enough() -> bool:
+        if rounds is not None:
+            return done >= rounds
+        spent = time.perf_counter() - begin
+        return spent >= budget and done >= (FEWEST_LONG_ROUNDS if spent > LONG else FEWEST_ROUNDS)
+
+    while not is_enough():
         for name, run in contenders.items():
             wait = waits.get(name, _nothing)
             time.sleep(pause)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import timing
-from bench.timing import FEWEST_ROUNDS, WARMS_ITSELF, SelfTimed, Timing, interleave
+from bench.timing import FEWEST_LONG_ROUNDS, FEWEST_ROUNDS, LONG, WARMS_ITSELF, SelfTimed, Timing, interleave
 
 
 class Clock:
@@ -78,8 +78,10 @@ def test_who_is_timed_elsewhere_is_asked_in_turn(clock: Clock) -> None:
 def test_the_budget_sets_the_number_of_rounds(clock: Clock) -> None:
     timings = interleave({"a": clock.contender("a", 0.125)}, budget=10.0, pause=0.75)
     assert len(timings["a"].samples) == 10  # a round takes a second
-    slow = interleave({"a": clock.contender("a", 100.0)}, budget=10.0)
+    slow = interleave({"a": clock.contender("a", 0.9 * LONG / (FEWEST_ROUNDS + 1))}, budget=1.0)
     assert len(slow["a"].samples) == FEWEST_ROUNDS
+    slower = interleave({"a": clock.contender("a", LONG)}, budget=1.0)
+    assert len(slower["a"].samples) == FEWEST_LONG_ROUNDS
 
 
 def test_a_given_number_of_rounds_is_kept_whatever_the_budget(clock: Clock) -> None:
