@@ -81,7 +81,9 @@ def launch_all(launches: array[int], threads: int) -> None:
     if USES_WORKERS and threads <= 1:
         Workers.run_alone(launches)
         return
-    if USES_WORKERS:
+    if USES_WORKERS and _workers is None and _is_early():
+        threads = 1
+    elif USES_WORKERS:
         with _entry:
             _get_workers().run_all(launches, threads)
         return
