@@ -66,8 +66,14 @@ class _Call(NamedTuple):
     threads: int
     """The most that any of the launches has something for."""
     available: int
-    """Threads that there were, for which what is needed in between is measured; no matter where all are on one."""
+    """Threads that there were, for which what is needed in between is measured."""
     kept: list[Any]
+
+    def is_right_now(self) -> bool:
+        """Whether it is what would be written down for the threads that there are: what several had nothing to share of
+        stays on one.
+        """
+        return (self.threads == 1 and self.available > 1) or self.available == threads.number()
 
     def again(self, arrays: Sequence[np.ndarray]) -> Any:
         """The results for other ``arrays`` among the arguments."""
@@ -198,7 +204,7 @@ def repeated(function: _T) -> _T:
             *[(x.shape, x.strides, x.dtype.str, x.flags.aligned) if type(x) is np.ndarray else x for x in arguments],
         )  # fmt: skip
         call = calls.get(kind)
-        if call is not None and (call.threads == 1 or call.available == threads.number()):
+        if call is not None and call.is_right_now():
             arrays = [x for x in arguments if type(x) is np.ndarray]
             found = call.again(arrays)
             if is_observed():
@@ -223,7 +229,7 @@ def _if_nothing_changed(call: _Call, asked: int, arrays: Sequence[np.ndarray]) -
     """The results for ``arrays``; None while calls are recorded, and where more or fewer threads are ``asked`` for."""
     if graph.recording() is not None or config.DISABLE_JIT or numba_threads() != asked:
         return None  # the number may tell what was tuned
-    return call.again(arrays) if call.threads == 1 or call.available == threads.number() else None
+    return call.again(arrays) if call.is_right_now() else None
 
 
 def _result_of(x: Any) -> _Result | None:

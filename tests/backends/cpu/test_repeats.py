@@ -11,7 +11,7 @@ import pytest
 from numba.core import config
 
 from numbacnn.backends import cpu
-from numbacnn.backends.cpu import memory, repeats
+from numbacnn.backends.cpu import memory, repeats, threads
 from numbacnn.backends.cpu.graph import perform
 from numbacnn.backends.cpu.jit import Scratch, kernel
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
@@ -168,6 +168,24 @@ def test_another_number_of_threads_is_another_call():
     finally:
         numba.set_num_threads(before)
     assert all(np.array_equal(y, found[0]) for y in found)
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread is all there is")
+def test_what_was_written_down_for_one_thread_is_not_done_on_one_of_several(monkeypatch):
+    asked, launch_all = [], threads.launch_all
+    monkeypatch.setattr(threads, "launch_all", lambda launches, most: asked.append(most) or launch_all(launches, most))
+    x = np.ones(1 << 17, np.float32)
+    before = numba.get_num_threads()
+    try:
+        for available, times in ((1, 3), (2, 4), (1, 3), (2, 3)):
+            numba.set_num_threads(available)
+            for _ in range(times):
+                cpu.relu(x)
+    finally:
+        numba.set_num_threads(before)
+    available = threads.number()
+    assert asked[0] == 1
+    assert available < 2 or asked[-1] == 2
 
 
 def test_arguments_by_name():
