@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+from .numba_threads import numba_threads
+
 __all__ = [
     "CaptureError",
     "Captures",
@@ -71,7 +73,7 @@ class Effects:
 
 
 class Captures(Generic[_T]):
-    """What was captured, for each kind of arguments, as far as that is worth its memory.
+    """What was captured, for each kind of arguments and number of threads, as far as that is worth its memory.
 
     Where work is ``asynchronous`` the first of a kind runs plainly: it compiles kernels, which cannot be done while
     work for a device is recorded, and makes the arrays that are there to stay. So it does where captures were thrown
@@ -114,6 +116,7 @@ class Captures(Generic[_T]):
         if self._generation != _generation:
             self.clear()
         self._calls += 1
+        kind = kind, numba_threads()  # among which launches are shared out when they are captured
         found = self._found.pop(kind, None)
         if found is None:
             return self._new(kind, capture, asynchronous)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numba
 import pytest
 
 from numbacnn.backends.replay import Captures, beforehand, each_time, invalidate, recording
@@ -107,3 +108,16 @@ def test_a_choice_for_all_kernels_ends_what_was_captured() -> None:
     assert [captures.find("a", capture, False) for _ in range(2)] == [0, 0]
     invalidate()
     assert [captures.find("a", capture, False) for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread is all there is")
+def test_what_was_captured_for_one_thread_is_not_launched_where_there_are_several() -> None:
+    captures: Captures[int] = Captures()
+    before, found = numba.get_num_threads(), []
+    try:
+        for threads in (1, 2, 1, 2):
+            numba.set_num_threads(threads)
+            found.append(captures.find("a kind", lambda threads=threads: threads, False))  # type: ignore[misc]
+    finally:
+        numba.set_num_threads(before)
+    assert found == [1, 2, 1, 2]
