@@ -97,6 +97,16 @@ class Backend(Protocol):
         handlers of signals afterwards.
         """
 
+    def capture_in_parts(
+        self, function: Callable[[Array], Array], x: Array, constant: Sequence[Array] = ()
+    ) -> tuple[Callable[[], None], Array] | None:
+        """Record ``y = function(x)`` in parts of the batch, each done by one thread from beginning to end.
+
+        Rows of y are to follow from the same rows of x alone. What is returned does it again for what is in x then, and
+        the y that it fills, to the bits of :meth:`capture`. The rest is as there. None, and nothing is done, where a
+        backend does no such thing or the batch is too small.
+        """
+
     # conv.py
     def conv2d_algorithms(self) -> tuple[str, ...]:
         """Names that ``algorithm`` takes besides ``auto``."""

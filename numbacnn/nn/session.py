@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,14 +19,20 @@ from .state import as_input
 
 __all__ = ["InferenceSession"]
 
+# Parts of a batch are worth a try where weights, which each part reads anew, have no more bytes, and a pass takes no
+# more seconds: what threads lose when they meet is little beside it.
+MOST_WEIGHT_BYTES, MOST_SECONDS = 1 << 24, 0.02
+TURNS = 5
+
 
 class InferenceSession:
     """The outputs of a model as it is now, in evaluation mode, as fast as its backend can: ``session(x)``.
 
     The session has a copy of the model, which nothing changes any more. The backends cpu and cuda launch the whole of
-    it in one go, with weights that were laid out once: what Python does for each layer, which takes most of the time of
-    a single image, is left out. On cuda they do so from the second batch of a shape on; :attr:`mode` tells. Outputs are
-    those of ``model.eval()``, to the same bits.
+    it in one go, on cuda from the second batch of a shape on, with weights that were laid out once: what Python does
+    for each layer, which takes most of the time of a single image, is left out. On cpu each thread may take a part of
+    the batch through the whole model, where that is faster. :attr:`mode` tells. Outputs are those of ``model.eval()``,
+    to the same bits.
 
     Layers that are not of this package are captured if their class declares ``capturable = True``, see
     `Layer.capturable`; otherwise the model runs layer by layer, and a RuntimeWarning says once why.
@@ -121,10 +128,31 @@ class InferenceSession:
             before.restore()
             self._tell(backend)
             return None
-        return None if launches is None else _Captured(x, y, *launches)
+        if launches is None:
+            return None
+        whole = _Captured(x, y, *launches)
+        if backend.asynchronous or sum(array.nbytes for array in constant) > MOST_WEIGHT_BYTES:
+            return whole
+        if min(_seconds(whole) for _ in range(2)) > MOST_SECONDS:
+            return whole
+        parts = backend.capture_in_parts(self._forward, x, constant)
+        return whole if parts is None else _faster(whole, _Captured(x, parts[1], parts[0]))
 
 
 class _Captured(NamedTuple):
     x: Array
     y: Array
     launch: Callable[[], None]
+
+
+def _faster(*ways: _Captured) -> _Captured:
+    """Which of several ways to the same bits takes the least time, tried in turns."""
+    times = [[_seconds(way) for way in ways] for _ in range(TURNS)]
+    least = [min(of_way) for of_way in zip(*times, strict=True)]
+    return ways[least.index(min(least))]
+
+
+def _seconds(way: _Captured) -> float:
+    start = time.perf_counter()
+    way.launch()
+    return time.perf_counter() - start

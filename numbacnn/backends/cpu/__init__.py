@@ -3,10 +3,10 @@
 ``jit.py`` declares and calls kernels, which ``machine_code.py`` compiles, keeps and holds, and ``compile_ahead.py``
 many at once; ``threads.py`` runs them on the threads of ``workers.py``, ``memory.py`` gives arrays memory that was used
 before, ``layout.py`` says how images lie in it, ``arrays.py`` is what else there is to do with arrays, ``graph.py``
-captures a step, whose memory ``arena.py`` lays out, and ``repeats.py`` writes down what a single function launches.
-``simd.py`` has explicit vectors, ``routines.py`` what kernels call by address, ``tiles.py`` the sums that stay in
-registers; ``correlate.py`` and ``correlate_weights.py`` are what ``conv_direct.py`` is made of, with
-``conv_depthwise.py``; ``winograd.py`` with ``winograd_range.py``, and ``winograd_weights.py``, are what
+captures a step, whose memory ``arena.py`` lays out, ``parts.py`` a pass in parts, and ``repeats.py`` writes down what a
+single function launches. ``simd.py`` has explicit vectors, ``routines.py`` what kernels call by address, ``tiles.py``
+the sums that stay in registers; ``correlate.py`` and ``correlate_weights.py`` are what ``conv_direct.py`` is made of,
+with ``conv_depthwise.py``; ``winograd.py`` with ``winograd_range.py``, and ``winograd_weights.py``, are what
 ``conv_winograd.py`` is, ``pool_routines.py`` what ``pooling.py`` is, ``row_sums.py`` what ``normalization.py`` adds up.
 The other files have the names and the functions of every backend.
 """
@@ -72,6 +72,7 @@ from .optim import adam_step as adam_step
 from .optim import clip_scale as clip_scale
 from .optim import global_norm as global_norm
 from .optim import sgd_step as sgd_step
+from .parts import capture_in_parts as capture_in_parts
 from .pooling import avg_pool2d as avg_pool2d
 from .pooling import avg_pool2d_backward as avg_pool2d_backward
 from .pooling import max_pool2d as max_pool2d

@@ -49,6 +49,11 @@ class Arena:
         self._more: list[np.ndarray] = []
         self._free: list[tuple[int, int]] = []  # (start, end), ascending, no two of them neighbours
 
+    @property
+    def address(self) -> int:
+        """Where the piece begins."""
+        return self._first
+
     def take(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         """A new uninitialised array that begins at a multiple of ALIGNMENT."""
         while self.returned:

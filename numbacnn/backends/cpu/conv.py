@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ..geometry import Conv2dGeometry
 from ..precision import is_allowed
 from ..shared.activations import ACTIVATIONS
 from . import conv_direct, conv_im2col, conv_loops, conv_winograd
+from .correlations import ENOUGH_IMAGES
 from .layout import channels_last, contiguous, images, pixels
 from .normalization import column_sums
 from .repeats import repeated
@@ -37,14 +39,17 @@ def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _is_worth_winograd(geometry: Conv2dGeometry, pass_: ConvPass) -> bool:
+    if pass_ != "backward_weight":  # which is a sum over the images
+        geometry = replace(geometry, n=min(geometry.n, ENOUGH_IMAGES))
     # In float32: float64 has half the lanes in both.
     direct, winograd = conv_direct.cycles(geometry, pass_, 4), conv_winograd.cycles(geometry, pass_, 4)
-    return direct > (SURE if direct - winograd > LITTLE else SURE_OF_LITTLE) * winograd
+    saved = (direct - winograd) * min(1.0, ENOUGH_IMAGES / max(geometry.n, 1))
+    return direct > (SURE if saved > LITTLE else SURE_OF_LITTLE) * winograd
 
 
-# What a count of cycles has to promise before it is believed; more, where all that is saved is so many cycles: the
-# transforms take seconds to compile, once.
-SURE, LITTLE, SURE_OF_LITTLE = 1.1, 2e6, 1.25
+# What a count of cycles has to promise before it is believed; more, where all that is saved, of eight images, is so
+# many: the transforms take seconds to compile, once.
+SURE, LITTLE, SURE_OF_LITTLE = 1.1, 1e5, 1.25
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import threads
 from .bands import clear, lay_band, lay_positions, laying, round_up, unevenness
-from .correlations import Correlation, Weights
+from .correlations import ENOUGH_IMAGES, Correlation, Weights
 from .elementwise import activate, activation_of
 from .graph import prepared
 from .jit import Scratch, function, kernel
@@ -296,18 +296,21 @@ def _plan(
 ) -> _Plan:
     """The plan of fewest cycles; pixels of x are ``pitch`` apart."""
     plans = []
+    orientations = {False, True}
+    if n > ENOUGH_IMAGES:
+        orientations = {_plan(c, w, ENOUGH_IMAGES, channels, outputs, pitch, groups, itemsize).turned}
     needed = -(-outputs // (VECTOR_BYTES // itemsize))
     for rows, images in _bands(c, n):
         chunks = [(i * j * groups, r * m) for i, r in _parts(c.rows, rows) for j, m in _parts(n, images)]
         number_of_chunks = sum(number for number, _ in chunks)
         for vectors in range(1, len(TILES) + 1):
             band = (vectors, rows, images)
-            if vectors <= needed:
+            if vectors <= needed and False in orientations:
                 parts = _parts_of_panels(-(-needed // vectors), number_of_chunks)
                 cycles = groups * _cycles_of_channels(c, n, channels, outputs, itemsize, *band)
                 uneven = unevenness(*[(number * parts, size) for number, size in chunks])
                 plans.append((cycles * uneven, False, *band))
-            if c.step == (1, 1) and images == 1 and vectors <= WIDEST_STRADDLING:
+            if c.step == (1, 1) and images == 1 and vectors <= WIDEST_STRADDLING and True in orientations:
                 cycles = groups * _cycles_of_positions(c, n, channels, outputs, itemsize, *band)
                 plans.append((cycles * unevenness(*chunks), True, *band))
     cycles, turned, vectors, rows, images = min(plans)

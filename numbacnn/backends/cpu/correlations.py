@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..geometry import Conv2dGeometry
 
 __all__ = [
+    "ENOUGH_IMAGES",
     "Correlation",
     "Span",
     "Weights",
@@ -17,6 +18,12 @@ __all__ = [
     "forward_weights",
     "spans",
 ]
+
+
+ENOUGH_IMAGES = 8
+"""A batch of so many or more computes each of its images as any other does, to the same bits: how sums are formed is
+chosen as for this many. So a part of a batch, computed on its own, is the same part of the whole.
+"""
 
 
 class Correlation(NamedTuple):

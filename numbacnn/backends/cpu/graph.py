@@ -28,7 +28,7 @@ from . import memory, threads
 from .arena import Arena
 from .compile_ahead import Compilable, Request, compile_all
 
-__all__ = ["capture", "in_place", "perform", "prepared", "recording"]
+__all__ = ["Recording", "capture", "in_place", "perform", "prepared", "record", "recording"]
 
 _T = TypeVar("_T")
 
@@ -156,10 +156,11 @@ def _record_all(
     functions: Sequence[Callable[[], None]], arena: Arena, scratch: np.ndarray, constant: Sequence[np.ndarray]
 ) -> tuple[Recording, ...]:
     with memory.using(arena):
-        return tuple([_record(function, Recording(arena, scratch, constant)) for function in functions])
+        return tuple([record(function, Recording(arena, scratch, constant)) for function in functions])
 
 
-def _record(function: Callable[[], None], recording: Recording) -> Recording:
+def record(function: Callable[[], None], recording: Recording) -> Recording:
+    """``function``, of which ``recording`` writes down what it asks for."""
     with handled_afterwards():
         _active.recording = recording
         try:

@@ -41,7 +41,7 @@ from .machine_code import OPTIONS, WORD, compile_function, is_kept, load, name_o
 from .memory import address_of
 from .routines import ELEMENTS, INTEGER, TABLE, Routine
 
-__all__ = ["CompiledRoutine", "Kernel", "Scratch", "function", "kernel", "routine"]
+__all__ = ["CompiledRoutine", "Kernel", "Scratch", "function", "kernel", "places_of_addresses", "routine"]
 
 # Waking the other threads takes as long as a kernel on fewer elements of its arrays.
 WORTH_THREADS = 1 << 14
@@ -66,6 +66,21 @@ class Scratch(NamedTuple):
 
     size: int
     dtype: np.dtype
+
+
+def places_of_addresses(arguments: Sequence[Any]) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Where in the words of a launch addresses are: of arrays that have elements, and of scratch, which is None."""
+    at = 0
+    for a in arguments:
+        if type(a) is np.ndarray:
+            if a.size:
+                yield at, a
+            at += 1 + a.ndim
+        elif type(a) is Scratch:
+            yield at, None
+            at += 3
+        else:
+            at += 1
 
 
 class Kernel:

@@ -214,6 +214,13 @@ class Entry:
         self._words = definition.__code__.co_argcount
         self._stamp = stamp_of(definition)
         self._called: Callable[..., None] | None = None
+        self._address = 0
+
+    @property
+    def address(self) -> int:
+        """Where it is, compiled."""
+        self.prepare()
+        return self._address
 
     def __call__(self, *words: int) -> None:
         self.prepare()(*words)
@@ -222,8 +229,8 @@ class Entry:
         """Compile it, or load it from the cache; what is called."""
         if self._called is None:
             with global_compiler_lock:
-                address = load(self._name(), self._compiled)
-            self._called = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * self._words)(address)
+                self._address = load(self._name(), self._compiled)
+            self._called = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * self._words)(self._address)
         return self._called
 
     def is_cached(self) -> bool:

@@ -24,7 +24,7 @@ from ..precision import is_strict
 from ..replay import generation
 from . import graph, memory, threads
 from .arena import ALIGNMENT
-from .jit import Scratch
+from .jit import places_of_addresses
 from .workers import LAUNCH_WORDS
 
 __all__ = ["repeated"]
@@ -171,16 +171,9 @@ class _Writing:
             words.extend(of_launch)
             launches.extend((entry.address, chunks, 0, *shares, 0))
             kept.append(entry)
-            for x in handed:
-                if type(x) is np.ndarray:
-                    if x.size and not note(at, memory.address_of(x)):
-                        kept.append(x)
-                    at += 1 + x.ndim
-                elif type(x) is Scratch:
-                    note(at, words[at])
-                    at += 3
-                else:
-                    at += 1
+            for place, x in places_of_addresses(handed):
+                if not note(at + place, words[at + place]) and x is not None:
+                    kept.append(x)
         return _Call(
             launches, words, firsts, places, cast(list[_Result], made), isinstance(found, np.ndarray), block, [],
             max((shares[1] for _, _, _, shares, _ in self.launches), default=1), self.threads, kept,

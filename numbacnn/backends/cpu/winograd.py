@@ -25,7 +25,7 @@ import numpy as np
 from . import threads
 from .bands import lay_band, laying, round_up, unevenness
 from .correlate import pack_weights, shift_of
-from .correlations import Correlation, Weights
+from .correlations import ENOUGH_IMAGES, Correlation, Weights
 from .elementwise import activate, activation_of
 from .graph import prepared
 from .jit import Scratch, kernel
@@ -285,6 +285,10 @@ def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndar
 
 @functools.lru_cache(maxsize=1024)
 def _plan(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
+    if n > ENOUGH_IMAGES:
+        # The tile's width, too, decides what is computed: what a panel of weights allows is that of its worst channel.
+        plan = _plan(c, ENOUGH_IMAGES, channels, outputs, itemsize)
+        return _plan_of(plan.transforms, plan.tile, c, n, channels, outputs, itemsize)
     plans = (
         _plan_of(t, tile, c, n, channels, outputs, itemsize)
         for t in TRANSFORMS

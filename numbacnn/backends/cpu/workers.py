@@ -53,7 +53,7 @@ from numba.extending import intrinsic
 from . import cores
 from .machine_code import Entry
 
-__all__ = ["LAUNCH_WORDS", "LINE", "Workers", "run_chunks", "run_serially", "share_out"]
+__all__ = ["LAUNCH_WORDS", "LINE", "Workers", "run_chunks", "run_list", "run_serially", "share_out"]
 
 # Looks at the job between two times that a helper lets others go first, and how often it does that before it sleeps:
 # some milliseconds.
@@ -331,6 +331,15 @@ def _launch_all(state, launches, count, most):  # pragma: no cover - only ever c
             if wakes:
                 alone = (_now(state) - began) * chunks // max(done, 1)
                 _store(at, 5, alone if known == 0 else min(known, alone))
+
+
+@Entry
+def run_list(chunk, words, thread):  # pragma: no cover - only ever compiled
+    """What is launched where chunks are lists of launches: of each its address and how many there are, in ``words``."""
+    launches, count = _load(words, 2 * chunk), _load(words, 2 * chunk + 1)
+    for i in range(count):
+        at = launches + 8 * LAUNCH_WORDS * i
+        run_serially(_load(at, 0), _load(at, 1), _load(at, 2))
 
 
 class Workers:

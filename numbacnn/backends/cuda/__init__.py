@@ -8,6 +8,7 @@ the sums; the other files have the names and the functions of every backend.
 
 from __future__ import annotations
 
+from ..host import capture_in_parts as capture_in_parts
 from .augment import flip_and_crop as flip_and_crop
 from .augment import jitter_colors as jitter_colors
 from .augment import normalize_images as normalize_images

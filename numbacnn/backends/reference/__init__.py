@@ -10,6 +10,7 @@ from ..host import adopt as adopt
 from ..host import asarray as asarray
 from ..host import assign as assign
 from ..host import capture as capture
+from ..host import capture_in_parts as capture_in_parts
 from ..host import copy as copy
 from ..host import device_name as device_name
 from ..host import empty as empty
