@@ -43,7 +43,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Measure training steps and inference of named networks and of ones drawn from a seed, in float32 "
         "on the CPU.",
         epilog="The ratio is the best peer's time over ours: above 1, ours is faster. The means are geometric ones. "
-        "Everything with every library takes hours; results are written after each network.",
+        "Everything with every library takes more than an hour; results are written after each network.",
     )
     add = parser.add_argument
     add("--seed", type=int, default=0, help="of the drawn networks (default: 0)")

@@ -82,6 +82,28 @@ def test_a_session_takes_them_where_they_are_faster(monkeypatch):
         assert isinstance(captured.captured.launch, parts._Parts) is (turn == -1)
 
 
+class OfTheBatch(nn.Layer):
+    """Takes mean and variance from the batch that it gets, in evaluation mode too."""
+
+    capturable = True
+
+    def forward(self, x):
+        ones, zeros = (nn.Buffer(np.full(x.shape[1], value, np.float32), "cpu").value for value in (1, 0))
+        return self.backend.batch_norm_train(x, ones, zeros, 1e-5)[0]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_images_that_depend_on_each_other_are_not_taken_apart(monkeypatch):
+    monkeypatch.setattr(sessions, "MOST_SECONDS", 1e9)
+    monkeypatch.setattr(sessions, "_faster", lambda *ways: ways[-1])
+    with use_backend("cpu"):
+        network = nn.Sequential(OfTheBatch(), nn.ReLU()).eval()
+    session, x = nn.InferenceSession(network), values(16, 3, 4, 4)
+    for _ in range(2):
+        assert np.array_equal(session(x), network.forward(x))
+    assert session.mode == "captured"
+
+
 @pytest.mark.usefixtures("two_threads")
 def test_fewer_threads_do_all_parts_too():
     network = model()
