@@ -10,7 +10,7 @@ from dataclasses import dataclass
 __all__ = ["SelfTimed", "Timing", "interleave"]
 
 FEWEST_ROUNDS = 5
-# Of rounds that take minutes, the median of three is enough: what disturbs a moment disturbs little of such a sample.
+# Rounds that take longer than this together need be no more than three: what disturbs a moment disturbs little of one.
 FEWEST_LONG_ROUNDS, LONG = 3, 20.0
 # Long beside what it costs to start waiting for a device and to hear that it is done.
 LEAST_SAMPLE = 2e-3

@@ -14,6 +14,7 @@ from numba.core import config
 import numbacnn as nc
 from numbacnn import backends, nn
 from numbacnn.nn import known
+from tests.counting import calls_of
 
 pytestmark = [
     pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is done again without the compiler"),
@@ -60,15 +61,7 @@ def knowing(layer: nn.Layer, *shape: int) -> nn.Layer:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was not known, each time."""
-    found: list[Any] = []
-    observed = known.observed
-
-    def noted() -> Any:
-        found.append(None)
-        return observed()
-
-    monkeypatch.setattr(known, "observed", noted)
-    return found
+    return calls_of(monkeypatch, known, "observed")
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -12,6 +12,7 @@ from numba.core import config
 import numbacnn as nc
 from numbacnn import backends, nn, ops
 from numbacnn.ops import known
+from tests.counting import calls_of
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is done again without the compiler")
 
@@ -39,15 +40,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was not known, each time."""
-    found: list[Any] = []
-    observed = known.observed
-
-    def noted() -> Any:
-        found.append(None)
-        return observed()
-
-    monkeypatch.setattr(known, "observed", noted)
-    return found
+    return calls_of(monkeypatch, known, "observed")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

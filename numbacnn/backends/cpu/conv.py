@@ -47,8 +47,8 @@ def _is_worth_winograd(geometry: Conv2dGeometry, pass_: ConvPass) -> bool:
     return direct > (SURE if saved > LITTLE else SURE_OF_LITTLE) * winograd
 
 
-# What a count of cycles has to promise before it is believed; more, where all that is saved, of eight images, is so
-# many: the transforms take seconds to compile, once.
+# How many times as many cycles direct sums have to take before Winograd's are chosen; more, where eight images save no
+# more than LITTLE: the transforms take seconds to compile, once.
 SURE, LITTLE, SURE_OF_LITTLE = 1.1, 1e5, 1.25
 
 

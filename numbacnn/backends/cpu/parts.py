@@ -26,9 +26,6 @@ from .workers import run_list
 
 __all__ = ["capture_in_parts"]
 
-ADDRESS, CHUNKS, WORDS = range(3)
-"""Of a launch in a list."""
-
 
 class _Writing(graph.Recording):
     """One part's launches, with the places of the addresses that are others in another part.
@@ -129,7 +126,7 @@ def capture_in_parts(
         ]
         writing = _Writing(arenas[0], scratch[0], constant, regions)
         record(arenas[0], writing)
-    except CaptureError:
+    except (CaptureError, MemoryError):  # the whole needs less
         return None
     if writing.is_refused or not y.size:
         return None

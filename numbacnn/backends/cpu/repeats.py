@@ -70,9 +70,7 @@ class _Call(NamedTuple):
     kept: list[Any]
 
     def is_right_now(self) -> bool:
-        """Whether it is what would be written down for the threads that there are: what several had nothing to share of
-        stays on one.
-        """
+        """Whether the threads that there are would get the same. What several had nothing to share of stays on one."""
         return (self.threads == 1 and self.available > 1) or self.available == threads.number()
 
     def again(self, arrays: Sequence[np.ndarray]) -> Any:
