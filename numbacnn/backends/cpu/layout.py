@@ -18,7 +18,7 @@ from .jit import kernel
 from .simd import flattened
 from .tiles import TRANSPOSITION, transpose
 
-__all__ = ["channels_last", "contiguous", "empty", "flat", "images", "is_laid_out", "like", "pixels"]
+__all__ = ["channels_last", "contiguous", "empty", "flat", "images", "is_laid_out", "like", "pixels", "turn"]
 
 # Positions of a chunk of an image that is turned on its side.
 TURNED = 256
@@ -56,7 +56,7 @@ def channels_last(x: np.ndarray) -> np.ndarray:
         return view
     n, c, h, w = x.shape
     y = memory.empty((n, h, w, c), x.dtype)
-    _turn_all(x.reshape(n, c, h * w), y.reshape(n, h * w, c))
+    turn(x.reshape(n, c, h * w), y.reshape(n, h * w, c))
     return y
 
 
@@ -79,7 +79,7 @@ def contiguous(x: np.ndarray) -> np.ndarray:
         return x
     n, c, h, w = x.shape
     y = memory.empty(x.shape, x.dtype)
-    _turn_all(x.transpose(0, 2, 3, 1).reshape(n, h * w, c), y.reshape(n, c, h * w))
+    turn(x.transpose(0, 2, 3, 1).reshape(n, h * w, c), y.reshape(n, c, h * w))
     return y
 
 
@@ -95,7 +95,8 @@ def like(x: np.ndarray, other: np.ndarray) -> np.ndarray:
     return channels_last(x).transpose(0, 3, 1, 2)
 
 
-def _turn_all(source: np.ndarray, target: np.ndarray) -> None:
+def turn(source: np.ndarray, target: np.ndarray) -> None:
+    """target[i, k, j] = source[i, j, k], both C-contiguous."""
     # The routine moves what it takes for floating numbers, bit by bit.
     source, target = (x.view(f"f{x.itemsize}") for x in (source, target))
     n, _, columns = source.shape

@@ -22,7 +22,9 @@ from ..shared.activations import ACTIVATIONS
 from .bands import round_up
 from .elementwise import activate, activation_of, fill_zero
 from .jit import Scratch, function, kernel
+from .layout import turn
 from .memory import empty
+from .normalization import column_sums
 from .repeats import repeated
 from .simd import VECTOR_BYTES, copy_run, flattened, lane_sum, lanes_of
 from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
@@ -39,7 +41,6 @@ from .tiles import (
 
 __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
 
-COLUMNS = 64
 # So many samples are few, and so many output channels are then a chunk.
 FEW_SAMPLES, CHANNELS = DOT_COLUMNS, 16
 # Tile widths of a chunk, rows of the packed operand at a time, rows of the product that are worth packing it again.
@@ -151,31 +152,6 @@ def _multiply_columns(
                 copy_run(flat_c, at + panel * width, sums, (panel * padded + row) * width, wide)
 
 
-@kernel
-def _transpose_rows(chunk, x, turned, turn):
-    """A chunk is COLUMNS columns of x: turned[column, row]."""
-    first = chunk * COLUMNS
-    here = min(COLUMNS, x.shape[1] - first)
-    transpose(
-        turn, flattened(x), first, x.shape[1], x.shape[0], here, flattened(turned), first * x.shape[0], x.shape[0]
-    )  # fmt: skip
-
-
-@kernel
-def _sum_columns(chunk, dy, totals, sums):
-    """A chunk is COLUMNS neighbouring columns, added up row by row in float64."""
-    first = chunk * COLUMNS
-    here = min(COLUMNS, dy.shape[1] - first)
-    slopes = flattened(dy)
-    totals[:here] = 0
-    for i in range(dy.shape[0]):
-        at = np.uintp(i * dy.shape[1] + first)
-        for j in range(np.uintp(here)):
-            totals[j] += slopes[at + j]
-    for j in range(here):
-        sums[first + j] = totals[j]
-
-
 @repeated
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: Activation = None) -> np.ndarray:
     n, c, k = *x.shape, weight.shape[0]
@@ -210,7 +186,7 @@ def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     n, k = dy.shape
     turned = empty((k, n), dy.dtype)
-    _transpose_rows(-(-k // COLUMNS), dy, turned, TRANSPOSITION)
+    turn(dy[None], turned[None])
     dweight = empty((k, x.shape[1]), dy.dtype)
     _multiply(turned.reshape(-1), n, x, dweight, n, run=RUN_IN_ORDER)
     return dweight
@@ -218,9 +194,7 @@ def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 @repeated
 def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
-    sums = np.empty(dy.shape[1], dy.dtype)
-    _sum_columns(-(-dy.shape[1] // COLUMNS), dy, Scratch(COLUMNS, np.dtype(np.float64)), sums)
-    return sums
+    return column_sums(dy)
 
 
 def _multiply(
