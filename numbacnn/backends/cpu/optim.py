@@ -6,6 +6,7 @@ momentum 20; Adam 28. A norm reads its arrays once, clipping reads and writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,14 +19,21 @@ from .memory import empty
 __all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
 
 
+# Settings are read by the kernels, so that a captured step follows them and is not cut in two to ask for them.
+
+
 @kernel
-def _sgd_blocks(chunk, parameter, gradient, lr, weight_decay):
+def _sgd_blocks(chunk, parameter, gradient, settings):
+    number = parameter.dtype.type
+    lr, weight_decay = number(settings[0]), number(settings[2])
     for i in block(chunk, parameter.size):
         parameter[i] -= lr * (gradient[i] + weight_decay * parameter[i])
 
 
 @kernel
-def _momentum_blocks(chunk, parameter, gradient, velocity, lr, momentum, nesterov, weight_decay):
+def _momentum_blocks(chunk, parameter, gradient, velocity, settings, nesterov):
+    number = parameter.dtype.type
+    lr, momentum, weight_decay = number(settings[0]), number(settings[1]), number(settings[2])
     for i in block(chunk, parameter.size):
         g = gradient[i] + weight_decay * parameter[i]
         velocity[i] = momentum * velocity[i] + g
@@ -33,22 +41,19 @@ def _momentum_blocks(chunk, parameter, gradient, velocity, lr, momentum, nestero
 
 
 @kernel
-def _adam_blocks(
-    chunk,
-    parameter,
-    gradient,
-    first_moment,
-    second_moment,
-    step_size,
-    root_correction,
-    keep_first,
-    take_first,
-    keep_second,
-    take_second,
-    eps,
-    weight_decay,
-    shrink,
-):
+def _adam_blocks(chunk, parameter, gradient, first_moment, second_moment, step, settings, decoupled):
+    number, count = parameter.dtype.type, np.float64(step[0])
+    lr, beta1, beta2, decay = settings[0], settings[1], settings[2], settings[4]
+    step_size = number(lr / (1.0 - math.pow(beta1, count)))
+    root_correction, eps = number(math.sqrt(1.0 - math.pow(beta2, count))), number(settings[3])
+    keep_first, take_first, keep_second, take_second = (
+        number(beta1),
+        number(1.0 - beta1),
+        number(beta2),
+        number(1.0 - beta2),
+    )
+    weight_decay = number(0.0 if decoupled else decay)
+    shrink = number(1.0 - lr * decay if decoupled else 1.0)
     for i in block(chunk, parameter.size):
         g = gradient[i] + weight_decay * parameter[i]
         first_moment[i] = keep_first * first_moment[i] + take_first * g
@@ -67,9 +72,12 @@ def _square_blocks(chunk, x, sums):
 
 
 @kernel
-def _scale_blocks(chunk, x, factor):
-    for i in block(chunk, x.size):
-        x[i] *= factor
+def _clip_blocks(chunk, norm, x, max_norm):
+    factor = max_norm / (norm[0] + 1e-6)
+    if not factor >= 1:
+        scale = x.dtype.type(factor)
+        for i in block(chunk, x.size):
+            x[i] *= scale
 
 
 def global_norm(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -88,26 +96,21 @@ def _write_norm(norm: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
     norm[...] = np.sqrt(total)
 
 
-@in_place
 def clip_scale(target: np.ndarray, norm: np.ndarray, max_norm: float) -> None:
-    factor = max_norm / (float(norm) + 1e-6)
-    if not factor >= 1:
-        _scale_blocks(blocks(target), target.reshape(-1), factor)
+    # The norm, of float64, comes first: that is what numbers are passed as.
+    _clip_blocks(blocks(target), norm.reshape(1), target.reshape(-1), float(max_norm))
 
 
-@in_place
 def sgd_step(
     parameter: np.ndarray, gradient: np.ndarray, velocity: np.ndarray | None, settings: np.ndarray, nesterov: bool
 ) -> None:
-    lr, momentum, weight_decay = settings.tolist()
     count, flat, slope = blocks(parameter), parameter.reshape(-1), gradient.reshape(-1)
     if velocity is None:
-        _sgd_blocks(count, flat, slope, lr, weight_decay)
+        _sgd_blocks(count, flat, slope, settings)
     else:
-        _momentum_blocks(count, flat, slope, velocity.reshape(-1), lr, momentum, nesterov, weight_decay)
+        _momentum_blocks(count, flat, slope, velocity.reshape(-1), settings, int(nesterov))
 
 
-@in_place
 def adam_step(
     parameter: np.ndarray,
     gradient: np.ndarray,
@@ -117,21 +120,5 @@ def adam_step(
     settings: np.ndarray,
     decoupled: bool,
 ) -> None:
-    count = int(step)
-    lr, beta1, beta2, eps, weight_decay = settings.tolist()
-    _adam_blocks(
-        blocks(parameter),
-        parameter.reshape(-1),
-        gradient.reshape(-1),
-        first_moment.reshape(-1),
-        second_moment.reshape(-1),
-        lr / (1 - beta1**count),
-        float(np.sqrt(1 - beta2**count)),
-        beta1,
-        1 - beta1,
-        beta2,
-        1 - beta2,
-        eps,
-        0.0 if decoupled else weight_decay,
-        1 - lr * weight_decay if decoupled else 1.0,
-    )
+    arrays = (array.reshape(-1) for array in (parameter, gradient, first_moment, second_moment, step))
+    _adam_blocks(blocks(parameter), *arrays, settings, int(decoupled))
