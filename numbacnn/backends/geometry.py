@@ -10,7 +10,12 @@ import functools
 import re
 from dataclasses import dataclass, fields
 
-__all__ = ["Conv2dGeometry", "Pool2dGeometry", "window_output_size"]
+__all__ = ["Conv2dGeometry", "Pool2dGeometry", "round_up", "window_output_size"]
+
+
+def round_up(count: int, multiple: int) -> int:
+    """The least multiple that is not below ``count``."""
+    return -(-count // multiple) * multiple
 
 
 def window_output_size(

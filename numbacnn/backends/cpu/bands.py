@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
 from .jit import function, routine
 from .routines import ELEMENTS, INTEGER, call_definition, emit_call, parameter_types
-from .simd import chosen, copy_run, flattened
+from .simd import chosen, clear, copy_run, flattened
 
-__all__ = ["clear", "lay_band", "lay_positions", "laying", "round_up", "unevenness"]
-
-
-@function
-def clear(x, start, end):
-    """x[start:end] = 0"""
-    zero = x.dtype.type(0)
-    for i in range(np.uintp(start), np.uintp(end)):
-        x[i] = zero
+__all__ = ["lay_band", "lay_positions", "laying", "unevenness"]
 
 
 @routine(ELEMENTS, *(INTEGER,) * 10, ELEMENTS)
@@ -100,8 +91,3 @@ def unevenness(*chunks: tuple[int, float]) -> float:
         loads = sorted(load + each * size for load in loads)
         loads = [load + size * (core < more) for core, load in enumerate(loads)]
     return max(loads) * CORES / sum(loads) if any(loads) else 1.0
-
-
-def round_up(count: int, multiple: int) -> int:
-    """The least multiple that is not below ``count``."""
-    return -(-count // multiple) * multiple

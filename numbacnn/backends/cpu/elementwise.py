@@ -8,29 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
 from ..shared import philox
 from . import layout
 from .arrays import copy
+from .blocks import BLOCK, block, blocks, fill_zero
 from .graph import in_place
-from .jit import Scratch, function, kernel, routine
+from .jit import Scratch, function, kernel
 from .layout import contiguous, flat, like, pixels
 from .memory import empty_like
 from .repeats import repeated
-from .routines import ELEMENTS, INTEGER, Routine, call_definition, emit_call, parameter_types
-from .simd import chosen, copy_run, flattened
+from .simd import copy_run, flattened
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
 __all__ = [
     "accumulate",
-    "activate",
-    "activation_of",
     "add",
     "add_channels",
     "dropout",
@@ -46,63 +41,7 @@ __all__ = [
     "tanh_backward",
 ]
 
-BLOCK = 1 << 13
-
 philox4x32 = function(philox.philox4x32)
-
-
-def blocks(x: np.ndarray) -> int:
-    """Chunks that cover ``x``."""
-    return -(-x.size // BLOCK)
-
-
-@function
-def block(chunk, size):
-    """The elements of a chunk. A signed index might count from the end, and the test for that keeps LLVM from using
-    vectors.
-    """
-    return range(np.uintp(chunk * BLOCK), np.uintp(min((chunk + 1) * BLOCK, size)))
-
-
-@routine(ELEMENTS, INTEGER)
-def relu_of(x, start, count):
-    """In place, the same bits as the kernel; the other routines likewise."""
-    zero = x.dtype.type(0)
-    for i in range(start, start + count):
-        x[np.uintp(i)] = zero if x[np.uintp(i)] <= zero else x[np.uintp(i)]
-
-
-@routine(ELEMENTS, INTEGER)
-def sigmoid_of(x, start, count):
-    one = x.dtype.type(1)
-    for i in range(start, start + count):
-        x[np.uintp(i)] = one / (one + exp(-x[np.uintp(i)]))
-
-
-@routine(ELEMENTS, INTEGER)
-def tanh_of(x, start, count):
-    for i in range(start, start + count):
-        x[np.uintp(i)] = hyperbolic_tangent(x[np.uintp(i)])
-
-
-def activation_of(code: int) -> Routine | int:
-    """What a kernel that activates what it stores is given for a code of ACTIVATIONS; 0 for none."""
-    return (0, relu_of, sigmoid_of, tanh_of)[code]
-
-
-@intrinsic
-def _call_activation(typing_context: Any, routine: Any, x: Any, start: Any, count: Any) -> Any:
-    return types.void(*parameter_types((routine, x, start, count))), emit_call(relu_of.kinds)
-
-
-_activate = chosen(call_definition, _call_activation)
-
-
-@function
-def activate(routine, x, start, count, code):
-    """x[start : start + count] in place, by the routine of that code."""
-    if code > 0:
-        _activate(routine, x, start, count)
 
 
 @kernel
@@ -175,11 +114,6 @@ def _add(chunk, a, b, total):
 def _add_scaled(chunk, target, value, scale):
     for i in block(chunk, target.size):
         target[i] += scale * value[i]
-
-
-@kernel
-def _fill_zero(chunk, target):
-    target[chunk * BLOCK : min((chunk + 1) * BLOCK, target.size)] = 0
 
 
 @kernel
@@ -310,10 +244,6 @@ def accumulate(target: np.ndarray, value: np.ndarray, scale: float = 1.0) -> Non
         _add(blocks(target), total, value, total)
     else:
         _add_scaled(blocks(target), total, value, float(scale))
-
-
-def fill_zero(target: np.ndarray) -> None:
-    _fill_zero(blocks(target), flat(target))
 
 
 @in_place

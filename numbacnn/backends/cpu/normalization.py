@@ -16,13 +16,15 @@ import numpy as np
 
 from ..contract import Activation
 from ..shared.activations import ACTIVATIONS
-from .elementwise import activate, activation_of, block, blocks
+from .activations import activate, activation_of
+from .blocks import block, blocks
+from .column_sums import RowShares, total_of
 from .graph import prepared
 from .jit import Scratch, function, kernel
 from .layout import contiguous, images, pixels
 from .memory import empty, empty_like
 from .repeats import repeated
-from .row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, add_values, find_moments, merge_moments
+from .row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, find_moments, merge_moments
 from .simd import flattened
 
 __all__ = [
@@ -30,12 +32,9 @@ __all__ = [
     "batch_norm_eval_backward",
     "batch_norm_train",
     "batch_norm_train_backward",
-    "column_sums",
     "update_running_average",
 ]
 
-# Elements of a wide row, of a chunk at least, and chunks at most.
-WIDE, CHUNK_ELEMENTS, MOST_CHUNKS = 256, 1 << 13, 16
 # Elements that are activated when they have been written.
 ACTIVATED = 1 << 11
 
@@ -46,32 +45,6 @@ def repeat(x, columns, times):
     for t in range(1, times):
         for j in range(columns):
             x[t * columns + j] = x[j]
-
-
-@function
-def total_of(partials, columns, j):
-    """The sum of the chunks' sums of a column."""
-    total = 0.0
-    for at in range(j, partials.size, columns):
-        total += partials[at]
-    return total
-
-
-@kernel
-def _sum_values(chunk, x, partials, sums, totals, routine, columns, part, times):
-    """partials[chunk, column], in float64."""
-    first = chunk * part
-    flat, row = flattened(x), x.shape[1]
-    rows = min(part, x.shape[0] - first)
-    add_values(routine, flat, first * row, row, sums, totals, rows, columns, times)
-    for j in range(columns):
-        partials[chunk * columns + j] = totals[j]
-
-
-@kernel
-def _finish_sums(chunk, partials, sums):
-    for j in range(sums.size):
-        sums[j] = total_of(partials, sums.size, j)
 
 
 @kernel
@@ -232,52 +205,12 @@ def _average_blocks(chunk, average, value, keep, take):
         average[i] = keep * average[i] + take * value[i]
 
 
-class _Rows:
-    """How the rows of a matrix are shared out: a matter of sizes alone.
-
-    Args:
-        x: pixels, a row each.
-        columns: how many channels of them count.
-    """
-
-    def __init__(self, x: np.ndarray, columns: int) -> None:
-        rows = x.shape[0]
-        self.times = max(1, WIDE // max(columns, 1))
-        least = -(-CHUNK_ELEMENTS // max(columns, 1))
-        part = max(-(-rows // MOST_CHUNKS), least)
-        self.part = -(-part // self.times) * self.times
-        self.chunks = max(1, -(-rows // self.part))
-        self.width = self.times * columns
-        self._dtype = x.dtype
-
-    def scratch(self, arrays: int = 1) -> Scratch:
-        """Of ``arrays`` wide rows."""
-        return Scratch(arrays * self.width, self._dtype)
-
-    def totals(self, arrays: int = 1) -> Scratch:
-        """Of wide rows in float64."""
-        return Scratch(arrays * self.width, np.dtype(np.float64))
-
-    def partials(self, columns: int) -> np.ndarray:
-        return empty((self.chunks * columns,), np.float64)
-
-
-def column_sums(x: np.ndarray) -> np.ndarray:
-    """The sums of the columns of a matrix."""
-    columns = x.shape[1]
-    rows = _Rows(x, columns)
-    partials, sums = rows.partials(columns), empty((columns,), x.dtype)
-    _sum_values(rows.chunks, x, partials, rows.scratch(), rows.totals(), VALUES, columns, rows.part, rows.times)
-    _finish_sums(1, partials, sums)
-    return sums
-
-
 @repeated
 def batch_norm_train(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float, activation: Activation = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     of_x, c = pixels(x), weight.size
-    rows = _Rows(of_x, c)
+    rows = RowShares(of_x, c)
     y = empty((of_x.shape[0], c), x.dtype)
     mean, variance, inverse_std = (np.empty_like(weight) for _ in range(3))
     means, of_squares = rows.partials(c), rows.partials(c)
@@ -306,7 +239,7 @@ def batch_norm_eval(
     activation: Activation = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     of_x, c = pixels(x), weight.size
-    rows = _Rows(of_x, c)
+    rows = RowShares(of_x, c)
     y = empty((of_x.shape[0], c), x.dtype)
     inverse_std = prepared(variance, lambda: _inverse_std(variance, eps))
     _eval_rows(
@@ -339,7 +272,7 @@ def _backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray, training: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     slopes, of_x, c = pixels(dy), pixels(x), weight.size
-    rows = _Rows(of_x, c)
+    rows = RowShares(of_x, c)
     of_dy, of_scaled = rows.partials(c), rows.partials(c)
     dx, dweight, dbias = empty(slopes.shape, dy.dtype), np.empty_like(weight), np.empty_like(weight)
     _sum_gradients(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..geometry import Pool2dGeometry
-from ..shared.windows import taps_inside
+from ..shared import windows
 from .bands import clear
 from .jit import Scratch, function, kernel
 from .layout import channels_last, images
@@ -29,11 +29,12 @@ from .pool_routines import (
 )
 from .repeats import repeated
 from .simd import flattened
-from .windows import output_range
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
 FEWEST_CHUNKS, FEWEST_CHANNELS, ROWS = 8, 32, 16
+
+output_range = function(windows.output_range)
 
 
 @function
@@ -239,6 +240,6 @@ def _inner(g: Pool2dGeometry) -> tuple[int, int]:
 def _window_sizes(g: Pool2dGeometry, count_include_pad: bool) -> tuple[np.ndarray, np.ndarray]:
     """Rows (oh,) and columns (ow,) that count in each window: of the padded image, or of the image alone."""
     around = (g.pt, g.pb, g.pl, g.pr) if count_include_pad else (0, 0, 0, 0)
-    rows = [taps_inside(row * g.sh - g.pt, g.kh, -around[0], g.h + around[1]) for row in range(g.oh)]
-    columns = [taps_inside(column * g.sw - g.pl, g.kw, -around[2], g.w + around[3]) for column in range(g.ow)]
+    rows = [windows.taps_inside(row * g.sh - g.pt, g.kh, -around[0], g.h + around[1]) for row in range(g.oh)]
+    columns = [windows.taps_inside(column * g.sw - g.pl, g.kw, -around[2], g.w + around[3]) for column in range(g.ow)]
     return np.array(rows), np.array(columns)

@@ -28,6 +28,7 @@ __all__ = [
     "VECTOR_BYTES",
     "Vectors",
     "chosen",
+    "clear",
     "copy_run",
     "flattened",
     "lane_sum",
@@ -305,3 +306,11 @@ flattened = chosen(_flat, _flat_compiled)
 """flattened(x): the elements of a C-contiguous array one after the other."""
 lane_sum = chosen(*lane_sums(VECTOR_BYTES))
 copy_run = chosen(*run_copies(VECTOR_BYTES))
+
+
+@function
+def clear(x, start, end):
+    """x[start:end] = 0"""
+    zero = x.dtype.type(0)
+    for i in range(np.uintp(start), np.uintp(end)):
+        x[i] = zero

@@ -13,6 +13,7 @@ import numpy as np
 from ..contract import Array
 from ..shared import philox
 from . import memory, transfer
+from .pointwise import accumulate, activate, sum_of
 from .jit import Kernel, block_kernel, kernel, mapping
 from .target import cuda, exp, function, quotient, scalar, threads_per_block
 from .target import tanh as hyperbolic_tangent
@@ -43,18 +44,6 @@ WORD_PITCH = THREADS + 8
 WORDS = 4 * WORD_PITCH
 
 philox4x32 = function(philox.philox4x32)
-
-
-@function
-def activate(code, value, x):
-    """``value``, of the dtype of the elements of ``x``, through the activation of ``code``, one of ACTIVATIONS."""
-    if code == 1:
-        return scalar(x, 0) if value <= scalar(x, 0) else value
-    if code == 2:
-        return scalar(x, 1) / (scalar(x, 1) + exp(-value))
-    if code == 3:
-        return hyperbolic_tangent(value)
-    return value
 
 
 @mapping
@@ -142,16 +131,6 @@ def _dropout(block, thread, y, x, offset, count, scale, threshold, seed_low, see
         y[k] = zero if dropped[_word_place(thread + 2 * THREADS)] else c * scale
     if m < count:
         y[m] = zero if dropped[_word_place(thread + 3 * THREADS)] else d * scale
-
-
-@mapping
-def _sum(i, a, b):
-    return a[i] + b[i]
-
-
-@mapping
-def _scaled_sum(i, a, b, scale):
-    return a[i] + scale * b[i]
 
 
 @mapping
@@ -253,7 +232,7 @@ def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
 def add(arrays: Sequence[Array]) -> Array:
     if len(arrays) == 1:
         return transfer.copy(arrays[0])
-    total = _map(_sum, arrays[0], arrays[1])
+    total = _map(sum_of, arrays[0], arrays[1])
     for array in arrays[2:]:
         accumulate(total, array)
     return total
@@ -273,13 +252,6 @@ def put_channels(target: Array, value: Array, first: int) -> None:
 def add_channels(target: Array, value: Array) -> None:
     apart = -(-value.size // 4)
     _add_columns(apart, target, value, value.size, apart, _columns(target, value, 0))
-
-
-def accumulate(target: Array, value: Array, scale: float = 1.0) -> None:
-    if scale == 1:
-        _sum(target.size, target, target, value)
-    else:
-        _scaled_sum(target.size, target, target, value, float(scale))
 
 
 def fill_zero(target: Array) -> None:

@@ -36,7 +36,6 @@ from .memory import DeviceArray
 from .reduce import COLUMNS, LANES, THREADS
 from .target import SIMULATED, cuda, function, quotient, scalar, signed, unsigned, within, word
 from .tiles import LONGEST_STEP, Tile, plan_of
-from .transfer import asarray
 
 __all__ = ["PACK_LIMIT", "Image", "Strides", "multiply", "pack", "product_kernel", "table"]
 
@@ -376,7 +375,7 @@ def multiply(
 @functools.cache
 def _nothing() -> DeviceArray:
     """Stands for a table that is not there."""
-    return asarray(np.zeros(1, np.int64))
+    return memory.uploaded(np.zeros(1, np.int64))
 
 
 def table(make: Callable[..., np.ndarray]) -> Callable[..., DeviceArray]:
@@ -388,6 +387,7 @@ def table(make: Callable[..., np.ndarray]) -> Callable[..., DeviceArray]:
     @functools.cache
     def made(*sizes: Any) -> DeviceArray:
         numbers = np.asarray(make(*sizes), np.int64).reshape(-1)
-        return asarray(np.pad(numbers, (0, LONGEST_STEP), "edge") if numbers.size else np.zeros(LONGEST_STEP, np.int64))
+        padded = np.pad(numbers, (0, LONGEST_STEP), "edge") if numbers.size else np.zeros(LONGEST_STEP, np.int64)
+        return memory.uploaded(padded)
 
     return made
