@@ -22,7 +22,7 @@ from numba import njit, types
 from numba.core import config
 from numba.extending import intrinsic
 
-from numbacnn.backends.cpu.simd import REGISTERS, VECTOR_BYTES, Vectors
+from numbacnn.backends.cpu.vector.simd import REGISTERS, VECTOR_BYTES, Vectors
 
 from .command import UserError
 

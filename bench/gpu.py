@@ -26,7 +26,7 @@ VERSIONS = ("numba-cuda", "cuda-bindings", "cuda-core")
 
 def describe() -> dict[str, Any]:
     """Name, multiprocessors, maximum clock, memory, driver; UserError in the simulator, whose times mean nothing."""
-    from numbacnn.backends.cuda import memory, target
+    from numbacnn.backends.cuda.runtime import device_array, target
 
     if target.SIMULATED:
         raise UserError("the cuda backend is Numba's simulator here: benchmarks need a GPU")
@@ -34,7 +34,7 @@ def describe() -> dict[str, Any]:
 
     from numbacnn.backends.cuda_support import value
 
-    device = memory.device()
+    device = device_array.device()
     handle = value(driver.cuDeviceGet(0))
     clock = value(driver.cuDeviceGetAttribute(driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_CLOCK_RATE, handle))
     cuda = value(driver.cuDriverGetVersion())

@@ -207,10 +207,10 @@ PARTS: dict[str, Callable[[Backend], None]] = {
 
 def own_allocations() -> None:
     """Give every array memory of its own from the driver: the sanitizer does not see the ends of arrays in a slab."""
-    from numbacnn.backends.cuda import memory
+    from numbacnn.backends.cuda.runtime import device_array
 
-    memory.SLAB_BYTES = 1
-    memory.GRAIN = 16
+    device_array.SLAB_BYTES = 1
+    device_array.GRAIN = 16
 
 
 def run(arguments: Sequence[str]) -> None:

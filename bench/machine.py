@@ -10,7 +10,7 @@ import numba
 
 import numbacnn
 from numbacnn.backends import Backend
-from numbacnn.backends.cpu import threads
+from numbacnn.backends.cpu.runtime import threads
 from numbacnn.info import cpu_model, package_version
 
 from . import gpu

@@ -14,7 +14,7 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import nn, optim, training
-from numbacnn.backends.cpu import threads
+from numbacnn.backends.cpu.runtime import threads
 
 from .worker import serve
 

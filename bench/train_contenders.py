@@ -172,7 +172,7 @@ class Ours:
     def _launches(self) -> Any:
         if self._backend.name != "cuda":
             return None
-        from numbacnn.backends.cuda.memory import device
+        from numbacnn.backends.cuda.runtime.device_array import device
 
         return device().launches
 

@@ -96,8 +96,8 @@ def cpu_model() -> str:
 
 def register_tile() -> tuple[int, int]:
     """Rows and float32 columns of the sums that the CPU backend's products keep in registers, where they are most."""
-    from .backends.cpu.simd import VECTOR_BYTES
-    from .backends.cpu.tiles import LARGEST
+    from .backends.cpu.vector.microkernels import LARGEST
+    from .backends.cpu.vector.simd import VECTOR_BYTES
 
     return LARGEST.rows, LARGEST.vectors * VECTOR_BYTES // 4
 
@@ -120,7 +120,7 @@ def _cpu() -> dict[str, Any]:
 def _threads() -> dict[str, Any]:
     from numba.core import config
 
-    from .backends.cpu import threads
+    from .backends.cpu.runtime import threads
 
     if config.DISABLE_JIT:
         return {"number": 1, "layer": None, "remark": "NUMBA_DISABLE_JIT is set: kernels run as plain Python"}
@@ -129,7 +129,7 @@ def _threads() -> dict[str, Any]:
 
 
 def _kernel_cache() -> dict[str, Any]:
-    from .backends.cpu.machine_code import cache_folder
+    from .backends.cpu.runtime.machine_code import cache_folder
 
     folder = cache_folder()
     if folder is None:

@@ -18,11 +18,11 @@ import numpy as np
 
 from . import optim
 from .backends import Array, Backend
-from .backends.replay import label, recording
+from .backends.capture import label, recording
 from .nn.containers import Sequential
+from .nn.grad_mode import evaluating
 from .nn.layer import Layer
 from .nn.loss import CrossEntropyLoss, Loss, MSELoss
-from .nn.modes import evaluating
 from .nn.state import Shape
 from .ops.arguments import flag, integer, number, shape_of
 from .training.step import set_gradients

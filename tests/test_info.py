@@ -19,7 +19,7 @@ import pytest
 
 import numbacnn
 from numbacnn import backends, info
-from numbacnn.backends.cpu import threads
+from numbacnn.backends.cpu.runtime import threads
 
 CPU = backends.available()["cpu"] is None
 LABELS = [
@@ -170,14 +170,14 @@ def test_a_backend_that_cannot_be_used(capsys: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_kernel_cache_that_cannot_be_written(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine_code = pytest.importorskip("numbacnn.backends.cpu.machine_code")
+    machine_code = pytest.importorskip("numbacnn.backends.cpu.runtime.machine_code")
     monkeypatch.setattr(machine_code, "cache_folder", lambda: None)
     assert printed(capsys)["kernel cache"].startswith("not writable")
     assert info.collect()["kernel_cache"]["folder"] is None
 
 
 def test_the_kernel_cache_is_measured(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine_code = pytest.importorskip("numbacnn.backends.cpu.machine_code")
+    machine_code = pytest.importorskip("numbacnn.backends.cpu.runtime.machine_code")
     folder = tmp_path / "kernels"
     folder.mkdir()
     for number in range(3):

@@ -84,6 +84,7 @@ class Backend(Protocol):
     def free_memory(self) -> int | None:
         """Bytes that arrays may still take on a device of its own; None where they are in the host's memory."""
 
+    # capture.py
     def capture(
         self, *functions: Callable[[], None], constant: Sequence[Array] = ()
     ) -> tuple[Callable[[], None], ...] | None:

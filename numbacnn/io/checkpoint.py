@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import __version__
 from ..ops.arguments import LAST_COUNT, integer
 from .arrays import CheckpointError, read_arrays, write_arrays
 from .json_text import parse_json
@@ -59,8 +60,6 @@ def save_checkpoint(
         FileNotFoundError: the folder does not exist.
         OSError: the file cannot be written; the error names it, and the cause.
     """
-    from .. import __version__
-
     check_path_and_model("save_checkpoint", path, model, "optimizer")
     history = list(history)
     _check_epoch(epoch, history)

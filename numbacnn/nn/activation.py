@@ -8,9 +8,9 @@ from .. import ops
 from ..backends import Array
 from .known import known
 from .layer import Layer
-from .passing import PassingLayer
 from .receptive import Window
 from .state import Shape, as_input
+from .view_layer import PassingLayer
 
 __all__ = ["Identity", "ReLU", "Sigmoid", "Tanh"]
 

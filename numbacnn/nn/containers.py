@@ -11,15 +11,15 @@ from ..backends import Array
 from .activation import Identity, ReLU, Sigmoid, Tanh
 from .container import Container, naming
 from .conv import Conv2d
-from .dense import DenseBlock, DenseLayer
+from .densenet_block import DenseBlock, DenseLayer
+from .grad_mode import is_releasing, saves_within
 from .layer import Layer, check_dy_shape, check_result
 from .linear import Linear
-from .modes import is_releasing, saves_within
 from .normalization import BatchNorm2d
-from .passing import PassingLayer
 from .receptive import ReceptiveField
 from .reshape import Flatten
 from .state import Shape, as_input
+from .view_layer import PassingLayer
 
 __all__ = ["Add", "Concat", "Sequential"]
 

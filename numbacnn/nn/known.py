@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from ..backends.capture import generation
 from ..backends.observed import observed
 from ..backends.precision import is_strict
-from ..backends.replay import generation
 from ..ops.known import Known, learned
 from .saved import NOT_SAVED, OF_THE_PASS
 from .state import State

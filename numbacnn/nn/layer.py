@@ -11,8 +11,8 @@ from .. import backends
 from ..backends import Array, Backend
 from ..ops.arguments import LAST_COUNT, integer, real_array
 from ..ops.elementwise import LAST_SEED
+from .grad_mode import evaluating, is_saving, saves_within
 from .members import check_assignment, members
-from .modes import evaluating, is_saving, saves_within
 from .receptive import ReceptiveField, Window
 from .saved import Remembering
 from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays, scaled_pixels

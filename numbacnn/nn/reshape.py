@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from .passing import PassingLayer
 from .receptive import WHOLE_IMAGE, Window
 from .state import Shape
+from .view_layer import PassingLayer
 
 __all__ = ["Flatten"]
 

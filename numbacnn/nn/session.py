@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends import Array, Backend
+from ..backends.capture import Captures
 from ..backends.forks import ForkSafeLock
 from ..backends.precision import is_strict
-from ..backends.replay import Captures
 from ..ops.arguments import flag
 from .capturing import Snapshot, fingerprint, first_refusal, warn
+from .grad_mode import evaluating
 from .layer import Layer
-from .modes import evaluating
 from .state import as_input
 
 __all__ = ["InferenceSession"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend
-from ..backends.replay import each_time
+from ..backends.capture import each_time
 from ..ops.arguments import common_dtype, real_array
 from .bfloat16 import widened
 

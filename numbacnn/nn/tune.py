@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..backends import Backend, tuned
+from ..backends import Backend, autotune
 from ..backends.contract import ConvPass
 from ..backends.geometry import Conv2dGeometry
 from ..ops.arguments import one_of, shape_of
@@ -87,7 +87,7 @@ def _tune(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, dtype: An
             break
     fastest = min(best, key=lambda name: best[name])
     gain = best[default] / best[fastest]
-    tuned.remember(backend, geometry, pass_, fastest if gain >= LEAST_GAIN else None)
+    autotune.remember(backend, geometry, pass_, fastest if gain >= LEAST_GAIN else None)
 
 
 def _seconds(backend: Backend, call: Callable[[str], Any], name: str) -> float:

@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast, get_args
 import numpy as np
 
 from ..backends import Array, Backend
+from ..backends.capture import beforehand
 from ..backends.contract import Activation
-from ..backends.replay import beforehand
 
 __all__ = [
     "LAST_COUNT",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from .. import backends
-from ..backends import Array, Backend, tuned
+from ..backends import Array, Backend, autotune
 from ..backends.contract import ConvPass
 from ..backends.geometry import Conv2dGeometry
 from ..backends.precision import is_allowed
@@ -201,6 +201,6 @@ def corr2d(X: Any, K: Any, *, backend: str | Backend | None = None) -> Array:  #
 
 def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, backend: Backend) -> str:
     if algorithm == "auto":
-        found = tuned.choice(backend, geometry, pass_)
+        found = autotune.choice(backend, geometry, pass_)
         return found if found and is_allowed(found) else backend.choose_conv2d_algorithm(geometry, pass_)
     return one_of("algorithm", algorithm, ("auto", *backend.conv2d_algorithms()))

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from .. import backends
+from ..backends.capture import generation
 from ..backends.observed import Call, is_observed, note, observed
 from ..backends.precision import is_strict
-from ..backends.replay import generation
 
 __all__ = ["Known", "known", "learned"]
 

@@ -11,7 +11,7 @@ from ..backends import Array, Backend
 from ..nn.state import Buffer, Parameter, matching_arrays
 from ..ops.arguments import number
 from .decay import which_decay
-from .flat import FlatParameters, flat_groups
+from .flat_parameters import FlatParameters, flat_groups
 
 __all__ = ["Optimizer", "below_one", "not_negative"]
 
@@ -32,7 +32,7 @@ def below_one(name: str, value: Any) -> float:
 class Optimizer:
     """Changes ``parameters`` (a list of Parameter or of (name, Parameter)) by their gradients, once per :meth:`step`.
 
-    The parameters move into one array, where they are updated together (``flat.py``): read ``value`` and ``grad`` of a
+    The parameters move into one array, where they are updated together (``flat_parameters.py``): read ``value`` and ``grad`` of a
     Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last that used it.
 
     ``no_decay`` are those of the parameters that ``weight_decay`` leaves alone, none by default; most often

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ..nn.state import Parameter
 from ..ops.arguments import flag
-from .flat import FlatParameters
+from .flat_parameters import FlatParameters
 from .optimizer import Optimizer, below_one, not_negative
 
 __all__ = ["SGD"]

@@ -1,6 +1,5 @@
 """Training: the step, the loop over epochs, evaluation, and callbacks that show and save how it goes."""
 
-from .average import WeightAverage as WeightAverage
 from .callbacks import Callback as Callback
 from .callbacks import CheckpointFile as CheckpointFile
 from .callbacks import HistoryFile as HistoryFile
@@ -15,6 +14,7 @@ from .metrics import evaluate as evaluate
 from .progress import ProgressBar as ProgressBar
 from .step import TrainingStep as TrainingStep
 from .stopping import EarlyStopping as EarlyStopping
+from .weight_average import WeightAverage as WeightAverage
 
 __all__ = [
     "Average",

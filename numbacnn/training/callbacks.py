@@ -14,7 +14,7 @@ from .metrics import Average
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
     from ..optim import Optimizer, Schedule
-    from .average import WeightAverage
+    from .weight_average import WeightAverage
 
 __all__ = ["Callback", "CheckpointFile", "HistoryFile", "Run"]
 

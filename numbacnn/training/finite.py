@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..nn.intermediate import watched
+from ..nn.feature_extraction import watched
 from ..nn.state import Buffer, Parameter
 
 if TYPE_CHECKING:

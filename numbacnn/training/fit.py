@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..nn.modes import evaluating
+from ..nn.grad_mode import evaluating
 from .callbacks import Callback, Run
 from .finite import first_not_finite
 from .history import EpochRecord, History
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..data import DataLoader
     from ..nn import Layer, Loss
     from ..optim import Optimizer, Schedule
-    from .average import WeightAverage
+    from .weight_average import WeightAverage
 
 __all__ = ["fit"]
 

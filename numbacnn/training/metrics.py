@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import backends, ops
 from ..backends import Array, Backend
-from ..backends.replay import each_time
-from ..nn.modes import evaluating
+from ..backends.capture import each_time
+from ..nn.grad_mode import evaluating
 from ..ops.arguments import class_labels, real_array
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..backends import Array, Backend
+from ..backends.capture import Captures, Effects, recording
 from ..backends.precision import is_strict
-from ..backends.replay import Captures, Effects, recording
 from ..nn.capturing import Fingerprint, NotCaptured, Snapshot, fingerprint, first_refusal, warn
+from ..nn.grad_mode import releasing
 from ..nn.layer import Layer
 from ..nn.loss import Loss
-from ..nn.modes import releasing
 from ..nn.state import Parameter
 from ..ops.arguments import flag, number
 from ..optim import clip_grad_norm
@@ -23,7 +23,7 @@ from .metrics import Totals
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
-    from .average import WeightAverage
+    from .weight_average import WeightAverage
 
 __all__ = ["TrainingStep", "set_gradients"]
 

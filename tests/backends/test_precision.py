@@ -7,7 +7,7 @@ import pytest
 
 import numbacnn as nc
 from numbacnn import nn, ops, optim, training
-from numbacnn.backends import cpu, precision, tuned
+from numbacnn.backends import autotune, cpu, precision
 
 GEOMETRY = ops.conv2d_geometry((4, 64, 24, 24), (64, 64, 3, 3), padding=1)
 
@@ -47,7 +47,7 @@ def test_results_are_those_of_direct():
 
 
 def test_what_tuning_found_is_not_taken_either(monkeypatch):
-    monkeypatch.setattr(tuned, "choice", lambda backend, geometry, pass_: "winograd")
+    monkeypatch.setattr(autotune, "choice", lambda backend, geometry, pass_: "winograd")
     with nc.precision("strict"):
         assert "winograd" not in names()
 

@@ -22,7 +22,7 @@ from bench.conv_rows import PASSES, check
 from bench.timing import Timing
 from bench.train_contenders import Model
 from numbacnn import backends, nn, ops
-from numbacnn.backends import tuned
+from numbacnn.backends import autotune
 from numbacnn.backends.geometry import Conv2dGeometry
 
 TINY = "n2c3h6k6r3s1p1"
@@ -82,7 +82,7 @@ TIMED = ("--algorithm", "loops", "im2col")
 
 @pytest.fixture(autouse=True)
 def nothing_is_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuned, "choice", lambda backend, g, pass_: None)
+    monkeypatch.setattr(autotune, "choice", lambda backend, g, pass_: None)
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_a_share_that_is_impossible_is_not_written(
 
 @pytest.mark.usefixtures("im2col_is_picked")
 def test_what_tune_has_found_is_what_auto_picks(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuned, "choice", lambda backend, g, pass_: "loops" if pass_ == "backward_weight" else None)
+    monkeypatch.setattr(autotune, "choice", lambda backend, g, pass_: "loops" if pass_ == "backward_weight" else None)
     monkeypatch.setattr(conv, "interleave", fixed_times)
     assert run("--problem", TINY, *TIMED) == 0
     rows = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))["rows"]

@@ -19,7 +19,7 @@ from bench.contender import Contender
 from bench.timing import Timing
 from bench.train_contenders import MODELS, Model, Task
 from numbacnn import backends, nn
-from numbacnn.backends import tuned
+from numbacnn.backends import autotune
 from numbacnn.info import package_version
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
@@ -50,7 +50,7 @@ TINY = Model(tiny, tiny_torch, (1, 4, 4), 3, lr=0.5, batch_size=6)
 def known_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "ceilings", lambda: {"peak_gflops": 100.0, "copy_gb_per_second": 10.0})
     monkeypatch.setitem(MODELS, "tiny", TINY)
-    monkeypatch.setattr(tuned, "choice", lambda backend, g, pass_: None)
+    monkeypatch.setattr(autotune, "choice", lambda backend, g, pass_: None)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_rows_tell_the_algorithm_of_every_pass(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(backend, "choose_conv2d_algorithm", lambda g, pass_: "loops" if g.c == 1 else "im2col")
     assert model_contenders.algorithms_of(task, backend, training=True) == "im2col 3, loops 2"
     # what numbacnn.tune has found goes before
-    monkeypatch.setattr(tuned, "choice", lambda backend, g, pass_: "tuned" if pass_ == "backward_weight" else None)
+    monkeypatch.setattr(autotune, "choice", lambda backend, g, pass_: "tuned" if pass_ == "backward_weight" else None)
     assert model_contenders.algorithms_of(task, backend, training=True) == "tuned 2, im2col 2, loops 1"
 
 

@@ -8,7 +8,7 @@ import numba
 import pytest
 
 from bench import readme, runtime
-from numbacnn.backends.cpu import threads
+from numbacnn.backends.cpu.runtime import threads
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
 

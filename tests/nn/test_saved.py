@@ -11,7 +11,7 @@ import pytest
 from numbacnn import nn, optim
 from numbacnn.backends import Backend
 from numbacnn.training import TrainingStep
-from tests.nn.test_dense import dense, images
+from tests.nn.test_densenet_block import dense, images
 
 AGAIN = "`backward` called again after several forward passes"
 RANDOM = np.random.default_rng(0)

@@ -15,7 +15,7 @@ import pytest
 from numba.core import config
 
 from numbacnn import backends, models, nn, ops
-from numbacnn.backends import Backend, tuned
+from numbacnn.backends import Backend, autotune
 from tests.strategies import SIMULATED
 
 
@@ -289,14 +289,14 @@ def test_it_follows_what_was_tuned_since() -> None:
     x = np.random.default_rng(0).random((2, 3, 9, 9), np.float32)
     session, plain = nn.InferenceSession(model), nn.InferenceSession(model, capture=False)
     geometry = model[0].geometry(x.shape)
-    former = tuned.choice(model.backend, geometry, "forward")
+    former = autotune.choice(model.backend, geometry, "forward")
     found = set()
     try:
         for algorithm in ("loops", "direct", "im2col"):
-            tuned.remember(model.backend, geometry, "forward", algorithm)
+            autotune.remember(model.backend, geometry, "forward", algorithm)
             y = session(x)
             np.testing.assert_array_equal(y, plain(x))
             found.add(y.tobytes())
     finally:
-        tuned.remember(model.backend, geometry, "forward", former)
+        autotune.remember(model.backend, geometry, "forward", former)
     assert session.mode == "captured" and len(found) > 1

@@ -11,7 +11,7 @@ import pytest
 
 from numbacnn import backends, nn
 from numbacnn.backends import Backend
-from numbacnn.backends.replay import recording
+from numbacnn.backends.capture import recording
 from numbacnn.data import ArrayDataset, DataLoader
 from numbacnn.nn.state import StepCounter
 

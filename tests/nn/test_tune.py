@@ -15,7 +15,7 @@ import pytest
 
 import numbacnn as nc
 from numbacnn import backends, nn, ops
-from numbacnn.backends import cache, tuned
+from numbacnn.backends import autotune, disk_cache
 from numbacnn.backends.geometry import Conv2dGeometry
 
 tune_module = __import__("sys").modules["numbacnn.nn.tune"]
@@ -24,8 +24,8 @@ PASS = "forward"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cache, "kernel_folder", lambda prefix, packages, *versions: tmp_path)
-    monkeypatch.setattr(tuned, "_tables", {})
+    monkeypatch.setattr(disk_cache, "kernel_folder", lambda prefix, packages, *versions: tmp_path)
+    monkeypatch.setattr(autotune, "_tables", {})
     monkeypatch.setattr(tune_module, "SECONDS", 0.0)
     return tmp_path
 
@@ -46,7 +46,7 @@ def test_the_fastest_is_taken_and_remembered(monkeypatch: pytest.MonkeyPatch) ->
     assert ops.conv2d_choice(geometry, backend=backend) == {
         PASS: fast, "backward_input": slow, "backward_weight": slow
     }  # fmt: skip
-    tuned._tables.clear()  # as in a new process
+    autotune._tables.clear()  # as in a new process
     assert ops.conv2d_choice(geometry, backend=backend)[PASS] == fast
     assert ops.conv2d_choice(Conv2dGeometry.parse("n3c1h6k2r3s1p0"), backend=backend)[PASS] == slow
     monkeypatch.setattr(tune_module, "_seconds", lambda backend, call, name: 1.0)
@@ -79,13 +79,13 @@ def test_every_algorithm_is_measured_and_results_stay_right() -> None:
 def test_a_damaged_or_foreign_file_is_ignored_with_a_warning(content: bytes) -> None:
     backend = backends.get("reference")
     geometry = Conv2dGeometry.parse("n2c1h6k2r3s1p0")
-    tuned._path(backend).write_bytes(content)
+    autotune._path(backend).write_bytes(content)
     with pytest.warns(RuntimeWarning, match=r"measured algorithms in '.*\.json' are ignored: "):
-        assert tuned.choice(backend, geometry, PASS) is None
+        assert autotune.choice(backend, geometry, PASS) is None
     assert ops.conv2d_choice(geometry, backend=backend)[PASS]
-    tuned.remember(backend, geometry, PASS, "loops")
-    tuned._tables.clear()
-    assert tuned.choice(backend, geometry, PASS) == "loops"
+    autotune.remember(backend, geometry, PASS, "loops")
+    autotune._tables.clear()
+    assert autotune.choice(backend, geometry, PASS) == "loops"
 
 
 def test_choices_are_of_a_number_of_threads() -> None:
@@ -93,20 +93,20 @@ def test_choices_are_of_a_number_of_threads() -> None:
     most = numba.get_num_threads()
     if most == 1:
         pytest.skip("there is one thread")
-    tuned.remember(backend, geometry, PASS, "loops")
+    autotune.remember(backend, geometry, PASS, "loops")
     try:
         numba.set_num_threads(1)
-        assert tuned.choice(backend, geometry, PASS) is None
+        assert autotune.choice(backend, geometry, PASS) is None
     finally:
         numba.set_num_threads(most)
-    assert tuned.choice(backend, geometry, PASS) == "loops"
+    assert autotune.choice(backend, geometry, PASS) == "loops"
 
 
 def test_without_a_folder_the_process_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "kernel_folder", lambda *arguments: None)
+    monkeypatch.setattr(disk_cache, "kernel_folder", lambda *arguments: None)
     backend, geometry = backends.get("reference"), Conv2dGeometry.parse("n2c1h6k2r3s1p0")
-    tuned.remember(backend, geometry, PASS, "loops")
-    assert tuned.choice(backend, geometry, PASS) == "loops"
+    autotune.remember(backend, geometry, PASS, "loops")
+    assert autotune.choice(backend, geometry, PASS) == "loops"
 
 
 def full_disk(*arguments: object, **options: object) -> None:
@@ -122,19 +122,19 @@ def test_a_file_that_cannot_be_written_is_a_warning(folder: Path, monkeypatch: p
         else:
             context.setattr(os, name, full_disk)
         with pytest.warns(RuntimeWarning, match=r"by this process only: .*No space left on device: '.*\.json'"):
-            tuned.remember(backend, geometry, PASS, "loops")
-    assert tuned.choice(backend, geometry, PASS) == "loops"
+            autotune.remember(backend, geometry, PASS, "loops")
+    assert autotune.choice(backend, geometry, PASS) == "loops"
     assert not os.listdir(folder)
 
 
 def test_a_folder_in_the_place_of_the_file(folder: Path) -> None:
     backend = backends.get("reference")
-    tuned._path(backend).mkdir()
+    autotune._path(backend).mkdir()
     with pytest.warns(RuntimeWarning, match="are ignored: .*[Dd]irectory"):
-        assert tuned.choice(backend, Conv2dGeometry.parse("n2c1h6k2r3s1p0"), PASS) is None
+        assert autotune.choice(backend, Conv2dGeometry.parse("n2c1h6k2r3s1p0"), PASS) is None
     with pytest.warns(RuntimeWarning, match="by this process only: "):
         nc.tune(model(), (2, 1, 6, 6), passes=[PASS])
-    assert os.listdir(folder) == [tuned._path(backend).name]
+    assert os.listdir(folder) == [autotune._path(backend).name]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -1,35 +1,22 @@
 """Numba on all cores: serial kernels, compiled one by one, whose chunks a few threads share out among themselves.
 
-``jit.py`` declares and calls kernels, which ``machine_code.py`` compiles, keeps and holds, and ``compile_ahead.py``
-many at once; ``threads.py`` runs them on the threads of ``workers.py``, ``memory.py`` gives arrays memory that was used
-before, ``layout.py`` says how images lie in it, ``arrays.py`` is what else there is to do with arrays, ``graph.py``
-captures a step, whose memory ``arena.py`` lays out, ``parts.py`` a pass in parts, and ``repeats.py`` writes down what a
-single function launches. ``simd.py`` has explicit vectors, ``routines.py`` what kernels call by address, ``tiles.py``
-the sums that stay in registers; ``correlate.py`` and ``correlate_weights.py`` are what ``conv_direct.py`` is made of,
-with ``conv_depthwise.py``; ``winograd.py`` with ``winograd_range.py``, and ``winograd_weights.py``, are what
-``conv_winograd.py`` is, ``pool_routines.py`` what ``pooling.py`` is, ``row_sums.py`` what ``normalization.py`` adds up.
-The other files have the names and the functions of every backend.
+The files here have the names and the functions of every backend. Behind them are three rooms, from above to below:
+
+- ``convolution/``: the algorithms that ``conv.py`` chooses among;
+- ``vector/``: what kernels are built of, from a vector to a register tile, and how images lie in memory;
+- ``runtime/``: how a kernel is declared, compiled, kept, launched and captured, and where its arrays are.
 """
 
 from __future__ import annotations
 
-from ..host import adopt as adopt
-from ..host import device_name as device_name
-from ..host import free_memory as free_memory
-from ..host import is_array as is_array
-from ..host import synchronize as synchronize
-from .arrays import asarray as asarray
-from .arrays import assign as assign
-from .arrays import copy as copy
-from .arrays import reshape as reshape
-from .arrays import to_numpy as to_numpy
-from .arrays import zeros as zeros
 from .augment import flip_and_crop as flip_and_crop
 from .augment import jitter_colors as jitter_colors
 from .augment import normalize_images as normalize_images
 from .augment import resize_images as resize_images
 from .batch import gather_images as gather_images
 from .batch import gather_labels as gather_labels
+from .capture import capture as capture
+from .capture import capture_in_parts as capture_in_parts
 from .conv import choose_conv2d_algorithm as choose_conv2d_algorithm
 from .conv import conv2d as conv2d
 from .conv import conv2d_algorithms as conv2d_algorithms
@@ -51,8 +38,6 @@ from .elementwise import sigmoid_backward as sigmoid_backward
 from .elementwise import take_channels as take_channels
 from .elementwise import tanh as tanh
 from .elementwise import tanh_backward as tanh_backward
-from .graph import capture as capture
-from .layout import empty as empty
 from .linear import linear as linear
 from .linear import linear_backward_bias as linear_backward_bias
 from .linear import linear_backward_input as linear_backward_input
@@ -63,6 +48,18 @@ from .loss import softmax_cross_entropy as softmax_cross_entropy
 from .loss import softmax_cross_entropy_backward as softmax_cross_entropy_backward
 from .loss import squared_error as squared_error
 from .loss import squared_error_backward as squared_error_backward
+from .memory import adopt as adopt
+from .memory import asarray as asarray
+from .memory import assign as assign
+from .memory import copy as copy
+from .memory import device_name as device_name
+from .memory import empty as empty
+from .memory import free_memory as free_memory
+from .memory import is_array as is_array
+from .memory import reshape as reshape
+from .memory import synchronize as synchronize
+from .memory import to_numpy as to_numpy
+from .memory import zeros as zeros
 from .normalization import batch_norm_eval as batch_norm_eval
 from .normalization import batch_norm_eval_backward as batch_norm_eval_backward
 from .normalization import batch_norm_train as batch_norm_train
@@ -72,7 +69,6 @@ from .optim import adam_step as adam_step
 from .optim import clip_scale as clip_scale
 from .optim import global_norm as global_norm
 from .optim import sgd_step as sgd_step
-from .parts import capture_in_parts as capture_in_parts
 from .pooling import avg_pool2d as avg_pool2d
 from .pooling import avg_pool2d_backward as avg_pool2d_backward
 from .pooling import max_pool2d as max_pool2d

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..shared.resampling import linear_taps
-from .jit import function, kernel
-from .layout import contiguous
-from .memory import empty, empty_like
+from .runtime.allocator import empty, empty_like
+from .runtime.kernel import function, kernel
+from .vector.layout import contiguous
 
 __all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
 

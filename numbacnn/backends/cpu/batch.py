@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..shared.batches import check_index
-from .graph import in_place, recording
-from .jit import kernel
-from .layout import contiguous
-from .memory import empty
+from .runtime.allocator import empty
+from .runtime.captured import in_place, recording
+from .runtime.kernel import kernel
+from .vector.layout import contiguous
 
 __all__ = ["gather_images", "gather_labels"]
 

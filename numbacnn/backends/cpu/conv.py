@@ -11,11 +11,11 @@ from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
 from ..precision import is_allowed
 from ..shared.activations import ACTIVATIONS
-from . import conv_direct, conv_im2col, conv_loops, conv_winograd
-from .correlations import ENOUGH_IMAGES
-from .layout import channels_last, contiguous, images, pixels
-from .normalization import column_sums
-from .repeats import repeated
+from .convolution import direct, im2col, loops, winograd
+from .convolution.correlation import ENOUGH_IMAGES
+from .runtime.repeated import repeated
+from .vector.column_sums import column_sums
+from .vector.layout import channels_last, contiguous, images, pixels
 
 __all__ = [
     "choose_conv2d_algorithm",
@@ -42,9 +42,9 @@ def _is_worth_winograd(geometry: Conv2dGeometry, pass_: ConvPass) -> bool:
     if pass_ != "backward_weight":  # which is a sum over the images
         geometry = replace(geometry, n=min(geometry.n, ENOUGH_IMAGES))
     # In float32: float64 has half the lanes in both.
-    direct, winograd = conv_direct.cycles(geometry, pass_, 4), conv_winograd.cycles(geometry, pass_, 4)
-    saved = (direct - winograd) * min(1.0, ENOUGH_IMAGES / max(geometry.n, 1))
-    return direct > (SURE if saved > LITTLE else SURE_OF_LITTLE) * winograd
+    of_direct, of_winograd = direct.cycles(geometry, pass_, 4), winograd.cycles(geometry, pass_, 4)
+    saved = (of_direct - of_winograd) * min(1.0, ENOUGH_IMAGES / max(geometry.n, 1))
+    return of_direct > (SURE if saved > LITTLE else SURE_OF_LITTLE) * of_winograd
 
 
 # How many times as many cycles direct sums have to take before Winograd's are chosen; more, where eight images save no
@@ -92,4 +92,4 @@ def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
     return _ALGORITHMS[choose_conv2d_algorithm(geometry, pass_) if algorithm == "auto" else algorithm]
 
 
-_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col, "direct": conv_direct, "winograd": conv_winograd}
+_ALGORITHMS = {"loops": loops, "im2col": im2col, "direct": direct, "winograd": winograd}

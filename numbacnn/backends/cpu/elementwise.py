@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..shared import philox
-from . import layout
-from .arrays import copy
-from .blocks import BLOCK, block, blocks, fill_zero
-from .graph import in_place
-from .jit import Scratch, function, kernel
-from .layout import contiguous, flat, like, pixels
-from .memory import empty_like
-from .repeats import repeated
-from .simd import copy_run, flattened
-from .transcendental import exp
-from .transcendental import tanh as hyperbolic_tangent
+from .memory import copy
+from .runtime.allocator import empty_like
+from .runtime.captured import in_place
+from .runtime.kernel import Scratch, function, kernel
+from .runtime.repeated import repeated
+from .vector import layout
+from .vector.blocks import BLOCK, block, blocks, fill_zero
+from .vector.layout import contiguous, flat, like, pixels
+from .vector.simd import copy_run, flattened
+from .vector.transcendental import exp
+from .vector.transcendental import tanh as hyperbolic_tangent
 
 __all__ = [
     "accumulate",

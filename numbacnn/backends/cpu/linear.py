@@ -18,17 +18,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Activation
+from ..geometry import round_up
 from ..shared.activations import ACTIVATIONS
-from .bands import round_up
-from .elementwise import activate, activation_of, fill_zero
-from .jit import Scratch, function, kernel
-from .layout import turn
-from .memory import empty
-from .normalization import column_sums
-from .repeats import repeated
-from .simd import VECTOR_BYTES, copy_run, flattened, lane_sum, lanes_of
-from .sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
-from .tiles import (
+from .runtime.allocator import empty
+from .runtime.kernel import Scratch, function, kernel
+from .runtime.repeated import repeated
+from .vector.activations import activate, activation_of
+from .vector.blocks import fill_zero
+from .vector.column_sums import column_sums
+from .vector.layout import turn
+from .vector.microkernels import (
     DOT_COLUMNS,
     DOT_ROWS,
     DOT_TILE,
@@ -38,6 +37,8 @@ from .tiles import (
     multiply_gathered,
     transpose,
 )
+from .vector.simd import VECTOR_BYTES, copy_run, flattened, lane_sum, lanes_of
+from .vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 
 __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
 

@@ -9,11 +9,11 @@ import math
 
 import numpy as np
 
-from .elementwise import block, blocks
-from .graph import in_place
-from .jit import function, kernel
-from .layout import flat, like
-from .memory import empty, empty_like
+from .runtime.allocator import empty, empty_like
+from .runtime.captured import in_place
+from .runtime.kernel import function, kernel
+from .vector.blocks import block, blocks
+from .vector.layout import flat, like
 
 __all__ = [
     "count_correct",

@@ -1,192 +1,100 @@
-"""Arrays in memory that has been used before.
-
-The system hands out memory that nothing has touched as pages of zeros, each made when it is first written to: for a
-large result of a fast kernel this takes longer than the kernel. So the memory of large arrays is kept when they are
-gone, and given to the next ones.
-
-A block is free when nothing refers to it but the pool; every array and view in it does. That is seen from the count of
-references, which says nothing on an interpreter without its global lock: there all memory comes from the system.
-
-While a step is captured (``graph.py``), its arrays, small ones too, are in an arena of its own (``arena.py``).
-"""
+"""Arrays of this backend, which are NumPy's, also while a step is captured."""
 
 from __future__ import annotations
 
-import bisect
-import ctypes
-import math
-import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..forks import ForkSafeLock, in_forked_children
-from .arena import ALIGNMENT, Arena
+from .. import numpy_memory
+from ..capture import CaptureError
+from ..numpy_memory import adopt, device_name, free_memory, is_array, synchronize
+from .runtime import allocator
+from .runtime.captured import perform, recording
+from .runtime.kernel import WORTH_THREADS, kernel
+from .vector import layout
+from .vector.layout import empty
+from .vector.simd import copy_run
 
-__all__ = ["address_of", "addresses_of", "empty", "empty_images", "empty_like", "release", "using"]
+__all__ = [
+    "adopt",
+    "asarray",
+    "assign",
+    "copy",
+    "device_name",
+    "empty",
+    "free_memory",
+    "is_array",
+    "reshape",
+    "synchronize",
+    "to_numpy",
+    "zeros",
+]
 
-# Smaller arrays come from memory that the C library has at hand.
-LEAST_BYTES = 1 << 15
-# A block serves an array of at least this share of it.
-LEAST_SHARE = 2 / 3
-# Free blocks may take as much as half of those in use, or this, before some are given back.
-IDLE_BYTES = 1 << 26
-# Allocations after which a block that served none of them is given back.
-SWEEP = 4096
-
-
-# NumPy's arrays begin with what every object begins with and then the address of their elements: its C interface reads
-# it from there as well, and asked by way of Python it takes eight times as long.
-_ADDRESS_AT = object.__basicsize__
-_word_at = ctypes.c_size_t.from_address
-
-
-def _asked(x: np.ndarray) -> int:
-    address: int = x.__array_interface__["data"][0]
-    return address
-
-
-def _looked_up(x: np.ndarray) -> int:
-    return _word_at(id(x) + _ADDRESS_AT).value
-
-
-def _agree() -> bool:
-    probe = np.empty(3, np.int8)[1:]
-    return sys.implementation.name == "cpython" and _looked_up(probe) == _asked(probe)
+COPIED = 1 << 13
+# Of which many arrays are large, and kernels are compiled anyway.
+FLOATING = (np.float32, np.float64)
 
 
-address_of = _looked_up if _agree() else _asked
-"""Where the elements of an array begin."""
+@kernel
+def _copy(chunk, source, target):
+    """A chunk is COPIED elements."""
+    first = chunk * COPIED
+    copy_run(target, first, source, first, min(COPIED, source.size - first))
 
 
-def addresses_of(arrays: Iterable[np.ndarray]) -> list[int]:
-    """:func:`address_of` each, in one go."""
-    if address_of is _asked:
-        return [_asked(x) for x in arrays]
-    return [_word_at(id(x) + _ADDRESS_AT).value for x in arrays]
+def asarray(x: Any, dtype: Any = None) -> np.ndarray:
+    if type(x) is np.ndarray and (dtype is None or dtype == x.dtype) and _is_plain(x):
+        return x
+    found: np.ndarray = numpy_memory.asarray(x, dtype)
+    if not found.flags.aligned or not found.dtype.isnative:  # neither of which machine code looks at
+        found = np.array(found, found.dtype.newbyteorder("="), order="C")
+    if recording() is None or not isinstance(x, np.ndarray) or np.may_share_memory(found, x):
+        return found
+    y = allocator.empty(found.shape, found.dtype)
+    perform(functools.partial(np.copyto, casting="unsafe"), y, x)
+    return y
 
 
-def _references(blocks: list[np.ndarray], index: int) -> int:
-    return sys.getrefcount(blocks[index])
+def _is_plain(x: np.ndarray) -> bool:
+    """Whether ``x`` lies as machine code expects it, images plane by plane or channels last."""
+    flags = x.flags
+    return flags.aligned and x.dtype.isnative and (flags.c_contiguous or layout.is_laid_out(x))
 
 
-_FREE = _references([np.empty(0, np.uint8)], 0)
+def assign(target: np.ndarray, source: np.ndarray) -> None:
+    alike = source.dtype == target.dtype in FLOATING and source.shape == target.shape
+    laid_out = layout.is_laid_out(source) and layout.is_laid_out(target)
+    # Done by machine code, a step that is written down is not cut in two.
+    is_worth_a_kernel = source.size >= WORTH_THREADS or recording() is not None
+    if is_worth_a_kernel and alike and laid_out and not np.may_share_memory(source, target):
+        _copy(-(-source.size // COPIED), layout.flat(layout.like(source, target)), layout.flat(target))
+    else:
+        perform(numpy_memory.assign, target, source)
 
 
-class _Pool:
-    def __init__(self) -> None:
-        self.lock = ForkSafeLock()
-        self.sizes: list[int] = []  # ascending, and beside it:
-        self.blocks: list[np.ndarray] = []
-        self.used: list[int] = []  # number of the allocation that a block last served
-        self.count = 0
-
-    def take(self, shape: Sequence[int], dtype: np.dtype, size: int) -> np.ndarray:
-        with self.lock:
-            if self.lock.depth > 1:  # a signal's handler, or a finalizer, amid what follows
-                return np.empty(shape, dtype)
-            self.count += 1
-            if self.count % SWEEP == 0:
-                self._drop(lambda index: self.used[index] <= self.count - SWEEP)
-            index = bisect.bisect_left(self.sizes, size)
-            while index < len(self.sizes) and size >= LEAST_SHARE * self.sizes[index]:
-                if _references(self.blocks, index) == _FREE:
-                    break
-                index += 1
-            else:
-                self._make_room()
-                block = np.empty(size + ALIGNMENT, np.uint8)  # before anything is changed: there may be no memory
-                index = bisect.bisect_left(self.sizes, size)
-                self.sizes.insert(index, size)
-                self.blocks.insert(index, block)
-                self.used.insert(index, self.count)
-            self.used[index] = self.count
-            block = self.blocks[index]
-            return np.ndarray(shape, dtype, block, -address_of(block) % ALIGNMENT)
-
-    def release(self) -> None:
-        with self.lock:
-            if self.lock.depth == 1:
-                self._drop(lambda index: True)
-
-    def _make_room(self) -> None:
-        """Give back the free blocks that were used least recently, if there are many."""
-        free = [index for index in range(len(self.sizes)) if _references(self.blocks, index) == _FREE]
-        idle = sum(self.sizes[index] for index in free)
-        excess = idle - max(IDLE_BYTES, (sum(self.sizes) - idle) // 2)
-        chosen = set()
-        for index in sorted(free, key=lambda index: self.used[index]):
-            if excess <= 0:
-                break
-            excess -= self.sizes[index]
-            chosen.add(index)
-        if chosen:
-            self._drop(chosen.__contains__)
-
-    def _drop(self, condition: Any) -> None:
-        kept = [
-            index
-            for index in range(len(self.sizes))
-            if _references(self.blocks, index) != _FREE or not condition(index)
-        ]
-        self.sizes = [self.sizes[index] for index in kept]
-        self.blocks = [self.blocks[index] for index in kept]
-        self.used = [self.used[index] for index in kept]
+def copy(x: np.ndarray) -> np.ndarray:
+    y = allocator.empty_like(x) if layout.is_laid_out(x) else allocator.empty(x.shape, x.dtype)
+    assign(y, x)
+    return y
 
 
-class _Scope(threading.local):
-    arena: Arena | None = None
+def reshape(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    # Images of the same shape stay as they lie: to lay them plane by plane would be a copy.
+    return x if x.shape == tuple(shape) else layout.contiguous(x).reshape(tuple(shape))
 
 
-_pool = _Pool()
-_scope = _Scope()
-_counts_references = getattr(sys, "_is_gil_enabled", lambda: True)()
+def to_numpy(x: np.ndarray) -> np.ndarray:
+    if recording() is not None:
+        raise CaptureError("an array that is read cannot be part of a captured step")
+    return x
 
 
-def _forget_blocks() -> None:
-    """In a forked child, whose parent may have been amid a change; arrays keep their memory."""
-    global _pool
-    _pool = _Pool()
-
-
-in_forked_children(_forget_blocks)
-
-
-@contextmanager
-def using(arena: Arena | None) -> Iterator[None]:
-    """New arrays of this thread are in ``arena``; None is the memory of all."""
-    former, _scope.arena = _scope.arena, arena
-    try:
-        yield
-    finally:
-        _scope.arena = former
-
-
-def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """A new uninitialised array; a large one begins at a multiple of 64 bytes."""
-    dtype = np.dtype(dtype)
-    if _scope.arena is not None:
-        return _scope.arena.take(tuple(shape), dtype)
-    size = math.prod(shape) * dtype.itemsize
-    if size < LEAST_BYTES or not _counts_references:
-        return np.empty(shape, dtype)
-    return _pool.take(tuple(shape), dtype, size)
-
-
-def empty_images(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """A new uninitialised array (n, c, h, w) that lies channels last: ``layout.py``."""
-    n, c, h, w = shape
-    return empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
-
-
-def empty_like(x: np.ndarray) -> np.ndarray:
-    """A new uninitialised array of the shape and dtype of ``x`` that lies as ``x`` does."""
-    return empty(x.shape, x.dtype) if x.flags.c_contiguous else empty_images(x.shape, x.dtype)
-
-
-def release() -> None:
-    """Give all memory back to the system that no array is in."""
-    _pool.release()
+def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    if recording() is None:
+        return np.zeros(tuple(shape), dtype)
+    x = allocator.empty(tuple(shape), dtype)
+    perform(np.ndarray.fill, x, 0)
+    return x

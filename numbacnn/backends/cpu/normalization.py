@@ -1,8 +1,8 @@
 """Batch normalisation of a matrix of pixels: channels are columns, and a chunk is some of the rows.
 
-Sums over rows are made as ``sums.py`` makes them, and those of chunks, whose number depends on sizes alone, added up in
-their order. Rows of few channels are taken several at a time, as one wide row, so that they fill vectors. Arrays
-keep their own numbers of channels: x may have more than are normalised.
+Sums over rows are made as ``vector/sums.py`` makes them, and those of chunks, whose number depends on sizes alone,
+added up in their order. Rows of few channels are taken several at a time, as one wide row, so that they fill vectors.
+Arrays keep their own numbers of channels: x may have more than are normalised.
 
 roofline: memory. Training reads x twice (mean and variance, result) and writes once. Its backward pass reads dy and
 x twice and writes once. The activation that follows is computed in L1.
@@ -16,16 +16,16 @@ import numpy as np
 
 from ..contract import Activation
 from ..shared.activations import ACTIVATIONS
-from .activations import activate, activation_of
-from .blocks import block, blocks
-from .column_sums import RowShares, total_of
-from .graph import prepared
-from .jit import Scratch, function, kernel
-from .layout import contiguous, images, pixels
-from .memory import empty, empty_like
-from .repeats import repeated
-from .row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, find_moments, merge_moments
-from .simd import flattened
+from .runtime.allocator import empty, empty_like
+from .runtime.captured import prepared
+from .runtime.kernel import Scratch, function, kernel
+from .runtime.repeated import repeated
+from .vector.activations import activate, activation_of
+from .vector.blocks import block, blocks
+from .vector.column_sums import RowShares, total_of
+from .vector.layout import contiguous, images, pixels
+from .vector.row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, find_moments, merge_moments
+from .vector.simd import flattened
 
 __all__ = [
     "batch_norm_eval",

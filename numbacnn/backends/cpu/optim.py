@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .elementwise import block, blocks
-from .graph import in_place
-from .jit import kernel
-from .memory import empty
+from .runtime.allocator import empty
+from .runtime.captured import in_place
+from .runtime.kernel import kernel
+from .vector.blocks import block, blocks
 
 __all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from ..geometry import Pool2dGeometry
 from ..shared import windows
-from .bands import clear
-from .jit import Scratch, function, kernel
-from .layout import channels_last, images
-from .memory import empty
-from .pool_routines import (
+from .runtime.allocator import empty
+from .runtime.kernel import Scratch, function, kernel
+from .runtime.repeated import repeated
+from .vector.layout import channels_last, images
+from .vector.pool_pixels import (
     MAXIMA,
     MAXIMA_AND_PLACES,
     MEANS,
@@ -27,8 +27,7 @@ from .pool_routines import (
     find_maxima,
     visit,
 )
-from .repeats import repeated
-from .simd import flattened
+from .vector.simd import clear, flattened
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 

@@ -1,20 +1,23 @@
 """numba.cuda on an NVIDIA GPU: kernels of raw pointers, launched into one stream, memory from an arena.
 
-``target.py`` is what kernels are written with, ``jit.py`` declares, compiles and caches them, ``device.py`` drives the
-GPU and ``simulator.py`` stands in for it, ``memory.py`` has the arrays and the arena, ``graph.py`` captures a step,
-``gemm.py`` is the tile product, ``tiles.py`` its sizes, ``conv_tables.py`` what a convolution gives it, ``reduce.py``
-the sums; the other files have the names and the functions of every backend.
+The files here have the names and the functions of every backend. Behind them are three rooms, from above to below:
+
+- ``convolution/``: the algorithms that ``conv.py`` chooses among;
+- ``block/``: what a block of threads does together, the tile product and the sums;
+- ``runtime/``: the device or its simulator, how a kernel is declared, compiled, kept, launched and captured, and where
+  its arrays are.
 """
 
 from __future__ import annotations
 
-from ..host import capture_in_parts as capture_in_parts
 from .augment import flip_and_crop as flip_and_crop
 from .augment import jitter_colors as jitter_colors
 from .augment import normalize_images as normalize_images
 from .augment import resize_images as resize_images
 from .batch import gather_images as gather_images
 from .batch import gather_labels as gather_labels
+from .capture import capture as capture
+from .capture import capture_in_parts as capture_in_parts
 from .conv import choose_conv2d_algorithm as choose_conv2d_algorithm
 from .conv import conv2d as conv2d
 from .conv import conv2d_algorithms as conv2d_algorithms
@@ -36,7 +39,6 @@ from .elementwise import sigmoid_backward as sigmoid_backward
 from .elementwise import take_channels as take_channels
 from .elementwise import tanh as tanh
 from .elementwise import tanh_backward as tanh_backward
-from .graph import capture as capture
 from .linear import linear as linear
 from .linear import linear_backward_bias as linear_backward_bias
 from .linear import linear_backward_input as linear_backward_input
@@ -47,6 +49,18 @@ from .loss import softmax_cross_entropy as softmax_cross_entropy
 from .loss import softmax_cross_entropy_backward as softmax_cross_entropy_backward
 from .loss import squared_error as squared_error
 from .loss import squared_error_backward as squared_error_backward
+from .memory import adopt as adopt
+from .memory import asarray as asarray
+from .memory import assign as assign
+from .memory import copy as copy
+from .memory import device_name as device_name
+from .memory import empty as empty
+from .memory import free_memory as free_memory
+from .memory import is_array as is_array
+from .memory import reshape as reshape
+from .memory import synchronize as synchronize
+from .memory import to_numpy as to_numpy
+from .memory import zeros as zeros
 from .normalization import batch_norm_eval as batch_norm_eval
 from .normalization import batch_norm_eval_backward as batch_norm_eval_backward
 from .normalization import batch_norm_train as batch_norm_train
@@ -61,18 +75,6 @@ from .pooling import avg_pool2d_backward as avg_pool2d_backward
 from .pooling import max_pool2d as max_pool2d
 from .pooling import max_pool2d_backward as max_pool2d_backward
 from .pooling import max_pool2d_with_indices as max_pool2d_with_indices
-from .transfer import adopt as adopt
-from .transfer import asarray as asarray
-from .transfer import assign as assign
-from .transfer import copy as copy
-from .transfer import device_name as device_name
-from .transfer import empty as empty
-from .transfer import free_memory as free_memory
-from .transfer import is_array as is_array
-from .transfer import reshape as reshape
-from .transfer import synchronize as synchronize
-from .transfer import to_numpy as to_numpy
-from .transfer import zeros as zeros
 
 name = "cuda"
 asynchronous = True

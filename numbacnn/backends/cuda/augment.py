@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from ..contract import Array
 from ..geometry import Pool2dGeometry
-from . import memory, pooling
-from .jit import kernel, mapping
-from .target import function, quotient, scalar, within
+from . import pooling
+from .runtime import device_array
+from .runtime.kernel import kernel, mapping
+from .runtime.target import function, quotient, scalar, within
 
 __all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
 
@@ -136,7 +137,7 @@ def _recolor(i, y, x, means, contrast, saturation, hue, size):
 
 def resize_images(x: Array, oh: int, ow: int) -> Array:
     n, c, h, w = x.shape
-    y = memory.new((n, c, oh, ow), x.dtype)
+    y = device_array.new((n, c, oh, ow), x.dtype)
     if y.size:
         _resized(y.size, y, x, (h, w, oh, ow), 1 / (2 * oh), 1 / (2 * ow))
     return y
@@ -144,14 +145,14 @@ def resize_images(x: Array, oh: int, ow: int) -> Array:
 
 def flip_and_crop(x: Array, top: Array, left: Array, mirror: Array, oh: int, ow: int) -> Array:
     n, c, h, w = x.shape
-    y = memory.new((n, c, oh, ow), x.dtype)
+    y = device_array.new((n, c, oh, ow), x.dtype)
     _cropped(y.size, y, x, top, left, mirror, (c, h, w, oh, ow))
     return y
 
 
 def normalize_images(x: Array, mean: Array, std: Array) -> Array:
     _, c, h, w = x.shape
-    y = memory.new(x.shape, x.dtype)
+    y = device_array.new(x.shape, x.dtype)
     apart = -(-x.size // 4)
     _normalize(apart, y, x, mean, std, x.size, apart, (c, h * w))
     return y
@@ -159,7 +160,7 @@ def normalize_images(x: Array, mean: Array, std: Array) -> Array:
 
 def jitter_colors(x: Array, brightness: Array, contrast: Array, saturation: Array, hue: Array) -> Array:
     n, c, h, w = x.shape
-    bright, y = memory.new(x.shape, x.dtype), memory.new(x.shape, x.dtype)
+    bright, y = device_array.new(x.shape, x.dtype), device_array.new(x.shape, x.dtype)
     if y.size:
         _brightened(x.size, bright, x, brightness, c * h * w)
         means = pooling.avg_pool2d(bright, Pool2dGeometry(n, c, h, w, h, w, 1, 1), True)

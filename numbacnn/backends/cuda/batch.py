@@ -12,9 +12,9 @@ import math
 import numpy as np
 
 from ..contract import Array
-from . import memory
-from .jit import kernel, mapping
-from .target import function, quotient
+from .runtime import device_array
+from .runtime.kernel import kernel, mapping
+from .runtime.target import function, quotient
 
 __all__ = ["gather_images", "gather_labels"]
 
@@ -66,7 +66,7 @@ def _gather_labels(i, labels, index, g):
 
 
 def gather_images(images: Array, index: Array) -> Array:
-    y = memory.new((index.size, *images.shape[1:]), np.float32)
+    y = device_array.new((index.size, *images.shape[1:]), np.float32)
     sizes = (images.shape[0], math.prod(images.shape[1:]))
     if images.dtype == np.uint8:
         apart = -(-y.size // 4)
@@ -77,6 +77,6 @@ def gather_images(images: Array, index: Array) -> Array:
 
 
 def gather_labels(labels: Array, index: Array) -> Array:
-    y = memory.new(index.shape, np.int64)
+    y = device_array.new(index.shape, np.int64)
     _gather_labels(y.size, y, labels, index, (labels.size, 1))
     return y

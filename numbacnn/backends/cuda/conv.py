@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
-from . import conv_im2col, conv_implicit_gemm, conv_loops, conv_tables
-from .memory import DeviceArray
-from .reduce import channel_sums
-from .target import SIMULATED
+from .block.reduce import channel_sums
+from .convolution import im2col, implicit_gemm, loops, tables
+from .runtime.device_array import DeviceArray
+from .runtime.target import SIMULATED
 
 __all__ = [
     "choose_conv2d_algorithm",
@@ -35,7 +35,7 @@ def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
     always ``loops``, because a barrier costs as much there as thousands of products.
     """
     few = geometry.k // geometry.groups < FEW_CHANNELS and pass_ != "backward_weight"
-    return "loops" if SIMULATED or few or not conv_tables.fits(geometry) else "implicit_gemm"
+    return "loops" if SIMULATED or few or not tables.fits(geometry) else "implicit_gemm"
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
@@ -71,11 +71,11 @@ def conv2d_backward_bias(dy: DeviceArray) -> DeviceArray:
 def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
     if algorithm == "auto":
         algorithm = choose_conv2d_algorithm(geometry, pass_)
-    if algorithm != "loops" and not conv_tables.fits(geometry):
+    if algorithm != "loops" and not tables.fits(geometry):
         raise ValueError(
             f"`algorithm` {algorithm!r} takes padded images of fewer than 65536 rows and columns; use 'loops'"
         )
     return _ALGORITHMS[algorithm]
 
 
-_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col, "implicit_gemm": conv_implicit_gemm}
+_ALGORITHMS = {"loops": loops, "im2col": im2col, "implicit_gemm": implicit_gemm}

@@ -12,11 +12,11 @@ import numpy as np
 
 from ..contract import Array
 from ..shared import philox
-from . import memory, transfer
-from .pointwise import accumulate, activate, sum_of
-from .jit import Kernel, block_kernel, kernel, mapping
-from .target import cuda, exp, function, quotient, scalar, threads_per_block
-from .target import tanh as hyperbolic_tangent
+from . import memory
+from .block.pointwise import accumulate, activate, sum_of
+from .runtime import device_array
+from .runtime.kernel import Kernel, block_kernel, kernel, mapping
+from .runtime.target import cuda, function, quotient, scalar, threads_per_block
 
 __all__ = [
     "accumulate",
@@ -189,7 +189,7 @@ def _take_columns(i, whole, g):
 
 
 def _map(apply: Kernel, *arrays: Array) -> Array:
-    result = memory.new(arrays[0].shape, arrays[0].dtype)
+    result = device_array.new(arrays[0].shape, arrays[0].dtype)
     apply(result.size, result, *arrays)
     return result
 
@@ -203,7 +203,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    y = memory.new(x.shape, x.dtype)
+    y = device_array.new(x.shape, x.dtype)
     apart = -(-x.size // 4)
     _sigmoid(apart, y, x, x.size, apart)
     return y
@@ -222,7 +222,7 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 
 
 def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
-    y = memory.new(x.shape, x.dtype)
+    y = device_array.new(x.shape, x.dtype)
     scale = 1 / (1 - p) if p < 1 else 0.0
     threshold, seed_low, seed_high = (int(word) for word in (philox.drop_threshold(p), *philox.split_words(seed)))
     _dropout(-(-x.size // DRAWN), y, x, offset, x.size, float(scale), threshold, seed_low, seed_high)
@@ -231,7 +231,7 @@ def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
 
 def add(arrays: Sequence[Array]) -> Array:
     if len(arrays) == 1:
-        return transfer.copy(arrays[0])
+        return memory.copy(arrays[0])
     total = _map(sum_of, arrays[0], arrays[1])
     for array in arrays[2:]:
         accumulate(total, array)
@@ -239,7 +239,7 @@ def add(arrays: Sequence[Array]) -> Array:
 
 
 def take_channels(x: Array, first: int, count: int) -> Array:
-    part = memory.new((x.shape[0], count, *x.shape[2:]), x.dtype)
+    part = device_array.new((x.shape[0], count, *x.shape[2:]), x.dtype)
     _take_columns(part.size, part, x, _columns(x, part, first))
     return part
 
@@ -255,7 +255,7 @@ def add_channels(target: Array, value: Array) -> None:
 
 
 def fill_zero(target: Array) -> None:
-    memory.clear(target)
+    device_array.clear(target)
 
 
 def increment(counter: Array) -> None:

@@ -1,11 +1,11 @@
-"""The fully connected layer: three tile products (``gemm.py`` has their roofline)."""
+"""The fully connected layer: three tile products (``block/gemm.py`` has their roofline)."""
 
 from __future__ import annotations
 
 from ..contract import Activation
-from .gemm import Strides, multiply
-from .memory import DeviceArray, new
-from .reduce import channel_sums
+from .block.gemm import Strides, multiply
+from .block.reduce import channel_sums
+from .runtime.device_array import DeviceArray, new
 
 __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
 

@@ -10,10 +10,10 @@ import math
 import numpy as np
 
 from ..contract import Array
-from . import memory
-from .jit import block_kernel, mapping
-from .reduce import CHUNK, THREADS, block_sum, lane_bits, lane_of, lanes_sum, row_blocks
-from .target import cuda, exp, function, log, quotient
+from .block.reduce import CHUNK, THREADS, block_sum, lane_bits, lane_of, lanes_sum, row_blocks
+from .runtime import device_array
+from .runtime.kernel import block_kernel, mapping
+from .runtime.target import cuda, exp, function, log, quotient
 
 __all__ = [
     "count_correct",
@@ -189,7 +189,7 @@ def _finish(block, thread, result, partial, count, scale):
 
 
 def softmax(x: Array) -> Array:
-    p = memory.new(x.shape, x.dtype)
+    p = device_array.new(x.shape, x.dtype)
     blocks, sizes = _rows(x)
     _softmax_rows(blocks, p, x, sizes)
     return p
@@ -198,15 +198,15 @@ def softmax(x: Array) -> Array:
 def softmax_cross_entropy(
     logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0
 ) -> tuple[Array, Array]:
-    p = memory.new(logits.shape, logits.dtype)
+    p = device_array.new(logits.shape, logits.dtype)
     blocks, sizes = _rows(logits)
-    partial = memory.new((blocks,), np.float64)
+    partial = device_array.new((blocks,), np.float64)
     _cross_entropy_rows(blocks, partial, p, logits, labels, float(label_smoothing), sizes)
     return _total(partial, np.float64, scale), p
 
 
 def softmax_cross_entropy_backward(probabilities: Array, labels: Array, label_smoothing: float, scale: float) -> Array:
-    dlogits = memory.new(probabilities.shape, probabilities.dtype)
+    dlogits = device_array.new(probabilities.shape, probabilities.dtype)
     classes = probabilities.shape[1]
     off = label_smoothing / max(classes, 1)
     on = 1 - label_smoothing + off
@@ -215,20 +215,20 @@ def softmax_cross_entropy_backward(probabilities: Array, labels: Array, label_sm
 
 
 def squared_error(prediction: Array, target: Array, scale: float = 1.0) -> Array:
-    partial = memory.new((-(-prediction.size // CHUNK),), np.float64)
+    partial = device_array.new((-(-prediction.size // CHUNK),), np.float64)
     _squared_error_chunks(partial.size, partial, prediction, target, prediction.size)
     return _total(partial, np.float64, scale)
 
 
 def squared_error_backward(prediction: Array, target: Array, scale: float) -> Array:
-    difference = memory.new(prediction.shape, prediction.dtype)
+    difference = device_array.new(prediction.shape, prediction.dtype)
     _scaled_difference(difference.size, difference, prediction, target, float(2 * scale))
     return difference
 
 
 def count_correct(logits: Array, labels: Array) -> Array:
     blocks, sizes = _rows(logits)
-    partial = memory.new((blocks,), np.float64)
+    partial = device_array.new((blocks,), np.float64)
     _correct_rows(blocks, partial, logits, labels, sizes)
     return _total(partial, np.int64, 1.0)
 
@@ -241,6 +241,6 @@ def _rows(x: Array) -> tuple[int, tuple[int, int, int]]:
 
 
 def _total(partial: Array, dtype: type, scale: float) -> Array:
-    result = memory.new((), dtype)
+    result = device_array.new((), dtype)
     _finish(1, result, partial, partial.size, float(scale))
     return result

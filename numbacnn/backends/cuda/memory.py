@@ -1,309 +1,195 @@
-"""Arrays on the device, and the arena they are taken from.
-
-Memory comes from the driver in slabs and goes back to the arena, not to the driver, when the last array in it is gone:
-after the first training step, another one asks the driver for nothing. Everything runs in one stream, so that memory
-may be used again as soon as Python has let go of it: what still reads it was asked for earlier.
-
-A thread that captures (``graph.py``) takes its arrays from an arena of the capture's own.
-"""
+"""The memory functions of the contract: arrays from the host and other libraries, and back."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..forks import ForkSafeLock
-from .target import SIMULATED
+from ..contract import Array
+from .runtime.device_array import DeviceArray, check_size, clear, device, new, overwrite, uploaded
+from .runtime.kernel import mapping
+from .runtime.target import SIMULATED, quotient
 
 __all__ = [
-    "Arena",
-    "DeviceArray",
-    "arena",
-    "check_size",
-    "clear",
-    "device",
-    "new",
-    "overwrite",
-    "uploaded",
-    "using",
-    "will_be_used",
+    "adopt",
+    "asarray",
+    "assign",
+    "copy",
+    "device_name",
+    "empty",
+    "free_memory",
+    "is_array",
+    "reshape",
+    "synchronize",
+    "to_numpy",
+    "zeros",
 ]
 
-SLAB_BYTES = 1 << 20 if SIMULATED else 1 << 28
-GRAIN = 512
-MOST_ELEMENTS = 1 << 31
 
-_lock = ForkSafeLock()
-_device: Any = None
+def device_name() -> str:
+    """The device as users know it."""
+    return str(device().name)
 
 
-def device() -> Any:
-    """The GPU, or the simulator in its place; made at the first call."""
-    global _device
-    if _device is None:
-        with _lock:
-            if _device is None:
-                made = _new_device()
-                _device = _device or made  # a signal's handler may have made one meanwhile
-    return _device
+def is_array(x: Any) -> bool:
+    """Whether ``x`` is an array of this backend."""
+    return isinstance(x, DeviceArray)
 
 
-def _new_device() -> Any:
-    if SIMULATED:
-        from .simulator import Simulator
+def adopt(x: Any) -> Array | None:
+    """``x``, an array that another library has on the GPU, as one of this backend; without a copy if C-contiguous.
 
-        return Simulator()
-    from .device import Gpu
-
-    return Gpu()
-
-
-class _Scope(threading.local):
-    arena: Arena | None = None
-
-
-_scope = _Scope()
-
-
-def arena() -> Arena:
-    """Where new arrays of this thread are."""
-    return _scope.arena or _shared_arena
-
-
-@contextlib.contextmanager
-def using(other: Arena) -> Iterator[None]:
-    """Take new arrays of this thread from ``other``, which also keeps the memory that the block uses besides."""
-    former, _scope.arena = _scope.arena, other
-    try:
-        yield
-    finally:
-        _scope.arena = former
-
-
-def will_be_used(arguments: Sequence[Any]) -> None:
-    """Note the arrays of a launch or a copy: where it is recorded, the record needs their memory for as long."""
-    if _scope.arena is not None:
-        for x in arguments:
-            if isinstance(x, DeviceArray):
-                _scope.arena.keep(x.owner)
-
-
-class Arena:
-    """Slabs of device memory and what in them is free, by size."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[tuple[Any, int]]] = {}
-        self._slabs: list[Any] = []
-        self._rest: tuple[Any, int, int] = (None, 0, 0)  # slab, start and size of what has never been used
-        self._kept: dict[int, Any] = {}
-        self.bytes = 0
-        """What the driver has given."""
-
-    def take(self, size: int) -> Block:
-        """At least ``size`` bytes, uninitialised, that start at a multiple of GRAIN."""
-        size = _rounded(size)
-        free = self._free.get(size)
-        if free:
-            try:
-                slab, start = free.pop()
-            except IndexError:  # another thread was faster
-                return self.take(size)
-            return Block(self, slab, start, size)
-        with _lock:
-            if _lock.depth > 1:  # a signal's handler, amid what follows
-                return Block(self, self._new_slab(size), 0, size)
-            slab, start, room = self._rest
-            if room < size:
-                room = max(size, SLAB_BYTES)
-                slab, start = self._new_slab(room), 0
-            self._rest = (slab, start + size, room - size)
-        return Block(self, slab, start, size)
-
-    def _new_slab(self, size: int) -> Any:
-        slab = device().allocate(size)
-        self._slabs.append(slab)
-        self.bytes += size
-        return slab
-
-    def give_back(self, block: Block) -> None:
-        self._free.setdefault(block.size, []).append((block.slab, block.start))
-
-    def keep(self, owner: Any) -> None:
-        """Keep ``owner``, memory of another arena or another library, for as long as this one is there."""
-        if not (isinstance(owner, Block) and owner.arena is self):
-            self._kept[id(owner)] = owner
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # at exit, the driver may be gone first
-            for slab in self._slabs:
-                _device.release(slab)
-
-
-def _rounded(size: int) -> int:
-    """At most an eighth more than ``size``, so that sizes which differ a little share their free memory."""
-    grain = max(GRAIN, 1 << max(0, size.bit_length() - 4))
-    return max(GRAIN, -(-size // grain) * grain)
-
-
-class Block:
-    """A piece of a slab, which goes back to its arena with the last array that is in it."""
-
-    __slots__ = ("arena", "size", "slab", "start")
-
-    def __init__(self, arena: Arena, slab: Any, start: int, size: int) -> None:
-        self.arena, self.slab, self.start, self.size = arena, slab, start, size
-
-    def __del__(self) -> None:
-        self.arena.give_back(self)
-
-
-_shared_arena = Arena()
-
-
-class DeviceArray:
-    """A C-contiguous array on the GPU: shape, dtype, ``reshape`` and slices along the first axis, which share memory.
-
-    ``numpy.asarray(x)`` copies it to the host and waits for it. CuPy, PyTorch, JAX and Numba take it as it is, through
-    ``__cuda_array_interface__`` or DLPack.
+    ValueError for one on another GPU than the first, one that is masked, and one of 2**31 elements or more.
     """
-
-    __slots__ = ("__weakref__", "dtype", "owner", "place", "shape", "size")
-
-    __array_priority__ = 100
-
-    def __init__(self, shape: Sequence[int], dtype: Any, place: Any, owner: Any) -> None:
-        self.shape: tuple[int, ...] = tuple(shape)
-        self.dtype = np.dtype(dtype)
-        self.place = place
-        self.owner = owner
-        self.size = math.prod(self.shape)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
-
-    def reshape(self, *shape: Any) -> DeviceArray:
-        """The same elements in another shape, of which one size may be -1."""
-        sizes = [int(size) for size in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)]
-        if sizes.count(-1) == 1:
-            known = math.prod(size for size in sizes if size != -1)
-            sizes[sizes.index(-1)] = self.size // known if known else 0
-        if math.prod(sizes) != self.size or (sizes and min(sizes) < 0):
-            raise ValueError(f"`shape` {tuple(shape)} must hold the {self.size} elements of an array {self.shape}")
-        return DeviceArray(sizes, self.dtype, self.place, self.owner)
-
-    def __getitem__(self, index: slice) -> DeviceArray:
-        if not isinstance(index, slice) or not self.shape:
-            raise TypeError(f"an array on the GPU is indexed by slices of its first axis only, not by {index!r}")
-        first, end, step = index.indices(self.shape[0])
-        if step != 1:
-            raise ValueError(f"a slice of an array on the GPU must have the step 1, not {step}")
-        count = max(end - first, 0)
-        row = math.prod(self.shape[1:]) * self.dtype.itemsize
-        place = device().place(self.place, first * row, count * row)
-        return DeviceArray((count, *self.shape[1:]), self.dtype, place, self.owner)
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("an array of shape () has no length")
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("an array on the GPU cannot become a NumPy array without a copy")
-        values = np.empty(self.shape, self.dtype)
-        device().download(values, self.place)
-        return values if dtype is None else values.astype(dtype, copy=False)
-
-    def __float__(self) -> float:
-        return float(np.asarray(self))
-
-    def __int__(self) -> int:
-        return int(np.asarray(self))
-
-    def __bool__(self) -> bool:
-        return bool(np.asarray(self))
-
-    def __deepcopy__(self, memo: Any) -> DeviceArray:
-        copied = new(self.shape, self.dtype)
-        overwrite(copied, self)
-        return copied
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return uploaded, (np.asarray(self),)
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        if SIMULATED:
-            raise AttributeError("arrays of the simulator are not in a GPU's memory")
-        # Waiting here saves every consumer from having to know our stream.
-        device().synchronize()
-        return {
-            "shape": self.shape,
-            "typestr": self.dtype.str,
-            "data": (self.place if self.size else 0, False),
-            "strides": None,
-            "version": 3,
-            "stream": None,
-        }
-
-    def __dlpack__(self, **options: Any) -> Any:
+    if SIMULATED or isinstance(x, (np.ndarray, DeviceArray)):
+        return None
+    if hasattr(x, "__cuda_array_interface__"):
+        device().let_go()
+        interface = x.__cuda_array_interface__
+        if interface.get("mask") is not None:
+            raise ValueError("`x` has a mask, which the cuda backend cannot use")
+        if 0 not in interface["shape"]:
+            _check_device(device().ordinal(interface["data"][0]))
+        device().wait_for(interface.get("stream"))
+        return _foreign(interface["shape"], interface["typestr"], interface["data"][0], interface.get("strides"), x)
+    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == 2:  # kDLCUDA
+        device().let_go()
+        _check_device(x.__dlpack_device__()[1])
         from cuda.core.utils import StridedMemoryView
 
-        view = StridedMemoryView.from_cuda_array_interface(self, stream_ptr=-1)
-        return view.__dlpack__(**{**options, "stream": -1})
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return (2, 0)  # kDLCUDA, the first one
-
-    def __repr__(self) -> str:
-        return f"DeviceArray({np.array2string(np.asarray(self), separator=', ')}, dtype={self.dtype})"
+        view = StridedMemoryView.from_dlpack(x, stream_ptr=device().stream)
+        strides = view.strides and tuple(step * view.dtype.itemsize for step in view.strides)
+        return _foreign(view.shape, view.dtype, view.ptr, strides, view)
+    return None
 
 
-def uploaded(values: np.ndarray) -> DeviceArray:
-    """A new array with the values of a C-contiguous one on the host."""
-    array = new(values.shape, values.dtype)
-    device().upload(array.place, values)
+def _check_device(ordinal: int) -> None:
+    if ordinal:
+        raise ValueError(
+            f"`x` is on cuda:{ordinal}, the cuda backend takes arrays on {device_name()}: copy it there first"
+        )
+
+
+class _Borrowed:
+    """Holds another library's array until the device has done what it was asked for."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner, self._keep = owner, device().keep
+
+    def __del__(self) -> None:
+        self._keep(self._owner)
+
+
+def _foreign(shape: Sequence[int], dtype: Any, address: int, strides: Sequence[int] | None, owner: Any) -> Array:
+    dtype = np.dtype(dtype)
+    shape = tuple(int(size) for size in shape)
+    check_size(shape)
+    if not strides or _contiguous(shape, strides, dtype.itemsize):
+        return DeviceArray(shape, dtype, address, _Borrowed(owner))
+    if any(step % dtype.itemsize for step in strides):
+        raise ValueError(f"`x` has strides {tuple(strides)} that are not multiples of its {dtype.itemsize} bytes")
+    # A negative stride would need the memory before the address, which no pointer of ours may start at.
+    steps = np.array([step // dtype.itemsize for step in strides], np.int64)
+    lowest = sum(int(step) * (size - 1) for step, size in zip(steps, shape, strict=True) if step < 0 and size)
+    source = DeviceArray((math.prod(shape),), dtype, address + lowest * dtype.itemsize, _Borrowed(owner))
+    target = new(shape, dtype)
+    places = asarray(np.stack([np.array(shape, np.int64), steps]))
+    _copy_strided(target.size, _bytes_for_bools(target), _bytes_for_bools(source), places, len(shape), -lowest)
+    return target
+
+
+def _contiguous(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    expected = itemsize
+    for size, step in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and step != expected:
+            return 0 in shape
+        expected *= size
+    return True
+
+
+@mapping
+def _copy_strided(i, x, places, axes, start):
+    """``places`` are the sizes and then the strides of the axes."""
+    rest, place = i, start
+    for axis in range(axes - 1, -1, -1):
+        outer = quotient(rest, places[axis])
+        place += (rest - outer * places[axis]) * places[axes + axis]
+        rest = outer
+    return x[place]
+
+
+@mapping
+def _cast(i, x):
+    return x[i]
+
+
+def _bytes_for_bools(x: DeviceArray) -> DeviceArray:
+    """``x`` as kernels read it: a bool is a byte, 0 or 1."""
+    return DeviceArray(x.shape, np.uint8, x.place, x.owner) if x.dtype == np.bool_ else x
+
+
+def asarray(x: Any, dtype: Any = None) -> Array:
+    """``x``, of this backend or anything NumPy takes: C-contiguous, of ``dtype``, copied only if needed."""
+    if not isinstance(x, DeviceArray):
+        adopted = adopt(x)
+        if adopted is None:
+            # Not np.ascontiguousarray, which turns shape () into (1,).
+            values = np.asarray(x, dtype=dtype, order="C")
+            values = values.astype(values.dtype.newbyteorder("="), copy=False)
+            return uploaded(values)
+        x = adopted
+    dtype = x.dtype if dtype is None else np.dtype(dtype)
+    if dtype == x.dtype:
+        return x
+    if dtype == np.bool_:
+        raise TypeError(f"`dtype` {dtype} is none that an array on the GPU is converted to")
+    array = new(x.shape, dtype)
+    _cast(x.size, array, _bytes_for_bools(x))
     return array
 
 
-def new(shape: Sequence[int], dtype: Any) -> DeviceArray:
-    """A new uninitialised array; ValueError for 2**31 elements or more, which indices of 32 bits do not reach."""
-    shape, dtype = tuple(int(size) for size in shape), np.dtype(dtype)
-    size = check_size(shape) * dtype.itemsize
-    block = arena().take(size)
-    place = device().place(block.slab, block.start, size)
-    if SIMULATED:
-        place.fill(0xFF)
-    return DeviceArray(shape, dtype, place, block)
+def to_numpy(x: Array) -> np.ndarray:
+    """``x`` as a new NumPy array; waits for the device."""
+    return np.asarray(x)
 
 
-def check_size(shape: Sequence[int]) -> int:
-    """How many elements an array has; ValueError for 2**31 or more."""
-    count = math.prod(shape)
-    if count >= MOST_ELEMENTS:
-        raise ValueError(
-            f"an array {tuple(shape)} has {count:,} elements, the cuda backend takes fewer than {MOST_ELEMENTS:,}"
-        )
-    return count
+def empty(shape: Sequence[int], dtype: Any) -> Array:
+    """A new uninitialised array."""
+    return new(shape, dtype)
 
 
-def overwrite(target: DeviceArray, source: DeviceArray) -> None:
-    """Copy the elements of ``source``, as many and of the same dtype, to ``target``."""
-    will_be_used((target, source))
-    device().copy(target.place, source.place, target.nbytes)
+def zeros(shape: Sequence[int], dtype: Any) -> Array:
+    """A new array of zeros."""
+    array = new(shape, dtype)
+    clear(array)
+    return array
 
 
-def clear(target: DeviceArray) -> None:
-    """Set all elements to zero."""
-    will_be_used((target,))
-    device().clear(target.place, target.nbytes)
+def copy(x: Array) -> Array:
+    """A new array with the values of ``x``."""
+    array = new(x.shape, x.dtype)
+    overwrite(array, x)
+    return array
+
+
+def reshape(x: Array, shape: Sequence[int]) -> Array:
+    """The same elements in another shape, in the same memory."""
+    return x.reshape(shape)
+
+
+def assign(target: Array, source: Array) -> None:
+    """Overwrite ``target`` with the values of ``source``, same shape and dtype."""
+    overwrite(target, source)
+
+
+def synchronize() -> None:
+    """Wait until everything that was asked for is done."""
+    device().synchronize()
+
+
+def free_memory() -> int:
+    """Bytes that arrays may still take."""
+    return int(device().free_memory())

@@ -1,4 +1,4 @@
-"""Batch normalisation of x (n, c, ...): sums per channel (``reduce.py``), then a thread per element.
+"""Batch normalisation of x (n, c, ...): sums per channel (``block/reduce.py``), then a thread per element.
 
 The variance is made from sums of x - s and (x - s)^2 in float64, s being the channel's first element. Of N numbers of
 which s is one, sum (x - s)^2 is at most N + 1 times sum (x - mean)^2, so that taking the former's share of the mean
@@ -15,11 +15,11 @@ import numpy as np
 
 from ..contract import Activation, Array
 from ..shared.activations import ACTIVATIONS
-from . import memory
-from .elementwise import activate
-from .jit import block_kernel, mapping
-from .reduce import THREADS, ChannelSums, add_parts
-from .target import cuda, function, quotient, scalar, sqrt
+from .block.pointwise import activate
+from .block.reduce import THREADS, ChannelSums, add_parts
+from .runtime import device_array
+from .runtime.kernel import block_kernel, mapping
+from .runtime.target import cuda, function, quotient, scalar, sqrt
 
 __all__ = [
     "batch_norm_eval",
@@ -142,8 +142,8 @@ def batch_norm_train(
 ) -> tuple[Array, Array, Array, Array]:
     n, channels, length = _sizes(x)
     c = weight.size
-    y = memory.new((n, c, *x.shape[2:]), x.dtype)
-    mean, variance, inverse_std = (memory.new((c,), x.dtype) for _ in range(3))
+    y = device_array.new((n, c, *x.shape[2:]), x.dtype)
+    mean, variance, inverse_std = (device_array.new((c,), x.dtype) for _ in range(3))
     partial, parts = _moment_sums.partial(x, x, x, n, c, length, channels, channels)
     _finish_moments(c, partial, x, mean, variance, inverse_std, float(eps), (n, c, length, parts))
     _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, c), ACTIVATIONS[activation])
@@ -154,7 +154,7 @@ def batch_norm_train_backward(
     dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array
 ) -> tuple[Array, Array, Array]:
     dweight, dbias, coefficients = _backward_per_channel(dy, x, weight, mean, inverse_std)
-    dx = memory.new(dy.shape, dy.dtype)
+    dx = device_array.new(dy.shape, dy.dtype)
     _train_gradient(dx.size, dx, dy, x, mean, coefficients, _geometry(x, weight.size))
     return dx, dweight, dbias
 
@@ -162,7 +162,10 @@ def batch_norm_train_backward(
 def batch_norm_eval(
     x: Array, weight: Array, bias: Array, mean: Array, variance: Array, eps: float, activation: Activation = None
 ) -> tuple[Array, Array]:
-    y, inverse_std = memory.new((x.shape[0], weight.size, *x.shape[2:]), x.dtype), memory.new(weight.shape, x.dtype)
+    y, inverse_std = (
+        device_array.new((x.shape[0], weight.size, *x.shape[2:]), x.dtype),
+        device_array.new(weight.shape, x.dtype),
+    )
     _inverse_root(inverse_std.size, inverse_std, variance, float(eps))
     _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, weight.size), ACTIVATIONS[activation])
     return y, inverse_std
@@ -172,7 +175,7 @@ def batch_norm_eval_backward(
     dy: Array, x: Array, weight: Array, mean: Array, inverse_std: Array
 ) -> tuple[Array, Array, Array]:
     dweight, dbias, coefficients = _backward_per_channel(dy, x, weight, mean, inverse_std)
-    dx = memory.new(dy.shape, dy.dtype)
+    dx = device_array.new(dy.shape, dy.dtype)
     _eval_gradient(dx.size, dx, dy, coefficients, _geometry(x, weight.size))
     return dx, dweight, dbias
 
@@ -197,7 +200,7 @@ def _backward_per_channel(
 ) -> tuple[Array, Array, Array]:
     """dweight, dbias, and the coefficients of :func:`_finish_backward`."""
     n, c, length = _sizes(dy)
-    dweight, dbias, coefficients = (memory.new(shape, x.dtype) for shape in ((c,), (c,), (3, c)))
+    dweight, dbias, coefficients = (device_array.new(shape, x.dtype) for shape in ((c,), (c,), (3, c)))
     partial, parts = _backward_sums.partial(dy, x, mean, n, c, length, c, x.shape[1])
     _finish_backward(c, partial, weight, inverse_std, dweight, dbias, coefficients, (n, c, length, parts))
     return dweight, dbias, coefficients

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..contract import Array
-from . import memory
-from .jit import block_kernel, kernel, mapping
-from .reduce import CHUNK, THREADS, add_parts, block_sum
-from .target import cuda, scalar, sqrt
+from .block.reduce import CHUNK, THREADS, add_parts, block_sum
+from .runtime import device_array
+from .runtime.kernel import block_kernel, kernel, mapping
+from .runtime.target import cuda, scalar, sqrt
 
 __all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
 
@@ -101,18 +101,18 @@ def _scaled(i, x, factor):
 
 def global_norm(arrays: Sequence[Array]) -> Array:
     chunks = [-(-array.size // CHUNK) for array in arrays]
-    partial = memory.new((sum(chunks),), np.float64)
+    partial = device_array.new((sum(chunks),), np.float64)
     first = 0
     for array, count in zip(arrays, chunks, strict=True):
         _square_chunks(count, partial, array, first, array.size)
         first += count
-    norm = memory.new((), np.float64)
+    norm = device_array.new((), np.float64)
     _finish_norm(1, norm, partial, partial.size)
     return norm
 
 
 def clip_scale(target: Array, norm: Array, max_norm: float) -> None:
-    factor = memory.new((1,), target.dtype)
+    factor = device_array.new((1,), target.dtype)
     _clip_factor(1, factor, norm, float(max_norm))
     _scaled(target.size, target, target, factor)
 
@@ -133,6 +133,6 @@ def adam_step(
     settings: Array,
     decoupled: bool,
 ) -> None:
-    factors = memory.new((ADAM_FACTORS,), parameter.dtype)
+    factors = device_array.new((ADAM_FACTORS,), parameter.dtype)
     _adam_factors(1, factors, step, settings, int(decoupled))
     _adam(parameter.size, parameter, gradient, first_moment, second_moment, factors)

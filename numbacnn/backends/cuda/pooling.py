@@ -19,11 +19,11 @@ import numpy as np
 from ..contract import Array
 from ..geometry import Pool2dGeometry
 from ..shared import windows
-from . import memory
-from .jit import THREADS as MAPPING_THREADS
-from .jit import Kernel, block_kernel, mapping
-from .reduce import THREADS, lane_bits, lane_of, lanes_sum, row_blocks
-from .target import cuda, function, quotient, scalar
+from .block.reduce import THREADS, lane_bits, lane_of, lanes_sum, row_blocks
+from .runtime import device_array
+from .runtime.kernel import THREADS as MAPPING_THREADS
+from .runtime.kernel import Kernel, block_kernel, mapping
+from .runtime.target import cuda, function, quotient, scalar
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
@@ -184,13 +184,13 @@ def _plane_means(block, thread, y, x, g):
 
 
 def max_pool2d(x: Array, geometry: Pool2dGeometry) -> Array:
-    y = memory.new(geometry.y_shape, x.dtype)
+    y = device_array.new(geometry.y_shape, x.dtype)
     _find_maxima(x, geometry, y, None)
     return y
 
 
 def max_pool2d_with_indices(x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
-    y, indices = memory.new(geometry.y_shape, x.dtype), memory.new(geometry.y_shape, np.int32)
+    y, indices = device_array.new(geometry.y_shape, x.dtype), device_array.new(geometry.y_shape, np.int32)
     _find_maxima(x, geometry, y, indices)
     return y, indices
 
@@ -203,7 +203,7 @@ def _find_maxima(x: Array, g: Pool2dGeometry, y: Array, indices: Array | None) -
 
 def max_pool2d_backward(dy: Array, indices: Array, geometry: Pool2dGeometry) -> Array:
     g = geometry
-    dx = memory.new(g.x_shape, dy.dtype)
+    dx = device_array.new(g.x_shape, dy.dtype)
     extent = (g.dh * (g.kh - 1) + 1, g.dw * (g.kw - 1) + 1)
     reach = _reach(g, extent)
     sizes = (g.h, g.w, g.oh, g.ow, *reach, *extent, g.sh, g.sw, g.pt, g.pl)
@@ -213,7 +213,7 @@ def max_pool2d_backward(dy: Array, indices: Array, geometry: Pool2dGeometry) -> 
 
 def avg_pool2d(x: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
     g = geometry
-    y = memory.new(g.y_shape, x.dtype)
+    y = device_array.new(g.y_shape, x.dtype)
     if (g.kh, g.kw, g.oh, g.ow, g.pt, g.pl) == (g.h, g.w, 1, 1, 0, 0):
         # Global pooling: neighbouring threads that walk along different planes would share no load.
         bits = lane_bits(g.h * g.w)
@@ -226,7 +226,7 @@ def avg_pool2d(x: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> A
 
 def avg_pool2d_backward(dy: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
     g = geometry
-    shares, dx = memory.new(dy.shape, dy.dtype), memory.new(g.x_shape, dy.dtype)
+    shares, dx = device_array.new(dy.shape, dy.dtype), device_array.new(g.x_shape, dy.dtype)
     _shares(dy.size, shares, dy, g.oh, g.ow, _counting(g, count_include_pad))
     reach = _reach(g, (g.kh, g.kw))
     sizes = (g.h, g.w, g.oh, g.ow, *reach, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl)

@@ -6,26 +6,14 @@ and NaN are NumPy's own, under ``np.errstate``.
 
 from __future__ import annotations
 
-from ..host import adopt as adopt
-from ..host import asarray as asarray
-from ..host import assign as assign
-from ..host import capture as capture
-from ..host import capture_in_parts as capture_in_parts
-from ..host import copy as copy
-from ..host import device_name as device_name
-from ..host import empty as empty
-from ..host import free_memory as free_memory
-from ..host import is_array as is_array
-from ..host import reshape as reshape
-from ..host import synchronize as synchronize
-from ..host import to_numpy as to_numpy
-from ..host import zeros as zeros
 from .augment import flip_and_crop as flip_and_crop
 from .augment import jitter_colors as jitter_colors
 from .augment import normalize_images as normalize_images
 from .augment import resize_images as resize_images
 from .batch import gather_images as gather_images
 from .batch import gather_labels as gather_labels
+from .capture import capture as capture
+from .capture import capture_in_parts as capture_in_parts
 from .conv import choose_conv2d_algorithm as choose_conv2d_algorithm
 from .conv import conv2d as conv2d
 from .conv import conv2d_algorithms as conv2d_algorithms
@@ -57,6 +45,18 @@ from .loss import softmax_cross_entropy as softmax_cross_entropy
 from .loss import softmax_cross_entropy_backward as softmax_cross_entropy_backward
 from .loss import squared_error as squared_error
 from .loss import squared_error_backward as squared_error_backward
+from .memory import adopt as adopt
+from .memory import asarray as asarray
+from .memory import assign as assign
+from .memory import copy as copy
+from .memory import device_name as device_name
+from .memory import empty as empty
+from .memory import free_memory as free_memory
+from .memory import is_array as is_array
+from .memory import reshape as reshape
+from .memory import synchronize as synchronize
+from .memory import to_numpy as to_numpy
+from .memory import zeros as zeros
 from .normalization import batch_norm_eval as batch_norm_eval
 from .normalization import batch_norm_eval_backward as batch_norm_eval_backward
 from .normalization import batch_norm_train as batch_norm_train

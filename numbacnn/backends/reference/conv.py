@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Activation, Array, ConvPass
 from ..geometry import Conv2dGeometry
-from . import conv_im2col, conv_loops
+from .convolution import im2col, loops
 from .elementwise import activate
 
 __all__ = [
@@ -71,4 +71,4 @@ def conv2d_backward_bias(dy: Array) -> Array:
     return dy.sum(axis=(0, 2, 3), dtype=np.float64).astype(dy.dtype)
 
 
-_ALGORITHMS = {"loops": conv_loops, "im2col": conv_im2col}
+_ALGORITHMS = {"loops": loops, "im2col": im2col}

@@ -30,7 +30,7 @@ import numpy as np
 import numba
 import numbacnn as nc
 from numbacnn import nn
-from numbacnn.backends.cpu.threads import layer
+from numbacnn.backends.cpu.runtime.threads import layer
 
 nc.manual_seed(0)
 model = nn.Sequential(

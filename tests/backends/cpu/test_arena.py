@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from numbacnn.backends.cpu.arena import ALIGNMENT, Arena
+from numbacnn.backends.cpu.runtime.arena import ALIGNMENT, Arena
 
 
 def run(arena, seed):

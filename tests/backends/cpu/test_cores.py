@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from numbacnn.backends.cpu import cores
+from numbacnn.backends.cpu.runtime import cores
 
 
 def laid(tmp_path, memberships, files):

@@ -18,8 +18,8 @@ from numba.core.codegen import CPUCodeLibrary
 from numba.core.errors import NumbaError
 
 from numbacnn import backends, ops
-from numbacnn.backends import cache, cpu
-from numbacnn.backends.cpu import jit, machine_code
+from numbacnn.backends import cpu, disk_cache
+from numbacnn.backends.cpu.runtime import kernel, machine_code
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from tests.ops.test_contracts import CALLS
 
@@ -46,11 +46,11 @@ POOLS = (
 )
 
 
-def every_kernel() -> dict[str, jit.Kernel]:
+def every_kernel() -> dict[str, kernel.Kernel]:
     found = {}
     for module in pkgutil.walk_packages(cpu.__path__, cpu.__name__ + "."):
         for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, jit.Kernel):
+            if isinstance(value, kernel.Kernel):
                 found[f"{value.definition.__module__}.{value.definition.__name__}"] = value
     return found
 
@@ -97,7 +97,7 @@ def call_every_kernel() -> None:
     cpu.accumulate(parameter, gradient, 0.5)
     cpu.accumulate(parameter, gradient)
     cpu.fill_zero(parameter)
-    cpu.copy(normal(jit.WORTH_THREADS))
+    cpu.copy(normal(kernel.WORTH_THREADS))
     cpu.add_channels(normal(2, 5, 3), normal(2, 3, 3))
 
 
@@ -114,11 +114,13 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[s
 
 def noted_texts(patch: pytest.MonkeyPatch, folder: Path) -> dict[str, list[str]]:
     """What will be compiled from now on, by names of kernels."""
-    patch.setattr(cache, "_folder", getattr(cache._folder, "__wrapped__", cache._folder))  # which remembers
+    patch.setattr(
+        disk_cache, "_folder", getattr(disk_cache._folder, "__wrapped__", disk_cache._folder)
+    )  # which remembers
     patch.setattr(config, "CACHE_DIR", str(folder))
     patch.setattr(machine_code, "_addresses", {})
     texts: dict[str, list[str]] = {}
-    compile_function = jit.compile_function
+    compile_function = kernel.compile_function
 
     def noted_function(name: str, definition: Any, *arguments: Any, **options: Any) -> bytes:
         of_kernel = texts.setdefault(f"{definition.__module__}.{definition.__name__}", [])
@@ -134,7 +136,7 @@ def noted_texts(patch: pytest.MonkeyPatch, folder: Path) -> dict[str, list[str]]
             inner.setattr(CPUCodeLibrary, "_optimize_final_module", noted)
             return compile_function(name, definition, *arguments, **options)
 
-    patch.setattr(jit, "compile_function", noted_function)
+    patch.setattr(kernel, "compile_function", noted_function)
     return texts
 
 
@@ -157,7 +159,7 @@ def test_no_kernel_raises(texts: dict[str, list[str]]) -> None:
     assert not {name: said for name, said in found.items() if said}
 
 
-@jit.kernel
+@kernel.kernel
 def raising(chunk, x):
     if x[chunk] > 7:
         raise ValueError("too large")
@@ -169,7 +171,7 @@ def test_what_these_tests_look_for_is_what_such_a_kernel_has(tmp_path, monkeypat
     assert "too large" in set().union(*map(raised, found[f"{__name__}.raising"]))
 
 
-@jit.kernel
+@kernel.kernel
 def allocating(chunk, x):
     y = np.empty(x.size, x.dtype)
     y[chunk] = x[chunk]

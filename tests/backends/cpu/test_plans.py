@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends.cpu import bands, correlate, correlate_weights, machine_code, tiles
-from numbacnn.backends.cpu.correlations import forward_correlation, forward_weights
-from numbacnn.backends.cpu.simd import REGISTERS, VECTOR_BYTES
+from numbacnn.backends.cpu.convolution import direct_data, direct_weight, input_strips
+from numbacnn.backends.cpu.convolution.correlation import forward_correlation, forward_weights
+from numbacnn.backends.cpu.runtime import machine_code
+from numbacnn.backends.cpu.vector import microkernels
+from numbacnn.backends.cpu.vector.simd import REGISTERS, VECTOR_BYTES
 from numbacnn.backends.geometry import Conv2dGeometry
 
 LANES = VECTOR_BYTES // 4
@@ -16,9 +18,9 @@ LANES = VECTOR_BYTES // 4
 pytestmark = pytest.mark.skipif((REGISTERS, LANES) != (32, 16), reason="the measurements are of AVX-512")
 
 
-def plan_of(descriptor: str) -> correlate._Plan:
+def plan_of(descriptor: str) -> direct_data._Plan:
     g = Conv2dGeometry.parse(descriptor)
-    return correlate._plan(forward_correlation(g), forward_weights(g), g.n, g.c, g.k, g.c, 1, 4)
+    return direct_data._plan(forward_correlation(g), forward_weights(g), g.n, g.c, g.k, g.c, 1, 4)
 
 
 @pytest.mark.parametrize("vectors", [5, 7])
@@ -40,22 +42,22 @@ def test_images_are_turned_for_long_sums_of_few_outputs() -> None:
 
 
 def test_few_outputs_and_many_inputs_change_places() -> None:
-    assert correlate_weights._plan(Conv2dGeometry.parse("n16c64h16k12r3s1p1"), 4).by_inputs
-    assert not correlate_weights._plan(Conv2dGeometry.parse("n16c12h16k64r3s1p1"), 4).by_inputs
+    assert direct_weight._plan(Conv2dGeometry.parse("n16c64h16k12r3s1p1"), 4).by_inputs
+    assert not direct_weight._plan(Conv2dGeometry.parse("n16c12h16k64r3s1p1"), 4).by_inputs
 
 
 def test_unevenness_is_of_the_busier_core() -> None:
-    assert bands.unevenness((4, 3)) == 1
-    assert bands.unevenness((3, 1)) == pytest.approx(4 / 3)
-    assert bands.unevenness((1, 14), (1, 2)) == pytest.approx(28 / 16)
-    assert bands.unevenness((2, 4), (1, 2)) == pytest.approx(12 / 10)
-    assert bands.unevenness((0, 1)) == 1
+    assert input_strips.unevenness((4, 3)) == 1
+    assert input_strips.unevenness((3, 1)) == pytest.approx(4 / 3)
+    assert input_strips.unevenness((1, 14), (1, 2)) == pytest.approx(28 / 16)
+    assert input_strips.unevenness((2, 4), (1, 2)) == pytest.approx(12 / 10)
+    assert input_strips.unevenness((0, 1)) == 1
 
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 def test_machine_code_is_held_together() -> None:
     """A holder for each routine took a megabyte and a half."""
-    for tile in map(tiles.gathering_tile, (1, 2), (1, 1)):
+    for tile in map(microkernels.gathering_tile, (1, 2), (1, 1)):
         for kind in "fd":
             assert tile.address(np.dtype(kind))
     assert len(machine_code._engines) == 1

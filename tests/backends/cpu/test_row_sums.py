@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends.cpu import row_sums
+from numbacnn.backends.cpu.vector import row_sums
 
 pytestmark = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 ROUTINES = [row_sums.VALUES, row_sums.DIFFERENCES, row_sums.SQUARES, row_sums.PRODUCTS]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends.cpu import simd
+from numbacnn.backends.cpu.vector import simd
 
 WIDTHS = (16, 32, 64)
 # Narrower vectors run on every machine, and wider ones in parts.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.backends import cpu
-from numbacnn.backends.cpu import transcendental
+from numbacnn.backends.cpu.vector import transcendental
 
 
 def test_exp_float32_as_plain_python():

@@ -8,8 +8,8 @@ import pytest
 from numba.core import config
 
 from numbacnn.backends import cpu
-from numbacnn.backends.cpu import conv_direct, conv_winograd, winograd, winograd_weights
-from numbacnn.backends.cpu import winograd_routines as routines
+from numbacnn.backends.cpu.convolution import direct, winograd, winograd_data, winograd_weight
+from numbacnn.backends.cpu.convolution import winograd_transforms as routines
 from numbacnn.backends.geometry import Conv2dGeometry
 
 MATRICES = {
@@ -52,21 +52,21 @@ def test_transformation(dtype, size, name):
 )
 def test_every_size_of_tiles(monkeypatch, transforms, descriptor):
     """Whatever the plan would take: whole and cut tiles, one and several images to a band."""
-    for module in (winograd, winograd_weights):
+    for module in (winograd_data, winograd_weight):
         monkeypatch.setattr(module, "TRANSFORMS", [transforms])
         module._plan.cache_clear()
     g = Conv2dGeometry.parse(descriptor.format(transforms.taps))
     rng = np.random.default_rng(0)
     x, weight, bias, dy = (rng.standard_normal(s) for s in (g.x_shape, g.weight_shape, (g.k,), g.y_shape))
     x, dy = (np.ascontiguousarray(images.transpose(0, 2, 3, 1)) for images in (x, dy))
-    y, dx = conv_winograd.forward(x, weight, bias, g, 0), conv_winograd.backward_input(dy, weight, g)
-    dweight = conv_winograd.backward_weight(dy, x, g)
-    for module in (winograd, winograd_weights):
+    y, dx = winograd.forward(x, weight, bias, g, 0), winograd.backward_input(dy, weight, g)
+    dweight = winograd.backward_weight(dy, x, g)
+    for module in (winograd_data, winograd_weight):
         module._plan.cache_clear()
-    assert all(conv_winograd._applies(g, pass_) for pass_ in ("forward", "backward_input", "backward_weight"))
-    np.testing.assert_allclose(y, conv_direct.forward(x, weight, bias, g, 0), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(dx, conv_direct.backward_input(dy, weight, g), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(dweight, conv_direct.backward_weight(dy, x, g), rtol=0, atol=1e-11)
+    assert all(winograd._applies(g, pass_) for pass_ in ("forward", "backward_input", "backward_weight"))
+    np.testing.assert_allclose(y, direct.forward(x, weight, bias, g, 0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(dx, direct.backward_input(dy, weight, g), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(dweight, direct.backward_weight(dy, x, g), rtol=0, atol=1e-11)
 
 
 def gradients(g, x, dy):

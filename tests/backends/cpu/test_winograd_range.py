@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numba.core import config
 
 from numbacnn.backends import cpu, reference
-from numbacnn.backends.cpu import winograd_routines as routines
-from numbacnn.backends.cpu.winograd_range import CONTRAST
+from numbacnn.backends.cpu.convolution import winograd_transforms as routines
+from numbacnn.backends.cpu.convolution.winograd_range import CONTRAST
 from numbacnn.backends.geometry import Conv2dGeometry
 from tests.numeric import normal, wide
 

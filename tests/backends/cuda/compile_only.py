@@ -18,7 +18,10 @@ import numpy as np
 
 from numbacnn.backends import cuda
 from numbacnn.backends.contract import Activation
-from numbacnn.backends.cuda import gemm, jit, memory, target, tiles, transfer
+from numbacnn.backends.cuda import memory
+from numbacnn.backends.cuda.block import gemm, gemm_plan
+from numbacnn.backends.cuda.runtime import device_array, target
+from numbacnn.backends.cuda.runtime import kernel as kernels
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from numbacnn.backends.shared.activations import ACTIVATIONS
 from tests.backends.test_contract import calls
@@ -64,9 +67,9 @@ class NoDevice:
 def run_every_tile(dtype: Any) -> None:
     """The convolution whose kernels take most registers, by every tile."""
     g = Conv2dGeometry.parse(EVERY_TILE)
-    x, weight, bias = (memory.new(shape, dtype) for shape in (g.x_shape, g.weight_shape, (g.k,)))
-    for tile in tiles.tiles(np.dtype(dtype)):
-        with mock.patch.object(gemm, "plan_of", lambda m, n, k, *_, tile=tile: tiles.Plan(tile, 1, max(k, 1))):
+    x, weight, bias = (device_array.new(shape, dtype) for shape in (g.x_shape, g.weight_shape, (g.k,)))
+    for tile in gemm_plan.tiles(np.dtype(dtype)):
+        with mock.patch.object(gemm, "plan_of", lambda m, n, k, *_, tile=tile: gemm_plan.Plan(tile, 1, max(k, 1))):
             cuda.conv2d(x, weight, bias, g, "implicit_gemm", *HUNGRIEST)
 
 
@@ -74,7 +77,7 @@ def run_tiles(dtype: Any, activations: Iterable[Activation]) -> None:
     """Every product of the backend on arrays of ``dtype``: the kernels that take many registers."""
 
     def new(*shape: int) -> Any:
-        return memory.new(shape, dtype)
+        return device_array.new(shape, dtype)
 
     def convolve(descriptor: str, algorithm: str, activations: Iterable[Activation]) -> None:
         g = Conv2dGeometry.parse(descriptor)
@@ -86,8 +89,8 @@ def run_tiles(dtype: Any, activations: Iterable[Activation]) -> None:
 
     for algorithm in cuda.conv2d_algorithms():
         convolve(STRIDED, algorithm, activations)
-    for tile in tiles.tiles(np.dtype(dtype)):
-        with mock.patch.object(gemm, "plan_of", lambda m, n, k, *_, tile=tile: tiles.Plan(tile, 1, max(k, 1))):
+    for tile in gemm_plan.tiles(np.dtype(dtype)):
+        with mock.patch.object(gemm, "plan_of", lambda m, n, k, *_, tile=tile: gemm_plan.Plan(tile, 1, max(k, 1))):
             convolve(EVERY_TILE, "implicit_gemm", HUNGRIEST)
             cuda.linear(new(4, 8), new(5, 8), new(5))
     for m, n, k in ((4096, 4096, 64), (10, 10, 10), (16, 4096, 64), (256, 2048, 64)):
@@ -105,11 +108,11 @@ def run_the_rest(dtype: Any) -> None:
 
     def given(argument: Any) -> Any:
         if isinstance(argument, np.ndarray):
-            return transfer.asarray(argument)
+            return memory.asarray(argument)
         return [given(item) for item in argument] if isinstance(argument, list) else argument
 
     def new(*shape: int, kind: Any = dtype) -> Any:
-        return memory.new(shape, kind)
+        return device_array.new(shape, kind)
 
     for name, arguments in calls(dtype):
         getattr(cuda, name)(*map(given, arguments))
@@ -140,16 +143,16 @@ def run_the_rest(dtype: Any) -> None:
     cuda.gather_images(new(10, 1, 4, 4), index)
     cuda.gather_labels(index, index)
     for kind in (np.uint8, np.int64, np.float16, np.bool_, np.float32, np.float64):
-        transfer.asarray(new(10, kind=kind), dtype)
-    transfer._copy_strided(10, value, value, new(2, 1, kind=np.int64), 1, 0)
+        memory.asarray(new(10, kind=kind), dtype)
+    memory._copy_strided(10, value, value, new(2, 1, kind=np.int64), 1, 0)
 
 
 def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
     """Registers, stack, and what of the PTX is worth knowing, of every kernel that is compiled on the way."""
     found: list[dict[str, Any]] = []
-    compile_, link = jit.Kernel.compile, jit.link
+    compile_, link = kernels.Kernel.compile, kernels.link
 
-    def noted_compile(self: jit.Kernel, key: Any, capability: tuple[int, int]) -> tuple[str, str]:
+    def noted_compile(self: kernels.Kernel, key: Any, capability: tuple[int, int]) -> tuple[str, str]:
         ptx, entry = compile_(self, key, capability)
         found.append(
             {
@@ -171,8 +174,8 @@ def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
         found[-1].update(zip(("registers", "stack", "shared", "spilled"), map(int, used.groups()), strict=True))
         return image, log
 
-    jit.Kernel.compile, jit.link, jit.cache_folder = noted_compile, noted_link, lambda: None  # type: ignore[method-assign]
-    memory._device = NoDevice(capability)
+    kernels.Kernel.compile, kernels.link, kernels.cache_folder = noted_compile, noted_link, lambda: None  # type: ignore[method-assign]
+    device_array._device = NoDevice(capability)
     vars(np).pop(target.REMOVED_NAME, None)  # as it is with the newest NumPy
     # All of it once, for the newer GPU, and else what may not fit the registers: most of the minutes.
     if capability < (9, 0):
@@ -182,7 +185,7 @@ def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
         run_the_rest(np.float32)
         run_tiles(np.float64, HUNGRIEST)
         run_the_rest(np.float64)
-        declared = {kernel.name for kernel in jit.every_kernel()}
+        declared = {kernel.name for kernel in kernels.every_kernel()}
         missed = declared - {entry["kernel"] for entry in found}
         if missed:
             raise RuntimeError(f"never compiled: {', '.join(sorted(missed))}")

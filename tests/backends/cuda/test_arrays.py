@@ -26,8 +26,12 @@ pytestmark = pytest.mark.skipif(backends.available()["cuda"] is not None, reason
 
 if backends.available()["cuda"] is None:
     from numbacnn.backends import cuda as cuda_backend
-    from numbacnn.backends.cuda import conv_tables, jit, memory, tiles, transfer
-    from numbacnn.backends.cuda.jit import mapping
+    from numbacnn.backends.cuda import memory
+    from numbacnn.backends.cuda.block import gemm_plan
+    from numbacnn.backends.cuda.convolution import tables
+    from numbacnn.backends.cuda.runtime import device_array
+    from numbacnn.backends.cuda.runtime import kernel as kernels
+    from numbacnn.backends.cuda.runtime.kernel import mapping
 
     cuda: Any = cuda_backend
 
@@ -109,7 +113,7 @@ def test_ops_take_arrays_of_any_dtype_that_are_on_the_device():
 
 def test_memory_is_used_again():
     x = cuda.empty((1000,), np.float32)
-    place, before = x.owner.start, memory.arena().bytes
+    place, before = x.owner.start, device_array.arena().bytes
     slab = x.owner.slab
     del x
     gc.collect()
@@ -117,13 +121,13 @@ def test_memory_is_used_again():
         y = cuda.empty((1000,), np.float32)
         assert y.owner.slab is slab and y.owner.start == place
         del y
-    assert memory.arena().bytes == before
+    assert device_array.arena().bytes == before
 
 
 def test_a_signal_handler_amid_an_allocation_takes_memory_of_its_own():
-    arena = memory.Arena()
+    arena = device_array.Arena()
     first = arena.take(1000)
-    with memory._lock:  # as the interrupted thread does, which has found out what comes next
+    with device_array._lock:  # as the interrupted thread does, which has found out what comes next
         other = arena.take(1000)
     assert other.slab is not first.slab
     assert arena.take(1000).start == first.start + first.size
@@ -133,7 +137,7 @@ def test_a_signal_handler_may_launch_what_the_interrupted_thread_loads():
     results = []
 
     def interrupted() -> None:
-        with doubled._lock, jit._compiler_lock:
+        with doubled._lock, kernels._compiler_lock:
             results.append(cuda.empty((3,), np.float32))
             doubled(3, results[-1], cuda.asarray(np.ones(3, np.float32)))
 
@@ -149,7 +153,7 @@ def test_a_forked_child_finds_the_locks_free():
     inside, go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with memory._lock, doubled._lock, jit._compiler_lock, memory.device()._lock:
+        with device_array._lock, doubled._lock, kernels._compiler_lock, device_array.device()._lock:
             inside.set()
             go.wait(60)
 
@@ -173,11 +177,11 @@ def test_a_forked_child_finds_the_locks_free():
 @CHECKS
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=20))
 def test_pieces_of_the_arena_do_not_overlap(sizes):
-    arena = memory.Arena()
+    arena = device_array.Arena()
     blocks = [arena.take(size) for size in sizes]
     for block, size in zip(blocks, sizes, strict=True):
-        assert block.size >= size and block.start % memory.GRAIN == 0
-        assert block.size <= max(memory.GRAIN, size + size // 8 + memory.GRAIN)
+        assert block.size >= size and block.start % device_array.GRAIN == 0
+        assert block.size <= max(device_array.GRAIN, size + size // 8 + device_array.GRAIN)
     for one, other in itertools.combinations(blocks, 2):
         assert (
             one.slab is not other.slab or one.start + one.size <= other.start or other.start + other.size <= one.start
@@ -219,8 +223,8 @@ def test_a_capture_that_fails_says_why_and_leaves_things_working():
 @pytest.mark.parametrize("g", CONV2D_CASES, ids=lambda g: g.descriptor)
 def test_tables_find_what_each_tap_sees(g: Conv2dGeometry) -> None:
     """Position plus tap is the element of the definition, for the forward pass."""
-    positions = np.asarray(conv_tables.positions(g))[: g.n * g.oh * g.ow]
-    taps = np.asarray(conv_tables.taps(g))[: g.taps]
+    positions = np.asarray(tables.positions(g))[: g.n * g.oh * g.ow]
+    taps = np.asarray(tables.taps(g))[: g.taps]
     seen = positions[:, None] + taps
     row, column = ((seen >> 16) & 0xFFFF) - g.pt, (seen & 0xFFFF) - g.pl
     n, q, r = np.unravel_index(np.arange(len(positions)), (max(g.n, 1), g.oh, g.ow)) if g.n else np.zeros((3, 0), int)
@@ -235,7 +239,7 @@ def test_tables_find_what_each_tap_sees(g: Conv2dGeometry) -> None:
 def test_phases_meet_every_pixel_and_every_product_once(g: Conv2dGeometry) -> None:
     pixels: list[int] = []
     products = 0
-    for phase in conv_tables.phases(g):
+    for phase in tables.phases(g):
         (top, down, rows), (left, across, columns) = phase.rows, phase.columns
         pixels += [
             (top + i * down) * g.w + left + j * across for i, j in itertools.product(range(rows), range(columns))
@@ -262,23 +266,23 @@ def test_phases_meet_every_pixel_and_every_product_once(g: Conv2dGeometry) -> No
 @CHECKS
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 1 << 22), st.integers(1, 64))
 def test_parts_cover_a_long_sum(m: int, n: int, k: int, batch: int) -> None:
-    _, splits, part = tiles.plan_of(m, n, k, batch, np.dtype(np.float32))
-    assert splits == 1 or part % tiles.PART_GRAIN == 0
+    _, splits, part = gemm_plan.plan_of(m, n, k, batch, np.dtype(np.float32))
+    assert splits == 1 or part % gemm_plan.PART_GRAIN == 0
     assert (splits - 1) * part < max(k, 1) <= splits * part
-    assert tiles.plan_of(m, n, k, batch, np.dtype(np.float32), split=False)[1:] == (1, max(k, 1))
+    assert gemm_plan.plan_of(m, n, k, batch, np.dtype(np.float32), split=False)[1:] == (1, max(k, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tiles_suit_their_threads(dtype: Any) -> None:
-    for tile in tiles.tiles(np.dtype(dtype)):
+    for tile in gemm_plan.tiles(np.dtype(dtype)):
         assert tile.threads % tile.bn == 0  # a thread stays in its column of B
         assert tile.threads % tile.bk == 0  # and in its step of A
         assert tile.bm * tile.bk % tile.threads == tile.bn * tile.bk % tile.threads == tile.bk % 2 == 0
-        assert tile.bk <= tiles.LONGEST_STEP
+        assert tile.bk <= gemm_plan.LONGEST_STEP
 
 
 def test_foreign_strides_are_told_from_contiguous_ones():
-    assert transfer._contiguous((2, 3), (12, 4), 4)
-    assert transfer._contiguous((2, 1, 3), (12, 99, 4), 4)
-    assert transfer._contiguous((0, 3), (1, 1), 4)
-    assert not transfer._contiguous((3, 2), (4, 12), 4)
+    assert memory._contiguous((2, 3), (12, 4), 4)
+    assert memory._contiguous((2, 1, 3), (12, 99, 4), 4)
+    assert memory._contiguous((0, 3), (1, 1), 4)
+    assert not memory._contiguous((3, 2), (4, 12), 4)

@@ -1,0 +1,372 @@
+"""Depthwise convolution: every channel has filters of its own, one or, with a multiplier, several.
+
+Channels lie along the vectors in all three passes, images and weights are multiplied lane by lane, and sums stay in
+registers. Nothing is padded: outputs whose windows have the same taps within the image are computed together, of those
+taps alone, from where the image lies. The gradient of the input is a correlation for each phase of the stride, as in
+``direct.py``. With a multiplier each channel of x is repeated first, so that it is met by every filter of its own;
+in the gradient of the input the sums of these are added up.
+
+roofline: 2 n k oh ow kh kw operations, a load for each vector of them from L1; from memory x once and y once, which
+bounds 3 x 3 windows.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from ...geometry import Conv2dGeometry, round_up
+from ..runtime.allocator import empty
+from ..runtime.captured import prepared
+from ..runtime.kernel import Kernel, Scratch, kernel
+from ..vector.activations import activation_of
+from ..vector.blocks import fill_zero
+from ..vector.microkernels import ADD, ELEMENTWISE_TILES, RELU, Tile, elementwise_tile_of, multiply, multiply_gathered
+from ..vector.simd import VECTOR_BYTES, clear, flattened
+from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
+from .correlation import Correlation, backward_correlations, forward_correlation, spans
+from .direct_data import activate_pixels, shift_of
+from .input_strips import lay_positions
+
+__all__ = ["applies", "backward_input", "backward_weight", "forward", "workspace"]
+
+# Of the outputs of a chunk: they and what they are computed from stay in the second cache.
+BAND_ELEMENTS = 16 << 10
+FEWEST_CHUNKS = 8
+FEWEST_PARTS = 16
+
+
+@kernel
+def _correlate_depthwise(
+    chunk, x, packed, shift, y, row_spans, column_spans, steps, packed_at, table, tile, single, activating, height,
+    width, activation, blocks, block, band_images, band_rows, bands, rows, sh, sw, at_row, at_column,
+    row_step, column_step,
+):  # fmt: skip
+    """A chunk is ``band_rows`` of the ``rows`` of outputs of some images, of a block of the channels.
+
+    Each of ``row_spans`` is a `Span`, each of ``column_spans`` likewise, and where its taps begin in ``steps``, all
+    rows of them. ``single`` is a tile of one row.
+    """
+    at_block, rest = chunk % blocks, chunk // blocks
+    band, first_image = rest % bands, rest // bands * band_images
+    images = min(band_images, x.shape[0] - first_image)
+    first = at_block * block
+    channels = x.shape[3]
+    here = min(block, channels - first)
+    x_row, y_row = x.shape[2] * channels, y.shape[2] * channels
+    source, target = flattened(x), flattened(y)
+    todo = RELU if activation == 1 else 0
+    for r in range(row_spans.shape[0]):
+        low = max(row_spans[r, 0], band * band_rows)
+        rows_here = min(row_spans[r, 0] + row_spans[r, 1], min((band + 1) * band_rows, rows)) - low
+        for s in range(column_spans.shape[0] if rows_here > 0 else 0):
+            left, columns, taps = column_spans[s, 0], column_spans[s, 1], column_spans[s, 3]
+            count = images * rows_here * columns
+            padded = (count + height - 1) // height * height
+            places, targets = table[:padded], table[padded : 2 * padded]
+            lay_positions(places, images, rows_here, columns, x.shape[1] * x_row, sh * x_row, sw * channels, padded)
+            lay_positions(
+                targets, images, rows_here, columns, y.shape[1] * y_row, row_step * y_row, column_step * channels,
+                padded,
+            )  # fmt: skip
+            start = (first_image * x.shape[1] + low * sh) * x_row + left * sw * channels + first
+            at = first_image * y.shape[1] * y_row + (at_row + low * row_step) * y_row
+            at += (at_column + left * column_step) * channels + first
+            depth = row_spans[r, 3] * taps
+            tap = column_spans[s, 4] + row_spans[r, 2] * taps
+            if depth == 0:
+                for i in range(count):
+                    for j in range(here):
+                        value = shift[first + j]
+                        is_cut = activation == 1 and value <= 0  # which a NaN is not
+                        target[at + targets[i] + j] = y.dtype.type(0) if is_cut else value
+            position = 0
+            while position < count and depth > 0:
+                # A tile with less than half of its rows takes longer than as many single rows.
+                whole = 2 * (count - position) > height
+                for panel in range(0, here, width):
+                    # The last panel begins early enough to be whole, if there is another: masks take their time.
+                    j = max(0, min(panel, here - width))
+                    multiply(
+                        tile if whole else single, source, start + j, places, position, steps, tap, depth, depth,
+                        packed, first + j, packed_at, tap, shift, first + j, target, at + j, targets, position,
+                        here - j, todo,
+                    )  # fmt: skip
+                position += height if whole else 1
+            if activation > 1:
+                activate_pixels(activating, target, at, targets, count, here, activation)
+
+
+@kernel
+def _pack_filters(chunk, weight, taps, packed, filters, window, pitch):
+    """packed[tap, filter] = weight[filter, taps[tap]], rows ``pitch`` apart."""
+    clear(packed, 0, packed.size)
+    for t in range(taps.size):
+        for i in range(filters):
+            packed[t * pitch + i] = weight[i * window + taps[t]]
+
+
+@kernel
+def _repeat_channels(chunk, x, y, times, some):
+    """A chunk is ``some`` pixels: y[pixel, c times + j] = x[pixel, c]."""
+    for pixel in range(chunk * some, min((chunk + 1) * some, x.shape[0])):
+        for c in range(x.shape[1]):
+            for j in range(times):
+                y[pixel, c * times + j] = x[pixel, c]
+
+
+@kernel
+def _fold_channels(chunk, x, y, times, some):
+    """A chunk is ``some`` pixels: y[pixel, c] = the sum over j of x[pixel, c times + j]."""
+    for pixel in range(chunk * some, min((chunk + 1) * some, y.shape[0])):
+        for c in range(y.shape[1]):
+            total = y.dtype.type(0)
+            for j in range(times):
+                total += x[pixel, c * times + j]
+            y[pixel, c] = total
+
+
+@kernel
+def _sum_filters(
+    chunk, dy, x, row_spans, column_spans, steps, sums, zeros, totals, table, tile, height, width, blocks, block,
+    parts_of_bands, band_images, band_rows, bands, window, window_columns, sh, sw,
+):  # fmt: skip
+    """A chunk is a block of filters, summed over ``parts_of_bands`` bands: sums[part, block, tap, filter].
+
+    ``totals`` are the sums of one chunk in float64. Spans are those of :func:`_correlate_depthwise`; a tap is a row of
+    the tile, and positions are what it sums over.
+    """
+    at_block, part = chunk % blocks, chunk // blocks
+    oh, ow, channels = dy.shape[1], dy.shape[2], dy.shape[3]
+    first = at_block * block
+    here = min(block, channels - first)
+    base = chunk * totals.size
+    x_row, dy_row = x.shape[2] * channels, ow * channels
+    source, slopes = flattened(x), flattened(dy)
+    most = window + height
+    tap_at, sums_at = table[:most], table[most : 2 * most]
+    clear(sums, base, base + totals.size)
+    totals[:] = 0
+    held = 0
+    end = min((part + 1) * parts_of_bands, (x.shape[0] + band_images - 1) // band_images * bands)
+    for step in range(part * parts_of_bands, end):
+        first_image, band = step // bands * band_images, step % bands
+        images = min(band_images, x.shape[0] - first_image)
+        for r in range(row_spans.shape[0]):
+            low = max(row_spans[r, 0], band * band_rows)
+            rows_here = min(row_spans[r, 0] + row_spans[r, 1], min((band + 1) * band_rows, oh)) - low
+            for s in range(column_spans.shape[0] if rows_here > 0 else 0):
+                left, columns, taps = column_spans[s, 0], column_spans[s, 1], column_spans[s, 3]
+                depth, tap = row_spans[r, 3] * taps, column_spans[s, 4] + row_spans[r, 2] * taps
+                if depth == 0:
+                    continue
+                count = images * rows_here * columns
+                places, dy_at = table[2 * most : 2 * most + count], table[2 * most + count : 2 * most + 2 * count]
+                lay_positions(places, images, rows_here, columns, x.shape[1] * x_row, sh * x_row, sw * channels, count)
+                lay_positions(dy_at, images, rows_here, columns, oh * dy_row, dy_row, channels, count)
+                for t in range((depth + height - 1) // height * height):
+                    i = min(t, depth - 1)
+                    tap_at[t] = steps[tap + i]
+                    at = (row_spans[r, 2] + i // taps) * window_columns + column_spans[s, 2] + i % taps
+                    sums_at[t] = at * block
+                start = (first_image * x.shape[1] + low * sh) * x_row + left * sw * channels + first
+                at_dy = (first_image * oh + low) * dy_row + left * channels + first
+                for begin in range(0, count, SUM_IN_ORDER):
+                    size = min(SUM_IN_ORDER, count - begin)
+                    if held + size > SUM_IN_ORDER:
+                        move_sums(sums, base, totals, 0, totals.size)
+                        clear(sums, base, base + totals.size)
+                        held = 0
+                    for panel in range(0, here, width):
+                        multiply_gathered(
+                            tile, height, source, start + panel, tap_at, depth, places, begin, size, RUN_IN_ORDER,
+                            slopes, at_dy + panel, dy_at, begin, zeros, 0, sums, base + panel, sums_at, here - panel,
+                            ADD,
+                        )  # fmt: skip
+                    held += size
+    for i in range(totals.size):
+        sums[np.uintp(base + i)] += totals[np.uintp(i)]
+
+
+@kernel
+def _finish_filters(chunk, sums, dweight, blocks, block, window):
+    """A chunk is a block of filters: the parts are added up in float64."""
+    first, size = chunk * block, window * block
+    for i in range(min(block, dweight.shape[0] - first)):
+        for tap in range(window):
+            total = 0.0
+            for at in range(chunk * size + tap * block + i, sums.size, blocks * size):
+                total += sums[at]
+            dweight[first + i, tap] = total
+
+
+class _Plan(NamedTuple):
+    block: int
+    """Filters that a chunk has at once."""
+    band_images: int
+    band_rows: int
+
+    def positions(self, columns: int) -> int:
+        return self.band_images * self.band_rows * columns
+
+
+class _Tables(NamedTuple):
+    row_spans: np.ndarray
+    column_spans: np.ndarray
+    steps: np.ndarray
+    """Where the taps of a column span lie from its output's place in x, rows of them."""
+    packed_at: np.ndarray
+    """Where their weights begin."""
+
+
+def applies(g: Conv2dGeometry) -> bool:
+    """Whether every channel is a group of its own, and there are some."""
+    return g.groups == g.c > 1
+
+
+def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
+    y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
+    _correlate(forward_correlation(g), _channel_per_filter(x, g), weight, bias, y, activation)
+    return y
+
+
+def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    correlations = backward_correlations(g)
+    dx = empty((g.n, g.h, g.w, g.k), dy.dtype)
+    if sum(c.rows * c.columns for c in correlations) < g.h * g.w:
+        fill_zero(dx)
+    for c in correlations:
+        _correlate(c, dy, weight, np.empty(0, dy.dtype), dx, 0)
+    if g.k == g.c:
+        return dx
+    folded = empty((g.n, g.h, g.w, g.c), dy.dtype)
+    _each_pixel(_fold_channels, dx, folded, g)
+    return folded
+
+
+def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    dweight = empty(g.weight_shape, x.dtype)
+    if not g.n:
+        fill_zero(dweight)
+        return dweight
+    c = forward_correlation(g)
+    plan, parts, bands_of_part = _weight_plan(c, g.n, g.k, x.itemsize)
+    window = g.kh * g.kw
+    tile = _weight_tile(window, -(-plan.block // (VECTOR_BYTES // x.itemsize)))
+    tables = _tables(c, g.k, 1)
+    blocks = -(-g.k // plan.block)
+    sums = empty((parts * blocks * window * plan.block,), x.dtype)
+    width = tile.vectors * VECTOR_BYTES // x.itemsize
+    _sum_filters(
+        parts * blocks, dy, _channel_per_filter(x, g), tables.row_spans, tables.column_spans, tables.steps, sums,
+        np.zeros(width, x.dtype), Scratch(window * plan.block, np.dtype(np.float64)),
+        Scratch(2 * (window + tile.rows + plan.positions(g.ow)), np.dtype(np.int64)), tile.routine, tile.rows, width,
+        blocks, plan.block, bands_of_part, plan.band_images, plan.band_rows, -(-g.oh // plan.band_rows), window, g.kw,
+        g.sh, g.sw,
+    )  # fmt: skip
+    _finish_filters(blocks, sums, dweight.reshape(g.k, window), blocks, plan.block, window)
+    return dweight
+
+
+def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
+    if not g.n:
+        return 0
+    images = g.n * g.h * g.w * g.k if g.k > g.c else 0
+    if pass_ == "backward_weight":
+        plan, parts, _ = _weight_plan(forward_correlation(g), g.n, g.k, itemsize)
+        return itemsize * (parts * round_up(g.k, plan.block) * g.kh * g.kw + images)
+    return itemsize * (g.k * g.kh * g.kw + images)
+
+
+def _correlate(
+    c: Correlation, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, y: np.ndarray, activation: int
+) -> None:
+    n, channels = x.shape[0], x.shape[3]
+    lanes = VECTOR_BYTES // x.itemsize
+    plan = _plan(c, n, channels, x.itemsize)
+    pitch = round_up(channels, lanes)
+    tables = _tables(c, channels, pitch)
+    packed = prepared(weight, lambda: _pack(weight, c, channels, pitch))
+    tile = max(
+        (tile for tile in ELEMENTWISE_TILES if tile.vectors == 1 or plan.block % (tile.vectors * lanes) == 0),
+        key=lambda tile: tile.vectors,
+    )
+    single = elementwise_tile_of(1, tile.vectors)
+    bands, blocks = -(-c.rows // plan.band_rows), -(-channels // plan.block)
+    _correlate_depthwise(
+        -(-n // plan.band_images) * bands * blocks, x, packed, shift_of(bias, channels), y, *tables,
+        Scratch(2 * round_up(plan.positions(c.columns), tile.rows), np.dtype(np.int64)), tile.routine, single.routine,
+        activation_of(activation), tile.rows, tile.vectors * lanes, activation, blocks, plan.block,
+        plan.band_images, plan.band_rows, bands, c.rows, *c.step, *c.first, *c.output_step,
+    )  # fmt: skip
+
+
+def _pack(weight: np.ndarray, c: Correlation, filters: int, pitch: int) -> np.ndarray:
+    taps = np.array([i * weight.shape[3] + j for i, _ in c.row_taps for j, _ in c.column_taps])
+    packed = empty((taps.size * pitch,), weight.dtype)
+    _pack_filters(1, weight.reshape(-1), taps, packed, filters, weight[0].size, pitch)
+    return packed
+
+
+def _channel_per_filter(x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    """x with each channel as often as it has filters."""
+    if g.k == g.c:
+        return x
+    y = empty((g.n, g.h, g.w, g.k), x.dtype)
+    _each_pixel(_repeat_channels, x, y, g)
+    return y
+
+
+def _each_pixel(work: Kernel, source: np.ndarray, target: np.ndarray, g: Conv2dGeometry) -> None:
+    pixels, some = g.n * g.h * g.w, max(1, BAND_ELEMENTS // g.k)
+    flat = [images.reshape(pixels, images.shape[3]) for images in (source, target)]
+    work(-(-pixels // some), *flat, g.k // g.c, some)
+
+
+def _weight_tile(taps: int, vectors: int) -> Tile:
+    """Whole rows of taps, as few as may be left over."""
+    largest = ELEMENTWISE_TILES[min(len(ELEMENTWISE_TILES), vectors, 2) - 1]
+    return elementwise_tile_of(-(-taps // -(-taps // largest.rows)), largest.vectors)
+
+
+@functools.lru_cache(maxsize=1024)
+def _tables(c: Correlation, channels: int, pitch: int) -> _Tables:
+    """For images of so many channels, and weights of which a tap's are ``pitch`` apart."""
+    rows = spans(c.row_taps, c.rows, c.step[0], c.image[0])
+    columns = spans(c.column_taps, c.columns, c.step[1], c.image[1])
+    steps: list[int] = []
+    packed_at: list[int] = []
+    of_columns = []
+    for span in columns:
+        of_columns.append((*span, len(steps)))
+        taps = range(span.first_tap, span.first_tap + span.taps)
+        steps += [(i * c.image[1] + c.column_taps[j][1]) * channels for _, i in c.row_taps for j in taps]
+        packed_at += [(i * len(c.column_taps) + j) * pitch for i in range(len(c.row_taps)) for j in taps]
+    return _Tables(*(np.array(table, np.int64) for table in (rows, of_columns, steps, packed_at)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(c: Correlation, n: int, filters: int, itemsize: int) -> _Plan:
+    """Whole rows of one image, or several whole ones where these are small, of fewer filters where these are few."""
+    row = c.columns * filters
+    images = max(1, min(BAND_ELEMENTS // (row * c.rows), n // FEWEST_CHUNKS))
+    groups = max(1, -(-n // images))
+    fewest_bands = -(-FEWEST_CHUNKS // groups)
+    band_rows = min(c.rows, max(1, BAND_ELEMENTS // row), -(-c.rows // fewest_bands))
+    bands = -(-c.rows // band_rows)
+    band_rows = -(-c.rows // bands)
+    lanes = ELEMENTWISE_TILES[-1].vectors * VECTOR_BYTES // itemsize
+    blocks = min(-(-filters // lanes), max(1, FEWEST_CHUNKS // (bands * groups)))
+    return _Plan(round_up(-(-filters // blocks), lanes) if blocks > 1 else filters, images, band_rows)
+
+
+@functools.lru_cache(maxsize=1024)
+def _weight_plan(c: Correlation, n: int, filters: int, itemsize: int) -> tuple[_Plan, int, int]:
+    """Bands, how many parts of the sums there are, and how many bands each has; a matter of sizes, never of threads."""
+    plan = _plan(c, n, filters, itemsize)
+    bands = -(-n // plan.band_images) * -(-c.rows // plan.band_rows)
+    parts = min(bands, -(-FEWEST_PARTS // -(-filters // plan.block)))
+    of_part = -(-bands // parts)
+    return plan, -(-bands // of_part), of_part

@@ -1,0 +1,411 @@
+"""Correlation in registers: both passes of a convolution that yield images.
+
+Outputs are on a grid; each is the sum over channels and taps of a weight times what lies at the output's place in a
+band, plus the tap's offset. The band's numbers are broadcast, from wherever they lie, so that strides, dilations and
+image widths cost nothing; the weights are packed once, output channels along the vectors, and finished sums go where
+they belong. A band that has no padding is the image itself.
+
+Of few output channels, which would leave most of a vector empty, positions lie along the vectors instead, for stride 1:
+the band is turned on its side, the weights are broadcast as they are, and a row of B is a channel of the band, shifted
+by a tap's offset. What lies between the end of a row of outputs and the beginning of the next is computed and left out,
+and finished sums are turned back.
+
+roofline: 2 n k oh ow taps operations at the rate of the tile; x and y pass through memory once.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from ...geometry import round_up
+from ..runtime import threads
+from ..runtime.allocator import empty
+from ..runtime.captured import prepared
+from ..runtime.kernel import Scratch, function, kernel
+from ..vector.activations import activate, activation_of
+from ..vector.microkernels import ADD, RELU, TILES, TRANSPOSITION, WIDEST_STRADDLING, multiply_gathered, transpose
+from ..vector.simd import VECTOR_BYTES, clear, flattened
+from .correlation import ENOUGH_IMAGES, Correlation, Weights
+from .input_strips import lay_band, lay_positions, laying, unevenness
+
+__all__ = ["activate_pixels", "correlate", "cycles", "is_in_place", "pack_weights", "shift_of", "workspace"]
+
+# Depth of a part of packed weights, which stays in L1 for all positions of a band.
+DEPTH = 128
+# What a band, and packed weights, have at most to stay in L2.
+L2_ELEMENTS = 1 << 17
+# How much longer all takes of a band that has more.
+BEYOND_L2 = 1.5
+FEWEST_POSITIONS, MOST_POSITIONS = 48, 384
+FEWEST_CHUNKS = 8
+# Cycles, beside one for a vector of multiply-adds: of a chunk, of a tile and of each vector of sums that it stores, of
+# laying an element of a band, of a vector of packed weights on its way into the core, from L2 and from beyond, of
+# packing a weight. They were fitted, as those below, to 3,000 plans for convolutions drawn at random.
+CHUNK, TILE, STORING, LAYING, FROM_L2, FROM_FAR, PACKING = 700.0, 80.0, 6.5, 0.5, 0.3, 1.6, 0.5
+# Those where positions lie along the vectors: of an element that is laid and turned, of a vector of sums that is
+# stored, activated and read again, of turning a block of sums back, however few of its numbers there are.
+TURNING, STORING_TURNED, TURNING_BACK = 1.8, 18.0, 100.0
+
+
+class _Plan(NamedTuple):
+    turned: bool
+    """Whether positions, and not output channels, lie along the vectors."""
+    in_place: bool
+    vectors: int
+    band_rows: int
+    band_images: int
+    bands: int
+    in_rows: int
+    in_columns: int
+    steps: np.ndarray
+    """Offset of (channel, tap) in the band."""
+    weight_steps: np.ndarray
+    """Offset of (channel, tap) in the weights."""
+    output_at: np.ndarray
+    """Offset of an output channel's weights; the last one again up to a whole tile."""
+    positions: int
+    """Outputs of a band, rounded up to tiles."""
+    work: int
+    """Elements of scratch."""
+    cycles: float
+
+
+@function
+def activate_pixels(activating, y, at, targets, count, channels, activation):
+    """The ``channels`` numbers that begin at each target: together, where they are neighbours."""
+    if targets[count - 1] - targets[0] == (count - 1) * channels:
+        activate(activating, y, at + targets[0], count * channels, activation)
+    else:
+        for i in range(count):
+            activate(activating, y, at + targets[i], channels, activation)
+
+
+@kernel
+def _correlate_channels(
+    chunk, x, packed, steps, packed_at, shift, y, table, work, laying, tile, activating, height, width, activation,
+    groups, panels, parts, in_place, band_images, band_rows, bands, rows, columns, in_rows, in_columns, top, left, sh,
+    sw, at_row, at_column, row_step, column_step,
+):  # fmt: skip
+    """A chunk is a band of one group of outputs, and a part of its panels of output channels.
+
+    ``rows`` x ``columns`` outputs of each image are computed: output (r, c) begins at row r sh + top, column
+    c sw + left of x and is stored at row at_row + r row_step, column at_column + c column_step of y. ``in_rows`` and
+    ``in_columns`` are those of a band of x.
+    """
+    part, rest = chunk % parts, chunk // parts
+    band, rest = rest % bands, rest // bands
+    group, first_image = rest % groups, rest // groups * band_images
+    images, rows_here = min(band_images, x.shape[0] - first_image), min(band_rows, rows - band * band_rows)
+    channels, outputs, depth = x.shape[3] // groups, y.shape[3] // groups, steps.size
+    count = images * rows_here * columns
+    padded = (count + height - 1) // height * height
+    places, targets = table[:padded], table[padded : 2 * padded]
+    if in_place:
+        row = x.shape[2] * x.shape[3]
+        source = flattened(x)
+        start = (first_image * x.shape[1] + top + band * band_rows * sh) * row + left * x.shape[3] + group * channels
+        lay_positions(places, images, rows_here, columns, x.shape[1] * row, sh * row, sw * x.shape[3], padded)
+    else:
+        source, start = work, 0
+        lay_band(
+            laying, x, first_image, images, group * channels, channels, channels, top + band * band_rows * sh, in_rows,
+            left, in_columns, work,
+        )  # fmt: skip
+        row = in_columns * channels
+        lay_positions(places, images, rows_here, columns, in_rows * row, sh * row, sw * channels, padded)
+    flat, row = flattened(y), y.shape[2] * y.shape[3]
+    lay_positions(
+        targets, images, rows_here, columns, y.shape[1] * row, row_step * row, column_step * y.shape[3], padded
+    )
+    first_row = first_image * y.shape[1] + at_row + band * band_rows * row_step
+    at = (first_row * y.shape[2] + at_column) * y.shape[3] + group * outputs
+    first_panel, end_panel = panels * part // parts, panels * (part + 1) // parts
+    for panel in range(first_panel, end_panel):
+        at_packed = (group * panels + panel) * depth * width
+        for first in range(0, depth, DEPTH):
+            todo = (ADD if first > 0 else 0) + (RELU if activation == 1 and first + DEPTH >= depth else 0)
+            multiply_gathered(
+                tile, height, source, start, places, padded, steps, first, min(DEPTH, depth - first), DEPTH, packed,
+                at_packed + first * width, packed_at, 0, shift, group * outputs + panel * width, flat,
+                at + panel * width, targets, outputs - panel * width, todo,
+            )  # fmt: skip
+    if activation > 1:
+        here = min(end_panel * width, outputs) - first_panel * width
+        activate_pixels(activating, flat, at + first_panel * width, targets, count, here, activation)
+
+
+@kernel
+def _correlate_positions(
+    chunk, x, weight, output_at, weight_steps, steps, bias, y, table, work, laying, tile, turn, activating, height,
+    width, activation, groups, group_stride, band_rows, bands, rows, columns, in_rows, in_columns, top, left, at_row,
+    at_column, row_step, column_step,
+):  # fmt: skip
+    """A chunk is a band of one group of outputs of one image; see above."""
+    band, rest = chunk % bands, chunk // bands
+    group, image = rest % groups, rest // groups
+    rows_here = min(band_rows, rows - band * band_rows)
+    channels, outputs = x.shape[3] // groups, y.shape[3] // groups
+    plane = in_rows * in_columns
+    sums_row = ((rows_here - 1) * in_columns + columns + width - 1) // width * width
+
+    # The last tile reads less than its width beyond the end.
+    size = channels * plane
+    source, laid = work[: size + width], work[size + width :]
+    lay_band(
+        laying, x, image, 1, group * channels, channels, channels, top + band * band_rows, in_rows, left, in_columns,
+        laid if channels > 1 else source,
+    )  # fmt: skip
+    if channels > 1:
+        transpose(turn, laid, 0, channels, plane, channels, source, 0, plane)
+    clear(source, size, size + width)
+    sums, starts = laid[: output_at.size * sums_row], laid[output_at.size * sums_row :]
+    for i in range(output_at.size):
+        table[i] = i * sums_row
+    for i in range(width):
+        starts[i] = 0
+    for p in range(0, sums_row, width):
+        multiply_gathered(
+            tile, height, weight, group * group_stride, output_at, output_at.size, weight_steps, 0, weight_steps.size,
+            weight_steps.size, source, p, steps, 0, starts, 0, sums, p, table, width, 0,
+        )  # fmt: skip
+    for i in range(outputs if bias.size > 0 else 0):
+        more = bias[group * outputs + i]
+        for p in range(i * sums_row, (i + 1) * sums_row):
+            sums[np.uintp(p)] += more
+    activate(activating, sums, 0, outputs * sums_row, activation)
+    flat, row = flattened(y), y.shape[2] * y.shape[3]
+    for r in range(rows_here):
+        to = (image * y.shape[1] + at_row + (band * band_rows + r) * row_step) * row + at_column * y.shape[3]
+        transpose(
+            turn, sums, r * in_columns, sums_row, outputs, columns, flat, to + group * outputs,
+            column_step * y.shape[3],
+        )  # fmt: skip
+
+
+@kernel
+def _pack_weights(chunk, weight, taps, packed, turn, width, panels, channels, group, output, channel, outputs):
+    """A chunk is one panel of output channels: packed[(channel, tap), output] = weight[output, channel, taps[tap]].
+
+    ``group``, ``output`` and ``channel`` are the distances of neighbours in ``weight``.
+    """
+    here = min(width, outputs - chunk % panels * width)
+    start = chunk // panels * group + chunk % panels * width * output
+    at = chunk * channels * taps.size * width
+    if here < width:
+        clear(packed, at, at + channels * taps.size * width)
+    whole = channel == taps.size
+    for t in range(taps.size):
+        whole = whole and taps[t] == t
+    if whole:
+        transpose(turn, weight, start, output, here, channels * channel, packed, at, width)
+    else:
+        for c in range(channels):
+            for t in range(taps.size):
+                source = start + c * channel + taps[t]
+                for j in range(here):
+                    packed[np.uintp(at + j)] = weight[np.uintp(source + j * output)]
+                at += width
+
+
+def correlate(
+    c: Correlation,
+    x: np.ndarray,
+    weight: np.ndarray,
+    w: Weights,
+    bias: np.ndarray,
+    y: np.ndarray,
+    groups: int,
+    activation: int = 0,
+) -> None:
+    """The outputs of ``c`` on the grid of y that is theirs; ``bias`` may be empty. x and y are (n, h, w, c)."""
+    n, channels, outputs = x.shape[0], x.shape[3] // groups, y.shape[3] // groups
+    plan = _plan(c, w, n, channels, outputs, x.shape[3], groups, x.itemsize)
+    grid = (
+        plan.bands, c.rows, c.columns, plan.in_rows, plan.in_columns, c.row_taps[0][1], c.column_taps[0][1],
+    )  # fmt: skip
+    chunks = -(-n // plan.band_images) * groups * plan.bands
+    tile = TILES[plan.vectors - 1]
+    width = tile.vectors * VECTOR_BYTES // x.itemsize
+    index = np.dtype(np.int64)
+    if plan.turned:
+        _correlate_positions(
+            chunks, x, weight.reshape(-1), plan.output_at, plan.weight_steps, plan.steps, bias, y,
+            Scratch(plan.output_at.size, index), Scratch(plan.work, x.dtype), laying, tile.routine, TRANSPOSITION,
+            activation_of(activation), tile.rows, width, activation, groups, w.group, plan.band_rows, *grid, *c.first,
+            *c.output_step,
+        )  # fmt: skip
+        return
+    panels = -(-outputs // width)
+    packed = prepared(weight, lambda: pack_weights(c, weight, w, width, channels, outputs, groups))
+    parts = _parts_of_panels(panels, chunks)
+    _correlate_channels(
+        chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, shift_of(bias, y.shape[3]), y,
+        Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), laying, tile.routine,
+        activation_of(activation), tile.rows, width, activation, groups, panels, parts, int(plan.in_place),
+        plan.band_images, plan.band_rows, *grid, *c.step, *c.first, *c.output_step,
+    )  # fmt: skip
+
+
+def pack_weights(
+    c: Correlation, weight: np.ndarray, w: Weights, width: int, channels: int, outputs: int, groups: int
+) -> np.ndarray:
+    """The weights as vectors of ``width`` output channels: (group, panel, channel, tap, output), flat."""
+    taps = _taps(c, w)
+    panels = -(-outputs // width)
+    packed = empty((groups * panels * channels * taps.size * width,), weight.dtype)
+    _pack_weights(
+        groups * panels, weight.reshape(-1), taps, packed, TRANSPOSITION, width, panels, channels, w.group, w.output,
+        w.channel, outputs,
+    )  # fmt: skip
+    return packed
+
+
+def shift_of(bias: np.ndarray, outputs: int) -> np.ndarray:
+    """What the sums of ``outputs`` channels begin with: the bias or, where it is empty, zeros."""
+    return bias if bias.size else _zeros(outputs, bias.dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _zeros(count: int, dtype: np.dtype) -> np.ndarray:
+    return np.zeros(count, dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _taps(c: Correlation, w: Weights) -> np.ndarray:
+    """Offset of a tap in the weights."""
+    return np.array([i * w.row + j for i, _ in c.row_taps for j, _ in c.column_taps])
+
+
+def cycles(c: Correlation, w: Weights, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> float:
+    """About how many :func:`correlate` takes, of all threads together."""
+    return _plan(c, w, n, channels, outputs, channels * groups, groups, itemsize).cycles
+
+
+def workspace(c: Correlation, w: Weights, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> int:
+    """Bytes that :func:`correlate` uses beside its arguments: packed weights, and the work of each thread."""
+    plan = _plan(c, w, n, channels, outputs, channels * groups, groups, itemsize)
+    packed = groups * plan.steps.size * round_up(outputs, plan.vectors * VECTOR_BYTES // itemsize)
+    return itemsize * (threads.number() * plan.work + (0 if plan.turned else packed))
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(
+    c: Correlation, w: Weights, n: int, channels: int, outputs: int, pitch: int, groups: int, itemsize: int
+) -> _Plan:
+    """The plan of fewest cycles; pixels of x are ``pitch`` apart."""
+    plans = []
+    orientations = {False, True}
+    if n > ENOUGH_IMAGES:
+        orientations = {_plan(c, w, ENOUGH_IMAGES, channels, outputs, pitch, groups, itemsize).turned}
+    needed = -(-outputs // (VECTOR_BYTES // itemsize))
+    for rows, images in _bands(c, n):
+        chunks = [(i * j * groups, r * m) for i, r in _parts(c.rows, rows) for j, m in _parts(n, images)]
+        number_of_chunks = sum(number for number, _ in chunks)
+        for vectors in range(1, len(TILES) + 1):
+            band = (vectors, rows, images)
+            if vectors <= needed and False in orientations:
+                parts = _parts_of_panels(-(-needed // vectors), number_of_chunks)
+                cycles = groups * _cycles_of_channels(c, n, channels, outputs, itemsize, *band)
+                uneven = unevenness(*[(number * parts, size) for number, size in chunks])
+                plans.append((cycles * uneven, False, *band))
+            if c.step == (1, 1) and images == 1 and vectors <= WIDEST_STRADDLING and True in orientations:
+                cycles = groups * _cycles_of_positions(c, n, channels, outputs, itemsize, *band)
+                plans.append((cycles * unevenness(*chunks), True, *band))
+    cycles, turned, vectors, rows, images = min(plans)
+    in_rows, in_columns = _band_shape(c, rows)
+    in_place = not turned and is_in_place(c)
+    top, left = c.row_taps[0][1], c.column_taps[0][1]
+    of_channel = np.arange(channels)[:, None]
+    height, lanes = TILES[vectors - 1].rows, VECTOR_BYTES // itemsize
+    width = vectors * lanes
+    output_at = np.minimum(np.arange(round_up(outputs, height)), outputs - 1) * w.output
+    positions = round_up(rows * images * c.columns, height)
+    size = images * channels * in_rows * in_columns
+    if turned:
+        places = np.array([(i - top) * in_columns + j - left for _, i in c.row_taps for _, j in c.column_taps])
+        steps = of_channel * (in_rows * in_columns) + places
+        sums = output_at.size * round_up((rows - 1) * in_columns + c.columns, width)
+        work = size + width + max(size if channels > 1 else 0, sums + width)
+    else:
+        row, column = (c.image[1] * pitch, pitch) if in_place else (in_columns * channels, channels)
+        places = np.array([(i - top) * row + (j - left) * column for _, i in c.row_taps for _, j in c.column_taps])
+        steps = places + of_channel
+        work = 0 if in_place else size
+    return _Plan(
+        turned, in_place, vectors, rows, images, -(-c.rows // rows), in_rows, in_columns,
+        np.ascontiguousarray(steps).reshape(-1), (of_channel * w.channel + _taps(c, w)).reshape(-1), output_at,
+        positions, work, cycles,
+    )  # fmt: skip
+
+
+def _parts_of_panels(panels: int, chunks: int) -> int:
+    """Into how many parts the output channels of a band are cut, for enough chunks."""
+    return min(panels, -(-FEWEST_CHUNKS // max(chunks, 1)))
+
+
+def is_in_place(c: Correlation) -> bool:
+    """Whether every window lies within the image."""
+    inside = True
+    for taps, count, step, size in zip((c.row_taps, c.column_taps), (c.rows, c.columns), c.step, c.image, strict=True):
+        inside = inside and taps[0][1] >= 0 and (count - 1) * step + taps[-1][1] < size
+    return inside
+
+
+def _bands(c: Correlation, n: int) -> list[tuple[int, int]]:
+    """Bands to choose from, (rows, images): rows of one image, or several whole ones where these are small."""
+    whole = c.rows * c.columns
+    found = [(rows, 1) for rows in range(1, c.rows + 1) if rows == 1 or rows * c.columns <= 2 * MOST_POSITIONS]
+    if whole < FEWEST_POSITIONS * 2:
+        found += [(c.rows, images) for images in range(2, min(n, MOST_POSITIONS // whole) + 1)]
+    return found
+
+
+def _band_shape(c: Correlation, rows: int) -> tuple[int, int]:
+    height, width = c.extent
+    return (rows - 1) * c.step[0] + height, (c.columns - 1) * c.step[1] + width
+
+
+def _parts(total: int, part: int) -> list[tuple[int, int]]:
+    """(number, size) of the parts of ``total``: those of ``part``, and the last."""
+    return [(total // part, part), *([(1, total % part)] if total % part else [])]
+
+
+def _cycles_of_channels(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:
+    lanes = VECTOR_BYTES // itemsize
+    depth = channels * len(c.row_taps) * len(c.column_taps)
+    panels = -(-outputs // (vectors * lanes))
+    in_place = is_in_place(c)
+    tile = TILES[vectors - 1]
+    weights = depth * panels * vectors
+    moving = FROM_L2 if weights * lanes <= L2_ELEMENTS else FROM_FAR
+    of_tile = TILE + STORING * tile.rows * vectors
+    total = PACKING * depth * outputs
+    for bands, rows_here in _parts(c.rows, rows):
+        in_rows, in_columns = _band_shape(c, rows_here)
+        for batches, images_here in _parts(n, images):
+            tiles = panels * -(-rows_here * images_here * c.columns // tile.rows)
+            size = 0 if in_place else channels * in_rows * in_columns * images_here
+            multiplying = tile.rows * vectors * depth / tile.rate + of_tile * -(-depth // DEPTH)
+            of_band = CHUNK + tiles * multiplying + LAYING * size + moving * weights
+            total += bands * batches * of_band * (1 if size <= L2_ELEMENTS else BEYOND_L2)
+    return total
+
+
+def _cycles_of_positions(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:
+    lanes = VECTOR_BYTES // itemsize
+    depth = channels * len(c.row_taps) * len(c.column_taps)
+    tile = TILES[vectors - 1]
+    laying = TURNING if channels > 1 else LAYING
+    total = 0.0
+    for bands, rows_here in _parts(c.rows, rows):
+        in_rows, in_columns = _band_shape(c, rows_here)
+        tiles = -(-((rows_here - 1) * in_columns + c.columns) // (vectors * lanes)) * -(-outputs // tile.rows)
+        blocks = rows_here * -(-outputs // lanes) * -(-c.columns // lanes)
+        multiplying = tile.rows * vectors * (depth / tile.rate + STORING_TURNED) + TILE
+        size = channels * in_rows * in_columns
+        of_band = CHUNK + tiles * multiplying + laying * size + TURNING_BACK * blocks
+        total += bands * n * of_band * (1 if size <= L2_ELEMENTS else BEYOND_L2)
+    return total

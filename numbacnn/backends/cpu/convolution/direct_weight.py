@@ -1,0 +1,455 @@
+"""The gradient of a convolution's weights in registers: for each pair of channels and each tap, a sum over positions.
+
+Output channels lie along the vectors: a band's numbers, an input channel under a tap, are broadcast and multiplied with
+the pixels of dy as they are. Of few output channels, which would leave most of a vector empty, the two change places: a
+row of taps lies along the vectors, all its channels one after the other, and the pixels of dy are broadcast. Of few of
+both, for stride 1, positions lie along the vectors: bands of x and of dy are turned on their side, and lanes are added
+up at the end.
+
+Sums are those of ``vector/sums.py``: of runs in registers, of some runs in the dtype, and then in float64.
+
+roofline: 2 n k oh ow taps operations at the rate of the tile; x and dy pass through memory once for each part of the
+sums that does not fit the second cache.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from ...geometry import Conv2dGeometry, round_up
+from ..runtime.allocator import empty
+from ..runtime.kernel import Scratch, function, kernel
+from ..vector.blocks import fill_zero
+from ..vector.microkernels import (
+    ADD,
+    DOT_COLUMNS,
+    DOT_ROWS,
+    DOT_TILE,
+    TILES,
+    TRANSPOSITION,
+    WIDEST_STRADDLING,
+    Tile,
+    choose_tile,
+    multiply_dot,
+    multiply_gathered,
+    transpose,
+)
+from ..vector.simd import VECTOR_BYTES, flattened, lane_sum, lanes_of
+from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
+from .input_strips import lay_band, lay_positions, laying, unevenness
+
+__all__ = ["add_parts", "correlate_weights", "cycles", "extent", "workspace"]
+
+MOST_POSITIONS = 64
+SUM_ELEMENTS = 1 << 16
+# Chunks there should be: parts, of as many positions as make up for adding their sums, and blocks of channels.
+FEWEST_CHUNKS, PART_POSITIONS, FEWEST_CHANNELS = 8, 2048, 16
+# Sums of all parts that are added up at a time, in the first cache.
+AT_A_TIME = 1 << 10
+# Of bands of x and dy that are turned on their side: they stay in the first cache.
+BAND_ELEMENTS = 6 << 10
+# Multiply-adds a cycle of the tile of positions, beside those of the largest, and the time that turning a number takes,
+# in those of a vector of multiply-adds.
+DOT_RATE, TURNING = 0.6, 0.6
+# How much longer multiply-adds take whose vectors begin anywhere.
+STRADDLING = 1.35
+# Cycles of a vector of multiply-adds here, and of a vector of sums of a part, on its way to memory and back.
+MULTIPLYING, FINISHING = 1.3, 90.0
+
+
+@kernel
+def _sum_by_channels(
+    chunk, wanted, dy, x, row_taps, column_taps, sums, zeros, totals, dy_at, table, work, laying, tile, height, width,
+    groups, by_inputs, panels, panel_size, blocks, block, steps, band_images, band_rows, bands, in_rows, in_columns,
+    top, left, sh, sw, in_place,
+):  # fmt: skip
+    """A chunk is a block of input channels of one group, summed over ``steps`` bands of x, some rows of some images.
+
+    sums[part, group, block, panel, tap, output]; taps are (i, j, c), and ``totals`` those of one chunk in float64, if
+    it has more than SUM_IN_ORDER positions. ``by_inputs`` the last two change places, and a panel is of one i.
+    """
+    if wanted.size > 0 and wanted[0] == 0:
+        return
+    at_block, rest = chunk % blocks, chunk // blocks
+    group, part = rest % groups, rest // groups
+    channels, outputs = x.shape[3] // groups, dy.shape[3] // groups
+    first_channel = at_block * block
+    here = min(block, channels - first_channel)
+    oh, ow = dy.shape[1], dy.shape[2]
+    taps = here * column_taps.size
+    lines, panels_of_row = (outputs, panels // row_taps.size) if by_inputs else (taps * row_taps.size, panels)
+    padded = (lines + height - 1) // height * height
+    base = chunk * panels * panel_size
+
+    columns, pitch = (x.shape[2], x.shape[3]) if in_place else (in_columns, here)
+    line_at, sums_at, places = table[:padded], table[padded : 2 * padded], table[2 * padded :]
+    for i in range(padded):
+        line = min(i, lines - 1)
+        tap, c = line // here, line % here
+        row, column = row_taps[min(tap // column_taps.size, row_taps.size - 1)], column_taps[tap % column_taps.size]
+        line_at[i] = line if by_inputs else (row * columns + column) * pitch + c
+        sums_at[i] = line * width
+    slopes, images = flattened(dy), flattened(x)
+    totals[:] = 0
+    # Positions that are in the sums and not yet in the totals.
+    held = 0
+    for step in range(part * steps, min((part + 1) * steps, (x.shape[0] + band_images - 1) // band_images * bands)):
+        first_image, band = step // bands * band_images, step % bands
+        images_here = min(band_images, x.shape[0] - first_image)
+        rows = min(band_rows, oh - band * band_rows)
+        source, start = work, 0
+        if in_place:
+            row = x.shape[2] * x.shape[3]
+            source, image_step = images, x.shape[1] * row
+            start = first_image * image_step + (top + band * band_rows * sh) * row + left * pitch
+            start += group * channels + first_channel
+        else:
+            row = in_columns * here
+            image_step = in_rows * row
+            lay_band(
+                laying, x, first_image, images_here, group * channels + first_channel, here, here,
+                top + band * band_rows * sh, in_rows, left, in_columns, work,
+            )  # fmt: skip
+        count = images_here * rows * ow
+        lay_positions(places, images_here, rows, ow, image_step, sh * row, sw * pitch, count)
+        at_dy = (first_image * oh + band * band_rows) * ow * dy.shape[3] + group * outputs
+        before = held
+        for panel in range(panels):
+            held = before
+            at, first_lane = panel * panel_size, panel % panels_of_row * width
+            at_taps = start + row_taps[panel // panels_of_row] * columns * pitch + first_lane
+            for first in range(0, count, SUM_IN_ORDER):
+                size = min(SUM_IN_ORDER, count - first)
+                if held + size > SUM_IN_ORDER:
+                    move_sums(sums, base + at, totals, at, lines * width)
+                    held = 0
+                todo = ADD if held > 0 else 0
+                if not by_inputs:
+                    multiply_gathered(
+                        tile, height, source, start, line_at, padded, places, first, size, RUN_IN_ORDER, slopes,
+                        at_dy + first_lane, dy_at, first, zeros, 0, sums, base + at, sums_at, outputs - first_lane,
+                        todo,
+                    )  # fmt: skip
+                elif first_lane < taps:
+                    multiply_gathered(
+                        tile, height, slopes, at_dy, line_at, padded, dy_at, first, size, RUN_IN_ORDER, source, at_taps,
+                        places, first, zeros, 0, sums, base + at, sums_at, taps - first_lane, todo,
+                    )  # fmt: skip
+                held += size
+    if totals.size > 0:
+        for panel in range(panels):
+            for i in range(panel * panel_size, panel * panel_size + lines * width):
+                sums[np.uintp(base + i)] += totals[np.uintp(i)]
+
+
+@function
+def add_parts(sums, at, size, part_size, totals):
+    """sums[at : at + size], those of the first part, become the sums of all parts, added up in float64."""
+    parts = sums.size // part_size
+    for first in range(at, at + size if parts > 1 else at, totals.size):
+        here = min(totals.size, at + size - first)
+        totals[:here] = 0
+        for part in range(parts):
+            move_sums(sums, first + part * part_size, totals, 0, here)
+        for i in range(np.uintp(here)):
+            sums[np.uintp(first) + i] = totals[i]
+
+
+@kernel
+def _finish_by_outputs(chunk, wanted, sums, dweight, totals, turn, width, groups, panels, blocks, block, window):
+    """A chunk is a panel of outputs and a block of channels: the parts are added up, and transposed."""
+    if wanted.size > 0 and wanted[0] == 0:
+        return
+    panel, rest = chunk % panels, chunk // panels
+    at_block, group = rest % blocks, rest // blocks
+    outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
+    first_channel, first_output = at_block * block, panel * width
+    here = min(block, channels - first_channel)
+    panel_size = block * window * width
+    at = ((group * blocks + at_block) * panels + panel) * panel_size
+    add_parts(sums, at, here * window * width, groups * blocks * panels * panel_size, totals)
+    # A matrix of each channel's taps or, where there is one, of the channels.
+    matrices, rows = (1, here) if window == 1 else (here, window)
+    for i in range(matrices):
+        transpose(
+            turn, sums, at + i * width, width if window == 1 else here * width, rows,
+            min(width, outputs - first_output), flattened(dweight),
+            ((group * outputs + first_output) * channels + first_channel + i) * window, channels * window,
+        )  # fmt: skip
+
+
+@kernel
+def _finish_by_inputs(chunk, wanted, sums, dweight, totals, width, groups, panels_of_row, blocks, block):
+    """A chunk is a block of channels and an output: the parts are added up, and taps put in order."""
+    if wanted.size > 0 and wanted[0] == 0:
+        return
+    kh, kw, channels = dweight.shape[2], dweight.shape[3], dweight.shape[1]
+    outputs = dweight.shape[0] // groups
+    at_block, k = chunk % blocks, chunk // blocks
+    group, output = k // outputs, k % outputs
+    first_channel = at_block * block
+    here = min(block, channels - first_channel)
+    row_size = panels_of_row * outputs * width
+    size = kh * row_size
+    flat = flattened(dweight)
+    for i in range(kh):
+        for panel in range(panels_of_row):
+            at = (group * blocks + at_block) * size + i * row_size + (panel * outputs + output) * width
+            add_parts(sums, at, width, groups * blocks * size, totals)
+            for tap in range(panel * width, min((panel + 1) * width, here * kw)):
+                target = ((k * channels + first_channel + tap % here) * kh + i) * kw + tap // here
+                flat[np.uintp(target)] = sums[np.uintp(at + tap - panel * width)]
+
+
+@kernel
+def _sum_by_positions(
+    chunk, wanted, dy, x, tap_at, output_at, x_steps, dy_steps, sums, totals, work, laying, tile, turn, groups, steps,
+    band_rows, bands, in_rows, in_columns, top, left,
+):  # fmt: skip
+    """A chunk is one group, summed over ``steps`` bands: sums[part, group, tap, output, lane]; taps are (c, i, j).
+
+    ``tap_at`` and ``output_at`` are rounded up to whole tiles. Of the steps, those of whole vectors come first.
+    """
+    if wanted.size > 0 and wanted[0] == 0:
+        return
+    group, part = chunk % groups, chunk // groups
+    channels, outputs = x.shape[3] // groups, dy.shape[3] // groups
+    oh, ow, lanes = dy.shape[1], dy.shape[2], lanes_of(x.itemsize)
+    plane, slopes_plane = in_rows * in_columns, band_rows * ow
+    source, laid = work[: channels * plane], work[channels * plane : 2 * channels * plane]
+    slopes, flat = work[2 * channels * plane :], flattened(dy)
+    row = output_at.size * lanes
+    size = tap_at.size * row
+    base, whole, rest = chunk * size, ow // lanes, ow % lanes
+    totals[:] = 0
+    # Numbers that are in each of the sums and not yet in the totals.
+    held = 0
+    for step in range(part * steps, min((part + 1) * steps, x.shape[0] * bands)):
+        image, band = step // bands, step % bands
+        rows = min(band_rows, oh - band * band_rows)
+        lay_band(
+            laying, x, image, 1, group * channels, channels, channels, top + band * band_rows, in_rows, left,
+            in_columns, laid if channels > 1 else source,
+        )  # fmt: skip
+        if channels > 1:
+            transpose(turn, laid, 0, channels, plane, channels, source, 0, plane)
+        at_dy = (image * oh + band * band_rows) * ow * dy.shape[3] + group * outputs
+        transpose(turn, flat, at_dy, dy.shape[3], rows * ow, outputs, slopes, 0, slopes_plane)
+        if held + rows * (whole + 1) > SUM_IN_ORDER:
+            move_sums(sums, base, totals, 0, size)
+            held = 0
+        for i in range(0, tap_at.size, DOT_ROWS):
+            for j in range(0, output_at.size, DOT_COLUMNS):
+                at = base + i * row + j * lanes
+                if whole > 0:
+                    multiply_dot(
+                        tile, source, 0, tap_at, i, x_steps, 0, slopes, 0, output_at, j, dy_steps, 0, rows * whole,
+                        RUN_IN_ORDER, lanes, sums, at, row, 1 if held > 0 else 0,
+                    )  # fmt: skip
+                if rest > 0:
+                    multiply_dot(
+                        tile, source, 0, tap_at, i, x_steps, band_rows * whole, slopes, 0, output_at, j, dy_steps,
+                        band_rows * whole, rows, RUN_IN_ORDER, rest, sums, at, row, 1 if held > 0 or whole > 0 else 0,
+                    )  # fmt: skip
+        held += rows * (whole + 1)
+    if totals.size > 0:
+        for i in range(np.uintp(size)):
+            sums[np.uintp(base) + i] += totals[i]
+
+
+@kernel
+def _finish_by_positions(chunk, wanted, sums, dweight, groups, taps, row):
+    """A chunk is an output channel: lanes are added up, and parts in float64."""
+    if wanted.size > 0 and wanted[0] == 0:
+        return
+    outputs, window = dweight.shape[0] // groups, dweight.shape[1]
+    group, output = chunk // outputs, chunk % outputs
+    lanes = lanes_of(sums.itemsize)
+    for tap in range(window):
+        total = 0.0
+        for at in range((group * taps + tap) * row + output * lanes, sums.size, groups * taps * row):
+            total += lane_sum(sums, at)
+        dweight[chunk, tap] = total
+
+
+class _Plan(NamedTuple):
+    by_positions: bool
+    by_inputs: bool
+    in_place: bool
+    tile: Tile
+    width: int
+    panels: int
+    block: int
+    blocks: int
+    chunk_size: int
+    """Sums of a chunk."""
+    parts: int
+    steps: int
+    band_rows: int
+    band_images: int
+    bands: int
+    cycles: float
+
+    @property
+    def sums(self) -> int:
+        """Elements, for each group."""
+        return self.parts * self.blocks * self.chunk_size
+
+
+def correlate_weights(
+    dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry, dweight: np.ndarray | None = None,
+    wanted: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The gradient (k, c / groups, kh, kw) of the weights; dy and x are (n, h, w, c).
+
+    With ``dweight`` it is written there, and only if the first number in ``wanted`` is not 0.
+    """
+    dweight = empty(g.weight_shape, x.dtype) if dweight is None else dweight
+    wanted = np.empty(0, np.int64) if wanted is None else wanted
+    if not g.n:
+        fill_zero(dweight)
+        return dweight
+    plan = _plan(g, x.itemsize)
+    index = np.dtype(np.int64)
+    sums = empty((g.groups * plan.sums,), x.dtype)
+    in_rows, in_columns = extent(g, plan.band_rows)
+    positions = plan.band_images * plan.band_rows * g.ow
+    totals = Scratch(plan.chunk_size if plan.steps * positions > SUM_IN_ORDER else 0, np.dtype(np.float64))
+    chunks = plan.parts * plan.blocks * g.groups
+    if plan.by_positions:
+        channels, outputs, lanes = g.c // g.groups, g.k // g.groups, VECTOR_BYTES // x.itemsize
+        tap_at, output_at, *steps = _places(g, plan.band_rows, lanes)
+        work = 2 * channels * in_rows * in_columns + outputs * positions
+        _sum_by_positions(
+            chunks, wanted, dy, x, tap_at, output_at, *steps, sums, totals, Scratch(work, x.dtype), laying, DOT_TILE,
+            TRANSPOSITION, g.groups, plan.steps, plan.band_rows, plan.bands, in_rows, in_columns, -g.pt, -g.pl,
+        )  # fmt: skip
+        _finish_by_positions(
+            g.k, wanted, sums, dweight.reshape(g.k, g.taps), g.groups, tap_at.size, output_at.size * lanes
+        )
+        return dweight
+    lines = g.k // g.groups if plan.by_inputs else plan.block * g.kh * g.kw
+    work = 0 if plan.in_place else plan.band_images * in_rows * in_columns * plan.block
+    _sum_by_channels(
+        chunks, wanted, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums, np.zeros(plan.width, x.dtype),
+        totals, np.arange(positions) * g.k, Scratch(positions + 2 * round_up(lines, plan.tile.rows), index),
+        Scratch(work, x.dtype), laying, plan.tile.routine, plan.tile.rows, plan.width, g.groups, int(plan.by_inputs),
+        plan.panels, plan.chunk_size // plan.panels, plan.blocks, plan.block, plan.steps, plan.band_images,
+        plan.band_rows, plan.bands, in_rows, in_columns, -g.pt, -g.pl, g.sh, g.sw, int(plan.in_place),
+    )  # fmt: skip
+    some = Scratch(AT_A_TIME, np.dtype(np.float64))
+    if plan.by_inputs:
+        _finish_by_inputs(
+            g.k * plan.blocks, wanted, sums, dweight, some, plan.width, g.groups, plan.panels // g.kh, plan.blocks,
+            plan.block,
+        )  # fmt: skip
+        return dweight
+    _finish_by_outputs(
+        plan.panels * plan.blocks * g.groups, wanted, sums, dweight, some,
+        TRANSPOSITION, plan.width, g.groups, plan.panels, plan.blocks, plan.block, g.kh * g.kw,
+    )  # fmt: skip
+    return dweight
+
+
+def workspace(g: Conv2dGeometry, itemsize: int) -> int:
+    """Bytes of the sums of all parts."""
+    return itemsize * g.groups * _plan(g, itemsize).sums if g.n else 0
+
+
+def cycles(g: Conv2dGeometry, itemsize: int) -> float:
+    """About how many :func:`correlate_weights` takes, of all threads together."""
+    return _plan(g, itemsize).cycles if g.n else 0.0
+
+
+def extent(g: Conv2dGeometry, rows: int) -> tuple[int, int]:
+    """Rows and columns of padded x under so many output rows."""
+    return (rows - 1) * g.sh + (g.kh - 1) * g.dh + 1, (g.ow - 1) * g.sw + (g.kw - 1) * g.dw + 1
+
+
+@functools.lru_cache(maxsize=256)
+def _places(g: Conv2dGeometry, band_rows: int, lanes: int) -> tuple[np.ndarray, ...]:
+    """Where taps and output channels begin in a band, the last ones again up to whole tiles, and steps in both: of
+    whole vectors, and then of the last one of each row.
+    """
+    (in_rows, in_columns), outputs = extent(g, band_rows), g.k // g.groups
+    window = (np.arange(g.kh) * g.dh * in_columns)[:, None] + np.arange(g.kw) * g.dw
+    taps = (np.arange(g.c // g.groups) * (in_rows * in_columns))[:, None] + window.reshape(-1)
+    tap_at = taps.reshape(-1)[np.minimum(np.arange(round_up(g.taps, DOT_ROWS)), g.taps - 1)]
+    output_at = np.minimum(np.arange(round_up(outputs, DOT_COLUMNS)), outputs - 1) * (band_rows * g.ow)
+    rows, whole = np.arange(band_rows)[:, None], g.ow // lanes
+    steps = (
+        np.concatenate([(rows * row + np.arange(whole) * lanes).reshape(-1), (rows * row).reshape(-1) + whole * lanes])
+        for row in (in_columns, g.ow)
+    )
+    return tap_at, output_at, *steps
+
+
+def _of_tile(tile: Tile, columns: int, rows: int, lanes: int) -> float:
+    """Vectors of multiply-adds of so many columns and rows of sums, by whole tiles."""
+    return round_up(-(-columns // lanes), tile.vectors) * round_up(rows, tile.rows) / tile.rate
+
+
+def _by_inputs(g: Conv2dGeometry, parts: int, lanes: int) -> tuple[float, int, Tile]:
+    """Vectors of multiply-adds of a position, where a row of taps lies along the vectors; channels of a block; tile."""
+    channels, outputs = g.c // g.groups, g.k // g.groups
+    least = -(-channels * outputs * g.kh * g.kw // SUM_ELEMENTS)
+    choices = []
+    for blocks in range(least, max(least, min(FEWEST_CHUNKS, channels)) + 1):
+        block = -(-channels // blocks)
+        uneven = unevenness((parts * -(-channels // block) * g.groups, 1))
+        for tile in TILES[:WIDEST_STRADDLING]:
+            of_block = g.kh * _of_tile(tile, g.kw * block, outputs, lanes)
+            choices.append((STRADDLING * of_block * -(-channels // block) * uneven, block, tile))
+    return min(choices, key=lambda choice: choice[0])
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(g: Conv2dGeometry, itemsize: int) -> _Plan:
+    lanes = VECTOR_BYTES // itemsize
+    channels, outputs, window = g.c // g.groups, g.k // g.groups, g.kh * g.kw
+    parts = max(1, min(FEWEST_CHUNKS, g.n * g.oh * g.ow // PART_POSITIONS))
+    tile = choose_tile(outputs, itemsize, WIDEST_STRADDLING if g.k % lanes or outputs % lanes else len(TILES))
+    multiplied = _of_tile(tile, outputs, g.taps, lanes)
+    of_inputs, block, across = _by_inputs(g, parts, lanes)
+    by_inputs = (g.dw == 1 or g.kw == 1) and of_inputs < multiplied
+    if by_inputs:
+        tile, multiplied = across, of_inputs
+    sums = round_up(g.taps, DOT_ROWS) * round_up(outputs, DOT_COLUMNS)
+    turned = sums * -(-g.ow // lanes) / g.ow / DOT_RATE + TURNING * (channels + outputs)
+    by_positions = turned < multiplied and g.sh == g.sw == 1 and sums * lanes <= SUM_ELEMENTS
+    most = MOST_POSITIONS
+    if by_positions:
+        by_inputs, multiplied = False, turned
+        most = max(g.ow, BAND_ELEMENTS // (outputs + channels))
+    band_rows = max(1, min(g.oh, most // g.ow))
+    band_rows = -(-g.oh // -(-g.oh // band_rows))
+    band_images = 1 if by_positions else max(1, min(g.n, MOST_POSITIONS // (g.oh * g.ow)))
+    bands = -(-g.oh // band_rows)
+    steps = -(-g.n // band_images) * bands
+    width = tile.vectors * lanes
+    if by_positions:
+        panels, block, chunk_size = 1, channels, sums * lanes
+    elif by_inputs:
+        panels = g.kh * -(-g.kw * block // width)
+        chunk_size = panels * width * outputs
+    else:
+        panels = -(-outputs // width)
+        most = max(1, SUM_ELEMENTS // (window * panels * width))
+        most = min(most, max(FEWEST_CHANNELS, -(-channels * parts * g.groups // FEWEST_CHUNKS)))
+        block = -(-channels // -(-channels // min(channels, most)))
+        chunk_size = panels * block * window * width
+    blocks = -(-channels // block)
+    parts = min(parts, steps, -(-FEWEST_CHUNKS // (blocks * g.groups)))
+    steps_of_part = -(-steps // parts)
+    in_rows, in_columns = extent(g, g.oh)
+    in_place = g.pt == g.pl == 0 and in_rows <= g.h and in_columns <= g.w
+    in_place = in_place and (not by_inputs or g.kw == 1 or block == g.c)
+    of_sums = parts * blocks * chunk_size / lanes
+    cycles = g.groups * (MULTIPLYING * g.n * g.oh * g.ow * multiplied + FINISHING * of_sums)
+    return _Plan(
+        by_positions, by_inputs, in_place, tile, width, panels, block, blocks, chunk_size, -(-steps // steps_of_part),
+        steps_of_part, band_rows, band_images, bands, cycles,
+    )  # fmt: skip

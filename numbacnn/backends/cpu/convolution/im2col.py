@@ -1,0 +1,281 @@
+"""Convolution as a matrix product: a kernel lays each window out as a row, then W (taps x k) meets them.
+
+The rows of a whole batch would be taps times the output; here they exist for one band of output rows at a time, in
+about ROW_ELEMENTS elements that stay in the cache of the core that made them.
+
+roofline: 2 n k oh ow taps operations in the product, at the rate of the tile where a group has at least a vector of
+output channels; taps n oh ow elements written and read once more for the rows, which bounds layers with few output
+channels (k operations an element).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...geometry import Conv2dGeometry, round_up
+from ..runtime import threads
+from ..runtime.allocator import empty
+from ..runtime.captured import prepared
+from ..runtime.kernel import Scratch, function, kernel
+from ..vector.activations import activation_of
+from ..vector.blocks import fill_zero
+from ..vector.microkernels import LARGEST, choose_tile, multiply_gathered
+from ..vector.simd import VECTOR_BYTES, copy_run, flattened
+from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
+from .correlation import forward_correlation, forward_weights
+from .direct_data import activate_pixels, pack_weights, shift_of
+from .direct_weight import add_parts, extent
+from .input_strips import lay_band, lay_positions, laying
+
+__all__ = ["backward_input", "backward_weight", "forward", "workspace"]
+
+ROW_ELEMENTS = 1 << 16
+DEPTH = 256
+# Of the sums of the gradient of the weights, and of those that are added up at a time.
+FEWEST_PARTS, AT_A_TIME = 16, 1 << 10
+
+
+@function
+def lay_windows(source, places, first, count, row_taps, column_taps, columns, channels, windows, size):
+    """windows[position, (i, j, c)], rows ``size`` apart, of a band whose pixels have ``channels`` each."""
+    whole = column_taps.size == 1 or column_taps[1] == 1
+    for p in range(count):
+        at = p * size
+        for i in range(row_taps.size):
+            start = places[first + p] + row_taps[i] * columns * channels
+            if whole:
+                copy_run(windows, at, source, start, column_taps.size * channels)
+                at += column_taps.size * channels
+            else:
+                for j in range(column_taps.size):
+                    copy_run(windows, at, source, start + column_taps[j] * channels, channels)
+                    at += channels
+
+
+@kernel
+def _forward_bands(
+    chunk, x, packed, packed_at, shift, y, row_taps, column_taps, steps, table, work, laying, tile, activating, height,
+    width, activation, groups, panels, band, bands, in_rows, in_columns, top, left, sh, sw,
+):  # fmt: skip
+    """A chunk is a band of output rows of one group of one image: product, bias, activation."""
+    group, rest = chunk % groups, chunk // groups
+    at_band, image = rest % bands, rest // bands
+    channels, outputs = x.shape[3] // groups, y.shape[3] // groups
+    oh, ow, size = y.shape[1], y.shape[2], steps.size
+    rows = min(band, oh - at_band * band)
+    count = rows * ow
+    padded = (count + height - 1) // height * height
+    source, windows = work[: in_rows * in_columns * channels], work[in_rows * in_columns * channels :]
+    places, row_at, targets = table[:padded], table[padded : 2 * padded], table[2 * padded :]
+    lay_band(
+        laying, x, image, 1, group * channels, channels, channels, top + at_band * band * sh, in_rows, left, in_columns,
+        source
+    )  # fmt: skip
+    lay_positions(places, 1, rows, ow, 0, sh * in_columns * channels, sw * channels, padded)
+    lay_positions(row_at, 1, 1, count, 0, 0, size, padded)
+    lay_positions(targets, 1, 1, count, 0, 0, y.shape[3], padded)
+    lay_windows(source, places, 0, count, row_taps, column_taps, in_columns, channels, windows, size)
+    flat, at = flattened(y), (image * oh + at_band * band) * ow * y.shape[3] + group * outputs
+    for panel in range(panels):
+        at_packed = (group * panels + panel) * size * width
+        multiply_gathered(
+            tile, height, windows, 0, row_at, padded, steps, 0, size, DEPTH, packed, at_packed, packed_at, 0, shift,
+            group * outputs + panel * width, flat, at + panel * width, targets, outputs - panel * width, 0,
+        )  # fmt: skip
+    if activation > 0:
+        activate_pixels(activating, flat, at, targets, count, outputs, activation)
+
+
+@kernel
+def _lay_weights(chunk, weight, laid, window):
+    """laid[k, (tap, c)] = weight[k, (c, tap)]; a chunk is an output channel."""
+    channels = weight.shape[1] // window
+    for tap in range(window):
+        for c in range(channels):
+            laid[chunk, tap * channels + c] = weight[chunk, c * window + tap]
+
+
+@kernel
+def _backward_input_images(
+    chunk, dy, laid, dx, zeros, table, windows, tile, height, width, groups, band, kh, kw, sh, sw, pt, pl, dh, dw
+):
+    """A chunk is one group of one image: a band of rows at a time is a product, and each row is added to its window."""
+    group, image = chunk % groups, chunk // groups
+    channels, outputs = dx.shape[3] // groups, dy.shape[3] // groups
+    h, w, oh, ow = dx.shape[1], dx.shape[2], dy.shape[1], dy.shape[2]
+    size = channels * kh * kw
+    flat, slopes, weights = flattened(dx), flattened(dy), flattened(laid)
+    for p in range(h * w):
+        at = (image * h * w + p) * dx.shape[3] + group * channels
+        for c in range(channels):
+            flat[at + c] = 0
+    most = (band * ow + height - 1) // height * height
+    row_at, row_to, steps, weight_at = (
+        table[:most], table[most : 2 * most], table[2 * most : 2 * most + outputs], table[2 * most + outputs :]
+    )  # fmt: skip
+    for k in range(outputs):
+        steps[k], weight_at[k] = k, (group * outputs + k) * size
+    for first in range(0, oh, band):
+        rows = min(band, oh - first)
+        count = rows * ow
+        padded = (count + height - 1) // height * height
+        lay_positions(row_at, 1, 1, count, 0, 0, dy.shape[3], padded)
+        lay_positions(row_to, 1, 1, count, 0, 0, size, padded)
+        at_dy = (image * oh + first) * ow * dy.shape[3] + group * outputs
+        for panel in range(0, size, width):
+            multiply_gathered(
+                tile, height, slopes, at_dy, row_at, padded, steps, 0, outputs, DEPTH, weights, panel, weight_at, 0,
+                zeros, 0, windows, panel, row_to, size - panel, 0,
+            )  # fmt: skip
+        for p in range(count):
+            for tap in range(kh * kw):
+                r, c = (first + p // ow) * sh + tap // kw * dh - pt, p % ow * sw + tap % kw * dw - pl
+                if r >= 0 and r < h and c >= 0 and c < w:
+                    to, at = ((image * h + r) * w + c) * dx.shape[3] + group * channels, p * size + tap * channels
+                    for i in range(np.uintp(channels)):
+                        flat[np.uintp(to) + i] += windows[np.uintp(at) + i]
+
+
+@kernel
+def _sum_windows(
+    chunk, dy, x, row_taps, column_taps, sums, zeros, totals, output_at, dy_at, window_at, sums_at, places, work,
+    laying, tile, height, width, groups, size, steps, band, bands, in_rows, in_columns, top, left, sh, sw,
+):  # fmt: skip
+    """A chunk is one group, summed over ``steps`` bands: sums[part, group, output, (i, j, c)], rows ``size`` apart.
+
+    ``output_at`` and ``sums_at`` are rounded up to whole tiles.
+    """
+    group, part = chunk % groups, chunk // groups
+    channels, outputs = x.shape[3] // groups, dy.shape[3] // groups
+    oh, ow = dy.shape[1], dy.shape[2]
+    taps = channels * row_taps.size * column_taps.size
+    base = chunk * outputs * size
+    source, windows = work[: in_rows * in_columns * channels], work[in_rows * in_columns * channels :]
+    slopes, row = flattened(dy), in_columns * channels
+    totals[:] = 0
+    held = 0
+    for step in range(part * steps, min((part + 1) * steps, x.shape[0] * bands)):
+        image, first_row = step // bands, step % bands * band
+        rows = min(band, oh - first_row)
+        lay_band(
+            laying, x, image, 1, group * channels, channels, channels, top + first_row * sh, in_rows, left, in_columns,
+            source
+        )  # fmt: skip
+        count = rows * ow
+        lay_positions(places, 1, rows, ow, 0, sh * row, sw * channels, count)
+        at_dy = (image * oh + first_row) * ow * dy.shape[3] + group * outputs
+        for first in range(0, count, SUM_IN_ORDER):
+            here = min(SUM_IN_ORDER, count - first)
+            lay_windows(source, places, first, here, row_taps, column_taps, in_columns, channels, windows, size)
+            if held + here > SUM_IN_ORDER:
+                move_sums(sums, base, totals, 0, outputs * size)
+                held = 0
+            for panel in range(0, taps, width):
+                multiply_gathered(
+                    tile, height, slopes, at_dy, output_at, output_at.size, dy_at, first, here, RUN_IN_ORDER, windows,
+                    panel, window_at, 0, zeros, 0, sums, base + panel, sums_at, taps - panel, 1 if held > 0 else 0,
+                )  # fmt: skip
+            held += here
+    for i in range(outputs * size):
+        sums[np.uintp(base + i)] += totals[np.uintp(i)]
+
+
+@kernel
+def _finish_weights(chunk, sums, dweight, totals, groups, size):
+    """A chunk is one group: the parts are added up, and the channels of a window put before its taps."""
+    outputs, channels = dweight.shape[0] // groups, dweight.shape[1]
+    window = dweight.shape[2] * dweight.shape[3]
+    base, flat = chunk * outputs * size, flattened(dweight)
+    add_parts(sums, base, outputs * size, groups * outputs * size, totals)
+    for k in range(outputs):
+        at = (chunk * outputs + k) * channels * window
+        for c in range(channels):
+            for tap in range(window):
+                flat[at + c * window + tap] = sums[base + k * size + tap * channels + c]
+
+
+def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
+    y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
+    channels, outputs = g.c // g.groups, g.k // g.groups
+    c, tile = forward_correlation(g), choose_tile(outputs, x.itemsize)
+    width = tile.vectors * VECTOR_BYTES // x.itemsize
+    panels, band = -(-outputs // width), _band(g)
+    packed = prepared(weight, lambda: pack_weights(c, weight, forward_weights(g), width, channels, outputs, g.groups))
+    in_rows, in_columns = extent(g, band)
+    steps = np.arange(g.kh * g.kw) * channels + np.arange(channels)[:, None]
+    positions = round_up(band * g.ow, tile.rows)
+    _forward_bands(
+        g.n * -(-g.oh // band) * g.groups, x, packed, np.arange(g.taps) * width, shift_of(bias, g.k), y,
+        np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, steps.reshape(-1), Scratch(3 * positions, np.dtype(np.int64)),
+        Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype), laying, tile.routine,
+        activation_of(activation), tile.rows, width, activation, g.groups, panels, band, -(-g.oh // band), in_rows,
+        in_columns, -g.pt, -g.pl, g.sh, g.sw,
+    )  # fmt: skip
+    return y
+
+
+def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
+    laid = prepared(weight, lambda: _laid(weight))
+    width, band = LARGEST.vectors * VECTOR_BYTES // dy.itemsize, _band(g)
+    positions = round_up(band * g.ow, LARGEST.rows)
+    _backward_input_images(
+        g.n * g.groups, dy, laid, dx, np.zeros(width, dy.dtype),
+        Scratch(2 * (positions + g.k // g.groups), np.dtype(np.int64)), Scratch(positions * g.taps, dy.dtype),
+        LARGEST.routine, LARGEST.rows, width, g.groups, band, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw,
+    )  # fmt: skip
+    return dx
+
+
+def _laid(weight: np.ndarray) -> np.ndarray:
+    k, window = weight.shape[0], weight.shape[2] * weight.shape[3]
+    laid = empty((k, weight[0].size), weight.dtype)
+    _lay_weights(k, weight.reshape(laid.shape), laid, window)
+    return laid
+
+
+def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    dweight = empty(g.weight_shape, x.dtype)
+    if not g.n:
+        fill_zero(dweight)
+        return dweight
+    outputs, index = g.k // g.groups, np.dtype(np.int64)
+    size, band, parts, steps = _weight_plan(g, x.itemsize)
+    positions = np.arange(band * g.ow)
+    in_rows, in_columns = extent(g, band)
+    held = min(positions.size, SUM_IN_ORDER)
+    rows = np.minimum(np.arange(round_up(outputs, LARGEST.rows)), outputs - 1)
+    width = LARGEST.vectors * VECTOR_BYTES // x.itemsize
+    sums = empty((g.groups * parts * outputs * size,), x.dtype)
+    _sum_windows(
+        g.groups * parts, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums, np.zeros(width, x.dtype),
+        Scratch(outputs * size, np.dtype(np.float64)), rows, positions * g.k, np.arange(held) * size, rows * size,
+        Scratch(positions.size, index), Scratch(in_rows * in_columns * (g.c // g.groups) + held * size, x.dtype),
+        laying, LARGEST.routine, LARGEST.rows, width, g.groups, size, steps, band, -(-g.oh // band), in_rows,
+        in_columns, -g.pt, -g.pl, g.sh, g.sw,
+    )  # fmt: skip
+    _finish_weights(g.groups, sums, dweight, Scratch(AT_A_TIME, np.dtype(np.float64)), g.groups, size)
+    return dweight
+
+
+def _weight_plan(g: Conv2dGeometry, itemsize: int) -> tuple[int, int, int, int]:
+    """Elements of a row of sums, rows of a band, parts of the sums, and bands of a part."""
+    band, size = _band(g), round_up(g.taps, VECTOR_BYTES // itemsize)
+    steps = g.n * -(-g.oh // band)
+    parts = min(steps, -(-FEWEST_PARTS // g.groups))
+    of_part = -(-steps // max(parts, 1))
+    return size, band, -(-steps // max(of_part, 1)), of_part
+
+
+def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
+    if pass_ == "backward_weight":
+        size, _, parts, _ = _weight_plan(g, itemsize)
+        return itemsize * g.k * size * parts
+    in_rows, in_columns = extent(g, _band(g))
+    band = in_rows * in_columns * (g.c // g.groups) if pass_ == "forward" else 0
+    return itemsize * (threads.number() * (band + _band(g) * g.ow * g.taps) + g.k * g.taps)
+
+
+def _band(g: Conv2dGeometry) -> int:
+    """Output rows whose windows fit ROW_ELEMENTS."""
+    return min(g.oh, max(1, ROW_ELEMENTS // max(1, g.taps * g.ow)))

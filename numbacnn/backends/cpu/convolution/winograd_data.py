@@ -1,0 +1,330 @@
+"""Winograd's convolution: 3 x 3 windows of step 1 with 4 (or 2.25) times fewer products than there are taps, 5 x 5
+windows with 6.25 times fewer.
+
+A tile of x of size s = m + r - 1 is transformed, multiplied element by element with transformed weights and summed over
+the channels, which are s^2 matrix products, and what comes out is transformed to m x m outputs. Channels lie along the
+vectors in all of this.
+
+Its sums round differently. F(4 x 4, 3 x 3) and F(4 x 4, 5 x 5), whose matrices have numbers up to 8, were off by up to
+1.9e-5 of the largest result (512 channels, normal numbers), seven and four times as much as ``direct``;
+F(2 x 2, 3 x 3) by 1.1e-6. The contract allows 1e-5 sqrt(r^2 c) of it. An error is relative to the largest number in
+the tile: ``winograd_range.py`` keeps NaN, infinity and huge numbers to the outputs that see them. F(6 x 6, 3 x 3) was
+never faster than F(4 x 4), nor F(2 x 2, 5 x 5).
+
+roofline: 2 s^2 c k operations for m^2 outputs at the rate of the tile, and about a tenth of that in transforms; the
+transformed weights, s^2 c k elements, pass through the core once for each band.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from ...geometry import round_up
+from ..runtime import threads
+from ..runtime.allocator import empty
+from ..runtime.captured import prepared
+from ..runtime.kernel import Scratch, kernel
+from ..vector.activations import activate, activation_of
+from ..vector.microkernels import TILES, Tile, multiply_gathered
+from ..vector.simd import VECTOR_BYTES, copy_run, lanes_of
+from .correlation import ENOUGH_IMAGES, Correlation, Weights
+from .direct_data import pack_weights, shift_of
+from .input_strips import lay_band, laying, unevenness
+from .winograd_range import CONTRAST, levels_of_windows, list_unsafe, most_allowed, sum_directly
+from .winograd_transforms import ACROSS, LARGEST, SMALLEST, TRANSFORMS, Transforms, finish, transform
+
+__all__ = ["applies", "correlate", "cycles", "workspace"]
+
+# Tiles of a band: enough that the transformed weights are multiplied often when they have come from memory.
+BAND_TILES = 48
+FEWEST_CHUNKS = 4
+LANES_MOST = VECTOR_BYTES // 4
+# Cycles, beside one for a vector of direct multiply-adds: of one here, whose sums are short; of an element of a
+# transformed tile for each of its rows, of what storing an output takes more, of packing a weight, of looking at the
+# numbers of an image, and of a vector of transformed weights on its way into the core, from L2 and from beyond. They
+# were fitted to 200 convolutions drawn at random.
+MULTIPLYING, TRANSFORMING, STORING, PACKING, LOOKING, FROM_L2, FROM_FAR = 1.3, 1.4, 15.0, 0.5, 3000.0, 0.5, 3.5
+L2_ELEMENTS = 1 << 17
+
+
+class _Plan(NamedTuple):
+    transforms: Transforms
+    tile: Tile
+    tile_rows: int
+    tile_columns: int
+    band_rows: int
+    """Rows of tiles."""
+    band_images: int
+    channels: int
+    """Rounded up to vectors."""
+    outputs: int
+    """Rounded up to the tile's width."""
+    parts: int
+    """Into how many the output channels of a band are cut, which transform the band each for itself."""
+    cycles: float
+
+    @property
+    def tiles(self) -> int:
+        """In a band, rounded up to whole register tiles."""
+        return round_up(self.band_rows * self.tile_columns * self.band_images, self.tile.rows)
+
+    @property
+    def band_shape(self) -> tuple[int, int]:
+        """Rows and columns of x under a band."""
+        m, more = self.transforms.outputs, self.transforms.taps - 1
+        return self.band_rows * m + more, self.tile_columns * m + more
+
+    @property
+    def transformed_weights(self) -> int:
+        """Elements."""
+        return self.transforms.size**2 * self.channels * self.outputs
+
+    @property
+    def level_size(self) -> int:
+        """Elements for the levels of an image's windows; a row of them needs no more."""
+        rows, columns = self.band_shape
+        return round_up(rows * columns, LANES_MOST)
+
+    @property
+    def places(self) -> int:
+        """Outputs of a band of one image, rounded up to whole register tiles."""
+        return round_up(self.band_rows * self.tile_columns * self.transforms.outputs**2, self.tile.rows)
+
+    @property
+    def work(self) -> int:
+        """Elements of scratch: a band, its tiles, their products, levels, the outputs of a tile that is cut."""
+        rows, columns = self.band_shape
+        s, m = self.transforms.size, self.transforms.outputs
+        band = round_up(rows * columns, LANES_MOST) * self.channels
+        width = self.tile.vectors * LANES_MOST
+        tiles = s * s * (self.tiles * (self.channels + width) + 2 * LANES_MOST)
+        return band + tiles + (self.band_images + 2) * self.level_size + m * m * width
+
+
+@kernel
+def _transform_weights(
+    chunk, packed, transformed, most, levels, routine, largest, span, size, taps, width, panels, channels
+):
+    """A chunk is one panel of output channels: transformed[i, j, panel, channel, output], and what it allows."""
+    most[chunk] = most_allowed(
+        largest, packed, chunk * channels * taps * taps * width, levels, span, width, taps * taps, channels
+    )
+    row = panels * channels * width
+    for c in range(channels):
+        transform(
+            routine, packed, (chunk * channels + c) * taps * taps * width, taps * width, width, transformed,
+            (chunk * channels + c) * width, size * row, row, width // lanes_of(packed.itemsize),
+        )  # fmt: skip
+
+
+@kernel
+def _correlate_tiles(
+    chunk, x, packed, transformed, most, shift, y, zeros, channel_at, tile_at, weight_at, product_at, work, windows,
+    targets, steps, of_x, of_products, largest, smallest, across, laying, tile, activating, height, width, activation,
+    s, m, panels, parts, padded_channels, tiles, level_size, tile_rows, tile_columns, band_images, band_rows, bands,
+    rows, columns, top, left,
+):  # fmt: skip
+    """A chunk is a band of rows of tiles of some images, and a part of the panels of output channels."""
+    part, rest = chunk % parts, chunk // parts
+    band, first_image = rest % bands, rest // bands * band_images
+    images = min(band_images, x.shape[0] - first_image)
+    rows_here = min(band_rows, tile_rows - band * band_rows)
+    channels, outputs = x.shape[3], shift.size
+    lanes = lanes_of(x.itemsize)
+    more = s - m
+    in_rows, in_columns = rows_here * m + more, tile_columns * m + more
+    place_row = in_columns * padded_channels
+    image_tiles = rows_here * tile_columns
+    count = images * image_tiles
+    padded = (count + height - 1) // height * height
+    # A vector more than there is: numbers a power of two apart would push each other out of the first cache.
+    element_size, product_size = tiles * padded_channels + lanes, tiles * width + lanes
+
+    full = ((band_rows * m + more) * in_columns + lanes - 1) // lanes * lanes
+    source, rest = work[: full * padded_channels], work[full * padded_channels :]
+    of_tiles, rest = rest[: s * s * element_size], rest[s * s * element_size :]
+    products, rest = rest[: s * s * product_size], rest[s * s * product_size :]
+    levels, edge = rest[: (band_images + 2) * level_size], rest[(band_images + 2) * level_size :]
+    rows_left = min(rows_here * m, rows - band * band_rows * m)
+    level, uneven = x.dtype.type(0), False
+    for image in range(images):
+        lay_band(
+            laying, x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m, in_rows, left,
+            in_columns, source,
+        )  # fmt: skip
+        high, low = levels_of_windows(
+            largest, smallest, across, source, padded_channels, in_rows, in_columns, more + 1, rows_here * m,
+            tile_columns * m, rows_left, columns, levels, image * level_size, band_images * level_size,
+        )  # fmt: skip
+        level, uneven = max(level, high), uneven or high > CONTRAST * low
+        for i in range(rows_here):
+            for j in range(tile_columns):
+                at = (image * image_tiles + i * tile_columns + j) * padded_channels
+                transform(
+                    of_x, source, (i * place_row + j * padded_channels) * m, place_row, padded_channels, of_tiles, at,
+                    s * element_size, element_size, padded_channels // lanes,
+                )  # fmt: skip
+    row = columns * outputs
+    relu = 1 if activation == 1 else 0
+    laid = images - 1
+    first_panel, end_panel = panels * part // parts, panels * (part + 1) // parts
+    for panel in range(first_panel, end_panel):
+        for element in range(s * s):
+            multiply_gathered(
+                tile, height, of_tiles, element * element_size, tile_at, padded, channel_at, 0, channels, channels,
+                transformed, (element * panels + panel) * channels * width, weight_at, 0, zeros, 0, products,
+                element * product_size, product_at, width, 0,
+            )  # fmt: skip
+        here, first = min(width, outputs - panel * width), panel * width
+        for p in range(count):
+            image, r, c = p // image_tiles, p % image_tiles // tile_columns * m, p % tile_columns * m
+            to = ((first_image + image) * rows + band * band_rows * m + r) * row + c * outputs + first
+            if r + m <= rows_left and c + m <= columns:
+                finish(
+                    of_products, products, p * width, s * product_size, product_size, shift, first, y, to, row,
+                    outputs, here, relu,
+                )  # fmt: skip
+            else:
+                finish(
+                    of_products, products, p * width, s * product_size, product_size, shift, first, edge, 0, m * width,
+                    width, here, relu,
+                )  # fmt: skip
+                for i in range(min(m, rows_left - r)):
+                    for j in range(min(m, columns - c)):
+                        copy_run(y, to + i * row + j * outputs, edge, (i * m + j) * width, here)
+        for image in range(images if uneven or level > most[panel] else 0):
+            found = list_unsafe(
+                levels, image * level_size, in_columns, m, rows_here, tile_columns, rows_left, columns, most[panel],
+                windows, targets, ((first_image + image) * rows + band * band_rows * m) * row + first, row,
+                outputs, y, shift, first, here, relu,
+            )  # fmt: skip
+            if found > 0 and image != laid:
+                lay_band(
+                    laying, x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m,
+                    in_rows, left, in_columns, source,
+                )  # fmt: skip
+                laid = image
+            sum_directly(
+                tile, height, source, windows, targets, found, padded_channels, in_columns, steps, packed,
+                panel * channels * (more + 1) * (more + 1) * width, weight_at, width, channels, more + 1, shift, first,
+                y, here, relu,
+            )  # fmt: skip
+    if activation > 1:
+        here = min(end_panel * width, outputs) - first_panel * width
+        for image in range(first_image, first_image + images):
+            for r in range(rows_left):
+                to = (image * rows + band * band_rows * m + r) * row + first_panel * width
+                for c in range(1 if here == outputs else columns):
+                    activate(
+                        activating, y, to + c * outputs, row if here == outputs else here, activation
+                    )  # fmt: skip
+
+
+def applies(c: Correlation, groups: int) -> bool:
+    """Whether the windows are 3 x 3 or 5 x 5 neighbours, one from output to output, and channels are in one group."""
+    taps = (len(c.row_taps), len(c.column_taps))
+    plain = c.step == c.output_step == (1, 1) and c.extent == taps
+    return groups == 1 and plain and any(taps == (t.taps, t.taps) for t in TRANSFORMS)
+
+
+def correlate(
+    c: Correlation, x: np.ndarray, weight: np.ndarray, w: Weights, bias: np.ndarray, y: np.ndarray, activation: int = 0
+) -> None:
+    """What ``direct_data.py`` computes, where it :func:`applies`."""
+    n, channels, outputs = x.shape[0], x.shape[3], y.shape[3]
+    plan = _plan(c, n, channels, outputs, x.itemsize)
+    t, tile = plan.transforms, plan.tile
+    width = tile.vectors * VECTOR_BYTES // x.itemsize
+    panels = plan.outputs // width
+
+    def transform_weights() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        packed = pack_weights(c, weight, w, width, channels, outputs, 1)
+        transformed = empty((t.size**2 * channels * plan.outputs,), x.dtype)
+        most = empty((panels,), x.dtype)
+        span = float(np.finfo(x.dtype).max) / (channels * t.growth)
+        _transform_weights(
+            panels, packed, transformed, most, Scratch(t.taps**2 * width, x.dtype), t.of_weights, LARGEST, span, t.size,
+            t.taps, width, panels, channels,
+        )  # fmt: skip
+        return packed, transformed, most
+
+    packed, transformed, most = prepared(weight, transform_weights)
+    tables = _tables(plan, channels, width)
+    bands = -(-plan.tile_rows // plan.band_rows)
+    _correlate_tiles(
+        -(-n // plan.band_images) * bands * plan.parts, x, packed, transformed, most, shift_of(bias, outputs),
+        y.reshape(-1), np.zeros(width, x.dtype), *tables, Scratch(plan.work, x.dtype),
+        Scratch(plan.places, np.dtype(np.int64)), Scratch(plan.places, np.dtype(np.int64)),
+        Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x, t.of_products, LARGEST, SMALLEST, ACROSS, laying,
+        tile.routine, activation_of(activation), tile.rows, width, activation, t.size, t.outputs, panels, plan.parts,
+        plan.channels, plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns, plan.band_images, plan.band_rows,
+        bands, c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
+    )  # fmt: skip
+
+
+def cycles(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> float:
+    """About how many :func:`correlate` takes, of all threads together."""
+    return _plan(c, n, channels, outputs, itemsize).cycles
+
+
+def workspace(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> int:
+    """Bytes beside the arguments: the weights, packed and transformed, and the work of each thread."""
+    plan = _plan(c, n, channels, outputs, itemsize)
+    weights = channels * plan.outputs * (plan.transforms.taps**2 + plan.transforms.size**2)
+    return itemsize * (weights + threads.number() * plan.work)
+
+
+@functools.lru_cache(maxsize=256)
+def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Steps between channels of a transformed tile, where tiles begin, steps between rows of weights, of products."""
+    tiles = np.arange(plan.tiles)
+    return np.arange(channels), tiles * plan.channels, np.arange(channels) * width, tiles * width
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
+    if n > ENOUGH_IMAGES:
+        # The tile's width, too, decides what is computed: what a panel of weights allows is that of its worst channel.
+        plan = _plan(c, ENOUGH_IMAGES, channels, outputs, itemsize)
+        return _plan_of(plan.transforms, plan.tile, c, n, channels, outputs, itemsize)
+    plans = (
+        _plan_of(t, tile, c, n, channels, outputs, itemsize)
+        for t in TRANSFORMS
+        for tile in TILES
+        if t.taps == len(c.row_taps)
+    )
+    return min(plans, key=lambda plan: plan.cycles)
+
+
+def _plan_of(t: Transforms, tile: Tile, c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
+    lanes = VECTOR_BYTES // itemsize
+    tile_rows, tile_columns = -(-c.rows // t.outputs), -(-c.columns // t.outputs)
+    whole = tile_rows * tile_columns
+    if whole <= BAND_TILES:
+        band_rows, band_images = tile_rows, max(1, min(BAND_TILES // whole, -(-n // FEWEST_CHUNKS)))
+    else:
+        band_rows, band_images = max(1, min(tile_rows, BAND_TILES // tile_columns)), 1
+        band_rows = -(-tile_rows // -(-tile_rows // band_rows))
+    padded_channels, padded_outputs = round_up(channels, lanes), round_up(outputs, tile.vectors * lanes)
+    bands = -(-tile_rows // band_rows) * -(-n // band_images)
+    panels = padded_outputs // (tile.vectors * lanes)
+    parts = min(panels, -(-FEWEST_CHUNKS // bands))
+    in_vectors, out_vectors = padded_channels // lanes, padded_outputs // lanes
+    s2 = t.size**2
+    tiles = round_up(band_rows * tile_columns * band_images, tile.rows)
+    weights = s2 * channels * out_vectors
+    of_band = (
+        MULTIPLYING * tiles * s2 * channels * out_vectors / tile.rate
+        + TRANSFORMING * t.size * tiles * s2 * (parts * in_vectors + out_vectors)
+        + LOOKING * band_images * parts
+        + weights * (FROM_L2 if weights * lanes <= L2_ELEMENTS else FROM_FAR)
+    )
+    outside = STORING * n * c.rows * c.columns * -(-outputs // lanes)
+    prepared_weights = channels * out_vectors * (t.taps**2 * PACKING * lanes + TRANSFORMING * t.size * s2)
+    cycles = (bands * of_band + outside) * unevenness((bands * parts, 1)) + prepared_weights
+    return _Plan(
+        t, tile, tile_rows, tile_columns, band_rows, band_images, padded_channels, padded_outputs, parts, cycles
+    )  # fmt: skip

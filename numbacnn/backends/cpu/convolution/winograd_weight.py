@@ -1,0 +1,279 @@
+"""The gradient of a convolution's weights by Winograd's transforms: for 3 x 3 windows of step 1 with 4 (or 2.25) times
+fewer products than there are taps, for 5 x 5 windows with 6.25 times fewer.
+
+A tile of x and the tile of dy under it are transformed, multiplied element by element and summed over all tiles of all
+images, which are s^2 matrix products of input and output channels, and the sums are transformed to weights. That is
+the gradient of ``winograd_data.py``: dW = G^T (sum of (B^T x B) * (A dy A^T)) G.
+
+A rounding error is relative to the largest numbers of x and dy in a *band*, whether or not these meet. So each chunk
+adds up how large that may be; where it is more than the largest result allows, or something is no finite number, the
+whole gradient is summed directly, afterwards: what is computed depends on the numbers alone.
+
+roofline: 2 s^2 c k operations for m^2 positions at the rate of the tile; the transforms of x are made once for each
+block of output channels, those of dy once for each block of input channels.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from ...geometry import Conv2dGeometry, round_up
+from ..runtime.allocator import empty
+from ..runtime.kernel import Scratch, function, kernel
+from ..vector.microkernels import TILES, TRANSPOSITION, Tile, multiply_gathered, transpose
+from ..vector.simd import VECTOR_BYTES, flattened, lanes_of
+from ..vector.sums import RUN_IN_ORDER
+from . import direct_weight
+from .input_strips import lay_band, laying, unevenness
+from .winograd_transforms import LARGEST, TRANSFORMS, Transforms, extreme, transform
+
+__all__ = ["correlate", "cycles", "workspace"]
+
+# Tiles of a band, and input channels of a block: its sums, of s^2 elements each, stay in the second cache.
+BAND_TILES, BLOCK_CHANNELS = 48, 64
+FEWEST_CHUNKS = 4
+# Tiles that are summed in the dtype, in runs; then parts are added up in float64. Fewer are worth no part of their own.
+PART_TILES, FEWEST_TILES = 768, 256
+# Of the largest products of x and dy in the bands of all tiles, the root of the sum of squares may be so many times the
+# largest result. Of normal numbers it is about once; a rounding error is some units in the last place of it.
+ALLOWED = 10.0
+# Cycles, beside one for a vector of multiply-adds: of one here, of an element of a transformed tile for each of its
+# rows, of adding a vector of sums to another, once for each band and once for each part.
+MULTIPLYING, TRANSFORMING, ADDING, FINISHING = 1.4, 2.0, 8.0, 110.0
+
+
+class _Plan(NamedTuple):
+    transforms: Transforms
+    tile: Tile
+    tile_rows: int
+    tile_columns: int
+    band_rows: int
+    """Rows of tiles."""
+    band_images: int
+    block: int
+    """Input channels of a chunk, and how many blocks of them there are; and so for output channels, and bands."""
+    blocks: int
+    panels: int
+    steps: int
+    parts: int
+    cycles: float
+
+    @property
+    def tiles(self) -> int:
+        """In a band."""
+        return self.band_rows * self.tile_columns * self.band_images
+
+
+@function
+def largest_of(largest, x, count, levels):
+    """The largest magnitude of x[:count], whole vectors; infinity if there is a NaN. ``levels`` has room for one."""
+    lanes = lanes_of(x.itemsize)
+    extreme(largest, x, 0, lanes, count // lanes, levels, 0, lanes)
+    level = levels[0]
+    for i in range(1, lanes):
+        level = max(level, levels[i])
+    return level
+
+
+@kernel
+def _sum_tiles(
+    chunk, dy, x, sums, errors, zeros, channel_at, x_steps, dy_steps, sums_at, work, of_x, of_dy, largest, laying, tile,
+    height, width, s, m, blocks, block, panels, tiles, steps, tile_rows, tile_columns, band_images, band_rows, bands,
+    top, left,
+):  # fmt: skip
+    """A chunk is a block of input channels and a panel of output channels, summed over ``steps`` bands.
+
+    sums[part, panel, block, element, channel, output]; ``errors`` are the squares of what they may be off by.
+    """
+    panel, rest = chunk % panels, chunk // panels
+    at_block, part = rest % blocks, rest // blocks
+    lanes = lanes_of(x.itemsize)
+    pitch = (block + lanes - 1) // lanes * lanes
+    here = min(block, x.shape[3] - at_block * block)
+    outputs_here = min(width, dy.shape[3] - panel * width)
+    padded = (here + height - 1) // height * height
+    more = s - m
+    # A vector more than there is: numbers a power of two apart would push each other out of the first cache.
+    x_size, dy_size = tiles * pitch + lanes, tiles * width + lanes
+    source, rest_of = work[: (band_rows * m + more) * (tile_columns * m + more) * max(pitch, width)], work
+    rest_of = rest_of[source.size :]
+    of_tiles, of_slopes = rest_of[: s * s * x_size], rest_of[s * s * x_size :]
+    levels = of_slopes[s * s * dy_size :]
+    size = s * s * block * width
+    base = chunk * size
+    error, add = 0.0, 0
+    for step in range(part * steps, min((part + 1) * steps, (x.shape[0] + band_images - 1) // band_images * bands)):
+        first_image, band = step // bands * band_images, step % bands
+        images = min(band_images, x.shape[0] - first_image)
+        rows = min(band_rows, tile_rows - band * band_rows)
+        count = images * rows * tile_columns
+        level_x, level_dy = x.dtype.type(0), x.dtype.type(0)
+        for image in range(images):
+            in_rows, in_columns = rows * m + more, tile_columns * m + more
+            lay_band(
+                laying, x, first_image + image, 1, at_block * block, here, pitch, top + band * band_rows * m, in_rows,
+                left, in_columns, source,
+            )  # fmt: skip
+            level_x = max(level_x, largest_of(largest, source, in_rows * in_columns * pitch, levels))
+            for p in range(rows * tile_columns):
+                i, j = p // tile_columns, p % tile_columns
+                transform(
+                    of_x, source, (i * in_columns + j) * m * pitch, in_columns * pitch, pitch, of_tiles,
+                    (image * rows * tile_columns + p) * pitch, s * x_size, x_size, pitch // lanes,
+                )  # fmt: skip
+            lay_band(
+                laying, dy, first_image + image, 1, panel * width, outputs_here, width, band * band_rows * m, rows * m,
+                0, tile_columns * m, source,
+            )  # fmt: skip
+            level_dy = max(level_dy, largest_of(largest, source, rows * tile_columns * m * m * width, levels))
+            for p in range(rows * tile_columns):
+                i, j = p // tile_columns, p % tile_columns
+                transform(
+                    of_dy, source, (i * tile_columns * m + j) * m * width, tile_columns * m * width, width, of_slopes,
+                    (image * rows * tile_columns + p) * width, s * dy_size, dy_size, width // lanes,
+                )  # fmt: skip
+        product = np.float64(level_x) * np.float64(level_dy)
+        error += product * product * count
+        for element in range(s * s):
+            multiply_gathered(
+                tile, height, of_tiles, element * x_size, channel_at, padded, x_steps, 0, count, RUN_IN_ORDER,
+                of_slopes, element * dy_size, dy_steps, 0, zeros, 0, sums, base + element * block * width, sums_at,
+                width, add,
+            )  # fmt: skip
+        add = 1
+    errors[chunk] = error
+
+
+@kernel
+def _finish_tiles(
+    chunk, sums, dweight, levels, totals, work, of_sums, turn, width, s, taps, panels, blocks, block, parts
+):
+    """A chunk is a block and a panel: the parts are added up, and transformed to weights; ``levels`` is the largest."""
+    panel, at_block = chunk % panels, chunk // panels
+    channels, outputs = dweight.shape[1], dweight.shape[0]
+    here, wide = min(block, channels - at_block * block), min(width, outputs - panel * width)
+    window, size = taps * taps, s * s * block * width
+    flat = flattened(dweight)
+    row = block * width
+    all_sums, weights = work[: s * s * width], work[s * s * width :]
+    level, finite = 0.0, True
+    for c in range(here):
+        totals[:] = 0
+        for part in range(parts):
+            at = (part * blocks * panels + chunk) * size + c * width
+            for element in range(s * s):
+                p, q = np.uintp(at + element * row), np.uintp(element * width)
+                for i in range(np.uintp(width)):
+                    totals[q + i] += sums[p + i]
+        for i in range(np.uintp(s * s * width)):
+            all_sums[i] = totals[i]
+        transform(
+            of_sums, all_sums, 0, s * width, width, weights, 0, taps * width, width, width // lanes_of(sums.itemsize)
+        )  # fmt: skip
+        for tap in range(window):
+            for i in range(wide):
+                value = np.float64(abs(weights[tap * width + i]))
+                finite = finite and value < np.inf
+                level = max(level, value)
+        transpose(
+            turn, weights, 0, width, window, wide, flat,
+            (panel * width * channels + at_block * block + c) * window, channels * window,
+        )  # fmt: skip
+    levels[chunk] = level if finite else -1.0
+
+
+@kernel
+def _check(chunk, errors, levels, wanted):
+    """wanted[0] = 0 if the sums are as exact as they have to be, else 1."""
+    error, level, finite = 0.0, 0.0, True
+    for i in range(levels.size):
+        of_parts = 0.0
+        for j in range(i, errors.size, levels.size):
+            of_parts += errors[j]
+        error, level = max(error, of_parts), max(level, levels[i])
+        finite = finite and of_parts < np.inf and levels[i] >= 0
+    wanted[0] = 0 if finite and np.sqrt(error) <= ALLOWED * level else 1
+
+
+def correlate(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+    """What ``direct_weight.py`` computes, of windows that ``winograd_data.py`` takes."""
+    plan = _plan(g, x.itemsize)
+    t, tile, lanes = plan.transforms, plan.tile, VECTOR_BYTES // x.itemsize
+    width = tile.vectors * lanes
+    pitch, block_chunks = round_up(plan.block, lanes), plan.blocks * plan.panels
+    chunks = plan.parts * block_chunks
+    float64 = np.dtype(np.float64)
+    sums = empty((chunks * t.size**2 * plan.block * width,), x.dtype)
+    errors, levels, wanted = empty((chunks,), float64), empty((block_chunks,), float64), empty((1,), np.dtype(np.int64))
+    dweight = empty(g.weight_shape, x.dtype)
+    more = t.size - t.outputs
+    band = (plan.band_rows * t.outputs + more) * (plan.tile_columns * t.outputs + more) * max(pitch, width)
+    work = band + t.size**2 * (plan.tiles * (pitch + width) + 2 * lanes) + lanes
+    rows = np.minimum(np.arange(round_up(plan.block, tile.rows)), plan.block - 1)
+    tiles = np.arange(plan.tiles)
+    _sum_tiles(
+        chunks, dy, x, sums, errors, np.zeros(width, x.dtype), rows, tiles * pitch, tiles * width, rows * width,
+        Scratch(work, x.dtype), t.of_x, t.of_dy, LARGEST, laying, tile.routine, tile.rows, width, t.size, t.outputs,
+        plan.blocks, plan.block, plan.panels, plan.tiles, plan.steps, plan.tile_rows, plan.tile_columns,
+        plan.band_images, plan.band_rows, -(-plan.tile_rows // plan.band_rows), -g.pt, -g.pl,
+    )  # fmt: skip
+    _finish_tiles(
+        block_chunks, sums, dweight, levels, Scratch(t.size**2 * width, float64),
+        Scratch((t.size**2 + t.taps**2) * width, x.dtype), t.of_sums, TRANSPOSITION, width, t.size, t.taps,
+        plan.panels, plan.blocks, plan.block, plan.parts,
+    )  # fmt: skip
+    _check(1, errors, levels, wanted)
+    return direct_weight.correlate_weights(dy, x, g, dweight, wanted)
+
+
+def cycles(g: Conv2dGeometry, itemsize: int) -> float:
+    """About how many :func:`correlate` takes, of all threads together."""
+    return _plan(g, itemsize).cycles
+
+
+def workspace(g: Conv2dGeometry, itemsize: int) -> int:
+    """Bytes of the sums of all parts, and of those of the direct sums that may follow."""
+    plan = _plan(g, itemsize)
+    width = plan.tile.vectors * VECTOR_BYTES // itemsize
+    sums = plan.parts * plan.blocks * plan.panels * plan.transforms.size**2 * plan.block * width
+    return itemsize * sums + direct_weight.workspace(g, itemsize)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(g: Conv2dGeometry, itemsize: int) -> _Plan:
+    plans = (_plan_of(t, tile, g, itemsize) for t in TRANSFORMS for tile in TILES if t.taps == g.kh)
+    return min(plans, key=lambda plan: plan.cycles)
+
+
+def _plan_of(t: Transforms, tile: Tile, g: Conv2dGeometry, itemsize: int) -> _Plan:
+    lanes = VECTOR_BYTES // itemsize
+    tile_rows, tile_columns = -(-g.oh // t.outputs), -(-g.ow // t.outputs)
+    whole = tile_rows * tile_columns
+    if whole <= BAND_TILES:
+        band_rows, band_images = tile_rows, max(1, min(g.n, BAND_TILES // whole))
+    else:
+        band_rows, band_images = max(1, min(tile_rows, BAND_TILES // tile_columns)), 1
+        band_rows = -(-tile_rows // -(-tile_rows // band_rows))
+    blocks = -(-g.c // BLOCK_CHANNELS)
+    block = -(-g.c // blocks)
+    panels = -(-g.k // (tile.vectors * lanes))
+    bands = -(-tile_rows // band_rows) * -(-g.n // band_images)
+    tiles = band_rows * tile_columns * band_images
+    parts = min(-(-FEWEST_CHUNKS // (blocks * panels)), max(2, bands * tiles // FEWEST_TILES))
+    parts = max(parts, -(-bands * tiles // PART_TILES))
+    steps = -(-bands // min(bands, parts))
+    parts = -(-bands // steps)
+    s2, out_vectors = t.size**2, panels * tile.vectors
+    sums = s2 * g.c * out_vectors
+    of_band = (
+        MULTIPLYING * s2 * tiles * blocks * round_up(block, tile.rows) * out_vectors / tile.rate
+        + TRANSFORMING * t.size * s2 * tiles * (panels * blocks * -(-block // lanes) + blocks * out_vectors)
+        + ADDING * sums
+    )
+    cycles = bands * of_band * unevenness((parts * blocks * panels, 1)) + FINISHING * sums * parts
+    return _Plan(
+        t, tile, tile_rows, tile_columns, band_rows, band_images, block, blocks, panels, steps, parts, cycles
+    )  # fmt: skip

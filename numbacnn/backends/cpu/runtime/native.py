@@ -1,0 +1,160 @@
+"""Routines: short functions written in LLVM's instructions, which kernels call by their addresses.
+
+A routine is compiled once for all kernels, in some milliseconds, because Numba has no part in it: inlined into every
+kernel, the register tiles alone would take seconds. The order of its sums is written down to the last addition, so that
+it gives the same bits whoever calls it.
+
+Each has a definition in plain Python beside it, which is also what runs when the compiler is off.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.compiler_lock import global_compiler_lock
+
+from ... import disk_cache
+from .machine_code import WORD, compile_module, is_kept, load
+
+__all__ = [
+    "ELEMENTS",
+    "INTEGER",
+    "PLACES",
+    "TABLE",
+    "WORD",
+    "EmittedRoutine",
+    "Routine",
+    "call_definition",
+    "emit_call",
+    "parameter_types",
+]
+
+ELEMENTS, TABLE, PLACES, INTEGER = "elements", "table", "places", "integer"
+"""Kinds of parameters: the address of floating numbers, that of int64, that of int32, an int64."""
+
+
+class Routine(abc.ABC):
+    """A function of some parameters, for float32 and float64; an argument of kernels.
+
+    Args:
+        kinds: of its parameters. To a kernel an array is two arguments, itself and the element to begin at.
+        definition: the same in plain Python, with a kernel's arguments.
+    """
+
+    def __init__(self, kinds: Sequence[str], definition: Callable[..., None]) -> None:
+        self.kinds, self.definition = kinds, definition
+        self._addresses: dict[np.dtype, int] = {}
+
+    def address(self, dtype: np.dtype) -> int:
+        """Where the routine for ``dtype`` is; it is compiled when it is first asked for."""
+        found = self._addresses.get(dtype)
+        if found is None:
+            with global_compiler_lock:
+                if dtype not in self._addresses:
+                    address = load(self.symbol(dtype), lambda name: self.compiled(name, dtype))
+                    # A signal handler may have made one meanwhile, whose address others have.
+                    self._addresses.setdefault(dtype, address)
+                found = self._addresses[dtype]
+        return found
+
+    def prepare(self, dtype: np.dtype) -> int:
+        """:meth:`address`, before it is needed."""
+        return self.address(dtype)
+
+    def is_cached(self, dtype: np.dtype) -> bool:
+        """Whether the cache has it for ``dtype``."""
+        return is_kept(self.symbol(dtype))
+
+    @abc.abstractmethod
+    def symbol(self, dtype: np.dtype) -> str | None:
+        """The name of its machine code; None for what cannot be kept."""
+
+    @abc.abstractmethod
+    def compiled(self, name: str, dtype: np.dtype) -> bytes:
+        """The object file, with the entry ``name``."""
+
+
+class EmittedRoutine(Routine):
+    """A routine that is written in LLVM's instructions.
+
+    Args:
+        name: what its symbol begins with.
+        emit: builds the body from a builder, the floating type and the parameters' values.
+    """
+
+    def __init__(
+        self, name: str, kinds: Sequence[str], emit: Callable[..., None], definition: Callable[..., None]
+    ) -> None:
+        super().__init__(kinds, definition)
+        self._name, self._emit = name, emit
+
+    def symbol(self, dtype: np.dtype) -> str:
+        # What is emitted follows from the package's text, which names the cache's folder, and from what encloses it.
+        enclosed = [_told(cell.cell_contents) for cell in self._emit.__closure__ or ()]
+        return f"{self._name}-{disk_cache.digest(dtype.str, self._emit.__qualname__, *enclosed)}"
+
+    def compiled(self, name: str, dtype: np.dtype) -> bytes:
+        element = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
+        module = ir.Module(name)
+        function = ir.Function(module, _function_type(self.kinds, element), name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        self._emit(builder, element, *function.args)
+        builder.ret_void()
+        return compile_module(module)
+
+
+def _told(value: Any) -> str:
+    """Text that tells ``value`` from others, in any process."""
+    if isinstance(value, FunctionType):
+        code = value.__code__
+        return repr((value.__qualname__, code.co_code, code.co_consts, code.co_names))
+    return repr(value)
+
+
+def _function_type(kinds: Sequence[str], element: Any) -> Any:
+    parameters = {
+        ELEMENTS: element.as_pointer(),
+        TABLE: WORD.as_pointer(),
+        PLACES: ir.IntType(32).as_pointer(),
+        INTEGER: WORD,
+    }
+    return ir.FunctionType(ir.VoidType(), [parameters[kind] for kind in kinds])
+
+
+def parameter_types(arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Numba's types of what a kernel passes: integers as int64, arrays as they are."""
+    return tuple(argument if isinstance(argument, types.Array) else types.int64 for argument in arguments)
+
+
+def emit_call(kinds: Sequence[str]) -> Callable[..., Any]:
+    """What an intrinsic does that calls the routine whose address is its first argument with those that follow."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        values: list[Any] = []
+        at, element = 1, None
+        for kind in kinds:
+            if kind == INTEGER:
+                values.append(arguments[at])
+                at += 1
+                continue
+            array = context.make_array(signature.args[at])(context, builder, arguments[at])
+            values.append(builder.gep(array.data, [arguments[at + 1]]))
+            if kind == ELEMENTS:
+                element = context.get_value_type(signature.args[at].dtype)
+            at += 2
+        address = builder.inttoptr(arguments[0], _function_type(kinds, element).as_pointer())
+        builder.call(address, values)
+        return context.get_dummy_value()
+
+    return codegen
+
+
+def call_definition(definition: Callable[..., None], *arguments: Any) -> None:
+    """What a kernel calls instead of such an intrinsic when the compiler is off."""
+    definition(*arguments)

@@ -1,0 +1,81 @@
+"""The sums of the columns of a matrix of pixels, and how its rows are shared out among chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..runtime.allocator import empty
+from ..runtime.kernel import Scratch, function, kernel
+from .row_sums import VALUES, add_values
+from .simd import flattened
+
+__all__ = ["RowShares", "column_sums", "total_of"]
+
+# Elements of a wide row, of a chunk at least, and chunks at most.
+WIDE, CHUNK_ELEMENTS, MOST_CHUNKS = 256, 1 << 13, 16
+
+
+@function
+def total_of(partials, columns, j):
+    """The sum of the chunks' sums of a column."""
+    total = 0.0
+    for at in range(j, partials.size, columns):
+        total += partials[at]
+    return total
+
+
+@kernel
+def _sum_values(chunk, x, partials, sums, totals, routine, columns, part, times):
+    """partials[chunk, column], in float64."""
+    first = chunk * part
+    flat, row = flattened(x), x.shape[1]
+    rows = min(part, x.shape[0] - first)
+    add_values(routine, flat, first * row, row, sums, totals, rows, columns, times)
+    for j in range(columns):
+        partials[chunk * columns + j] = totals[j]
+
+
+@kernel
+def _finish_sums(chunk, partials, sums):
+    for j in range(sums.size):
+        sums[j] = total_of(partials, sums.size, j)
+
+
+class RowShares:
+    """How the rows of a matrix are shared out: a matter of sizes alone.
+
+    Args:
+        x: pixels, a row each.
+        columns: how many channels of them count.
+    """
+
+    def __init__(self, x: np.ndarray, columns: int) -> None:
+        rows = x.shape[0]
+        self.times = max(1, WIDE // max(columns, 1))
+        least = -(-CHUNK_ELEMENTS // max(columns, 1))
+        part = max(-(-rows // MOST_CHUNKS), least)
+        self.part = -(-part // self.times) * self.times
+        self.chunks = max(1, -(-rows // self.part))
+        self.width = self.times * columns
+        self._dtype = x.dtype
+
+    def scratch(self, arrays: int = 1) -> Scratch:
+        """Of ``arrays`` wide rows."""
+        return Scratch(arrays * self.width, self._dtype)
+
+    def totals(self, arrays: int = 1) -> Scratch:
+        """Of wide rows in float64."""
+        return Scratch(arrays * self.width, np.dtype(np.float64))
+
+    def partials(self, columns: int) -> np.ndarray:
+        return empty((self.chunks * columns,), np.float64)
+
+
+def column_sums(x: np.ndarray) -> np.ndarray:
+    """The sums of the columns of a matrix."""
+    columns = x.shape[1]
+    rows = RowShares(x, columns)
+    partials, sums = rows.partials(columns), empty((columns,), x.dtype)
+    _sum_values(rows.chunks, x, partials, rows.scratch(), rows.totals(), VALUES, columns, rows.part, rows.times)
+    _finish_sums(1, partials, sums)
+    return sums

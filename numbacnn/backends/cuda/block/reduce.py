@@ -1,0 +1,246 @@
+"""Sums: what a block of threads adds up through shared memory, and sums per channel of x (n, c, length).
+
+The order in which numbers are added depends on sizes only, so the same numbers give the same bits. A channel's sums are
+made in two launches: the blocks of the first add up parts of a channel, a block of the second adds a channel's parts.
+
+- From SHORT_ROWS elements on, the rows of a channel are read one after the other, CHUNK elements to a block.
+- Shorter rows would leave most of each load unused: a block takes neighbouring columns of the matrix (n, c * length),
+  each thread one column, and ``length`` columns make a channel.
+
+roofline: memory, one read of each argument; sums are float64, which a GPU with float64 at half rate has time for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..runtime import device_array
+from ..runtime.device_array import DeviceArray
+from ..runtime.kernel import Kernel, block_kernel
+from ..runtime.target import cuda, function, quotient, threads_per_block
+
+__all__ = [
+    "CHUNK",
+    "COLUMNS",
+    "LANES",
+    "THREADS",
+    "ChannelSums",
+    "add_parts",
+    "block_sum",
+    "channel_sums",
+    "lane_bits",
+    "lane_of",
+    "lanes_sum",
+    "row_blocks",
+]
+
+THREADS = threads_per_block(256)
+CHUNK = 32 * THREADS
+SHORT_ROWS = 8
+# Loads of a thread that are under way together.
+UNROLL = 4
+# A block of the column kernel: neighbouring columns, and the rows that its lanes take in turn.
+COLUMNS = min(32, THREADS // 2)
+LANES = THREADS // COLUMNS
+ROWS = 8 * LANES
+
+
+@function
+def lanes_sum(thread, lane, lanes, value, sums):
+    """The sum of ``value`` over ``lanes`` (a power of two) neighbouring threads; ``sums`` is shared memory."""
+    sums[thread] = value
+    cuda.syncthreads()
+    half = lanes >> 1
+    while half > 0:
+        if lane < half:
+            sums[thread] += sums[thread + half]
+        cuda.syncthreads()
+        half >>= 1
+    total = sums[thread - lane]
+    cuda.syncthreads()
+    return total
+
+
+@function
+def block_sum(thread, value, sums):
+    """The sum of ``value`` over the threads of a block of THREADS; ``sums`` is shared memory."""
+    return lanes_sum(thread, thread, THREADS, value, sums)
+
+
+@function
+def lane_of(block, thread, bits):
+    """The row that a thread works on, where 2**``bits`` neighbouring ones share a row, and its number among them."""
+    return block * (THREADS >> bits) + (thread >> bits), thread & ((1 << bits) - 1)
+
+
+def lane_bits(length: int) -> int:
+    """How many neighbouring threads should share a row of ``length`` elements, about four each: 2 to this power."""
+    return min(THREADS.bit_length() - 1, max(0, -(-length // 4) - 1).bit_length())
+
+
+def row_blocks(rows: int, bits: int) -> int:
+    """How many blocks of THREADS ``rows`` take."""
+    return -(-rows // (THREADS >> bits))
+
+
+class ChannelSums:
+    """Two sums per channel, of numbers made from each element.
+
+    Args:
+        name: of the pair of numbers, different for each instance.
+        terms: ``terms(x, other, center, place, other_place)``, compiled: the two numbers in float64, of the element at
+            ``place`` of ``x`` and ``other_place`` of ``other``; ``center`` is what ``center_of`` gives.
+        center_of: ``center_of(x, centers, channel, length)``, compiled: a number per channel, in float64.
+    """
+
+    def __init__(self, name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> None:
+        self._rows = _row_kernel(name, terms, center_of)
+        self._columns = _column_kernel(name, terms, center_of)
+
+    def partial(
+        self,
+        x: DeviceArray,
+        other: DeviceArray,
+        centers: DeviceArray,
+        n: int,
+        c: int,
+        length: int,
+        x_channels: int | None = None,
+        other_channels: int | None = None,
+    ) -> tuple[DeviceArray, int]:
+        """float64 (2, c, parts), to be added by :func:`add_parts`, and ``parts``, 0 where there is no element.
+
+        ``x_channels`` and ``other_channels`` are how many each array has, where that is more than ``c``.
+        """
+        x_row, other_row = ((c if channels is None else channels) * length for channels in (x_channels, other_channels))
+        if length >= SHORT_ROWS:
+            parts = -(-n * length // CHUNK)
+            sums = device_array.new((2, c, parts), np.float64)
+            self._rows(c * parts, sums, x, other, centers, (n, c, length, parts, x_row, other_row))
+            return sums, parts
+        runs = -(-n // ROWS)
+        parts = length * runs
+        sums = device_array.new((2, c, parts), np.float64)
+        g = (n, c, length, runs, x_row, other_row)
+        self._columns(-(-c * length // COLUMNS) * runs, sums, x, other, centers, g)
+        return sums, parts
+
+
+def _row_kernel(name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> Kernel:
+    def rows(block, thread, partial, x, other, centers, g):
+        n, c, length, parts, x_row, other_row = g
+        first_sums = cuda.shared.array(THREADS, np.float64)
+        second_sums = cuda.shared.array(THREADS, np.float64)
+        channel = quotient(block, parts)
+        part = block - channel * parts
+        center = center_of(x, centers, channel, length)
+        i, end = part * CHUNK + thread, min((part + 1) * CHUNK, n * length)
+        row = quotient(i, length)
+        column = i - row * length
+        place = row * x_row + channel * length + column
+        other_place = row * other_row + channel * length + column
+        # From one element of a thread to its next, without another division.
+        step_rows = quotient(THREADS, length)
+        step_columns = THREADS - step_rows * length
+        step, wrap = step_rows * x_row + step_columns, x_row - length
+        other_step, other_wrap = step_rows * other_row + step_columns, other_row - length
+        first, second = 0.0, 0.0
+        while i < end:
+            for _ in range(UNROLL):
+                inside = i < end
+                a, b = terms(x, other, center, place if inside else 0, other_place if inside else 0)
+                first += a if inside else 0.0
+                second += b if inside else 0.0
+                i += THREADS
+                place += step
+                other_place += other_step
+                column += step_columns
+                if column >= length:
+                    column -= length
+                    place += wrap
+                    other_place += other_wrap
+        first = block_sum(thread, first, first_sums)
+        second = block_sum(thread, second, second_sums)
+        if thread == 0:
+            partial[block] = first
+            partial[c * parts + block] = second
+
+    return block_kernel(THREADS, f"{__name__}.rows-{name}")(rows)
+
+
+def _column_kernel(name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> Kernel:
+    def columns(block, thread, partial, x, other, centers, g):
+        n, c, length, runs, x_row, other_row = g
+        first_sums = cuda.shared.array(THREADS, np.float64)
+        second_sums = cuda.shared.array(THREADS, np.float64)
+        width = c * length
+        group = quotient(block, runs)
+        run = block - group * runs
+        lane = quotient(thread, COLUMNS)
+        own = thread - lane * COLUMNS
+        column = group * COLUMNS + own
+        inside = column < width
+        center = center_of(x, centers, quotient(column, length) if inside else 0, length)
+        row, end = run * ROWS + lane, min((run + 1) * ROWS, n)
+        first, second = 0.0, 0.0
+        while row < end:
+            for _ in range(UNROLL):
+                counts = inside and row < end
+                place = row * x_row + column if counts else 0
+                a, b = terms(x, other, center, place, row * other_row + column if counts else 0)
+                first += a if counts else 0.0
+                second += b if counts else 0.0
+                row += LANES
+        first_sums[thread], second_sums[thread] = first, second
+        cuda.syncthreads()
+        if lane == 0 and inside:
+            first, second = 0.0, 0.0
+            for other_lane in range(LANES):
+                first += first_sums[other_lane * COLUMNS + own]
+                second += second_sums[other_lane * COLUMNS + own]
+            partial[column * runs + run] = first
+            partial[(width + column) * runs + run] = second
+
+    return block_kernel(THREADS, f"{__name__}.columns-{name}")(columns)
+
+
+@function
+def add_parts(thread, partial, first, parts, sums):
+    """The sum of ``parts`` numbers from ``first`` on, by a block of THREADS; ``sums`` is shared memory."""
+    total = 0.0
+    for part in range(thread, parts, THREADS):
+        total += partial[first + part]
+    return block_sum(thread, total, sums)
+
+
+@function
+def no_center(x, centers, channel, length):
+    """For terms without a center."""
+    return 0.0
+
+
+@function
+def _element_alone(x, other, center, place, other_place):
+    return np.float64(x[place]), 0.0
+
+
+_values = ChannelSums("values", _element_alone, no_center)
+
+
+@block_kernel(THREADS)
+def _finish_channels(block, thread, total, partial, parts):
+    sums = cuda.shared.array(THREADS, np.float64)
+    value = add_parts(thread, partial, block * parts, parts, sums)
+    if thread == 0:
+        total[block] = value
+
+
+def channel_sums(x: DeviceArray, n: int, c: int, length: int) -> DeviceArray:
+    """(c,): the sums of x, seen as (n, c, length), over n and length."""
+    partial, parts = _values.partial(x, x, x, n, c, length)
+    total = device_array.new((c,), x.dtype)
+    _finish_channels(c, total, partial, parts)
+    return total

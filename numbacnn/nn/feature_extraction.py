@@ -1,0 +1,132 @@
+"""What is inside of a model: what its layers give, and the part of it that leads to one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..backends import Array
+from ..ops.arguments import real_array
+from .containers import Add, Concat, Sequential
+from .grad_mode import evaluating
+from .layer import Layer, runs
+
+__all__ = ["outputs", "upto", "watched"]
+
+Forward = Callable[[Any], Array]
+_CONTAINERS = (Sequential, Concat, Add)
+
+
+def outputs(model: Layer, x: Any, names: Iterable[str]) -> dict[str, Array]:
+    """What the layers called ``names`` give for the input ``x`` of ``model``, in evaluation mode, by name.
+
+    Names are those of ``model.named_layers()``; of several layers that share one, the outermost counts. Every output
+    is the layer's own, without the activation that a `Conv2d` or `Linear` would otherwise compute along with it; of
+    a layer that runs more than once, it is the last. The arrays are of the model's backend and the caller's to keep.
+    Afterwards the model is as before: its modes, its numbers and what it saved for ``backward``.
+
+    Raises:
+        TypeError: one string for ``names``.
+        ValueError: a name that the model does not have, or of a layer that its forward pass does not run.
+
+    >>> from numbacnn import use_backend
+    >>> from numbacnn.nn import Flatten, ReLU
+    >>> with use_backend("reference"):
+    ...     model = Sequential(ReLU(), Flatten())
+    >>> outputs(model, [[[-1, 2]]], ["0", "1"])
+    {'0': array([[[0., 2.]]], dtype=float32), '1': array([[0., 2.]], dtype=float32)}
+    """
+    if isinstance(names, str):
+        raise TypeError(f"`names` {names!r} must be several names, such as a list, not one string")
+    wanted = {name: _named("names", model, name) for name in names}
+    found: dict[int, Array] = {}
+
+    def recording(name: str, layer: Layer, forward: Forward) -> Forward:
+        def record(x: Any) -> Array:
+            y = forward(x)
+            found[id(layer)] = layer.backend.copy(layer.backend.asarray(y))
+            return y
+
+        return record if any(layer is other for other in wanted.values()) else forward
+
+    x = real_array("x", x, model.backend)
+    saved = [(layer, layer._saved) for layer in model.layers()]
+    try:
+        with evaluating(model), watched(model, recording):
+            model.forward(x)
+    finally:
+        for layer, value in saved:
+            layer._saved = value
+    for name, layer in wanted.items():
+        if id(layer) not in found:
+            raise ValueError(f"`names` has {name!r}, a {type(layer).__name__} that the forward pass does not run")
+    return {name: found[id(layer)] for name, layer in wanted.items()}
+
+
+def upto(model: Layer, name: str) -> Layer:
+    """The part of ``model`` that computes the output of the layer called ``name``, made of the same layers.
+
+    Of each `Sequential` on the way to the layer it has what comes before, of each `Concat` and `Add` only the branch
+    that leads there. Names are the model's, and so are those in the state dict; weights and modes are shared. Its
+    ``backward`` gives gradients that start at the layer, `receptive_field` what an element of its output sees.
+
+    Raises:
+        ValueError: a name that the model does not have, or of a layer inside of one that is none of the three.
+
+    >>> from numbacnn.nn import Identity, ReLU, Tanh
+    >>> model = Sequential(ReLU(), Add(Identity(), Sequential(Tanh(), ReLU())), ReLU())
+    >>> upto(model, "1.1.0")
+    Sequential(
+      (0): ReLU()
+      (1): Add(
+        (1): Sequential(
+          (0): Tanh()
+        )
+      )
+    )
+    """
+    return _upto(model, _named("name", model, name), name)
+
+
+def _upto(layer: Layer, target: Layer, name: str) -> Layer:
+    if layer is target:
+        return layer
+    if not (isinstance(layer, _CONTAINERS) and any(runs(layer, kind) for kind in _CONTAINERS)):
+        raise ValueError(
+            f"`name` {name!r} is inside of a {type(layer).__name__}, whose forward pass is its own: what comes before "
+            "a layer is known within Sequential, Concat and Add"
+        )
+    children = list(layer.named_children())
+    last = next(i for i, (_, child) in enumerate(children) if any(inner is target for inner in child.layers()))
+    part = layer[0 if isinstance(layer, Sequential) else last : last + 1]
+    child_name, child = children[last]
+    part._layers[child_name] = _upto(child, target, name)
+    return part
+
+
+def _named(argument: str, model: Layer, name: str) -> Layer:
+    layers: dict[str, Layer] = {}
+    for other, layer in model.named_layers():
+        layers.setdefault(other, layer)
+    if name not in layers:
+        known = ", ".join(other for other in layers if other)
+        raise ValueError(f"`{argument}` {name!r} must be a layer of the model, which has {known or 'none'}")
+    return layers[name]
+
+
+@contextmanager
+def watched(model: Layer, wrap: Callable[[str, Layer, Forward], Forward]) -> Iterator[None]:
+    """Each layer's ``forward`` is ``wrap(name, layer, forward)`` meanwhile, and none computes another's activation."""
+    layers = model.named_layers()
+    own = [vars(layer).get("forward") for _, layer in layers]
+    for name, layer in layers:
+        # An attribute of the layer, which also keeps containers from fusing it.
+        vars(layer)["forward"] = wrap(name, layer, layer.forward)
+    try:
+        yield
+    finally:
+        for (_, layer), forward in zip(layers, own, strict=True):
+            del vars(layer)["forward"]
+            if forward is not None:
+                vars(layer)["forward"] = forward

@@ -1,0 +1,117 @@
+"""The register tiles and the transposition, of every width of vectors, against their definitions in plain Python."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+from numba.core import config
+
+from numbacnn.backends.cpu.vector import microkernels, simd
+
+WIDTHS = (16, 32, 64)
+# Narrower vectors run on every machine, and wider ones in parts.
+pytestmark = [
+    pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled"),
+    pytest.mark.parametrize("dtype", [np.float32, np.float64]),
+    pytest.mark.parametrize("size", WIDTHS),
+]
+
+
+@pytest.mark.parametrize("rows, columns, missing", [(1, 1, 1), (3, 2, 0), (3, 7, 3), (8, 3, 17)])
+@pytest.mark.parametrize("todo", [0, microkernels.ADD, microkernels.RELU, microkernels.ADD + microkernels.RELU])
+@pytest.mark.parametrize("length", [2, 7, 100])
+@pytest.mark.parametrize("elementwise", [False, True])
+def test_gathering_tile(dtype, size, rows, columns, missing, todo, length, elementwise):
+    tile = microkernels.gathering_tile(rows, columns, size, elementwise)
+
+    @numba.njit
+    def run(tile, source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo):
+        microkernels.multiply(
+            tile, source, 0, row_at, 1, step, 2, depth, length, b, 3, b_at, 5, shift, 1, c, 4, c_at, 1, count, todo
+        )
+
+    rng = np.random.default_rng(rows * columns)
+    depth, width = 7, columns * size // np.dtype(dtype).itemsize
+    # Behind the lanes that count there is nothing: what reads or writes there changes or crashes something.
+    count = max(1, width - missing)
+    source = rng.standard_normal(98 + (count if elementwise else 1)).astype(dtype)
+    row_at, step = rng.integers(0, 50, rows + 1), rng.integers(0, 49, depth + 2)
+    b_at = rng.integers(0, 30, depth + 5)
+    b, shift = rng.standard_normal(3 + 29 + count).astype(dtype), rng.standard_normal(1 + count).astype(dtype)
+    c, c_at = rng.standard_normal(4 + rows * (width + 2)).astype(dtype), rng.permutation(rows + 1) * 0
+    c_at[1:] = rng.permutation(rows) * (width + 2)
+    expected = c.copy()
+    tile.definition(
+        source, 0, row_at, 1, step, 2, depth, length, b, 3, b_at, 5, shift, 1, expected, 4, c_at, 1, count, todo
+    )
+    run(tile.address(np.dtype(dtype)), source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo)
+    np.testing.assert_allclose(c, expected, rtol=0, atol=1e-4 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("todo", [0, microkernels.ADD])
+def test_rows_of_a_tile_may_be_one_row(dtype, size, todo):
+    """Which is how the last tile has fewer rows than it could."""
+    tile = microkernels.gathering_tile(3, 1, size)
+
+    @numba.njit
+    def run(tile, source, row_at, step, depth, b, b_at, shift, c, c_at, count, todo):
+        microkernels.multiply_gathered(
+            tile, 3, source, 0, row_at, 3, step, 0, depth, 2, b, 0, b_at, 0, shift, 0, c, 0, c_at, count, todo
+        )
+
+    lanes = size // np.dtype(dtype).itemsize
+    source, b, c = np.arange(5).astype(dtype), np.ones((5, lanes), dtype), np.ones((2, lanes), dtype)
+    table, b_at = np.array([0, 0, 0]), np.arange(5) * lanes
+    run(
+        tile.address(np.dtype(dtype)), source, table, np.arange(5), 5, b.ravel(), b_at, np.zeros(lanes, dtype),
+        c.reshape(-1), np.array([0, lanes, lanes]), lanes, todo,
+    )  # fmt: skip
+    assert (c == 10 + (1 if todo else 0)).all()
+
+
+@pytest.mark.parametrize("rows, columns, count", [(1, 1, 1), (3, 2, 2), (4, 6, 99)])
+@pytest.mark.parametrize("add", [0, 1])
+@pytest.mark.parametrize("length", [2, 7, 100])
+def test_dot_tile(dtype, size, rows, columns, count, add, length):
+    tile = microkernels.dot_tile(rows, columns, size)
+    _, total_of = simd.lane_sums(size)
+
+    @numba.njit
+    def run(tile, a, a_at, a_step, b, b_at, b_step, depth, length, count, c, c_row, add, total):
+        microkernels.multiply_dot(
+            tile, a, 0, a_at, 1, a_step, 2, b, 0, b_at, 3, b_step, 4, depth, length, count, c, 5, c_row, add
+        )
+        total[0] = total_of(c, 5)
+
+    rng = np.random.default_rng(count)
+    depth, lanes = 7, size // np.dtype(dtype).itemsize
+    # Of the vectors that begin last, only the first ``count`` lanes are there.
+    a, b = (rng.standard_normal(40 + min(count, lanes)).astype(dtype) for _ in range(2))
+    a_at, a_step, b_at, b_step = (rng.integers(0, 21, n) for n in (rows + 1, depth + 2, columns + 3, depth + 4))
+    c = rng.standard_normal(5 + rows * (columns * lanes + 1)).astype(dtype)
+    expected, total = c.copy(), np.zeros(1, dtype)
+    row = columns * lanes + 1
+    tile.definition(a, 0, a_at, 1, a_step, 2, b, 0, b_at, 3, b_step, 4, depth, length, count, expected, 5, row, add)
+    run(tile.address(np.dtype(dtype)), a, a_at, a_step, b, b_at, b_step, depth, length, count, c, row, add, total)
+    tolerance = 1e-4 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(c, expected, rtol=0, atol=tolerance)
+    assert abs(total[0] - expected[5 : 5 + lanes].sum()) < tolerance
+
+
+@pytest.mark.parametrize("missing_rows, missing_columns", [(0, 0), (1, 0), (0, 1), (1, 1), (99, 99)])
+def test_transposition(dtype, size, missing_rows, missing_columns):
+    turn = microkernels.transposition(size)
+
+    @numba.njit
+    def run(turn, source, source_row, rows, columns, target, target_row):
+        microkernels.transpose_block(turn, source, 2, source_row, rows, columns, target, 3, target_row)
+
+    lanes = size // np.dtype(dtype).itemsize
+    rows, columns = max(1, lanes - missing_rows), max(1, lanes - missing_columns)
+    source = np.random.default_rng(0).standard_normal(2 + (rows - 1) * (lanes + 1) + columns).astype(dtype)
+    target = np.zeros(3 + columns * (lanes + 2), dtype)
+    expected = target.copy()
+    turn.definition(source, 2, lanes + 1, rows, columns, expected, 3, lanes + 2)
+    run(turn.address(np.dtype(dtype)), source, lanes + 1, rows, columns, target, lanes + 2)
+    assert np.array_equal(target, expected)

@@ -1,0 +1,132 @@
+"""Which room may import from which: arrows point down the table, and a module is imported where a reader looks for it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import numbacnn
+
+PACKAGE = Path(numbacnn.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+ALLOWED = {
+    "numbacnn": {"backends", "data", "io", "models", "nn", "ops", "optim", "profiling", "training"},
+    "info": {"numbacnn", "backends", "cpu.runtime", "cpu.vector"},
+    "profiling": {"training", "optim", "nn", "ops", "backends"},
+    "models": {"nn", "ops"},
+    "training": {"data", "io", "optim", "nn", "ops", "backends"},
+    "data": {"io", "ops", "backends", "files"},
+    "io": {"numbacnn", "nn", "ops", "files"},
+    "optim": {"nn", "ops", "backends"},
+    "nn": {"ops", "backends"},
+    "ops": {"backends"},
+    "files": set(),
+    "backends": {"files"},
+    "backends.shared": set(),
+    "reference": {"reference.convolution", "backends.shared", "backends"},
+    "reference.convolution": {"reference", "backends.shared", "backends"},
+    "cpu": {"cpu.convolution", "cpu.vector", "cpu.runtime", "backends.shared", "backends"},
+    "cpu.convolution": {"cpu.vector", "cpu.runtime", "backends"},
+    "cpu.vector": {"cpu.runtime", "backends"},
+    "cpu.runtime": {"backends"},
+    "cuda": {"cuda.convolution", "cuda.block", "cuda.runtime", "backends.shared", "backends"},
+    "cuda.convolution": {"cuda.block", "cuda.runtime", "backends.shared", "backends"},
+    "cuda.block": {"cuda.runtime", "backends.shared", "backends"},
+    "cuda.runtime": {"backends"},
+}
+"""Of each room, those that it imports from besides itself."""
+
+# What takes long to import, or is not installed everywhere, is imported when it is needed.
+WHERE_NEEDED = {
+    "PIL", "cuda", "grp", "gzip", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch", "pwd", "safetensors", "shutil",
+    "tarfile", "tqdm", "urllib", "zlib",
+}  # fmt: skip
+# These import the cpu backend, and with it Numba, where they are asked for what only it knows.
+LAZY = {"info.py", "backends/autotune.py"}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+def room_of(module: str) -> str:
+    """The folder that a module is in, or the module itself, where it lies beside the folders."""
+    parts = module.split(".")[1:]
+    if parts[:1] == ["backends"] and len(parts) > 1:
+        if parts[1] == "shared":
+            return "backends.shared"
+        if parts[1] in ("reference", "cpu", "cuda"):
+            folder = ".".join(["numbacnn", *parts[:3]])
+            return ".".join(parts[1:3]) if (PACKAGE.parent / folder.replace(".", "/")).is_dir() else parts[1]
+    return parts[0] if parts else "numbacnn"
+
+
+def imports_of(path: Path) -> Iterator[tuple[ast.stmt, str]]:
+    """Each import, but of those for type checkers, with the module that it names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_checkers = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    package = name_of(path).split(".")
+    if path.name != "__init__.py":
+        package.pop()
+    for node in ast.walk(tree):
+        if node in for_checkers:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield node, f"{module}.{alias.name}" if f"{module}.{alias.name}" in MODULES else module
+
+
+def test_every_room_is_in_the_table() -> None:
+    assert {room_of(module) for module in MODULES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_arrows_are_allowed(path: Path) -> None:
+    room = room_of(name_of(path))
+    for _, module in imports_of(path):
+        if module.partition(".")[0] == "numbacnn":
+            assert room_of(module) in {*ALLOWED[room], room}, f"{name_of(path)} imports {module}"
+
+
+def test_no_arrow_points_up() -> None:
+    """Rooms can be put in an order in which each imports from later ones alone; the package itself is what loads all."""
+    left = {room: others - {"numbacnn", "reference"} for room, others in ALLOWED.items() if room != "numbacnn"}
+    while left:
+        free = [room for room, others in left.items() if not others & set(left)]
+        assert free, f"these import from each other: {sorted(left)}"
+        left = {room: others for room, others in left.items() if room not in free}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_functions_import_only_what_is_heavy_or_optional(path: Path) -> None:
+    inside = {
+        node
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    places = {(node.lineno, node.col_offset) for node in inside}
+    for node, module in imports_of(path):
+        if (node.lineno, node.col_offset) in places:
+            top = module.partition(".")[0]
+            lazy = top == "numbacnn" and path.relative_to(PACKAGE).as_posix() in LAZY
+            assert top in WHERE_NEEDED or lazy, f"{name_of(path)}, line {node.lineno}: {module}"
