@@ -1,4 +1,4 @@
-"""Which room may import from which: arrows point down the table, and a module is imported where a reader looks for it."""
+"""Which room may import from which: arrows point down the table, and functions import only what they must."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ ALLOWED = {
 
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
-    "PIL", "cuda", "grp", "gzip", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch", "pwd", "safetensors", "shutil",
-    "tarfile", "tqdm", "urllib", "zlib",
+    "PIL", "cuda", "grp", "gzip", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch", "pwd", "safetensors",
+    "shutil", "tarfile", "tqdm", "urllib", "zlib",
 }  # fmt: skip
 # These import the cpu backend, and with it Numba, where they are asked for what only it knows.
 LAZY = {"info.py", "backends/autotune.py"}
@@ -107,7 +107,7 @@ def test_arrows_are_allowed(path: Path) -> None:
 
 
 def test_no_arrow_points_up() -> None:
-    """Rooms can be put in an order in which each imports from later ones alone; the package itself is what loads all."""
+    """Rooms can be put in an order in which each imports from later ones alone; the package itself loads them all."""
     left = {room: others - {"numbacnn", "reference"} for room, others in ALLOWED.items() if room != "numbacnn"}
     while left:
         free = [room for room, others in left.items() if not others & set(left)]

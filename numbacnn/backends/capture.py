@@ -1,7 +1,7 @@
 """Captured steps: which there are, and what the host has to do again each time one is launched.
 
-A backend's ``capture`` (``cpu/capture.py``, ``cuda/capture.py``) writes down what a step asks for, and does all of it in
-one launch from then on. Layers stay as they are: what counts or checks in them asks here when it is to be done.
+A backend's ``capture`` (``cpu/capture.py``, ``cuda/capture.py``) writes down what a step asks for, and does all of it
+in one launch from then on. Layers stay as they are: what counts or checks in them asks here when it is to be done.
 """
 
 from __future__ import annotations

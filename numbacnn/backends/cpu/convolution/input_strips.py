@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numba import types
-from numba.extending import intrinsic
-
 from ..runtime.kernel import function, routine
-from ..runtime.native import ELEMENTS, INTEGER, call_definition, emit_call, parameter_types
-from ..vector.simd import chosen, clear, copy_run, flattened
+from ..runtime.native import ELEMENTS, INTEGER, calling
+from ..vector.simd import clear, copy_run, flattened
 
 __all__ = ["lay_band", "lay_positions", "laying", "unevenness"]
 
@@ -38,18 +33,7 @@ def laying(x, start, h, w, distance, images, channels, pitch, top, rows, left, w
             at += width * pitch
 
 
-@intrinsic
-def _call_laying(
-    typing_context: Any, routine: Any, x: Any, start: Any, h: Any, w: Any, distance: Any, images: Any, channels: Any,
-    pitch: Any, top: Any, rows: Any, left: Any, width: Any, band: Any, at: Any,
-) -> Any:  # fmt: skip
-    arguments = (
-        routine, x, start, h, w, distance, images, channels, pitch, top, rows, left, width, band, at,
-    )  # fmt: skip
-    return types.void(*parameter_types(arguments)), emit_call(laying.kinds)
-
-
-_lay = chosen(call_definition, _call_laying)
+_lay = calling(laying.kinds)
 
 
 @function

@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ..runtime.native import (
     ELEMENTS,
@@ -24,11 +22,9 @@ from ..runtime.native import (
     WORD,
     EmittedRoutine,
     Routine,
-    call_definition,
-    emit_call,
-    parameter_types,
+    calling,
 )
-from ..vector.simd import VECTOR_BYTES, Vectors, chosen
+from ..vector.simd import VECTOR_BYTES, Vectors
 
 __all__ = [
     "ACROSS", "LARGEST", "SMALLEST", "TRANSFORMS", "Transforms", "extreme", "extremes", "finish", "finishing",
@@ -382,57 +378,15 @@ def _transforms(outputs: int, taps: int) -> Transforms:
 TRANSFORMS = [_transforms(2, 3), _transforms(4, 3), _transforms(4, 5)]
 
 
-@intrinsic
-def _call_transformation(
-    typing_context: Any, routine: Any, source: Any, source_start: Any, source_row: Any, source_column: Any, target: Any,
-    target_start: Any, target_row: Any, target_column: Any, vectors: Any,
-) -> Any:  # fmt: skip
-    arguments = (
-        routine, source, source_start, source_row, source_column, target, target_start, target_row, target_column,
-        vectors,
-    )  # fmt: skip
-    return types.void(*parameter_types(arguments)), emit_call(PARAMETERS)
-
-
-transform = chosen(call_definition, _call_transformation)
+transform = calling(PARAMETERS)
 """transform(routine, ...): what :func:`transformation` says, with the arguments of its definition."""
 
 
-@intrinsic
-def _call_finishing(
-    typing_context: Any, routine: Any, source: Any, source_start: Any, source_row: Any, source_column: Any, shift: Any,
-    shift_start: Any, target: Any, target_start: Any, target_row: Any, target_column: Any, channels: Any, relu: Any,
-) -> Any:  # fmt: skip
-    arguments = (
-        routine, source, source_start, source_row, source_column, shift, shift_start, target, target_start, target_row,
-        target_column, channels, relu,
-    )  # fmt: skip
-    return types.void(*parameter_types(arguments)), emit_call(FINISHING)
-
-
-finish = chosen(call_definition, _call_finishing)
+finish = calling(FINISHING)
 """finish(routine, ...): what :func:`finishing` says, with the arguments of its definition."""
 
 
-@intrinsic
-def _call_extremes(
-    typing_context: Any, routine: Any, source: Any, source_start: Any, step: Any, terms: Any, target: Any,
-    target_start: Any, count: Any,
-) -> Any:  # fmt: skip
-    arguments = (routine, source, source_start, step, terms, target, target_start, count)
-    return types.void(*parameter_types(arguments)), emit_call(OF_EXTREMES)
-
-
-@intrinsic
-def _call_pixels(
-    typing_context: Any, routine: Any, source: Any, start: Any, channels: Any, count: Any, target: Any,
-    target_start: Any,
-) -> Any:  # fmt: skip
-    arguments = (routine, source, start, channels, count, target, target_start)
-    return types.void(*parameter_types(arguments)), emit_call(OF_PIXELS)
-
-
-extreme = chosen(call_definition, _call_extremes)
+extreme = calling(OF_EXTREMES)
 """extreme(routine, ...): what :func:`extremes` says, with the arguments of its definition."""
-largest_of_pixels = chosen(call_definition, _call_pixels)
+largest_of_pixels = calling(OF_PIXELS)
 """largest_of_pixels(routine, ...): what :func:`pixel_extremes` says, with the arguments of its definition."""

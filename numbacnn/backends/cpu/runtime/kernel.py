@@ -1,7 +1,8 @@
 """How a kernel is declared, compiled, cached and called.
 
 A kernel is a plain function whose first argument is the number of the chunk it computes; the rest are C-contiguous
-arrays, integers, floats, scratch, an array of which each thread has its own, and routines (``native.py``)::
+arrays, integers, floats, named tuples of integers (a plan, whose fields the kernel reads as ``p.rows``), scratch, an
+array of which each thread has its own, and routines (``native.py``)::
 
     @kernel
     def scale(chunk, x, y, factor):
@@ -79,6 +80,8 @@ def places_of_addresses(arguments: Sequence[Any]) -> Iterator[tuple[int, np.ndar
         elif type(a) is Scratch:
             yield at, None
             at += 3
+        elif isinstance(a, tuple):
+            at += len(a)
         else:
             at += 1
 
@@ -90,7 +93,7 @@ class Kernel:
         functools.update_wrapper(self, definition)
         self.definition = definition
         self._stamp = stamp_of(definition)
-        self._entries: dict[tuple[int, ...], _Entry] = {}
+        self._entries: dict[tuple[Any, ...], _Entry] = {}
 
     def __call__(self, chunks: int, *arguments: Any) -> None:
         """Run ``chunks`` chunks and return when all are done; no chunks, no work."""
@@ -103,7 +106,7 @@ class Kernel:
                     self.definition(chunk, *plain)
             return
         # This runs some fifty times in a step of a small network, so it looks at every argument once.
-        signature: list[int] = []
+        signature: list[Any] = []
         packed: list[int] = []
         late, scratch = [], []
         elements = needed_bytes = 0
@@ -125,6 +128,9 @@ class Kernel:
                 scratch.append(len(packed))
                 packed += (needed_bytes, a.size, 0)
                 needed_bytes += -(-a.size * a.dtype.itemsize // threads.LINE) * threads.LINE
+            elif isinstance(a, tuple):
+                signature.append(kind)
+                packed += a
             elif isinstance(a, (float, np.floating, Routine)):
                 signature.append(-2 if isinstance(a, Routine) else -1)
                 late.append((len(packed), a))
@@ -167,11 +173,11 @@ class Kernel:
         else:
             recording.launch(entry, chunks, words, shares, arguments)
 
-    def is_cached(self, signature: tuple[int, ...], key: tuple) -> bool:
+    def is_cached(self, signature: tuple[Any, ...], key: tuple) -> bool:
         """Whether the cache has it for arguments of the types ``key``."""
         return is_kept(name_of(self.definition, repr(key), self._stamp))
 
-    def prepare(self, signature: tuple[int, ...], key: tuple) -> _Entry:
+    def prepare(self, signature: tuple[Any, ...], key: tuple) -> _Entry:
         """What is called for arguments of the types ``key``, whose short form is ``signature``."""
         with global_compiler_lock:
             if signature not in self._entries:
@@ -252,6 +258,8 @@ def _kind(argument: Any) -> Any:
         return argument.dtype, SCRATCH
     if isinstance(argument, np.ndarray):
         return argument.dtype, argument.ndim
+    if isinstance(argument, tuple):
+        return type(argument)
     return float if isinstance(argument, (float, np.floating)) else int
 
 
@@ -274,6 +282,8 @@ def _parameters(key: tuple, scalar: np.dtype) -> Iterator[types.Type]:
         if isinstance(item, tuple):
             dtype, ndim = item
             yield types.Array(numba.from_dtype(dtype), 1 if ndim == SCRATCH else ndim, "C")
+        elif issubclass(item, tuple):
+            yield types.NamedUniTuple(types.int64, len(item._fields), item)
         else:
             yield numba.from_dtype(scalar) if issubclass(item, float) else types.int64
 
@@ -296,6 +306,9 @@ def _unpacked(key: tuple, scalar: np.dtype, context: Any, builder: Any, given: S
             if item[1] == SCRATCH:
                 word = builder.add(word, builder.mul(thread, next_word()))
             values.append(_array(context, builder, kind, word, shape))
+        elif isinstance(kind, types.NamedUniTuple):
+            fields = [word, *(next_word() for _ in range(kind.count - 1))]
+            values.append(context.make_tuple(builder, kind, fields))
         elif kind == types.float32:
             values.append(builder.bitcast(builder.trunc(word, ir.IntType(32)), ir.FloatType()))
         else:

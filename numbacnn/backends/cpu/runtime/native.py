@@ -10,6 +10,7 @@ Each has a definition in plain Python beside it, which is also what runs when th
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic
 
 from ... import disk_cache
 from .machine_code import WORD, compile_module, is_kept, load
@@ -30,9 +33,7 @@ __all__ = [
     "WORD",
     "EmittedRoutine",
     "Routine",
-    "call_definition",
-    "emit_call",
-    "parameter_types",
+    "calling",
 ]
 
 ELEMENTS, TABLE, PLACES, INTEGER = "elements", "table", "places", "integer"
@@ -127,34 +128,43 @@ def _function_type(kinds: Sequence[str], element: Any) -> Any:
     return ir.FunctionType(ir.VoidType(), [parameters[kind] for kind in kinds])
 
 
-def parameter_types(arguments: Sequence[Any]) -> tuple[Any, ...]:
-    """Numba's types of what a kernel passes: integers as int64, arrays as they are."""
-    return tuple(argument if isinstance(argument, types.Array) else types.int64 for argument in arguments)
+def calling(kinds: Sequence[str]) -> Callable[..., None]:
+    """What kernels call routines with such parameters by: ``call(routine, ...)``, with the definition's arguments.
+
+    It is an intrinsic with a parameter for each of them, or calls the definition when the compiler is off.
+    """
+    if config.DISABLE_JIT:
+        return _call_definition
+    names = ", ".join(f"a{i}" for i in range(sum(1 if kind == INTEGER else 2 for kind in kinds)))
+    made: dict[str, Any] = {"typed": functools.partial(_typed, kinds)}
+    # Written out as source, because Numba asks an intrinsic for its parameters one by one.
+    exec(f"def call(typing_context, routine, {names}):\n    return typed(routine, {names})", made)
+    call: Callable[..., None] = intrinsic(made["call"])
+    return call
 
 
-def emit_call(kinds: Sequence[str]) -> Callable[..., Any]:
-    """What an intrinsic does that calls the routine whose address is its first argument with those that follow."""
+def _call_definition(definition: Callable[..., None], *arguments: Any) -> None:
+    definition(*arguments)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        values: list[Any] = []
+
+def _typed(kinds: Sequence[str], *arguments: Any) -> tuple[Any, Callable[..., Any]]:
+    """What Numba asks an intrinsic for: its signature, integers as int64 and arrays as they are, and its code."""
+    given = [argument if isinstance(argument, types.Array) else types.int64 for argument in arguments]
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+        passed: list[Any] = []
         at, element = 1, None
         for kind in kinds:
             if kind == INTEGER:
-                values.append(arguments[at])
+                passed.append(values[at])
                 at += 1
                 continue
-            array = context.make_array(signature.args[at])(context, builder, arguments[at])
-            values.append(builder.gep(array.data, [arguments[at + 1]]))
+            array = context.make_array(signature.args[at])(context, builder, values[at])
+            passed.append(builder.gep(array.data, [values[at + 1]]))
             if kind == ELEMENTS:
                 element = context.get_value_type(signature.args[at].dtype)
             at += 2
-        address = builder.inttoptr(arguments[0], _function_type(kinds, element).as_pointer())
-        builder.call(address, values)
+        builder.call(builder.inttoptr(values[0], _function_type(kinds, element).as_pointer()), passed)
         return context.get_dummy_value()
 
-    return codegen
-
-
-def call_definition(definition: Callable[..., None], *arguments: Any) -> None:
-    """What a kernel calls instead of such an intrinsic when the compiler is off."""
-    definition(*arguments)
+    return types.void(*given), codegen

@@ -6,15 +6,10 @@ may activate.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
 from ..runtime.kernel import function, routine
-from ..runtime.native import ELEMENTS, INTEGER, Routine, call_definition, emit_call, parameter_types
-from .simd import chosen
+from ..runtime.native import ELEMENTS, INTEGER, Routine, calling
 from .transcendental import exp
 from .transcendental import tanh as hyperbolic_tangent
 
@@ -47,12 +42,7 @@ def activation_of(code: int) -> Routine | int:
     return (0, relu_of, sigmoid_of, tanh_of)[code]
 
 
-@intrinsic
-def _call_activation(typing_context: Any, routine: Any, x: Any, start: Any, count: Any) -> Any:
-    return types.void(*parameter_types((routine, x, start, count))), emit_call(relu_of.kinds)
-
-
-_activate = chosen(call_definition, _call_activation)
+_activate = calling(relu_of.kinds)
 
 
 @function

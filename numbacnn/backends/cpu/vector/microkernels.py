@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ..runtime.kernel import function
 from ..runtime.native import (
@@ -22,11 +20,9 @@ from ..runtime.native import (
     WORD,
     EmittedRoutine,
     Routine,
-    call_definition,
-    emit_call,
-    parameter_types,
+    calling,
 )
-from .simd import REGISTERS, VECTOR_BYTES, Vectors, chosen, lanes_of
+from .simd import REGISTERS, VECTOR_BYTES, Vectors, lanes_of
 
 __all__ = [
     "ADD",
@@ -359,46 +355,11 @@ def _moved(builder: Any, base: Any, table: Any, count: int) -> list[Any]:
     return [builder.gep(base, [builder.load(builder.gep(table, [WORD(i)]))]) for i in range(count)]
 
 
-@intrinsic
-def _call_gathering(
-    typing_context: Any, tile: Any, source: Any, start: Any, row_at: Any, row_first: Any, step: Any, step_first: Any,
-    depth: Any, run: Any, b: Any, b_start: Any, b_at: Any, b_first: Any, shift: Any, shift_start: Any, c: Any,
-    c_start: Any, c_at: Any, c_first: Any, count: Any, todo: Any,
-) -> Any:  # fmt: skip
-    arguments = (
-        tile, source, start, row_at, row_first, step, step_first, depth, run, b, b_start, b_at, b_first, shift,
-        shift_start, c, c_start, c_at, c_first, count, todo,
-    )  # fmt: skip
-    return types.void(*parameter_types(arguments)), emit_call(GATHERING)
-
-
-@intrinsic
-def _call_dot(
-    typing_context: Any, tile: Any, a: Any, a_start: Any, a_at: Any, a_first: Any, a_step: Any, a_step_first: Any,
-    b: Any, b_start: Any, b_at: Any, b_first: Any, b_step: Any, b_step_first: Any, depth: Any, run: Any, count: Any,
-    c: Any, c_start: Any, c_row: Any, add: Any,
-) -> Any:  # fmt: skip
-    arguments = (
-        tile, a, a_start, a_at, a_first, a_step, a_step_first, b, b_start, b_at, b_first, b_step, b_step_first, depth,
-        run, count, c, c_start, c_row, add,
-    )  # fmt: skip
-    return types.void(*parameter_types(arguments)), emit_call(DOT)
-
-
-@intrinsic
-def _call_transposition(
-    typing_context: Any, turn: Any, source: Any, source_start: Any, source_row: Any, rows: Any, columns: Any,
-    target: Any, target_start: Any, target_row: Any,
-) -> Any:  # fmt: skip
-    arguments = (turn, source, source_start, source_row, rows, columns, target, target_start, target_row)
-    return types.void(*parameter_types(arguments)), emit_call(TURNING)
-
-
-multiply = chosen(call_definition, _call_gathering)
+multiply = calling(GATHERING)
 """multiply(tile, ...): what :func:`gathering_tile` says, with the arguments of its definition."""
-multiply_dot = chosen(call_definition, _call_dot)
+multiply_dot = calling(DOT)
 """multiply_dot(tile, ...): what :func:`dot_tile` says, with the arguments of its definition."""
-transpose_block = chosen(call_definition, _call_transposition)
+transpose_block = calling(TURNING)
 
 RATES = (0.5, 0.84, 0.98, 0.98, 0.98, 0.93, 0.87)
 TILES = tuple(

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ..runtime.native import (
     ELEMENTS,
@@ -18,11 +16,9 @@ from ..runtime.native import (
     WORD,
     EmittedRoutine,
     Routine,
-    call_definition,
-    emit_call,
-    parameter_types,
+    calling,
 )
-from .simd import VECTOR_BYTES, Vectors, chosen
+from .simd import VECTOR_BYTES, Vectors
 
 __all__ = [
     "MAXIMA",
@@ -187,37 +183,13 @@ def spreading(adding: bool, size: int = VECTOR_BYTES) -> Routine:
     return EmittedRoutine(f"spreading_{int(adding)}", OF_MEANS, emit, definition)
 
 
-@intrinsic
-def _call_maxima(
-    typing_context: Any, routine: Any, x: Any, start: Any, offsets: Any, offset_first: Any, places: Any,
-    place_first: Any, taps: Any, y: Any, y_start: Any, indices: Any, index_start: Any, channels: Any, pixels: Any,
-    x_step: Any, y_step: Any, place: Any, place_step: Any,
-) -> Any:  # fmt: skip
-    arguments = (
-        routine, x, start, offsets, offset_first, places, place_first, taps, y, y_start, indices, index_start, channels,
-        pixels, x_step, y_step, place, place_step,
-    )  # fmt: skip
-    return types.void(*parameter_types(arguments)), emit_call(OF_MAXIMA)
-
-
-@intrinsic
-def _call_means(
-    typing_context: Any, routine: Any, x: Any, start: Any, offsets: Any, offset_first: Any, taps: Any, y: Any,
-    y_start: Any, channels: Any, pixels: Any, x_step: Any, y_step: Any, divisor: Any,
-) -> Any:  # fmt: skip
-    arguments = (
-        routine, x, start, offsets, offset_first, taps, y, y_start, channels, pixels, x_step, y_step, divisor,
-    )  # fmt: skip
-    return types.void(*parameter_types(arguments)), emit_call(OF_MEANS)
-
-
 MAXIMA, MAXIMA_AND_PLACES = maxima(False), maxima(True)
 # Vectors of few channels are half as wide: of means, which are computed in float64, they take half the time.
 NARROW = VECTOR_BYTES // 2
 MEANS, NARROW_MEANS = means(), means(NARROW)
 SPREAD, SPREAD_ADDING = spreading(False), spreading(True)
 
-find_maxima = chosen(call_definition, _call_maxima)
+find_maxima = calling(OF_MAXIMA)
 """find_maxima(routine, ...): what :func:`maxima` says, with the arguments of its definition."""
-visit = chosen(call_definition, _call_means)
+visit = calling(OF_MEANS)
 """visit(routine, ...): what :func:`means` or :func:`spreading` says, likewise."""

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ..runtime.kernel import function
 from ..runtime.native import (
@@ -21,11 +19,9 @@ from ..runtime.native import (
     WORD,
     EmittedRoutine,
     Routine,
-    call_definition,
-    emit_call,
-    parameter_types,
+    calling,
 )
-from .simd import VECTOR_BYTES, Vectors, chosen
+from .simd import VECTOR_BYTES, Vectors
 from .sums import is_finite
 
 __all__ = [
@@ -91,18 +87,7 @@ def row_sums(name: str, term: Callable[..., Any], emit_term: Callable[..., Any],
     return EmittedRoutine(f"sums_of_{name}", OF_ROWS, emit, definition)
 
 
-@intrinsic
-def _call_sums(
-    typing_context: Any, routine: Any, a: Any, at: Any, a_row: Any, b: Any, b_at: Any, b_row: Any, center: Any,
-    center_at: Any, sums: Any, sums_at: Any, rows: Any, columns: Any, add: Any,
-) -> Any:  # fmt: skip
-    arguments = (
-        routine, a, at, a_row, b, b_at, b_row, center, center_at, sums, sums_at, rows, columns, add,
-    )  # fmt: skip
-    return types.void(*parameter_types(arguments)), emit_call(OF_ROWS)
-
-
-sum_rows = chosen(call_definition, _call_sums)
+sum_rows = calling(OF_ROWS)
 """sum_rows(routine, ...): what :func:`row_sums` says, with the arguments of its definition."""
 
 
