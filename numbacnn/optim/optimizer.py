@@ -33,7 +33,8 @@ class Optimizer:
     """Changes ``parameters`` (a list of Parameter or of (name, Parameter)) by their gradients, once per :meth:`step`.
 
     The parameters move into one array, where they are updated together (``flat_parameters.py``): read ``value`` and
-    ``grad`` of a Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last that used it.
+    ``grad`` of a Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last
+    that used it.
 
     ``no_decay`` are those of the parameters that ``weight_decay`` leaves alone, none by default; most often
     `norms_and_biases`. An empty list of parameters is a ValueError, and so is one in ``no_decay`` that is not among

@@ -10,6 +10,7 @@ from ...geometry import Conv2dGeometry
 __all__ = [
     "ENOUGH_IMAGES",
     "Correlation",
+    "Grid",
     "Span",
     "Weights",
     "backward_correlations",
@@ -24,6 +25,25 @@ ENOUGH_IMAGES = 8
 """A batch of so many or more computes each of its images as any other does, to the same bits: how sums are formed is
 chosen as for this many. So a part of a batch, computed on its own, is the same part of the whole.
 """
+
+
+class Grid(NamedTuple):
+    """A correlation's grid, as kernels see it.
+
+    Output (r, c) begins at row r sh + top, column c sw + left of x, and is stored at row at_row + r row_step, column
+    at_column + c column_step of y.
+    """
+
+    rows: int
+    columns: int
+    top: int
+    left: int
+    sh: int
+    sw: int
+    at_row: int
+    at_column: int
+    row_step: int
+    column_step: int
 
 
 class Correlation(NamedTuple):
@@ -41,6 +61,13 @@ class Correlation(NamedTuple):
     output_step: tuple[int, int]
     image: tuple[int, int]
     """Rows and columns of x."""
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(
+            self.rows, self.columns, self.row_taps[0][1], self.column_taps[0][1], *self.step, *self.first,
+            *self.output_step,
+        )  # fmt: skip
 
     @property
     def extent(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from ...geometry import Conv2dGeometry, round_up
 from ..runtime.allocator import empty
 from ..runtime.captured import prepared
 from ..runtime.kernel import Kernel, Scratch, kernel
+from ..runtime.native import Routine
 from ..vector.activations import activation_of
 from ..vector.blocks import fill_zero
 from ..vector.microkernels import ADD, ELEMENTWISE_TILES, RELU, Tile, elementwise_tile_of, multiply, multiply_gathered
@@ -38,65 +39,95 @@ FEWEST_CHUNKS = 8
 FEWEST_PARTS = 16
 
 
+class _Correlating(NamedTuple):
+    """What :func:`_correlate_depthwise` is told; ``single`` is a tile of one row."""
+
+    tile: Routine
+    single: Routine
+    activating: Routine | int
+    height: int
+    width: int
+    activation: int
+    blocks: int
+    block: int
+    band_images: int
+    band_rows: int
+    bands: int
+
+
+class _Summing(NamedTuple):
+    """What :func:`_sum_filters` is told."""
+
+    tile: Routine
+    height: int
+    width: int
+    blocks: int
+    block: int
+    bands_of_part: int
+    band_images: int
+    band_rows: int
+    bands: int
+    window: int
+    window_columns: int
+    sh: int
+    sw: int
+
+
 @kernel
-def _correlate_depthwise(
-    chunk, x, packed, shift, y, row_spans, column_spans, steps, packed_at, table, tile, single, activating, height,
-    width, activation, blocks, block, band_images, band_rows, bands, rows, sh, sw, at_row, at_column,
-    row_step, column_step,
-):  # fmt: skip
-    """A chunk is ``band_rows`` of the ``rows`` of outputs of some images, of a block of the channels.
+def _correlate_depthwise(chunk, x, packed, shift, y, row_spans, column_spans, steps, packed_at, table, g, p):
+    """A chunk is ``p.band_rows`` of the ``g.rows`` of outputs of some images, of a block of the channels.
 
     Each of ``row_spans`` is a `Span`, each of ``column_spans`` likewise, and where its taps begin in ``steps``, all
-    rows of them. ``single`` is a tile of one row.
+    rows of them.
     """
-    at_block, rest = chunk % blocks, chunk // blocks
-    band, first_image = rest % bands, rest // bands * band_images
-    images = min(band_images, x.shape[0] - first_image)
-    first = at_block * block
+    at_block, rest = chunk % p.blocks, chunk // p.blocks
+    band, first_image = rest % p.bands, rest // p.bands * p.band_images
+    images = min(p.band_images, x.shape[0] - first_image)
+    first = at_block * p.block
     channels = x.shape[3]
-    here = min(block, channels - first)
+    here = min(p.block, channels - first)
     x_row, y_row = x.shape[2] * channels, y.shape[2] * channels
     source, target = flattened(x), flattened(y)
-    todo = RELU if activation == 1 else 0
+    todo = RELU if p.activation == 1 else 0
     for r in range(row_spans.shape[0]):
-        low = max(row_spans[r, 0], band * band_rows)
-        rows_here = min(row_spans[r, 0] + row_spans[r, 1], min((band + 1) * band_rows, rows)) - low
+        low = max(row_spans[r, 0], band * p.band_rows)
+        rows_here = min(row_spans[r, 0] + row_spans[r, 1], min((band + 1) * p.band_rows, g.rows)) - low
         for s in range(column_spans.shape[0] if rows_here > 0 else 0):
             left, columns, taps = column_spans[s, 0], column_spans[s, 1], column_spans[s, 3]
             count = images * rows_here * columns
-            padded = (count + height - 1) // height * height
+            padded = (count + p.height - 1) // p.height * p.height
             places, targets = table[:padded], table[padded : 2 * padded]
-            lay_positions(places, images, rows_here, columns, x.shape[1] * x_row, sh * x_row, sw * channels, padded)
+            lay_positions(places, images, rows_here, columns, x.shape[1] * x_row, g.sh * x_row, g.sw * channels, padded)
             lay_positions(
-                targets, images, rows_here, columns, y.shape[1] * y_row, row_step * y_row, column_step * channels,
+                targets, images, rows_here, columns, y.shape[1] * y_row, g.row_step * y_row, g.column_step * channels,
                 padded,
             )  # fmt: skip
-            start = (first_image * x.shape[1] + low * sh) * x_row + left * sw * channels + first
-            at = first_image * y.shape[1] * y_row + (at_row + low * row_step) * y_row
-            at += (at_column + left * column_step) * channels + first
+            start = (first_image * x.shape[1] + low * g.sh) * x_row + left * g.sw * channels + first
+            at = first_image * y.shape[1] * y_row + (g.at_row + low * g.row_step) * y_row
+            at += (g.at_column + left * g.column_step) * channels + first
             depth = row_spans[r, 3] * taps
             tap = column_spans[s, 4] + row_spans[r, 2] * taps
             if depth == 0:
                 for i in range(count):
                     for j in range(here):
                         value = shift[first + j]
-                        is_cut = activation == 1 and value <= 0  # which a NaN is not
+                        is_cut = p.activation == 1 and value <= 0  # which a NaN is not
                         target[at + targets[i] + j] = y.dtype.type(0) if is_cut else value
             position = 0
             while position < count and depth > 0:
                 # A tile with less than half of its rows takes longer than as many single rows.
-                whole = 2 * (count - position) > height
-                for panel in range(0, here, width):
+                whole = 2 * (count - position) > p.height
+                for panel in range(0, here, p.width):
                     # The last panel begins early enough to be whole, if there is another: masks take their time.
-                    j = max(0, min(panel, here - width))
+                    j = max(0, min(panel, here - p.width))
                     multiply(
-                        tile if whole else single, source, start + j, places, position, steps, tap, depth, depth,
+                        p.tile if whole else p.single, source, start + j, places, position, steps, tap, depth, depth,
                         packed, first + j, packed_at, tap, shift, first + j, target, at + j, targets, position,
                         here - j, todo,
                     )  # fmt: skip
-                position += height if whole else 1
-            if activation > 1:
-                activate_pixels(activating, target, at, targets, count, here, activation)
+                position += p.height if whole else 1
+            if p.activation > 1:
+                activate_pixels(p.activating, target, at, targets, count, here, p.activation)
 
 
 @kernel
@@ -129,34 +160,31 @@ def _fold_channels(chunk, x, y, times, some):
 
 
 @kernel
-def _sum_filters(
-    chunk, dy, x, row_spans, column_spans, steps, sums, zeros, totals, table, tile, height, width, blocks, block,
-    parts_of_bands, band_images, band_rows, bands, window, window_columns, sh, sw,
-):  # fmt: skip
-    """A chunk is a block of filters, summed over ``parts_of_bands`` bands: sums[part, block, tap, filter].
+def _sum_filters(chunk, dy, x, row_spans, column_spans, steps, sums, zeros, totals, table, p):
+    """A chunk is a block of filters, summed over ``p.bands_of_part`` bands: sums[part, block, tap, filter].
 
     ``totals`` are the sums of one chunk in float64. Spans are those of :func:`_correlate_depthwise`; a tap is a row of
     the tile, and positions are what it sums over.
     """
-    at_block, part = chunk % blocks, chunk // blocks
+    at_block, part = chunk % p.blocks, chunk // p.blocks
     oh, ow, channels = dy.shape[1], dy.shape[2], dy.shape[3]
-    first = at_block * block
-    here = min(block, channels - first)
+    first = at_block * p.block
+    here = min(p.block, channels - first)
     base = chunk * totals.size
     x_row, dy_row = x.shape[2] * channels, ow * channels
     source, slopes = flattened(x), flattened(dy)
-    most = window + height
+    most = p.window + p.height
     tap_at, sums_at = table[:most], table[most : 2 * most]
     clear(sums, base, base + totals.size)
     totals[:] = 0
     held = 0
-    end = min((part + 1) * parts_of_bands, (x.shape[0] + band_images - 1) // band_images * bands)
-    for step in range(part * parts_of_bands, end):
-        first_image, band = step // bands * band_images, step % bands
-        images = min(band_images, x.shape[0] - first_image)
+    end = min((part + 1) * p.bands_of_part, (x.shape[0] + p.band_images - 1) // p.band_images * p.bands)
+    for step in range(part * p.bands_of_part, end):
+        first_image, band = step // p.bands * p.band_images, step % p.bands
+        images = min(p.band_images, x.shape[0] - first_image)
         for r in range(row_spans.shape[0]):
-            low = max(row_spans[r, 0], band * band_rows)
-            rows_here = min(row_spans[r, 0] + row_spans[r, 1], min((band + 1) * band_rows, oh)) - low
+            low = max(row_spans[r, 0], band * p.band_rows)
+            rows_here = min(row_spans[r, 0] + row_spans[r, 1], min((band + 1) * p.band_rows, oh)) - low
             for s in range(column_spans.shape[0] if rows_here > 0 else 0):
                 left, columns, taps = column_spans[s, 0], column_spans[s, 1], column_spans[s, 3]
                 depth, tap = row_spans[r, 3] * taps, column_spans[s, 4] + row_spans[r, 2] * taps
@@ -164,14 +192,16 @@ def _sum_filters(
                     continue
                 count = images * rows_here * columns
                 places, dy_at = table[2 * most : 2 * most + count], table[2 * most + count : 2 * most + 2 * count]
-                lay_positions(places, images, rows_here, columns, x.shape[1] * x_row, sh * x_row, sw * channels, count)
+                lay_positions(
+                    places, images, rows_here, columns, x.shape[1] * x_row, p.sh * x_row, p.sw * channels, count
+                )
                 lay_positions(dy_at, images, rows_here, columns, oh * dy_row, dy_row, channels, count)
-                for t in range((depth + height - 1) // height * height):
+                for t in range((depth + p.height - 1) // p.height * p.height):
                     i = min(t, depth - 1)
                     tap_at[t] = steps[tap + i]
-                    at = (row_spans[r, 2] + i // taps) * window_columns + column_spans[s, 2] + i % taps
-                    sums_at[t] = at * block
-                start = (first_image * x.shape[1] + low * sh) * x_row + left * sw * channels + first
+                    at = (row_spans[r, 2] + i // taps) * p.window_columns + column_spans[s, 2] + i % taps
+                    sums_at[t] = at * p.block
+                start = (first_image * x.shape[1] + low * p.sh) * x_row + left * p.sw * channels + first
                 at_dy = (first_image * oh + low) * dy_row + left * channels + first
                 for begin in range(0, count, SUM_IN_ORDER):
                     size = min(SUM_IN_ORDER, count - begin)
@@ -179,9 +209,9 @@ def _sum_filters(
                         move_sums(sums, base, totals, 0, totals.size)
                         clear(sums, base, base + totals.size)
                         held = 0
-                    for panel in range(0, here, width):
+                    for panel in range(0, here, p.width):
                         multiply_gathered(
-                            tile, height, source, start + panel, tap_at, depth, places, begin, size, RUN_IN_ORDER,
+                            p.tile, p.height, source, start + panel, tap_at, depth, places, begin, size, RUN_IN_ORDER,
                             slopes, at_dy + panel, dy_at, begin, zeros, 0, sums, base + panel, sums_at, here - panel,
                             ADD,
                         )  # fmt: skip
@@ -262,9 +292,12 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
     _sum_filters(
         parts * blocks, dy, _channel_per_filter(x, g), tables.row_spans, tables.column_spans, tables.steps, sums,
         np.zeros(width, x.dtype), Scratch(window * plan.block, np.dtype(np.float64)),
-        Scratch(2 * (window + tile.rows + plan.positions(g.ow)), np.dtype(np.int64)), tile.routine, tile.rows, width,
-        blocks, plan.block, bands_of_part, plan.band_images, plan.band_rows, -(-g.oh // plan.band_rows), window, g.kw,
-        g.sh, g.sw,
+        Scratch(2 * (window + tile.rows + plan.positions(g.ow)), np.dtype(np.int64)),
+        _Summing(
+            tile=tile.routine, height=tile.rows, width=width, blocks=blocks, block=plan.block,
+            bands_of_part=bands_of_part, band_images=plan.band_images, band_rows=plan.band_rows,
+            bands=-(-g.oh // plan.band_rows), window=window, window_columns=g.kw, sh=g.sh, sw=g.sw,
+        ),
     )  # fmt: skip
     _finish_filters(blocks, sums, dweight.reshape(g.k, window), blocks, plan.block, window)
     return dweight
@@ -297,9 +330,12 @@ def _correlate(
     bands, blocks = -(-c.rows // plan.band_rows), -(-channels // plan.block)
     _correlate_depthwise(
         -(-n // plan.band_images) * bands * blocks, x, packed, shift_of(bias, channels), y, *tables,
-        Scratch(2 * round_up(plan.positions(c.columns), tile.rows), np.dtype(np.int64)), tile.routine, single.routine,
-        activation_of(activation), tile.rows, tile.vectors * lanes, activation, blocks, plan.block,
-        plan.band_images, plan.band_rows, bands, c.rows, *c.step, *c.first, *c.output_step,
+        Scratch(2 * round_up(plan.positions(c.columns), tile.rows), np.dtype(np.int64)), c.grid,
+        _Correlating(
+            tile=tile.routine, single=single.routine, activating=activation_of(activation), height=tile.rows,
+            width=tile.vectors * lanes, activation=activation, blocks=blocks, block=plan.block,
+            band_images=plan.band_images, band_rows=plan.band_rows, bands=bands,
+        ),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from ..runtime import threads
 from ..runtime.allocator import empty
 from ..runtime.captured import prepared
 from ..runtime.kernel import Scratch, function, kernel
+from ..runtime.native import Routine
 from ..vector.activations import activate, activation_of
 from ..vector.microkernels import ADD, RELU, TILES, TRANSPOSITION, WIDEST_STRADDLING, multiply_gathered, transpose
 from ..vector.simd import VECTOR_BYTES, clear, flattened
@@ -48,6 +49,44 @@ CHUNK, TILE, STORING, LAYING, FROM_L2, FROM_FAR, PACKING = 700.0, 80.0, 6.5, 0.5
 # Those where positions lie along the vectors: of an element that is laid and turned, of a vector of sums that is
 # stored, activated and read again, of turning a block of sums back, however few of its numbers there are.
 TURNING, STORING_TURNED, TURNING_BACK = 1.8, 18.0, 100.0
+
+
+class _ByChannels(NamedTuple):
+    """What :func:`_correlate_channels` is told; the rows and columns are those of a band of x."""
+
+    laying: Routine
+    tile: Routine
+    activating: Routine | int
+    height: int
+    width: int
+    activation: int
+    groups: int
+    panels: int
+    parts: int
+    in_place: int
+    band_images: int
+    band_rows: int
+    bands: int
+    in_rows: int
+    in_columns: int
+
+
+class _ByPositions(NamedTuple):
+    """What :func:`_correlate_positions` is told, likewise."""
+
+    laying: Routine
+    tile: Routine
+    turn: Routine
+    activating: Routine | int
+    height: int
+    width: int
+    activation: int
+    groups: int
+    group_stride: int
+    band_rows: int
+    bands: int
+    in_rows: int
+    in_columns: int
 
 
 class _Plan(NamedTuple):
@@ -84,104 +123,96 @@ def activate_pixels(activating, y, at, targets, count, channels, activation):
 
 
 @kernel
-def _correlate_channels(
-    chunk, x, packed, steps, packed_at, shift, y, table, work, laying, tile, activating, height, width, activation,
-    groups, panels, parts, in_place, band_images, band_rows, bands, rows, columns, in_rows, in_columns, top, left, sh,
-    sw, at_row, at_column, row_step, column_step,
-):  # fmt: skip
-    """A chunk is a band of one group of outputs, and a part of its panels of output channels.
-
-    ``rows`` x ``columns`` outputs of each image are computed: output (r, c) begins at row r sh + top, column
-    c sw + left of x and is stored at row at_row + r row_step, column at_column + c column_step of y. ``in_rows`` and
-    ``in_columns`` are those of a band of x.
-    """
-    part, rest = chunk % parts, chunk // parts
-    band, rest = rest % bands, rest // bands
-    group, first_image = rest % groups, rest // groups * band_images
-    images, rows_here = min(band_images, x.shape[0] - first_image), min(band_rows, rows - band * band_rows)
-    channels, outputs, depth = x.shape[3] // groups, y.shape[3] // groups, steps.size
-    count = images * rows_here * columns
-    padded = (count + height - 1) // height * height
+def _correlate_channels(chunk, x, packed, steps, packed_at, shift, y, table, work, g, p):
+    """A chunk is a band of one group of outputs, and a part of its panels of output channels."""
+    part, rest = chunk % p.parts, chunk // p.parts
+    band, rest = rest % p.bands, rest // p.bands
+    group, first_image = rest % p.groups, rest // p.groups * p.band_images
+    images, rows_here = min(p.band_images, x.shape[0] - first_image), min(p.band_rows, g.rows - band * p.band_rows)
+    channels, outputs, depth = x.shape[3] // p.groups, y.shape[3] // p.groups, steps.size
+    count = images * rows_here * g.columns
+    padded = (count + p.height - 1) // p.height * p.height
     places, targets = table[:padded], table[padded : 2 * padded]
-    if in_place:
+    if p.in_place:
         row = x.shape[2] * x.shape[3]
         source = flattened(x)
-        start = (first_image * x.shape[1] + top + band * band_rows * sh) * row + left * x.shape[3] + group * channels
-        lay_positions(places, images, rows_here, columns, x.shape[1] * row, sh * row, sw * x.shape[3], padded)
+        start = (
+            (first_image * x.shape[1] + g.top + band * p.band_rows * g.sh) * row
+            + g.left * x.shape[3]
+            + group * channels
+        )
+        lay_positions(places, images, rows_here, g.columns, x.shape[1] * row, g.sh * row, g.sw * x.shape[3], padded)
     else:
         source, start = work, 0
         lay_band(
-            laying, x, first_image, images, group * channels, channels, channels, top + band * band_rows * sh, in_rows,
-            left, in_columns, work,
+            p.laying, x, first_image, images, group * channels, channels, channels, g.top + band * p.band_rows * g.sh,
+            p.in_rows, g.left, p.in_columns, work,
         )  # fmt: skip
-        row = in_columns * channels
-        lay_positions(places, images, rows_here, columns, in_rows * row, sh * row, sw * channels, padded)
+        row = p.in_columns * channels
+        lay_positions(places, images, rows_here, g.columns, p.in_rows * row, g.sh * row, g.sw * channels, padded)
     flat, row = flattened(y), y.shape[2] * y.shape[3]
     lay_positions(
-        targets, images, rows_here, columns, y.shape[1] * row, row_step * row, column_step * y.shape[3], padded
+        targets, images, rows_here, g.columns, y.shape[1] * row, g.row_step * row, g.column_step * y.shape[3], padded
     )
-    first_row = first_image * y.shape[1] + at_row + band * band_rows * row_step
-    at = (first_row * y.shape[2] + at_column) * y.shape[3] + group * outputs
-    first_panel, end_panel = panels * part // parts, panels * (part + 1) // parts
+    first_row = first_image * y.shape[1] + g.at_row + band * p.band_rows * g.row_step
+    at = (first_row * y.shape[2] + g.at_column) * y.shape[3] + group * outputs
+    first_panel, end_panel = p.panels * part // p.parts, p.panels * (part + 1) // p.parts
     for panel in range(first_panel, end_panel):
-        at_packed = (group * panels + panel) * depth * width
+        at_packed = (group * p.panels + panel) * depth * p.width
         for first in range(0, depth, DEPTH):
-            todo = (ADD if first > 0 else 0) + (RELU if activation == 1 and first + DEPTH >= depth else 0)
+            todo = (ADD if first > 0 else 0) + (RELU if p.activation == 1 and first + DEPTH >= depth else 0)
             multiply_gathered(
-                tile, height, source, start, places, padded, steps, first, min(DEPTH, depth - first), DEPTH, packed,
-                at_packed + first * width, packed_at, 0, shift, group * outputs + panel * width, flat,
-                at + panel * width, targets, outputs - panel * width, todo,
+                p.tile, p.height, source, start, places, padded, steps, first, min(DEPTH, depth - first), DEPTH, packed,
+                at_packed + first * p.width, packed_at, 0, shift, group * outputs + panel * p.width, flat,
+                at + panel * p.width, targets, outputs - panel * p.width, todo,
             )  # fmt: skip
-    if activation > 1:
-        here = min(end_panel * width, outputs) - first_panel * width
-        activate_pixels(activating, flat, at + first_panel * width, targets, count, here, activation)
+    if p.activation > 1:
+        here = min(end_panel * p.width, outputs) - first_panel * p.width
+        activate_pixels(p.activating, flat, at + first_panel * p.width, targets, count, here, p.activation)
 
 
 @kernel
-def _correlate_positions(
-    chunk, x, weight, output_at, weight_steps, steps, bias, y, table, work, laying, tile, turn, activating, height,
-    width, activation, groups, group_stride, band_rows, bands, rows, columns, in_rows, in_columns, top, left, at_row,
-    at_column, row_step, column_step,
-):  # fmt: skip
+def _correlate_positions(chunk, x, weight, output_at, weight_steps, steps, bias, y, table, work, g, p):
     """A chunk is a band of one group of outputs of one image; see above."""
-    band, rest = chunk % bands, chunk // bands
-    group, image = rest % groups, rest // groups
-    rows_here = min(band_rows, rows - band * band_rows)
-    channels, outputs = x.shape[3] // groups, y.shape[3] // groups
-    plane = in_rows * in_columns
-    sums_row = ((rows_here - 1) * in_columns + columns + width - 1) // width * width
+    band, rest = chunk % p.bands, chunk // p.bands
+    group, image = rest % p.groups, rest // p.groups
+    rows_here = min(p.band_rows, g.rows - band * p.band_rows)
+    channels, outputs = x.shape[3] // p.groups, y.shape[3] // p.groups
+    plane = p.in_rows * p.in_columns
+    sums_row = ((rows_here - 1) * p.in_columns + g.columns + p.width - 1) // p.width * p.width
 
     # The last tile reads less than its width beyond the end.
     size = channels * plane
-    source, laid = work[: size + width], work[size + width :]
+    source, laid = work[: size + p.width], work[size + p.width :]
     lay_band(
-        laying, x, image, 1, group * channels, channels, channels, top + band * band_rows, in_rows, left, in_columns,
-        laid if channels > 1 else source,
+        p.laying, x, image, 1, group * channels, channels, channels, g.top + band * p.band_rows, p.in_rows, g.left,
+        p.in_columns, laid if channels > 1 else source,
     )  # fmt: skip
     if channels > 1:
-        transpose(turn, laid, 0, channels, plane, channels, source, 0, plane)
-    clear(source, size, size + width)
+        transpose(p.turn, laid, 0, channels, plane, channels, source, 0, plane)
+    clear(source, size, size + p.width)
     sums, starts = laid[: output_at.size * sums_row], laid[output_at.size * sums_row :]
     for i in range(output_at.size):
         table[i] = i * sums_row
-    for i in range(width):
+    for i in range(p.width):
         starts[i] = 0
-    for p in range(0, sums_row, width):
+    for position in range(0, sums_row, p.width):
         multiply_gathered(
-            tile, height, weight, group * group_stride, output_at, output_at.size, weight_steps, 0, weight_steps.size,
-            weight_steps.size, source, p, steps, 0, starts, 0, sums, p, table, width, 0,
+            p.tile, p.height, weight, group * p.group_stride, output_at, output_at.size, weight_steps, 0,
+            weight_steps.size, weight_steps.size, source, position, steps, 0, starts, 0, sums, position, table, p.width,
+            0,
         )  # fmt: skip
     for i in range(outputs if bias.size > 0 else 0):
         more = bias[group * outputs + i]
-        for p in range(i * sums_row, (i + 1) * sums_row):
-            sums[np.uintp(p)] += more
-    activate(activating, sums, 0, outputs * sums_row, activation)
+        for position in range(i * sums_row, (i + 1) * sums_row):
+            sums[np.uintp(position)] += more
+    activate(p.activating, sums, 0, outputs * sums_row, p.activation)
     flat, row = flattened(y), y.shape[2] * y.shape[3]
     for r in range(rows_here):
-        to = (image * y.shape[1] + at_row + (band * band_rows + r) * row_step) * row + at_column * y.shape[3]
+        to = (image * y.shape[1] + g.at_row + (band * p.band_rows + r) * g.row_step) * row + g.at_column * y.shape[3]
         transpose(
-            turn, sums, r * in_columns, sums_row, outputs, columns, flat, to + group * outputs,
-            column_step * y.shape[3],
+            p.turn, sums, r * p.in_columns, sums_row, outputs, g.columns, flat, to + group * outputs,
+            g.column_step * y.shape[3],
         )  # fmt: skip
 
 
@@ -223,9 +254,6 @@ def correlate(
     """The outputs of ``c`` on the grid of y that is theirs; ``bias`` may be empty. x and y are (n, h, w, c)."""
     n, channels, outputs = x.shape[0], x.shape[3] // groups, y.shape[3] // groups
     plan = _plan(c, w, n, channels, outputs, x.shape[3], groups, x.itemsize)
-    grid = (
-        plan.bands, c.rows, c.columns, plan.in_rows, plan.in_columns, c.row_taps[0][1], c.column_taps[0][1],
-    )  # fmt: skip
     chunks = -(-n // plan.band_images) * groups * plan.bands
     tile = TILES[plan.vectors - 1]
     width = tile.vectors * VECTOR_BYTES // x.itemsize
@@ -233,9 +261,12 @@ def correlate(
     if plan.turned:
         _correlate_positions(
             chunks, x, weight.reshape(-1), plan.output_at, plan.weight_steps, plan.steps, bias, y,
-            Scratch(plan.output_at.size, index), Scratch(plan.work, x.dtype), laying, tile.routine, TRANSPOSITION,
-            activation_of(activation), tile.rows, width, activation, groups, w.group, plan.band_rows, *grid, *c.first,
-            *c.output_step,
+            Scratch(plan.output_at.size, index), Scratch(plan.work, x.dtype), c.grid,
+            _ByPositions(
+                laying=laying, tile=tile.routine, turn=TRANSPOSITION, activating=activation_of(activation),
+                height=tile.rows, width=width, activation=activation, groups=groups, group_stride=w.group,
+                band_rows=plan.band_rows, bands=plan.bands, in_rows=plan.in_rows, in_columns=plan.in_columns,
+            ),
         )  # fmt: skip
         return
     panels = -(-outputs // width)
@@ -243,9 +274,13 @@ def correlate(
     parts = _parts_of_panels(panels, chunks)
     _correlate_channels(
         chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, shift_of(bias, y.shape[3]), y,
-        Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), laying, tile.routine,
-        activation_of(activation), tile.rows, width, activation, groups, panels, parts, int(plan.in_place),
-        plan.band_images, plan.band_rows, *grid, *c.step, *c.first, *c.output_step,
+        Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), c.grid,
+        _ByChannels(
+            laying=laying, tile=tile.routine, activating=activation_of(activation), height=tile.rows, width=width,
+            activation=activation, groups=groups, panels=panels, parts=parts, in_place=int(plan.in_place),
+            band_images=plan.band_images, band_rows=plan.band_rows, bands=plan.bands, in_rows=plan.in_rows,
+            in_columns=plan.in_columns,
+        ),
     )  # fmt: skip
 
 

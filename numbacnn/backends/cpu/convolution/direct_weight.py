@@ -22,6 +22,7 @@ import numpy as np
 from ...geometry import Conv2dGeometry, round_up
 from ..runtime.allocator import empty
 from ..runtime.kernel import Scratch, function, kernel
+from ..runtime.native import Routine
 from ..vector.blocks import fill_zero
 from ..vector.microkernels import (
     ADD,
@@ -60,88 +61,132 @@ STRADDLING = 1.35
 MULTIPLYING, FINISHING = 1.3, 90.0
 
 
+class _ByChannels(NamedTuple):
+    """What :func:`_sum_by_channels` is told; the rows and columns are those of a band of x."""
+
+    laying: Routine
+    tile: Routine
+    height: int
+    width: int
+    groups: int
+    by_inputs: int
+    panels: int
+    panel_size: int
+    blocks: int
+    block: int
+    steps: int
+    band_images: int
+    band_rows: int
+    bands: int
+    in_rows: int
+    in_columns: int
+    top: int
+    left: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+    in_place: int
+
+
+class _ByPositions(NamedTuple):
+    """What :func:`_sum_by_positions` is told, likewise."""
+
+    laying: Routine
+    tile: Routine
+    turn: Routine
+    groups: int
+    steps: int
+    band_rows: int
+    bands: int
+    in_rows: int
+    in_columns: int
+    top: int
+    left: int
+
+
 @kernel
-def _sum_by_channels(
-    chunk, wanted, dy, x, row_taps, column_taps, sums, zeros, totals, dy_at, table, work, laying, tile, height, width,
-    groups, by_inputs, panels, panel_size, blocks, block, steps, band_images, band_rows, bands, in_rows, in_columns,
-    top, left, sh, sw, in_place,
-):  # fmt: skip
-    """A chunk is a block of input channels of one group, summed over ``steps`` bands of x, some rows of some images.
+def _sum_by_channels(chunk, wanted, dy, x, sums, zeros, totals, dy_at, table, work, p):
+    """A chunk is a block of input channels of one group, summed over ``p.steps`` bands of x, some rows of some images.
 
     sums[part, group, block, panel, tap, output]; taps are (i, j, c), and ``totals`` those of one chunk in float64, if
-    it has more than SUM_IN_ORDER positions. ``by_inputs`` the last two change places, and a panel is of one i.
+    it has more than SUM_IN_ORDER positions. ``p.by_inputs`` the last two change places, and a panel is of one i.
     """
     if wanted.size > 0 and wanted[0] == 0:
         return
-    at_block, rest = chunk % blocks, chunk // blocks
-    group, part = rest % groups, rest // groups
-    channels, outputs = x.shape[3] // groups, dy.shape[3] // groups
-    first_channel = at_block * block
-    here = min(block, channels - first_channel)
+    at_block, rest = chunk % p.blocks, chunk // p.blocks
+    group, part = rest % p.groups, rest // p.groups
+    channels, outputs = x.shape[3] // p.groups, dy.shape[3] // p.groups
+    first_channel = at_block * p.block
+    here = min(p.block, channels - first_channel)
     oh, ow = dy.shape[1], dy.shape[2]
-    taps = here * column_taps.size
-    lines, panels_of_row = (outputs, panels // row_taps.size) if by_inputs else (taps * row_taps.size, panels)
-    padded = (lines + height - 1) // height * height
-    base = chunk * panels * panel_size
+    taps = here * p.kw
+    lines, panels_of_row = (outputs, p.panels // p.kh) if p.by_inputs else (taps * p.kh, p.panels)
+    padded = (lines + p.height - 1) // p.height * p.height
+    base = chunk * p.panels * p.panel_size
 
-    columns, pitch = (x.shape[2], x.shape[3]) if in_place else (in_columns, here)
+    columns, pitch = (x.shape[2], x.shape[3]) if p.in_place else (p.in_columns, here)
     line_at, sums_at, places = table[:padded], table[padded : 2 * padded], table[2 * padded :]
     for i in range(padded):
         line = min(i, lines - 1)
         tap, c = line // here, line % here
-        row, column = row_taps[min(tap // column_taps.size, row_taps.size - 1)], column_taps[tap % column_taps.size]
-        line_at[i] = line if by_inputs else (row * columns + column) * pitch + c
-        sums_at[i] = line * width
+        row, column = min(tap // p.kw, p.kh - 1) * p.dh, tap % p.kw * p.dw
+        line_at[i] = line if p.by_inputs else (row * columns + column) * pitch + c
+        sums_at[i] = line * p.width
     slopes, images = flattened(dy), flattened(x)
     totals[:] = 0
     # Positions that are in the sums and not yet in the totals.
     held = 0
-    for step in range(part * steps, min((part + 1) * steps, (x.shape[0] + band_images - 1) // band_images * bands)):
-        first_image, band = step // bands * band_images, step % bands
-        images_here = min(band_images, x.shape[0] - first_image)
-        rows = min(band_rows, oh - band * band_rows)
+    for step in range(
+        part * p.steps, min((part + 1) * p.steps, (x.shape[0] + p.band_images - 1) // p.band_images * p.bands)
+    ):
+        first_image, band = step // p.bands * p.band_images, step % p.bands
+        images_here = min(p.band_images, x.shape[0] - first_image)
+        rows = min(p.band_rows, oh - band * p.band_rows)
         source, start = work, 0
-        if in_place:
+        if p.in_place:
             row = x.shape[2] * x.shape[3]
             source, image_step = images, x.shape[1] * row
-            start = first_image * image_step + (top + band * band_rows * sh) * row + left * pitch
+            start = first_image * image_step + (p.top + band * p.band_rows * p.sh) * row + p.left * pitch
             start += group * channels + first_channel
         else:
-            row = in_columns * here
-            image_step = in_rows * row
+            row = p.in_columns * here
+            image_step = p.in_rows * row
             lay_band(
-                laying, x, first_image, images_here, group * channels + first_channel, here, here,
-                top + band * band_rows * sh, in_rows, left, in_columns, work,
+                p.laying, x, first_image, images_here, group * channels + first_channel, here, here,
+                p.top + band * p.band_rows * p.sh, p.in_rows, p.left, p.in_columns, work,
             )  # fmt: skip
         count = images_here * rows * ow
-        lay_positions(places, images_here, rows, ow, image_step, sh * row, sw * pitch, count)
-        at_dy = (first_image * oh + band * band_rows) * ow * dy.shape[3] + group * outputs
+        lay_positions(places, images_here, rows, ow, image_step, p.sh * row, p.sw * pitch, count)
+        at_dy = (first_image * oh + band * p.band_rows) * ow * dy.shape[3] + group * outputs
         before = held
-        for panel in range(panels):
+        for panel in range(p.panels):
             held = before
-            at, first_lane = panel * panel_size, panel % panels_of_row * width
-            at_taps = start + row_taps[panel // panels_of_row] * columns * pitch + first_lane
+            at, first_lane = panel * p.panel_size, panel % panels_of_row * p.width
+            at_taps = start + panel // panels_of_row * p.dh * columns * pitch + first_lane
             for first in range(0, count, SUM_IN_ORDER):
                 size = min(SUM_IN_ORDER, count - first)
                 if held + size > SUM_IN_ORDER:
-                    move_sums(sums, base + at, totals, at, lines * width)
+                    move_sums(sums, base + at, totals, at, lines * p.width)
                     held = 0
                 todo = ADD if held > 0 else 0
-                if not by_inputs:
+                if not p.by_inputs:
                     multiply_gathered(
-                        tile, height, source, start, line_at, padded, places, first, size, RUN_IN_ORDER, slopes,
+                        p.tile, p.height, source, start, line_at, padded, places, first, size, RUN_IN_ORDER, slopes,
                         at_dy + first_lane, dy_at, first, zeros, 0, sums, base + at, sums_at, outputs - first_lane,
                         todo,
                     )  # fmt: skip
                 elif first_lane < taps:
                     multiply_gathered(
-                        tile, height, slopes, at_dy, line_at, padded, dy_at, first, size, RUN_IN_ORDER, source, at_taps,
-                        places, first, zeros, 0, sums, base + at, sums_at, taps - first_lane, todo,
+                        p.tile, p.height, slopes, at_dy, line_at, padded, dy_at, first, size, RUN_IN_ORDER, source,
+                        at_taps, places, first, zeros, 0, sums, base + at, sums_at, taps - first_lane, todo,
                     )  # fmt: skip
                 held += size
     if totals.size > 0:
-        for panel in range(panels):
-            for i in range(panel * panel_size, panel * panel_size + lines * width):
+        for panel in range(p.panels):
+            for i in range(panel * p.panel_size, panel * p.panel_size + lines * p.width):
                 sums[np.uintp(base + i)] += totals[np.uintp(i)]
 
 
@@ -205,20 +250,17 @@ def _finish_by_inputs(chunk, wanted, sums, dweight, totals, width, groups, panel
 
 
 @kernel
-def _sum_by_positions(
-    chunk, wanted, dy, x, tap_at, output_at, x_steps, dy_steps, sums, totals, work, laying, tile, turn, groups, steps,
-    band_rows, bands, in_rows, in_columns, top, left,
-):  # fmt: skip
-    """A chunk is one group, summed over ``steps`` bands: sums[part, group, tap, output, lane]; taps are (c, i, j).
+def _sum_by_positions(chunk, wanted, dy, x, tap_at, output_at, x_steps, dy_steps, sums, totals, work, p):
+    """A chunk is one group, summed over ``p.steps`` bands: sums[part, group, tap, output, lane]; taps are (c, i, j).
 
     ``tap_at`` and ``output_at`` are rounded up to whole tiles. Of the steps, those of whole vectors come first.
     """
     if wanted.size > 0 and wanted[0] == 0:
         return
-    group, part = chunk % groups, chunk // groups
-    channels, outputs = x.shape[3] // groups, dy.shape[3] // groups
+    group, part = chunk % p.groups, chunk // p.groups
+    channels, outputs = x.shape[3] // p.groups, dy.shape[3] // p.groups
     oh, ow, lanes = dy.shape[1], dy.shape[2], lanes_of(x.itemsize)
-    plane, slopes_plane = in_rows * in_columns, band_rows * ow
+    plane, slopes_plane = p.in_rows * p.in_columns, p.band_rows * ow
     source, laid = work[: channels * plane], work[channels * plane : 2 * channels * plane]
     slopes, flat = work[2 * channels * plane :], flattened(dy)
     row = output_at.size * lanes
@@ -227,17 +269,17 @@ def _sum_by_positions(
     totals[:] = 0
     # Numbers that are in each of the sums and not yet in the totals.
     held = 0
-    for step in range(part * steps, min((part + 1) * steps, x.shape[0] * bands)):
-        image, band = step // bands, step % bands
-        rows = min(band_rows, oh - band * band_rows)
+    for step in range(part * p.steps, min((part + 1) * p.steps, x.shape[0] * p.bands)):
+        image, band = step // p.bands, step % p.bands
+        rows = min(p.band_rows, oh - band * p.band_rows)
         lay_band(
-            laying, x, image, 1, group * channels, channels, channels, top + band * band_rows, in_rows, left,
-            in_columns, laid if channels > 1 else source,
+            p.laying, x, image, 1, group * channels, channels, channels, p.top + band * p.band_rows, p.in_rows, p.left,
+            p.in_columns, laid if channels > 1 else source,
         )  # fmt: skip
         if channels > 1:
-            transpose(turn, laid, 0, channels, plane, channels, source, 0, plane)
-        at_dy = (image * oh + band * band_rows) * ow * dy.shape[3] + group * outputs
-        transpose(turn, flat, at_dy, dy.shape[3], rows * ow, outputs, slopes, 0, slopes_plane)
+            transpose(p.turn, laid, 0, channels, plane, channels, source, 0, plane)
+        at_dy = (image * oh + band * p.band_rows) * ow * dy.shape[3] + group * outputs
+        transpose(p.turn, flat, at_dy, dy.shape[3], rows * ow, outputs, slopes, 0, slopes_plane)
         if held + rows * (whole + 1) > SUM_IN_ORDER:
             move_sums(sums, base, totals, 0, size)
             held = 0
@@ -246,13 +288,13 @@ def _sum_by_positions(
                 at = base + i * row + j * lanes
                 if whole > 0:
                     multiply_dot(
-                        tile, source, 0, tap_at, i, x_steps, 0, slopes, 0, output_at, j, dy_steps, 0, rows * whole,
+                        p.tile, source, 0, tap_at, i, x_steps, 0, slopes, 0, output_at, j, dy_steps, 0, rows * whole,
                         RUN_IN_ORDER, lanes, sums, at, row, 1 if held > 0 else 0,
                     )  # fmt: skip
                 if rest > 0:
                     multiply_dot(
-                        tile, source, 0, tap_at, i, x_steps, band_rows * whole, slopes, 0, output_at, j, dy_steps,
-                        band_rows * whole, rows, RUN_IN_ORDER, rest, sums, at, row, 1 if held > 0 or whole > 0 else 0,
+                        p.tile, source, 0, tap_at, i, x_steps, p.band_rows * whole, slopes, 0, output_at, j, dy_steps,
+                        p.band_rows * whole, rows, RUN_IN_ORDER, rest, sums, at, row, 1 if held > 0 or whole > 0 else 0,
                     )  # fmt: skip
         held += rows * (whole + 1)
     if totals.size > 0:
@@ -324,8 +366,12 @@ def correlate_weights(
         tap_at, output_at, *steps = _places(g, plan.band_rows, lanes)
         work = 2 * channels * in_rows * in_columns + outputs * positions
         _sum_by_positions(
-            chunks, wanted, dy, x, tap_at, output_at, *steps, sums, totals, Scratch(work, x.dtype), laying, DOT_TILE,
-            TRANSPOSITION, g.groups, plan.steps, plan.band_rows, plan.bands, in_rows, in_columns, -g.pt, -g.pl,
+            chunks, wanted, dy, x, tap_at, output_at, *steps, sums, totals, Scratch(work, x.dtype),
+            _ByPositions(
+                laying=laying, tile=DOT_TILE, turn=TRANSPOSITION, groups=g.groups, steps=plan.steps,
+                band_rows=plan.band_rows, bands=plan.bands, in_rows=in_rows, in_columns=in_columns, top=-g.pt,
+                left=-g.pl,
+            ),
         )  # fmt: skip
         _finish_by_positions(
             g.k, wanted, sums, dweight.reshape(g.k, g.taps), g.groups, tap_at.size, output_at.size * lanes
@@ -334,11 +380,15 @@ def correlate_weights(
     lines = g.k // g.groups if plan.by_inputs else plan.block * g.kh * g.kw
     work = 0 if plan.in_place else plan.band_images * in_rows * in_columns * plan.block
     _sum_by_channels(
-        chunks, wanted, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums, np.zeros(plan.width, x.dtype),
-        totals, np.arange(positions) * g.k, Scratch(positions + 2 * round_up(lines, plan.tile.rows), index),
-        Scratch(work, x.dtype), laying, plan.tile.routine, plan.tile.rows, plan.width, g.groups, int(plan.by_inputs),
-        plan.panels, plan.chunk_size // plan.panels, plan.blocks, plan.block, plan.steps, plan.band_images,
-        plan.band_rows, plan.bands, in_rows, in_columns, -g.pt, -g.pl, g.sh, g.sw, int(plan.in_place),
+        chunks, wanted, dy, x, sums, np.zeros(plan.width, x.dtype), totals, np.arange(positions) * g.k,
+        Scratch(positions + 2 * round_up(lines, plan.tile.rows), index), Scratch(work, x.dtype),
+        _ByChannels(
+            laying=laying, tile=plan.tile.routine, height=plan.tile.rows, width=plan.width, groups=g.groups,
+            by_inputs=int(plan.by_inputs), panels=plan.panels, panel_size=plan.chunk_size // plan.panels,
+            blocks=plan.blocks, block=plan.block, steps=plan.steps, band_images=plan.band_images,
+            band_rows=plan.band_rows, bands=plan.bands, in_rows=in_rows, in_columns=in_columns, top=-g.pt, left=-g.pl,
+            kh=g.kh, kw=g.kw, sh=g.sh, sw=g.sw, dh=g.dh, dw=g.dw, in_place=int(plan.in_place),
+        ),
     )  # fmt: skip
     some = Scratch(AT_A_TIME, np.dtype(np.float64))
     if plan.by_inputs:

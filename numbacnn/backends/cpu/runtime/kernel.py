@@ -1,8 +1,8 @@
 """How a kernel is declared, compiled, cached and called.
 
 A kernel is a plain function whose first argument is the number of the chunk it computes; the rest are C-contiguous
-arrays, integers, floats, named tuples of integers (a plan, whose fields the kernel reads as ``p.rows``), scratch, an
-array of which each thread has its own, and routines (``native.py``)::
+arrays, integers, floats, scratch, an array of which each thread has its own, routines (``native.py``), and named tuples
+of integers and routines: a plan, whose fields the kernel reads as ``p.rows``::
 
     @kernel
     def scale(chunk, x, y, factor):
@@ -130,7 +130,14 @@ class Kernel:
                 needed_bytes += -(-a.size * a.dtype.itemsize // threads.LINE) * threads.LINE
             elif isinstance(a, tuple):
                 signature.append(kind)
-                packed += a
+                for field in a:
+                    if type(field) is int:
+                        packed.append(field)
+                    elif isinstance(field, Routine):
+                        late.append((len(packed), field))
+                        packed.append(0)
+                    else:
+                        packed.append(operator.index(field))
             elif isinstance(a, (float, np.floating, Routine)):
                 signature.append(-2 if isinstance(a, Routine) else -1)
                 late.append((len(packed), a))
@@ -250,7 +257,9 @@ def _plain(argument: Any) -> Any:
     """What a kernel gets for ``argument`` when the compiler is off."""
     if isinstance(argument, Routine):
         return argument.definition
-    return np.empty(argument.size, argument.dtype) if isinstance(argument, Scratch) else argument
+    if isinstance(argument, Scratch):
+        return np.empty(argument.size, argument.dtype)
+    return type(argument)(*map(_plain, argument)) if isinstance(argument, tuple) else argument
 
 
 def _kind(argument: Any) -> Any:
