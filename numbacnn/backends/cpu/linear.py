@@ -15,6 +15,8 @@ about 16.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..contract import Activation
@@ -22,6 +24,7 @@ from ..geometry import round_up
 from ..shared.activations import ACTIVATIONS
 from .runtime.allocator import empty
 from .runtime.kernel import Scratch, function, kernel
+from .runtime.native import Routine
 from .runtime.repeated import repeated
 from .vector.activations import activate, activation_of
 from .vector.blocks import fill_zero
@@ -49,14 +52,37 @@ PANELS, DEPTH, ROWS = 4, 256, 96
 FEWEST_CHUNKS = 8
 
 
+class _Channels(NamedTuple):
+    """What :func:`_forward_channels` is told."""
+
+    tile: Routine
+    activating: Routine | int
+    activation: int
+    channels: int
+
+
+class _Columns(NamedTuple):
+    """What :func:`_multiply_columns` is told."""
+
+    tile: Routine
+    turn: Routine
+    activating: Routine | int
+    height: int
+    width: int
+    rows_of_chunk: int
+    row_chunks: int
+    depth: int
+    run: int
+    turned: int
+    activation: int
+
+
 @kernel
-def _forward_channels(
-    chunk, x, weight, bias, y, weight_at, x_at, steps, sums, tile, activating, activation, channels,
-):  # fmt: skip
-    """A chunk is ``channels`` output channels: sums[channel, sample, lane]."""
+def _forward_channels(chunk, x, weight, bias, y, weight_at, x_at, steps, sums, p):
+    """A chunk is ``p.channels`` output channels: sums[channel, sample, lane]."""
     n, c, k = x.shape[0], x.shape[1], weight.shape[0]
     lanes = lanes_of(x.itemsize)
-    first, end = chunk * channels, min((chunk + 1) * channels, k)
+    first, end = chunk * p.channels, min((chunk + 1) * p.channels, k)
     flat_x, flat_weight, flat_y = flattened(x), flattened(weight), flattened(y)
     whole = c // lanes
     row = x_at.size * lanes
@@ -65,12 +91,12 @@ def _forward_channels(
             at = i * row + j * lanes
             if whole > 0:
                 multiply_dot(
-                    tile, flat_weight, 0, weight_at, first + i, steps, 0, flat_x, 0, x_at, j, steps, 0, whole, whole,
+                    p.tile, flat_weight, 0, weight_at, first + i, steps, 0, flat_x, 0, x_at, j, steps, 0, whole, whole,
                     lanes, sums, at, row, 0,
                 )  # fmt: skip
             if c > whole * lanes:
                 multiply_dot(
-                    tile, flat_weight, 0, weight_at, first + i, steps, whole, flat_x, 0, x_at, j, steps, whole, 1, 1,
+                    p.tile, flat_weight, 0, weight_at, first + i, steps, whole, flat_x, 0, x_at, j, steps, whole, 1, 1,
                     c - whole * lanes, sums, at, row, 1 if whole > 0 else 0,
                 )  # fmt: skip
     for j in range(n):
@@ -78,7 +104,7 @@ def _forward_channels(
         for i in range(end - first):
             total = lane_sum(sums, i * row + j * lanes) if c > 0 else y.dtype.type(0)
             flat_y[at + i] = total + bias[first + i] if bias.size > 0 else total
-        activate(activating, flat_y, at, end - first, activation)
+        activate(p.activating, flat_y, at, end - first, p.activation)
 
 
 @function
@@ -100,57 +126,55 @@ def pack_columns(turn, source, row_size, turned, first_row, rows, first_column, 
 
 
 @kernel
-def _multiply_columns(
-    chunk, a, row_at, a_steps, b, b_at, bias, zeros, c, sums_at, packed, sums, totals, tile, turn, activating, height,
-    width, rows_of_chunk, row_chunks, depth, run, turned, activation,
-):  # fmt: skip
+def _multiply_columns(chunk, a, row_at, a_steps, b, bias, zeros, c, multiples, packed, sums, totals, p):
     """A B, where A[i, k] is a[row_at[i] + a_steps[k]], B (depth, columns) is ``b``, and C (rows, columns) the product.
 
-    If ``turned``, ``b`` is the transpose of B and ``c`` becomes that of the product, with ``bias`` added to its rows,
-    activated. A chunk is PANELS tile widths of columns and ``rows_of_chunk`` rows of the product. Sums are those of
-    ``run`` products; with ``totals``, one for each of ``sums``, they go on in float64.
+    If ``p.turned``, ``b`` is the transpose of B and ``c`` becomes that of the product, with ``bias`` added to its rows,
+    activated. A chunk is PANELS tile widths of columns and ``p.rows_of_chunk`` rows of the product. Sums are those of
+    ``p.run`` products; with ``totals``, one for each of ``sums``, they go on in float64. ``multiples`` are those of the
+    tile's width.
     """
-    rows, columns = (c.shape[1], c.shape[0]) if turned > 0 else (c.shape[0], c.shape[1])
-    first_row, first = chunk % row_chunks * rows_of_chunk, chunk // row_chunks * PANELS * width
-    here, columns_here = min(rows_of_chunk, rows - first_row), min(PANELS * width, columns - first)
-    padded = (here + height - 1) // height * height
-    panels = (columns_here + width - 1) // width
+    rows, columns = (c.shape[1], c.shape[0]) if p.turned > 0 else (c.shape[0], c.shape[1])
+    first_row, first = chunk % p.row_chunks * p.rows_of_chunk, chunk // p.row_chunks * PANELS * p.width
+    here, columns_here = min(p.rows_of_chunk, rows - first_row), min(PANELS * p.width, columns - first)
+    padded = (here + p.height - 1) // p.height * p.height
+    panels = (columns_here + p.width - 1) // p.width
     flat_b, flat_c = flattened(b), flattened(c)
     places = row_at[first_row:]
     totals[:] = 0
     held = 0
-    for start in range(0, depth, DEPTH):
-        size = min(DEPTH, depth - start)
+    for start in range(0, p.depth, DEPTH):
+        size = min(DEPTH, p.depth - start)
         if totals.size > 0 and held + size > SUM_IN_ORDER:
-            move_sums(sums, 0, totals, 0, panels * padded * width)
+            move_sums(sums, 0, totals, 0, panels * padded * p.width)
             held = 0
-        pack_columns(turn, flat_b, b.shape[1], turned, start, size, first, columns_here, width, packed)
+        pack_columns(p.turn, flat_b, b.shape[1], p.turned, start, size, first, columns_here, p.width, packed)
         for panel in range(panels):
             multiply_gathered(
-                tile, height, a, 0, places, padded, a_steps, start, size, run, packed, panel * size * width, b_at, 0,
-                zeros, 0, sums, panel * padded * width, sums_at, width, 1 if held > 0 else 0,
+                p.tile, p.height, a, 0, places, padded, a_steps, start, size, p.run, packed, panel * size * p.width,
+                multiples, 0, zeros, 0, sums, panel * padded * p.width, multiples, p.width, 1 if held > 0 else 0,
             )  # fmt: skip
         held += size
     if totals.size > 0:
-        for i in range(panels * padded * width):
+        for i in range(panels * padded * p.width):
             sums[np.uintp(i)] += totals[np.uintp(i)]
-    if turned > 0:
+    if p.turned > 0:
         for panel in range(panels):
-            wide = min(width, columns_here - panel * width)
-            at = (first + panel * width) * rows + first_row
-            transpose(turn, sums, panel * padded * width, width, here, wide, flat_c, at, rows)
+            wide = min(p.width, columns_here - panel * p.width)
+            at = (first + panel * p.width) * rows + first_row
+            transpose(p.turn, sums, panel * padded * p.width, p.width, here, wide, flat_c, at, rows)
         for column in range(first, first + columns_here):
             at = column * rows + first_row
             if bias.size > 0:
                 for row in range(here):
                     flat_c[np.uintp(at + row)] += bias[np.uintp(first_row + row)]
-            activate(activating, flat_c, at, here, activation)
+            activate(p.activating, flat_c, at, here, p.activation)
     else:
         for row in range(here):
             at = (first_row + row) * columns + first
             for panel in range(panels):
-                wide = min(width, columns_here - panel * width)
-                copy_run(flat_c, at + panel * width, sums, (panel * padded + row) * width, wide)
+                wide = min(p.width, columns_here - panel * p.width)
+                copy_run(flat_c, at + panel * p.width, sums, (panel * padded + row) * p.width, wide)
 
 
 @repeated
@@ -169,8 +193,8 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activatio
         weight_at, x_at = _places(k, round_up(k, channels), c), _places(n, round_up(n, DOT_COLUMNS), c)
         _forward_channels(
             -(-k // channels), x, weight, shift, y, weight_at, x_at, np.arange(c // lanes + 1) * lanes,
-            Scratch(channels * x_at.size * lanes, x.dtype), DOT_TILE, activation_of(ACTIVATIONS[activation]),
-            ACTIVATIONS[activation], channels,
+            Scratch(channels * x_at.size * lanes, x.dtype),
+            _Channels(DOT_TILE, activation_of(ACTIVATIONS[activation]), ACTIVATIONS[activation], channels),
         )  # fmt: skip
     return y
 
@@ -218,10 +242,14 @@ def _multiply(
     sums = PANELS * rows_of_chunk * width
     _multiply_columns(
         column_chunks * row_chunks, a, _places(rows, round_up(rows, tile.rows), a_row), np.arange(a_row), b,
-        np.arange(DEPTH) * width, np.empty(0, a.dtype) if bias is None else bias, np.zeros(width, a.dtype), c,
-        np.arange(rows_of_chunk) * width, Scratch(PANELS * DEPTH * width, a.dtype), Scratch(sums, a.dtype),
-        Scratch(sums if run < DEPTH and depth > SUM_IN_ORDER else 0, np.dtype(np.float64)), tile.routine, TRANSPOSITION,
-        activation_of(activation), tile.rows, width, rows_of_chunk, row_chunks, depth, run, int(turned), activation,
+        np.empty(0, a.dtype) if bias is None else bias, np.zeros(width, a.dtype), c,
+        np.arange(max(DEPTH, rows_of_chunk)) * width, Scratch(PANELS * DEPTH * width, a.dtype), Scratch(sums, a.dtype),
+        Scratch(sums if run < DEPTH and depth > SUM_IN_ORDER else 0, np.dtype(np.float64)),
+        _Columns(
+            tile=tile.routine, turn=TRANSPOSITION, activating=activation_of(activation), height=tile.rows, width=width,
+            rows_of_chunk=rows_of_chunk, row_chunks=row_chunks, depth=depth, run=run, turned=int(turned),
+            activation=activation,
+        ),
     )  # fmt: skip
 
 

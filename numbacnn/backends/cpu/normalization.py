@@ -11,6 +11,7 @@ x twice and writes once. The activation that follows is computed in L1.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from ..shared.activations import ACTIVATIONS
 from .runtime.allocator import empty, empty_like
 from .runtime.captured import prepared
 from .runtime.kernel import Scratch, function, kernel
+from .runtime.native import Routine
 from .runtime.repeated import repeated
 from .vector.activations import activate, activation_of
 from .vector.blocks import block, blocks
@@ -48,9 +50,9 @@ def repeat(x, columns, times):
 
 
 @kernel
-def _find_moments(chunk, x, means, squares, center, sums, totals, of_differences, of_squares, columns, part, times):
-    """means[chunk, column], and sums of squares about them."""
-    first = chunk * part
+def _find_moments(chunk, x, moments, center, sums, totals, of_differences, of_squares, columns, part, times):
+    """moments[0][chunk, column], the means, and moments[1], sums of squares about them."""
+    first, means, squares = chunk * part, moments[0], moments[1]
     find_moments(
         of_differences, of_squares, flattened(x), first * x.shape[1], x.shape[1], center, sums, totals,
         min(part, x.shape[0] - first), columns, times,
@@ -84,22 +86,35 @@ def normalize(x, at, row, y, to, center, factor, shift, rows, columns, times, ac
             activate(activating, y, to + i * columns, columns, activation)
 
 
+class _Forward(NamedTuple):
+    """What forward passes are told: rows of a chunk, and of a wide row."""
+
+    activating: Routine | int
+    activation: int
+    part: int
+    times: int
+
+
+class _Backward(NamedTuple):
+    part: int
+    times: int
+    training: int
+
+
 @kernel
-def _train_rows(
-    chunk, x, means, of_squares, weight, bias, y, mean, variance, inverse_std, wide, totals, activating, activation,
-    part, times, eps,
-):  # fmt: skip
+def _train_rows(chunk, x, moments, weight, bias, y, mean, variance, inverse_std, wide, totals, eps, p):
     """Every chunk works out the statistics of all channels, and the first one writes them down."""
-    columns, first = weight.size, chunk * part
-    size = times * columns
+    columns, first = weight.size, chunk * p.part
+    means, of_squares = moments[0], moments[1]
+    size = p.times * columns
     center, factor, shift = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
     count = max(x.shape[0], 1)
     for j in range(columns):
         totals[j], totals[columns + j] = means[j], of_squares[j]
     for at in range(1, means.size // max(columns, 1)):
         merge_moments(
-            at * part, totals[:columns], totals[columns:], 0, min(part, x.shape[0] - at * part), means, of_squares,
-            at * columns, columns,
+            at * p.part, totals[:columns], totals[columns:], 0, min(p.part, x.shape[0] - at * p.part), means,
+            of_squares, at * columns, columns,
         )  # fmt: skip
     for j in range(columns):
         center[j], squares = totals[j], totals[columns + j] / count
@@ -108,29 +123,29 @@ def _train_rows(
         factor[j], shift[j] = weight[j] * scale, bias[j]
         if chunk == 0:
             mean[j], variance[j], inverse_std[j] = center[j], squares, scale
-    repeat(center, columns, times)
-    repeat(factor, columns, times)
-    repeat(shift, columns, times)
-    rows = min(part, x.shape[0] - first)
+    repeat(center, columns, p.times)
+    repeat(factor, columns, p.times)
+    repeat(shift, columns, p.times)
+    rows = min(p.part, x.shape[0] - first)
     normalize(
         flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, center, factor, shift, rows,
-        columns, times, activating, activation,
+        columns, p.times, p.activating, p.activation,
     )  # fmt: skip
 
 
 @kernel
-def _eval_rows(chunk, x, weight, bias, mean, inverse_std, y, wide, activating, activation, part, times):
-    columns, first = weight.size, chunk * part
-    size = times * columns
+def _eval_rows(chunk, x, weight, bias, mean, inverse_std, y, wide, p):
+    columns, first = weight.size, chunk * p.part
+    size = p.times * columns
     center, factor, shift = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
     for j in range(columns):
         center[j], factor[j], shift[j] = mean[j], weight[j] * inverse_std[j], bias[j]
-    repeat(center, columns, times)
-    repeat(factor, columns, times)
-    repeat(shift, columns, times)
+    repeat(center, columns, p.times)
+    repeat(factor, columns, p.times)
+    repeat(shift, columns, p.times)
     normalize(
         flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, center, factor, shift,
-        min(part, x.shape[0] - first), columns, times, activating, activation,
+        min(p.part, x.shape[0] - first), columns, p.times, p.activating, p.activation,
     )  # fmt: skip
 
 
@@ -155,12 +170,10 @@ def _sum_gradients(
 
 
 @kernel
-def _backward_rows(
-    chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, wide, part, times, training
-):
-    """dx = weight inverse_std dy or, ``training``, weight inverse_std (dy - mean(dy) - x_hat mean(dy x_hat))."""
-    columns, first = weight.size, chunk * part
-    size = times * columns
+def _backward_rows(chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, wide, p):
+    """dx = weight inverse_std dy or, ``p.training``, weight inverse_std (dy - mean(dy) - x_hat mean(dy x_hat))."""
+    columns, first = weight.size, chunk * p.part
+    size = p.times * columns
     factor, shift = wide[:size], wide[size : 2 * size]
     slope, center = wide[2 * size : 3 * size], wide[3 * size : 4 * size]
     count = max(x.shape[0], 1)
@@ -174,22 +187,24 @@ def _backward_rows(
         factor[j], center[j] = weight[j] * scale, mean[j]
         shift[j] = total / count
         slope[j] = dx.dtype.type(total_scaled / count) * scale
-    repeat(factor, columns, times)
-    repeat(shift, columns, times)
-    repeat(slope, columns, times)
-    repeat(center, columns, times)
-    rows, row = min(part, x.shape[0] - first), x.shape[1]
-    times = times if row == columns else 1
+    repeat(factor, columns, p.times)
+    repeat(shift, columns, p.times)
+    repeat(slope, columns, p.times)
+    repeat(center, columns, p.times)
+    rows, row = min(p.part, x.shape[0] - first), x.shape[1]
+    abreast = p.times if row == columns else 1
     slopes, values, result = flattened(dy), flattened(x), flattened(dx)
-    for i in range((rows + times - 1) // times):
-        here = min(times, rows - i * times) * columns
-        p, q = np.uintp((first + i * times) * columns), np.uintp((first + i * times) * row)
-        if training:
+    for i in range((rows + abreast - 1) // abreast):
+        here = min(abreast, rows - i * abreast) * columns
+        at_dy, at_x = np.uintp((first + i * abreast) * columns), np.uintp((first + i * abreast) * row)
+        if p.training:
             for j in range(np.uintp(here)):
-                result[p + j] = factor[j] * (slopes[p + j] - shift[j] - (values[q + j] - center[j]) * slope[j])
+                result[at_dy + j] = factor[j] * (
+                    slopes[at_dy + j] - shift[j] - (values[at_x + j] - center[j]) * slope[j]
+                )
         else:
             for j in range(np.uintp(here)):
-                result[p + j] = factor[j] * slopes[p + j]
+                result[at_dy + j] = factor[j] * slopes[at_dy + j]
 
 
 @kernel
@@ -213,15 +228,14 @@ def batch_norm_train(
     rows = RowShares(of_x, c)
     y = empty((of_x.shape[0], c), x.dtype)
     mean, variance, inverse_std = (np.empty_like(weight) for _ in range(3))
-    means, of_squares = rows.partials(c), rows.partials(c)
+    moments = empty((2, rows.chunks * c), np.float64)
     _find_moments(
-        rows.chunks, of_x, means, of_squares, rows.scratch(), rows.scratch(), rows.totals(4), DIFFERENCES, SQUARES, c,
+        rows.chunks, of_x, moments, rows.scratch(), rows.scratch(), rows.totals(4), DIFFERENCES, SQUARES, c,
         rows.part, rows.times,
     )  # fmt: skip
     _train_rows(
-        rows.chunks, of_x, means, of_squares, weight, bias, y, mean, variance, inverse_std, rows.scratch(3),
-        Scratch(2 * c, np.dtype(np.float64)), activation_of(ACTIVATIONS[activation]), ACTIVATIONS[activation],
-        rows.part, rows.times, float(eps),
+        rows.chunks, of_x, moments, weight, bias, y, mean, variance, inverse_std, rows.scratch(3),
+        Scratch(2 * c, np.dtype(np.float64)), float(eps), _forward(rows, activation),
     )  # fmt: skip
     return _shaped(y, x), mean, variance, inverse_std
 
@@ -243,10 +257,14 @@ def batch_norm_eval(
     y = empty((of_x.shape[0], c), x.dtype)
     inverse_std = prepared(variance, lambda: _inverse_std(variance, eps))
     _eval_rows(
-        rows.chunks, of_x, weight, bias, mean, inverse_std, y, rows.scratch(3), activation_of(ACTIVATIONS[activation]),
-        ACTIVATIONS[activation], rows.part, rows.times,
+        rows.chunks, of_x, weight, bias, mean, inverse_std, y, rows.scratch(3), _forward(rows, activation)
     )  # fmt: skip
     return _shaped(y, x), inverse_std
+
+
+def _forward(rows: RowShares, activation: Activation) -> _Forward:
+    code = ACTIVATIONS[activation]
+    return _Forward(activation_of(code), code, rows.part, rows.times)
 
 
 def _inverse_std(variance: np.ndarray, eps: float) -> np.ndarray:
@@ -281,7 +299,7 @@ def _backward(
     )  # fmt: skip
     _backward_rows(
         rows.chunks, slopes, of_x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, rows.scratch(4),
-        rows.part, rows.times, training,
+        _Backward(rows.part, rows.times, int(training)),
     )  # fmt: skip
     return _shaped(dx, dy), dweight, dbias
 

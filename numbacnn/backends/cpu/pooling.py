@@ -8,12 +8,15 @@ the kh kw operations an output are done in L1.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..geometry import Pool2dGeometry
 from ..shared import windows
 from .runtime.allocator import empty
 from .runtime.kernel import Scratch, function, kernel
+from .runtime.native import Routine
 from .runtime.repeated import repeated
 from .vector.layout import channels_last, images
 from .vector.pool_pixels import (
@@ -56,30 +59,50 @@ def lay_taps(table, top, bottom, first, end, kw, dh, dw, w, channels):
     return taps
 
 
+class _Plan(NamedTuple):
+    """A chunk is ``rows`` rows of one of the ``blocks`` of channels.
+
+    Pixels ``inner`` .. ``inner_end`` of a row have windows as wide as they are.
+    """
+
+    routine: Routine
+    rows: int
+    block: int
+    blocks: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    pt: int
+    pl: int
+    dh: int
+    dw: int
+    inner: int
+    inner_end: int
+
+
 @kernel
-def _max_rows(
-    chunk, x, y, indices, table, routine, rows, block, blocks, kh, kw, sh, sw, pt, pl, dh, dw, inner, inner_end
-):
-    """Pixels ``inner`` .. ``inner_end`` of a row have windows as wide as they are. ``indices`` may be empty."""
+def _max_rows(chunk, x, y, indices, table, p):
+    """``indices`` may be empty."""
     h, w, channels, oh, ow = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
-    first_channel, first_row = chunk % blocks * block, chunk // blocks * rows
-    here = min(block, channels - first_channel)
+    first_channel, first_row = chunk % p.blocks * p.block, chunk // p.blocks * p.rows
+    here = min(p.block, channels - first_channel)
     image, largest, places = flattened(x), flattened(y), flattened(indices)
-    for row in range(first_row, min(first_row + rows, y.shape[0] * oh)):
-        n, top = row // oh, row % oh * sh - pt
-        i_first, i_end = taps_within(top, kh, dh, h)
+    for row in range(first_row, min(first_row + p.rows, y.shape[0] * oh)):
+        n, top = row // oh, row % oh * p.sh - p.pt
+        i_first, i_end = taps_within(top, p.kh, p.dh, h)
         column = 0
         while column < ow:
-            pixels = inner_end - column if column == inner and inner_end > inner else 1
-            left = column * sw - pl
-            j_first, j_end = taps_within(left, kw, dw, w)
-            taps = lay_taps(table, i_first, i_end, j_first, j_end, kw, dh, dw, w, channels)
+            pixels = p.inner_end - column if column == p.inner and p.inner_end > p.inner else 1
+            left = column * p.sw - p.pl
+            j_first, j_end = taps_within(left, p.kw, p.dw, w)
+            taps = lay_taps(table, i_first, i_end, j_first, j_end, p.kw, p.dh, p.dw, w, channels)
             at = (row * ow + column) * channels + first_channel
             if taps > 0:
                 start = ((n * h + top) * w + left) * channels + first_channel
                 find_maxima(
-                    routine, image, start, table, 0, table, table.size // 2, taps, largest, at, places,
-                    at if indices.size > 0 else 0, here, pixels, sw * channels, channels, top * w + left, sw,
+                    p.routine, image, start, table, 0, table, table.size // 2, taps, largest, at, places,
+                    at if indices.size > 0 else 0, here, pixels, p.sw * channels, channels, top * w + left, p.sw,
                 )  # fmt: skip
             else:
                 for i in range(at, at + here):
@@ -115,31 +138,28 @@ def _max_backward_images(chunk, dy, indices, dx, block, blocks):
 
 
 @kernel
-def _walk_rows(
-    chunk, image, outputs, table, counting_row, counting_column, routine, rows, block, blocks, kh, kw, sh, sw, pt, pl,
-    inner, inner_end, clearing,
-):  # fmt: skip
+def _walk_rows(chunk, image, outputs, table, counting_row, counting_column, clearing, p):
     """Means of the windows or, with such a routine, the shares of their slopes; images are first cleared if told so."""
-    first_channel, first_row = chunk % blocks * block, chunk // blocks * rows
+    first_channel, first_row = chunk % p.blocks * p.block, chunk // p.blocks * p.rows
     h, w, channels, oh, ow = image.shape[1], image.shape[2], image.shape[3], outputs.shape[1], outputs.shape[2]
-    here = min(block, channels - first_channel)
+    here = min(p.block, channels - first_channel)
     values, of_windows = flattened(image), flattened(outputs)
     if clearing:
         n = first_row // oh
         clear_channels(values, n * h * w, (n + 1) * h * w, channels, first_channel, first_channel + here)
-    for row in range(first_row, min(first_row + rows, outputs.shape[0] * oh)):
-        n, top = row // oh, row % oh * sh - pt
-        i_first, i_end = taps_within(top, kh, 1, h)
+    for row in range(first_row, min(first_row + p.rows, outputs.shape[0] * oh)):
+        n, top = row // oh, row % oh * p.sh - p.pt
+        i_first, i_end = taps_within(top, p.kh, 1, h)
         column = 0
         while column < ow:
             # Windows that lie inside and count the same.
-            pixels = inner_end - column if column == inner and inner_end > inner else 1
-            left = column * sw - pl
-            j_first, j_end = taps_within(left, kw, 1, w)
-            taps = lay_taps(table, i_first, i_end, j_first, j_end, kw, 1, 1, w, channels)
+            pixels = p.inner_end - column if column == p.inner and p.inner_end > p.inner else 1
+            left = column * p.sw - p.pl
+            j_first, j_end = taps_within(left, p.kw, 1, w)
+            taps = lay_taps(table, i_first, i_end, j_first, j_end, p.kw, 1, 1, w, channels)
             visit(
-                routine, values, ((n * h + top) * w + left) * channels + first_channel, table, 0, taps, of_windows,
-                (row * ow + column) * channels + first_channel, here, pixels, sw * channels, channels,
+                p.routine, values, ((n * h + top) * w + left) * channels + first_channel, table, 0, taps, of_windows,
+                (row * ow + column) * channels + first_channel, here, pixels, p.sw * channels, channels,
                 counting_row[row % oh] * counting_column[column],
             )  # fmt: skip
             column += pixels
@@ -163,8 +183,7 @@ def _find_maxima(x: np.ndarray, g: Pool2dGeometry, indices: np.ndarray) -> np.nd
     rows = _rows(g)
     _max_rows(
         -(-g.n * g.oh // rows) * blocks, channels_last(x), y, indices, _table(g),
-        MAXIMA_AND_PLACES if indices.size else MAXIMA, rows, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh,
-        g.dw, *_inner(g),
+        _plan(g, MAXIMA_AND_PLACES if indices.size else MAXIMA, rows, block, blocks),
     )  # fmt: skip
     return images(y)
 
@@ -185,9 +204,8 @@ def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool)
     block, blocks = _blocks(g, g.n * g.oh)
     rows = _rows(g)
     _walk_rows(
-        -(-g.n * g.oh // rows) * blocks, channels_last(x), y, _table(g), *_window_sizes(g, count_include_pad),
-        NARROW_MEANS if block * x.itemsize <= NARROW else MEANS, rows, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt,
-        g.pl, *_inner(g), 0,
+        -(-g.n * g.oh // rows) * blocks, channels_last(x), y, _table(g), *_window_sizes(g, count_include_pad), 0,
+        _plan(g, NARROW_MEANS if block * x.itemsize <= NARROW else MEANS, rows, block, blocks),
     )  # fmt: skip
     return images(y)
 
@@ -202,9 +220,8 @@ def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_
     side_by_side = (g.sh, g.sw, g.pt, g.pl) == (g.kh, g.kw, 0, 0)
     covered = side_by_side and g.oh * g.kh >= g.h and g.ow * g.kw >= g.w
     _walk_rows(
-        g.n * blocks, dx, channels_last(dy), _table(g), *_window_sizes(g, count_include_pad),
-        SPREAD if apart else SPREAD_ADDING, g.oh, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, *_inner(g),
-        int(not covered),
+        g.n * blocks, dx, channels_last(dy), _table(g), *_window_sizes(g, count_include_pad), int(not covered),
+        _plan(g, SPREAD if apart else SPREAD_ADDING, g.oh, block, blocks),
     )  # fmt: skip
     return images(dx)
 
@@ -227,6 +244,12 @@ def _blocks(g: Pool2dGeometry, pieces: int) -> tuple[int, int]:
     blocks = min(-(-FEWEST_CHUNKS // max(pieces, 1)), max(1, g.c // FEWEST_CHANNELS))
     block = -(-g.c // blocks)
     return block, -(-g.c // max(block, 1))
+
+
+def _plan(g: Pool2dGeometry, routine: Routine, rows: int, block: int, blocks: int) -> _Plan:
+    return _Plan(
+        routine, rows, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, *_inner(g)
+    )  # fmt: skip
 
 
 def _inner(g: Pool2dGeometry) -> tuple[int, int]:

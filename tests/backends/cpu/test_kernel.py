@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -18,7 +19,7 @@ import numbacnn
 from numbacnn import backends, ops
 from numbacnn.backends import cpu, disk_cache
 from numbacnn.backends.cpu.runtime import machine_code
-from numbacnn.backends.cpu.runtime.kernel import kernel
+from numbacnn.backends.cpu.runtime.kernel import Scratch, kernel, places_of_addresses
 
 compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
 
@@ -52,6 +53,29 @@ def test_shapes_of_several_axes():
     fill_plane(3, x, 7.5)
     assert x[:, 1].tolist() == [[7.5] * 4] * 3
     assert not x[:, 0].any()
+
+
+class Place(NamedTuple):
+    row: int
+    column: int
+
+
+@kernel
+def put(chunk, x, place, value):
+    x[place.row, place.column + chunk] = value
+
+
+def test_named_tuples_of_integers_are_read_by_their_fields():
+    x = np.zeros((2, 4))
+    put(2, x, Place(np.int32(1), True), 2.5)
+    assert x.tolist() == [[0, 0, 0, 0], [0, 2.5, 2.5, 0]]
+    assert list(places_of_addresses((Place(0, 0), x, Scratch(3, x.dtype), 1.5))) == [(2, x), (5, None)]
+
+
+@compiled_only
+def test_named_tuples_hold_nothing_but_integers_and_routines():
+    with pytest.raises(TypeError):
+        put(1, np.zeros((2, 4)), Place(1, 0.5), 2.5)
 
 
 def test_no_chunks_no_work():

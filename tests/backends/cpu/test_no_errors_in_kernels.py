@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import pickle
 import pkgutil
 import re
@@ -53,6 +54,13 @@ def every_kernel() -> dict[str, kernel.Kernel]:
             if isinstance(value, kernel.Kernel):
                 found[f"{value.definition.__module__}.{value.definition.__name__}"] = value
     return found
+
+
+def test_kernels_take_a_dozen_arguments_at_most() -> None:
+    """More than can be checked by eye travel as a named tuple."""
+    for name, each in every_kernel().items():
+        arguments = list(inspect.signature(each.definition).parameters)[1:]
+        assert len(arguments) <= 12, f"{name}: {arguments}"
 
 
 def call_every_kernel() -> None:

@@ -10,6 +10,8 @@ channels (k operations an element).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ...geometry import Conv2dGeometry, round_up
@@ -17,6 +19,7 @@ from ..runtime import threads
 from ..runtime.allocator import empty
 from ..runtime.captured import prepared
 from ..runtime.kernel import Scratch, function, kernel
+from ..runtime.native import Routine
 from ..vector.activations import activation_of
 from ..vector.blocks import fill_zero
 from ..vector.microkernels import LARGEST, choose_tile, multiply_gathered
@@ -36,54 +39,117 @@ FEWEST_PARTS, AT_A_TIME = 16, 1 << 10
 
 
 @function
-def lay_windows(source, places, first, count, row_taps, column_taps, columns, channels, windows, size):
+def lay_windows(source, places, first, count, kh, kw, dh, dw, columns, channels, windows, size):
     """windows[position, (i, j, c)], rows ``size`` apart, of a band whose pixels have ``channels`` each."""
-    whole = column_taps.size == 1 or column_taps[1] == 1
     for p in range(count):
         at = p * size
-        for i in range(row_taps.size):
-            start = places[first + p] + row_taps[i] * columns * channels
-            if whole:
-                copy_run(windows, at, source, start, column_taps.size * channels)
-                at += column_taps.size * channels
+        for i in range(kh):
+            start = places[first + p] + i * dh * columns * channels
+            if kw == 1 or dw == 1:
+                copy_run(windows, at, source, start, kw * channels)
+                at += kw * channels
             else:
-                for j in range(column_taps.size):
-                    copy_run(windows, at, source, start + column_taps[j] * channels, channels)
+                for j in range(kw):
+                    copy_run(windows, at, source, start + j * dw * channels, channels)
                     at += channels
 
 
+class _Forward(NamedTuple):
+    """What :func:`_forward_bands` is told; the rows and columns are those of a band of x."""
+
+    laying: Routine
+    tile: Routine
+    activating: Routine | int
+    height: int
+    width: int
+    activation: int
+    groups: int
+    panels: int
+    band: int
+    bands: int
+    in_rows: int
+    in_columns: int
+    top: int
+    left: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+
+
+class _BackwardInput(NamedTuple):
+    """What :func:`_backward_input_images` is told."""
+
+    tile: Routine
+    height: int
+    width: int
+    groups: int
+    band: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    pt: int
+    pl: int
+    dh: int
+    dw: int
+
+
+class _BackwardWeight(NamedTuple):
+    """What :func:`_sum_windows` is told; the rows and columns are those of a band of x."""
+
+    laying: Routine
+    tile: Routine
+    height: int
+    width: int
+    groups: int
+    size: int
+    steps: int
+    band: int
+    bands: int
+    in_rows: int
+    in_columns: int
+    top: int
+    left: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+
+
 @kernel
-def _forward_bands(
-    chunk, x, packed, packed_at, shift, y, row_taps, column_taps, steps, table, work, laying, tile, activating, height,
-    width, activation, groups, panels, band, bands, in_rows, in_columns, top, left, sh, sw,
-):  # fmt: skip
+def _forward_bands(chunk, x, packed, packed_at, shift, y, steps, table, work, p):
     """A chunk is a band of output rows of one group of one image: product, bias, activation."""
-    group, rest = chunk % groups, chunk // groups
-    at_band, image = rest % bands, rest // bands
-    channels, outputs = x.shape[3] // groups, y.shape[3] // groups
+    group, rest = chunk % p.groups, chunk // p.groups
+    at_band, image = rest % p.bands, rest // p.bands
+    channels, outputs = x.shape[3] // p.groups, y.shape[3] // p.groups
     oh, ow, size = y.shape[1], y.shape[2], steps.size
-    rows = min(band, oh - at_band * band)
+    rows = min(p.band, oh - at_band * p.band)
     count = rows * ow
-    padded = (count + height - 1) // height * height
-    source, windows = work[: in_rows * in_columns * channels], work[in_rows * in_columns * channels :]
+    padded = (count + p.height - 1) // p.height * p.height
+    source, windows = work[: p.in_rows * p.in_columns * channels], work[p.in_rows * p.in_columns * channels :]
     places, row_at, targets = table[:padded], table[padded : 2 * padded], table[2 * padded :]
     lay_band(
-        laying, x, image, 1, group * channels, channels, channels, top + at_band * band * sh, in_rows, left, in_columns,
-        source
+        p.laying, x, image, 1, group * channels, channels, channels, p.top + at_band * p.band * p.sh, p.in_rows, p.left,
+        p.in_columns, source,
     )  # fmt: skip
-    lay_positions(places, 1, rows, ow, 0, sh * in_columns * channels, sw * channels, padded)
+    lay_positions(places, 1, rows, ow, 0, p.sh * p.in_columns * channels, p.sw * channels, padded)
     lay_positions(row_at, 1, 1, count, 0, 0, size, padded)
     lay_positions(targets, 1, 1, count, 0, 0, y.shape[3], padded)
-    lay_windows(source, places, 0, count, row_taps, column_taps, in_columns, channels, windows, size)
-    flat, at = flattened(y), (image * oh + at_band * band) * ow * y.shape[3] + group * outputs
-    for panel in range(panels):
-        at_packed = (group * panels + panel) * size * width
+    lay_windows(source, places, 0, count, p.kh, p.kw, p.dh, p.dw, p.in_columns, channels, windows, size)
+    flat, at = flattened(y), (image * oh + at_band * p.band) * ow * y.shape[3] + group * outputs
+    for panel in range(p.panels):
+        at_packed = (group * p.panels + panel) * size * p.width
         multiply_gathered(
-            tile, height, windows, 0, row_at, padded, steps, 0, size, DEPTH, packed, at_packed, packed_at, 0, shift,
-            group * outputs + panel * width, flat, at + panel * width, targets, outputs - panel * width, 0,
+            p.tile, p.height, windows, 0, row_at, padded, steps, 0, size, DEPTH, packed, at_packed, packed_at, 0, shift,
+            group * outputs + panel * p.width, flat, at + panel * p.width, targets, outputs - panel * p.width, 0,
         )  # fmt: skip
-    if activation > 0:
-        activate_pixels(activating, flat, at, targets, count, outputs, activation)
+    if p.activation > 0:
+        activate_pixels(p.activating, flat, at, targets, count, outputs, p.activation)
 
 
 @kernel
@@ -96,87 +162,88 @@ def _lay_weights(chunk, weight, laid, window):
 
 
 @kernel
-def _backward_input_images(
-    chunk, dy, laid, dx, zeros, table, windows, tile, height, width, groups, band, kh, kw, sh, sw, pt, pl, dh, dw
-):
+def _backward_input_images(chunk, dy, laid, dx, zeros, table, windows, p):
     """A chunk is one group of one image: a band of rows at a time is a product, and each row is added to its window."""
-    group, image = chunk % groups, chunk // groups
-    channels, outputs = dx.shape[3] // groups, dy.shape[3] // groups
+    group, image = chunk % p.groups, chunk // p.groups
+    channels, outputs = dx.shape[3] // p.groups, dy.shape[3] // p.groups
     h, w, oh, ow = dx.shape[1], dx.shape[2], dy.shape[1], dy.shape[2]
-    size = channels * kh * kw
+    size = channels * p.kh * p.kw
     flat, slopes, weights = flattened(dx), flattened(dy), flattened(laid)
-    for p in range(h * w):
-        at = (image * h * w + p) * dx.shape[3] + group * channels
+    for position in range(h * w):
+        at = (image * h * w + position) * dx.shape[3] + group * channels
         for c in range(channels):
             flat[at + c] = 0
-    most = (band * ow + height - 1) // height * height
+    most = (p.band * ow + p.height - 1) // p.height * p.height
     row_at, row_to, steps, weight_at = (
         table[:most], table[most : 2 * most], table[2 * most : 2 * most + outputs], table[2 * most + outputs :]
     )  # fmt: skip
     for k in range(outputs):
         steps[k], weight_at[k] = k, (group * outputs + k) * size
-    for first in range(0, oh, band):
-        rows = min(band, oh - first)
+    for first in range(0, oh, p.band):
+        rows = min(p.band, oh - first)
         count = rows * ow
-        padded = (count + height - 1) // height * height
+        padded = (count + p.height - 1) // p.height * p.height
         lay_positions(row_at, 1, 1, count, 0, 0, dy.shape[3], padded)
         lay_positions(row_to, 1, 1, count, 0, 0, size, padded)
         at_dy = (image * oh + first) * ow * dy.shape[3] + group * outputs
-        for panel in range(0, size, width):
+        for panel in range(0, size, p.width):
             multiply_gathered(
-                tile, height, slopes, at_dy, row_at, padded, steps, 0, outputs, DEPTH, weights, panel, weight_at, 0,
+                p.tile, p.height, slopes, at_dy, row_at, padded, steps, 0, outputs, DEPTH, weights, panel, weight_at, 0,
                 zeros, 0, windows, panel, row_to, size - panel, 0,
             )  # fmt: skip
-        for p in range(count):
-            for tap in range(kh * kw):
-                r, c = (first + p // ow) * sh + tap // kw * dh - pt, p % ow * sw + tap % kw * dw - pl
+        for position in range(count):
+            for tap in range(p.kh * p.kw):
+                r = (first + position // ow) * p.sh + tap // p.kw * p.dh - p.pt
+                c = position % ow * p.sw + tap % p.kw * p.dw - p.pl
                 if r >= 0 and r < h and c >= 0 and c < w:
-                    to, at = ((image * h + r) * w + c) * dx.shape[3] + group * channels, p * size + tap * channels
+                    to = ((image * h + r) * w + c) * dx.shape[3] + group * channels
+                    at = position * size + tap * channels
                     for i in range(np.uintp(channels)):
                         flat[np.uintp(to) + i] += windows[np.uintp(at) + i]
 
 
 @kernel
-def _sum_windows(
-    chunk, dy, x, row_taps, column_taps, sums, zeros, totals, output_at, dy_at, window_at, sums_at, places, work,
-    laying, tile, height, width, groups, size, steps, band, bands, in_rows, in_columns, top, left, sh, sw,
-):  # fmt: skip
-    """A chunk is one group, summed over ``steps`` bands: sums[part, group, output, (i, j, c)], rows ``size`` apart.
+def _sum_windows(chunk, dy, x, sums, zeros, totals, rows_at, dy_at, window_at, places, work, p):
+    """A chunk is one group, summed over ``p.steps`` bands: sums[part, group, output, (i, j, c)], rows ``p.size`` apart.
 
-    ``output_at`` and ``sums_at`` are rounded up to whole tiles.
+    ``rows_at`` are where rows of the product begin, in dy and in the sums, rounded up to whole tiles.
     """
-    group, part = chunk % groups, chunk // groups
-    channels, outputs = x.shape[3] // groups, dy.shape[3] // groups
+    output_at, sums_at = rows_at[0], rows_at[1]
+    group, part = chunk % p.groups, chunk // p.groups
+    channels, outputs = x.shape[3] // p.groups, dy.shape[3] // p.groups
     oh, ow = dy.shape[1], dy.shape[2]
-    taps = channels * row_taps.size * column_taps.size
-    base = chunk * outputs * size
-    source, windows = work[: in_rows * in_columns * channels], work[in_rows * in_columns * channels :]
-    slopes, row = flattened(dy), in_columns * channels
+    taps = channels * p.kh * p.kw
+    base = chunk * outputs * p.size
+    source, windows = work[: p.in_rows * p.in_columns * channels], work[p.in_rows * p.in_columns * channels :]
+    slopes, row = flattened(dy), p.in_columns * channels
     totals[:] = 0
     held = 0
-    for step in range(part * steps, min((part + 1) * steps, x.shape[0] * bands)):
-        image, first_row = step // bands, step % bands * band
-        rows = min(band, oh - first_row)
+    for step in range(part * p.steps, min((part + 1) * p.steps, x.shape[0] * p.bands)):
+        image, first_row = step // p.bands, step % p.bands * p.band
+        rows = min(p.band, oh - first_row)
         lay_band(
-            laying, x, image, 1, group * channels, channels, channels, top + first_row * sh, in_rows, left, in_columns,
-            source
+            p.laying, x, image, 1, group * channels, channels, channels, p.top + first_row * p.sh, p.in_rows, p.left,
+            p.in_columns, source,
         )  # fmt: skip
         count = rows * ow
-        lay_positions(places, 1, rows, ow, 0, sh * row, sw * channels, count)
+        lay_positions(places, 1, rows, ow, 0, p.sh * row, p.sw * channels, count)
         at_dy = (image * oh + first_row) * ow * dy.shape[3] + group * outputs
         for first in range(0, count, SUM_IN_ORDER):
             here = min(SUM_IN_ORDER, count - first)
-            lay_windows(source, places, first, here, row_taps, column_taps, in_columns, channels, windows, size)
+            lay_windows(
+                source, places, first, here, p.kh, p.kw, p.dh, p.dw, p.in_columns, channels, windows, p.size
+            )  # fmt: skip
             if held + here > SUM_IN_ORDER:
-                move_sums(sums, base, totals, 0, outputs * size)
+                move_sums(sums, base, totals, 0, outputs * p.size)
                 held = 0
-            for panel in range(0, taps, width):
+            for panel in range(0, taps, p.width):
                 multiply_gathered(
-                    tile, height, slopes, at_dy, output_at, output_at.size, dy_at, first, here, RUN_IN_ORDER, windows,
-                    panel, window_at, 0, zeros, 0, sums, base + panel, sums_at, taps - panel, 1 if held > 0 else 0,
+                    p.tile, p.height, slopes, at_dy, output_at, output_at.size, dy_at, first, here, RUN_IN_ORDER,
+                    windows, panel, window_at, 0, zeros, 0, sums, base + panel, sums_at, taps - panel,
+                    1 if held > 0 else 0,
                 )  # fmt: skip
             held += here
-    for i in range(outputs * size):
+    for i in range(outputs * p.size):
         sums[np.uintp(base + i)] += totals[np.uintp(i)]
 
 
@@ -206,10 +273,13 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
     positions = round_up(band * g.ow, tile.rows)
     _forward_bands(
         g.n * -(-g.oh // band) * g.groups, x, packed, np.arange(g.taps) * width, shift_of(bias, g.k), y,
-        np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, steps.reshape(-1), Scratch(3 * positions, np.dtype(np.int64)),
-        Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype), laying, tile.routine,
-        activation_of(activation), tile.rows, width, activation, g.groups, panels, band, -(-g.oh // band), in_rows,
-        in_columns, -g.pt, -g.pl, g.sh, g.sw,
+        steps.reshape(-1), Scratch(3 * positions, np.dtype(np.int64)),
+        Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype),
+        _Forward(
+            laying=laying, tile=tile.routine, activating=activation_of(activation), height=tile.rows, width=width,
+            activation=activation, groups=g.groups, panels=panels, band=band, bands=-(-g.oh // band), in_rows=in_rows,
+            in_columns=in_columns, top=-g.pt, left=-g.pl, kh=g.kh, kw=g.kw, sh=g.sh, sw=g.sw, dh=g.dh, dw=g.dw,
+        ),
     )  # fmt: skip
     return y
 
@@ -222,7 +292,10 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
     _backward_input_images(
         g.n * g.groups, dy, laid, dx, np.zeros(width, dy.dtype),
         Scratch(2 * (positions + g.k // g.groups), np.dtype(np.int64)), Scratch(positions * g.taps, dy.dtype),
-        LARGEST.routine, LARGEST.rows, width, g.groups, band, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw,
+        _BackwardInput(
+            tile=LARGEST.routine, height=LARGEST.rows, width=width, groups=g.groups, band=band, kh=g.kh, kw=g.kw,
+            sh=g.sh, sw=g.sw, pt=g.pt, pl=g.pl, dh=g.dh, dw=g.dw,
+        ),
     )  # fmt: skip
     return dx
 
@@ -248,11 +321,14 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
     width = LARGEST.vectors * VECTOR_BYTES // x.itemsize
     sums = empty((g.groups * parts * outputs * size,), x.dtype)
     _sum_windows(
-        g.groups * parts, dy, x, np.arange(g.kh) * g.dh, np.arange(g.kw) * g.dw, sums, np.zeros(width, x.dtype),
-        Scratch(outputs * size, np.dtype(np.float64)), rows, positions * g.k, np.arange(held) * size, rows * size,
-        Scratch(positions.size, index), Scratch(in_rows * in_columns * (g.c // g.groups) + held * size, x.dtype),
-        laying, LARGEST.routine, LARGEST.rows, width, g.groups, size, steps, band, -(-g.oh // band), in_rows,
-        in_columns, -g.pt, -g.pl, g.sh, g.sw,
+        g.groups * parts, dy, x, sums, np.zeros(width, x.dtype), Scratch(outputs * size, np.dtype(np.float64)),
+        np.stack([rows, rows * size]), positions * g.k, np.arange(held) * size, Scratch(positions.size, index),
+        Scratch(in_rows * in_columns * (g.c // g.groups) + held * size, x.dtype),
+        _BackwardWeight(
+            laying=laying, tile=LARGEST.routine, height=LARGEST.rows, width=width, groups=g.groups, size=size,
+            steps=steps, band=band, bands=-(-g.oh // band), in_rows=in_rows, in_columns=in_columns, top=-g.pt,
+            left=-g.pl, kh=g.kh, kw=g.kw, sh=g.sh, sw=g.sw, dh=g.dh, dw=g.dw,
+        ),
     )  # fmt: skip
     _finish_weights(g.groups, sums, dweight, Scratch(AT_A_TIME, np.dtype(np.float64)), g.groups, size)
     return dweight

@@ -12,6 +12,8 @@ ending the loop over them.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ...geometry import Conv2dGeometry
@@ -19,6 +21,7 @@ from ..runtime import threads
 from ..runtime.allocator import empty
 from ..runtime.captured import prepared
 from ..runtime.kernel import Scratch, kernel
+from ..runtime.native import Routine
 from ..vector.activations import activate, activation_of
 from ..vector.blocks import fill_zero
 from ..vector.simd import flattened
@@ -36,36 +39,39 @@ from .direct_data import pack_weights
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
 
+class _Plan(NamedTuple):
+    activating: Routine | int
+    activation: int
+    groups: int
+
+
 @kernel
-def _correlate_rows(
-    chunk, activating, x, packed, bias, y, row_taps, column_taps, activation, groups, rows, columns, sh, sw, at_row,
-    at_column, row_step, column_step,
-):  # fmt: skip
+def _correlate_rows(chunk, x, packed, bias, y, row_taps, column_taps, g, p):
     """A chunk is a row of the grid of outputs, as in ``correlation.py``; taps say where the first one has them."""
-    n, row = chunk // rows, chunk % rows
-    h, w, channels, outputs = x.shape[1], x.shape[2], x.shape[3] // groups, y.shape[3] // groups
+    n, row = chunk // g.rows, chunk % g.rows
+    h, w, channels, outputs = x.shape[1], x.shape[2], x.shape[3] // p.groups, y.shape[3] // p.groups
     window = row_taps.size * column_taps.size
     image, flat = flattened(x), flattened(y)
-    to = ((n * y.shape[1] + at_row + row * row_step) * y.shape[2] + at_column) * y.shape[3]
-    for column in range(columns):
+    to = ((n * y.shape[1] + g.at_row + row * g.row_step) * y.shape[2] + g.at_column) * y.shape[3]
+    for column in range(g.columns):
         for k in range(y.shape[3]):
             flat[np.uintp(to + k)] = bias[np.uintp(k)] if bias.size > 0 else 0
         for i in range(row_taps.size):
-            r = row * sh + row_taps[i]
+            r = row * g.sh + row_taps[i]
             for j in range(column_taps.size if r >= 0 and r < h else 0):
-                c = column * sw + column_taps[j]
+                c = column * g.sw + column_taps[j]
                 if c < 0 or c >= w:
                     continue
                 at = ((n * h + r) * w + c) * x.shape[3]
                 tap = i * column_taps.size + j
-                for group in range(groups):
+                for group in range(p.groups):
                     target = to + group * outputs
                     for channel in range(group * channels, (group + 1) * channels):
                         factor, weights = image[at + channel], (channel * window + tap) * outputs
                         for k in range(np.uintp(outputs)):
                             flat[np.uintp(target) + k] += factor * packed[np.uintp(weights) + k]
-        activate(activating, flat, to, y.shape[3], activation)
-        to += column_step * y.shape[3]
+        activate(p.activating, flat, to, y.shape[3], p.activation)
+        to += g.column_step * y.shape[3]
 
 
 @kernel
@@ -124,9 +130,9 @@ def _correlate(
     channels, outputs = x.shape[3] // groups, y.shape[3] // groups
     packed = prepared(weight, lambda: pack_weights(c, weight, w, outputs, channels, outputs, groups))
     _correlate_rows(
-        x.shape[0] * c.rows, activation_of(activation), x, packed, bias, y, np.array([row for _, row in c.row_taps]),
-        np.array([column for _, column in c.column_taps]), activation, groups, c.rows, c.columns, *c.step, *c.first,
-        *c.output_step,
+        x.shape[0] * c.rows, x, packed, bias, y, np.array([row for _, row in c.row_taps]),
+        np.array([column for _, column in c.column_taps]), c.grid,
+        _Plan(activation_of(activation), activation, groups),
     )  # fmt: skip
 
 

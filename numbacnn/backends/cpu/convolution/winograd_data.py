@@ -27,6 +27,7 @@ from ..runtime import threads
 from ..runtime.allocator import empty
 from ..runtime.captured import prepared
 from ..runtime.kernel import Scratch, kernel
+from ..runtime.native import Routine
 from ..vector.activations import activate, activation_of
 from ..vector.microkernels import TILES, Tile, multiply_gathered
 from ..vector.simd import VECTOR_BYTES, copy_run, lanes_of
@@ -104,122 +105,168 @@ class _Plan(NamedTuple):
         return band + tiles + (self.band_images + 2) * self.level_size + m * m * width
 
 
+class _Weights(NamedTuple):
+    """What :func:`_transform_weights` is told."""
+
+    routine: Routine
+    largest: Routine
+    size: int
+    taps: int
+    width: int
+    panels: int
+    channels: int
+
+
+class _Tiles(NamedTuple):
+    """What :func:`_correlate_tiles` is told: ``s`` and ``m`` are the sizes of a tile of x and of y."""
+
+    of_x: Routine
+    of_products: Routine
+    largest: Routine
+    smallest: Routine
+    across: Routine
+    laying: Routine
+    tile: Routine
+    activating: Routine | int
+    height: int
+    width: int
+    activation: int
+    s: int
+    m: int
+    panels: int
+    parts: int
+    padded_channels: int
+    tiles: int
+    places: int
+    level_size: int
+    tile_rows: int
+    tile_columns: int
+    band_images: int
+    band_rows: int
+    bands: int
+    rows: int
+    columns: int
+    top: int
+    left: int
+
+
 @kernel
-def _transform_weights(
-    chunk, packed, transformed, most, levels, routine, largest, span, size, taps, width, panels, channels
-):
+def _transform_weights(chunk, packed, transformed, most, levels, span, p):
     """A chunk is one panel of output channels: transformed[i, j, panel, channel, output], and what it allows."""
-    most[chunk] = most_allowed(
-        largest, packed, chunk * channels * taps * taps * width, levels, span, width, taps * taps, channels
-    )
-    row = panels * channels * width
-    for c in range(channels):
+    window = p.taps * p.taps
+    start = chunk * p.channels * window * p.width
+    most[chunk] = most_allowed(p.largest, packed, start, levels, span, p.width, window, p.channels)
+    row = p.panels * p.channels * p.width
+    for c in range(p.channels):
         transform(
-            routine, packed, (chunk * channels + c) * taps * taps * width, taps * width, width, transformed,
-            (chunk * channels + c) * width, size * row, row, width // lanes_of(packed.itemsize),
+            p.routine, packed, start + c * window * p.width, p.taps * p.width, p.width, transformed,
+            (chunk * p.channels + c) * p.width, p.size * row, row, p.width // lanes_of(packed.itemsize),
         )  # fmt: skip
 
 
 @kernel
-def _correlate_tiles(
-    chunk, x, packed, transformed, most, shift, y, zeros, channel_at, tile_at, weight_at, product_at, work, windows,
-    targets, steps, of_x, of_products, largest, smallest, across, laying, tile, activating, height, width, activation,
-    s, m, panels, parts, padded_channels, tiles, level_size, tile_rows, tile_columns, band_images, band_rows, bands,
-    rows, columns, top, left,
-):  # fmt: skip
-    """A chunk is a band of rows of tiles of some images, and a part of the panels of output channels."""
-    part, rest = chunk % parts, chunk // parts
-    band, first_image = rest % bands, rest // bands * band_images
-    images = min(band_images, x.shape[0] - first_image)
-    rows_here = min(band_rows, tile_rows - band * band_rows)
+def _correlate_tiles(chunk, x, packed, transformed, most, shift, y, zeros, channel_tables, tile_tables, work, table, p):
+    """A chunk is a band of rows of tiles of some images, and a part of the panels of output channels.
+
+    ``channel_tables`` are the steps between channels of a transformed tile, and between rows of the weights;
+    ``tile_tables`` are where tiles and their products begin.
+    """
+    channel_at, weight_at, tile_at, product_at = channel_tables[0], channel_tables[1], tile_tables[0], tile_tables[1]
+    windows, targets, steps = table[: p.places], table[p.places : 2 * p.places], table[2 * p.places :]
+    part, rest = chunk % p.parts, chunk // p.parts
+    band, first_image = rest % p.bands, rest // p.bands * p.band_images
+    images = min(p.band_images, x.shape[0] - first_image)
+    rows_here = min(p.band_rows, p.tile_rows - band * p.band_rows)
     channels, outputs = x.shape[3], shift.size
     lanes = lanes_of(x.itemsize)
-    more = s - m
-    in_rows, in_columns = rows_here * m + more, tile_columns * m + more
-    place_row = in_columns * padded_channels
-    image_tiles = rows_here * tile_columns
+    more = p.s - p.m
+    in_rows, in_columns = rows_here * p.m + more, p.tile_columns * p.m + more
+    place_row = in_columns * p.padded_channels
+    image_tiles = rows_here * p.tile_columns
     count = images * image_tiles
-    padded = (count + height - 1) // height * height
+    padded = (count + p.height - 1) // p.height * p.height
     # A vector more than there is: numbers a power of two apart would push each other out of the first cache.
-    element_size, product_size = tiles * padded_channels + lanes, tiles * width + lanes
+    element_size, product_size = p.tiles * p.padded_channels + lanes, p.tiles * p.width + lanes
 
-    full = ((band_rows * m + more) * in_columns + lanes - 1) // lanes * lanes
-    source, rest = work[: full * padded_channels], work[full * padded_channels :]
-    of_tiles, rest = rest[: s * s * element_size], rest[s * s * element_size :]
-    products, rest = rest[: s * s * product_size], rest[s * s * product_size :]
-    levels, edge = rest[: (band_images + 2) * level_size], rest[(band_images + 2) * level_size :]
-    rows_left = min(rows_here * m, rows - band * band_rows * m)
+    full = ((p.band_rows * p.m + more) * in_columns + lanes - 1) // lanes * lanes
+    source, rest = work[: full * p.padded_channels], work[full * p.padded_channels :]
+    of_tiles, rest = rest[: p.s * p.s * element_size], rest[p.s * p.s * element_size :]
+    products, rest = rest[: p.s * p.s * product_size], rest[p.s * p.s * product_size :]
+    levels, edge = rest[: (p.band_images + 2) * p.level_size], rest[(p.band_images + 2) * p.level_size :]
+    rows_left = min(rows_here * p.m, p.rows - band * p.band_rows * p.m)
     level, uneven = x.dtype.type(0), False
     for image in range(images):
         lay_band(
-            laying, x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m, in_rows, left,
-            in_columns, source,
+            p.laying, x, first_image + image, 1, 0, channels, p.padded_channels, p.top + band * p.band_rows * p.m,
+            in_rows, p.left, in_columns, source,
         )  # fmt: skip
         high, low = levels_of_windows(
-            largest, smallest, across, source, padded_channels, in_rows, in_columns, more + 1, rows_here * m,
-            tile_columns * m, rows_left, columns, levels, image * level_size, band_images * level_size,
+            p.largest, p.smallest, p.across, source, p.padded_channels, in_rows, in_columns, more + 1, rows_here * p.m,
+            p.tile_columns * p.m, rows_left, p.columns, levels, image * p.level_size, p.band_images * p.level_size,
         )  # fmt: skip
         level, uneven = max(level, high), uneven or high > CONTRAST * low
         for i in range(rows_here):
-            for j in range(tile_columns):
-                at = (image * image_tiles + i * tile_columns + j) * padded_channels
+            for j in range(p.tile_columns):
+                at = (image * image_tiles + i * p.tile_columns + j) * p.padded_channels
                 transform(
-                    of_x, source, (i * place_row + j * padded_channels) * m, place_row, padded_channels, of_tiles, at,
-                    s * element_size, element_size, padded_channels // lanes,
+                    p.of_x, source, (i * place_row + j * p.padded_channels) * p.m, place_row, p.padded_channels,
+                    of_tiles, at, p.s * element_size, element_size, p.padded_channels // lanes,
                 )  # fmt: skip
-    row = columns * outputs
-    relu = 1 if activation == 1 else 0
+    row = p.columns * outputs
+    relu = 1 if p.activation == 1 else 0
     laid = images - 1
-    first_panel, end_panel = panels * part // parts, panels * (part + 1) // parts
+    first_panel, end_panel = p.panels * part // p.parts, p.panels * (part + 1) // p.parts
     for panel in range(first_panel, end_panel):
-        for element in range(s * s):
+        for element in range(p.s * p.s):
             multiply_gathered(
-                tile, height, of_tiles, element * element_size, tile_at, padded, channel_at, 0, channels, channels,
-                transformed, (element * panels + panel) * channels * width, weight_at, 0, zeros, 0, products,
-                element * product_size, product_at, width, 0,
+                p.tile, p.height, of_tiles, element * element_size, tile_at, padded, channel_at, 0, channels, channels,
+                transformed, (element * p.panels + panel) * channels * p.width, weight_at, 0, zeros, 0, products,
+                element * product_size, product_at, p.width, 0,
             )  # fmt: skip
-        here, first = min(width, outputs - panel * width), panel * width
-        for p in range(count):
-            image, r, c = p // image_tiles, p % image_tiles // tile_columns * m, p % tile_columns * m
-            to = ((first_image + image) * rows + band * band_rows * m + r) * row + c * outputs + first
-            if r + m <= rows_left and c + m <= columns:
+        here, first = min(p.width, outputs - panel * p.width), panel * p.width
+        for number in range(count):
+            image, rest_of = number // image_tiles, number % image_tiles
+            r, c = rest_of // p.tile_columns * p.m, rest_of % p.tile_columns * p.m
+            to = ((first_image + image) * p.rows + band * p.band_rows * p.m + r) * row + c * outputs + first
+            if r + p.m <= rows_left and c + p.m <= p.columns:
                 finish(
-                    of_products, products, p * width, s * product_size, product_size, shift, first, y, to, row,
-                    outputs, here, relu,
+                    p.of_products, products, number * p.width, p.s * product_size, product_size, shift, first, y, to,
+                    row, outputs, here, relu,
                 )  # fmt: skip
             else:
                 finish(
-                    of_products, products, p * width, s * product_size, product_size, shift, first, edge, 0, m * width,
-                    width, here, relu,
+                    p.of_products, products, number * p.width, p.s * product_size, product_size, shift, first, edge, 0,
+                    p.m * p.width, p.width, here, relu,
                 )  # fmt: skip
-                for i in range(min(m, rows_left - r)):
-                    for j in range(min(m, columns - c)):
-                        copy_run(y, to + i * row + j * outputs, edge, (i * m + j) * width, here)
+                for i in range(min(p.m, rows_left - r)):
+                    for j in range(min(p.m, p.columns - c)):
+                        copy_run(y, to + i * row + j * outputs, edge, (i * p.m + j) * p.width, here)
         for image in range(images if uneven or level > most[panel] else 0):
             found = list_unsafe(
-                levels, image * level_size, in_columns, m, rows_here, tile_columns, rows_left, columns, most[panel],
-                windows, targets, ((first_image + image) * rows + band * band_rows * m) * row + first, row,
-                outputs, y, shift, first, here, relu,
+                levels, image * p.level_size, in_columns, p.m, rows_here, p.tile_columns, rows_left, p.columns,
+                most[panel], windows, targets,
+                ((first_image + image) * p.rows + band * p.band_rows * p.m) * row + first, row, outputs, y, shift,
+                first, here, relu,
             )  # fmt: skip
             if found > 0 and image != laid:
                 lay_band(
-                    laying, x, first_image + image, 1, 0, channels, padded_channels, top + band * band_rows * m,
-                    in_rows, left, in_columns, source,
+                    p.laying, x, first_image + image, 1, 0, channels, p.padded_channels,
+                    p.top + band * p.band_rows * p.m, in_rows, p.left, in_columns, source,
                 )  # fmt: skip
                 laid = image
             sum_directly(
-                tile, height, source, windows, targets, found, padded_channels, in_columns, steps, packed,
-                panel * channels * (more + 1) * (more + 1) * width, weight_at, width, channels, more + 1, shift, first,
-                y, here, relu,
+                p.tile, p.height, source, windows, targets, found, p.padded_channels, in_columns, steps, packed,
+                panel * channels * (more + 1) * (more + 1) * p.width, weight_at, p.width, channels, more + 1, shift,
+                first, y, here, relu,
             )  # fmt: skip
-    if activation > 1:
-        here = min(end_panel * width, outputs) - first_panel * width
+    if p.activation > 1:
+        here = min(end_panel * p.width, outputs) - first_panel * p.width
         for image in range(first_image, first_image + images):
             for r in range(rows_left):
-                to = (image * rows + band * band_rows * m + r) * row + first_panel * width
-                for c in range(1 if here == outputs else columns):
+                to = (image * p.rows + band * p.band_rows * p.m + r) * row + first_panel * p.width
+                for c in range(1 if here == outputs else p.columns):
                     activate(
-                        activating, y, to + c * outputs, row if here == outputs else here, activation
+                        p.activating, y, to + c * outputs, row if here == outputs else here, p.activation
                     )  # fmt: skip
 
 
@@ -246,8 +293,8 @@ def correlate(
         most = empty((panels,), x.dtype)
         span = float(np.finfo(x.dtype).max) / (channels * t.growth)
         _transform_weights(
-            panels, packed, transformed, most, Scratch(t.taps**2 * width, x.dtype), t.of_weights, LARGEST, span, t.size,
-            t.taps, width, panels, channels,
+            panels, packed, transformed, most, Scratch(t.taps**2 * width, x.dtype), span,
+            _Weights(t.of_weights, LARGEST, t.size, t.taps, width, panels, channels),
         )  # fmt: skip
         return packed, transformed, most
 
@@ -257,11 +304,16 @@ def correlate(
     _correlate_tiles(
         -(-n // plan.band_images) * bands * plan.parts, x, packed, transformed, most, shift_of(bias, outputs),
         y.reshape(-1), np.zeros(width, x.dtype), *tables, Scratch(plan.work, x.dtype),
-        Scratch(plan.places, np.dtype(np.int64)), Scratch(plan.places, np.dtype(np.int64)),
-        Scratch(channels * t.taps**2, np.dtype(np.int64)), t.of_x, t.of_products, LARGEST, SMALLEST, ACROSS, laying,
-        tile.routine, activation_of(activation), tile.rows, width, activation, t.size, t.outputs, panels, plan.parts,
-        plan.channels, plan.tiles, plan.level_size, plan.tile_rows, plan.tile_columns, plan.band_images, plan.band_rows,
-        bands, c.rows, c.columns, c.row_taps[0][1], c.column_taps[0][1],
+        Scratch(2 * plan.places + channels * t.taps**2, np.dtype(np.int64)),
+        _Tiles(
+            of_x=t.of_x, of_products=t.of_products, largest=LARGEST, smallest=SMALLEST, across=ACROSS, laying=laying,
+            tile=tile.routine, activating=activation_of(activation), height=tile.rows, width=width,
+            activation=activation, s=t.size, m=t.outputs, panels=panels, parts=plan.parts,
+            padded_channels=plan.channels, tiles=plan.tiles, places=plan.places, level_size=plan.level_size,
+            tile_rows=plan.tile_rows, tile_columns=plan.tile_columns, band_images=plan.band_images,
+            band_rows=plan.band_rows, bands=bands, rows=c.rows, columns=c.columns, top=c.row_taps[0][1],
+            left=c.column_taps[0][1],
+        ),
     )  # fmt: skip
 
 
@@ -278,10 +330,10 @@ def workspace(c: Correlation, n: int, channels: int, outputs: int, itemsize: int
 
 
 @functools.lru_cache(maxsize=256)
-def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Steps between channels of a transformed tile, where tiles begin, steps between rows of weights, of products."""
-    tiles = np.arange(plan.tiles)
-    return np.arange(channels), tiles * plan.channels, np.arange(channels) * width, tiles * width
+def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel's ``channel_tables`` and ``tile_tables``."""
+    of_channel, of_tile = np.arange(channels), np.arange(plan.tiles)
+    return np.stack([of_channel, of_channel * width]), np.stack([of_tile * plan.channels, of_tile * width])
 
 
 @functools.lru_cache(maxsize=1024)

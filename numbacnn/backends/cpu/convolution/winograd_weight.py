@@ -23,6 +23,7 @@ import numpy as np
 from ...geometry import Conv2dGeometry, round_up
 from ..runtime.allocator import empty
 from ..runtime.kernel import Scratch, function, kernel
+from ..runtime.native import Routine
 from ..vector.microkernels import TILES, TRANSPOSITION, Tile, multiply_gathered, transpose
 from ..vector.simd import VECTOR_BYTES, flattened, lanes_of
 from ..vector.sums import RUN_IN_ORDER
@@ -78,109 +79,147 @@ def largest_of(largest, x, count, levels):
     return level
 
 
+class _Tiles(NamedTuple):
+    """What :func:`_sum_tiles` is told: ``s`` and ``m`` are the sizes of a tile of x and of dy."""
+
+    of_x: Routine
+    of_dy: Routine
+    largest: Routine
+    laying: Routine
+    tile: Routine
+    height: int
+    width: int
+    s: int
+    m: int
+    blocks: int
+    block: int
+    panels: int
+    tiles: int
+    steps: int
+    tile_rows: int
+    tile_columns: int
+    band_images: int
+    band_rows: int
+    bands: int
+    top: int
+    left: int
+
+
+class _Finishing(NamedTuple):
+    """What :func:`_finish_tiles` is told."""
+
+    of_sums: Routine
+    turn: Routine
+    width: int
+    s: int
+    taps: int
+    panels: int
+    blocks: int
+    block: int
+    parts: int
+
+
 @kernel
-def _sum_tiles(
-    chunk, dy, x, sums, errors, zeros, channel_at, x_steps, dy_steps, sums_at, work, of_x, of_dy, largest, laying, tile,
-    height, width, s, m, blocks, block, panels, tiles, steps, tile_rows, tile_columns, band_images, band_rows, bands,
-    top, left,
-):  # fmt: skip
-    """A chunk is a block of input channels and a panel of output channels, summed over ``steps`` bands.
+def _sum_tiles(chunk, dy, x, sums, errors, zeros, channel_at, x_steps, dy_steps, sums_at, work, p):
+    """A chunk is a block of input channels and a panel of output channels, summed over ``p.steps`` bands.
 
     sums[part, panel, block, element, channel, output]; ``errors`` are the squares of what they may be off by.
     """
-    panel, rest = chunk % panels, chunk // panels
-    at_block, part = rest % blocks, rest // blocks
+    panel, rest = chunk % p.panels, chunk // p.panels
+    at_block, part = rest % p.blocks, rest // p.blocks
     lanes = lanes_of(x.itemsize)
-    pitch = (block + lanes - 1) // lanes * lanes
-    here = min(block, x.shape[3] - at_block * block)
-    outputs_here = min(width, dy.shape[3] - panel * width)
-    padded = (here + height - 1) // height * height
-    more = s - m
+    pitch = (p.block + lanes - 1) // lanes * lanes
+    here = min(p.block, x.shape[3] - at_block * p.block)
+    outputs_here = min(p.width, dy.shape[3] - panel * p.width)
+    padded = (here + p.height - 1) // p.height * p.height
+    more = p.s - p.m
     # A vector more than there is: numbers a power of two apart would push each other out of the first cache.
-    x_size, dy_size = tiles * pitch + lanes, tiles * width + lanes
-    source, rest_of = work[: (band_rows * m + more) * (tile_columns * m + more) * max(pitch, width)], work
+    x_size, dy_size = p.tiles * pitch + lanes, p.tiles * p.width + lanes
+    source, rest_of = work[: (p.band_rows * p.m + more) * (p.tile_columns * p.m + more) * max(pitch, p.width)], work
     rest_of = rest_of[source.size :]
-    of_tiles, of_slopes = rest_of[: s * s * x_size], rest_of[s * s * x_size :]
-    levels = of_slopes[s * s * dy_size :]
-    size = s * s * block * width
+    of_tiles, of_slopes = rest_of[: p.s * p.s * x_size], rest_of[p.s * p.s * x_size :]
+    levels = of_slopes[p.s * p.s * dy_size :]
+    size = p.s * p.s * p.block * p.width
     base = chunk * size
     error, add = 0.0, 0
-    for step in range(part * steps, min((part + 1) * steps, (x.shape[0] + band_images - 1) // band_images * bands)):
-        first_image, band = step // bands * band_images, step % bands
-        images = min(band_images, x.shape[0] - first_image)
-        rows = min(band_rows, tile_rows - band * band_rows)
-        count = images * rows * tile_columns
+    for step in range(
+        part * p.steps, min((part + 1) * p.steps, (x.shape[0] + p.band_images - 1) // p.band_images * p.bands)
+    ):
+        first_image, band = step // p.bands * p.band_images, step % p.bands
+        images = min(p.band_images, x.shape[0] - first_image)
+        rows = min(p.band_rows, p.tile_rows - band * p.band_rows)
+        count = images * rows * p.tile_columns
         level_x, level_dy = x.dtype.type(0), x.dtype.type(0)
         for image in range(images):
-            in_rows, in_columns = rows * m + more, tile_columns * m + more
+            in_rows, in_columns = rows * p.m + more, p.tile_columns * p.m + more
             lay_band(
-                laying, x, first_image + image, 1, at_block * block, here, pitch, top + band * band_rows * m, in_rows,
-                left, in_columns, source,
+                p.laying, x, first_image + image, 1, at_block * p.block, here, pitch, p.top + band * p.band_rows * p.m,
+                in_rows, p.left, in_columns, source,
             )  # fmt: skip
-            level_x = max(level_x, largest_of(largest, source, in_rows * in_columns * pitch, levels))
-            for p in range(rows * tile_columns):
-                i, j = p // tile_columns, p % tile_columns
+            level_x = max(level_x, largest_of(p.largest, source, in_rows * in_columns * pitch, levels))
+            for number in range(rows * p.tile_columns):
+                i, j = number // p.tile_columns, number % p.tile_columns
                 transform(
-                    of_x, source, (i * in_columns + j) * m * pitch, in_columns * pitch, pitch, of_tiles,
-                    (image * rows * tile_columns + p) * pitch, s * x_size, x_size, pitch // lanes,
+                    p.of_x, source, (i * in_columns + j) * p.m * pitch, in_columns * pitch, pitch, of_tiles,
+                    (image * rows * p.tile_columns + number) * pitch, p.s * x_size, x_size, pitch // lanes,
                 )  # fmt: skip
             lay_band(
-                laying, dy, first_image + image, 1, panel * width, outputs_here, width, band * band_rows * m, rows * m,
-                0, tile_columns * m, source,
+                p.laying, dy, first_image + image, 1, panel * p.width, outputs_here, p.width, band * p.band_rows * p.m,
+                rows * p.m, 0, p.tile_columns * p.m, source,
             )  # fmt: skip
-            level_dy = max(level_dy, largest_of(largest, source, rows * tile_columns * m * m * width, levels))
-            for p in range(rows * tile_columns):
-                i, j = p // tile_columns, p % tile_columns
+            level_dy = max(level_dy, largest_of(p.largest, source, rows * p.tile_columns * p.m * p.m * p.width, levels))
+            for number in range(rows * p.tile_columns):
+                i, j = number // p.tile_columns, number % p.tile_columns
                 transform(
-                    of_dy, source, (i * tile_columns * m + j) * m * width, tile_columns * m * width, width, of_slopes,
-                    (image * rows * tile_columns + p) * width, s * dy_size, dy_size, width // lanes,
+                    p.of_dy, source, (i * p.tile_columns * p.m + j) * p.m * p.width, p.tile_columns * p.m * p.width,
+                    p.width, of_slopes, (image * rows * p.tile_columns + number) * p.width, p.s * dy_size, dy_size,
+                    p.width // lanes,
                 )  # fmt: skip
         product = np.float64(level_x) * np.float64(level_dy)
         error += product * product * count
-        for element in range(s * s):
+        for element in range(p.s * p.s):
             multiply_gathered(
-                tile, height, of_tiles, element * x_size, channel_at, padded, x_steps, 0, count, RUN_IN_ORDER,
-                of_slopes, element * dy_size, dy_steps, 0, zeros, 0, sums, base + element * block * width, sums_at,
-                width, add,
+                p.tile, p.height, of_tiles, element * x_size, channel_at, padded, x_steps, 0, count, RUN_IN_ORDER,
+                of_slopes, element * dy_size, dy_steps, 0, zeros, 0, sums, base + element * p.block * p.width, sums_at,
+                p.width, add,
             )  # fmt: skip
         add = 1
     errors[chunk] = error
 
 
 @kernel
-def _finish_tiles(
-    chunk, sums, dweight, levels, totals, work, of_sums, turn, width, s, taps, panels, blocks, block, parts
-):
+def _finish_tiles(chunk, sums, dweight, levels, totals, work, p):
     """A chunk is a block and a panel: the parts are added up, and transformed to weights; ``levels`` is the largest."""
-    panel, at_block = chunk % panels, chunk // panels
+    panel, at_block = chunk % p.panels, chunk // p.panels
     channels, outputs = dweight.shape[1], dweight.shape[0]
-    here, wide = min(block, channels - at_block * block), min(width, outputs - panel * width)
-    window, size = taps * taps, s * s * block * width
+    here, wide = min(p.block, channels - at_block * p.block), min(p.width, outputs - panel * p.width)
+    window, size = p.taps * p.taps, p.s * p.s * p.block * p.width
     flat = flattened(dweight)
-    row = block * width
-    all_sums, weights = work[: s * s * width], work[s * s * width :]
+    row = p.block * p.width
+    all_sums, weights = work[: p.s * p.s * p.width], work[p.s * p.s * p.width :]
     level, finite = 0.0, True
     for c in range(here):
         totals[:] = 0
-        for part in range(parts):
-            at = (part * blocks * panels + chunk) * size + c * width
-            for element in range(s * s):
-                p, q = np.uintp(at + element * row), np.uintp(element * width)
-                for i in range(np.uintp(width)):
-                    totals[q + i] += sums[p + i]
-        for i in range(np.uintp(s * s * width)):
+        for part in range(p.parts):
+            at = (part * p.blocks * p.panels + chunk) * size + c * p.width
+            for element in range(p.s * p.s):
+                source, q = np.uintp(at + element * row), np.uintp(element * p.width)
+                for i in range(np.uintp(p.width)):
+                    totals[q + i] += sums[source + i]
+        for i in range(np.uintp(p.s * p.s * p.width)):
             all_sums[i] = totals[i]
         transform(
-            of_sums, all_sums, 0, s * width, width, weights, 0, taps * width, width, width // lanes_of(sums.itemsize)
+            p.of_sums, all_sums, 0, p.s * p.width, p.width, weights, 0, p.taps * p.width, p.width,
+            p.width // lanes_of(sums.itemsize),
         )  # fmt: skip
         for tap in range(window):
             for i in range(wide):
-                value = np.float64(abs(weights[tap * width + i]))
+                value = np.float64(abs(weights[tap * p.width + i]))
                 finite = finite and value < np.inf
                 level = max(level, value)
         transpose(
-            turn, weights, 0, width, window, wide, flat,
-            (panel * width * channels + at_block * block + c) * window, channels * window,
+            p.turn, weights, 0, p.width, window, wide, flat,
+            (panel * p.width * channels + at_block * p.block + c) * window, channels * window,
         )  # fmt: skip
     levels[chunk] = level if finite else -1.0
 
@@ -216,14 +255,21 @@ def correlate(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     tiles = np.arange(plan.tiles)
     _sum_tiles(
         chunks, dy, x, sums, errors, np.zeros(width, x.dtype), rows, tiles * pitch, tiles * width, rows * width,
-        Scratch(work, x.dtype), t.of_x, t.of_dy, LARGEST, laying, tile.routine, tile.rows, width, t.size, t.outputs,
-        plan.blocks, plan.block, plan.panels, plan.tiles, plan.steps, plan.tile_rows, plan.tile_columns,
-        plan.band_images, plan.band_rows, -(-plan.tile_rows // plan.band_rows), -g.pt, -g.pl,
+        Scratch(work, x.dtype),
+        _Tiles(
+            of_x=t.of_x, of_dy=t.of_dy, largest=LARGEST, laying=laying, tile=tile.routine, height=tile.rows,
+            width=width, s=t.size, m=t.outputs, blocks=plan.blocks, block=plan.block, panels=plan.panels,
+            tiles=plan.tiles, steps=plan.steps, tile_rows=plan.tile_rows, tile_columns=plan.tile_columns,
+            band_images=plan.band_images, band_rows=plan.band_rows, bands=-(-plan.tile_rows // plan.band_rows),
+            top=-g.pt, left=-g.pl,
+        ),
     )  # fmt: skip
     _finish_tiles(
         block_chunks, sums, dweight, levels, Scratch(t.size**2 * width, float64),
-        Scratch((t.size**2 + t.taps**2) * width, x.dtype), t.of_sums, TRANSPOSITION, width, t.size, t.taps,
-        plan.panels, plan.blocks, plan.block, plan.parts,
+        Scratch((t.size**2 + t.taps**2) * width, x.dtype),
+        _Finishing(
+            t.of_sums, TRANSPOSITION, width, t.size, t.taps, plan.panels, plan.blocks, plan.block, plan.parts
+        ),
     )  # fmt: skip
     _check(1, errors, levels, wanted)
     return direct_weight.correlate_weights(dy, x, g, dweight, wanted)
