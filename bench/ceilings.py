@@ -40,7 +40,7 @@ __all__ = [
 LANES = VECTOR_BYTES // 4
 # Multiply-adds under way: more than latency times units (4 to 5 cycles, 2 to 4 units), and all of them in registers.
 CHAINS = 24 if REGISTERS >= 32 else 12
-LEAST_SECONDS = 2e-2
+MIN_SECONDS = 2e-2
 MEASUREMENTS = 8
 PAUSE = 0.1
 # Elements of the longest kind of traffic between two turns of the others, which stay in the first cache, and places
@@ -51,7 +51,7 @@ CACHE_FOLDER = Path("/sys/devices/system/cpu")
 USUAL_CACHE = 64 << 20
 IN_MEMORY = 8
 """Traffic of so many times the last cache is that of memory: what the cache may hold of it is little."""
-MOST_OF_MEMORY = 1 / 32
+MAX_OF_MEMORY = 1 / 32
 """But on a virtual machine, which is told of all of a large processor's cache, it is such a part of its memory."""
 
 
@@ -86,7 +86,7 @@ def peak_gflops(threads: int, measurements: int = MEASUREMENTS) -> float:
     def measure(on: int) -> float:
         return together(on, lambda _: multiply_add(1.0, 1.0, steps))
 
-    while _best(lambda: measure(1), 3) < LEAST_SECONDS:
+    while _best(lambda: measure(1), 3) < MIN_SECONDS:
         steps *= 2
     best = _best(lambda: measure(threads), measurements, PAUSE)
     return 2e-9 * CHAINS * LANES * steps * threads / best
@@ -196,7 +196,7 @@ def _move(source, target, own, read, written, updated, turns, streams):  # type:
 
 def traffic_of_memory(cache: int) -> int:
     """Bytes of traffic that is that of memory behind so many bytes of cache, as far as there is memory for it."""
-    return min(IN_MEMORY * cache, int(MOST_OF_MEMORY * memory_bytes()) or IN_MEMORY * cache)
+    return min(IN_MEMORY * cache, int(MAX_OF_MEMORY * memory_bytes()) or IN_MEMORY * cache)
 
 
 def memory_bytes() -> int:

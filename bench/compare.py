@@ -28,7 +28,7 @@ TASKS = ("train", "infer")
 TRAINING_BATCHES = {"lenet": 256}
 USUAL_TRAINING_BATCH = 16
 INFERENCE_BATCHES = (1, 16)
-PAIRS, FEWEST_ROUNDS = 3, 2
+PAIRS, MIN_ROUNDS = 3, 2
 # Two ways to round, relative to the largest of the losses or logits.
 BOUND = 1e-3
 
@@ -110,7 +110,7 @@ def _measure_pair(
         if not difference <= BOUND:  # so that NaN is refused too
             raise WrongResultError(f"{task} {model} {batch}: the results differ by {difference:.1e} of the largest")
         begin, done = time.perf_counter(), 0
-        while done < (rounds or FEWEST_ROUNDS) or (not rounds and time.perf_counter() - begin < budget):
+        while done < (rounds or MIN_ROUNDS) or (not rounds and time.perf_counter() - begin < budget):
             turns = [(ours, samples[0]), (other, samples[1])]
             for worker, taken in turns if done % 2 == 0 else turns[::-1]:
                 time.sleep(PAUSE)

@@ -28,7 +28,7 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, int, int]]] = {
     "resnet": (models.resnet, (1, 96, 96)),
     "densenet": (models.densenet, (1, 96, 96)),
 }
-LEAST_SAMPLE = 2e-3
+MIN_SAMPLE = 2e-3
 COMPARED_STEPS = 2
 LR = 1e-3
 
@@ -77,7 +77,7 @@ class Case:
 
     def sample(self) -> float:
         """Seconds of a call."""
-        return timed(self._run, LEAST_SAMPLE)
+        return timed(self._run, MIN_SAMPLE)
 
 
 def _weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:

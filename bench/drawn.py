@@ -21,7 +21,7 @@ CLASSES = 10
 SIZES = (28, 32, 48, 64, 96)
 # Not multiples of a vector's lanes only.
 WIDTHS = (8, 12, 16, 20, 24, 32, 40)
-MOST_CHANNELS = 320
+MAX_CHANNELS = 320
 SMALLEST_MAP = 3
 WITHOUT_NORM = ("plain", "fire")
 # Floating-point operations of a forward pass of one image, so that all can be measured in minutes.
@@ -82,7 +82,7 @@ def _text(kind: str, rng: np.random.Generator) -> str:
     first = "plain" if kind in WITHOUT_NORM else "conv"
     blocks = [f"{first} {width} {stem} {2 if size >= 48 else 1}"]
     size = -(-size // 2) if size >= 48 else size
-    while size >= 2 * SMALLEST_MAP and width <= MOST_CHANNELS and (len(blocks) == 1 or rng.random() < 0.9):
+    while size >= 2 * SMALLEST_MAP and width <= MAX_CHANNELS and (len(blocks) == 1 or rng.random() < 0.9):
         width = 4 * round(width * growth / 4)
         blocks += KINDS[kind](width, rng)
         size = -(-size // 2)

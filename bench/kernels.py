@@ -32,7 +32,7 @@ CHANNELS, SIZE = 64, 56
 IMAGE_BYTES = 4 * CHANNELS * SIZE * SIZE
 # Images that are all there at the same time, arguments, results and what the memory is measured with.
 ARRAYS = 12
-FEWEST_BATCH = 64
+MIN_BATCH = 64
 
 
 class Case(NamedTuple):
@@ -116,7 +116,7 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
 def usual_batch() -> int:
     """Images that the caches hold little of, as far as a part of the memory is enough for all arrays."""
     most = memory_bytes() // (2 * ARRAYS * IMAGE_BYTES)
-    return max(FEWEST_BATCH, min(most, IN_MEMORY // 2 * last_cache_bytes() // IMAGE_BYTES + 1))
+    return max(MIN_BATCH, min(most, IN_MEMORY // 2 * last_cache_bytes() // IMAGE_BYTES + 1))
 
 
 def roofs_of(measured: Sequence[Case]) -> dict[Mix, SelfTimed]:

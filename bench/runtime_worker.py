@@ -20,7 +20,7 @@ from .worker import serve
 
 __all__ = ["NETWORKS", "WORKS", "main"]
 
-FEWEST_CALLS = 5
+MIN_CALLS = 5
 CLASSES = 10
 TRAINING_BATCH = 16
 
@@ -108,7 +108,7 @@ def measure(network: str, work: str, idle: float, seconds: float) -> dict[str, A
     """The median and the mean of a call's seconds, after ``idle`` seconds of sleep each, for as long as ``seconds``."""
     run, samples, begin = _work(network, work), [], time.perf_counter()
     run()
-    while len(samples) < FEWEST_CALLS or time.perf_counter() - begin < seconds:
+    while len(samples) < MIN_CALLS or time.perf_counter() - begin < seconds:
         if idle:
             time.sleep(idle)
         start = time.perf_counter()

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 __all__ = ["SelfTimed", "Timing", "interleave"]
 
-FEWEST_ROUNDS = 5
+MIN_ROUNDS = 5
 # Rounds that take longer than this together need be no more than three: what disturbs a moment disturbs little of one.
-FEWEST_LONG_ROUNDS, LONG = 3, 20.0
+MIN_LONG_ROUNDS, LONG = 3, 20.0
 # Long beside what it costs to start waiting for a device and to hear that it is done.
-LEAST_SAMPLE = 2e-3
+MIN_SAMPLE = 2e-3
 # A call as long as this has its caches and its threads warm for most of it, whatever ran before.
 WARMS_ITSELF = 0.25
 # The threads of a pool spin for milliseconds after a parallel region, on the cores that the next contender needs.
@@ -63,13 +63,13 @@ def interleave(
     Before each sample the contender sleeps for ``pause`` seconds and is called once untimed, which warms caches and
     wakes threads; one whose calls take WARMS_ITSELF seconds or more is so called before its first sample only. A timed
     call includes giving back what it returned. A contender that only asks a device for work is called several times in
-    a row and then waited for, all of that timed: as many calls as take LEAST_SAMPLE seconds,
+    a row and then waited for, all of that timed: as many calls as take MIN_SAMPLE seconds,
     which is found out before the first round. A :class:`SelfTimed` contender is only asked.
 
     Args:
         contenders: functions without arguments, by name.
-        rounds: how many; by default as many as start within ``budget`` seconds, and at least FEWEST_ROUNDS or, where
-            these take more than LONG seconds, FEWEST_LONG_ROUNDS.
+        rounds: how many; by default as many as start within ``budget`` seconds, and at least MIN_ROUNDS or, where
+            these take more than LONG seconds, MIN_LONG_ROUNDS.
         budget: seconds for everything.
         waits: of the contenders that only ask for work, what waits until that is done.
 
@@ -87,7 +87,7 @@ def interleave(
         if rounds is not None:
             return done >= rounds
         spent = time.perf_counter() - begin
-        return spent >= budget and done >= (FEWEST_LONG_ROUNDS if spent > LONG else FEWEST_ROUNDS)
+        return spent >= budget and done >= (MIN_LONG_ROUNDS if spent > LONG else MIN_ROUNDS)
 
     while not is_enough():
         for name, run in contenders.items():
@@ -114,7 +114,7 @@ def _seconds(run: Callable[[], object], wait: Callable[[], object], calls: int) 
 def _enough_calls(run: Callable[[], object], wait: Callable[[], object]) -> int:
     calls = 1
     _seconds(run, wait, 1)
-    while _seconds(run, wait, calls) < LEAST_SAMPLE:
+    while _seconds(run, wait, calls) < MIN_SAMPLE:
         calls *= 2
     return calls
 

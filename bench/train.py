@@ -30,7 +30,7 @@ __all__ = ["main", "makers", "one_epoch", "warmed_up"]
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = {"cuda": 1 << 16}
 FEW_EXAMPLES = 1 << 14
-FEWEST_EPOCHS = 3
+MIN_EPOCHS = 3
 HOST_STEPS = 20
 # Two ways to round, over an epoch of updates.
 LOSS_BOUND = 1e-2
@@ -63,8 +63,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _epochs(text: str) -> int:
     value = whole_number(text)
-    if value < FEWEST_EPOCHS:
-        raise argparse.ArgumentTypeError(f"{value} must be at least {FEWEST_EPOCHS}")
+    if value < MIN_EPOCHS:
+        raise argparse.ArgumentTypeError(f"{value} must be at least {MIN_EPOCHS}")
     return value
 
 

@@ -27,7 +27,7 @@ def measured_field(part: nn.Layer, x: np.ndarray, unit: tuple[int, int]) -> np.n
 
     The absolute gradient (h, w), the mean of the image's channels.
     """
-    with nn.saving():
+    with nn.enable_grad():
         dy = np.zeros(part(x).shape, np.float32)
     dy[0, :, unit[0], unit[1]] = 1
     return np.abs(np.asarray(part.backward(dy)))[0].mean(axis=0)

@@ -96,8 +96,8 @@ def cpu_model() -> str:
 
 def register_tile() -> tuple[int, int]:
     """Rows and float32 columns of the sums that the CPU backend's products keep in registers, where they are most."""
-    from .backends.cpu.vector.microkernels import LARGEST
     from .backends.cpu.vector.simd import VECTOR_BYTES
+    from .backends.cpu.vector.tiles import LARGEST
 
     return LARGEST.rows, LARGEST.vectors * VECTOR_BYTES // 4
 

@@ -18,14 +18,14 @@ __all__ = [
     "CaptureError",
     "Captures",
     "Effects",
-    "beforehand",
+    "after_launch",
+    "before_launch",
     "current_label",
-    "each_time",
     "generation",
     "invalidate",
     "label",
     "recording",
-    "refused",
+    "warn_not_captured",
 ]
 
 _T = TypeVar("_T")
@@ -79,21 +79,21 @@ class Captures(Generic[_T]):
     work for a device is recorded, and makes the arrays that are there to stay. So it does where captures were thrown
     away one after the other before they were used again.
 
-    When there are `MOST`, the one that was used least recently makes way for a kind that comes again, once it has not
-    been used for `IDLE` calls: a few kinds too many, in turn, do not throw each other out.
+    When there are `MAX_KINDS`, the one that was used least recently makes way for a kind that comes again, once it has
+    not been used for `MIN_IDLE_CALLS` calls: a few kinds too many, in turn, do not throw each other out.
 
     >>> captures = Captures()
     >>> [captures.find("a kind", lambda: "captured", asynchronous) for asynchronous in (True, True, False)]
     [None, 'captured', 'captured']
     """
 
-    MOST = 4
+    MAX_KINDS = 4
     """Kinds, each of which holds memory for a whole step; the rest runs plainly."""
-    IDLE = 32
+    MIN_IDLE_CALLS = 32
     """Calls."""
-    REMEMBERED = 64
+    MAX_REMEMBERED = 64
     """Kinds that were seen and not captured."""
-    WASTED = 3
+    MAX_WASTED = 3
     """Captures in a row that were never used again."""
 
     def __init__(self) -> None:
@@ -128,14 +128,14 @@ class Captures(Generic[_T]):
         comes_again = kind in self._seen
         self._seen.pop(kind, None)
         self._seen[kind] = None
-        if len(self._seen) > self.REMEMBERED:
+        if len(self._seen) > self.MAX_REMEMBERED:
             del self._seen[next(iter(self._seen))]
-        is_full = len(self._found) >= self.MOST
-        if self._refused or not (comes_again or not (asynchronous or is_full or self._wasted >= self.WASTED)):
+        is_full = len(self._found) >= self.MAX_KINDS
+        if self._refused or not (comes_again or not (asynchronous or is_full or self._wasted >= self.MAX_WASTED)):
             return None
         if is_full:
             oldest = next(iter(self._found))
-            if self._calls - self._found[oldest].last_used < self.IDLE:
+            if self._calls - self._found[oldest].last_used < self.MIN_IDLE_CALLS:
                 return None
             self._let_go(self._found.pop(oldest))
         captured = capture()
@@ -178,7 +178,7 @@ class _Recording(threading.local):
 _active = _Recording()
 
 
-def each_time(effect: Callable[[], None]) -> None:
+def after_launch(effect: Callable[[], None]) -> None:
     """Do ``effect`` now, or, inside of :func:`recording`, leave it to whoever replays what is being recorded."""
     if _active.effects is None:
         effect()
@@ -186,7 +186,7 @@ def each_time(effect: Callable[[], None]) -> None:
         _active.effects.after.append(effect)
 
 
-def beforehand(check: Callable[[], None]) -> None:
+def before_launch(check: Callable[[], None]) -> None:
     """Do ``check``, of what a step is given, now, or, inside of :func:`recording`, before each launch."""
     if _active.effects is None:
         check()
@@ -202,7 +202,7 @@ def recording() -> Iterator[Effects]:
     as it was.
 
     >>> with recording() as effects:
-    ...     each_time(lambda: print("counted"))
+    ...     after_launch(lambda: print("counted"))
     >>> for effect in effects.after:
     ...     effect()
     counted
@@ -215,7 +215,7 @@ def recording() -> Iterator[Effects]:
         _active.effects = former
 
 
-def refused(failure: Exception) -> None:
+def warn_not_captured(failure: Exception) -> None:
     """Warn that a step cannot be captured, and why."""
     reason = " ".join(str(failure).split()) or type(failure).__name__
     warnings.warn(f"the step runs launch by launch, it cannot be captured: {reason}", RuntimeWarning, stacklevel=3)

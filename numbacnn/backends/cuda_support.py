@@ -13,8 +13,8 @@ from .forks import in_forked_children
 
 __all__ = ["DriverError", "capability", "initialize", "missing", "value"]
 
-LEAST_CAPABILITY = (8, 0)
-LEAST_DRIVER = 13_000
+MIN_CAPABILITY = (8, 0)
+MIN_DRIVER = 13_000
 REMEDY = 'pip install "numbacnn[cuda]"'
 FORKED = (
     "CUDA cannot be used after fork: this process was forked from one that had used it; "
@@ -52,15 +52,15 @@ def missing() -> str | None:
         count = value(driver.cuDeviceGetCount())
     except DriverError as error:
         return f"the NVIDIA driver cannot be used ({error}): look at what nvidia-smi says, or use the backend cpu"
-    if version < LEAST_DRIVER:
+    if version < MIN_DRIVER:
         return (
-            f"the NVIDIA driver knows CUDA {_cuda_version(version)}, {_cuda_version(LEAST_DRIVER)} is needed: update it"
+            f"the NVIDIA driver knows CUDA {_cuda_version(version)}, {_cuda_version(MIN_DRIVER)} is needed: update it"
         )
     if not count:
         return "the NVIDIA driver finds no GPU: use the backend cpu"
     found = capability(driver, value(driver.cuDeviceGet(0)))
-    if found < LEAST_CAPABILITY:
-        return f"the GPU has compute capability {found}, {LEAST_CAPABILITY} is needed: use the backend cpu"
+    if found < MIN_CAPABILITY:
+        return f"the GPU has compute capability {found}, {MIN_CAPABILITY} is needed: use the backend cpu"
     try:
         with warnings.catch_warnings():
             # numba-cuda uses what NumPy 2.5 deprecates, which is no error of the user's.

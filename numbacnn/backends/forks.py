@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["ForkSafeLock", "in_forked_children"]
 
 # Seconds that a fork waits for a compilation that does not end, such as one that waits for this thread.
-PATIENCE = 60.0
+LOCK_TIMEOUT = 60.0
 
 
 class ForkSafeLock:
@@ -82,7 +82,7 @@ def _compiler_lock() -> Any:
 
 def _wait_for_the_compiler() -> None:
     lock = _compiler_lock()
-    _held.lock = lock if lock is not None and lock._lock.acquire(timeout=PATIENCE) else None
+    _held.lock = lock if lock is not None and lock._lock.acquire(timeout=LOCK_TIMEOUT) else None
 
 
 def _give_back_the_compiler() -> None:

@@ -13,7 +13,7 @@ from .dropout import Dropout as Dropout
 from .feature_extraction import outputs as outputs
 from .feature_extraction import upto as upto
 from .fold import fold_batch_norm as fold_batch_norm
-from .grad_mode import saving as saving
+from .grad_mode import enable_grad as enable_grad
 from .layer import Layer as Layer
 from .linear import Linear as Linear
 from .loss import CrossEntropyLoss as CrossEntropyLoss

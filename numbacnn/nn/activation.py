@@ -10,7 +10,7 @@ from .known import known
 from .layer import Layer
 from .receptive import Window
 from .state import Shape, as_input
-from .view_layer import PassingLayer
+from .view_layer import ViewLayer
 
 __all__ = ["Identity", "ReLU", "Sigmoid", "Tanh"]
 
@@ -74,7 +74,7 @@ class Tanh(_Elementwise):
         return ops.tanh_backward(dy, y, backend=self.backend) if input_gradient else None
 
 
-class Identity(PassingLayer):
+class Identity(ViewLayer):
     """y = x, a copy; dx = dy. In `Add` it is the shortcut of a residual block."""
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -12,14 +12,14 @@ from .activation import Identity, ReLU, Sigmoid, Tanh
 from .container import Container, naming
 from .conv import Conv2d
 from .densenet_block import DenseBlock, DenseLayer
-from .grad_mode import is_releasing, saves_within
+from .grad_mode import enables_grad_within, frees_after_backward
 from .layer import Layer, check_dy_shape, check_result
 from .linear import Linear
 from .normalization import BatchNorm2d
 from .receptive import ReceptiveField
 from .reshape import Flatten
 from .state import Shape, as_input
-from .view_layer import PassingLayer
+from .view_layer import ViewLayer
 
 __all__ = ["Add", "Concat", "Sequential"]
 
@@ -36,13 +36,13 @@ class Sequential(Container):
     the same bits as well.
     """
 
-    @saves_within
+    @enables_grad_within
     def forward(self, x: Any) -> Array:
         if not self._layers:
             return ops.copy(x, backend=self.backend)
         return self._forward(list(self._layers.values()), x)
 
-    @saves_within
+    @enables_grad_within
     def forward_first(self, x: Array) -> Array:
         """``forward`` of the first channels of ``x``, as many as the first layer, a `BatchNorm2d`, takes."""
         norm, *others = self._layers.values()
@@ -60,7 +60,7 @@ class Sequential(Container):
                 following = next(steps, None)
                 activation = _taken_over(step, following)
                 if following is not None and _passes(step):
-                    x = cast(PassingLayer, step).pass_on(x)
+                    x = cast(ViewLayer, step).forward_view(x)
                 elif activation is None:
                     x = check_result(cast(Layer, step), step.forward(x))
                 else:
@@ -84,7 +84,7 @@ class Sequential(Container):
         layer = layers[-1]
         try:
             for layer in reversed(layers[last_needed + 1 :]):
-                dy = cast(PassingLayer, layer).pass_back(dy) if _passes(layer) else _backward(layer, dy, True)
+                dy = cast(ViewLayer, layer).backward_view(dy) if _passes(layer) else _backward(layer, dy, True)
             layer = layers[last_needed]
             dx = _backward(layer, dy, input_gradient)
         except Exception:
@@ -132,7 +132,7 @@ class _Branches(Container):
         for name, branch in self._layers.items():
             with naming(name, branch):
                 passed = _passes(branch)
-                outputs.append(cast(PassingLayer, branch).pass_on(x) if passed else branch.forward(x))
+                outputs.append(cast(ViewLayer, branch).forward_view(x) if passed else branch.forward(x))
                 check_result(branch, outputs[-1])
         return outputs
 
@@ -145,7 +145,7 @@ class _Branches(Container):
             with naming(name, branch):
                 passed = _passes(branch)
                 dxs.append(
-                    cast(PassingLayer, branch).pass_back(dy) if passed else _backward(branch, dy, input_gradient)
+                    cast(ViewLayer, branch).backward_view(dy) if passed else _backward(branch, dy, input_gradient)
                 )
         return ops.add(dxs, backend=self.backend) if input_gradient else None
 
@@ -169,13 +169,13 @@ class Concat(_Branches):
     The outputs must agree in everything but axis 1. No branch at all is a ValueError.
     """
 
-    @saves_within
+    @enables_grad_within
     def forward(self, x: Any) -> Array:
         outputs = self._forward_branches(x)
         self.saved = [output.shape[1] for output in outputs]
         return ops.concat(outputs, backend=self.backend)
 
-    @saves_within
+    @enables_grad_within
     def forward_body(self, x: Array) -> Array:
         """Of a layer of a `DenseBlock`: what it appends to the first channels of ``x``, saved as by ``forward``."""
         shortcut, body = cast("tuple[Identity, Sequential]", tuple(self))
@@ -204,7 +204,7 @@ class Add(_Branches):
     all is a ValueError.
     """
 
-    @saves_within
+    @enables_grad_within
     def forward(self, x: Any) -> Array:
         y = ops.add(self._forward_branches(x), backend=self.backend)
         self.saved = tuple(y.shape)
@@ -264,7 +264,7 @@ def _backward(layer: Layer | DenseBlock, dy: Any, input_gradient: bool) -> Array
     dx = layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
     if input_gradient:
         check_result(cast(Layer, layer), dx, "backward")
-    if is_releasing():
+    if frees_after_backward():
         layer.drop_saved()
     return dx
 
@@ -290,7 +290,7 @@ def _taken_over(step: Layer | DenseBlock, following: Layer | DenseBlock | None) 
 
 def _passes(layer: Layer | DenseBlock) -> bool:
     """Whether its result may be what it gets, where that is not what the caller gets in turn."""
-    return isinstance(layer, PassingLayer) and (_is_own(layer, Identity) or _is_own(layer, Flatten))
+    return isinstance(layer, ViewLayer) and (_is_own(layer, Identity) or _is_own(layer, Flatten))
 
 
 def _is_plain(layer: Layer) -> bool:

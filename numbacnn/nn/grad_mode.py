@@ -11,27 +11,34 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     from .layer import Layer
 
-__all__ = ["evaluating", "is_releasing", "is_saving", "releasing", "saves_within", "saving"]
+__all__ = [
+    "enable_grad",
+    "enables_grad_within",
+    "evaluating",
+    "free_after_backward",
+    "frees_after_backward",
+    "is_grad_enabled",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Scope(threading.local):
-    saving = False
-    releasing = False
+    grad = False
+    freeing = False
 
 
 _scope = _Scope()
 
 
-def is_saving() -> bool:
+def is_grad_enabled() -> bool:
     """Whether layers in evaluation mode save for backward now, in this thread."""
-    return _scope.saving
+    return _scope.grad
 
 
 @contextmanager
-def saving(on: bool = True) -> Iterator[None]:
-    """``with nn.saving():`` layers in evaluation mode save for backward too, as far as this thread runs them.
+def enable_grad(on: bool = True) -> Iterator[None]:
+    """``with nn.enable_grad():`` layers in evaluation mode save for backward too, as far as this thread runs them.
 
     For gradients in evaluation mode, in which batch normalisation uses its running averages and dropout does nothing.
     Containers in training mode do this for what is in them, so that layers set to evaluation there, frozen, train on.
@@ -39,44 +46,44 @@ def saving(on: bool = True) -> Iterator[None]:
     >>> from numbacnn import nn, use_backend
     >>> with use_backend("reference"):
     ...     model = nn.Sequential(nn.ReLU(), nn.Dropout()).eval()
-    >>> with nn.saving():
+    >>> with nn.enable_grad():
     ...     y = model([[-1, 2]])
     >>> model.backward([[3, 4]])
     array([[0., 4.]], dtype=float32)
     """
-    former, _scope.saving = _scope.saving, on
+    former, _scope.grad = _scope.grad, on
     try:
         yield
     finally:
-        _scope.saving = former
+        _scope.grad = former
 
 
-def saves_within(forward: _F) -> _F:
+def enables_grad_within(forward: _F) -> _F:
     """Of a layer made of layers: in training mode it asks those in evaluation mode to save, to get their gradients."""
 
     @functools.wraps(forward)
     def run(self: Layer, x: Any) -> Any:
         if not self.training:
             return forward(self, x)
-        with saving():
+        with enable_grad():
             return forward(self, x)
 
     return cast(_F, run)
 
 
-def is_releasing() -> bool:
+def frees_after_backward() -> bool:
     """Whether what a layer saved is dropped as soon as its backward pass is done, in this thread."""
-    return _scope.releasing
+    return _scope.freeing
 
 
 @contextmanager
-def releasing() -> Iterator[None]:
+def free_after_backward() -> Iterator[None]:
     """The one backward pass that follows a forward pass: memory of a layer is free for those before it."""
-    former, _scope.releasing = _scope.releasing, True
+    former, _scope.freeing = _scope.freeing, True
     try:
         yield
     finally:
-        _scope.releasing = former
+        _scope.freeing = former
 
 
 @contextmanager
@@ -85,7 +92,7 @@ def evaluating(model: Layer) -> Iterator[None]:
     modes = [(layer, layer.training) for layer in model.layers()]
     model.eval()
     try:
-        with saving(False):
+        with enable_grad(False):
             yield
     finally:
         for layer, training in modes:

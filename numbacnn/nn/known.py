@@ -22,7 +22,7 @@ __all__ = ["known"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-MOST_KINDS = 16
+MAX_KINDS = 16
 
 
 class _Known(NamedTuple):
@@ -74,7 +74,7 @@ def known(forward: _F) -> _F:
             own = [value for value in settings if isinstance(value, State)]
             found = learned(made[0], (x, *[state.value for state in own]), y)
             if found is not None:
-                if len(calls) >= MOST_KINDS:
+                if len(calls) >= MAX_KINDS:
                     calls.clear()
                 calls[kind] = _Known(found, _sources(found.places, own))
         return y

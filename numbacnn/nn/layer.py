@@ -11,7 +11,7 @@ from .. import backends
 from ..backends import Array, Backend
 from ..ops.arguments import LAST_COUNT, integer, real_array
 from ..ops.elementwise import LAST_SEED
-from .grad_mode import evaluating, is_saving, saves_within
+from .grad_mode import enables_grad_within, evaluating, is_grad_enabled
 from .members import check_assignment, members
 from .receptive import ReceptiveField, Window
 from .saved import Remembering
@@ -43,8 +43,8 @@ class Layer(OnBackend, Remembering):
 
     In evaluation mode nothing is saved: assigning to ``self.saved`` then only drops what was there, so that prediction
     holds no activations. Two things ask for gradients all the same: a layer in training mode around the one in
-    evaluation mode, which is how a part of a model is frozen, and ``with nn.saving():``. A layer of one's own is such
-    a layer around when it is called, ``layer(x)``, as the containers are in ``forward`` as well.
+    evaluation mode, which is how a part of a model is frozen, and ``with nn.enable_grad():``. A layer of one's own is
+    such a layer around when it is called, ``layer(x)``, as the containers are in ``forward`` as well.
 
     >>> from numbacnn import use_backend
     >>> class Scale(Layer):
@@ -113,7 +113,7 @@ class Layer(OnBackend, Remembering):
         """The gradient of the last input, given that of its output; parameters accumulate theirs."""
         raise NotImplementedError(f"{type(self).__name__} must define `backward`")
 
-    @saves_within
+    @enables_grad_within
     def __call__(self, x: Any) -> Array:
         return check_result(self, self.forward(scaled_pixels(x, self.backend)))
 
@@ -153,8 +153,8 @@ class Layer(OnBackend, Remembering):
 
     @property
     def saves(self) -> bool:
-        """Whether a forward pass keeps what it assigns to ``saved``: in training mode, or within ``nn.saving()``."""
-        return self.training or is_saving()
+        """Whether a forward pass keeps what it assigns to ``saved``: in training mode or in ``nn.enable_grad()``."""
+        return self.training or is_grad_enabled()
 
     def drop_saved(self) -> None:
         """Forget what forward passes saved, here and in the layers within: backward needs a new forward pass."""

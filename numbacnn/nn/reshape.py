@@ -6,12 +6,12 @@ import math
 
 from .receptive import WHOLE_IMAGE, Window
 from .state import Shape
-from .view_layer import PassingLayer
+from .view_layer import ViewLayer
 
 __all__ = ["Flatten"]
 
 
-class Flatten(PassingLayer):
+class Flatten(ViewLayer):
     """x (n, c, h, w) -> y (n, c h w): all axes but the batch in one, as a copy; backward gives dy its shape back."""
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -56,7 +56,7 @@ class Remembering:
         if self._saved is NOT_SAVED:
             raise RuntimeError(
                 "`backward` called after `forward` in evaluation mode; call `train()` first, or run `forward` inside "
-                f"of `with nn.saving():` for gradients in evaluation mode: {self!r}"
+                f"of `with nn.enable_grad():` for gradients in evaluation mode: {self!r}"
             )
         return self._saved
 

@@ -23,7 +23,7 @@ __all__ = ["InferenceSession"]
 
 # Parts of a batch are worth a try where weights, which each part reads anew, have no more bytes, and a pass takes no
 # more seconds: what threads lose when they meet is little beside it.
-MOST_WEIGHT_BYTES, MOST_SECONDS = 1 << 24, 0.02
+MAX_WEIGHT_BYTES, MAX_SECONDS = 1 << 24, 0.02
 TURNS = 5
 
 
@@ -133,9 +133,9 @@ class InferenceSession:
         if launches is None:
             return None
         whole = _Captured(x, y, *launches)
-        if backend.asynchronous or sum(array.nbytes for array in constant) > MOST_WEIGHT_BYTES:
+        if backend.asynchronous or sum(array.nbytes for array in constant) > MAX_WEIGHT_BYTES:
             return whole
-        if min(_seconds(whole) for _ in range(2)) > MOST_SECONDS:
+        if min(_seconds(whole) for _ in range(2)) > MAX_SECONDS:
             return whole
         found = backend.capture_in_parts(self._forward, x, constant)
         if found is None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend
-from ..backends.capture import each_time
+from ..backends.capture import after_launch
 from ..ops.arguments import common_dtype, real_array
 from .bfloat16 import widened
 
@@ -201,7 +201,7 @@ class Counter(Buffer):
 
     def increment(self) -> None:
         """Count one more."""
-        each_time(self._count)
+        after_launch(self._count)
 
     def _count(self) -> None:
         self._value[...] += 1
@@ -244,7 +244,7 @@ class StepCounter:
         """Count one more."""
         if self._backend is not None:
             self._backend.increment(self._array)
-        each_time(self._count)
+        after_launch(self._count)
 
     def _count(self) -> None:
         self._value += 1

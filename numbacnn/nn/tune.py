@@ -21,7 +21,7 @@ __all__ = ["tune"]
 
 SECONDS = 0.1
 # An algorithm has to be so much faster than the one that is taken by default, or noise decides.
-LEAST_GAIN = 1.05
+MIN_GAIN = 1.05
 # One that takes so many times the best so far is not called again.
 HOPELESS = 3.0
 
@@ -87,7 +87,7 @@ def _tune(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, dtype: An
             break
     fastest = min(best, key=lambda name: best[name])
     gain = best[default] / best[fastest]
-    autotune.remember(backend, geometry, pass_, fastest if gain >= LEAST_GAIN else None)
+    autotune.remember(backend, geometry, pass_, fastest if gain >= MIN_GAIN else None)
 
 
 def _seconds(backend: Backend, call: Callable[[str], Any], name: str) -> float:

@@ -8,27 +8,27 @@ from ..backends import Array
 from .layer import Layer, check_dy_shape
 from .state import as_floating, as_input
 
-__all__ = ["PassingLayer"]
+__all__ = ["ViewLayer"]
 
 
-class PassingLayer(Layer):
+class ViewLayer(Layer):
     """y = x in the shape that ``output_shape`` says; dx = dy in the shape of x."""
 
     def forward(self, x: Any) -> Array:
-        return self.backend.copy(self.pass_on(x))
+        return self.backend.copy(self.forward_view(x))
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        dx = self.pass_back(dy)
+        dx = self.backward_view(dy)
         return self.backend.copy(dx) if input_gradient else None
 
-    def pass_on(self, x: Any) -> Array:
+    def forward_view(self, x: Any) -> Array:
         """``forward`` without the copy, for a caller who computes a new array of the result."""
         x = as_input(x, self.backend)
         shapes = tuple(x.shape), self.output_shape(x.shape)
         self.saved = shapes
         return self.backend.reshape(x, shapes[1])
 
-    def pass_back(self, dy: Any) -> Array:
+    def backward_view(self, dy: Any) -> Array:
         """``backward`` without the copy, for a caller who computes a new array of the result."""
         x_shape, y_shape = self.saved
         check_dy_shape(dy, y_shape)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast, get_args
 import numpy as np
 
 from ..backends import Array, Backend
-from ..backends.capture import beforehand
+from ..backends.capture import before_launch
 from ..backends.contract import Activation
 
 __all__ = [
@@ -53,7 +53,7 @@ LAST_COUNT = 2**53
 """As far as steps, passes and epochs are counted: exact as float64, and far from where int64 ends."""
 
 
-MOST_REMEMBERED = 1024
+MAX_REMEMBERED = 1024
 
 
 def remembered(function: _T) -> _T:
@@ -71,7 +71,7 @@ def remembered(function: _T) -> _T:
             return function(*arguments, **named)
         key = repr((arguments, named))  # which tells True from 1, as a hash does not
         if key not in found:
-            if len(found) >= MOST_REMEMBERED:
+            if len(found) >= MAX_REMEMBERED:
                 found.clear()
             found[key] = function(*arguments, **named)
         return found[key]
@@ -288,7 +288,7 @@ def class_labels(owner: str, logits: Array, labels: Any, backend: Backend) -> Ar
     # An empty list is float64 to NumPy.
     if np.dtype(labels.dtype).kind not in "iu" and n:
         raise TypeError(f"`labels` of dtype {labels.dtype} must be integers, class numbers in 0..{classes - 1}")
-    beforehand(lambda: _check_range("labels", labels, 0, classes - 1))
+    before_launch(lambda: _check_range("labels", labels, 0, classes - 1))
     return backend.asarray(labels, np.int64)
 
 

@@ -18,7 +18,7 @@ __all__ = ["Known", "known", "learned"]
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
-MOST_KINDS = 1024
+MAX_KINDS = 1024
 PLAIN = frozenset((type(None), bool, int, float, str, ModuleType))
 
 
@@ -61,7 +61,7 @@ def known(operation: _T) -> _T:
         if len(made) == 1 and made[0] is not None:
             found = learned(made[0], values, result)
             if found is not None:
-                if len(calls) >= MOST_KINDS:
+                if len(calls) >= MAX_KINDS:
                     calls.clear()
                 calls[kind] = found
         return result

@@ -30,7 +30,7 @@ __all__ = [
     "pool2d_geometry",
 ]
 
-MOST_PLACES = 1 << 31
+MAX_PLACES = 1 << 31
 
 
 @known
@@ -188,9 +188,9 @@ def pool2d_geometry(
     ceil_mode = flag("ceil_mode", ceil_mode)
     if 0 in (c, h, w):
         raise ValueError(f"`x` {tuple(x_shape)} must not be empty: only the batch, its first axis, may hold nothing")
-    if h * w >= MOST_PLACES:
+    if h * w >= MAX_PLACES:
         raise ValueError(
-            f"`x` {tuple(x_shape)} must have images of fewer than {MOST_PLACES} pixels: places of maxima are int32"
+            f"`x` {tuple(x_shape)} must have images of fewer than {MAX_PLACES} pixels: places of maxima are int32"
         )
     (pt, pb), (pl, pr) = normalize_padding(padding, (kh, kw), (sh, sw), (dh, dw))
     extent_h, extent_w = dh * (kh - 1) + 1, dw * (kw - 1) + 1

@@ -8,7 +8,7 @@ from .curves import PlotCurves as PlotCurves
 from .fit import fit as fit
 from .history import EpochRecord as EpochRecord
 from .history import History as History
-from .metrics import Average as Average
+from .metrics import RunningMean as RunningMean
 from .metrics import confusion_matrix as confusion_matrix
 from .metrics import evaluate as evaluate
 from .progress import ProgressBar as ProgressBar
@@ -17,7 +17,6 @@ from .stopping import EarlyStopping as EarlyStopping
 from .weight_average import WeightAverage as WeightAverage
 
 __all__ = [
-    "Average",
     "Callback",
     "CheckpointFile",
     "EarlyStopping",
@@ -27,6 +26,7 @@ __all__ = [
     "PlotCurves",
     "ProgressBar",
     "Run",
+    "RunningMean",
     "TrainingStep",
     "WeightAverage",
     "confusion_matrix",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..io import replacing, save_checkpoint
 from .history import History
-from .metrics import Average
+from .metrics import RunningMean
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
@@ -36,7 +36,7 @@ class Run:
     """The epoch at work, counted from 1; before the first one, how many were finished earlier."""
     batch: int = 0
     """How many batches of it are done."""
-    average: Average = field(default_factory=Average)
+    average: RunningMean = field(default_factory=RunningMean)
     """Its loss and accuracy so far; on a backend that works in the background, up to a moment ago."""
     schedule: Schedule | None = None
     weight_average: WeightAverage | None = None

@@ -13,7 +13,7 @@ from ..nn.grad_mode import evaluating
 from .callbacks import Callback, Run
 from .finite import first_not_finite
 from .history import EpochRecord, History
-from .metrics import Average, evaluate
+from .metrics import RunningMean, evaluate
 from .step import TrainingStep
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def fit(
         for epoch in range(start_epoch, epochs):
             if run.stop:
                 break
-            run.epoch, run.batch, run.average = epoch + 1, 0, Average()
+            run.epoch, run.batch, run.average = epoch + 1, 0, RunningMean()
             for callback in callbacks:
                 callback.on_epoch_begin(run)
             lr = optimizer.lr

@@ -9,20 +9,20 @@ import numpy as np
 
 from .. import backends, ops
 from ..backends import Array, Backend
-from ..backends.capture import each_time
+from ..backends.capture import after_launch
 from ..nn.grad_mode import evaluating
 from ..ops.arguments import class_labels, real_array
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
 
-__all__ = ["Average", "Totals", "confusion_matrix", "evaluate"]
+__all__ = ["MetricSums", "RunningMean", "confusion_matrix", "evaluate"]
 
 
-class Average:
+class RunningMean:
     """Running averages of loss and accuracy over the samples seen so far.
 
-    >>> average = Average()
+    >>> average = RunningMean()
     >>> average.add(loss_sum=3.0, correct=1, examples=2)
     >>> average.add(loss_sum=1.0, correct=2, examples=2)
     >>> average.loss, average.accuracy, average.examples
@@ -41,7 +41,7 @@ class Average:
         self.examples += examples
 
     def __repr__(self) -> str:
-        return f"Average(loss={self.loss:.4g}, accuracy={self.accuracy:.4g}, examples={self.examples})"
+        return f"RunningMean(loss={self.loss:.4g}, accuracy={self.accuracy:.4g}, examples={self.examples})"
 
     @property
     def loss(self) -> float:
@@ -54,7 +54,7 @@ class Average:
         return self.correct / self.examples if self.examples else float("nan")
 
 
-class Totals:
+class MetricSums:
     """Loss, right answers and samples of many batches, summed where they are computed: only ``read`` waits for them.
 
     Args:
@@ -79,7 +79,7 @@ class Totals:
         value, correct = loss.compute(logits, labels), ops.count_correct(logits, labels, backend=self.backend)
         self.backend.accumulate(self._loss_sum, value, float(n) if loss.reduction == "mean" else 1.0)
         self.backend.accumulate(self._correct, correct)
-        each_time(lambda: self._count(n))
+        after_launch(lambda: self._count(n))
         return value
 
     def read(self) -> tuple[float, int, int]:
@@ -103,12 +103,12 @@ def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tup
     Raises:
         ValueError: ``loader`` gives no samples.
     """
-    totals = Totals(model.backend)
+    totals = MetricSums(model.backend)
     with evaluating(model):
         for images, labels in loader:
             x, y = model.backend.asarray(images), model.backend.asarray(labels)
             totals.add(loss, model.forward(x), y)
-    average = Average()
+    average = RunningMean()
     average.add(*totals.read())
     if not average.examples:
         raise ValueError("`loader` gives no samples to evaluate the model on")

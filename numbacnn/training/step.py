@@ -13,13 +13,13 @@ from ..backends import Array, Backend
 from ..backends.capture import Captures, Effects, recording
 from ..backends.precision import is_strict
 from ..nn.capturing import Fingerprint, NotCaptured, Snapshot, fingerprint, first_refusal, warn
-from ..nn.grad_mode import releasing
+from ..nn.grad_mode import free_after_backward
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.state import Parameter
 from ..ops.arguments import flag, number
 from ..optim import clip_grad_norm
-from .metrics import Totals
+from .metrics import MetricSums
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -95,7 +95,7 @@ class TrainingStep:
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0)
         self.weight_average = weight_average
         self.capture = flag("capture", capture)
-        self._totals = Totals(model.backend)
+        self._totals = MetricSums(model.backend)
         self._settings = Fingerprint()
         self._circumstances: Any = None
         self._layers: list[Any] = []
@@ -119,7 +119,7 @@ class TrainingStep:
         backend = self.model.backend
         x, y = backend.asarray(x), backend.asarray(y)
         if backend is not self._totals.backend:
-            self._totals = Totals(backend, *self._totals.read())
+            self._totals = MetricSums(backend, *self._totals.read())
         if backend is not self.loss.backend:
             self.loss.to(backend)
         self.optimizer.prepare()
@@ -271,7 +271,7 @@ def set_gradients(model: Layer, loss: Loss, parameters: Iterable[Parameter]) -> 
     parameters = dict.fromkeys(parameters)
     for parameter in parameters:
         parameter.clear_grad()  # in place, where a launch will look for it
-    with releasing():
+    with free_after_backward():
         model.backward(loss.backward(), input_gradient=False)
     for parameter in parameters:
         parameter.settle_grad()

@@ -8,26 +8,26 @@ from typing import Any
 import numba
 import pytest
 
-from numbacnn.backends.capture import Captures, beforehand, each_time, invalidate, recording
+from numbacnn.backends.capture import Captures, after_launch, before_launch, invalidate, recording
 
 
 def test_an_effect_is_done_at_once_where_nothing_is_recorded() -> None:
     done: list[int] = []
-    each_time(lambda: done.append(1))
+    after_launch(lambda: done.append(1))
     assert done == [1]
 
 
 def test_a_recording_keeps_effects_in_order_and_does_none() -> None:
     done: list[int] = []
     with recording() as effects:
-        each_time(lambda: done.append(1))
-        each_time(lambda: done.append(2))
+        after_launch(lambda: done.append(1))
+        after_launch(lambda: done.append(2))
     assert done == []
     for _ in range(2):
         for effect in effects.after:
             effect()
     assert done == [1, 2, 1, 2]
-    each_time(lambda: done.append(3))
+    after_launch(lambda: done.append(3))
     assert (done[4:], len(effects.after)) == ([3], 2)
 
 
@@ -37,10 +37,10 @@ def test_checks_come_before_a_launch_and_counts_after_it() -> None:
     def refuse() -> None:
         raise ValueError
 
-    beforehand(lambda: done.append("at once"))
+    before_launch(lambda: done.append("at once"))
     with recording() as effects:
-        each_time(lambda: done.append("count"))
-        beforehand(lambda: done.append("check"))
+        after_launch(lambda: done.append("count"))
+        before_launch(lambda: done.append("check"))
     launch = effects.around(lambda: done.append("launch"))
     assert done == ["at once"]
     launch()
@@ -55,16 +55,16 @@ def test_a_recording_ends_with_an_error_and_gives_back_the_one_around_it() -> No
     done: list[int] = []
     with recording() as outer:
         with pytest.raises(KeyError), recording() as inner:
-            each_time(lambda: done.append(1))
+            after_launch(lambda: done.append(1))
             raise KeyError
-        each_time(lambda: done.append(2))
+        after_launch(lambda: done.append(2))
     assert (len(inner.after), len(outer.after), done) == (1, 1, [])
 
 
 def test_other_threads_are_not_recorded() -> None:
     done: list[int] = []
     with recording() as effects:
-        thread = threading.Thread(target=lambda: each_time(lambda: done.append(1)))
+        thread = threading.Thread(target=lambda: after_launch(lambda: done.append(1)))
         thread.start()
         thread.join()
     assert (done, effects.before, effects.after) == ([1], [], [])
@@ -82,7 +82,7 @@ def test_those_used_last_are_kept_and_only_so_much_is_remembered() -> None:
     assert find(captures, [*"bcd"] * 20) == [True] * 60
     assert find(captures, [*"eabcd"]) == [True, False, True, True, True]
     assert find(captures, list(range(1000))) == [False] * 1000
-    assert len(captures._seen) <= captures.REMEMBERED and len(captures._found) == captures.MOST
+    assert len(captures._seen) <= captures.MAX_REMEMBERED and len(captures._found) == captures.MAX_KINDS
 
 
 def test_captures_that_are_never_used_again_are_not_made_for_ever() -> None:

@@ -18,7 +18,7 @@ from tests.strategies import CHECKS, DTYPES, SIMULATED, conv2d_geometries, dtype
 
 ALGORITHMS = ("auto", "loops", "im2col", "direct", "winograd", "implicit_gemm")
 # In the simulator a barrier takes as long as thousands of products.
-MOST_SIMULATED = 4_000
+MAX_SIMULATED = 4_000
 
 
 def check_conv2d(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any, seed: int) -> None:
@@ -44,7 +44,7 @@ def check_conv2d(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any, s
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("g", CONV2D_CASES, ids=lambda g: g.descriptor)
 def test_conv2d_cases(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any) -> None:
-    if SIMULATED and g.macs > MOST_SIMULATED:
+    if SIMULATED and g.macs > MAX_SIMULATED:
         pytest.skip("too large for the simulator")
     if SIMULATED and algorithm == "auto":
         pytest.skip("one of the others")
@@ -55,7 +55,7 @@ def test_conv2d_cases(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: A
 @CHECKS
 @given(g=conv2d_geometries(min_batch=0), dtype=dtypes, seed=seeds)
 def test_conv2d(ours: OnNumPy, algorithm: str, g: Conv2dGeometry, dtype: Any, seed: int) -> None:
-    assume(not SIMULATED or g.macs <= MOST_SIMULATED)
+    assume(not SIMULATED or g.macs <= MAX_SIMULATED)
     check_conv2d(ours, g, algorithm, dtype, seed)
 
 
@@ -65,7 +65,7 @@ def test_conv2d(ours: OnNumPy, algorithm: str, g: Conv2dGeometry, dtype: Any, se
 @np.errstate(invalid="ignore")
 def test_conv2d_lets_nan_and_infinity_through(ours: OnNumPy, descriptor: str, algorithm: str, dtype: Any) -> None:
     g = Conv2dGeometry.parse(descriptor)
-    if SIMULATED and g.macs > MOST_SIMULATED:
+    if SIMULATED and g.macs > MAX_SIMULATED:
         pytest.skip("too large for the simulator")
     if algorithm not in ("auto", *ours.conv2d_algorithms()):
         pytest.skip(f"no algorithm of {ours.backend.name}")

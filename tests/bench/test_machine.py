@@ -42,7 +42,7 @@ def test_ceilings_measured_again_are_the_higher_ones(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
 def test_ceilings_are_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ceilings, "LEAST_SECONDS", 1e-4)
+    monkeypatch.setattr(ceilings, "MIN_SECONDS", 1e-4)
     monkeypatch.setattr(ceilings, "PAUSE", 0.0)
     monkeypatch.setattr(machine, "last_cache_bytes", lambda: 1 << 16)
     found = machine.ceilings()

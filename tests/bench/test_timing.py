@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import timing
-from bench.timing import FEWEST_LONG_ROUNDS, FEWEST_ROUNDS, LONG, WARMS_ITSELF, SelfTimed, Timing, interleave
+from bench.timing import LONG, MIN_LONG_ROUNDS, MIN_ROUNDS, WARMS_ITSELF, SelfTimed, Timing, interleave
 
 
 class Clock:
@@ -78,10 +78,10 @@ def test_who_is_timed_elsewhere_is_asked_in_turn(clock: Clock) -> None:
 def test_the_budget_sets_the_number_of_rounds(clock: Clock) -> None:
     timings = interleave({"a": clock.contender("a", 0.125)}, budget=10.0, pause=0.75)
     assert len(timings["a"].samples) == 10  # a round takes a second
-    slow = interleave({"a": clock.contender("a", 0.9 * LONG / (FEWEST_ROUNDS + 1))}, budget=1.0)
-    assert len(slow["a"].samples) == FEWEST_ROUNDS
+    slow = interleave({"a": clock.contender("a", 0.9 * LONG / (MIN_ROUNDS + 1))}, budget=1.0)
+    assert len(slow["a"].samples) == MIN_ROUNDS
     slower = interleave({"a": clock.contender("a", LONG)}, budget=1.0)
-    assert len(slower["a"].samples) == FEWEST_LONG_ROUNDS
+    assert len(slower["a"].samples) == MIN_LONG_ROUNDS
 
 
 def test_a_given_number_of_rounds_is_kept_whatever_the_budget(clock: Clock) -> None:
@@ -102,7 +102,7 @@ def test_what_only_asks_for_work_is_called_in_a_row_and_waited_for(clock: Clock)
         queue.clear()
 
     timings = interleave({"a": ask, "b": clock.contender("b", 0.1)}, rounds=2, pause=0, waits={"a": wait})
-    # 8 calls are the first power of two that takes LEAST_SAMPLE seconds.
+    # 8 calls are the first power of two that takes MIN_SAMPLE seconds.
     assert timings["a"].calls == 8
     assert timings["a"].samples == pytest.approx((3e-4, 3e-4))
     assert (timings["b"].calls, timings["b"].samples) == (1, pytest.approx((0.1, 0.1)))

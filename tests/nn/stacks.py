@@ -14,7 +14,7 @@ from tests.strategies import SIMULATED
 Shape = tuple[int, ...]
 
 # In the simulator larger stacks, and convolutions whose threads wait for each other, take minutes.
-MOST_LAYERS, MOST_IMAGES, MOST_CHANNELS, MOST_PIXELS = (2, 2, 2, 4) if SIMULATED else (4, 3, 4, 8)
+MAX_LAYERS, MAX_IMAGES, MAX_CHANNELS, MAX_PIXELS = (2, 2, 2, 4) if SIMULATED else (4, 3, 4, 8)
 ALGORITHMS = [*["loops"] * (8 if SIMULATED else 1), "auto", "im2col"]
 BRANCH_ALGORITHM = "loops" if SIMULATED else "auto"
 
@@ -24,13 +24,13 @@ def stacks(draw: st.DrawFn, random: bool = True) -> tuple[nn.Sequential, Shape]:
     """A `Sequential` of one to four drawn layers, perhaps with a linear head; `random` allows dropout."""
     nn.init.manual_seed(draw(st.integers(0, 1000)))
     input_shape = shape = (
-        draw(st.integers(1, MOST_IMAGES)),
-        draw(st.integers(1, MOST_CHANNELS)),
-        draw(st.integers(3, MOST_PIXELS)),
-        draw(st.integers(3, MOST_PIXELS)),
+        draw(st.integers(1, MAX_IMAGES)),
+        draw(st.integers(1, MAX_CHANNELS)),
+        draw(st.integers(3, MAX_PIXELS)),
+        draw(st.integers(3, MAX_PIXELS)),
     )
     layers: list[Layer] = []
-    for _ in range(draw(st.integers(1, MOST_LAYERS))):
+    for _ in range(draw(st.integers(1, MAX_LAYERS))):
         layers.append(draw(_layer(shape, random)))
         shape = layers[-1].output_shape(shape)
     if draw(st.booleans()):

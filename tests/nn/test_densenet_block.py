@@ -116,7 +116,7 @@ def test_evaluation_and_frozen_norms(backend: Backend, joins: list[int]) -> None
             for norm in [layer for layer in model.layers() if isinstance(layer, nn.BatchNorm2d)]:
                 norm.train(mode != "frozen")
             if mode == "evaluation":
-                with nn.saving():
+                with nn.enable_grad():
                     pair.append(results(model.eval(), images()))
             elif mode == "prediction":
                 pair.append([np.asarray(model.predict(images(5), batch_size=2))])

@@ -110,13 +110,13 @@ def test_a_frozen_layer_passes_gradients_on(backend: Backend) -> None:
 def test_saving_is_asked_for_in_one_thread_and_ends_with_the_block(backend: Backend) -> None:
     layer = nn.ReLU().eval()
     with ThreadPoolExecutor(1) as pool:
-        with nn.saving():
+        with nn.enable_grad():
             pool.submit(layer, X).result()
             with pytest.raises(RuntimeError, match=IN_EVALUATION):
                 layer.backward(X)
             layer(X)
         np.testing.assert_array_equal(layer.backward(X), np.maximum(X, 0))
-    with pytest.raises(ZeroDivisionError), nn.saving():
+    with pytest.raises(ZeroDivisionError), nn.enable_grad():
         raise ZeroDivisionError
     layer(X)
     with pytest.raises(RuntimeError, match=IN_EVALUATION):
@@ -155,7 +155,7 @@ def test_predict_restores_modes_after_an_error_and_saves_nothing(backend: Backen
         assert [layer.training for layer in model.layers()] == [True, True, False]
     with pytest.raises(ValueError, match="`batch_size` 0 must be at least 1"):
         model.predict(np.ones((1, 2)), batch_size=0)
-    with nn.saving():
+    with nn.enable_grad():
         model.predict(np.ones((1, 2)))
     assert not saved_arrays(model)
 

@@ -142,7 +142,7 @@ def test_running_averages_that_training_changed_count() -> None:
 def test_who_saves_is_not_answered_by_what_is_known() -> None:
     conv = knowing(on_cpu(lambda: nn.Conv2d(3, 4, 3)), 2, 3, 6, 5)
     x, dy = normal(2, 3, 6, 5), normal(2, 4, 4, 3)
-    with nn.saving():
+    with nn.enable_grad():
         conv.forward(x)
     assert conv.backward(dy) is not None
     conv.forward(x)
@@ -182,6 +182,6 @@ def test_copies_know_nothing_of_the_original_s() -> None:
 
 def test_what_is_known_does_not_grow_without_end() -> None:
     layer = on_cpu(nn.ReLU)
-    for n in range(1, 2 * known.MOST_KINDS):
+    for n in range(1, 2 * known.MAX_KINDS):
         knowing(layer, n, 3)
-    assert 0 < len(vars(layer)["_known"]) <= known.MOST_KINDS
+    assert 0 < len(vars(layer)["_known"]) <= known.MAX_KINDS

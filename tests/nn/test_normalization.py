@@ -68,7 +68,7 @@ def test_the_mode_at_forward_decides_what_backward_does(backend: Backend) -> Non
     np.testing.assert_array_equal(layer.backward(dy), trained)
     # Through the batch's statistics the gradient of a shift of the whole channel is zero.
     np.testing.assert_allclose(trained.sum(AXES), [0, 0], atol=1e-9)
-    with nn.saving():
+    with nn.enable_grad():
         layer(IMAGES)
     layer.train()
     scale = np.asarray(layer.weight.value) / np.sqrt(np.asarray(layer.running_var.value) + layer.eps)

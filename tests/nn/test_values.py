@@ -168,7 +168,7 @@ def test_results_are_the_callers_to_keep(backend: Backend) -> None:
     x, dy = backend.asarray(values), backend.asarray(values)
     same = (nn.Identity(), nn.Sequential(), nn.Dropout().eval(), nn.Flatten(), nn.Add(nn.Identity()))
     for layer in same:
-        with nn.saving():
+        with nn.enable_grad():
             y = layer(x)
             kept = np.array(y)
             layer(values + 1)
@@ -188,7 +188,7 @@ def test_output_shape_is_that_of_running(
     model.eval()
     for batch in (shape[0], n % 3):
         x = np.ones((batch, *shape[1:]))
-        with nn.saving():
+        with nn.enable_grad():
             y = model(x)
         assert y.shape == model.output_shape(x.shape)
         assert model.backward(np.ones_like(y)).shape == x.shape

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from numbacnn import nn
-from numbacnn.training import Average, EarlyStopping, History, HistoryFile, TrainingStep, WeightAverage
+from numbacnn.training import EarlyStopping, History, HistoryFile, RunningMean, TrainingStep, WeightAverage
 from tests.training.toy import model_and_optimizer, record, run_with
 
 
@@ -91,9 +91,9 @@ def test_what_is_printed() -> None:
     )
     assert repr(HistoryFile("history.jsonl")) == "HistoryFile(path='history.jsonl')"
     assert repr(EarlyStopping(3)) == "EarlyStopping(patience=3, min_delta=0.0, monitor='test_loss', best_epoch=0)"
-    average = Average()
+    average = RunningMean()
     average.add(3.0, 1, 2)
-    assert repr(average) == "Average(loss=1.5, accuracy=0.5, examples=2)"
+    assert repr(average) == "RunningMean(loss=1.5, accuracy=0.5, examples=2)"
     model, optimizer = model_and_optimizer()
     assert repr(WeightAverage(model, 0.5)) == "WeightAverage(Sequential, 6 parameters, decay=0.5)"
     step = TrainingStep(model, nn.CrossEntropyLoss(), optimizer)

@@ -10,7 +10,7 @@ import pytest
 from numbacnn import nn
 from numbacnn.backends import Backend
 from numbacnn.training import confusion_matrix, evaluate
-from numbacnn.training.metrics import Totals
+from numbacnn.training.metrics import MetricSums
 from tests.strategies import SIMULATED
 from tests.training.toy import loaders, model_and_optimizer
 
@@ -77,7 +77,7 @@ def test_sums_over_many_samples_are_accurate(backend: Backend) -> None:
         def compute(self, prediction: Any, target: Any) -> Any:
             return self.backend.asarray(np.array(0.1, np.float64))
 
-    totals, loss = Totals(backend), Given()
+    totals, loss = MetricSums(backend), Given()
     n = 10 if SIMULATED else 1000
     logits, labels = backend.asarray(np.zeros((n, 2), np.float32)), backend.asarray(np.zeros(n, np.int64))
     for _ in range(10 * n):

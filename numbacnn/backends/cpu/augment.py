@@ -9,7 +9,7 @@ import numpy as np
 
 from ..shared.resampling import linear_taps
 from .runtime.allocator import empty, empty_like
-from .runtime.kernel import function, kernel
+from .runtime.kernel import inlined, kernel
 from .vector.layout import contiguous
 
 __all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
@@ -51,20 +51,20 @@ def _normalize_planes(chunk, x, mean, std, y):
         y[chunk, i] = (x[chunk, i] - mean[c]) / std[c]
 
 
-@function
+@inlined
 def _clipped(value):
     """Within 0..1; NaN stays."""
     zero, one = type(value)(0), type(value)(1)
     return zero if value < zero else one if value > one else value
 
 
-@function
+@inlined
 def _gray(image, i):
     real = image.dtype.type
     return real(0.2989) * image[0, i] + real(0.587) * image[1, i] + real(0.114) * image[2, i]
 
 
-@function
+@inlined
 def _share(place, shift):
     """How much of its chroma a colour takes from a channel; ``place`` is between -4 and 8."""
     real = type(place)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..shared.batches import check_index
 from .runtime.allocator import empty
-from .runtime.captured import in_place, recording
+from .runtime.captured import current_recording, recorded
 from .runtime.kernel import kernel
 from .vector.layout import contiguous
 
@@ -58,7 +58,7 @@ def gather_labels(labels: np.ndarray, index: np.ndarray) -> np.ndarray:
     return y
 
 
-@in_place
+@recorded
 def _take_labels(y: np.ndarray, labels: np.ndarray, index: np.ndarray) -> None:
     y[...] = -1
     inside = (index >= 0) & (index < labels.size)
@@ -67,5 +67,5 @@ def _take_labels(y: np.ndarray, labels: np.ndarray, index: np.ndarray) -> None:
 
 def _check(index: np.ndarray, samples: int) -> None:
     """What is being captured may hold other numbers when it is launched."""
-    if recording() is None:
+    if current_recording() is None:
         check_index(index, samples)

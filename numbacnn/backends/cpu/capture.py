@@ -62,7 +62,7 @@ class _Writing(captured.Recording):
         self._kept.append(entry)
         self.launches.append((entry.address, chunks, words, places))
 
-    def perform(self, work: Callable[..., None], *arguments: Any) -> None:
+    def record_call(self, work: Callable[..., None], *arguments: Any) -> None:
         self.is_refused = True
 
 
@@ -85,7 +85,7 @@ class _Parts:
             self._kept.append(launches)
 
     def __call__(self) -> None:
-        if captured.recording() is not None:
+        if captured.current_recording() is not None:
             raise CaptureError("a captured pass cannot be part of another")
         some = min(self._count, threads.number())
         threads.launch(run_list.address, self._count, self._lists.buffer_info()[0], 1, some)
@@ -96,7 +96,7 @@ def capture_in_parts(
 ) -> tuple[Callable[[], None], np.ndarray] | None:
     """See :class:`contract.Backend`."""
     count = _parts_of(len(x), threads.number())
-    if count < 2 or config.DISABLE_JIT or captured.recording() is not None:
+    if count < 2 or config.DISABLE_JIT or captured.current_recording() is not None:
         return None
     size = len(x) // count
     of_x, y = x[:size], np.empty(0)

@@ -44,12 +44,12 @@ def _is_worth_winograd(geometry: Conv2dGeometry, pass_: ConvPass) -> bool:
     # In float32: float64 has half the lanes in both.
     of_direct, of_winograd = direct.cycles(geometry, pass_, 4), winograd.cycles(geometry, pass_, 4)
     saved = (of_direct - of_winograd) * min(1.0, ENOUGH_IMAGES / max(geometry.n, 1))
-    return of_direct > (SURE if saved > LITTLE else SURE_OF_LITTLE) * of_winograd
+    return of_direct > (MIN_GAIN if saved > SMALL_SAVING else MIN_GAIN_OF_SMALL_SAVING) * of_winograd
 
 
 # How many times as many cycles direct sums have to take before Winograd's are chosen; more, where eight images save no
-# more than LITTLE: the transforms take seconds to compile, once.
-SURE, LITTLE, SURE_OF_LITTLE = 1.1, 1e5, 1.25
+# more than SMALL_SAVING: the transforms take seconds to compile, once.
+MIN_GAIN, SMALL_SAVING, MIN_GAIN_OF_SMALL_SAVING = 1.1, 1e5, 1.25
 
 
 def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

@@ -14,8 +14,8 @@ import numpy as np
 from ..shared import philox
 from .memory import copy
 from .runtime.allocator import empty_like
-from .runtime.captured import in_place
-from .runtime.kernel import Scratch, function, kernel
+from .runtime.captured import recorded
+from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.repeated import repeated
 from .vector import layout
 from .vector.blocks import BLOCK, block, blocks, fill_zero
@@ -41,7 +41,7 @@ __all__ = [
     "tanh_backward",
 ]
 
-philox4x32 = function(philox.philox4x32)
+philox4x32 = inlined(philox.philox4x32)
 
 
 @kernel
@@ -181,7 +181,7 @@ def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarra
     return y
 
 
-@in_place
+@recorded
 def _drop_into(y: np.ndarray, x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> None:
     scale = 1 / (1 - p) if p < 1 else 0.0
     key = (*philox.split_words(seed), *philox.split_words(int(offset)))
@@ -246,6 +246,6 @@ def accumulate(target: np.ndarray, value: np.ndarray, scale: float = 1.0) -> Non
         _add_scaled(blocks(target), total, value, float(scale))
 
 
-@in_place
+@recorded
 def increment(counter: np.ndarray) -> None:
     counter += 1

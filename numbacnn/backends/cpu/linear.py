@@ -2,9 +2,9 @@
 
 None of the three products turns W on its side, which would take longer than multiplying it with a small batch:
 
-- y: numbers of W, broadcast, times columns of x, which are turned on their side; and so are the finished sums;
+- y: numbers of W, broadcast, times columns of x, which are transposed; and so are the finished sums;
 - dx: numbers of dy times rows of W;
-- dW: numbers of dy, turned on its side, times rows of x.
+- dW: numbers of dy, transposed, times rows of x.
 
 A few columns of the second operand at a time are packed. Of a few samples, which would leave most of a vector empty, y
 is rows of W times rows of x, lane by lane along c; lanes are added up at the end.
@@ -23,14 +23,16 @@ from ..contract import Activation
 from ..geometry import round_up
 from ..shared.activations import ACTIVATIONS
 from .runtime.allocator import empty
-from .runtime.kernel import Scratch, function, kernel
-from .runtime.native import Routine
+from .runtime.kernel import Scratch, inlined, kernel
+from .runtime.microkernel import Microkernel
 from .runtime.repeated import repeated
 from .vector.activations import activate, activation_of
 from .vector.blocks import fill_zero
 from .vector.column_sums import column_sums
-from .vector.layout import turn
-from .vector.microkernels import (
+from .vector.layout import transpose_matrices
+from .vector.simd import VECTOR_BYTES, copy_run, flattened, lane_sum, lanes_of
+from .vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
+from .vector.tiles import (
     DOT_COLUMNS,
     DOT_ROWS,
     DOT_TILE,
@@ -40,8 +42,6 @@ from .vector.microkernels import (
     multiply_gathered,
     transpose,
 )
-from .vector.simd import VECTOR_BYTES, copy_run, flattened, lane_sum, lanes_of
-from .vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 
 __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
 
@@ -49,14 +49,14 @@ __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_ba
 FEW_SAMPLES, CHANNELS = DOT_COLUMNS, 16
 # Tile widths of a chunk, rows of the packed operand at a time, rows of the product that are worth packing it again.
 PANELS, DEPTH, ROWS = 4, 256, 96
-FEWEST_CHUNKS = 8
+MIN_CHUNKS = 8
 
 
 class _Channels(NamedTuple):
     """What :func:`_forward_channels` is told."""
 
-    tile: Routine
-    activating: Routine | int
+    tile: Microkernel
+    activating: Microkernel | int
     activation: int
     channels: int
 
@@ -64,16 +64,16 @@ class _Channels(NamedTuple):
 class _Columns(NamedTuple):
     """What :func:`_multiply_columns` is told."""
 
-    tile: Routine
-    turn: Routine
-    activating: Routine | int
+    tile: Microkernel
+    transposition: Microkernel
+    activating: Microkernel | int
     height: int
     width: int
     rows_of_chunk: int
     row_chunks: int
     depth: int
     run: int
-    turned: int
+    transposed: int
     activation: int
 
 
@@ -107,18 +107,18 @@ def _forward_channels(chunk, x, weight, bias, y, weight_at, x_at, steps, sums, p
         activate(p.activating, flat_y, at, end - first, p.activation)
 
 
-@function
-def pack_columns(turn, source, row_size, turned, first_row, rows, first_column, columns, width, packed):
+@inlined
+def pack_columns(transposition, source, row_size, transposed, first_row, rows, first_column, columns, width, packed):
     """packed[panel, row, ``width``] of ``columns`` columns of a matrix, with zeros behind the last.
 
-    ``source`` is the matrix or, ``turned``, its transpose, with rows of ``row_size``.
+    ``source`` is the matrix or, ``transposed``, its transpose, with rows of ``row_size``.
     """
     for panel in range((columns + width - 1) // width):
         here, at, column = min(width, columns - panel * width), panel * rows * width, first_column + panel * width
-        if turned > 0:
-            transpose(turn, source, column * row_size + first_row, row_size, here, rows, packed, at, width)
+        if transposed > 0:
+            transpose(transposition, source, column * row_size + first_row, row_size, here, rows, packed, at, width)
         for row in range(rows):
-            if turned == 0:
+            if transposed == 0:
                 copy_run(packed, at, source, (first_row + row) * row_size + column, here)
             for i in range(at + here, at + width):
                 packed[i] = 0
@@ -129,12 +129,12 @@ def pack_columns(turn, source, row_size, turned, first_row, rows, first_column, 
 def _multiply_columns(chunk, a, row_at, a_steps, b, bias, zeros, c, multiples, packed, sums, totals, p):
     """A B, where A[i, k] is a[row_at[i] + a_steps[k]], B (depth, columns) is ``b``, and C (rows, columns) the product.
 
-    If ``p.turned``, ``b`` is the transpose of B and ``c`` becomes that of the product, with ``bias`` added to its rows,
-    activated. A chunk is PANELS tile widths of columns and ``p.rows_of_chunk`` rows of the product. Sums are those of
-    ``p.run`` products; with ``totals``, one for each of ``sums``, they go on in float64. ``multiples`` are those of the
-    tile's width.
+    If ``p.transposed``, ``b`` is the transpose of B and ``c`` becomes that of the product, with ``bias`` added to its
+    rows, activated. A chunk is PANELS tile widths of columns and ``p.rows_of_chunk`` rows of the product. Sums are
+    those of ``p.run`` products; with ``totals``, one for each of ``sums``, they go on in float64. ``multiples`` are
+    those of the tile's width.
     """
-    rows, columns = (c.shape[1], c.shape[0]) if p.turned > 0 else (c.shape[0], c.shape[1])
+    rows, columns = (c.shape[1], c.shape[0]) if p.transposed > 0 else (c.shape[0], c.shape[1])
     first_row, first = chunk % p.row_chunks * p.rows_of_chunk, chunk // p.row_chunks * PANELS * p.width
     here, columns_here = min(p.rows_of_chunk, rows - first_row), min(PANELS * p.width, columns - first)
     padded = (here + p.height - 1) // p.height * p.height
@@ -148,7 +148,9 @@ def _multiply_columns(chunk, a, row_at, a_steps, b, bias, zeros, c, multiples, p
         if totals.size > 0 and held + size > SUM_IN_ORDER:
             move_sums(sums, 0, totals, 0, panels * padded * p.width)
             held = 0
-        pack_columns(p.turn, flat_b, b.shape[1], p.turned, start, size, first, columns_here, p.width, packed)
+        pack_columns(
+            p.transposition, flat_b, b.shape[1], p.transposed, start, size, first, columns_here, p.width, packed
+        )
         for panel in range(panels):
             multiply_gathered(
                 p.tile, p.height, a, 0, places, padded, a_steps, start, size, p.run, packed, panel * size * p.width,
@@ -158,11 +160,11 @@ def _multiply_columns(chunk, a, row_at, a_steps, b, bias, zeros, c, multiples, p
     if totals.size > 0:
         for i in range(panels * padded * p.width):
             sums[np.uintp(i)] += totals[np.uintp(i)]
-    if p.turned > 0:
+    if p.transposed > 0:
         for panel in range(panels):
             wide = min(p.width, columns_here - panel * p.width)
             at = (first + panel * p.width) * rows + first_row
-            transpose(p.turn, sums, panel * padded * p.width, p.width, here, wide, flat_c, at, rows)
+            transpose(p.transposition, sums, panel * padded * p.width, p.width, here, wide, flat_c, at, rows)
         for column in range(first, first + columns_here):
             at = column * rows + first_row
             if bias.size > 0:
@@ -183,12 +185,12 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activatio
     shift = np.empty(0, x.dtype) if bias is None else bias
     if n > FEW_SAMPLES and c:
         y = empty((n, k), x.dtype)
-        _multiply(weight.reshape(-1), c, x, y, c, shift, ACTIVATIONS[activation], turned=True)
+        _multiply(weight.reshape(-1), c, x, y, c, shift, ACTIVATIONS[activation], transposed=True)
         return y
     y = empty((n, k), x.dtype)
     lanes = VECTOR_BYTES // x.itemsize
     # Whole register tiles of both.
-    channels = max(1, min(CHANNELS, k // FEWEST_CHUNKS) // DOT_ROWS) * DOT_ROWS
+    channels = max(1, min(CHANNELS, k // MIN_CHUNKS) // DOT_ROWS) * DOT_ROWS
     if n:
         weight_at, x_at = _places(k, round_up(k, channels), c), _places(n, round_up(n, DOT_COLUMNS), c)
         _forward_channels(
@@ -210,10 +212,10 @@ def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
 @repeated
 def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     n, k = dy.shape
-    turned = empty((k, n), dy.dtype)
-    turn(dy[None], turned[None])
+    transposed = empty((k, n), dy.dtype)
+    transpose_matrices(dy[None], transposed[None])
     dweight = empty((k, x.shape[1]), dy.dtype)
-    _multiply(turned.reshape(-1), n, x, dweight, n, run=RUN_IN_ORDER)
+    _multiply(transposed.reshape(-1), n, x, dweight, n, run=RUN_IN_ORDER)
     return dweight
 
 
@@ -224,18 +226,18 @@ def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
 
 def _multiply(
     a: np.ndarray, a_row: int, b: np.ndarray, c: np.ndarray, depth: int, bias: np.ndarray | None = None,
-    activation: int = 0, turned: bool = False, run: int = DEPTH,
+    activation: int = 0, transposed: bool = False, run: int = DEPTH,
 ) -> None:  # fmt: skip
     """See the kernel; A is flat with rows of ``a_row``."""
     if not depth:
         fill_zero(c)
     if not c.size or not depth:
         return
-    rows, columns = c.shape[::-1] if turned else c.shape
+    rows, columns = c.shape[::-1] if transposed else c.shape
     tile = choose_tile(columns, a.itemsize)
     width = tile.vectors * VECTOR_BYTES // a.itemsize
     column_chunks = -(-columns // (PANELS * width))
-    row_chunks = max(1, min(-(-rows // (4 * tile.rows)), -(-FEWEST_CHUNKS // column_chunks), -(-rows // ROWS)))
+    row_chunks = max(1, min(-(-rows // (4 * tile.rows)), -(-MIN_CHUNKS // column_chunks), -(-rows // ROWS)))
     row_chunks = max(row_chunks, -(-rows // (ROWS * 8)))
     rows_of_chunk = round_up(-(-rows // row_chunks), tile.rows)
     row_chunks = -(-rows // rows_of_chunk)
@@ -246,9 +248,9 @@ def _multiply(
         np.arange(max(DEPTH, rows_of_chunk)) * width, Scratch(PANELS * DEPTH * width, a.dtype), Scratch(sums, a.dtype),
         Scratch(sums if run < DEPTH and depth > SUM_IN_ORDER else 0, np.dtype(np.float64)),
         _Columns(
-            tile=tile.routine, turn=TRANSPOSITION, activating=activation_of(activation), height=tile.rows, width=width,
-            rows_of_chunk=rows_of_chunk, row_chunks=row_chunks, depth=depth, run=run, turned=int(turned),
-            activation=activation,
+            tile=tile.microkernel, transposition=TRANSPOSITION, activating=activation_of(activation),
+            height=tile.rows, width=width, rows_of_chunk=rows_of_chunk, row_chunks=row_chunks, depth=depth, run=run,
+            transposed=int(transposed), activation=activation,
         ),
     )  # fmt: skip
 

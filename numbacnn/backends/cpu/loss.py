@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from .runtime.allocator import empty, empty_like
-from .runtime.captured import in_place
-from .runtime.kernel import function, kernel
+from .runtime.captured import recorded
+from .runtime.kernel import inlined, kernel
 from .vector.blocks import block, blocks
 from .vector.layout import flat, like
 
@@ -27,7 +27,7 @@ __all__ = [
 ROWS = 64
 
 
-@function
+@inlined
 def _softmax_row(x, p):
     """p = softmax of x; returns the largest x and the logarithm of the sum of exp(x - largest)."""
     largest = -np.inf
@@ -41,7 +41,7 @@ def _softmax_row(x, p):
     return largest, np.log(total)
 
 
-@function
+@inlined
 def _below(value, largest):
     """``value - largest``, never above 0; the comparison keeps it one number, where a sum of such differences would be
     taken apart into sums of large numbers.
@@ -161,6 +161,6 @@ def _total(sums: np.ndarray, scale: float = 1) -> np.ndarray:
     return total
 
 
-@in_place
+@recorded
 def _write_total(total: np.ndarray, sums: np.ndarray, scale: float) -> None:
     total[...] = scale * sums.sum()

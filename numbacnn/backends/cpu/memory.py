@@ -12,8 +12,8 @@ from .. import numpy_memory
 from ..capture import CaptureError
 from ..numpy_memory import adopt, device_name, free_memory, is_array, synchronize
 from .runtime import allocator
-from .runtime.captured import perform, recording
-from .runtime.kernel import WORTH_THREADS, kernel
+from .runtime.captured import current_recording, record_call
+from .runtime.kernel import MIN_PARALLEL_ELEMENTS, kernel
 from .vector import layout
 from .vector.layout import empty
 from .vector.simd import copy_run
@@ -51,10 +51,10 @@ def asarray(x: Any, dtype: Any = None) -> np.ndarray:
     found: np.ndarray = numpy_memory.asarray(x, dtype)
     if not found.flags.aligned or not found.dtype.isnative:  # neither of which machine code looks at
         found = np.array(found, found.dtype.newbyteorder("="), order="C")
-    if recording() is None or not isinstance(x, np.ndarray) or np.may_share_memory(found, x):
+    if current_recording() is None or not isinstance(x, np.ndarray) or np.may_share_memory(found, x):
         return found
     y = allocator.empty(found.shape, found.dtype)
-    perform(functools.partial(np.copyto, casting="unsafe"), y, x)
+    record_call(functools.partial(np.copyto, casting="unsafe"), y, x)
     return y
 
 
@@ -68,11 +68,11 @@ def assign(target: np.ndarray, source: np.ndarray) -> None:
     alike = source.dtype == target.dtype in FLOATING and source.shape == target.shape
     laid_out = layout.is_laid_out(source) and layout.is_laid_out(target)
     # Done by machine code, a step that is written down is not cut in two.
-    is_worth_a_kernel = source.size >= WORTH_THREADS or recording() is not None
+    is_worth_a_kernel = source.size >= MIN_PARALLEL_ELEMENTS or current_recording() is not None
     if is_worth_a_kernel and alike and laid_out and not np.may_share_memory(source, target):
         _copy(-(-source.size // COPIED), layout.flat(layout.like(source, target)), layout.flat(target))
     else:
-        perform(numpy_memory.assign, target, source)
+        record_call(numpy_memory.assign, target, source)
 
 
 def copy(x: np.ndarray) -> np.ndarray:
@@ -87,14 +87,14 @@ def reshape(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def to_numpy(x: np.ndarray) -> np.ndarray:
-    if recording() is not None:
+    if current_recording() is not None:
         raise CaptureError("an array that is read cannot be part of a captured step")
     return x
 
 
 def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    if recording() is None:
+    if current_recording() is None:
         return np.zeros(tuple(shape), dtype)
     x = allocator.empty(tuple(shape), dtype)
-    perform(np.ndarray.fill, x, 0)
+    record_call(np.ndarray.fill, x, 0)
     return x

@@ -18,9 +18,9 @@ import numpy as np
 from ..contract import Activation
 from ..shared.activations import ACTIVATIONS
 from .runtime.allocator import empty, empty_like
-from .runtime.captured import prepared
-from .runtime.kernel import Scratch, function, kernel
-from .runtime.native import Routine
+from .runtime.captured import fold_constant
+from .runtime.kernel import Scratch, inlined, kernel
+from .runtime.microkernel import Microkernel
 from .runtime.repeated import repeated
 from .vector.activations import activate, activation_of
 from .vector.blocks import block, blocks
@@ -41,7 +41,7 @@ __all__ = [
 ACTIVATED = 1 << 11
 
 
-@function
+@inlined
 def repeat(x, columns, times):
     """x[t * columns + j] = x[j] for t < ``times``."""
     for t in range(1, times):
@@ -62,7 +62,7 @@ def _find_moments(chunk, x, moments, center, sums, totals, of_differences, of_sq
         squares[chunk * columns + j] = totals[totals.size // 2 + j]
 
 
-@function
+@inlined
 def normalize(x, at, row, y, to, center, factor, shift, rows, columns, times, activating, activation):
     """y = (x - center) factor + shift, activated; rows of y are ``columns`` apart, those of x ``row``."""
     # A row that has more than its columns is alone.
@@ -89,7 +89,7 @@ def normalize(x, at, row, y, to, center, factor, shift, rows, columns, times, ac
 class _Forward(NamedTuple):
     """What forward passes are told: rows of a chunk, and of a wide row."""
 
-    activating: Routine | int
+    activating: Microkernel | int
     activation: int
     part: int
     times: int
@@ -156,13 +156,13 @@ def _sum_gradients(
     """partials[chunk, column] of dy, and of dy times the difference of x from the mean."""
     columns, first = mean.size, chunk * part
     rows = min(part, x.shape[0] - first)
-    slopes, values, row = flattened(dy), flattened(x), x.shape[1]
+    dy_values, values, row = flattened(dy), flattened(x), x.shape[1]
     for j in range(columns):
         center[j] = mean[j]
     repeat(center, columns, times)
     half = totals.size // 2
     add_gradients(
-        of_values, of_products, slopes, first * columns, values, first * row, row, center, sums, totals[:half],
+        of_values, of_products, dy_values, first * columns, values, first * row, row, center, sums, totals[:half],
         totals[half:], rows, columns, times,
     )  # fmt: skip
     for j in range(columns):
@@ -193,18 +193,18 @@ def _backward_rows(chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx
     repeat(center, columns, p.times)
     rows, row = min(p.part, x.shape[0] - first), x.shape[1]
     abreast = p.times if row == columns else 1
-    slopes, values, result = flattened(dy), flattened(x), flattened(dx)
+    dy_values, values, result = flattened(dy), flattened(x), flattened(dx)
     for i in range((rows + abreast - 1) // abreast):
         here = min(abreast, rows - i * abreast) * columns
         at_dy, at_x = np.uintp((first + i * abreast) * columns), np.uintp((first + i * abreast) * row)
         if p.training:
             for j in range(np.uintp(here)):
                 result[at_dy + j] = factor[j] * (
-                    slopes[at_dy + j] - shift[j] - (values[at_x + j] - center[j]) * slope[j]
+                    dy_values[at_dy + j] - shift[j] - (values[at_x + j] - center[j]) * slope[j]
                 )
         else:
             for j in range(np.uintp(here)):
-                result[at_dy + j] = factor[j] * slopes[at_dy + j]
+                result[at_dy + j] = factor[j] * dy_values[at_dy + j]
 
 
 @kernel
@@ -255,7 +255,7 @@ def batch_norm_eval(
     of_x, c = pixels(x), weight.size
     rows = RowShares(of_x, c)
     y = empty((of_x.shape[0], c), x.dtype)
-    inverse_std = prepared(variance, lambda: _inverse_std(variance, eps))
+    inverse_std = fold_constant(variance, lambda: _inverse_std(variance, eps))
     _eval_rows(
         rows.chunks, of_x, weight, bias, mean, inverse_std, y, rows.scratch(3), _forward(rows, activation)
     )  # fmt: skip
@@ -289,16 +289,16 @@ def update_running_average(average: np.ndarray, value: np.ndarray, momentum: flo
 def _backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray, training: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    slopes, of_x, c = pixels(dy), pixels(x), weight.size
+    dy_values, of_x, c = pixels(dy), pixels(x), weight.size
     rows = RowShares(of_x, c)
     of_dy, of_scaled = rows.partials(c), rows.partials(c)
-    dx, dweight, dbias = empty(slopes.shape, dy.dtype), np.empty_like(weight), np.empty_like(weight)
+    dx, dweight, dbias = empty(dy_values.shape, dy.dtype), np.empty_like(weight), np.empty_like(weight)
     _sum_gradients(
-        rows.chunks, slopes, of_x, mean, of_dy, of_scaled, rows.scratch(), rows.scratch(), rows.totals(2), VALUES,
+        rows.chunks, dy_values, of_x, mean, of_dy, of_scaled, rows.scratch(), rows.scratch(), rows.totals(2), VALUES,
         PRODUCTS, rows.part, rows.times,
     )  # fmt: skip
     _backward_rows(
-        rows.chunks, slopes, of_x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, rows.scratch(4),
+        rows.chunks, dy_values, of_x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, rows.scratch(4),
         _Backward(rows.part, rows.times, int(training)),
     )  # fmt: skip
     return _shaped(dx, dy), dweight, dbias

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .runtime.allocator import empty
-from .runtime.captured import in_place
+from .runtime.captured import recorded
 from .runtime.kernel import kernel
 from .vector.blocks import block, blocks
 
@@ -86,7 +86,7 @@ def global_norm(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return norm
 
 
-@in_place
+@recorded
 def _write_norm(norm: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
     total = 0.0
     for array in arrays:

@@ -15,8 +15,8 @@ import numpy as np
 from ..geometry import Pool2dGeometry
 from ..shared import windows
 from .runtime.allocator import empty
-from .runtime.kernel import Scratch, function, kernel
-from .runtime.native import Routine
+from .runtime.kernel import Scratch, inlined, kernel
+from .runtime.microkernel import Microkernel
 from .runtime.repeated import repeated
 from .vector.layout import channels_last, images
 from .vector.pool_pixels import (
@@ -34,18 +34,18 @@ from .vector.simd import clear, flattened
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
-FEWEST_CHUNKS, FEWEST_CHANNELS, ROWS = 8, 32, 16
+MIN_CHUNKS, MIN_CHANNELS, ROWS = 8, 32, 16
 
-output_range = function(windows.output_range)
+output_range = inlined(windows.output_range)
 
 
-@function
+@inlined
 def taps_within(start, kernel, dilation, size):
     """The taps ``first <= i < end`` with ``start + i * dilation`` in ``0 .. size - 1``."""
     return output_range(start, dilation, size, kernel)
 
 
-@function
+@inlined
 def lay_taps(table, top, bottom, first, end, kw, dh, dw, w, channels):
     """Of the taps of rows top .. bottom and columns first .. end: where they are beside the window's corner, in numbers
     and, further on in the table, in pixels. Returns how many there are.
@@ -65,7 +65,7 @@ class _Plan(NamedTuple):
     Pixels ``inner`` .. ``inner_end`` of a row have windows as wide as they are.
     """
 
-    routine: Routine
+    microkernel: Microkernel
     rows: int
     block: int
     blocks: int
@@ -101,7 +101,7 @@ def _max_rows(chunk, x, y, indices, table, p):
             if taps > 0:
                 start = ((n * h + top) * w + left) * channels + first_channel
                 find_maxima(
-                    p.routine, image, start, table, 0, table, table.size // 2, taps, largest, at, places,
+                    p.microkernel, image, start, table, 0, table, table.size // 2, taps, largest, at, places,
                     at if indices.size > 0 else 0, here, pixels, p.sw * channels, channels, top * w + left, p.sw,
                 )  # fmt: skip
             else:
@@ -112,7 +112,7 @@ def _max_rows(chunk, x, y, indices, table, p):
             column += pixels
 
 
-@function
+@inlined
 def clear_channels(image, first_pixel, end_pixel, channels, first, end):
     """Channels ``first`` .. ``end`` of those pixels become 0: together, where they are all there are."""
     if end - first == channels:
@@ -127,19 +127,19 @@ def _max_backward_images(chunk, dy, indices, dx, block, blocks):
     first, n = chunk % blocks * block, chunk // blocks
     channels, outputs, size = dx.shape[3], dy.shape[1] * dy.shape[2], dx.shape[1] * dx.shape[2]
     end = min(first + block, channels)
-    image, slopes, places = flattened(dx), flattened(dy), flattened(indices)
+    image, dy_values, places = flattened(dx), flattened(dy), flattened(indices)
     clear_channels(image, n * size, (n + 1) * size, channels, first, end)
     for p in range(n * outputs, (n + 1) * outputs):
         at = np.uintp(p * channels)
         for c in range(np.uintp(first), np.uintp(end)):
             place = np.int64(places[at + c])
             if place >= 0:
-                image[np.uintp((n * size + place) * channels) + c] += slopes[at + c]
+                image[np.uintp((n * size + place) * channels) + c] += dy_values[at + c]
 
 
 @kernel
 def _walk_rows(chunk, image, outputs, table, counting_row, counting_column, clearing, p):
-    """Means of the windows or, with such a routine, the shares of their slopes; images are first cleared if told so."""
+    """Means of the windows or, with such a microkernel, shares of dy; ``clearing``, images are first set to 0."""
     first_channel, first_row = chunk % p.blocks * p.block, chunk // p.blocks * p.rows
     h, w, channels, oh, ow = image.shape[1], image.shape[2], image.shape[3], outputs.shape[1], outputs.shape[2]
     here = min(p.block, channels - first_channel)
@@ -158,8 +158,8 @@ def _walk_rows(chunk, image, outputs, table, counting_row, counting_column, clea
             j_first, j_end = taps_within(left, p.kw, 1, w)
             taps = lay_taps(table, i_first, i_end, j_first, j_end, p.kw, 1, 1, w, channels)
             visit(
-                p.routine, values, ((n * h + top) * w + left) * channels + first_channel, table, 0, taps, of_windows,
-                (row * ow + column) * channels + first_channel, here, pixels, p.sw * channels, channels,
+                p.microkernel, values, ((n * h + top) * w + left) * channels + first_channel, table, 0, taps,
+                of_windows, (row * ow + column) * channels + first_channel, here, pixels, p.sw * channels, channels,
                 counting_row[row % oh] * counting_column[column],
             )  # fmt: skip
             column += pixels
@@ -236,19 +236,19 @@ def _table(g: Pool2dGeometry) -> Scratch:
 
 def _rows(g: Pool2dGeometry) -> int:
     """Rows of a chunk, which make up for beginning it."""
-    return max(1, min(ROWS, g.n * g.oh // FEWEST_CHUNKS))
+    return max(1, min(ROWS, g.n * g.oh // MIN_CHUNKS))
 
 
 def _blocks(g: Pool2dGeometry, pieces: int) -> tuple[int, int]:
     """Channels of a chunk, and into how many it cuts them: enough for all threads, where there are few ``pieces``."""
-    blocks = min(-(-FEWEST_CHUNKS // max(pieces, 1)), max(1, g.c // FEWEST_CHANNELS))
+    blocks = min(-(-MIN_CHUNKS // max(pieces, 1)), max(1, g.c // MIN_CHANNELS))
     block = -(-g.c // blocks)
     return block, -(-g.c // max(block, 1))
 
 
-def _plan(g: Pool2dGeometry, routine: Routine, rows: int, block: int, blocks: int) -> _Plan:
+def _plan(g: Pool2dGeometry, microkernel: Microkernel, rows: int, block: int, blocks: int) -> _Plan:
     return _Plan(
-        routine, rows, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, *_inner(g)
+        microkernel, rows, block, blocks, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, *_inner(g)
     )  # fmt: skip
 
 

@@ -10,12 +10,12 @@ from ..geometry import Pool2dGeometry
 from . import pooling
 from .runtime import device_array
 from .runtime.kernel import kernel, mapping
-from .runtime.target import function, quotient, scalar, within
+from .runtime.target import device_function, quotient, scalar, within
 
 __all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
 
 
-@function
+@device_function
 def _position(point, size, outputs):
     """``linear_taps``: where a point is among ``size`` pixels, and how far behind, in units of 1 / (2 outputs)."""
     position = max((2 * point + 1) * size - outputs, 0)
@@ -54,7 +54,7 @@ def _cropped(i, x, top, left, mirror, g):
     return x[(plane * h + source_row) * w + source_column] if inside else scalar(x, 0)
 
 
-@function
+@device_function
 def _channel(i, g):
     channels, size = g
     plane = quotient(i, size)
@@ -83,18 +83,18 @@ def _normalize(i, y, x, mean, std, count, apart, g):
         y[m] = (d - mean[channel]) / std[channel]
 
 
-@function
+@device_function
 def _clipped(value, x):
     """Within 0..1; NaN stays."""
     return scalar(x, 0) if value < scalar(x, 0) else scalar(x, 1) if value > scalar(x, 1) else value
 
 
-@function
+@device_function
 def _gray(r, g, b, x):
     return scalar(x, 0.2989) * r + scalar(x, 0.587) * g + scalar(x, 0.114) * b
 
 
-@function
+@device_function
 def _share(place, shift, x):
     """How much of its chroma a colour takes from a channel; ``place`` is between -4 and 8."""
     distance = place + scalar(x, shift + 6)

@@ -14,12 +14,12 @@ import numpy as np
 from ..contract import Array
 from .runtime import device_array
 from .runtime.kernel import kernel, mapping
-from .runtime.target import function, quotient
+from .runtime.target import device_function, quotient
 
 __all__ = ["gather_images", "gather_labels"]
 
 
-@function
+@device_function
 def _source(i, index, g):
     """Where element ``i`` of the batch is in the data set; -1 for nowhere."""
     samples, size = g
@@ -28,7 +28,7 @@ def _source(i, index, g):
     return sample * size + i - row * size if sample >= 0 and sample < samples else -1
 
 
-@function
+@device_function
 def _pixel(i, images, index, count, g):
     """An element of the batch before its division, NaN for one that is not there."""
     source = _source(i, index, g) if i < count else -1

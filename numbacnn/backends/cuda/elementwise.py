@@ -16,7 +16,7 @@ from . import memory
 from .block.pointwise import accumulate, activate, sum_of
 from .runtime import device_array
 from .runtime.kernel import Kernel, block_kernel, kernel, mapping
-from .runtime.target import cuda, function, quotient, scalar, threads_per_block
+from .runtime.target import cuda, device_function, quotient, scalar, threads_per_block
 
 __all__ = [
     "accumulate",
@@ -43,7 +43,7 @@ DRAWN = 4 * THREADS
 WORD_PITCH = THREADS + 8
 WORDS = 4 * WORD_PITCH
 
-philox4x32 = function(philox.philox4x32)
+philox4x32 = device_function(philox.philox4x32)
 
 
 @mapping
@@ -90,7 +90,7 @@ def _tanh_backward(i, dy, y):
     return dy[i] * (scalar(y, 1) - y[i] * y[i])
 
 
-@function
+@device_function
 def _word_place(element):
     """Where the word of an element of a dropout block is in shared memory."""
     return (element & 3) * WORD_PITCH + (element >> 2)
@@ -138,7 +138,7 @@ def _incremented(i, counter):
     return counter[i] + 1
 
 
-@function
+@device_function
 def _column_place(i, g):
     """Where element ``i`` of a matrix with few columns is in the one that they are columns of."""
     columns, all_columns, first = g

@@ -13,7 +13,7 @@ from ..contract import Array
 from .block.reduce import CHUNK, THREADS, block_sum, lane_bits, lane_of, lanes_sum, row_blocks
 from .runtime import device_array
 from .runtime.kernel import block_kernel, mapping
-from .runtime.target import cuda, exp, function, log, quotient
+from .runtime.target import cuda, device_function, exp, log, quotient
 
 __all__ = [
     "count_correct",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-@function
+@device_function
 def _row_of(block, thread, g):
     """The row of a thread, its lane in it, and how many elements it has; 0 of them beyond the last row."""
     rows, classes, bits = g
@@ -33,7 +33,7 @@ def _row_of(block, thread, g):
     return row, lane, classes if row < rows else 0
 
 
-@function
+@device_function
 def _lanes_maximum(thread, lane, lanes, value, scratch):
     """The largest ``value`` of ``lanes`` neighbouring threads, NaN never being one."""
     scratch[thread] = value
@@ -51,7 +51,7 @@ def _lanes_maximum(thread, lane, lanes, value, scratch):
     return largest
 
 
-@function
+@device_function
 def _softmax_row(p, x, first, count, thread, lane, lanes, scratch):
     """p = softmax of the row that begins at ``first``; its largest x and the sum of exp(x - largest)."""
     largest = -math.inf
@@ -135,7 +135,7 @@ def _scaled_difference(i, a, b, scale):
     return scale * (a[i] - b[i])
 
 
-@function
+@device_function
 def _comes_before(value, place, other, other_place):
     """Whether a number is the maximum rather than another: NaN is above all others, the first of equals counts."""
     if value != value:

@@ -19,7 +19,7 @@ from .block.pointwise import activate
 from .block.reduce import THREADS, ChannelSums, add_parts
 from .runtime import device_array
 from .runtime.kernel import block_kernel, mapping
-from .runtime.target import cuda, function, quotient, scalar, sqrt
+from .runtime.target import cuda, device_function, quotient, scalar, sqrt
 
 __all__ = [
     "batch_norm_eval",
@@ -30,25 +30,25 @@ __all__ = [
 ]
 
 
-@function
+@device_function
 def _first_element(x, centers, channel, length):
     first = np.float64(x[channel * length])
     # An infinite one would leave nothing but NaN of the others.
     return first if first - first == 0.0 else 0.0
 
 
-@function
+@device_function
 def _moments(x, other, center, place, other_place):
     difference = np.float64(x[place]) - center
     return difference, difference * difference
 
 
-@function
+@device_function
 def _mean(x, centers, channel, length):
     return np.float64(centers[channel])
 
 
-@function
+@device_function
 def _gradient_sums(dy, x, center, place, x_place):
     slope = np.float64(dy[place])
     return slope, slope * (np.float64(x[x_place]) - center)
@@ -98,7 +98,7 @@ def _finish_backward(block, thread, partial, weight, inverse_std, dweight, dbias
         coefficients[2 * c + block] = total_scaled / count * scale
 
 
-@function
+@device_function
 def _channel_and_place(i, g):
     """Of an element of (n, c, length): its channel, and where it is in an array with ``more`` elements a sample."""
     c, length, more = g

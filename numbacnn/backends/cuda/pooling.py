@@ -23,22 +23,22 @@ from .block.reduce import THREADS, lane_bits, lane_of, lanes_sum, row_blocks
 from .runtime import device_array
 from .runtime.kernel import THREADS as MAPPING_THREADS
 from .runtime.kernel import Kernel, block_kernel, mapping
-from .runtime.target import cuda, function, quotient, scalar
+from .runtime.target import cuda, device_function, quotient, scalar
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
 
-MOST_UNROLLED = 9
+MAX_UNROLLED = 9
 
-taps_inside = function(windows.taps_inside)
+taps_inside = device_function(windows.taps_inside)
 
 
-@function
+@device_function
 def _first_window(position, before, extent, stride):
     """The first window, of all that begin at ``o * stride - before``, that has not ended before ``position``."""
     return quotient(max(position + before - extent + stride, 0), stride)
 
 
-@function
+@device_function
 def _window_size(row, column, g):
     """How many elements of a window count, at least 1; ``g`` holds what :func:`_counting` gives."""
     kh, kw, sh, sw, pt, pl, top, bottom, left, right = g
@@ -104,7 +104,7 @@ def _max_backward_kernel(reach_h: int, reach_w: int) -> Kernel:
 def _avg_kernel(kh: int, kw: int) -> Kernel:
     """For windows of kh x kw, or of any size for (0, 0)."""
 
-    @function
+    @device_function
     def window_sum(x, start, top, left, h, w, rows, columns, zero):
         """In the dtype of ``zero``."""
         total = zero
@@ -236,7 +236,7 @@ def avg_pool2d_backward(dy: Array, geometry: Pool2dGeometry, count_include_pad: 
 
 def _unrolled(rows: int, columns: int) -> tuple[int, int]:
     """The numbers of steps that a kernel is made for; none of them if they are many."""
-    return (rows, columns) if rows * columns <= MOST_UNROLLED else (0, 0)
+    return (rows, columns) if rows * columns <= MAX_UNROLLED else (0, 0)
 
 
 def _reach(g: Pool2dGeometry, extent: tuple[int, int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 
 from numbacnn.backends.cpu.runtime import allocator
 
-LARGE = (allocator.LEAST_BYTES // 4 + 5,)
+LARGE = (allocator.MIN_BYTES // 4 + 5,)
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_shapes_dtypes_and_small_arrays(pool):
 
 
 def test_a_block_serves_arrays_of_about_its_size(pool):
-    size = 10 * allocator.LEAST_BYTES
+    size = 10 * allocator.MIN_BYTES
     allocator.empty((size,), np.int8)
     allocator.empty((size - size // 4,), np.int8)
     assert len(pool.blocks) == 1
@@ -71,21 +71,21 @@ def test_a_block_serves_arrays_of_about_its_size(pool):
 
 
 def test_what_lies_idle_is_bounded_and_can_be_released(pool, monkeypatch):
-    monkeypatch.setattr(allocator, "IDLE_BYTES", 4 * allocator.LEAST_BYTES)
-    held = allocator.empty((allocator.LEAST_BYTES,), np.int8)
+    monkeypatch.setattr(allocator, "IDLE_BYTES", 4 * allocator.MIN_BYTES)
+    held = allocator.empty((allocator.MIN_BYTES,), np.int8)
     for i in range(1, 12):
-        allocator.empty((allocator.LEAST_BYTES * 2**i,), np.int8)
-    assert sum(pool.sizes) <= 2 * 2**11 * allocator.LEAST_BYTES
+        allocator.empty((allocator.MIN_BYTES * 2**i,), np.int8)
+    assert sum(pool.sizes) <= 2 * 2**11 * allocator.MIN_BYTES
     allocator.release()
     assert pool.sizes == [held.size]
 
 
 def test_blocks_that_serve_nothing_for_long_are_given_back(pool, monkeypatch):
     monkeypatch.setattr(allocator, "SWEEP", 10)
-    allocator.empty((8 * allocator.LEAST_BYTES,), np.int8)
+    allocator.empty((8 * allocator.MIN_BYTES,), np.int8)
     for _ in range(30):
-        allocator.empty((allocator.LEAST_BYTES,), np.int8)
-    assert pool.sizes == [allocator.LEAST_BYTES]
+        allocator.empty((allocator.MIN_BYTES,), np.int8)
+    assert pool.sizes == [allocator.MIN_BYTES]
 
 
 def test_threads_do_not_get_the_same_memory():

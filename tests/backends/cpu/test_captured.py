@@ -15,7 +15,7 @@ from tests.numeric import normal
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 
-LARGE = (allocator.LEAST_BYTES // 4 + 5,)
+LARGE = (allocator.MIN_BYTES // 4 + 5,)
 
 
 def one(function, **options):

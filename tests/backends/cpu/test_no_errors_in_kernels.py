@@ -105,7 +105,7 @@ def call_every_kernel() -> None:
     cpu.accumulate(parameter, gradient, 0.5)
     cpu.accumulate(parameter, gradient)
     cpu.fill_zero(parameter)
-    cpu.copy(normal(kernel.WORTH_THREADS))
+    cpu.copy(normal(kernel.MIN_PARALLEL_ELEMENTS))
     cpu.add_channels(normal(2, 5, 3), normal(2, 3, 3))
 
 

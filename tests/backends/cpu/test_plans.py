@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends.cpu.convolution import direct_data, direct_weight, input_strips
-from numbacnn.backends.cpu.convolution.correlation import forward_correlation, forward_weights
+from numbacnn.backends.cpu.convolution import bands, direct_data, direct_weight
+from numbacnn.backends.cpu.convolution.correlation import forward_correlation, forward_strides
 from numbacnn.backends.cpu.runtime import machine_code
-from numbacnn.backends.cpu.vector import microkernels
+from numbacnn.backends.cpu.vector import tiles
 from numbacnn.backends.cpu.vector.simd import REGISTERS, VECTOR_BYTES
 from numbacnn.backends.geometry import Conv2dGeometry
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif((REGISTERS, LANES) != (32, 16), reason="the meas
 
 def plan_of(descriptor: str) -> direct_data._Plan:
     g = Conv2dGeometry.parse(descriptor)
-    return direct_data._plan(forward_correlation(g), forward_weights(g), g.n, g.c, g.k, g.c, 1, 4)
+    return direct_data._plan(forward_correlation(g), forward_strides(g), g.n, g.c, g.k, g.c, 1, 4)
 
 
 @pytest.mark.parametrize("vectors", [5, 7])
@@ -47,17 +47,17 @@ def test_few_outputs_and_many_inputs_change_places() -> None:
 
 
 def test_unevenness_is_of_the_busier_core() -> None:
-    assert input_strips.unevenness((4, 3)) == 1
-    assert input_strips.unevenness((3, 1)) == pytest.approx(4 / 3)
-    assert input_strips.unevenness((1, 14), (1, 2)) == pytest.approx(28 / 16)
-    assert input_strips.unevenness((2, 4), (1, 2)) == pytest.approx(12 / 10)
-    assert input_strips.unevenness((0, 1)) == 1
+    assert bands.unevenness((4, 3)) == 1
+    assert bands.unevenness((3, 1)) == pytest.approx(4 / 3)
+    assert bands.unevenness((1, 14), (1, 2)) == pytest.approx(28 / 16)
+    assert bands.unevenness((2, 4), (1, 2)) == pytest.approx(12 / 10)
+    assert bands.unevenness((0, 1)) == 1
 
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 def test_machine_code_is_held_together() -> None:
-    """A holder for each routine took a megabyte and a half."""
-    for tile in map(microkernels.gathering_tile, (1, 2), (1, 1)):
+    """A holder for each microkernel took a megabyte and a half."""
+    for tile in map(tiles.gathering_tile, (1, 2), (1, 1)):
         for kind in "fd":
             assert tile.address(np.dtype(kind))
     assert len(machine_code._engines) == 1

@@ -1,4 +1,4 @@
-"""The routines of pooling, of every width of vectors, against their definitions in plain Python."""
+"""The microkernels of pooling, of every width of vectors, against their definitions in plain Python."""
 
 from __future__ import annotations
 
@@ -22,54 +22,54 @@ pytestmark = [
 
 @pytest.mark.parametrize("with_places", [False, True])
 def test_maxima(dtype, size, channels, taps, with_places):
-    routine = pool_pixels.maxima(with_places, size)
+    microkernel = pool_pixels.maxima(with_places, size)
     run = numba.njit(
-        lambda routine, x, offsets, taps, y, places, channels: pool_pixels.find_maxima(
-            routine, x, 2, offsets, 1, offsets, 2, taps, y, 3, places, 4, channels, PIXELS, X_STEP, Y_STEP, 5, 2
+        lambda microkernel, x, offsets, taps, y, places, channels: pool_pixels.find_maxima(
+            microkernel, x, 2, offsets, 1, offsets, 2, taps, y, 3, places, 4, channels, PIXELS, X_STEP, Y_STEP, 5, 2
         )
     )
     x, offsets = _pixels(dtype, channels), np.array([9, 0, 3, 4, 1, 2])
     x[::5], x[3] = 1, np.nan
     y, places = np.zeros(3 + PIXELS * Y_STEP, dtype), np.zeros(4 + PIXELS * Y_STEP, np.int32)
     expected, expected_places = y.copy(), places.copy()
-    routine.definition(
+    microkernel.definition(
         x, 2, offsets, 1, offsets, 2, taps, expected, 3, expected_places, 4, channels, PIXELS, X_STEP, Y_STEP, 5, 2
     )
-    run(routine.address(np.dtype(dtype)), x, offsets, taps, y, places, channels)
+    run(microkernel.address(np.dtype(dtype)), x, offsets, taps, y, places, channels)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(places, expected_places)
 
 
 def test_means(dtype, size, channels, taps):
-    routine = pool_pixels.means(size)
+    microkernel = pool_pixels.means(size)
     run = numba.njit(
-        lambda routine, x, offsets, taps, y, channels: pool_pixels.visit(
-            routine, x, 2, offsets, 1, taps, y, 3, channels, PIXELS, X_STEP, Y_STEP, 3
+        lambda microkernel, x, offsets, taps, y, channels: pool_pixels.visit(
+            microkernel, x, 2, offsets, 1, taps, y, 3, channels, PIXELS, X_STEP, Y_STEP, 3
         )
     )
     x, offsets = _pixels(dtype, channels), np.array([9, 0, 3, 4, 1])
     y = np.zeros(3 + PIXELS * Y_STEP, dtype)
     expected = y.copy()
-    routine.definition(x, 2, offsets, 1, taps, expected, 3, channels, PIXELS, X_STEP, Y_STEP, 3)
-    run(routine.address(np.dtype(dtype)), x, offsets, taps, y, channels)
+    microkernel.definition(x, 2, offsets, 1, taps, expected, 3, channels, PIXELS, X_STEP, Y_STEP, 3)
+    run(microkernel.address(np.dtype(dtype)), x, offsets, taps, y, channels)
     np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("adding", [False, True])
 def test_spreading(dtype, size, channels, taps, adding):
-    routine = pool_pixels.spreading(adding, size)
+    microkernel = pool_pixels.spreading(adding, size)
     # Without adding, what overlaps is whichever is written last.
     taps = taps if adding else 1
     run = numba.njit(
-        lambda routine, dx, offsets, taps, dy, channels: pool_pixels.visit(
-            routine, dx, 2, offsets, 1, taps, dy, 3, channels, PIXELS, X_STEP, Y_STEP, 3
+        lambda microkernel, dx, offsets, taps, dy, channels: pool_pixels.visit(
+            microkernel, dx, 2, offsets, 1, taps, dy, 3, channels, PIXELS, X_STEP, Y_STEP, 3
         )
     )
     dx, offsets = _pixels(dtype, channels), np.array([9, 0, 3, 4, 1])
     dy = np.random.default_rng(1).standard_normal(3 + PIXELS * Y_STEP).astype(dtype)
     expected = dx.copy()
-    routine.definition(expected, 2, offsets, 1, taps, dy, 3, channels, PIXELS, X_STEP, Y_STEP, 3)
-    run(routine.address(np.dtype(dtype)), dx, offsets, taps, dy, channels)
+    microkernel.definition(expected, 2, offsets, 1, taps, dy, 3, channels, PIXELS, X_STEP, Y_STEP, 3)
+    run(microkernel.address(np.dtype(dtype)), dx, offsets, taps, dy, channels)
     np.testing.assert_allclose(dx, expected, rtol=1e-6)
 
 

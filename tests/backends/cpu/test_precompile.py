@@ -18,8 +18,8 @@ from numba.core import config
 from numbacnn.backends import disk_cache
 from numbacnn.backends.cpu.runtime import kernel as kernels
 from numbacnn.backends.cpu.runtime import machine_code, precompile
-from numbacnn.backends.cpu.runtime.kernel import kernel, routine
-from numbacnn.backends.cpu.runtime.native import ELEMENTS, INTEGER
+from numbacnn.backends.cpu.runtime.kernel import compiled_microkernel, kernel
+from numbacnn.backends.cpu.runtime.microkernel import ELEMENTS, INTEGER
 from numbacnn.backends.cpu.runtime.precompile import Request, compile_all, serve
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
@@ -47,7 +47,7 @@ def fourth(chunk, x, value):
     x[chunk] = 4 * value
 
 
-@routine(ELEMENTS, INTEGER)
+@compiled_microkernel(ELEMENTS, INTEGER)
 def doubled(x, start, count):
     for i in range(start, start + count):
         x[i] *= 2
@@ -74,7 +74,7 @@ def check_all():
 
 @pytest.fixture
 def with_a_helper(empty_cache, monkeypatch):
-    monkeypatch.setattr(precompile, "WORTH_HELPER", 1)
+    monkeypatch.setattr(precompile, "MIN_KERNELS_PER_HELPER", 1)
     monkeypatch.setattr(precompile.threads, "number", lambda: 2)
     monkeypatch.setattr(precompile.threads, "needs", tuple)
     return monkeypatch
@@ -139,7 +139,7 @@ def test_a_helper_that_does_not_end_its_work_is_given_up(with_a_helper):
         "SERVE",
         taking + "import signal; signal.signal(15, signal.SIG_IGN); import time; time.sleep(3600)",
     )
-    with_a_helper.setattr(precompile, "MOST_SECONDS", 0.5)
+    with_a_helper.setattr(precompile, "MAX_SECONDS", 0.5)
     started = []
 
     class Watched(precompile._Helper):
@@ -168,7 +168,7 @@ from tests.backends.cpu.test_precompile import KERNELS, Meanwhile, requests
 if {{there}}:
     sys.path.insert(0, "")
 os.chdir({str(here)!r})
-precompile.WORTH_HELPER, precompile.threads.number, precompile.threads.needs = 1, lambda: 2, tuple
+precompile.MIN_KERNELS_PER_HELPER, precompile.threads.number, precompile.threads.needs = 1, lambda: 2, tuple
 started = []
 
 class Watched(precompile._Helper):

@@ -12,7 +12,7 @@ from numba.core import config
 
 from numbacnn.backends import cpu
 from numbacnn.backends.cpu.runtime import allocator, repeated, threads
-from numbacnn.backends.cpu.runtime.captured import perform
+from numbacnn.backends.cpu.runtime.captured import record_call
 from numbacnn.backends.cpu.runtime.kernel import Scratch, kernel
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 
@@ -149,7 +149,7 @@ def test_what_numpy_does_is_done_each_time():
     @repeated.repeated
     def run(x):
         y = allocator.empty(x.shape, x.dtype)
-        perform(np.add, x, 1, y)
+        record_call(np.add, x, 1, y)
         return y
 
     for seed in range(4):

@@ -18,8 +18,8 @@ def compiled(function):
 
 
 @compiled
-def sum_rows(routine, a, b, center, sums, rows, columns, add):
-    row_sums.sum_rows(routine, a, 1, 80, b, 2, 90, center, 3, sums, 4, rows, columns, add)
+def sum_rows(microkernel, a, b, center, sums, rows, columns, add):
+    row_sums.sum_rows(microkernel, a, 1, 80, b, 2, 90, center, 3, sums, 4, rows, columns, add)
 
 
 @compiled
@@ -27,24 +27,24 @@ def find_moments(of_differences, of_squares, x, row, center, sums, totals, rows,
     row_sums.find_moments(of_differences, of_squares, x, 0, row, center, sums, totals, rows, columns, times)
 
 
-def argument(routine, dtype):
-    return routine.definition if config.DISABLE_JIT else routine.address(np.dtype(dtype))
+def argument(microkernel, dtype):
+    return microkernel.definition if config.DISABLE_JIT else microkernel.address(np.dtype(dtype))
 
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 @pytest.mark.parametrize("rows", [0, 1, 7])
 @pytest.mark.parametrize("columns", [1, 15, 64, 70])
 @pytest.mark.parametrize("add", [0, 1])
-@pytest.mark.parametrize("routine", ROUTINES, ids=["values", "differences", "squares", "products"])
-def test_routines(dtype, routine, rows, columns, add):
+@pytest.mark.parametrize("microkernel", ROUTINES, ids=["values", "differences", "squares", "products"])
+def test_routines(dtype, microkernel, rows, columns, add):
     rng = np.random.default_rng(rows)
     # Nothing lies behind the last numbers that are asked for.
     a, b = (rng.standard_normal(first + max(rows - 1, 0) * row + columns) for first, row in ((1, 80), (2, 90)))
     center, sums = rng.standard_normal(3 + columns), rng.standard_normal(4 + columns)
     a, b, center, sums = (x.astype(dtype) for x in (a, b, center, sums))
     expected = sums.copy()
-    routine.definition(a, 1, 80, b, 2, 90, center, 3, expected, 4, rows, columns, add)
-    sum_rows(routine.address(np.dtype(dtype)), a, b, center, sums, rows, columns, add)
+    microkernel.definition(a, 1, 80, b, 2, 90, center, 3, expected, 4, rows, columns, add)
+    sum_rows(microkernel.address(np.dtype(dtype)), a, b, center, sums, rows, columns, add)
     np.testing.assert_allclose(sums, expected, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-13)
 
 

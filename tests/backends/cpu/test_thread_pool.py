@@ -11,7 +11,7 @@ import pytest
 
 from numbacnn.backends import cpu
 from numbacnn.backends.cpu.runtime import thread_pool, threads
-from numbacnn.backends.cpu.runtime.kernel import WORTH_THREADS, kernel
+from numbacnn.backends.cpu.runtime.kernel import MIN_PARALLEL_ELEMENTS, kernel
 
 from .programs import MODEL, posix, run
 
@@ -50,7 +50,7 @@ def meet(chunk, flags, met, turns, pauses, _):  # pragma: no cover - only ever c
 @several_cpus
 @pytest.mark.parametrize("idle", [0, 0.002, 0.03])
 def test_as_many_chunks_as_threads_run_at_the_same_time(idle):
-    large = np.empty(WORTH_THREADS, np.float32)
+    large = np.empty(MIN_PARALLEL_ELEMENTS, np.float32)
     for _ in range(5):
         met, flags = np.zeros(threads.number(), np.int64), np.zeros(threads.number(), np.int64)
         time.sleep(idle)
@@ -60,7 +60,7 @@ def test_as_many_chunks_as_threads_run_at_the_same_time(idle):
 
 @several_cpus
 def test_chunks_run_at_the_same_time_in_a_captured_step_too():
-    large = np.empty(WORTH_THREADS, np.float32)
+    large = np.empty(MIN_PARALLEL_ELEMENTS, np.float32)
     met, flags = np.zeros(threads.number(), np.int64), np.zeros(threads.number(), np.int64)
     (launch,) = cpu.capture(lambda: meet(len(met), flags.ctypes.data, met, 1 << 28, LONG, large))
     for idle in (0, 0.002, 0.03):
@@ -73,21 +73,21 @@ def test_chunks_run_at_the_same_time_in_a_captured_step_too():
 @pytest.mark.skipif(not threads.USES_WORKERS, reason="the threads are Numba's")
 @several_cpus
 def test_a_launch_that_was_short_wakes_nobody_and_a_long_one_does():
-    count, large = threads.number(), np.empty(WORTH_THREADS, np.float32)
+    count, large = threads.number(), np.empty(MIN_PARALLEL_ELEMENTS, np.float32)
     met, flags = np.zeros(count, np.int64), np.ones(count, np.int64)
     recordings = []
     for pauses in (0, LONG):
         (launch,) = cpu.capture(lambda pauses=pauses: meet(count, flags.ctypes.data, met, 1, pauses, large))
         for _ in range(1000):
             launch()
-            if pauses or launch._parts[0][thread_pool.LAUNCH_WORDS - 1] <= thread_pool.WORTH_WAKING:
+            if pauses or launch._parts[0][thread_pool.LAUNCH_WORDS - 1] <= thread_pool.MIN_NANOSECONDS_TO_WAKE:
                 break  # else another program had the core
         recordings.append(launch)
     helpers = threads._workers._words[thread_pool.THREADS + thread_pool.THREAD :].reshape(-1, thread_pool.THREAD)
     for launch, remains_asleep in zip(recordings, (True, False), strict=True):
         written_down = launch._parts[0]
         took = written_down[thread_pool.LAUNCH_WORDS - 1]
-        assert (0 < took <= thread_pool.WORTH_WAKING) == remains_asleep
+        assert (0 < took <= thread_pool.MIN_NANOSECONDS_TO_WAKE) == remains_asleep
         for _ in range(1 if remains_asleep else 100):  # one that was woken may sleep again before it is looked at
             while not helpers[: count - 1, thread_pool.ASLEEP].all():
                 time.sleep(0.001)

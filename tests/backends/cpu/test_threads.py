@@ -58,7 +58,7 @@ from numbacnn.backends import cpu
 from numbacnn.backends.cpu import threads
 
 x = np.linspace(-3, 3, 1 << 17, dtype=np.float32)
-for launch in range(threads.EARLY + 1):
+for launch in range(threads.MAX_EARLY_LAUNCHES + 1):
     compiled = [entry.is_ready for entry in threads.Workers.ENTRIES]
     assert not any(compiled), launch
     assert (cpu.relu(x.copy()) == np.maximum(x, 0)).all()

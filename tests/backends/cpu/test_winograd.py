@@ -9,20 +9,20 @@ from numba.core import config
 
 from numbacnn.backends import cpu
 from numbacnn.backends.cpu.convolution import direct, winograd, winograd_data, winograd_weight
-from numbacnn.backends.cpu.convolution import winograd_transforms as routines
+from numbacnn.backends.cpu.convolution import winograd_transforms as microkernels
 from numbacnn.backends.geometry import Conv2dGeometry
 
 MATRICES = {
     f"{name} of {outputs}, {taps}": matrix
     for outputs, taps in [(4, 3), (2, 3), (4, 5)]
-    for name, matrix in zip(("x", "weights", "y"), routines.matrices(outputs, taps), strict=True)
+    for name, matrix in zip(("x", "weights", "y"), microkernels.matrices(outputs, taps), strict=True)
 }
 
 
 @pytest.mark.parametrize("taps", [1, 3, 4, 5])
 @pytest.mark.parametrize("outputs", [1, 2, 4])
 def test_matrices_are_a_correlation(outputs, taps):
-    of_x, of_weights, of_products = (np.array(m, object) for m in routines.matrices(outputs, taps))
+    of_x, of_weights, of_products = (np.array(m, object) for m in microkernels.matrices(outputs, taps))
     x, w = np.arange(3, 3 + len(of_x)) ** 2, np.arange(2, 2 + taps) ** 3
     y = of_products @ ((of_weights @ w) * (of_x @ x))
     assert list(y) == [sum(x[i + k] * w[k] for k in range(taps)) for i in range(outputs)]
@@ -34,19 +34,19 @@ def test_matrices_are_a_correlation(outputs, taps):
 @pytest.mark.parametrize("name", MATRICES)
 def test_transformation(dtype, size, name):
     matrix = MATRICES[name]
-    routine = routines.transformation("test", matrix, size)
-    run = numba.njit(lambda r, source, target: routines.transform(r, source, 1, 300, 33, target, 2, 310, 35, 2))
+    microkernel = microkernels.transformation("test", matrix, size)
+    run = numba.njit(lambda r, source, target: microkernels.transform(r, source, 1, 300, 33, target, 2, 310, 35, 2))
     source = np.random.default_rng(0).standard_normal(1 + 8 * 300 + 8 * 33 + 64).astype(dtype)
     target = np.zeros(2 + 8 * 310 + 8 * 35 + 64, dtype)
     expected = target.copy()
     vectors_apart = 2 * size // np.dtype(dtype).itemsize
     assert vectors_apart <= 33
-    routine.definition(source, 1, 300, 33, expected, 2, 310, 35, 2)
-    run(routine.address(np.dtype(dtype)), source, target)
+    microkernel.definition(source, 1, 300, 33, expected, 2, 310, 35, 2)
+    run(microkernel.address(np.dtype(dtype)), source, target)
     np.testing.assert_allclose(target, expected, rtol=0, atol=1e-4 if dtype == np.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("transforms", routines.TRANSFORMS, ids=lambda t: f"F({t.outputs}, {t.taps})")
+@pytest.mark.parametrize("transforms", microkernels.TRANSFORMS, ids=lambda t: f"F({t.outputs}, {t.taps})")
 @pytest.mark.parametrize(
     "descriptor", ["n3c5h7w9k6r{}s1p1", "n1c2h5k2r{}s1p2", "n2c3h{0}k1r{0}s1p0", "n1c1h3k1r{}s1p1"]
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numba.core import config
 
 from numbacnn.backends import cpu, reference
-from numbacnn.backends.cpu.convolution import winograd_transforms as routines
+from numbacnn.backends.cpu.convolution import winograd_transforms as microkernels
 from numbacnn.backends.cpu.convolution.winograd_range import CONTRAST
 from numbacnn.backends.geometry import Conv2dGeometry
 from tests.numeric import normal, wide
@@ -221,16 +221,16 @@ def test_captured(constant):
 @pytest.mark.parametrize("size", [16, 32, 64])
 @pytest.mark.parametrize("largest", [True, False])
 def test_extremes(dtype, size, largest):
-    routine = routines.extremes("test", largest, size)
-    call = numba.njit(lambda r, x, step, terms, y, count: routines.extreme(r, x, 3, step, terms, y, 2, count))
+    microkernel = microkernels.extremes("test", largest, size)
+    call = numba.njit(lambda r, x, step, terms, y, count: microkernels.extreme(r, x, 3, step, terms, y, 2, count))
     rng = np.random.default_rng(0)
     for terms, step, count in [(1, 1, 1), (2, 70, 65), (5, 1, 130), (9, 31, 17)]:
         x = rng.standard_normal(1000).astype(dtype) * 10.0 ** rng.integers(-30, 30, 1000)
         x = x.astype(dtype)
         x[rng.integers(0, 1000, 40)] = rng.choice([np.nan, -np.nan, np.inf, -np.inf, 0, -0.0], 40)
         y, expected = np.zeros(300, dtype), np.zeros(300, dtype)
-        routine.definition(x, 3, step, terms, expected, 2, count)
-        call(routine.address(np.dtype(dtype)), x, step, terms, y, count)
+        microkernel.definition(x, 3, step, terms, expected, 2, count)
+        call(microkernel.address(np.dtype(dtype)), x, step, terms, y, count)
         np.testing.assert_array_equal(y[: 2 + count], expected[: 2 + count])
 
 
@@ -238,8 +238,8 @@ def test_extremes(dtype, size, largest):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_extremes_of_pixels(dtype, size):
-    routine = routines.pixel_extremes(size)
-    call = numba.njit(lambda r, x, channels, count, y: routines.largest_of_pixels(r, x, 3, channels, count, y, 2))
+    microkernel = microkernels.pixel_extremes(size)
+    call = numba.njit(lambda r, x, channels, count, y: microkernels.largest_of_pixels(r, x, 3, channels, count, y, 2))
     rng = np.random.default_rng(0)
     lanes = size // np.dtype(dtype).itemsize
     for vectors, count in [(1, 1), (2, 17), (3, 40)]:
@@ -247,6 +247,6 @@ def test_extremes_of_pixels(dtype, size):
         x = x.astype(dtype)
         x[rng.integers(0, x.size, 20)] = rng.choice([np.nan, -np.nan, np.inf, -np.inf, 0, -0.0], 20)
         y, expected = np.zeros(60, dtype), np.zeros(60, dtype)
-        routine.definition(x, 3, vectors * lanes, count, expected, 2)
-        call(routine.address(np.dtype(dtype)), x, vectors * lanes, count, y)
+        microkernel.definition(x, 3, vectors * lanes, count, expected, 2)
+        call(microkernel.address(np.dtype(dtype)), x, vectors * lanes, count, y)
         np.testing.assert_array_equal(y[: 2 + count], expected[: 2 + count])

@@ -12,11 +12,11 @@ __all__ = [
     "Correlation",
     "Grid",
     "Span",
-    "Weights",
+    "WeightStrides",
     "backward_correlations",
-    "backward_weights",
+    "backward_strides",
     "forward_correlation",
-    "forward_weights",
+    "forward_strides",
     "spans",
 ]
 
@@ -82,7 +82,7 @@ class Correlation(NamedTuple):
         return alone and self.step == self.output_step == (1, 1) and self.image == (self.rows, self.columns)
 
 
-class Weights(NamedTuple):
+class WeightStrides(NamedTuple):
     """How the weights lie: the distances of groups, of output channels, of input channels and of rows of taps."""
 
     group: int
@@ -91,13 +91,13 @@ class Weights(NamedTuple):
     row: int
 
 
-def forward_weights(g: Conv2dGeometry) -> Weights:
+def forward_strides(g: Conv2dGeometry) -> WeightStrides:
     """How the weights lie to the correlation that is the output, and likewise for that of the gradient of the input."""
-    return Weights(g.k // g.groups * g.taps, g.taps, g.kh * g.kw, g.kw)
+    return WeightStrides(g.k // g.groups * g.taps, g.taps, g.kh * g.kw, g.kw)
 
 
-def backward_weights(g: Conv2dGeometry) -> Weights:
-    return Weights(g.k // g.groups * g.taps, g.kh * g.kw, g.taps, g.kw)
+def backward_strides(g: Conv2dGeometry) -> WeightStrides:
+    return WeightStrides(g.k // g.groups * g.taps, g.kh * g.kw, g.taps, g.kw)
 
 
 @functools.lru_cache(maxsize=1024)

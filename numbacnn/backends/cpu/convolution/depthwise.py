@@ -19,32 +19,32 @@ import numpy as np
 
 from ...geometry import Conv2dGeometry, round_up
 from ..runtime.allocator import empty
-from ..runtime.captured import prepared
+from ..runtime.captured import fold_constant
 from ..runtime.kernel import Kernel, Scratch, kernel
-from ..runtime.native import Routine
+from ..runtime.microkernel import Microkernel
 from ..vector.activations import activation_of
 from ..vector.blocks import fill_zero
-from ..vector.microkernels import ADD, ELEMENTWISE_TILES, RELU, Tile, elementwise_tile_of, multiply, multiply_gathered
 from ..vector.simd import VECTOR_BYTES, clear, flattened
 from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
+from ..vector.tiles import ADD, ELEMENTWISE_TILES, RELU, Tile, elementwise_tile_of, multiply, multiply_gathered
+from .bands import lay_positions
 from .correlation import Correlation, backward_correlations, forward_correlation, spans
-from .direct_data import activate_pixels, shift_of
-from .input_strips import lay_positions
+from .direct_data import activate_pixels, bias_or_zeros
 
 __all__ = ["applies", "backward_input", "backward_weight", "forward", "workspace"]
 
 # Of the outputs of a chunk: they and what they are computed from stay in the second cache.
 BAND_ELEMENTS = 16 << 10
-FEWEST_CHUNKS = 8
-FEWEST_PARTS = 16
+MIN_CHUNKS = 8
+MIN_PARTS = 16
 
 
 class _Correlating(NamedTuple):
     """What :func:`_correlate_depthwise` is told; ``single`` is a tile of one row."""
 
-    tile: Routine
-    single: Routine
-    activating: Routine | int
+    tile: Microkernel
+    single: Microkernel
+    activating: Microkernel | int
     height: int
     width: int
     activation: int
@@ -58,7 +58,7 @@ class _Correlating(NamedTuple):
 class _Summing(NamedTuple):
     """What :func:`_sum_filters` is told."""
 
-    tile: Routine
+    tile: Microkernel
     height: int
     width: int
     blocks: int
@@ -74,7 +74,7 @@ class _Summing(NamedTuple):
 
 
 @kernel
-def _correlate_depthwise(chunk, x, packed, shift, y, row_spans, column_spans, steps, packed_at, table, g, p):
+def _correlate_depthwise(chunk, x, packed, bias, y, row_spans, column_spans, steps, packed_at, table, g, p):
     """A chunk is ``p.band_rows`` of the ``g.rows`` of outputs of some images, of a block of the channels.
 
     Each of ``row_spans`` is a `Span`, each of ``column_spans`` likewise, and where its taps begin in ``steps``, all
@@ -110,7 +110,7 @@ def _correlate_depthwise(chunk, x, packed, shift, y, row_spans, column_spans, st
             if depth == 0:
                 for i in range(count):
                     for j in range(here):
-                        value = shift[first + j]
+                        value = bias[first + j]
                         is_cut = p.activation == 1 and value <= 0  # which a NaN is not
                         target[at + targets[i] + j] = y.dtype.type(0) if is_cut else value
             position = 0
@@ -122,7 +122,7 @@ def _correlate_depthwise(chunk, x, packed, shift, y, row_spans, column_spans, st
                     j = max(0, min(panel, here - p.width))
                     multiply(
                         p.tile if whole else p.single, source, start + j, places, position, steps, tap, depth, depth,
-                        packed, first + j, packed_at, tap, shift, first + j, target, at + j, targets, position,
+                        packed, first + j, packed_at, tap, bias, first + j, target, at + j, targets, position,
                         here - j, todo,
                     )  # fmt: skip
                 position += p.height if whole else 1
@@ -172,7 +172,7 @@ def _sum_filters(chunk, dy, x, row_spans, column_spans, steps, sums, zeros, tota
     here = min(p.block, channels - first)
     base = chunk * totals.size
     x_row, dy_row = x.shape[2] * channels, ow * channels
-    source, slopes = flattened(x), flattened(dy)
+    source, dy_values = flattened(x), flattened(dy)
     most = p.window + p.height
     tap_at, sums_at = table[:most], table[most : 2 * most]
     clear(sums, base, base + totals.size)
@@ -212,7 +212,7 @@ def _sum_filters(chunk, dy, x, row_spans, column_spans, steps, sums, zeros, tota
                     for panel in range(0, here, p.width):
                         multiply_gathered(
                             p.tile, p.height, source, start + panel, tap_at, depth, places, begin, size, RUN_IN_ORDER,
-                            slopes, at_dy + panel, dy_at, begin, zeros, 0, sums, base + panel, sums_at, here - panel,
+                            dy_values, at_dy + panel, dy_at, begin, zeros, 0, sums, base + panel, sums_at, here - panel,
                             ADD,
                         )  # fmt: skip
                     held += size
@@ -294,7 +294,7 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
         np.zeros(width, x.dtype), Scratch(window * plan.block, np.dtype(np.float64)),
         Scratch(2 * (window + tile.rows + plan.positions(g.ow)), np.dtype(np.int64)),
         _Summing(
-            tile=tile.routine, height=tile.rows, width=width, blocks=blocks, block=plan.block,
+            tile=tile.microkernel, height=tile.rows, width=width, blocks=blocks, block=plan.block,
             bands_of_part=bands_of_part, band_images=plan.band_images, band_rows=plan.band_rows,
             bands=-(-g.oh // plan.band_rows), window=window, window_columns=g.kw, sh=g.sh, sw=g.sw,
         ),
@@ -321,7 +321,7 @@ def _correlate(
     plan = _plan(c, n, channels, x.itemsize)
     pitch = round_up(channels, lanes)
     tables = _tables(c, channels, pitch)
-    packed = prepared(weight, lambda: _pack(weight, c, channels, pitch))
+    packed = fold_constant(weight, lambda: _pack(weight, c, channels, pitch))
     tile = max(
         (tile for tile in ELEMENTWISE_TILES if tile.vectors == 1 or plan.block % (tile.vectors * lanes) == 0),
         key=lambda tile: tile.vectors,
@@ -329,10 +329,10 @@ def _correlate(
     single = elementwise_tile_of(1, tile.vectors)
     bands, blocks = -(-c.rows // plan.band_rows), -(-channels // plan.block)
     _correlate_depthwise(
-        -(-n // plan.band_images) * bands * blocks, x, packed, shift_of(bias, channels), y, *tables,
+        -(-n // plan.band_images) * bands * blocks, x, packed, bias_or_zeros(bias, channels), y, *tables,
         Scratch(2 * round_up(plan.positions(c.columns), tile.rows), np.dtype(np.int64)), c.grid,
         _Correlating(
-            tile=tile.routine, single=single.routine, activating=activation_of(activation), height=tile.rows,
+            tile=tile.microkernel, single=single.microkernel, activating=activation_of(activation), height=tile.rows,
             width=tile.vectors * lanes, activation=activation, blocks=blocks, block=plan.block,
             band_images=plan.band_images, band_rows=plan.band_rows, bands=bands,
         ),
@@ -387,14 +387,14 @@ def _tables(c: Correlation, channels: int, pitch: int) -> _Tables:
 def _plan(c: Correlation, n: int, filters: int, itemsize: int) -> _Plan:
     """Whole rows of one image, or several whole ones where these are small, of fewer filters where these are few."""
     row = c.columns * filters
-    images = max(1, min(BAND_ELEMENTS // (row * c.rows), n // FEWEST_CHUNKS))
+    images = max(1, min(BAND_ELEMENTS // (row * c.rows), n // MIN_CHUNKS))
     groups = max(1, -(-n // images))
-    fewest_bands = -(-FEWEST_CHUNKS // groups)
+    fewest_bands = -(-MIN_CHUNKS // groups)
     band_rows = min(c.rows, max(1, BAND_ELEMENTS // row), -(-c.rows // fewest_bands))
     bands = -(-c.rows // band_rows)
     band_rows = -(-c.rows // bands)
     lanes = ELEMENTWISE_TILES[-1].vectors * VECTOR_BYTES // itemsize
-    blocks = min(-(-filters // lanes), max(1, FEWEST_CHUNKS // (bands * groups)))
+    blocks = min(-(-filters // lanes), max(1, MIN_CHUNKS // (bands * groups)))
     return _Plan(round_up(-(-filters // blocks), lanes) if blocks > 1 else filters, images, band_rows)
 
 
@@ -403,6 +403,6 @@ def _weight_plan(c: Correlation, n: int, filters: int, itemsize: int) -> tuple[_
     """Bands, how many parts of the sums there are, and how many bands each has; a matter of sizes, never of threads."""
     plan = _plan(c, n, filters, itemsize)
     bands = -(-n // plan.band_images) * -(-c.rows // plan.band_rows)
-    parts = min(bands, -(-FEWEST_PARTS // -(-filters // plan.block)))
+    parts = min(bands, -(-MIN_PARTS // -(-filters // plan.block)))
     of_part = -(-bands // parts)
     return plan, -(-bands // of_part), of_part

@@ -13,7 +13,7 @@ from ...geometry import Conv2dGeometry
 from ..runtime.allocator import empty
 from ..vector.blocks import fill_zero
 from . import depthwise, direct_data, direct_weight
-from .correlation import backward_correlations, backward_weights, forward_correlation, forward_weights
+from .correlation import backward_correlations, backward_strides, forward_correlation, forward_strides
 
 __all__ = ["backward_input", "backward_weight", "cycles", "forward", "workspace"]
 
@@ -22,7 +22,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
     if depthwise.applies(g):
         return depthwise.forward(x, weight, bias, g, activation)
     y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
-    direct_data.correlate(forward_correlation(g), x, weight, forward_weights(g), bias, y, g.groups, activation)
+    direct_data.correlate(forward_correlation(g), x, weight, forward_strides(g), bias, y, g.groups, activation)
     return y
 
 
@@ -35,7 +35,7 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
     if covered < g.h * g.w:
         fill_zero(dx)
     for c in correlations:
-        direct_data.correlate(c, dy, weight, backward_weights(g), np.empty(0, dy.dtype), dx, g.groups)
+        direct_data.correlate(c, dy, weight, backward_strides(g), np.empty(0, dy.dtype), dx, g.groups)
     return dx
 
 
@@ -63,5 +63,5 @@ def cycles(g: Conv2dGeometry, pass_: str, itemsize: int) -> float:
 def _correlations(g: Conv2dGeometry, pass_: str, itemsize: int) -> list[tuple]:
     channels, outputs = g.c // g.groups, g.k // g.groups
     if pass_ == "forward":
-        return [(forward_correlation(g), forward_weights(g), g.n, channels, outputs, g.groups, itemsize)]
-    return [(c, backward_weights(g), g.n, outputs, channels, g.groups, itemsize) for c in backward_correlations(g)]
+        return [(forward_correlation(g), forward_strides(g), g.n, channels, outputs, g.groups, itemsize)]
+    return [(c, backward_strides(g), g.n, outputs, channels, g.groups, itemsize) for c in backward_correlations(g)]

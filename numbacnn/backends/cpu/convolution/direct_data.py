@@ -6,9 +6,9 @@ image widths cost nothing; the weights are packed once, output channels along th
 they belong. A band that has no padding is the image itself.
 
 Of few output channels, which would leave most of a vector empty, positions lie along the vectors instead, for stride 1:
-the band is turned on its side, the weights are broadcast as they are, and a row of B is a channel of the band, shifted
-by a tap's offset. What lies between the end of a row of outputs and the beginning of the next is computed and left out,
-and finished sums are turned back.
+the band is transposed, the weights are broadcast as they are, and a row of B is a channel of the band, shifted by a
+tap's offset. What lies between the end of a row of outputs and the beginning of the next is computed and left out, and
+finished sums are transposed back.
 
 roofline: 2 n k oh ow taps operations at the rate of the tile; x and y pass through memory once.
 """
@@ -23,16 +23,16 @@ import numpy as np
 from ...geometry import round_up
 from ..runtime import threads
 from ..runtime.allocator import empty
-from ..runtime.captured import prepared
-from ..runtime.kernel import Scratch, function, kernel
-from ..runtime.native import Routine
+from ..runtime.captured import fold_constant
+from ..runtime.kernel import Scratch, inlined, kernel
+from ..runtime.microkernel import Microkernel
 from ..vector.activations import activate, activation_of
-from ..vector.microkernels import ADD, RELU, TILES, TRANSPOSITION, WIDEST_STRADDLING, multiply_gathered, transpose
 from ..vector.simd import VECTOR_BYTES, clear, flattened
-from .correlation import ENOUGH_IMAGES, Correlation, Weights
-from .input_strips import lay_band, lay_positions, laying, unevenness
+from ..vector.tiles import ADD, RELU, TILES, TRANSPOSITION, WIDEST_STRADDLING, multiply_gathered, transpose
+from .bands import lay_band, lay_positions, laying, unevenness
+from .correlation import ENOUGH_IMAGES, Correlation, WeightStrides
 
-__all__ = ["activate_pixels", "correlate", "cycles", "is_in_place", "pack_weights", "shift_of", "workspace"]
+__all__ = ["activate_pixels", "bias_or_zeros", "correlate", "cycles", "is_in_place", "pack_weights", "workspace"]
 
 # Depth of a part of packed weights, which stays in L1 for all positions of a band.
 DEPTH = 128
@@ -40,23 +40,23 @@ DEPTH = 128
 L2_ELEMENTS = 1 << 17
 # How much longer all takes of a band that has more.
 BEYOND_L2 = 1.5
-FEWEST_POSITIONS, MOST_POSITIONS = 48, 384
-FEWEST_CHUNKS = 8
+MIN_POSITIONS, MAX_POSITIONS = 48, 384
+MIN_CHUNKS = 8
 # Cycles, beside one for a vector of multiply-adds: of a chunk, of a tile and of each vector of sums that it stores, of
 # laying an element of a band, of a vector of packed weights on its way into the core, from L2 and from beyond, of
 # packing a weight. They were fitted, as those below, to 3,000 plans for convolutions drawn at random.
 CHUNK, TILE, STORING, LAYING, FROM_L2, FROM_FAR, PACKING = 700.0, 80.0, 6.5, 0.5, 0.3, 1.6, 0.5
-# Those where positions lie along the vectors: of an element that is laid and turned, of a vector of sums that is
-# stored, activated and read again, of turning a block of sums back, however few of its numbers there are.
-TURNING, STORING_TURNED, TURNING_BACK = 1.8, 18.0, 100.0
+# Those where positions lie along the vectors: of an element that is laid and transposed, of a vector of sums that is
+# stored, activated and read again, of transposing a block of sums back, however few of its numbers there are.
+TRANSPOSING, STORING_TRANSPOSED, TRANSPOSING_BACK = 1.8, 18.0, 100.0
 
 
 class _ByChannels(NamedTuple):
     """What :func:`_correlate_channels` is told; the rows and columns are those of a band of x."""
 
-    laying: Routine
-    tile: Routine
-    activating: Routine | int
+    laying: Microkernel
+    tile: Microkernel
+    activating: Microkernel | int
     height: int
     width: int
     activation: int
@@ -74,10 +74,10 @@ class _ByChannels(NamedTuple):
 class _ByPositions(NamedTuple):
     """What :func:`_correlate_positions` is told, likewise."""
 
-    laying: Routine
-    tile: Routine
-    turn: Routine
-    activating: Routine | int
+    laying: Microkernel
+    tile: Microkernel
+    transposition: Microkernel
+    activating: Microkernel | int
     height: int
     width: int
     activation: int
@@ -90,7 +90,7 @@ class _ByPositions(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    turned: bool
+    by_positions: bool
     """Whether positions, and not output channels, lie along the vectors."""
     in_place: bool
     vectors: int
@@ -112,7 +112,7 @@ class _Plan(NamedTuple):
     cycles: float
 
 
-@function
+@inlined
 def activate_pixels(activating, y, at, targets, count, channels, activation):
     """The ``channels`` numbers that begin at each target: together, where they are neighbours."""
     if targets[count - 1] - targets[0] == (count - 1) * channels:
@@ -123,7 +123,7 @@ def activate_pixels(activating, y, at, targets, count, channels, activation):
 
 
 @kernel
-def _correlate_channels(chunk, x, packed, steps, packed_at, shift, y, table, work, g, p):
+def _correlate_channels(chunk, x, packed, steps, packed_at, bias, y, table, work, g, p):
     """A chunk is a band of one group of outputs, and a part of its panels of output channels."""
     part, rest = chunk % p.parts, chunk // p.parts
     band, rest = rest % p.bands, rest // p.bands
@@ -163,7 +163,7 @@ def _correlate_channels(chunk, x, packed, steps, packed_at, shift, y, table, wor
             todo = (ADD if first > 0 else 0) + (RELU if p.activation == 1 and first + DEPTH >= depth else 0)
             multiply_gathered(
                 p.tile, p.height, source, start, places, padded, steps, first, min(DEPTH, depth - first), DEPTH, packed,
-                at_packed + first * p.width, packed_at, 0, shift, group * outputs + panel * p.width, flat,
+                at_packed + first * p.width, packed_at, 0, bias, group * outputs + panel * p.width, flat,
                 at + panel * p.width, targets, outputs - panel * p.width, todo,
             )  # fmt: skip
     if p.activation > 1:
@@ -189,7 +189,7 @@ def _correlate_positions(chunk, x, weight, output_at, weight_steps, steps, bias,
         p.in_columns, laid if channels > 1 else source,
     )  # fmt: skip
     if channels > 1:
-        transpose(p.turn, laid, 0, channels, plane, channels, source, 0, plane)
+        transpose(p.transposition, laid, 0, channels, plane, channels, source, 0, plane)
     clear(source, size, size + p.width)
     sums, starts = laid[: output_at.size * sums_row], laid[output_at.size * sums_row :]
     for i in range(output_at.size):
@@ -211,13 +211,13 @@ def _correlate_positions(chunk, x, weight, output_at, weight_steps, steps, bias,
     for r in range(rows_here):
         to = (image * y.shape[1] + g.at_row + (band * p.band_rows + r) * g.row_step) * row + g.at_column * y.shape[3]
         transpose(
-            p.turn, sums, r * p.in_columns, sums_row, outputs, g.columns, flat, to + group * outputs,
+            p.transposition, sums, r * p.in_columns, sums_row, outputs, g.columns, flat, to + group * outputs,
             g.column_step * y.shape[3],
         )  # fmt: skip
 
 
 @kernel
-def _pack_weights(chunk, weight, taps, packed, turn, width, panels, channels, group, output, channel, outputs):
+def _pack_weights(chunk, weight, taps, packed, transposition, width, panels, channels, group, output, channel, outputs):
     """A chunk is one panel of output channels: packed[(channel, tap), output] = weight[output, channel, taps[tap]].
 
     ``group``, ``output`` and ``channel`` are the distances of neighbours in ``weight``.
@@ -231,7 +231,7 @@ def _pack_weights(chunk, weight, taps, packed, turn, width, panels, channels, gr
     for t in range(taps.size):
         whole = whole and taps[t] == t
     if whole:
-        transpose(turn, weight, start, output, here, channels * channel, packed, at, width)
+        transpose(transposition, weight, start, output, here, channels * channel, packed, at, width)
     else:
         for c in range(channels):
             for t in range(taps.size):
@@ -245,7 +245,7 @@ def correlate(
     c: Correlation,
     x: np.ndarray,
     weight: np.ndarray,
-    w: Weights,
+    w: WeightStrides,
     bias: np.ndarray,
     y: np.ndarray,
     groups: int,
@@ -258,25 +258,25 @@ def correlate(
     tile = TILES[plan.vectors - 1]
     width = tile.vectors * VECTOR_BYTES // x.itemsize
     index = np.dtype(np.int64)
-    if plan.turned:
+    if plan.by_positions:
         _correlate_positions(
             chunks, x, weight.reshape(-1), plan.output_at, plan.weight_steps, plan.steps, bias, y,
             Scratch(plan.output_at.size, index), Scratch(plan.work, x.dtype), c.grid,
             _ByPositions(
-                laying=laying, tile=tile.routine, turn=TRANSPOSITION, activating=activation_of(activation),
+                laying=laying, tile=tile.microkernel, transposition=TRANSPOSITION, activating=activation_of(activation),
                 height=tile.rows, width=width, activation=activation, groups=groups, group_stride=w.group,
                 band_rows=plan.band_rows, bands=plan.bands, in_rows=plan.in_rows, in_columns=plan.in_columns,
             ),
         )  # fmt: skip
         return
     panels = -(-outputs // width)
-    packed = prepared(weight, lambda: pack_weights(c, weight, w, width, channels, outputs, groups))
+    packed = fold_constant(weight, lambda: pack_weights(c, weight, w, width, channels, outputs, groups))
     parts = _parts_of_panels(panels, chunks)
     _correlate_channels(
-        chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, shift_of(bias, y.shape[3]), y,
+        chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, bias_or_zeros(bias, y.shape[3]), y,
         Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), c.grid,
         _ByChannels(
-            laying=laying, tile=tile.routine, activating=activation_of(activation), height=tile.rows, width=width,
+            laying=laying, tile=tile.microkernel, activating=activation_of(activation), height=tile.rows, width=width,
             activation=activation, groups=groups, panels=panels, parts=parts, in_place=int(plan.in_place),
             band_images=plan.band_images, band_rows=plan.band_rows, bands=plan.bands, in_rows=plan.in_rows,
             in_columns=plan.in_columns,
@@ -285,7 +285,7 @@ def correlate(
 
 
 def pack_weights(
-    c: Correlation, weight: np.ndarray, w: Weights, width: int, channels: int, outputs: int, groups: int
+    c: Correlation, weight: np.ndarray, w: WeightStrides, width: int, channels: int, outputs: int, groups: int
 ) -> np.ndarray:
     """The weights as vectors of ``width`` output channels: (group, panel, channel, tap, output), flat."""
     taps = _taps(c, w)
@@ -298,7 +298,7 @@ def pack_weights(
     return packed
 
 
-def shift_of(bias: np.ndarray, outputs: int) -> np.ndarray:
+def bias_or_zeros(bias: np.ndarray, outputs: int) -> np.ndarray:
     """What the sums of ``outputs`` channels begin with: the bias or, where it is empty, zeros."""
     return bias if bias.size else _zeros(outputs, bias.dtype)
 
@@ -309,32 +309,32 @@ def _zeros(count: int, dtype: np.dtype) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1024)
-def _taps(c: Correlation, w: Weights) -> np.ndarray:
+def _taps(c: Correlation, w: WeightStrides) -> np.ndarray:
     """Offset of a tap in the weights."""
     return np.array([i * w.row + j for i, _ in c.row_taps for j, _ in c.column_taps])
 
 
-def cycles(c: Correlation, w: Weights, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> float:
+def cycles(c: Correlation, w: WeightStrides, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> float:
     """About how many :func:`correlate` takes, of all threads together."""
     return _plan(c, w, n, channels, outputs, channels * groups, groups, itemsize).cycles
 
 
-def workspace(c: Correlation, w: Weights, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> int:
+def workspace(c: Correlation, w: WeightStrides, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> int:
     """Bytes that :func:`correlate` uses beside its arguments: packed weights, and the work of each thread."""
     plan = _plan(c, w, n, channels, outputs, channels * groups, groups, itemsize)
     packed = groups * plan.steps.size * round_up(outputs, plan.vectors * VECTOR_BYTES // itemsize)
-    return itemsize * (threads.number() * plan.work + (0 if plan.turned else packed))
+    return itemsize * (threads.number() * plan.work + (0 if plan.by_positions else packed))
 
 
 @functools.lru_cache(maxsize=1024)
 def _plan(
-    c: Correlation, w: Weights, n: int, channels: int, outputs: int, pitch: int, groups: int, itemsize: int
+    c: Correlation, w: WeightStrides, n: int, channels: int, outputs: int, pitch: int, groups: int, itemsize: int
 ) -> _Plan:
     """The plan of fewest cycles; pixels of x are ``pitch`` apart."""
     plans = []
     orientations = {False, True}
     if n > ENOUGH_IMAGES:
-        orientations = {_plan(c, w, ENOUGH_IMAGES, channels, outputs, pitch, groups, itemsize).turned}
+        orientations = {_plan(c, w, ENOUGH_IMAGES, channels, outputs, pitch, groups, itemsize).by_positions}
     needed = -(-outputs // (VECTOR_BYTES // itemsize))
     for rows, images in _bands(c, n):
         chunks = [(i * j * groups, r * m) for i, r in _parts(c.rows, rows) for j, m in _parts(n, images)]
@@ -349,9 +349,9 @@ def _plan(
             if c.step == (1, 1) and images == 1 and vectors <= WIDEST_STRADDLING and True in orientations:
                 cycles = groups * _cycles_of_positions(c, n, channels, outputs, itemsize, *band)
                 plans.append((cycles * unevenness(*chunks), True, *band))
-    cycles, turned, vectors, rows, images = min(plans)
+    cycles, by_positions, vectors, rows, images = min(plans)
     in_rows, in_columns = _band_shape(c, rows)
-    in_place = not turned and is_in_place(c)
+    in_place = not by_positions and is_in_place(c)
     top, left = c.row_taps[0][1], c.column_taps[0][1]
     of_channel = np.arange(channels)[:, None]
     height, lanes = TILES[vectors - 1].rows, VECTOR_BYTES // itemsize
@@ -359,7 +359,7 @@ def _plan(
     output_at = np.minimum(np.arange(round_up(outputs, height)), outputs - 1) * w.output
     positions = round_up(rows * images * c.columns, height)
     size = images * channels * in_rows * in_columns
-    if turned:
+    if by_positions:
         places = np.array([(i - top) * in_columns + j - left for _, i in c.row_taps for _, j in c.column_taps])
         steps = of_channel * (in_rows * in_columns) + places
         sums = output_at.size * round_up((rows - 1) * in_columns + c.columns, width)
@@ -370,7 +370,7 @@ def _plan(
         steps = places + of_channel
         work = 0 if in_place else size
     return _Plan(
-        turned, in_place, vectors, rows, images, -(-c.rows // rows), in_rows, in_columns,
+        by_positions, in_place, vectors, rows, images, -(-c.rows // rows), in_rows, in_columns,
         np.ascontiguousarray(steps).reshape(-1), (of_channel * w.channel + _taps(c, w)).reshape(-1), output_at,
         positions, work, cycles,
     )  # fmt: skip
@@ -378,7 +378,7 @@ def _plan(
 
 def _parts_of_panels(panels: int, chunks: int) -> int:
     """Into how many parts the output channels of a band are cut, for enough chunks."""
-    return min(panels, -(-FEWEST_CHUNKS // max(chunks, 1)))
+    return min(panels, -(-MIN_CHUNKS // max(chunks, 1)))
 
 
 def is_in_place(c: Correlation) -> bool:
@@ -392,9 +392,9 @@ def is_in_place(c: Correlation) -> bool:
 def _bands(c: Correlation, n: int) -> list[tuple[int, int]]:
     """Bands to choose from, (rows, images): rows of one image, or several whole ones where these are small."""
     whole = c.rows * c.columns
-    found = [(rows, 1) for rows in range(1, c.rows + 1) if rows == 1 or rows * c.columns <= 2 * MOST_POSITIONS]
-    if whole < FEWEST_POSITIONS * 2:
-        found += [(c.rows, images) for images in range(2, min(n, MOST_POSITIONS // whole) + 1)]
+    found = [(rows, 1) for rows in range(1, c.rows + 1) if rows == 1 or rows * c.columns <= 2 * MAX_POSITIONS]
+    if whole < MIN_POSITIONS * 2:
+        found += [(c.rows, images) for images in range(2, min(n, MAX_POSITIONS // whole) + 1)]
     return found
 
 
@@ -433,14 +433,14 @@ def _cycles_of_positions(c, n, channels, outputs, itemsize, vectors, rows, image
     lanes = VECTOR_BYTES // itemsize
     depth = channels * len(c.row_taps) * len(c.column_taps)
     tile = TILES[vectors - 1]
-    laying = TURNING if channels > 1 else LAYING
+    laying = TRANSPOSING if channels > 1 else LAYING
     total = 0.0
     for bands, rows_here in _parts(c.rows, rows):
         in_rows, in_columns = _band_shape(c, rows_here)
         tiles = -(-((rows_here - 1) * in_columns + c.columns) // (vectors * lanes)) * -(-outputs // tile.rows)
         blocks = rows_here * -(-outputs // lanes) * -(-c.columns // lanes)
-        multiplying = tile.rows * vectors * (depth / tile.rate + STORING_TURNED) + TILE
+        multiplying = tile.rows * vectors * (depth / tile.rate + STORING_TRANSPOSED) + TILE
         size = channels * in_rows * in_columns
-        of_band = CHUNK + tiles * multiplying + laying * size + TURNING_BACK * blocks
+        of_band = CHUNK + tiles * multiplying + laying * size + TRANSPOSING_BACK * blocks
         total += bands * n * of_band * (1 if size <= L2_ELEMENTS else BEYOND_L2)
     return total

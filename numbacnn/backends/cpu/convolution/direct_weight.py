@@ -3,8 +3,8 @@
 Output channels lie along the vectors: a band's numbers, an input channel under a tap, are broadcast and multiplied with
 the pixels of dy as they are. Of few output channels, which would leave most of a vector empty, the two change places: a
 row of taps lies along the vectors, all its channels one after the other, and the pixels of dy are broadcast. Of few of
-both, for stride 1, positions lie along the vectors: bands of x and of dy are turned on their side, and lanes are added
-up at the end.
+both, for stride 1, positions lie along the vectors: bands of x and of dy are transposed, and lanes are added up at the
+end.
 
 Sums are those of ``vector/sums.py``: of runs in registers, of some runs in the dtype, and then in float64.
 
@@ -21,10 +21,12 @@ import numpy as np
 
 from ...geometry import Conv2dGeometry, round_up
 from ..runtime.allocator import empty
-from ..runtime.kernel import Scratch, function, kernel
-from ..runtime.native import Routine
+from ..runtime.kernel import Scratch, inlined, kernel
+from ..runtime.microkernel import Microkernel
 from ..vector.blocks import fill_zero
-from ..vector.microkernels import (
+from ..vector.simd import VECTOR_BYTES, flattened, lane_sum, lanes_of
+from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
+from ..vector.tiles import (
     ADD,
     DOT_COLUMNS,
     DOT_ROWS,
@@ -38,23 +40,21 @@ from ..vector.microkernels import (
     multiply_gathered,
     transpose,
 )
-from ..vector.simd import VECTOR_BYTES, flattened, lane_sum, lanes_of
-from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
-from .input_strips import lay_band, lay_positions, laying, unevenness
+from .bands import lay_band, lay_positions, laying, unevenness
 
 __all__ = ["add_parts", "correlate_weights", "cycles", "extent", "workspace"]
 
-MOST_POSITIONS = 64
+MAX_POSITIONS = 64
 SUM_ELEMENTS = 1 << 16
 # Chunks there should be: parts, of as many positions as make up for adding their sums, and blocks of channels.
-FEWEST_CHUNKS, PART_POSITIONS, FEWEST_CHANNELS = 8, 2048, 16
+MIN_CHUNKS, PART_POSITIONS, MIN_CHANNELS = 8, 2048, 16
 # Sums of all parts that are added up at a time, in the first cache.
 AT_A_TIME = 1 << 10
-# Of bands of x and dy that are turned on their side: they stay in the first cache.
+# Of bands of x and dy that are transposed: they stay in the first cache.
 BAND_ELEMENTS = 6 << 10
-# Multiply-adds a cycle of the tile of positions, beside those of the largest, and the time that turning a number takes,
-# in those of a vector of multiply-adds.
-DOT_RATE, TURNING = 0.6, 0.6
+# Multiply-adds a cycle of the tile of positions, beside those of the largest, and the time that transposing a number
+# takes, in those of a vector of multiply-adds.
+DOT_RATE, TRANSPOSING = 0.6, 0.6
 # How much longer multiply-adds take whose vectors begin anywhere.
 STRADDLING = 1.35
 # Cycles of a vector of multiply-adds here, and of a vector of sums of a part, on its way to memory and back.
@@ -64,8 +64,8 @@ MULTIPLYING, FINISHING = 1.3, 90.0
 class _ByChannels(NamedTuple):
     """What :func:`_sum_by_channels` is told; the rows and columns are those of a band of x."""
 
-    laying: Routine
-    tile: Routine
+    laying: Microkernel
+    tile: Microkernel
     height: int
     width: int
     groups: int
@@ -94,9 +94,9 @@ class _ByChannels(NamedTuple):
 class _ByPositions(NamedTuple):
     """What :func:`_sum_by_positions` is told, likewise."""
 
-    laying: Routine
-    tile: Routine
-    turn: Routine
+    laying: Microkernel
+    tile: Microkernel
+    transposition: Microkernel
     groups: int
     steps: int
     band_rows: int
@@ -135,7 +135,7 @@ def _sum_by_channels(chunk, wanted, dy, x, sums, zeros, totals, dy_at, table, wo
         row, column = min(tap // p.kw, p.kh - 1) * p.dh, tap % p.kw * p.dw
         line_at[i] = line if p.by_inputs else (row * columns + column) * pitch + c
         sums_at[i] = line * p.width
-    slopes, images = flattened(dy), flattened(x)
+    dy_values, images = flattened(dy), flattened(x)
     totals[:] = 0
     # Positions that are in the sums and not yet in the totals.
     held = 0
@@ -174,13 +174,13 @@ def _sum_by_channels(chunk, wanted, dy, x, sums, zeros, totals, dy_at, table, wo
                 todo = ADD if held > 0 else 0
                 if not p.by_inputs:
                     multiply_gathered(
-                        p.tile, p.height, source, start, line_at, padded, places, first, size, RUN_IN_ORDER, slopes,
+                        p.tile, p.height, source, start, line_at, padded, places, first, size, RUN_IN_ORDER, dy_values,
                         at_dy + first_lane, dy_at, first, zeros, 0, sums, base + at, sums_at, outputs - first_lane,
                         todo,
                     )  # fmt: skip
                 elif first_lane < taps:
                     multiply_gathered(
-                        p.tile, p.height, slopes, at_dy, line_at, padded, dy_at, first, size, RUN_IN_ORDER, source,
+                        p.tile, p.height, dy_values, at_dy, line_at, padded, dy_at, first, size, RUN_IN_ORDER, source,
                         at_taps, places, first, zeros, 0, sums, base + at, sums_at, taps - first_lane, todo,
                     )  # fmt: skip
                 held += size
@@ -190,7 +190,7 @@ def _sum_by_channels(chunk, wanted, dy, x, sums, zeros, totals, dy_at, table, wo
                 sums[np.uintp(base + i)] += totals[np.uintp(i)]
 
 
-@function
+@inlined
 def add_parts(sums, at, size, part_size, totals):
     """sums[at : at + size], those of the first part, become the sums of all parts, added up in float64."""
     parts = sums.size // part_size
@@ -204,7 +204,9 @@ def add_parts(sums, at, size, part_size, totals):
 
 
 @kernel
-def _finish_by_outputs(chunk, wanted, sums, dweight, totals, turn, width, groups, panels, blocks, block, window):
+def _finish_by_outputs(
+    chunk, wanted, sums, dweight, totals, transposition, width, groups, panels, blocks, block, window
+):
     """A chunk is a panel of outputs and a block of channels: the parts are added up, and transposed."""
     if wanted.size > 0 and wanted[0] == 0:
         return
@@ -220,7 +222,7 @@ def _finish_by_outputs(chunk, wanted, sums, dweight, totals, turn, width, groups
     matrices, rows = (1, here) if window == 1 else (here, window)
     for i in range(matrices):
         transpose(
-            turn, sums, at + i * width, width if window == 1 else here * width, rows,
+            transposition, sums, at + i * width, width if window == 1 else here * width, rows,
             min(width, outputs - first_output), flattened(dweight),
             ((group * outputs + first_output) * channels + first_channel + i) * window, channels * window,
         )  # fmt: skip
@@ -260,9 +262,9 @@ def _sum_by_positions(chunk, wanted, dy, x, tap_at, output_at, x_steps, dy_steps
     group, part = chunk % p.groups, chunk // p.groups
     channels, outputs = x.shape[3] // p.groups, dy.shape[3] // p.groups
     oh, ow, lanes = dy.shape[1], dy.shape[2], lanes_of(x.itemsize)
-    plane, slopes_plane = p.in_rows * p.in_columns, p.band_rows * ow
+    plane, dy_plane = p.in_rows * p.in_columns, p.band_rows * ow
     source, laid = work[: channels * plane], work[channels * plane : 2 * channels * plane]
-    slopes, flat = work[2 * channels * plane :], flattened(dy)
+    dy_values, flat = work[2 * channels * plane :], flattened(dy)
     row = output_at.size * lanes
     size = tap_at.size * row
     base, whole, rest = chunk * size, ow // lanes, ow % lanes
@@ -277,9 +279,9 @@ def _sum_by_positions(chunk, wanted, dy, x, tap_at, output_at, x_steps, dy_steps
             p.in_columns, laid if channels > 1 else source,
         )  # fmt: skip
         if channels > 1:
-            transpose(p.turn, laid, 0, channels, plane, channels, source, 0, plane)
+            transpose(p.transposition, laid, 0, channels, plane, channels, source, 0, plane)
         at_dy = (image * oh + band * p.band_rows) * ow * dy.shape[3] + group * outputs
-        transpose(p.turn, flat, at_dy, dy.shape[3], rows * ow, outputs, slopes, 0, slopes_plane)
+        transpose(p.transposition, flat, at_dy, dy.shape[3], rows * ow, outputs, dy_values, 0, dy_plane)
         if held + rows * (whole + 1) > SUM_IN_ORDER:
             move_sums(sums, base, totals, 0, size)
             held = 0
@@ -288,13 +290,14 @@ def _sum_by_positions(chunk, wanted, dy, x, tap_at, output_at, x_steps, dy_steps
                 at = base + i * row + j * lanes
                 if whole > 0:
                     multiply_dot(
-                        p.tile, source, 0, tap_at, i, x_steps, 0, slopes, 0, output_at, j, dy_steps, 0, rows * whole,
+                        p.tile, source, 0, tap_at, i, x_steps, 0, dy_values, 0, output_at, j, dy_steps, 0, rows * whole,
                         RUN_IN_ORDER, lanes, sums, at, row, 1 if held > 0 else 0,
                     )  # fmt: skip
                 if rest > 0:
                     multiply_dot(
-                        p.tile, source, 0, tap_at, i, x_steps, p.band_rows * whole, slopes, 0, output_at, j, dy_steps,
-                        p.band_rows * whole, rows, RUN_IN_ORDER, rest, sums, at, row, 1 if held > 0 or whole > 0 else 0,
+                        p.tile, source, 0, tap_at, i, x_steps, p.band_rows * whole, dy_values, 0, output_at, j,
+                        dy_steps, p.band_rows * whole, rows, RUN_IN_ORDER, rest, sums, at, row,
+                        1 if held > 0 or whole > 0 else 0,
                     )  # fmt: skip
         held += rows * (whole + 1)
     if totals.size > 0:
@@ -368,7 +371,7 @@ def correlate_weights(
         _sum_by_positions(
             chunks, wanted, dy, x, tap_at, output_at, *steps, sums, totals, Scratch(work, x.dtype),
             _ByPositions(
-                laying=laying, tile=DOT_TILE, turn=TRANSPOSITION, groups=g.groups, steps=plan.steps,
+                laying=laying, tile=DOT_TILE, transposition=TRANSPOSITION, groups=g.groups, steps=plan.steps,
                 band_rows=plan.band_rows, bands=plan.bands, in_rows=in_rows, in_columns=in_columns, top=-g.pt,
                 left=-g.pl,
             ),
@@ -383,7 +386,7 @@ def correlate_weights(
         chunks, wanted, dy, x, sums, np.zeros(plan.width, x.dtype), totals, np.arange(positions) * g.k,
         Scratch(positions + 2 * round_up(lines, plan.tile.rows), index), Scratch(work, x.dtype),
         _ByChannels(
-            laying=laying, tile=plan.tile.routine, height=plan.tile.rows, width=plan.width, groups=g.groups,
+            laying=laying, tile=plan.tile.microkernel, height=plan.tile.rows, width=plan.width, groups=g.groups,
             by_inputs=int(plan.by_inputs), panels=plan.panels, panel_size=plan.chunk_size // plan.panels,
             blocks=plan.blocks, block=plan.block, steps=plan.steps, band_images=plan.band_images,
             band_rows=plan.band_rows, bands=plan.bands, in_rows=in_rows, in_columns=in_columns, top=-g.pt, left=-g.pl,
@@ -447,7 +450,7 @@ def _by_inputs(g: Conv2dGeometry, parts: int, lanes: int) -> tuple[float, int, T
     channels, outputs = g.c // g.groups, g.k // g.groups
     least = -(-channels * outputs * g.kh * g.kw // SUM_ELEMENTS)
     choices = []
-    for blocks in range(least, max(least, min(FEWEST_CHUNKS, channels)) + 1):
+    for blocks in range(least, max(least, min(MIN_CHUNKS, channels)) + 1):
         block = -(-channels // blocks)
         uneven = unevenness((parts * -(-channels // block) * g.groups, 1))
         for tile in TILES[:WIDEST_STRADDLING]:
@@ -460,7 +463,7 @@ def _by_inputs(g: Conv2dGeometry, parts: int, lanes: int) -> tuple[float, int, T
 def _plan(g: Conv2dGeometry, itemsize: int) -> _Plan:
     lanes = VECTOR_BYTES // itemsize
     channels, outputs, window = g.c // g.groups, g.k // g.groups, g.kh * g.kw
-    parts = max(1, min(FEWEST_CHUNKS, g.n * g.oh * g.ow // PART_POSITIONS))
+    parts = max(1, min(MIN_CHUNKS, g.n * g.oh * g.ow // PART_POSITIONS))
     tile = choose_tile(outputs, itemsize, WIDEST_STRADDLING if g.k % lanes or outputs % lanes else len(TILES))
     multiplied = _of_tile(tile, outputs, g.taps, lanes)
     of_inputs, block, across = _by_inputs(g, parts, lanes)
@@ -468,15 +471,15 @@ def _plan(g: Conv2dGeometry, itemsize: int) -> _Plan:
     if by_inputs:
         tile, multiplied = across, of_inputs
     sums = round_up(g.taps, DOT_ROWS) * round_up(outputs, DOT_COLUMNS)
-    turned = sums * -(-g.ow // lanes) / g.ow / DOT_RATE + TURNING * (channels + outputs)
-    by_positions = turned < multiplied and g.sh == g.sw == 1 and sums * lanes <= SUM_ELEMENTS
-    most = MOST_POSITIONS
+    transposing = sums * -(-g.ow // lanes) / g.ow / DOT_RATE + TRANSPOSING * (channels + outputs)
+    by_positions = transposing < multiplied and g.sh == g.sw == 1 and sums * lanes <= SUM_ELEMENTS
+    most = MAX_POSITIONS
     if by_positions:
-        by_inputs, multiplied = False, turned
+        by_inputs, multiplied = False, transposing
         most = max(g.ow, BAND_ELEMENTS // (outputs + channels))
     band_rows = max(1, min(g.oh, most // g.ow))
     band_rows = -(-g.oh // -(-g.oh // band_rows))
-    band_images = 1 if by_positions else max(1, min(g.n, MOST_POSITIONS // (g.oh * g.ow)))
+    band_images = 1 if by_positions else max(1, min(g.n, MAX_POSITIONS // (g.oh * g.ow)))
     bands = -(-g.oh // band_rows)
     steps = -(-g.n // band_images) * bands
     width = tile.vectors * lanes
@@ -488,11 +491,11 @@ def _plan(g: Conv2dGeometry, itemsize: int) -> _Plan:
     else:
         panels = -(-outputs // width)
         most = max(1, SUM_ELEMENTS // (window * panels * width))
-        most = min(most, max(FEWEST_CHANNELS, -(-channels * parts * g.groups // FEWEST_CHUNKS)))
+        most = min(most, max(MIN_CHANNELS, -(-channels * parts * g.groups // MIN_CHUNKS)))
         block = -(-channels // -(-channels // min(channels, most)))
         chunk_size = panels * block * window * width
     blocks = -(-channels // block)
-    parts = min(parts, steps, -(-FEWEST_CHUNKS // (blocks * g.groups)))
+    parts = min(parts, steps, -(-MIN_CHUNKS // (blocks * g.groups)))
     steps_of_part = -(-steps // parts)
     in_rows, in_columns = extent(g, g.oh)
     in_place = g.pt == g.pl == 0 and in_rows <= g.h and in_columns <= g.w

@@ -17,28 +17,28 @@ import numpy as np
 from ...geometry import Conv2dGeometry, round_up
 from ..runtime import threads
 from ..runtime.allocator import empty
-from ..runtime.captured import prepared
-from ..runtime.kernel import Scratch, function, kernel
-from ..runtime.native import Routine
+from ..runtime.captured import fold_constant
+from ..runtime.kernel import Scratch, inlined, kernel
+from ..runtime.microkernel import Microkernel
 from ..vector.activations import activation_of
 from ..vector.blocks import fill_zero
-from ..vector.microkernels import LARGEST, choose_tile, multiply_gathered
 from ..vector.simd import VECTOR_BYTES, copy_run, flattened
 from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
-from .correlation import forward_correlation, forward_weights
-from .direct_data import activate_pixels, pack_weights, shift_of
+from ..vector.tiles import LARGEST, choose_tile, multiply_gathered
+from .bands import lay_band, lay_positions, laying
+from .correlation import forward_correlation, forward_strides
+from .direct_data import activate_pixels, bias_or_zeros, pack_weights
 from .direct_weight import add_parts, extent
-from .input_strips import lay_band, lay_positions, laying
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
 ROW_ELEMENTS = 1 << 16
 DEPTH = 256
 # Of the sums of the gradient of the weights, and of those that are added up at a time.
-FEWEST_PARTS, AT_A_TIME = 16, 1 << 10
+MIN_PARTS, AT_A_TIME = 16, 1 << 10
 
 
-@function
+@inlined
 def lay_windows(source, places, first, count, kh, kw, dh, dw, columns, channels, windows, size):
     """windows[position, (i, j, c)], rows ``size`` apart, of a band whose pixels have ``channels`` each."""
     for p in range(count):
@@ -57,9 +57,9 @@ def lay_windows(source, places, first, count, kh, kw, dh, dw, columns, channels,
 class _Forward(NamedTuple):
     """What :func:`_forward_bands` is told; the rows and columns are those of a band of x."""
 
-    laying: Routine
-    tile: Routine
-    activating: Routine | int
+    laying: Microkernel
+    tile: Microkernel
+    activating: Microkernel | int
     height: int
     width: int
     activation: int
@@ -82,7 +82,7 @@ class _Forward(NamedTuple):
 class _BackwardInput(NamedTuple):
     """What :func:`_backward_input_images` is told."""
 
-    tile: Routine
+    tile: Microkernel
     height: int
     width: int
     groups: int
@@ -100,8 +100,8 @@ class _BackwardInput(NamedTuple):
 class _BackwardWeight(NamedTuple):
     """What :func:`_sum_windows` is told; the rows and columns are those of a band of x."""
 
-    laying: Routine
-    tile: Routine
+    laying: Microkernel
+    tile: Microkernel
     height: int
     width: int
     groups: int
@@ -122,7 +122,7 @@ class _BackwardWeight(NamedTuple):
 
 
 @kernel
-def _forward_bands(chunk, x, packed, packed_at, shift, y, steps, table, work, p):
+def _forward_bands(chunk, x, packed, packed_at, bias, y, steps, table, work, p):
     """A chunk is a band of output rows of one group of one image: product, bias, activation."""
     group, rest = chunk % p.groups, chunk // p.groups
     at_band, image = rest % p.bands, rest // p.bands
@@ -145,7 +145,7 @@ def _forward_bands(chunk, x, packed, packed_at, shift, y, steps, table, work, p)
     for panel in range(p.panels):
         at_packed = (group * p.panels + panel) * size * p.width
         multiply_gathered(
-            p.tile, p.height, windows, 0, row_at, padded, steps, 0, size, DEPTH, packed, at_packed, packed_at, 0, shift,
+            p.tile, p.height, windows, 0, row_at, padded, steps, 0, size, DEPTH, packed, at_packed, packed_at, 0, bias,
             group * outputs + panel * p.width, flat, at + panel * p.width, targets, outputs - panel * p.width, 0,
         )  # fmt: skip
     if p.activation > 0:
@@ -168,7 +168,7 @@ def _backward_input_images(chunk, dy, laid, dx, zeros, table, windows, p):
     channels, outputs = dx.shape[3] // p.groups, dy.shape[3] // p.groups
     h, w, oh, ow = dx.shape[1], dx.shape[2], dy.shape[1], dy.shape[2]
     size = channels * p.kh * p.kw
-    flat, slopes, weights = flattened(dx), flattened(dy), flattened(laid)
+    flat, dy_values, weights = flattened(dx), flattened(dy), flattened(laid)
     for position in range(h * w):
         at = (image * h * w + position) * dx.shape[3] + group * channels
         for c in range(channels):
@@ -188,8 +188,8 @@ def _backward_input_images(chunk, dy, laid, dx, zeros, table, windows, p):
         at_dy = (image * oh + first) * ow * dy.shape[3] + group * outputs
         for panel in range(0, size, p.width):
             multiply_gathered(
-                p.tile, p.height, slopes, at_dy, row_at, padded, steps, 0, outputs, DEPTH, weights, panel, weight_at, 0,
-                zeros, 0, windows, panel, row_to, size - panel, 0,
+                p.tile, p.height, dy_values, at_dy, row_at, padded, steps, 0, outputs, DEPTH, weights, panel, weight_at,
+                0, zeros, 0, windows, panel, row_to, size - panel, 0,
             )  # fmt: skip
         for position in range(count):
             for tap in range(p.kh * p.kw):
@@ -215,7 +215,7 @@ def _sum_windows(chunk, dy, x, sums, zeros, totals, rows_at, dy_at, window_at, p
     taps = channels * p.kh * p.kw
     base = chunk * outputs * p.size
     source, windows = work[: p.in_rows * p.in_columns * channels], work[p.in_rows * p.in_columns * channels :]
-    slopes, row = flattened(dy), p.in_columns * channels
+    dy_values, row = flattened(dy), p.in_columns * channels
     totals[:] = 0
     held = 0
     for step in range(part * p.steps, min((part + 1) * p.steps, x.shape[0] * p.bands)):
@@ -238,7 +238,7 @@ def _sum_windows(chunk, dy, x, sums, zeros, totals, rows_at, dy_at, window_at, p
                 held = 0
             for panel in range(0, taps, p.width):
                 multiply_gathered(
-                    p.tile, p.height, slopes, at_dy, output_at, output_at.size, dy_at, first, here, RUN_IN_ORDER,
+                    p.tile, p.height, dy_values, at_dy, output_at, output_at.size, dy_at, first, here, RUN_IN_ORDER,
                     windows, panel, window_at, 0, zeros, 0, sums, base + panel, sums_at, taps - panel,
                     1 if held > 0 else 0,
                 )  # fmt: skip
@@ -267,16 +267,18 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
     c, tile = forward_correlation(g), choose_tile(outputs, x.itemsize)
     width = tile.vectors * VECTOR_BYTES // x.itemsize
     panels, band = -(-outputs // width), _band(g)
-    packed = prepared(weight, lambda: pack_weights(c, weight, forward_weights(g), width, channels, outputs, g.groups))
+    packed = fold_constant(
+        weight, lambda: pack_weights(c, weight, forward_strides(g), width, channels, outputs, g.groups)
+    )
     in_rows, in_columns = extent(g, band)
     steps = np.arange(g.kh * g.kw) * channels + np.arange(channels)[:, None]
     positions = round_up(band * g.ow, tile.rows)
     _forward_bands(
-        g.n * -(-g.oh // band) * g.groups, x, packed, np.arange(g.taps) * width, shift_of(bias, g.k), y,
+        g.n * -(-g.oh // band) * g.groups, x, packed, np.arange(g.taps) * width, bias_or_zeros(bias, g.k), y,
         steps.reshape(-1), Scratch(3 * positions, np.dtype(np.int64)),
         Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype),
         _Forward(
-            laying=laying, tile=tile.routine, activating=activation_of(activation), height=tile.rows, width=width,
+            laying=laying, tile=tile.microkernel, activating=activation_of(activation), height=tile.rows, width=width,
             activation=activation, groups=g.groups, panels=panels, band=band, bands=-(-g.oh // band), in_rows=in_rows,
             in_columns=in_columns, top=-g.pt, left=-g.pl, kh=g.kh, kw=g.kw, sh=g.sh, sw=g.sw, dh=g.dh, dw=g.dw,
         ),
@@ -286,14 +288,14 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
 
 def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
-    laid = prepared(weight, lambda: _laid(weight))
+    laid = fold_constant(weight, lambda: _laid(weight))
     width, band = LARGEST.vectors * VECTOR_BYTES // dy.itemsize, _band(g)
     positions = round_up(band * g.ow, LARGEST.rows)
     _backward_input_images(
         g.n * g.groups, dy, laid, dx, np.zeros(width, dy.dtype),
         Scratch(2 * (positions + g.k // g.groups), np.dtype(np.int64)), Scratch(positions * g.taps, dy.dtype),
         _BackwardInput(
-            tile=LARGEST.routine, height=LARGEST.rows, width=width, groups=g.groups, band=band, kh=g.kh, kw=g.kw,
+            tile=LARGEST.microkernel, height=LARGEST.rows, width=width, groups=g.groups, band=band, kh=g.kh, kw=g.kw,
             sh=g.sh, sw=g.sw, pt=g.pt, pl=g.pl, dh=g.dh, dw=g.dw,
         ),
     )  # fmt: skip
@@ -325,7 +327,7 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
         np.stack([rows, rows * size]), positions * g.k, np.arange(held) * size, Scratch(positions.size, index),
         Scratch(in_rows * in_columns * (g.c // g.groups) + held * size, x.dtype),
         _BackwardWeight(
-            laying=laying, tile=LARGEST.routine, height=LARGEST.rows, width=width, groups=g.groups, size=size,
+            laying=laying, tile=LARGEST.microkernel, height=LARGEST.rows, width=width, groups=g.groups, size=size,
             steps=steps, band=band, bands=-(-g.oh // band), in_rows=in_rows, in_columns=in_columns, top=-g.pt,
             left=-g.pl, kh=g.kh, kw=g.kw, sh=g.sh, sw=g.sw, dh=g.dh, dw=g.dw,
         ),
@@ -338,7 +340,7 @@ def _weight_plan(g: Conv2dGeometry, itemsize: int) -> tuple[int, int, int, int]:
     """Elements of a row of sums, rows of a band, parts of the sums, and bands of a part."""
     band, size = _band(g), round_up(g.taps, VECTOR_BYTES // itemsize)
     steps = g.n * -(-g.oh // band)
-    parts = min(steps, -(-FEWEST_PARTS // g.groups))
+    parts = min(steps, -(-MIN_PARTS // g.groups))
     of_part = -(-steps // max(parts, 1))
     return size, band, -(-steps // max(of_part, 1)), of_part
 

@@ -19,20 +19,20 @@ import numpy as np
 from ...geometry import Conv2dGeometry
 from ..runtime import threads
 from ..runtime.allocator import empty
-from ..runtime.captured import prepared
+from ..runtime.captured import fold_constant
 from ..runtime.kernel import Scratch, kernel
-from ..runtime.native import Routine
+from ..runtime.microkernel import Microkernel
 from ..vector.activations import activate, activation_of
 from ..vector.blocks import fill_zero
 from ..vector.simd import flattened
 from ..vector.sums import RUN_IN_ORDER, move_sums
 from .correlation import (
     Correlation,
-    Weights,
+    WeightStrides,
     backward_correlations,
-    backward_weights,
+    backward_strides,
     forward_correlation,
-    forward_weights,
+    forward_strides,
 )
 from .direct_data import pack_weights
 
@@ -40,7 +40,7 @@ __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
 
 class _Plan(NamedTuple):
-    activating: Routine | int
+    activating: Microkernel | int
     activation: int
     groups: int
 
@@ -81,7 +81,7 @@ def _backward_weight_channels(chunk, dy, x, dweight, sums, totals, sh, sw, pt, p
     h, w, oh, ow = x.shape[1], x.shape[2], dy.shape[1], dy.shape[2]
     outputs = dweight.shape[0] * channels // x.shape[3]
     first = chunk // channels * outputs
-    image, slopes = flattened(x), flattened(dy)
+    image, dy_values = flattened(x), flattened(dy)
     sums[:], totals[:] = 0, 0
     held = 0
     for n in range(x.shape[0]):
@@ -95,7 +95,7 @@ def _backward_weight_channels(chunk, dy, x, dweight, sums, totals, sh, sw, pt, p
                         if c >= 0 and c < w:
                             factor, to = image[((n * h + r) * w + c) * x.shape[3] + chunk], (i * kw + j) * outputs
                             for k in range(np.uintp(outputs)):
-                                sums[np.uintp(to) + k] += factor * slopes[np.uintp(at) + k]
+                                sums[np.uintp(to) + k] += factor * dy_values[np.uintp(at) + k]
                 held += 1
                 if held == RUN_IN_ORDER:
                     move_sums(sums, 0, totals, 0, sums.size)
@@ -109,7 +109,7 @@ def _backward_weight_channels(chunk, dy, x, dweight, sums, totals, sh, sw, pt, p
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
     y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
-    _correlate(forward_correlation(g), forward_weights(g), g.groups, x, weight, bias, y, activation)
+    _correlate(forward_correlation(g), forward_strides(g), g.groups, x, weight, bias, y, activation)
     return y
 
 
@@ -119,16 +119,16 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
     if sum(c.rows * c.columns for c in correlations) < g.h * g.w:
         fill_zero(dx)
     for c in correlations:
-        _correlate(c, backward_weights(g), g.groups, dy, weight, np.empty(0, dy.dtype), dx, 0)
+        _correlate(c, backward_strides(g), g.groups, dy, weight, np.empty(0, dy.dtype), dx, 0)
     return dx
 
 
 def _correlate(
-    c: Correlation, w: Weights, groups: int, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, y: np.ndarray,
+    c: Correlation, w: WeightStrides, groups: int, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, y: np.ndarray,
     activation: int,
 ) -> None:  # fmt: skip
     channels, outputs = x.shape[3] // groups, y.shape[3] // groups
-    packed = prepared(weight, lambda: pack_weights(c, weight, w, outputs, channels, outputs, groups))
+    packed = fold_constant(weight, lambda: pack_weights(c, weight, w, outputs, channels, outputs, groups))
     _correlate_rows(
         x.shape[0] * c.rows, x, packed, bias, y, np.array([row for _, row in c.row_taps]),
         np.array([column for _, column in c.column_taps]), c.grid,

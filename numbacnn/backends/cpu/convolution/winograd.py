@@ -9,7 +9,7 @@ import numpy as np
 from ...geometry import Conv2dGeometry
 from ..runtime.allocator import empty
 from . import direct, winograd_data, winograd_weight
-from .correlation import Correlation, backward_correlations, backward_weights, forward_correlation, forward_weights
+from .correlation import Correlation, backward_correlations, backward_strides, forward_correlation, forward_strides
 
 __all__ = ["backward_input", "backward_weight", "cycles", "forward", "workspace"]
 
@@ -18,7 +18,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
     if not _applies(g, "forward"):
         return direct.forward(x, weight, bias, g, activation)
     y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
-    winograd_data.correlate(forward_correlation(g), x, weight, forward_weights(g), bias, y, activation)
+    winograd_data.correlate(forward_correlation(g), x, weight, forward_strides(g), bias, y, activation)
     return y
 
 
@@ -26,7 +26,7 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
     if not _applies(g, "backward_input"):
         return direct.backward_input(dy, weight, g)
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
-    winograd_data.correlate(backward_correlations(g)[0], dy, weight, backward_weights(g), np.empty(0, dy.dtype), dx)
+    winograd_data.correlate(backward_correlations(g)[0], dy, weight, backward_strides(g), np.empty(0, dy.dtype), dx)
     return dx
 
 

@@ -25,15 +25,15 @@ import numpy as np
 from ...geometry import round_up
 from ..runtime import threads
 from ..runtime.allocator import empty
-from ..runtime.captured import prepared
+from ..runtime.captured import fold_constant
 from ..runtime.kernel import Scratch, kernel
-from ..runtime.native import Routine
+from ..runtime.microkernel import Microkernel
 from ..vector.activations import activate, activation_of
-from ..vector.microkernels import TILES, Tile, multiply_gathered
 from ..vector.simd import VECTOR_BYTES, copy_run, lanes_of
-from .correlation import ENOUGH_IMAGES, Correlation, Weights
-from .direct_data import pack_weights, shift_of
-from .input_strips import lay_band, laying, unevenness
+from ..vector.tiles import TILES, Tile, multiply_gathered
+from .bands import lay_band, laying, unevenness
+from .correlation import ENOUGH_IMAGES, Correlation, WeightStrides
+from .direct_data import bias_or_zeros, pack_weights
 from .winograd_range import CONTRAST, levels_of_windows, list_unsafe, most_allowed, sum_directly
 from .winograd_transforms import ACROSS, LARGEST, SMALLEST, TRANSFORMS, Transforms, finish, transform
 
@@ -41,8 +41,8 @@ __all__ = ["applies", "correlate", "cycles", "workspace"]
 
 # Tiles of a band: enough that the transformed weights are multiplied often when they have come from memory.
 BAND_TILES = 48
-FEWEST_CHUNKS = 4
-LANES_MOST = VECTOR_BYTES // 4
+MIN_CHUNKS = 4
+MAX_LANES = VECTOR_BYTES // 4
 # Cycles, beside one for a vector of direct multiply-adds: of one here, whose sums are short; of an element of a
 # transformed tile for each of its rows, of what storing an output takes more, of packing a weight, of looking at the
 # numbers of an image, and of a vector of transformed weights on its way into the core, from L2 and from beyond. They
@@ -87,7 +87,7 @@ class _Plan(NamedTuple):
     def level_size(self) -> int:
         """Elements for the levels of an image's windows; a row of them needs no more."""
         rows, columns = self.band_shape
-        return round_up(rows * columns, LANES_MOST)
+        return round_up(rows * columns, MAX_LANES)
 
     @property
     def places(self) -> int:
@@ -99,17 +99,17 @@ class _Plan(NamedTuple):
         """Elements of scratch: a band, its tiles, their products, levels, the outputs of a tile that is cut."""
         rows, columns = self.band_shape
         s, m = self.transforms.size, self.transforms.outputs
-        band = round_up(rows * columns, LANES_MOST) * self.channels
-        width = self.tile.vectors * LANES_MOST
-        tiles = s * s * (self.tiles * (self.channels + width) + 2 * LANES_MOST)
+        band = round_up(rows * columns, MAX_LANES) * self.channels
+        width = self.tile.vectors * MAX_LANES
+        tiles = s * s * (self.tiles * (self.channels + width) + 2 * MAX_LANES)
         return band + tiles + (self.band_images + 2) * self.level_size + m * m * width
 
 
 class _Weights(NamedTuple):
     """What :func:`_transform_weights` is told."""
 
-    routine: Routine
-    largest: Routine
+    microkernel: Microkernel
+    largest: Microkernel
     size: int
     taps: int
     width: int
@@ -120,14 +120,14 @@ class _Weights(NamedTuple):
 class _Tiles(NamedTuple):
     """What :func:`_correlate_tiles` is told: ``s`` and ``m`` are the sizes of a tile of x and of y."""
 
-    of_x: Routine
-    of_products: Routine
-    largest: Routine
-    smallest: Routine
-    across: Routine
-    laying: Routine
-    tile: Routine
-    activating: Routine | int
+    of_x: Microkernel
+    of_products: Microkernel
+    largest: Microkernel
+    smallest: Microkernel
+    across: Microkernel
+    laying: Microkernel
+    tile: Microkernel
+    activating: Microkernel | int
     height: int
     width: int
     activation: int
@@ -159,13 +159,13 @@ def _transform_weights(chunk, packed, transformed, most, levels, span, p):
     row = p.panels * p.channels * p.width
     for c in range(p.channels):
         transform(
-            p.routine, packed, start + c * window * p.width, p.taps * p.width, p.width, transformed,
+            p.microkernel, packed, start + c * window * p.width, p.taps * p.width, p.width, transformed,
             (chunk * p.channels + c) * p.width, p.size * row, row, p.width // lanes_of(packed.itemsize),
         )  # fmt: skip
 
 
 @kernel
-def _correlate_tiles(chunk, x, packed, transformed, most, shift, y, zeros, channel_tables, tile_tables, work, table, p):
+def _correlate_tiles(chunk, x, packed, transformed, most, bias, y, zeros, channel_tables, tile_tables, work, table, p):
     """A chunk is a band of rows of tiles of some images, and a part of the panels of output channels.
 
     ``channel_tables`` are the steps between channels of a transformed tile, and between rows of the weights;
@@ -177,7 +177,7 @@ def _correlate_tiles(chunk, x, packed, transformed, most, shift, y, zeros, chann
     band, first_image = rest % p.bands, rest // p.bands * p.band_images
     images = min(p.band_images, x.shape[0] - first_image)
     rows_here = min(p.band_rows, p.tile_rows - band * p.band_rows)
-    channels, outputs = x.shape[3], shift.size
+    channels, outputs = x.shape[3], bias.size
     lanes = lanes_of(x.itemsize)
     more = p.s - p.m
     in_rows, in_columns = rows_here * p.m + more, p.tile_columns * p.m + more
@@ -230,12 +230,12 @@ def _correlate_tiles(chunk, x, packed, transformed, most, shift, y, zeros, chann
             to = ((first_image + image) * p.rows + band * p.band_rows * p.m + r) * row + c * outputs + first
             if r + p.m <= rows_left and c + p.m <= p.columns:
                 finish(
-                    p.of_products, products, number * p.width, p.s * product_size, product_size, shift, first, y, to,
+                    p.of_products, products, number * p.width, p.s * product_size, product_size, bias, first, y, to,
                     row, outputs, here, relu,
                 )  # fmt: skip
             else:
                 finish(
-                    p.of_products, products, number * p.width, p.s * product_size, product_size, shift, first, edge, 0,
+                    p.of_products, products, number * p.width, p.s * product_size, product_size, bias, first, edge, 0,
                     p.m * p.width, p.width, here, relu,
                 )  # fmt: skip
                 for i in range(min(p.m, rows_left - r)):
@@ -245,7 +245,7 @@ def _correlate_tiles(chunk, x, packed, transformed, most, shift, y, zeros, chann
             found = list_unsafe(
                 levels, image * p.level_size, in_columns, p.m, rows_here, p.tile_columns, rows_left, p.columns,
                 most[panel], windows, targets,
-                ((first_image + image) * p.rows + band * p.band_rows * p.m) * row + first, row, outputs, y, shift,
+                ((first_image + image) * p.rows + band * p.band_rows * p.m) * row + first, row, outputs, y, bias,
                 first, here, relu,
             )  # fmt: skip
             if found > 0 and image != laid:
@@ -256,7 +256,7 @@ def _correlate_tiles(chunk, x, packed, transformed, most, shift, y, zeros, chann
                 laid = image
             sum_directly(
                 p.tile, p.height, source, windows, targets, found, p.padded_channels, in_columns, steps, packed,
-                panel * channels * (more + 1) * (more + 1) * p.width, weight_at, p.width, channels, more + 1, shift,
+                panel * channels * (more + 1) * (more + 1) * p.width, weight_at, p.width, channels, more + 1, bias,
                 first, y, here, relu,
             )  # fmt: skip
     if p.activation > 1:
@@ -278,7 +278,13 @@ def applies(c: Correlation, groups: int) -> bool:
 
 
 def correlate(
-    c: Correlation, x: np.ndarray, weight: np.ndarray, w: Weights, bias: np.ndarray, y: np.ndarray, activation: int = 0
+    c: Correlation,
+    x: np.ndarray,
+    weight: np.ndarray,
+    w: WeightStrides,
+    bias: np.ndarray,
+    y: np.ndarray,
+    activation: int = 0,
 ) -> None:
     """What ``direct_data.py`` computes, where it :func:`applies`."""
     n, channels, outputs = x.shape[0], x.shape[3], y.shape[3]
@@ -298,16 +304,16 @@ def correlate(
         )  # fmt: skip
         return packed, transformed, most
 
-    packed, transformed, most = prepared(weight, transform_weights)
+    packed, transformed, most = fold_constant(weight, transform_weights)
     tables = _tables(plan, channels, width)
     bands = -(-plan.tile_rows // plan.band_rows)
     _correlate_tiles(
-        -(-n // plan.band_images) * bands * plan.parts, x, packed, transformed, most, shift_of(bias, outputs),
+        -(-n // plan.band_images) * bands * plan.parts, x, packed, transformed, most, bias_or_zeros(bias, outputs),
         y.reshape(-1), np.zeros(width, x.dtype), *tables, Scratch(plan.work, x.dtype),
         Scratch(2 * plan.places + channels * t.taps**2, np.dtype(np.int64)),
         _Tiles(
             of_x=t.of_x, of_products=t.of_products, largest=LARGEST, smallest=SMALLEST, across=ACROSS, laying=laying,
-            tile=tile.routine, activating=activation_of(activation), height=tile.rows, width=width,
+            tile=tile.microkernel, activating=activation_of(activation), height=tile.rows, width=width,
             activation=activation, s=t.size, m=t.outputs, panels=panels, parts=plan.parts,
             padded_channels=plan.channels, tiles=plan.tiles, places=plan.places, level_size=plan.level_size,
             tile_rows=plan.tile_rows, tile_columns=plan.tile_columns, band_images=plan.band_images,
@@ -356,14 +362,14 @@ def _plan_of(t: Transforms, tile: Tile, c: Correlation, n: int, channels: int, o
     tile_rows, tile_columns = -(-c.rows // t.outputs), -(-c.columns // t.outputs)
     whole = tile_rows * tile_columns
     if whole <= BAND_TILES:
-        band_rows, band_images = tile_rows, max(1, min(BAND_TILES // whole, -(-n // FEWEST_CHUNKS)))
+        band_rows, band_images = tile_rows, max(1, min(BAND_TILES // whole, -(-n // MIN_CHUNKS)))
     else:
         band_rows, band_images = max(1, min(tile_rows, BAND_TILES // tile_columns)), 1
         band_rows = -(-tile_rows // -(-tile_rows // band_rows))
     padded_channels, padded_outputs = round_up(channels, lanes), round_up(outputs, tile.vectors * lanes)
     bands = -(-tile_rows // band_rows) * -(-n // band_images)
     panels = padded_outputs // (tile.vectors * lanes)
-    parts = min(panels, -(-FEWEST_CHUNKS // bands))
+    parts = min(panels, -(-MIN_CHUNKS // bands))
     in_vectors, out_vectors = padded_channels // lanes, padded_outputs // lanes
     s2 = t.size**2
     tiles = round_up(band_rows * tile_columns * band_images, tile.rows)

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.kernel import function
-from ..vector.microkernels import ADD, RELU, multiply_gathered
+from ..runtime.kernel import inlined
+from ..vector.tiles import ADD, RELU, multiply_gathered
 from .winograd_transforms import extreme, largest_of_pixels
 
 __all__ = ["CONTRAST", "DIRECT_TILES", "levels_of_windows", "list_unsafe", "most_allowed", "sum_directly"]
@@ -29,7 +29,7 @@ CONTRAST = 32
 DIRECT_TILES = 4
 
 
-@function
+@inlined
 def most_allowed(largest, packed, start, levels, span, width, taps, channels):
     """The largest magnitude that a tile may have for a panel of weights (channel, tap, output); -1 if it may have none.
 
@@ -53,7 +53,7 @@ def most_allowed(largest, packed, start, levels, span, width, taps, channels):
     return span / most if fits else -most
 
 
-@function
+@inlined
 def levels_of_windows(
     largest, smallest, across, source, channels, in_rows, pitch, taps, tiled_rows, tiled_columns, rows, columns, levels,
     at, row,
@@ -77,14 +77,14 @@ def levels_of_windows(
     return top, low
 
 
-@function
+@inlined
 def list_unsafe(
     levels, at, pitch, m, tile_rows, tile_columns, rows, columns, most, windows, targets, first_target, row_step,
-    column_step, y, shift, first_shift, channels, relu,
+    column_step, y, bias, first_bias, channels, relu,
 ):  # fmt: skip
     """How many outputs of a band of one image have to be summed directly: their windows, and where they are in y.
 
-    Outputs that see only zeros become the ``shift``. ``most`` is what :func:`most_allowed` found.
+    Outputs that see only zeros become the ``bias``. ``most`` is what :func:`most_allowed` found.
     """
     count = 0
     down, right = (m - 1) * pitch, m - 1
@@ -104,7 +104,7 @@ def list_unsafe(
                         target = first_target + row * row_step + column * column_step
                         if seen == 0 and not none:
                             for c in range(channels):
-                                value = shift[first_shift + c]
+                                value = bias[first_bias + c]
                                 y[target + c] = max(value, y.dtype.type(0)) if relu > 0 else value
                         else:
                             windows[count], targets[count] = window, target
@@ -112,12 +112,12 @@ def list_unsafe(
     return count
 
 
-@function
+@inlined
 def sum_directly(
     tile, height, source, windows, targets, count, pixel, pitch, steps, packed, start, weight_at, width, channels, taps,
-    shift, first_shift, y, outputs, relu,
+    bias, first_bias, y, outputs, relu,
 ):  # fmt: skip
-    """What :func:`list_unsafe` listed, written to y: ``outputs`` channels, with their ``shift``.
+    """What :func:`list_unsafe` listed, written to y: ``outputs`` channels, with their ``bias``.
 
     ``source`` is (pixel, channel), pixels ``pixel`` apart and rows of pixels ``pitch``; ``packed`` is (channel, tap,
     output) from ``start`` on. ``steps`` has room for the offset of each (channel, tap).
@@ -136,6 +136,6 @@ def sum_directly(
             todo = (ADD if part > 0 else 0) + (RELU if relu > 0 and part == taps * taps - 1 else 0)
             multiply_gathered(
                 tile, height, source, 0, windows[first : first + rows], rows, steps, part * channels, channels,
-                channels, packed, start + part * channels * width, weight_at, 0, shift, first_shift, y, 0,
+                channels, packed, start + part * channels * width, weight_at, 0, bias, first_bias, y, 0,
                 targets[first : first + rows], outputs, todo,
             )  # fmt: skip

@@ -1,5 +1,5 @@
-"""Winograd's transforms as routines: of one tile, for all channels, which lie along the vectors; and magnitudes, which
-tell where they may be used.
+"""Winograd's transforms as microkernels: of one tile, for all channels, which lie along the vectors; and magnitudes,
+which tell where they may be used.
 
 A tile of F(m x m, r x r) has (m + r - 1)^2 elements of x, as many products a pair of channels, and m^2 outputs. Names
 are Lavin and Gray's ("Fast algorithms for convolutional neural networks", 2015), and so are the matrices, up to signs.
@@ -16,12 +16,12 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..runtime.native import (
+from ..runtime.microkernel import (
     ELEMENTS,
     INTEGER,
     WORD,
-    EmittedRoutine,
-    Routine,
+    EmittedMicrokernel,
+    Microkernel,
     calling,
 )
 from ..vector.simd import VECTOR_BYTES, Vectors
@@ -65,7 +65,7 @@ def _with_roots(roots: Sequence[Fraction]) -> list[Fraction]:
 PARAMETERS = (ELEMENTS, INTEGER, INTEGER, ELEMENTS, INTEGER, INTEGER, INTEGER)
 
 
-def transformation(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routine:
+def transformation(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Microkernel:
     """target[i, j] = sum over k and n of matrix[i, k] source[k, n] matrix[j, n], for ``vectors`` vectors each.
 
     Element (k, n) of the source begins k ``source_row`` + n ``source_column`` after ``source_start``, and likewise in
@@ -95,14 +95,14 @@ def transformation(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routi
             for place, value in _transformed(v, matrix, source, source_row, source_column, at):
                 v.store(value, builder.gep(target, [_offset(builder, at, place, target_row, target_column)]))
 
-    return EmittedRoutine(name, PARAMETERS, emit, definition)
+    return EmittedMicrokernel(name, PARAMETERS, emit, definition)
 
 
 FINISHING = (ELEMENTS, INTEGER, INTEGER, ELEMENTS, ELEMENTS, INTEGER, INTEGER, INTEGER, INTEGER)
 
 
-def finishing(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routine:
-    """What :func:`transformation` writes, plus shift[c], for c < ``channels``, and not below 0 if ``relu`` is not 0.
+def finishing(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Microkernel:
+    """What :func:`transformation` writes, plus bias[c], for c < ``channels``, and not below 0 if ``relu`` is not 0.
 
     Of the source, whole vectors are read.
     """
@@ -110,7 +110,7 @@ def finishing(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routine:
     transformed = transformation(name, matrix, size).definition
 
     def definition(
-        source, source_start, source_row, source_column, shift, shift_start, target, target_start, target_row,
+        source, source_start, source_row, source_column, bias, bias_start, target, target_start, target_row,
         target_column, channels, relu,
     ):  # fmt: skip
         lanes = size // source.itemsize
@@ -119,14 +119,14 @@ def finishing(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routine:
         flat = sums.reshape(-1)
         width = vectors * lanes
         transformed(source, source_start, source_row, source_column, flat, 0, rows * width, width, vectors)
-        values = sums[:, :, :channels] + shift[shift_start : shift_start + channels]
+        values = sums[:, :, :channels] + bias[bias_start : bias_start + channels]
         i, j = np.arange(rows)[:, None, None], np.arange(rows)[None, :, None]
         target[target_start + i * target_row + j * target_column + np.arange(channels)] = (
             np.where(values <= 0, 0, values) if relu else values
         )
 
     def emit(
-        builder: Any, element: Any, source: Any, source_row: Any, source_column: Any, shift: Any, target: Any,
+        builder: Any, element: Any, source: Any, source_row: Any, source_column: Any, bias: Any, target: Any,
         target_row: Any, target_column: Any, channels: Any, relu: Any,
     ) -> None:  # fmt: skip
         v = Vectors(builder, element, size)
@@ -136,14 +136,14 @@ def finishing(name: str, matrix: Matrix, size: int = VECTOR_BYTES) -> Routine:
         )  # fmt: skip
         with cgutils.for_range_slice(builder, WORD(0), channels, WORD(v.lanes), WORD) as (at, _):
             mask = v.mask(builder.sub(channels, at))
-            more = v.load_masked(builder.gep(shift, [at]), mask)
+            more = v.load_masked(builder.gep(bias, [at]), mask)
             for place, total in _transformed(v, matrix, source, source_row, source_column, at):
                 value = builder.fadd(total, more)
                 value = builder.select(builder.fcmp_ordered(">=", floor, value), floor, value)
                 to = builder.gep(target, [_offset(builder, at, place, target_row, target_column)])
                 v.store_masked(value, to, mask)
 
-    return EmittedRoutine(name, FINISHING, emit, definition)
+    return EmittedMicrokernel(name, FINISHING, emit, definition)
 
 
 def _offset(builder: Any, at: Any, place: tuple[int, int], row: Any, column: Any) -> Any:
@@ -237,7 +237,7 @@ OF_EXTREMES = (ELEMENTS, INTEGER, INTEGER, ELEMENTS, INTEGER)
 ABREAST = 4
 
 
-def extremes(name: str, largest: bool, size: int = VECTOR_BYTES) -> Routine:
+def extremes(name: str, largest: bool, size: int = VECTOR_BYTES) -> Microkernel:
     """target[i] = the largest, or the smallest, of abs(source[i + t step]) over t < ``terms``, for i < ``count``.
 
     NaN counts as infinity. ``terms`` is at least 1. The last vector is read and written as a whole. ``target`` may be
@@ -281,7 +281,7 @@ def extremes(name: str, largest: bool, size: int = VECTOR_BYTES) -> Routine:
         positions(WORD(0), many, ABREAST)
         positions(many, count, 1)
 
-    return EmittedRoutine(name, OF_EXTREMES, emit, definition)
+    return EmittedMicrokernel(name, OF_EXTREMES, emit, definition)
 
 
 LARGEST, SMALLEST = extremes("largest_magnitudes", True), extremes("smallest_magnitudes", False)
@@ -290,7 +290,7 @@ LARGEST, SMALLEST = extremes("largest_magnitudes", True), extremes("smallest_mag
 OF_PIXELS = (ELEMENTS, INTEGER, INTEGER, ELEMENTS)
 
 
-def pixel_extremes(size: int = VECTOR_BYTES) -> Routine:
+def pixel_extremes(size: int = VECTOR_BYTES) -> Microkernel:
     """target[i] = the largest of abs(source[i channels : (i + 1) channels]), for i < ``count``.
 
     ``channels`` are whole vectors, and there are pixels and room for ``count`` rounded up to those. NaN counts as
@@ -330,7 +330,7 @@ def pixel_extremes(size: int = VECTOR_BYTES) -> Routine:
             least = v.pick(lanes[0], v.magnitude_of(math.inf), False)
             v.store(builder.bitcast(least, v.type), builder.gep(target, [first]))
 
-    return EmittedRoutine("largest_of_pixels", OF_PIXELS, emit, definition)
+    return EmittedMicrokernel("largest_of_pixels", OF_PIXELS, emit, definition)
 
 
 ACROSS = pixel_extremes()
@@ -341,12 +341,12 @@ class Transforms(NamedTuple):
 
     outputs: int
     taps: int
-    of_x: Routine
-    of_weights: Routine
-    of_products: Routine
-    of_dy: Routine
+    of_x: Microkernel
+    of_weights: Microkernel
+    of_products: Microkernel
+    of_dy: Microkernel
     """The transpose of what is done to the products, and of what is done to the weights: for the gradient of these."""
-    of_sums: Routine
+    of_sums: Microkernel
     growth: float
     """No number on the way, for one channel, is more than so many times the largest of x times the largest weight."""
 
@@ -379,14 +379,14 @@ TRANSFORMS = [_transforms(2, 3), _transforms(4, 3), _transforms(4, 5)]
 
 
 transform = calling(PARAMETERS)
-"""transform(routine, ...): what :func:`transformation` says, with the arguments of its definition."""
+"""transform(microkernel, ...): what :func:`transformation` says, with the arguments of its definition."""
 
 
 finish = calling(FINISHING)
-"""finish(routine, ...): what :func:`finishing` says, with the arguments of its definition."""
+"""finish(microkernel, ...): what :func:`finishing` says, with the arguments of its definition."""
 
 
 extreme = calling(OF_EXTREMES)
-"""extreme(routine, ...): what :func:`extremes` says, with the arguments of its definition."""
+"""extreme(microkernel, ...): what :func:`extremes` says, with the arguments of its definition."""
 largest_of_pixels = calling(OF_PIXELS)
-"""largest_of_pixels(routine, ...): what :func:`pixel_extremes` says, with the arguments of its definition."""
+"""largest_of_pixels(microkernel, ...): what :func:`pixel_extremes` says, with the arguments of its definition."""

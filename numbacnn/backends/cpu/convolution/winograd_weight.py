@@ -22,22 +22,22 @@ import numpy as np
 
 from ...geometry import Conv2dGeometry, round_up
 from ..runtime.allocator import empty
-from ..runtime.kernel import Scratch, function, kernel
-from ..runtime.native import Routine
-from ..vector.microkernels import TILES, TRANSPOSITION, Tile, multiply_gathered, transpose
+from ..runtime.kernel import Scratch, inlined, kernel
+from ..runtime.microkernel import Microkernel
 from ..vector.simd import VECTOR_BYTES, flattened, lanes_of
 from ..vector.sums import RUN_IN_ORDER
+from ..vector.tiles import TILES, TRANSPOSITION, Tile, multiply_gathered, transpose
 from . import direct_weight
-from .input_strips import lay_band, laying, unevenness
+from .bands import lay_band, laying, unevenness
 from .winograd_transforms import LARGEST, TRANSFORMS, Transforms, extreme, transform
 
 __all__ = ["correlate", "cycles", "workspace"]
 
 # Tiles of a band, and input channels of a block: its sums, of s^2 elements each, stay in the second cache.
 BAND_TILES, BLOCK_CHANNELS = 48, 64
-FEWEST_CHUNKS = 4
+MIN_CHUNKS = 4
 # Tiles that are summed in the dtype, in runs; then parts are added up in float64. Fewer are worth no part of their own.
-PART_TILES, FEWEST_TILES = 768, 256
+PART_TILES, MIN_TILES = 768, 256
 # Of the largest products of x and dy in the bands of all tiles, the root of the sum of squares may be so many times the
 # largest result. Of normal numbers it is about once; a rounding error is some units in the last place of it.
 ALLOWED = 10.0
@@ -68,7 +68,7 @@ class _Plan(NamedTuple):
         return self.band_rows * self.tile_columns * self.band_images
 
 
-@function
+@inlined
 def largest_of(largest, x, count, levels):
     """The largest magnitude of x[:count], whole vectors; infinity if there is a NaN. ``levels`` has room for one."""
     lanes = lanes_of(x.itemsize)
@@ -82,11 +82,11 @@ def largest_of(largest, x, count, levels):
 class _Tiles(NamedTuple):
     """What :func:`_sum_tiles` is told: ``s`` and ``m`` are the sizes of a tile of x and of dy."""
 
-    of_x: Routine
-    of_dy: Routine
-    largest: Routine
-    laying: Routine
-    tile: Routine
+    of_x: Microkernel
+    of_dy: Microkernel
+    largest: Microkernel
+    laying: Microkernel
+    tile: Microkernel
     height: int
     width: int
     s: int
@@ -108,8 +108,8 @@ class _Tiles(NamedTuple):
 class _Finishing(NamedTuple):
     """What :func:`_finish_tiles` is told."""
 
-    of_sums: Routine
-    turn: Routine
+    of_sums: Microkernel
+    transposition: Microkernel
     width: int
     s: int
     taps: int
@@ -137,8 +137,8 @@ def _sum_tiles(chunk, dy, x, sums, errors, zeros, channel_at, x_steps, dy_steps,
     x_size, dy_size = p.tiles * pitch + lanes, p.tiles * p.width + lanes
     source, rest_of = work[: (p.band_rows * p.m + more) * (p.tile_columns * p.m + more) * max(pitch, p.width)], work
     rest_of = rest_of[source.size :]
-    of_tiles, of_slopes = rest_of[: p.s * p.s * x_size], rest_of[p.s * p.s * x_size :]
-    levels = of_slopes[p.s * p.s * dy_size :]
+    of_tiles, of_dy_tiles = rest_of[: p.s * p.s * x_size], rest_of[p.s * p.s * x_size :]
+    levels = of_dy_tiles[p.s * p.s * dy_size :]
     size = p.s * p.s * p.block * p.width
     base = chunk * size
     error, add = 0.0, 0
@@ -172,7 +172,7 @@ def _sum_tiles(chunk, dy, x, sums, errors, zeros, channel_at, x_steps, dy_steps,
                 i, j = number // p.tile_columns, number % p.tile_columns
                 transform(
                     p.of_dy, source, (i * p.tile_columns * p.m + j) * p.m * p.width, p.tile_columns * p.m * p.width,
-                    p.width, of_slopes, (image * rows * p.tile_columns + number) * p.width, p.s * dy_size, dy_size,
+                    p.width, of_dy_tiles, (image * rows * p.tile_columns + number) * p.width, p.s * dy_size, dy_size,
                     p.width // lanes,
                 )  # fmt: skip
         product = np.float64(level_x) * np.float64(level_dy)
@@ -180,8 +180,8 @@ def _sum_tiles(chunk, dy, x, sums, errors, zeros, channel_at, x_steps, dy_steps,
         for element in range(p.s * p.s):
             multiply_gathered(
                 p.tile, p.height, of_tiles, element * x_size, channel_at, padded, x_steps, 0, count, RUN_IN_ORDER,
-                of_slopes, element * dy_size, dy_steps, 0, zeros, 0, sums, base + element * p.block * p.width, sums_at,
-                p.width, add,
+                of_dy_tiles, element * dy_size, dy_steps, 0, zeros, 0, sums, base + element * p.block * p.width,
+                sums_at, p.width, add,
             )  # fmt: skip
         add = 1
     errors[chunk] = error
@@ -218,7 +218,7 @@ def _finish_tiles(chunk, sums, dweight, levels, totals, work, p):
                 finite = finite and value < np.inf
                 level = max(level, value)
         transpose(
-            p.turn, weights, 0, p.width, window, wide, flat,
+            p.transposition, weights, 0, p.width, window, wide, flat,
             (panel * p.width * channels + at_block * p.block + c) * window, channels * window,
         )  # fmt: skip
     levels[chunk] = level if finite else -1.0
@@ -257,7 +257,7 @@ def correlate(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
         chunks, dy, x, sums, errors, np.zeros(width, x.dtype), rows, tiles * pitch, tiles * width, rows * width,
         Scratch(work, x.dtype),
         _Tiles(
-            of_x=t.of_x, of_dy=t.of_dy, largest=LARGEST, laying=laying, tile=tile.routine, height=tile.rows,
+            of_x=t.of_x, of_dy=t.of_dy, largest=LARGEST, laying=laying, tile=tile.microkernel, height=tile.rows,
             width=width, s=t.size, m=t.outputs, blocks=plan.blocks, block=plan.block, panels=plan.panels,
             tiles=plan.tiles, steps=plan.steps, tile_rows=plan.tile_rows, tile_columns=plan.tile_columns,
             band_images=plan.band_images, band_rows=plan.band_rows, bands=-(-plan.tile_rows // plan.band_rows),
@@ -308,7 +308,7 @@ def _plan_of(t: Transforms, tile: Tile, g: Conv2dGeometry, itemsize: int) -> _Pl
     panels = -(-g.k // (tile.vectors * lanes))
     bands = -(-tile_rows // band_rows) * -(-g.n // band_images)
     tiles = band_rows * tile_columns * band_images
-    parts = min(-(-FEWEST_CHUNKS // (blocks * panels)), max(2, bands * tiles // FEWEST_TILES))
+    parts = min(-(-MIN_CHUNKS // (blocks * panels)), max(2, bands * tiles // MIN_TILES))
     parts = max(parts, -(-bands * tiles // PART_TILES))
     steps = -(-bands // min(bands, parts))
     parts = -(-bands // steps)

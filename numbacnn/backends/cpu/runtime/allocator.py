@@ -29,9 +29,9 @@ from .arena import ALIGNMENT, Arena
 __all__ = ["address_of", "addresses_of", "empty", "empty_images", "empty_like", "release", "using"]
 
 # Smaller arrays come from memory that the C library has at hand.
-LEAST_BYTES = 1 << 15
+MIN_BYTES = 1 << 15
 # A block serves an array of at least this share of it.
-LEAST_SHARE = 2 / 3
+MIN_SHARE = 2 / 3
 # Free blocks may take as much as half of those in use, or this, before some are given back.
 IDLE_BYTES = 1 << 26
 # Allocations after which a block that served none of them is given back.
@@ -92,7 +92,7 @@ class _Pool:
             if self.count % SWEEP == 0:
                 self._drop(lambda index: self.used[index] <= self.count - SWEEP)
             index = bisect.bisect_left(self.sizes, size)
-            while index < len(self.sizes) and size >= LEAST_SHARE * self.sizes[index]:
+            while index < len(self.sizes) and size >= MIN_SHARE * self.sizes[index]:
                 if _references(self.blocks, index) == _FREE:
                     break
                 index += 1
@@ -171,7 +171,7 @@ def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
     if _scope.arena is not None:
         return _scope.arena.take(tuple(shape), dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < LEAST_BYTES or not _counts_references:
+    if size < MIN_BYTES or not _counts_references:
         return np.empty(shape, dtype)
     return _pool.take(tuple(shape), dtype, size)
 

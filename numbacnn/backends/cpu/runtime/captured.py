@@ -5,7 +5,7 @@ launch is a few words. Addresses are part of the record. So the arrays that are 
 their own, which the captured step keeps, and those that were there before stay for as long.
 
 Whatever a backend's function does by NumPy, and whatever depends on a number that is read, it does inside of
-:func:`perform`, so that it is done at each launch.
+:func:`record_call`, so that it is done at each launch.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numba.core import config
 
-from ...capture import CaptureError, current_label, refused
+from ...capture import CaptureError, current_label, warn_not_captured
 from ...observed import note
 from ...signals import handled_afterwards
 from . import allocator, threads
 from .arena import Arena
 from .precompile import Compilable, Request, compile_all
 
-__all__ = ["Recording", "capture", "in_place", "perform", "prepared", "record", "recording"]
+__all__ = ["Recording", "capture", "current_recording", "fold_constant", "record", "record_call", "recorded"]
 
 _T = TypeVar("_T")
 
@@ -88,7 +88,7 @@ class Recording:
         """In a rehearsal, instead of compiling ``what`` for ``arguments``."""
         self.needs[Request(what, arguments)] = None
 
-    def perform(self, work: Callable[..., None], *arguments: Any) -> None:
+    def record_call(self, work: Callable[..., None], *arguments: Any) -> None:
         if not self.is_rehearsal:  # whose arrays would stay with the arguments
             lent = [self._arena.lend(x) if isinstance(x, np.ndarray) else x for x in arguments]
             self._note(len(self._parts), 0)
@@ -148,7 +148,7 @@ def capture(
         scratch = allocator.empty((available, most_scratch), np.uint8)
         return _record_all(functions, Arena(max(arena.extent, 1)), scratch, constant)
     except CaptureError as error:
-        refused(error)
+        warn_not_captured(error)
         return None
 
 
@@ -170,7 +170,7 @@ def record(function: Callable[[], None], recording: Recording) -> Recording:
     return recording
 
 
-def recording() -> Recording | None:
+def current_recording() -> Recording | None:
     """What this thread is recording."""
     return _active.recording
 
@@ -186,7 +186,7 @@ def writing(writer: Any) -> Iterator[None]:
             _active.recording = None
 
 
-def perform(work: Callable[..., None], *arguments: Any) -> None:
+def record_call(work: Callable[..., None], *arguments: Any) -> None:
     """Do ``work(*arguments)`` now or, while recording, at each launch, in its place.
 
     Arrays are arguments, not what ``work`` refers to, so that a captured step knows of them.
@@ -195,20 +195,20 @@ def perform(work: Callable[..., None], *arguments: Any) -> None:
         note(None)
         work(*arguments)
     else:
-        _active.recording.perform(work, *arguments)
+        _active.recording.record_call(work, *arguments)
 
 
-def in_place(function: Callable[..., None]) -> Callable[..., None]:
-    """Of a function that changes its arguments: its calls are what is to :func:`perform`."""
+def recorded(function: Callable[..., None]) -> Callable[..., None]:
+    """Of a function that changes its arguments: its calls are what is to :func:`record_call`."""
 
     @functools.wraps(function)
     def run(*arguments: Any) -> None:
-        perform(function, *arguments)
+        record_call(function, *arguments)
 
     return run
 
 
-def prepared(source: np.ndarray, make: Callable[[], _T]) -> _T:
+def fold_constant(source: np.ndarray, make: Callable[[], _T]) -> _T:
     """``make()``, which depends on no array but ``source``: made once, not at each launch, where that never changes."""
     former = _active.recording
     if former is None or not former.is_constant(source):

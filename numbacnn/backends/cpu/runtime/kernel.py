@@ -1,8 +1,9 @@
 """How a kernel is declared, compiled, cached and called.
 
-A kernel is a plain function whose first argument is the number of the chunk it computes; the rest are C-contiguous
-arrays, integers, floats, scratch, an array of which each thread has its own, routines (``native.py``), and named tuples
-of integers and routines: a plan, whose fields the kernel reads as ``p.rows``::
+A kernel is a plain function whose first argument is the number of the chunk it computes. The others are C-contiguous
+arrays, integers, floats, scratch, which is an array of which each thread has its own, microkernels
+(``microkernel.py``), and plans: named tuples of integers and microkernels, whose fields the kernel reads as
+``p.rows``::
 
     @kernel
     def scale(chunk, x, y, factor):
@@ -40,12 +41,20 @@ from ...observed import note
 from . import allocator, captured, threads
 from .allocator import address_of
 from .machine_code import OPTIONS, WORD, compile_function, is_kept, load, name_of, stamp_of
-from .native import ELEMENTS, INTEGER, TABLE, Routine
+from .microkernel import ELEMENTS, INTEGER, TABLE, Microkernel
 
-__all__ = ["CompiledRoutine", "Kernel", "Scratch", "function", "kernel", "places_of_addresses", "routine"]
+__all__ = [
+    "CompiledMicrokernel",
+    "Kernel",
+    "Scratch",
+    "compiled_microkernel",
+    "inlined",
+    "kernel",
+    "places_of_addresses",
+]
 
 # Waking the other threads takes as long as a kernel on fewer elements of its arrays.
-WORTH_THREADS = 1 << 14
+MIN_PARALLEL_ELEMENTS = 1 << 14
 # In the place of a number of axes.
 SCRATCH = "scratch"
 # Of an array of which only the address is known: what is computed with a size in bytes does not overflow.
@@ -55,7 +64,7 @@ UNKNOWN_SIZE = 1 << 50
 # but as it was optimised together with its caller in a process that loads the caller from the cache; the two may sum in
 # different orders, and the same program would not give the same bits twice. LLVM does it, once each has been compiled:
 # Numba would copy it into each caller and work out its types there again.
-function = functools.partial(njit, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
+inlined = functools.partial(njit, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
 """Decorator for what kernels call: compiled into each of them, a plain function without the compiler."""
 
 
@@ -133,24 +142,24 @@ class Kernel:
                 for field in a:
                     if type(field) is int:
                         packed.append(field)
-                    elif isinstance(field, Routine):
+                    elif isinstance(field, Microkernel):
                         late.append((len(packed), field))
                         packed.append(0)
                     else:
                         packed.append(operator.index(field))
-            elif isinstance(a, (float, np.floating, Routine)):
-                signature.append(-2 if isinstance(a, Routine) else -1)
+            elif isinstance(a, (float, np.floating, Microkernel)):
+                signature.append(-2 if isinstance(a, Microkernel) else -1)
                 late.append((len(packed), a))
                 packed.append(0)
             else:
                 signature.append(-2)
                 packed.append(operator.index(a))
-        recording = captured.recording()
+        recording = captured.current_recording()
         if recording is None:
             note(None)
         # Asked once: memory for fewer threads than then run would be that of others.
         available = 1
-        if elements >= WORTH_THREADS:
+        if elements >= MIN_PARALLEL_ELEMENTS:
             available = threads.number() if recording is None else recording.threads
         if scratch:
             of_all, distance = (
@@ -166,13 +175,13 @@ class Kernel:
             if recording is not None and recording.is_rehearsal:
                 recording.need(self, *needed)
                 for _, a in late:
-                    if isinstance(a, Routine):
+                    if isinstance(a, Microkernel):
                         recording.need(a, _scalar(needed[1]))
                 return
             entry = self.prepare(*needed)
         for at, a in late:
             single = entry.scalar == np.float32
-            packed[at] = a.address(entry.scalar) if isinstance(a, Routine) else float_bits(float(a), single)
+            packed[at] = a.address(entry.scalar) if isinstance(a, Microkernel) else float_bits(float(a), single)
         words = array("q", packed)
         shares = threads.shares(chunks, available)
         if recording is None:
@@ -204,11 +213,11 @@ class Kernel:
 
 class _Entry(NamedTuple):
     address: int
-    scalar: np.dtype  # in which floats are passed, and for which routines are compiled
+    scalar: np.dtype  # in which floats are passed, and for which microkernels are compiled
 
 
-class CompiledRoutine(Routine):
-    """A routine that Numba compiles, from a definition with a kernel's arguments."""
+class CompiledMicrokernel(Microkernel):
+    """A microkernel that Numba compiles, from a definition with a kernel's arguments."""
 
     def __init__(self, kinds: Sequence[str], definition: Callable[..., None]) -> None:
         super().__init__(kinds, definition)
@@ -237,9 +246,9 @@ class CompiledRoutine(Routine):
         return compile_function(name, self.definition, parameters, len(self.kinds), unpack, **OPTIONS)
 
 
-def routine(*kinds: str) -> Callable[[Callable[..., None]], CompiledRoutine]:
-    """Decorator that declares a function of parameters of these kinds a routine."""
-    return functools.partial(CompiledRoutine, kinds)
+def compiled_microkernel(*kinds: str) -> Callable[[Callable[..., None]], CompiledMicrokernel]:
+    """Decorator that declares a function of parameters of these kinds a microkernel."""
+    return functools.partial(CompiledMicrokernel, kinds)
 
 
 def _scratch(available: int, size: int) -> tuple[np.ndarray, int]:
@@ -255,7 +264,7 @@ def _scalar(key: tuple) -> np.dtype:
 
 def _plain(argument: Any) -> Any:
     """What a kernel gets for ``argument`` when the compiler is off."""
-    if isinstance(argument, Routine):
+    if isinstance(argument, Microkernel):
         return argument.definition
     if isinstance(argument, Scratch):
         return np.empty(argument.size, argument.dtype)

@@ -31,18 +31,18 @@ from .machine_code import cache_folder
 __all__ = ["Request", "compile_all", "serve"]
 
 # A helper takes about as long to start as this many kernels do to compile.
-WORTH_HELPER = 4
-MOST_HELPERS = 7
+MIN_KERNELS_PER_HELPER = 4
+MAX_HELPERS = 7
 # What a helper says first: a program that is no Python, or a Python that prints when it starts, does not say it.
 GREETING = b"numbacnn compiles\n"
 # A helper that takes longer than this for one kernel is given up.
-MOST_SECONDS = 120.0
+MAX_SECONDS = 120.0
 # The path to search is given after the options, so that nothing is imported from where the process happens to be.
 SERVE = f"import sys; sys.path[:] = sys.argv[1:]; from {__name__} import serve; serve()"
 
 
 class Compilable(Protocol):
-    """A kernel or routine, by its definition's name in its module."""
+    """A kernel or microkernel, by its definition's name in its module."""
 
     definition: Callable[..., None]
 
@@ -85,7 +85,7 @@ def compile_all(requests: Iterable[Request]) -> None:
     sent = deque(request for request in missing if request.can_be_sent)
     helpers: list[_Helper] = []
     try:
-        helpers += [_Helper(sent) for _ in range(min(most_helpers, len(sent) // WORTH_HELPER))]
+        helpers += [_Helper(sent) for _ in range(min(most_helpers, len(sent) // MIN_KERNELS_PER_HELPER))]
         with _no_collections():
             for request in missing:
                 if not request.can_be_sent:
@@ -107,7 +107,7 @@ def compile_all(requests: Iterable[Request]) -> None:
 def _most_helpers() -> int:
     """How many processes may be started; none where ``sys.executable`` is a program that Python is only a part of."""
     given = os.environ.get("NUMBACNN_COMPILE_PROCESSES")
-    most = min(threads.number() - 1, MOST_HELPERS)
+    most = min(threads.number() - 1, MAX_HELPERS)
     if given is not None:
         if not given.strip().isdecimal():
             raise ValueError(f"NUMBACNN_COMPILE_PROCESSES {given!r} must be a whole number, 0 for no processes")
@@ -185,7 +185,7 @@ class _Helper:
         """Wait for its last answer, if it was asked for one, but not for ever. There are no more requests."""
         if self._process is None:
             return
-        while self._feeder.is_alive() and time.monotonic() - self._asked < MOST_SECONDS and self._asked:
+        while self._feeder.is_alive() and time.monotonic() - self._asked < MAX_SECONDS and self._asked:
             self._feeder.join(0.1)
         # It has nothing to do, or does not do it.
         self._process.kill()

@@ -4,7 +4,7 @@ Between two calls with arrays of the same shapes nothing differs but addresses. 
 longer than the kernels of a small layer. So the second such call of a function that is :func:`repeated` writes down its
 launches, and where in their words which array stands; from the third on, results are made, addresses are put in place
 and all is launched at once. As in a captured step (``captured.py``), what a function computes must be done by kernels;
-one that asks NumPy, by ``perform``, always runs plainly.
+one that asks NumPy, by ``record_call``, always runs plainly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["repeated"]
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
-MOST_KINDS = 512
+MAX_KINDS = 512
 # Of a launch, where its words' address stands, and how long it took.
 WORDS_AT, TIME_AT = 2, 5
 
@@ -91,7 +91,7 @@ class _Call(NamedTuple):
         for at, first in self.firsts:
             launches[at] = begin + first
         threads.launch_all(launches, self.threads)
-        if block is not None and self.block < allocator.LEAST_BYTES:
+        if block is not None and self.block < allocator.MIN_BYTES:
             self.blocks.append(block)
         if self.threads > 1:
             for at in range(TIME_AT, len(launches), LAUNCH_WORDS):
@@ -100,7 +100,7 @@ class _Call(NamedTuple):
 
 
 class _Writing:
-    """What ``graph.recording()`` is while a call is written down: everything is done, and noted."""
+    """What ``captured.current_recording()`` is while a call is written down: everything is done, and noted."""
 
     is_rehearsal = False
 
@@ -126,7 +126,7 @@ class _Writing:
         threads.launch(entry.address, chunks, words.buffer_info()[0], *shares)
         self.launches.append((entry, chunks, words, shares, arguments))
 
-    def perform(self, work: Callable[..., None], *arguments: Any) -> None:
+    def record_call(self, work: Callable[..., None], *arguments: Any) -> None:
         self.is_refused = True
         work(*arguments)
 
@@ -188,7 +188,7 @@ def repeated(function: _T) -> _T:
 
     @functools.wraps(function)
     def run(*arguments: Any, **named: Any) -> Any:
-        if named or captured.recording() is not None or config.DISABLE_JIT:
+        if named or captured.current_recording() is not None or config.DISABLE_JIT:
             return function(*arguments, **named)
         kind = (
             generation(), is_strict(),
@@ -202,7 +202,7 @@ def repeated(function: _T) -> _T:
                 note(Call(arrays, found, functools.partial(_if_nothing_changed, call, numba_threads())))
             return found
         if (kind in calls and call is None) or kind not in seen:
-            if len(seen) >= MOST_KINDS:
+            if len(seen) >= MAX_KINDS:
                 seen.clear()
                 calls.clear()
             seen.add(kind)
@@ -218,7 +218,7 @@ def repeated(function: _T) -> _T:
 
 def _if_nothing_changed(call: _Call, asked: int, arrays: Sequence[np.ndarray]) -> Any:
     """The results for ``arrays``; None while calls are recorded, and where more or fewer threads are ``asked`` for."""
-    if captured.recording() is not None or config.DISABLE_JIT or numba_threads() != asked:
+    if captured.current_recording() is not None or config.DISABLE_JIT or numba_threads() != asked:
         return None  # the number may tell what was tuned
     return call.again(arrays) if call.is_right_now() else None
 
@@ -226,7 +226,7 @@ def _if_nothing_changed(call: _Call, asked: int, arrays: Sequence[np.ndarray]) -
 def _result_of(x: Any) -> _Result | None:
     if type(x) is not np.ndarray:
         return None
-    is_large = x.nbytes >= allocator.LEAST_BYTES
+    is_large = x.nbytes >= allocator.MIN_BYTES
     if x.flags.c_contiguous:
         return _Result(x.shape, x.dtype, False, is_large)
     in_memory = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x

@@ -57,7 +57,7 @@ __all__ = ["LAUNCH_WORDS", "LINE", "Workers", "run_chunks", "run_list", "run_ser
 
 # Looks at the job between two times that a helper lets others go first, and how often it does that before it sleeps:
 # some milliseconds.
-LOOKS, PATIENCE = 64, 3000
+SPIN_COUNT, MAX_YIELDS = 64, 3000
 # What a thread's own fault raises, which nobody else can handle.
 FAULTS = {
     getattr(signal, name)
@@ -72,7 +72,7 @@ LINE = 128
 _WORDS = LINE // 8
 # Nanoseconds of a launch on one thread up to which it wakes nobody: the system calls, and another core's caches, which
 # hold neither the arrays nor the code.
-WORTH_WAKING = 20_000
+MIN_NANOSECONDS_TO_WAKE = 20_000
 # Places in the state, in words.
 JOB, ACTIVE, STOP = 0, _WORDS, 2 * _WORDS  # the number of the open job or 0; helpers that are at it; whether to end
 COUNT, ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = range(
@@ -263,9 +263,9 @@ def _work(state, thread):  # pragma: no cover - only ever compiled
         job = _load(state, JOB)
         while (job == 0 or job == done) and _load(state, STOP) == 0:
             turns += 1
-            if turns < LOOKS * PATIENCE:
+            if turns < SPIN_COUNT * MAX_YIELDS:
                 _pause()
-                if turns % LOOKS == 0:
+                if turns % SPIN_COUNT == 0:
                     _yield(())
             else:
                 _sleep(state, helper, done)
@@ -309,7 +309,7 @@ def _launch(state, address, chunks, words, grain, seats, wakes):  # pragma: no c
     while _load(state, ACTIVE) > 0:
         turns += 1
         _pause()
-        if turns % LOOKS == 0:
+        if turns % SPIN_COUNT == 0:
             _yield(())
     return done
 
@@ -325,7 +325,7 @@ def _launch_all(state, launches, count, most):  # pragma: no cover - only ever c
         if seats <= 1:
             run_serially(address, chunks, words)
         else:
-            wakes = known == 0 or known > WORTH_WAKING
+            wakes = known == 0 or known > MIN_NANOSECONDS_TO_WAKE
             began = _now(state) if wakes else 0
             done = _launch(state, address, chunks, words, _load(at, 3), seats, wakes)
             if wakes:

@@ -36,7 +36,7 @@ USES_WORKERS = os.name == "posix" and "NUMBA_THREADING_LAYER" not in os.environ
 # Of the chunks, for each thread: many are balanced well, few are taken quickly.
 PORTIONS = 16
 # Launches on one thread before the first on several, where what these run is yet to be compiled.
-EARLY = 8
+MAX_EARLY_LAUNCHES = 8
 
 # Held during a launch: Numba's workqueue layer aborts the process when two threads enter it at once, and on
 # the other layers two kernels that share the cores are no faster than one after the other.
@@ -125,7 +125,7 @@ def number() -> int:
 def _is_early() -> bool:
     """Whether a launch is done on one thread sooner than what others run is compiled."""
     global _early
-    if _early >= EARLY or all(entry.is_ready for entry in Workers.ENTRIES):
+    if _early >= MAX_EARLY_LAUNCHES or all(entry.is_ready for entry in Workers.ENTRIES):
         return False
     _early += 1
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.kernel import function, kernel
+from ..runtime.kernel import inlined, kernel
 from .layout import flat
 
 __all__ = ["BLOCK", "block", "blocks", "fill_zero"]
@@ -17,7 +17,7 @@ def blocks(x: np.ndarray) -> int:
     return -(-x.size // BLOCK)
 
 
-@function
+@inlined
 def block(chunk, size):
     """The elements of a chunk. A signed index might count from the end, and the test for that keeps LLVM from using
     vectors.

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from ..runtime.allocator import empty
-from ..runtime.kernel import Scratch, function, kernel
+from ..runtime.kernel import Scratch, inlined, kernel
 from .row_sums import VALUES, add_values
 from .simd import flattened
 
 __all__ = ["RowShares", "column_sums", "total_of"]
 
 # Elements of a wide row, of a chunk at least, and chunks at most.
-WIDE, CHUNK_ELEMENTS, MOST_CHUNKS = 256, 1 << 13, 16
+WIDE, CHUNK_ELEMENTS, MAX_CHUNKS = 256, 1 << 13, 16
 
 
-@function
+@inlined
 def total_of(partials, columns, j):
     """The sum of the chunks' sums of a column."""
     total = 0.0
@@ -25,12 +25,12 @@ def total_of(partials, columns, j):
 
 
 @kernel
-def _sum_values(chunk, x, partials, sums, totals, routine, columns, part, times):
+def _sum_values(chunk, x, partials, sums, totals, microkernel, columns, part, times):
     """partials[chunk, column], in float64."""
     first = chunk * part
     flat, row = flattened(x), x.shape[1]
     rows = min(part, x.shape[0] - first)
-    add_values(routine, flat, first * row, row, sums, totals, rows, columns, times)
+    add_values(microkernel, flat, first * row, row, sums, totals, rows, columns, times)
     for j in range(columns):
         partials[chunk * columns + j] = totals[j]
 
@@ -53,7 +53,7 @@ class RowShares:
         rows = x.shape[0]
         self.times = max(1, WIDE // max(columns, 1))
         least = -(-CHUNK_ELEMENTS // max(columns, 1))
-        part = max(-(-rows // MOST_CHUNKS), least)
+        part = max(-(-rows // MAX_CHUNKS), least)
         self.part = -(-part // self.times) * self.times
         self.chunks = max(1, -(-rows // self.part))
         self.width = self.times * columns

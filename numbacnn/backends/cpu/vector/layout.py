@@ -15,17 +15,27 @@ import numpy as np
 
 from ..runtime import allocator
 from ..runtime.kernel import kernel
-from .microkernels import TRANSPOSITION, transpose
 from .simd import flattened
+from .tiles import TRANSPOSITION, transpose
 
-__all__ = ["channels_last", "contiguous", "empty", "flat", "images", "is_laid_out", "like", "pixels", "turn"]
+__all__ = [
+    "channels_last",
+    "contiguous",
+    "empty",
+    "flat",
+    "images",
+    "is_laid_out",
+    "like",
+    "pixels",
+    "transpose_matrices",
+]
 
-# Positions of a chunk of an image that is turned on its side.
-TURNED = 256
+# Positions of a chunk of an image that is transposed.
+TRANSPOSED = 256
 
 
 @kernel
-def _turn(chunk, source, target, turn, parts, part):
+def _transpose_columns(chunk, source, target, transposition, parts, part):
     """A chunk is ``part`` columns of a matrix of ``source`` (n, rows, columns), which ``target`` (n, columns, rows) has
     as rows.
     """
@@ -34,7 +44,7 @@ def _turn(chunk, source, target, turn, parts, part):
     at = n * rows * columns
     here = min(part, columns - first)
     transpose(
-        turn, flattened(source), at + first, columns, rows, here, flattened(target), at + first * rows, rows
+        transposition, flattened(source), at + first, columns, rows, here, flattened(target), at + first * rows, rows
     )  # fmt: skip
 
 
@@ -56,7 +66,7 @@ def channels_last(x: np.ndarray) -> np.ndarray:
         return view
     n, c, h, w = x.shape
     y = allocator.empty((n, h, w, c), x.dtype)
-    turn(x.reshape(n, c, h * w), y.reshape(n, h * w, c))
+    transpose_matrices(x.reshape(n, c, h * w), y.reshape(n, h * w, c))
     return y
 
 
@@ -79,7 +89,7 @@ def contiguous(x: np.ndarray) -> np.ndarray:
         return x
     n, c, h, w = x.shape
     y = allocator.empty(x.shape, x.dtype)
-    turn(x.transpose(0, 2, 3, 1).reshape(n, h * w, c), y.reshape(n, c, h * w))
+    transpose_matrices(x.transpose(0, 2, 3, 1).reshape(n, h * w, c), y.reshape(n, c, h * w))
     return y
 
 
@@ -95,10 +105,10 @@ def like(x: np.ndarray, other: np.ndarray) -> np.ndarray:
     return channels_last(x).transpose(0, 3, 1, 2)
 
 
-def turn(source: np.ndarray, target: np.ndarray) -> None:
+def transpose_matrices(source: np.ndarray, target: np.ndarray) -> None:
     """target[i, k, j] = source[i, j, k], both C-contiguous."""
-    # The routine moves what it takes for floating numbers, bit by bit.
+    # The microkernel moves what it takes for floating numbers, bit by bit.
     source, target = (x.view(f"f{x.itemsize}") for x in (source, target))
     n, _, columns = source.shape
-    parts = -(-columns // TURNED)
-    _turn(n * parts, source, target, TRANSPOSITION, parts, TURNED)
+    parts = -(-columns // TRANSPOSED)
+    _transpose_columns(n * parts, source, target, TRANSPOSITION, parts, TRANSPOSED)

@@ -1,4 +1,4 @@
-"""Pooling of one pixel after the other, as routines: channels lie along the vectors, a window's taps are a table."""
+"""Pooling of one pixel after the other by microkernels: channels lie along the vectors, a window's taps are a table."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..runtime.native import (
+from ..runtime.microkernel import (
     ELEMENTS,
     INTEGER,
     PLACES,
     TABLE,
     WORD,
-    EmittedRoutine,
-    Routine,
+    EmittedMicrokernel,
+    Microkernel,
     calling,
 )
 from .simd import VECTOR_BYTES, Vectors
@@ -46,7 +46,7 @@ def _over_pixels(v: Vectors, pixels: Any, channels: Any, body: Callable[[Any, An
         body(pixel, channel, v.mask(builder.sub(channels, channel)))
 
 
-def maxima(with_places: bool, size: int = VECTOR_BYTES) -> Routine:
+def maxima(with_places: bool, size: int = VECTOR_BYTES) -> Microkernel:
     """y[p, c] = the largest of x[p x_step + offsets[t] + c] over t < ``taps``, at least 1, for p < ``pixels``.
 
     The first NaN is the largest. If ``with_places``, indices[p, c] is ``place`` + p ``place_step`` + places[t] of the
@@ -102,10 +102,10 @@ def maxima(with_places: bool, size: int = VECTOR_BYTES) -> Routine:
 
         _over_pixels(v, pixels, channels, of_vector)
 
-    return EmittedRoutine(f"maxima_{int(with_places)}", OF_MAXIMA, emit, definition)
+    return EmittedMicrokernel(f"maxima_{int(with_places)}", OF_MAXIMA, emit, definition)
 
 
-def means(size: int = VECTOR_BYTES) -> Routine:
+def means(size: int = VECTOR_BYTES) -> Microkernel:
     """y[p, c] = the float64 sum of x[p x_step + offsets[t] + c] over t < ``taps`` by ``divisor``, p < ``pixels``."""
 
     def definition(
@@ -144,10 +144,10 @@ def means(size: int = VECTOR_BYTES) -> Routine:
 
         _over_pixels(v, pixels, channels, of_vector)
 
-    return EmittedRoutine(f"means_{size}", OF_MEANS, emit, definition)
+    return EmittedMicrokernel(f"means_{size}", OF_MEANS, emit, definition)
 
 
-def spreading(adding: bool, size: int = VECTOR_BYTES) -> Routine:
+def spreading(adding: bool, size: int = VECTOR_BYTES) -> Microkernel:
     """dx[p x_step + offsets[t] + c] = or, ``adding``, += dy[p, c] / ``divisor``, for t < ``taps``, p < ``pixels``."""
 
     def definition(
@@ -180,7 +180,7 @@ def spreading(adding: bool, size: int = VECTOR_BYTES) -> Routine:
 
         _over_pixels(v, pixels, channels, of_vector)
 
-    return EmittedRoutine(f"spreading_{int(adding)}", OF_MEANS, emit, definition)
+    return EmittedMicrokernel(f"spreading_{int(adding)}", OF_MEANS, emit, definition)
 
 
 MAXIMA, MAXIMA_AND_PLACES = maxima(False), maxima(True)
@@ -190,6 +190,6 @@ MEANS, NARROW_MEANS = means(), means(NARROW)
 SPREAD, SPREAD_ADDING = spreading(False), spreading(True)
 
 find_maxima = calling(OF_MAXIMA)
-"""find_maxima(routine, ...): what :func:`maxima` says, with the arguments of its definition."""
+"""find_maxima(microkernel, ...): what :func:`maxima` says, with the arguments of its definition."""
 visit = calling(OF_MEANS)
-"""visit(routine, ...): what :func:`means` or :func:`spreading` says, likewise."""
+"""visit(microkernel, ...): what :func:`means` or :func:`spreading` says, likewise."""

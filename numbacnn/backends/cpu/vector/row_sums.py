@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numba.core import cgutils
 
-from ..runtime.kernel import function
-from ..runtime.native import (
+from ..runtime.kernel import inlined
+from ..runtime.microkernel import (
     ELEMENTS,
     INTEGER,
     WORD,
-    EmittedRoutine,
-    Routine,
+    EmittedMicrokernel,
+    Microkernel,
     calling,
 )
 from .simd import VECTOR_BYTES, Vectors
@@ -36,7 +36,9 @@ SIDE_BY_SIDE = 4
 OF_ROWS = (ELEMENTS, INTEGER, ELEMENTS, INTEGER, ELEMENTS, ELEMENTS, INTEGER, INTEGER, INTEGER)
 
 
-def row_sums(name: str, term: Callable[..., Any], emit_term: Callable[..., Any], size: int = VECTOR_BYTES) -> Routine:
+def row_sums(
+    name: str, term: Callable[..., Any], emit_term: Callable[..., Any], size: int = VECTOR_BYTES
+) -> Microkernel:
     """sums[j] = or, if ``add``, += the sum of ``term(a[i, j], b[i, j], center[j])`` over i < ``rows``, j < ``columns``.
 
     ``emit_term`` is the term of vectors. Rows of a and b are ``a_row`` and ``b_row`` apart.
@@ -84,11 +86,11 @@ def row_sums(name: str, term: Callable[..., Any], emit_term: Callable[..., Any],
         with cgutils.for_range_slice(builder, WORD(0), columns, WORD(SIDE_BY_SIDE * v.lanes), WORD) as (column, _):
             of_group(column)
 
-    return EmittedRoutine(f"sums_of_{name}", OF_ROWS, emit, definition)
+    return EmittedMicrokernel(f"sums_of_{name}", OF_ROWS, emit, definition)
 
 
 sum_rows = calling(OF_ROWS)
-"""sum_rows(routine, ...): what :func:`row_sums` says, with the arguments of its definition."""
+"""sum_rows(microkernel, ...): what :func:`row_sums` says, with the arguments of its definition."""
 
 
 def _square(builder: Any, a: Any, b: Any, center: Any) -> Any:
@@ -108,35 +110,35 @@ PRODUCTS = row_sums(
 )
 
 
-@function
-def sum_block(routine, a, at, a_row, b, b_at, b_row, center, sums, rows, columns, times):
+@inlined
+def sum_block(microkernel, a, at, a_row, b, b_at, b_row, center, sums, rows, columns, times):
     """sums[t * columns + j] of the rows t, t + times, ...: alike whether or not rows have more than their columns."""
     wide, left = rows // times, rows % times
     if a_row == columns and b_row == columns:
         sum_rows(
-            routine, a, at, a_row * times, b, b_at, b_row * times, center, 0, sums, 0, wide, columns * times, 0
+            microkernel, a, at, a_row * times, b, b_at, b_row * times, center, 0, sums, 0, wide, columns * times, 0
         )  # fmt: skip
         sum_rows(
-            routine, a, at + wide * times * a_row, 0, b, b_at + wide * times * b_row, 0, center, 0, sums, 0, 1,
+            microkernel, a, at + wide * times * a_row, 0, b, b_at + wide * times * b_row, 0, center, 0, sums, 0, 1,
             columns * left, 1,
         )  # fmt: skip
     else:
         for t in range(times):
             sum_rows(
-                routine, a, at + t * a_row, a_row * times, b, b_at + t * b_row, b_row * times, center, t * columns,
+                microkernel, a, at + t * a_row, a_row * times, b, b_at + t * b_row, b_row * times, center, t * columns,
                 sums, t * columns, wide + (1 if t < left else 0), columns, 0,
             )  # fmt: skip
 
 
-@function
-def add_block(routine, a, at, a_row, b, b_at, b_row, center, sums, totals, rows, columns, times):
+@inlined
+def add_block(microkernel, a, at, a_row, b, b_at, b_row, center, sums, totals, rows, columns, times):
     """totals += the sums of at most ROWS wide rows."""
-    sum_block(routine, a, at, a_row, b, b_at, b_row, center, sums, rows, columns, times)
+    sum_block(microkernel, a, at, a_row, b, b_at, b_row, center, sums, rows, columns, times)
     for j in range(np.uintp(times * columns)):
         totals[j] += sums[j]
 
 
-@function
+@inlined
 def fold(totals, columns, times):
     """The sums of the rows side by side are added up to totals[:columns]; whether these are finite."""
     finite = True
@@ -147,13 +149,13 @@ def fold(totals, columns, times):
     return finite
 
 
-@function
-def add_values(routine, x, at, row, sums, totals, rows, columns, times):
+@inlined
+def add_values(microkernel, x, at, row, sums, totals, rows, columns, times):
     """totals[:columns], in float64, become the sums of ``rows`` rows."""
     totals[:] = 0
     for start in range(0, rows, ROWS * times):
         here, to = min(ROWS * times, rows - start), at + start * row
-        add_block(routine, x, to, row, x, to, row, sums, sums, totals, here, columns, times)
+        add_block(microkernel, x, to, row, x, to, row, sums, sums, totals, here, columns, times)
     # A block's sum may be too large for the dtype where that of all is not.
     if not fold(totals, columns, times):
         totals[:] = 0
@@ -162,7 +164,7 @@ def add_values(routine, x, at, row, sums, totals, rows, columns, times):
                 totals[j] += x[at + i * row + j]
 
 
-@function
+@inlined
 def add_gradients(of_values, of_products, dy, at, x, x_at, row, center, sums, totals, products, rows, columns, times):
     """As add_values, of dy, and ``products`` likewise of dy (x - center); rows of x are ``row`` apart."""
     totals[:] = 0
@@ -182,7 +184,7 @@ def add_gradients(of_values, of_products, dy, at, x, x_at, row, center, sums, to
                 products[j] += slope * (np.float64(x[x_at + i * row + j]) - np.float64(center[j]))
 
 
-@function
+@inlined
 def merge_moments(count, means, squares, first, other_count, other_means, other_squares, other_first, columns):
     """Means, and sums of squares about them, of ``count`` numbers become those of all, by Chan's formula."""
     weight = other_count / max(count + other_count, 1)
@@ -192,7 +194,7 @@ def merge_moments(count, means, squares, first, other_count, other_means, other_
         squares[np.uintp(first) + j] += other_squares[np.uintp(other_first) + j] + distance * distance * count * weight
 
 
-@function
+@inlined
 def find_moments(of_differences, of_squares, x, at, row, center, sums, totals, rows, columns, times):
     """totals[:columns], the means of ``rows`` rows, and totals[half:], sums of squares about them.
 

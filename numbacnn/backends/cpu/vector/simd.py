@@ -1,4 +1,4 @@
-"""Explicit vectors: a small vocabulary of LLVM's instructions, from which routines and short loops are built.
+"""Explicit vectors: a small vocabulary of LLVM's instructions, from which microkernels and short loops are built.
 
 Left to itself LLVM uses half the vector width on AVX-512 machines, and finishes short rows one element at a time. Here
 the width is chosen from the host's features, and the last vector of a row is masked.
@@ -20,15 +20,15 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from ..runtime.kernel import function
-from ..runtime.native import WORD
+from ..runtime.kernel import inlined
+from ..runtime.microkernel import WORD
 
 __all__ = [
     "REGISTERS",
     "VECTOR_BYTES",
     "Vectors",
-    "chosen",
     "clear",
+    "compiled_or_plain",
     "copy_run",
     "flattened",
     "lane_sum",
@@ -291,24 +291,24 @@ def _pointers(context: Any, builder: Any, signature: Any) -> Callable[[int, Any,
     return pointer
 
 
-def chosen(plain: Any, compiled: Any) -> Any:
+def compiled_or_plain(plain: Any, compiled: Any) -> Any:
     """Of a definition and what is compiled from it, the one that kernels call."""
     return plain if config.DISABLE_JIT else compiled
 
 
-@function
+@inlined
 def lanes_of(itemsize):
     """Elements of ``itemsize`` bytes in a vector."""
     return VECTOR_BYTES // itemsize
 
 
-flattened = chosen(_flat, _flat_compiled)
+flattened = compiled_or_plain(_flat, _flat_compiled)
 """flattened(x): the elements of a C-contiguous array one after the other."""
-lane_sum = chosen(*lane_sums(VECTOR_BYTES))
-copy_run = chosen(*run_copies(VECTOR_BYTES))
+lane_sum = compiled_or_plain(*lane_sums(VECTOR_BYTES))
+copy_run = compiled_or_plain(*run_copies(VECTOR_BYTES))
 
 
-@function
+@inlined
 def clear(x, start, end):
     """x[start:end] = 0"""
     zero = x.dtype.type(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runtime.kernel import function
+from ..runtime.kernel import inlined
 
 __all__ = ["RUN_IN_ORDER", "SUM_IN_ORDER", "is_finite", "move_sums"]
 
@@ -18,13 +18,13 @@ __all__ = ["RUN_IN_ORDER", "SUM_IN_ORDER", "is_finite", "move_sums"]
 RUN_IN_ORDER, SUM_IN_ORDER = 48, 16 * 48
 
 
-@function
+@inlined
 def is_finite(value):
     """Unlike ``np.isfinite``, which takes a number from itself, where reassociated sums cancel even if infinite."""
     return -np.inf < value and value < np.inf
 
 
-@function
+@inlined
 def move_sums(sums, at, totals, total_at, count):
     """totals[total_at : total_at + count] += sums[at : at + count]"""
     source, target = np.uintp(at), np.uintp(total_at)

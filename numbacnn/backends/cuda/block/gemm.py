@@ -32,7 +32,7 @@ from ...shared.activations import ACTIVATIONS
 from ..runtime import device_array
 from ..runtime.device_array import DeviceArray
 from ..runtime.kernel import Kernel, block_kernel, kernel
-from ..runtime.target import SIMULATED, cuda, function, quotient, scalar, signed, unsigned, within, word
+from ..runtime.target import SIMULATED, cuda, device_function, quotient, scalar, signed, unsigned, within, word
 from .gemm_plan import LONGEST_STEP, Tile, plan_of
 from .pointwise import activate
 from .reduce import COLUMNS, LANES, THREADS
@@ -67,43 +67,43 @@ def pack(offset: Any, row: Any, column: Any) -> np.ndarray:
     return (np.asarray(offset, np.int64) << 32) | (np.asarray(row, np.int64) << 16) | np.asarray(column, np.int64)
 
 
-@function
+@device_function
 def _by_table(table, stride, index):
     return table[index]
 
 
-@function
+@device_function
 def _by_stride(table, stride, index):
     return index * stride
 
 
-@function
+@device_function
 def _matrix_start(base, at, image):
     return base + at
 
 
-@function
+@device_function
 def _matrix_step(moving, p, last):
     return p if p < last else last - 1
 
 
-@function
+@device_function
 def _matrix_element(b, start, at, step, row_stride, image):
     return b[word(start + step * row_stride)]
 
 
-@function
+@device_function
 def _image_start(base, at, image):
     return base + (at >> 32) - (image[2] * image[1] + image[3])
 
 
-@function
+@device_function
 def _image_step(moving, p, last):
     # Tables go on for as long as a tile, so that a step may look beyond the last one.
     return moving[p]
 
 
-@function
+@device_function
 def _image_element(b, start, at, step, row_stride, image):
     # Without a branch, so that the loads of all elements are under way together: outside of the image, b[0] is read.
     h, w, top, left = image
@@ -143,7 +143,7 @@ def product_kernel(
     a_count, b_count, zero, one = unsigned(a_loads), unsigned(b_loads), unsigned(0), unsigned(1)
     half, two = unsigned(bk // 2), unsigned(2)
 
-    @function
+    @device_function
     def fetch(a, b, tables, fetched, places, thread, p0, last, strides, image):
         """The numbers that this thread brings to the tiles of step p0, into registers; zeros after the last step."""
         next_a, next_b, steps_b, rows_a = fetched
@@ -162,7 +162,7 @@ def product_kernel(
             value = b_element(b, start, at, steps_b[u], b_row_stride, image)
             next_b[u] = value if within(p0 + signed(thread // b_row + u * b_rows_apart), last) else scalar(b, 0)
 
-    @function
+    @device_function
     def deposit(fetched, tile_a, tile_b, thread, stage):
         """What :func:`fetch` brought, into shared memory."""
         for u in range(a_count):
@@ -172,12 +172,12 @@ def product_kernel(
             step = thread // b_row + u * b_rows_apart
             tile_b[stage * b_stage + step * b_row + thread % b_row] = fetched[1][u]
 
-    @function
+    @device_function
     def column_of(v):
         """Of a thread's column ``v``, from its first one."""
         return v // run * runs_apart + v % run
 
-    @function
+    @device_function
     def take(tile_a, tile_b, first_a, first_b, mine, sums):
         """One step: this thread's rows of A's tile times its columns of B's."""
         mine_a, mine_b = mine
@@ -276,7 +276,7 @@ def product_kernel(
 MANY_PARTS = 3 if SIMULATED else 16
 
 
-@function
+@device_function
 def _finish(i, y, total, bias, has_bias, run, period, activation):
     """y[i] = activation(total + the bias of its row or column)."""
     if has_bias:

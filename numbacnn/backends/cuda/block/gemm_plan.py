@@ -20,7 +20,7 @@ BYTES_PER_MICROSECOND = 3e6
 # Microseconds until the first block of a kernel computes, and the end of its last one.
 LAUNCH = 0.0 if SIMULATED else 3.0
 # The shortest part of a reduction that is worth a sum of its own, what parts are multiples of, and the most of them.
-SHORTEST_PART, PART_GRAIN, MOST_PARTS = (32, 16, 4) if SIMULATED else (128, 64, 1024)
+SHORTEST_PART, PART_GRAIN, MAX_PARTS = (32, 16, 4) if SIMULATED else (128, 64, 1024)
 PART_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 # The largest bk of a tile.
 LONGEST_STEP = 32
@@ -65,20 +65,20 @@ RATES = {
 }
 SIMULATED_TILE = Tile(16, 4, 4, 8, 2)
 # Whose sums in float64 leave a thread enough registers.
-MOST_SUMS = {4: 64, 8: 16}
+MAX_SUMS = {4: 64, 8: 16}
 
 
 def tiles(dtype: np.dtype[Any]) -> tuple[Tile, ...]:
     """The tiles there are, the largest first."""
     if SIMULATED:
         return (SIMULATED_TILE,)
-    return tuple(tile for tile in RATES if tile.tm * tile.tn <= MOST_SUMS[dtype.itemsize])
+    return tuple(tile for tile in RATES if tile.tm * tile.tn <= MAX_SUMS[dtype.itemsize])
 
 
 @functools.lru_cache(maxsize=1024)
 def plan_of(m: int, n: int, k: int, batch: int, dtype: np.dtype[Any], split: bool = True) -> Plan:
     """The plan that should be fastest for ``batch`` products (m, k) by (k, n); in one part without ``split``."""
-    most = max(1, min(MOST_PARTS, k // SHORTEST_PART)) if split else 1
+    most = max(1, min(MAX_PARTS, k // SHORTEST_PART)) if split else 1
     counts = sorted({most, *(count for count in PART_COUNTS if count < most)})
     parts = [PART_GRAIN * -(-k // (PART_GRAIN * count)) if count > 1 else max(k, 1) for count in counts]
     plans = [Plan(tile, max(1, -(-k // part)), part) for tile in tiles(dtype) for part in parts]

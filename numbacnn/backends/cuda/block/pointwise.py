@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ...contract import Array
 from ..runtime.kernel import mapping
-from ..runtime.target import exp, function, scalar
+from ..runtime.target import device_function, exp, scalar
 from ..runtime.target import tanh as hyperbolic_tangent
 
 __all__ = ["accumulate", "activate", "sum_of"]
 
 
-@function
+@device_function
 def activate(code, value, x):
     """``value``, of the dtype of the elements of ``x``, through the activation of ``code``, one of ACTIVATIONS."""
     if code == 1:

@@ -20,7 +20,7 @@ import numpy as np
 from ..runtime import device_array
 from ..runtime.device_array import DeviceArray
 from ..runtime.kernel import Kernel, block_kernel
-from ..runtime.target import cuda, function, quotient, threads_per_block
+from ..runtime.target import cuda, device_function, quotient, threads_per_block
 
 __all__ = [
     "CHUNK",
@@ -48,7 +48,7 @@ LANES = THREADS // COLUMNS
 ROWS = 8 * LANES
 
 
-@function
+@device_function
 def lanes_sum(thread, lane, lanes, value, sums):
     """The sum of ``value`` over ``lanes`` (a power of two) neighbouring threads; ``sums`` is shared memory."""
     sums[thread] = value
@@ -64,13 +64,13 @@ def lanes_sum(thread, lane, lanes, value, sums):
     return total
 
 
-@function
+@device_function
 def block_sum(thread, value, sums):
     """The sum of ``value`` over the threads of a block of THREADS; ``sums`` is shared memory."""
     return lanes_sum(thread, thread, THREADS, value, sums)
 
 
-@function
+@device_function
 def lane_of(block, thread, bits):
     """The row that a thread works on, where 2**``bits`` neighbouring ones share a row, and its number among them."""
     return block * (THREADS >> bits) + (thread >> bits), thread & ((1 << bits) - 1)
@@ -207,7 +207,7 @@ def _column_kernel(name: str, terms: Callable[..., Any], center_of: Callable[...
     return block_kernel(THREADS, f"{__name__}.columns-{name}")(columns)
 
 
-@function
+@device_function
 def add_parts(thread, partial, first, parts, sums):
     """The sum of ``parts`` numbers from ``first`` on, by a block of THREADS; ``sums`` is shared memory."""
     total = 0.0
@@ -216,13 +216,13 @@ def add_parts(thread, partial, first, parts, sums):
     return block_sum(thread, total, sums)
 
 
-@function
+@device_function
 def no_center(x, centers, channel, length):
     """For terms without a center."""
     return 0.0
 
 
-@function
+@device_function
 def _element_alone(x, other, center, place, other_place):
     return np.float64(x[place]), 0.0
 

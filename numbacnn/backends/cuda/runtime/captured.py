@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...capture import CaptureError, refused
+from ...capture import CaptureError, warn_not_captured
 from ...cuda_support import DriverError
 from ...signals import handled_afterwards
 from . import device_array
@@ -33,7 +33,7 @@ def capture(
         with device_array.using(pool):
             return tuple([_Captured(_record(device, function), pool) for function in functions])
     except (CaptureError, DriverError, MemoryError) as error:
-        refused(error)
+        warn_not_captured(error)
         return None
 
 

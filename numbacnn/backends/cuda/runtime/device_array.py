@@ -38,7 +38,7 @@ __all__ = [
 
 SLAB_BYTES = 1 << 20 if SIMULATED else 1 << 28
 GRAIN = 512
-MOST_ELEMENTS = 1 << 31
+MAX_ELEMENTS = 1 << 31
 
 _lock = ForkSafeLock()
 _device: Any = None
@@ -286,9 +286,9 @@ def new(shape: Sequence[int], dtype: Any) -> DeviceArray:
 def check_size(shape: Sequence[int]) -> int:
     """How many elements an array has; ValueError for 2**31 or more."""
     count = math.prod(shape)
-    if count >= MOST_ELEMENTS:
+    if count >= MAX_ELEMENTS:
         raise ValueError(
-            f"an array {tuple(shape)} has {count:,} elements, the cuda backend takes fewer than {MOST_ELEMENTS:,}"
+            f"an array {tuple(shape)} has {count:,} elements, the cuda backend takes fewer than {MAX_ELEMENTS:,}"
         )
     return count
 

@@ -39,7 +39,7 @@ from ...forks import ForkSafeLock
 from ...kernel_args import float_bits
 from . import device_array
 from .device_array import DeviceArray
-from .target import SIMULATED, compile_kernel, cuda, function, signed, threads_per_block, versions
+from .target import SIMULATED, compile_kernel, cuda, device_function, signed, threads_per_block, versions
 
 __all__ = ["Kernel", "block_kernel", "every_kernel", "kernel", "link", "mapping"]
 
@@ -72,7 +72,7 @@ class Kernel:
         self.threads = threads
         self.name = name or f"{definition.__module__}.{definition.__qualname__}"
         self._share = {"block": 1, "kernel": threads, "mapping": threads * UNROLL}[kind]  # of the count, a block's
-        self._body = function(definition)
+        self._body = device_function(definition)
         self._entries: dict[tuple[Any, ...], _Entry] = {}
         self._lock = ForkSafeLock()
         _kernels.append(self)

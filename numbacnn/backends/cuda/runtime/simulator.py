@@ -19,7 +19,7 @@ from .device import Recorder
 
 __all__ = ["KernelCuda", "Memory", "Simulator", "ieee"]
 
-MOST_BYTES = 1 << 32
+MAX_BYTES = 1 << 32
 # Simulated threads spend most of their time waiting for each other; the usual 5 ms make that 2.5 times slower.
 SWITCH_SECONDS = 5e-4
 
@@ -109,7 +109,7 @@ class Simulator:
         return slab[start : start + size]
 
     def free_memory(self) -> int:
-        return MOST_BYTES
+        return MAX_BYTES
 
     def upload(self, place: np.ndarray, source: np.ndarray) -> None:
         self._recorder.refuse("a copy from the host")

@@ -33,8 +33,8 @@ __all__ = [
     "SIMULATED",
     "compile_kernel",
     "cuda",
+    "device_function",
     "exp",
-    "function",
     "log",
     "quotient",
     "scalar",
@@ -54,7 +54,7 @@ REMOVED_NAME = "row_stack"
 cuda: Any
 signed: Any
 unsigned: Any
-function: Any
+device_function: Any
 
 
 def within(i, n):
@@ -89,7 +89,7 @@ if SIMULATED:
     exp, log, sqrt, tanh = (ieee(compute) for compute in (np.exp, np.log, np.sqrt, np.tanh))
     signed = unsigned = int
 
-    def function(definition: Callable[..., Any]) -> Callable[..., Any]:
+    def device_function(definition: Callable[..., Any]) -> Callable[..., Any]:
         """Decorator for what kernels call: compiled into each of them, a plain function in the simulator."""
         return definition
 
@@ -100,7 +100,7 @@ else:
     cuda = numba.cuda
     exp, log, sqrt, tanh = math.exp, math.log, math.sqrt, math.tanh
     signed, unsigned = np.int64, np.uint64
-    function = register_jitable
+    device_function = register_jitable
 
     @overload(scalar)
     def _scalar_overload(x, value):

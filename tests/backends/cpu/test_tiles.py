@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends.cpu.vector import microkernels, simd
+from numbacnn.backends.cpu.vector import simd, tiles
 
 WIDTHS = (16, 32, 64)
 # Narrower vectors run on every machine, and wider ones in parts.
@@ -19,15 +19,15 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("rows, columns, missing", [(1, 1, 1), (3, 2, 0), (3, 7, 3), (8, 3, 17)])
-@pytest.mark.parametrize("todo", [0, microkernels.ADD, microkernels.RELU, microkernels.ADD + microkernels.RELU])
+@pytest.mark.parametrize("todo", [0, tiles.ADD, tiles.RELU, tiles.ADD + tiles.RELU])
 @pytest.mark.parametrize("length", [2, 7, 100])
 @pytest.mark.parametrize("elementwise", [False, True])
 def test_gathering_tile(dtype, size, rows, columns, missing, todo, length, elementwise):
-    tile = microkernels.gathering_tile(rows, columns, size, elementwise)
+    tile = tiles.gathering_tile(rows, columns, size, elementwise)
 
     @numba.njit
     def run(tile, source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo):
-        microkernels.multiply(
+        tiles.multiply(
             tile, source, 0, row_at, 1, step, 2, depth, length, b, 3, b_at, 5, shift, 1, c, 4, c_at, 1, count, todo
         )
 
@@ -49,14 +49,14 @@ def test_gathering_tile(dtype, size, rows, columns, missing, todo, length, eleme
     np.testing.assert_allclose(c, expected, rtol=0, atol=1e-4 if dtype == np.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("todo", [0, microkernels.ADD])
+@pytest.mark.parametrize("todo", [0, tiles.ADD])
 def test_rows_of_a_tile_may_be_one_row(dtype, size, todo):
     """Which is how the last tile has fewer rows than it could."""
-    tile = microkernels.gathering_tile(3, 1, size)
+    tile = tiles.gathering_tile(3, 1, size)
 
     @numba.njit
     def run(tile, source, row_at, step, depth, b, b_at, shift, c, c_at, count, todo):
-        microkernels.multiply_gathered(
+        tiles.multiply_gathered(
             tile, 3, source, 0, row_at, 3, step, 0, depth, 2, b, 0, b_at, 0, shift, 0, c, 0, c_at, count, todo
         )
 
@@ -74,12 +74,12 @@ def test_rows_of_a_tile_may_be_one_row(dtype, size, todo):
 @pytest.mark.parametrize("add", [0, 1])
 @pytest.mark.parametrize("length", [2, 7, 100])
 def test_dot_tile(dtype, size, rows, columns, count, add, length):
-    tile = microkernels.dot_tile(rows, columns, size)
+    tile = tiles.dot_tile(rows, columns, size)
     _, total_of = simd.lane_sums(size)
 
     @numba.njit
     def run(tile, a, a_at, a_step, b, b_at, b_step, depth, length, count, c, c_row, add, total):
-        microkernels.multiply_dot(
+        tiles.multiply_dot(
             tile, a, 0, a_at, 1, a_step, 2, b, 0, b_at, 3, b_step, 4, depth, length, count, c, 5, c_row, add
         )
         total[0] = total_of(c, 5)
@@ -101,11 +101,11 @@ def test_dot_tile(dtype, size, rows, columns, count, add, length):
 
 @pytest.mark.parametrize("missing_rows, missing_columns", [(0, 0), (1, 0), (0, 1), (1, 1), (99, 99)])
 def test_transposition(dtype, size, missing_rows, missing_columns):
-    turn = microkernels.transposition(size)
+    turn = tiles.transposition(size)
 
     @numba.njit
     def run(turn, source, source_row, rows, columns, target, target_row):
-        microkernels.transpose_block(turn, source, 2, source_row, rows, columns, target, 3, target_row)
+        tiles.transpose_block(turn, source, 2, source_row, rows, columns, target, 3, target_row)
 
     lanes = size // np.dtype(dtype).itemsize
     rows, columns = max(1, lanes - missing_rows), max(1, lanes - missing_columns)

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from ..runtime.kernel import function
-from ..runtime.native import (
+from ..runtime.kernel import inlined
+from ..runtime.microkernel import (
     ELEMENTS,
     INTEGER,
     TABLE,
     WORD,
-    EmittedRoutine,
-    Routine,
+    EmittedMicrokernel,
+    Microkernel,
     calling,
 )
 from .simd import REGISTERS, VECTOR_BYTES, Vectors, lanes_of
@@ -55,7 +55,7 @@ class Tile(NamedTuple):
 
     rows: int
     vectors: int
-    routine: Routine
+    microkernel: Microkernel
     rate: float
     """Multiply-adds a cycle, beside those of the best: a narrow one needs more broadcasts for each, a low one loads
     more of B.
@@ -175,14 +175,14 @@ GATHERING = (
     ELEMENTS, TABLE, TABLE, INTEGER, INTEGER, ELEMENTS, TABLE, ELEMENTS, ELEMENTS, TABLE, INTEGER, INTEGER,
 )  # fmt: skip
 ADD, RELU = 1, 2
-"""What a tile is told to do, added up: to add to what C holds, which else begins with the shift; to apply ReLU."""
+"""What a tile is told to do, added up: to add to what C holds, which else begins with the bias; to apply ReLU."""
 
 
-def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES, elementwise: bool = False) -> Routine:
-    """C[i] = shift + sum over k < depth of source[row_at[i] + step[k]] B[k], for ``columns`` vectors of ``size`` bytes.
+def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES, elementwise: bool = False) -> Microkernel:
+    """C[i] = bias + sum over k < depth of source[row_at[i] + step[k]] B[k], for ``columns`` vectors of ``size`` bytes.
 
     B[k] are the neighbours that begin at b[b_start + b_at[k]], C[i] those from c[c_start + c_at[i]] on; of both, and
-    of the shift, only the first ``count`` lanes are read or written. What is multiplied thus lies anywhere: a tap of a
+    of the bias, only the first ``count`` lanes are read or written. What is multiplied thus lies anywhere: a tap of a
     window, a position of an image, an element of a matrix. With ``elementwise`` it is not one number for all lanes but
     the neighbours that begin there, a number for each lane.
 
@@ -192,12 +192,12 @@ def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES, elementwis
     """
 
     def definition(
-        source, start, row_at, row_first, step, step_first, depth, run, b, b_start, b_at, b_first, shift, shift_start,
+        source, start, row_at, row_first, step, step_first, depth, run, b, b_start, b_at, b_first, bias, bias_start,
         c, c_start, c_at, c_first, count, todo,
     ):  # fmt: skip
         lanes = np.arange(min(columns * size // c.itemsize, count))
         target = c_start + c_at[c_first : c_first + rows, None] + lanes
-        sums = c[target] if todo & ADD else np.broadcast_to(shift[shift_start + lanes], target.shape)
+        sums = c[target] if todo & ADD else np.broadcast_to(bias[bias_start + lanes], target.shape)
         for k in range(0, depth, run):
             steps = np.arange(k, min(k + run, depth))
             index = start + row_at[row_first : row_first + rows, None] + step[step_first + steps]
@@ -210,7 +210,7 @@ def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES, elementwis
 
     def emit(
         builder: Any, element: Any, source: Any, row_at: Any, step: Any, depth: Any, run: Any, b: Any, b_at: Any,
-        shift: Any, c: Any, c_at: Any, count: Any, todo: Any,
+        bias: Any, c: Any, c_at: Any, count: Any, todo: Any,
     ) -> None:  # fmt: skip
         v = Vectors(builder, element, size)
         starts, lines = _moved(builder, source, row_at, rows), _moved(builder, c, c_at, rows)
@@ -238,7 +238,7 @@ def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES, elementwis
                     updated.append(v.fenced(of_row))
                 return updated
 
-            first_sums = [builder.select(begins, value, v.zero()) for value in neighbours(shift)]
+            first_sums = [builder.select(begins, value, v.zero()) for value in neighbours(bias)]
             _emit_tile(v, rows, columns, depth, run, products, first_sums, targets, masks, add, floor)
 
         # A masked load takes the place of a multiplication.
@@ -249,13 +249,13 @@ def gathering_tile(rows: int, columns: int, size: int = VECTOR_BYTES, elementwis
                 tile([v.mask(builder.sub(count, WORD(j * v.lanes))) for j in range(columns)])
 
     kind = "elementwise" if elementwise else "gathering"
-    return EmittedRoutine(f"{kind}_tile_{rows}_{columns}", GATHERING, emit, definition)
+    return EmittedMicrokernel(f"{kind}_tile_{rows}_{columns}", GATHERING, emit, definition)
 
 
 DOT = (ELEMENTS, TABLE, TABLE, ELEMENTS, TABLE, TABLE, INTEGER, INTEGER, INTEGER, ELEMENTS, INTEGER, INTEGER)
 
 
-def dot_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine:
+def dot_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Microkernel:
     """C[i, j] (+)= sum over k < depth of A[i, k] B[j, k], for vectors of ``size`` bytes, lane by lane.
 
     A[i, k] are the neighbours that begin at a[a_start + a_at[i] + a_step[k]], and B[j, k] likewise; only the first
@@ -303,13 +303,13 @@ def dot_tile(rows: int, columns: int, size: int = VECTOR_BYTES) -> Routine:
         ]
         _emit_tile(v, rows, columns, depth, run, products, [v.zero()] * columns, targets, None, add, None)
 
-    return EmittedRoutine(f"dot_tile_{rows}_{columns}", DOT, emit, definition)
+    return EmittedMicrokernel(f"dot_tile_{rows}_{columns}", DOT, emit, definition)
 
 
-TURNING = (ELEMENTS, INTEGER, INTEGER, INTEGER, ELEMENTS, INTEGER)
+TRANSPOSING = (ELEMENTS, INTEGER, INTEGER, INTEGER, ELEMENTS, INTEGER)
 
 
-def transposition(size: int = VECTOR_BYTES) -> Routine:
+def transposition(size: int = VECTOR_BYTES) -> Microkernel:
     """target[j, i] = source[i, j] for i < ``rows``, j < ``columns``: at most as many as a vector has lanes, at least 1.
 
     Both are flat, their rows ``source_row`` and ``target_row`` apart.
@@ -329,18 +329,18 @@ def transposition(size: int = VECTOR_BYTES) -> Routine:
         for i in range(v.lanes):
             row = builder.select(builder.icmp_signed("<", WORD(i), rows), WORD(i), last)
             block.append(v.load_masked(builder.gep(source, [builder.mul(source_row, row)]), of_columns))
-        turned = v.transposed(block)
-        done = builder.append_basic_block("turn.done")
-        for j, column in enumerate(turned):
+        transposed = v.transposed(block)
+        done = builder.append_basic_block("transposition.done")
+        for j, column in enumerate(transposed):
             v.store_masked(column, builder.gep(target, [builder.mul(target_row, WORD(j))]), of_rows)
             if j + 1 < v.lanes:
-                more = builder.append_basic_block("turn.more")
+                more = builder.append_basic_block("transposition.more")
                 builder.cbranch(builder.icmp_signed("<", WORD(j + 1), columns), more, done)
                 builder.position_at_end(more)
         builder.branch(done)
         builder.position_at_end(done)
 
-    return EmittedRoutine("transposition", TURNING, emit, definition)
+    return EmittedMicrokernel("transposition", TRANSPOSING, emit, definition)
 
 
 def _put(c: np.ndarray, start: int, row_size: int, product: np.ndarray, add: int) -> None:
@@ -359,7 +359,7 @@ multiply = calling(GATHERING)
 """multiply(tile, ...): what :func:`gathering_tile` says, with the arguments of its definition."""
 multiply_dot = calling(DOT)
 """multiply_dot(tile, ...): what :func:`dot_tile` says, with the arguments of its definition."""
-transpose_block = calling(TURNING)
+transpose_block = calling(TRANSPOSING)
 
 RATES = (0.5, 0.84, 0.98, 0.98, 0.98, 0.93, 0.87)
 TILES = tuple(
@@ -391,8 +391,8 @@ def tile_of(rows: int, vectors: int) -> Tile:
 @functools.cache
 def elementwise_tile_of(rows: int, vectors: int) -> Tile:
     """One of fewer rows than :data:`ELEMENTWISE_TILES` has for so many vectors."""
-    routine = gathering_tile(rows, vectors, elementwise=True)
-    return Tile(rows, vectors, routine, ELEMENTWISE_TILES[vectors - 1].rate)
+    microkernel = gathering_tile(rows, vectors, elementwise=True)
+    return Tile(rows, vectors, microkernel, ELEMENTWISE_TILES[vectors - 1].rate)
 
 
 def choose_tile(outputs: int, itemsize: int, widest: int = len(TILES)) -> Tile:
@@ -401,33 +401,33 @@ def choose_tile(outputs: int, itemsize: int, widest: int = len(TILES)) -> Tile:
     return min(TILES[:widest], key=lambda tile: (-(-needed // tile.vectors) * tile.vectors / tile.rate, tile.vectors))
 
 
-@function
+@inlined
 def multiply_gathered(
-    tile, height, source, start, row_at, rows, step, first, depth, run, b, b_start, b_at, b_first, shift, shift_start,
+    tile, height, source, start, row_at, rows, step, first, depth, run, b, b_start, b_at, b_first, bias, bias_start,
     c, c_start, c_at, count, todo,
 ):  # fmt: skip
-    """C[i] = shift + sum over k < depth of source[start + row_at[i] + step[first + k]] B[k] for i < ``rows``.
+    """C[i] = bias + sum over k < depth of source[start + row_at[i] + step[first + k]] B[k] for i < ``rows``.
 
     What :func:`gathering_tile` says, ``height`` rows at a time, as many as the tile has: ``row_at`` and ``c_at`` have
     some for all of the last tile, which may be those of the last row.
     """
     for row in range(0, rows, height):
         multiply(
-            tile, source, start, row_at, row, step, first, depth, run, b, b_start, b_at, b_first, shift, shift_start, c,
+            tile, source, start, row_at, row, step, first, depth, run, b, b_start, b_at, b_first, bias, bias_start, c,
             c_start, c_at, row, count, todo,
         )  # fmt: skip
 
 
-@function
-def transpose(turn, source, source_start, source_row, rows, columns, target, target_start, target_row):
+@inlined
+def transpose(transposition, source, source_start, source_row, rows, columns, target, target_start, target_row):
     """target[j, i] = source[i, j] for i < ``rows``, j < ``columns``; both flat, rows that far apart.
 
-    ``turn`` is TRANSPOSITION.
+    ``transposition`` is TRANSPOSITION.
     """
     lanes = lanes_of(source.itemsize)
     for i in range(0, rows, lanes):
         for j in range(0, columns, lanes):
             transpose_block(
-                turn, source, source_start + i * source_row + j, source_row, min(lanes, rows - i),
+                transposition, source, source_start + i * source_row + j, source_row, min(lanes, rows - i),
                 min(lanes, columns - j), target, target_start + j * target_row + i, target_row,
             )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Routines: short functions written in LLVM's instructions, which kernels call by their addresses.
+"""Microkernels: short functions written in LLVM's instructions, which kernels call by their addresses.
 
-A routine is compiled once for all kernels, in some milliseconds, because Numba has no part in it: inlined into every
-kernel, the register tiles alone would take seconds. The order of its sums is written down to the last addition, so that
-it gives the same bits whoever calls it.
+A microkernel is compiled once for all kernels, in some milliseconds, because Numba has no part in it: inlined into
+every kernel, the register tiles alone would take seconds. The order of its sums is written down to the last addition,
+so that it gives the same bits whoever calls it.
 
 Each has a definition in plain Python beside it, which is also what runs when the compiler is off.
 """
@@ -31,8 +31,8 @@ __all__ = [
     "PLACES",
     "TABLE",
     "WORD",
-    "EmittedRoutine",
-    "Routine",
+    "EmittedMicrokernel",
+    "Microkernel",
     "calling",
 ]
 
@@ -40,7 +40,7 @@ ELEMENTS, TABLE, PLACES, INTEGER = "elements", "table", "places", "integer"
 """Kinds of parameters: the address of floating numbers, that of int64, that of int32, an int64."""
 
 
-class Routine(abc.ABC):
+class Microkernel(abc.ABC):
     """A function of some parameters, for float32 and float64; an argument of kernels.
 
     Args:
@@ -53,7 +53,7 @@ class Routine(abc.ABC):
         self._addresses: dict[np.dtype, int] = {}
 
     def address(self, dtype: np.dtype) -> int:
-        """Where the routine for ``dtype`` is; it is compiled when it is first asked for."""
+        """Where the microkernel for ``dtype`` is; it is compiled when it is first asked for."""
         found = self._addresses.get(dtype)
         if found is None:
             with global_compiler_lock:
@@ -81,8 +81,8 @@ class Routine(abc.ABC):
         """The object file, with the entry ``name``."""
 
 
-class EmittedRoutine(Routine):
-    """A routine that is written in LLVM's instructions.
+class EmittedMicrokernel(Microkernel):
+    """A microkernel that is written in LLVM's instructions.
 
     Args:
         name: what its symbol begins with.
@@ -129,7 +129,7 @@ def _function_type(kinds: Sequence[str], element: Any) -> Any:
 
 
 def calling(kinds: Sequence[str]) -> Callable[..., None]:
-    """What kernels call routines with such parameters by: ``call(routine, ...)``, with the definition's arguments.
+    """What kernels call such microkernels by: ``call(microkernel, ...)``, with the arguments of the definition.
 
     It is an intrinsic with a parameter for each of them, or calls the definition when the compiler is off.
     """
@@ -138,7 +138,7 @@ def calling(kinds: Sequence[str]) -> Callable[..., None]:
     names = ", ".join(f"a{i}" for i in range(sum(1 if kind == INTEGER else 2 for kind in kinds)))
     made: dict[str, Any] = {"typed": functools.partial(_typed, kinds)}
     # Written out as source, because Numba asks an intrinsic for its parameters one by one.
-    exec(f"def call(typing_context, routine, {names}):\n    return typed(routine, {names})", made)
+    exec(f"def call(typing_context, microkernel, {names}):\n    return typed(microkernel, {names})", made)
     call: Callable[..., None] = intrinsic(made["call"])
     return call
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..runtime.kernel import function, routine
-from ..runtime.native import ELEMENTS, INTEGER, calling
+from ..runtime.kernel import compiled_microkernel, inlined
+from ..runtime.microkernel import ELEMENTS, INTEGER, calling
 from ..vector.simd import clear, copy_run, flattened
 
 __all__ = ["lay_band", "lay_positions", "laying", "unevenness"]
 
 
-@routine(ELEMENTS, *(INTEGER,) * 10, ELEMENTS)
+@compiled_microkernel(ELEMENTS, *(INTEGER,) * 10, ELEMENTS)
 def laying(x, start, h, w, distance, images, channels, pitch, top, rows, left, width, band, at):
     """What :func:`lay_band` does: on its own, not as a part of each kernel that calls it, of which it would be most."""
     begin = min(max(0, -left), width)
@@ -36,21 +36,21 @@ def laying(x, start, h, w, distance, images, channels, pitch, top, rows, left, w
 _lay = calling(laying.kinds)
 
 
-@function
-def lay_band(routine, x, image, images, first_channel, channels, pitch, top, rows, left, width, band):
+@inlined
+def lay_band(microkernel, x, image, images, first_channel, channels, pitch, top, rows, left, width, band):
     """band[image, row, column, c] = x[.., top + row, left + column, first_channel + c], zero outside of the image.
 
-    x is (n, h, w, c); columns are ``pitch`` apart in the band, zeros behind their ``channels``. ``routine`` is
+    x is (n, h, w, c); columns are ``pitch`` apart in the band, zeros behind their ``channels``. ``microkernel`` is
     :data:`laying`.
     """
     h, w, distance = x.shape[1], x.shape[2], x.shape[3]
     _lay(
-        routine, flattened(x), image * h * w * distance + first_channel, h, w, distance, images, channels, pitch, top,
-        rows, left, width, band, 0,
+        microkernel, flattened(x), image * h * w * distance + first_channel, h, w, distance, images, channels, pitch,
+        top, rows, left, width, band, 0,
     )  # fmt: skip
 
 
-@function
+@inlined
 def lay_positions(places, images, rows, columns, image_step, row_step, column_step, padded):
     """places[(image, row, column)] = where that output's window begins; the last one again up to ``padded``."""
     at = 0
