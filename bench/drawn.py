@@ -195,8 +195,8 @@ def _dense_block(channels: int, growth: int, count: int) -> Layers:
     for number in range(count):
         before = channels + number * growth
         conv = nn.Conv2d(before, growth, 3, padding=1, bias=False)
-        layers.append(nn.Concat(nn.Identity(), nn.Sequential(nn.BatchNorm2d(before), nn.ReLU(), conv)))
-    return layers, channels + count * growth
+        layers.append(nn.Sequential(nn.BatchNorm2d(before), nn.ReLU(), conv))
+    return [nn.DenseBlock(*layers)], channels + count * growth
 
 
 def _narrow(channels: int, outputs: int) -> Layers:

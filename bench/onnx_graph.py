@@ -65,6 +65,10 @@ class _Graph:
             for _, child, inner in layer.child_inputs(shape):
                 x = self.add(child, x, inner)
             return x
+        if isinstance(layer, nn.DenseBlock):
+            for _, child, inner in layer.child_inputs(shape):
+                x = self.node("Concat", [x, self.add(child, x, inner)], axis=1)
+            return x
         if isinstance(layer, (nn.Identity, nn.Dropout)):
             return x
         if isinstance(layer, (nn.ReLU, nn.Sigmoid, nn.Tanh)):

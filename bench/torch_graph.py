@@ -29,9 +29,18 @@ class _Add(_Branches):
         return sum(outputs[1:], outputs[0])
 
 
+class _DenseBlock(theirs.Module):
+    """Modules that each append channels to what they get."""
+
+    def forward(self, x: Any) -> Any:
+        for child in self.children():
+            x = torch.cat([x, child(x)], 1)
+        return x
+
+
 def to_torch(layer: nn.Layer) -> theirs.Module:
     """A module that computes what ``layer`` does, with weights of its own; TypeError where there is no counterpart."""
-    kinds = {nn.Sequential: theirs.Sequential, nn.Concat: _Concat, nn.Add: _Add}
+    kinds = {nn.Sequential: theirs.Sequential, nn.Concat: _Concat, nn.Add: _Add, nn.DenseBlock: _DenseBlock}
     for kind, container in kinds.items():
         if isinstance(layer, kind):
             module = container()

@@ -30,7 +30,7 @@ from .training.step import set_gradients
 __all__ = ["Profile", "ProfileRow", "profile"]
 
 # Methods of layers, losses and optimizers that ask something of the backend.
-_FORWARD = ("forward", "forward_with", "forward_first", "forward_body", "forward_view", "compute")
+_FORWARD = ("forward", "forward_with", "forward_first", "forward_view", "compute")
 _BACKWARD = ("backward", "backward_view", "apply")
 
 

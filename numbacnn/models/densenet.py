@@ -84,7 +84,7 @@ def dense_block(
     bottleneck: bool = False,
     layout: str = "book",
     dtype: Any = np.float32,
-) -> nn.Sequential:
+) -> nn.DenseBlock:
     """(n, in_channels, h, w) -> (n, in_channels + convolutions * growth, h, w).
 
     Each batch normalisation, ReLU and 3x3 convolution to ``growth`` channels sees the input and the outputs of all
@@ -96,16 +96,16 @@ def dense_block(
     conv = partial(nn.Conv2d, bias=layout == "book", dtype=dtype)
     norm = partial(nn.BatchNorm2d, dtype=dtype)
 
-    def layer(channels: int) -> nn.Concat:
+    def layer(channels: int) -> nn.Sequential:
         body = {"norm1": norm(channels), "relu1": nn.ReLU()}
         if bottleneck:
             body |= {"conv1": conv(channels, 4 * growth, 1), "norm2": norm(4 * growth), "relu2": nn.ReLU()}
             body |= {"conv2": conv(4 * growth, growth, 3, padding=1)}
         else:
             body |= {"conv1": conv(channels, growth, 3, padding=1)}
-        return nn.Concat({"input": nn.Identity(), "": nn.Sequential(body)})
+        return nn.Sequential(body)
 
-    return nn.Sequential({f"denselayer{i + 1}": layer(in_channels + i * growth) for i in range(convolutions)})
+    return nn.DenseBlock({f"denselayer{i + 1}": layer(in_channels + i * growth) for i in range(convolutions)})
 
 
 def transition(in_channels: int, layout: str = "book", dtype: Any = np.float32) -> nn.Sequential:

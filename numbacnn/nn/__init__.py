@@ -9,6 +9,7 @@ from .containers import Add as Add
 from .containers import Concat as Concat
 from .containers import Sequential as Sequential
 from .conv import Conv2d as Conv2d
+from .densenet_block import DenseBlock as DenseBlock
 from .dropout import Dropout as Dropout
 from .feature_extraction import outputs as outputs
 from .feature_extraction import upto as upto

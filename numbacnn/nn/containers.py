@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from .. import ops
@@ -11,17 +11,19 @@ from ..backends import Array
 from .activation import Identity, ReLU, Sigmoid, Tanh
 from .container import Container, naming
 from .conv import Conv2d
-from .densenet_block import DenseBlock, DenseLayer
 from .grad_mode import enables_grad_within, frees_after_backward
-from .layer import Layer, check_dy_shape, check_result
+from .layer import Layer, check_dy_shape, check_result, is_stock
 from .linear import Linear
 from .normalization import BatchNorm2d
 from .receptive import ReceptiveField
 from .reshape import Flatten
-from .state import Shape, as_input
+from .state import Shape
 from .view_layer import ViewLayer
 
-__all__ = ["Add", "Concat", "Sequential"]
+__all__ = ["Add", "Concat", "Sequential", "backward_through"]
+
+# Layers that compute an activation along with their own result, and those that are computed so.
+_FUSING, _FUSED = (Conv2d, Linear, BatchNorm2d), (ReLU, Sigmoid, Tanh)
 
 
 class Sequential(Container):
@@ -32,8 +34,7 @@ class Sequential(Container):
     The name "" is left out of state-dict keys: what is in that layer is named as if it were in its place, as the
     convolutions of a residual block are, "conv1" and not "body.conv1". Names must stay distinct all the same.
     A Conv2d, BatchNorm2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same
-    bits. Layers ``Concat(Identity(), Sequential(BatchNorm2d(c), ...))``, those of a dense block, work in one array, to
-    the same bits as well.
+    bits.
     """
 
     @enables_grad_within
@@ -44,7 +45,7 @@ class Sequential(Container):
 
     @enables_grad_within
     def forward_first(self, x: Array) -> Array:
-        """``forward`` of the first channels of ``x``, as many as the first layer, a `BatchNorm2d`, takes."""
+        """``forward`` of the first channels, as many as the first layer, a norm, takes: for a `DenseBlock`."""
         norm, *others = self._layers.values()
         activation = _taken_over(norm, others[0]) if others else None
         y = cast(BatchNorm2d, norm).forward_first(x, activation)
@@ -53,7 +54,7 @@ class Sequential(Container):
         return self._forward(others, y)
 
     def _forward(self, layers: list[Layer], x: Any) -> Array:
-        steps = iter(_joined(layers))
+        steps = iter(layers)
         step = next(steps, None)
         try:
             while step is not None:
@@ -62,7 +63,7 @@ class Sequential(Container):
                 if following is not None and _passes(step):
                     x = cast(ViewLayer, step).forward_view(x)
                 elif activation is None:
-                    x = check_result(cast(Layer, step), step.forward(x))
+                    x = check_result(step, step.forward(x))
                 else:
                     x = cast("Conv2d | Linear | BatchNorm2d", step).forward_with(x, activation)
                     cast(Layer, following).saved = x
@@ -75,7 +76,7 @@ class Sequential(Container):
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         """The gradient of the input; layers are only asked for those that the caller or earlier parameters need."""
-        layers = _joined(list(self._layers.values()))
+        layers = list(self._layers.values())
         if not layers:
             return ops.copy(dy, backend=self.backend) if input_gradient else None
         last_needed = (
@@ -84,9 +85,9 @@ class Sequential(Container):
         layer = layers[-1]
         try:
             for layer in reversed(layers[last_needed + 1 :]):
-                dy = cast(ViewLayer, layer).backward_view(dy) if _passes(layer) else _backward(layer, dy, True)
+                dy = cast(ViewLayer, layer).backward_view(dy) if _passes(layer) else backward_through(layer, dy, True)
             layer = layers[last_needed]
-            dx = _backward(layer, dy, input_gradient)
+            dx = backward_through(layer, dy, input_gradient)
         except Exception:
             with self._naming(layer):
                 raise
@@ -94,10 +95,10 @@ class Sequential(Container):
             _answered(skipped)
         return dx
 
-    def _naming(self, step: Layer | DenseBlock | None) -> AbstractContextManager[None]:
-        """`naming` for a child; a dense block's layers are many."""
-        name = next((name for name, layer in self._layers.items() if layer is step), None)
-        return nullcontext() if name is None else naming(name, self._layers[name])
+    def _naming(self, step: Layer | None) -> AbstractContextManager[None]:
+        """`naming` for a child."""
+        name = next(name for name, layer in self._layers.items() if layer is step)
+        return naming(name, self._layers[name])
 
     def output_shape(self, shape: Shape) -> Shape:
         for name in self._layers:
@@ -145,7 +146,9 @@ class _Branches(Container):
             with naming(name, branch):
                 passed = _passes(branch)
                 dxs.append(
-                    cast(ViewLayer, branch).backward_view(dy) if passed else _backward(branch, dy, input_gradient)
+                    cast(ViewLayer, branch).backward_view(dy)
+                    if passed
+                    else backward_through(branch, dy, input_gradient)
                 )
         return ops.add(dxs, backend=self.backend) if input_gradient else None
 
@@ -174,17 +177,6 @@ class Concat(_Branches):
         outputs = self._forward_branches(x)
         self.saved = [output.shape[1] for output in outputs]
         return ops.concat(outputs, backend=self.backend)
-
-    @enables_grad_within
-    def forward_body(self, x: Array) -> Array:
-        """Of a layer of a `DenseBlock`: what it appends to the first channels of ``x``, saved as by ``forward``."""
-        shortcut, body = cast("tuple[Identity, Sequential]", tuple(self))
-        channels = cast(BatchNorm2d, body[0]).num_features
-        y = as_input(body.forward_first(x), self.backend)
-        shape = (x.shape[0], channels, *x.shape[2:])
-        shortcut.saved = (shape, shape)
-        self.saved = [channels, *y.shape[1:2]]
-        return y
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         return self._backward_branches(ops.concat_backward(dy, self.saved, backend=self.backend), input_gradient)
@@ -221,83 +213,30 @@ class Add(_Branches):
         return shapes[0]
 
 
-def _dense_layer(layer: Layer) -> DenseLayer | None:
-    if not (_is_own(layer, Concat) and len(cast(Concat, layer)) == 2):
-        return None
-    shortcut, body = cast(Concat, layer)
-    if not (_is_own(shortcut, Identity) and _is_own(body, Sequential) and len(cast(Sequential, body))):
-        return None
-    norm = cast(Sequential, body)[0]
-    if not _is_own(norm, BatchNorm2d) or {shortcut.backend, body.backend, norm.backend} != {layer.backend}:
-        return None
-    return DenseLayer(cast(Concat, layer), cast(Identity, shortcut), cast(Sequential, body), cast(BatchNorm2d, norm))
-
-
-def _joined(layers: list[Layer]) -> list[Layer | DenseBlock]:
-    """The layers, with those of each dense block as one."""
-    joined: list[Layer | DenseBlock] = []
-    block: list[DenseLayer] = []
-    for layer in layers:
-        dense = _dense_layer(layer)
-        if block and not (dense and _continues(block[-1], dense)):
-            joined.append(DenseBlock(block))
-            block = []
-        if dense:
-            block.append(dense)
-        else:
-            joined.append(layer)
-    if block:
-        joined.append(DenseBlock(block))
-    return joined
-
-
-def _continues(layer: DenseLayer, following: DenseLayer) -> bool:
-    return (
-        layer.concat.backend is following.concat.backend
-        and layer.norm.weight.dtype == following.norm.weight.dtype
-        and layer.norm.num_features <= following.norm.num_features
-    )
-
-
-def _backward(layer: Layer | DenseBlock, dy: Any, input_gradient: bool) -> Array | None:
+def backward_through(layer: Layer, dy: Any, input_gradient: bool) -> Array | None:
+    """The gradient of the layer's input, what it saved being free then where nobody needs it any more."""
     # The argument is left out where it says nothing, so that a layer without parameters may define backward(dy).
     dx = layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
     if input_gradient:
-        check_result(cast(Layer, layer), dx, "backward")
+        check_result(layer, dx, "backward")
     if frees_after_backward():
         layer.drop_saved()
     return dx
 
 
-def _answered(layer: Layer | DenseBlock) -> None:
+def _answered(layer: Layer) -> None:
     """The forward pass of a layer without parameters has its backward pass, although nobody asks it."""
-    if isinstance(layer, Layer):
-        for inner in layer.layers():
-            inner.answered()
+    for inner in layer.layers():
+        inner.answered()
 
 
-def _taken_over(step: Layer | DenseBlock, following: Layer | DenseBlock | None) -> str | None:
+def _taken_over(step: Layer, following: Layer | None) -> str | None:
     """The name of the activation that ``following`` is, where ``step`` computes it."""
-    together = (
-        isinstance(step, (Conv2d, Linear, BatchNorm2d))
-        and isinstance(following, (ReLU, Sigmoid, Tanh))
-        and step.backend is following.backend
-        and _is_plain(step)
-        and _is_plain(following)
-    )
-    return cast(ReLU, following).activation if together else None
+    if following is None or not (is_stock(step, *_FUSING) and is_stock(following, *_FUSED)):
+        return None
+    return cast(ReLU, following).activation if step.backend is following.backend else None
 
 
-def _passes(layer: Layer | DenseBlock) -> bool:
+def _passes(layer: Layer) -> bool:
     """Whether its result may be what it gets, where that is not what the caller gets in turn."""
-    return isinstance(layer, ViewLayer) and (_is_own(layer, Identity) or _is_own(layer, Flatten))
-
-
-def _is_plain(layer: Layer) -> bool:
-    """Whether ``forward`` is the one of this package, neither a subclass's nor the object's own."""
-    return type(layer) in (Conv2d, Linear, BatchNorm2d, ReLU, Sigmoid, Tanh) and "forward" not in vars(layer)
-
-
-def _is_own(layer: Layer, kind: type[Layer]) -> bool:
-    """Whether both passes are those of ``kind``, neither a subclass's nor the object's own."""
-    return type(layer) is kind and not {"forward", "backward"} & vars(layer).keys()
+    return is_stock(layer, Identity, Flatten, passes=("forward", "backward"))

@@ -1,102 +1,102 @@
-"""The layers of a dense block, run in one array."""
+"""Dense blocks: layers that each append channels to all that there are so far."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import pairwise
+from typing import Any, cast
 
-from .. import ops
 from ..backends import Array
 from ..ops.arguments import check_shape
-from .state import Parameter, Shape, as_floating, as_input
+from .container import Container, naming
+from .containers import Sequential, backward_through
+from .grad_mode import enables_grad_within
+from .layer import Layer, check_dy_shape, check_result, is_stock
+from .normalization import BatchNorm2d
+from .receptive import ReceptiveField
+from .state import Shape, as_floating, as_input
 
-if TYPE_CHECKING:
-    from .activation import Identity
-    from .containers import Concat, Sequential
-    from .normalization import BatchNorm2d
-
-__all__ = ["DenseBlock", "DenseLayer"]
-
-
-class DenseLayer(NamedTuple):
-    """``Concat(Identity(), Sequential(BatchNorm2d(c), ...))``, which appends channels to the ``c`` that it gets."""
-
-    concat: Concat
-    shortcut: Identity
-    body: Sequential
-    norm: BatchNorm2d
+__all__ = ["DenseBlock"]
 
 
-class DenseBlock:
-    """Layers of a `Sequential`, one after the other, that each append channels to what they get.
+class DenseBlock(Container):
+    """y = x, f_1(x), f_2(x, f_1(x)), ..., joined along axis 1; dx = the sum of the gradients through each layer.
 
-    Each for itself would copy all channels before its own, and their gradients, so that copies grow with the square of
-    the number of layers. Instead, one array has room for all channels, each norm reads the first of them, and each
-    body's output is put behind these; backwards, one array holds all gradients, and each body adds its own to the
-    first of them. Channels that a norm has read do not change any more, so what layers save is as if each had a copy.
+    Huang et al. 2017 ("Densely connected convolutional networks"): x is (n, c, h, w), each layer gets the input and the
+    outputs of the layers before it, and gives images of the same size. Takes layers, named "0", "1", ..., or one
+    mapping of names to layers, as `Sequential` does. Empty, it is the identity.
+
+    One array has room for all channels, and another one for all gradients, so that memory grows with the number of
+    layers and not with its square. A layer ``Sequential(BatchNorm2d(c), ...)`` reads the channels that are its own
+    where they are, to the same bits; every other layer gets a copy of them.
+
+    >>> from numbacnn import nn
+    >>> nn.DenseBlock(nn.Conv2d(3, 2, 1), nn.Conv2d(5, 2, 3, padding=1)).output_shape((4, 3, 8, 8))
+    (4, 7, 8, 8)
     """
 
-    def __init__(self, layers: Sequence[DenseLayer]) -> None:
-        self._layers = layers
-        self._backend = layers[0].concat.backend
-        self._dtype = layers[0].norm.weight.dtype
-
-    def parameters(self) -> list[Parameter]:
-        return [parameter for layer in self._layers for parameter in layer.concat.parameters()]
-
+    @enables_grad_within
     def forward(self, x: Any) -> Array:
-        x = as_input(x, self._backend)
-        channels = [layer.norm.num_features for layer in self._layers]
-        if len(x.shape) != 4 or x.shape[1] != channels[0] or x.dtype != self._dtype:
-            return self._one_by_one(0, x)
+        x = as_input(x, self.backend, next((parameter.dtype for parameter in self.parameters()), None))
+        channels = self._channels(tuple(x.shape))
         n, _, h, w = x.shape
-        try:
-            channels.append(self._layers[-1].concat.output_shape((n, channels[-1], h, w))[1])
-        except (NotImplementedError, ValueError):
-            return self._one_by_one(0, x)
-        whole = self._backend.empty((n, channels[-1], h, w), self._dtype)
-        self._backend.put_channels(whole, x, 0)
-        for i, layer in enumerate(self._layers):
-            y = layer.concat.forward_body(whole)
-            if tuple(y.shape) != (n, channels[i + 1] - channels[i], h, w) or y.dtype != self._dtype:
-                x = self._backend.take_channels(whole, 0, channels[i])
-                return self._one_by_one(i + 1, ops.concat([x, y], backend=self._backend))
-            self._backend.put_channels(whole, y, channels[i])
+        whole = self.backend.empty((n, channels[-1], h, w), x.dtype)
+        self.backend.put_channels(whole, x, 0)
+        for (name, layer), (before, after) in zip(self._layers.items(), pairwise(channels), strict=True):
+            with naming(name, layer):
+                y = as_input(self._appended(layer, whole, before), self.backend, whole.dtype)
+                check_shape("y", y, (n, after - before, h, w), "that `output_shape` says")
+            self.backend.put_channels(whole, y, before)
+        self.saved = (n, h, w), channels
         return whole
 
-    def _one_by_one(self, first: int, x: Array) -> Array:
-        """What is not as the norms expect it: copying computes it, or says what is wrong."""
-        for layer in self._layers[first:]:
-            x = layer.concat.forward(x)
-        return x
+    def _appended(self, layer: Layer, whole: Array, channels: int) -> Array:
+        """What ``layer`` makes of the first channels of ``whole``."""
+        if is_stock(layer, Sequential) and len(cast(Sequential, layer)):
+            norm = cast(Sequential, layer)[0]
+            alike = layer.backend is norm.backend is self.backend
+            if alike and is_stock(norm, BatchNorm2d) and cast(BatchNorm2d, norm).weight.dtype == whole.dtype:
+                return cast(Sequential, layer).forward_first(whole)
+        return check_result(layer, layer.forward(self.backend.take_channels(whole, 0, channels)))
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        dy = as_floating(dy, self._backend, name="dy")
-        if dy.dtype != self._dtype or not self._fit(tuple(dy.shape)):
-            for layer in reversed(self._layers[1:]):
-                dy = layer.concat.backward(dy)
-            return self._layers[0].concat.backward(dy, input_gradient)
-        whole = self._backend.copy(dy)
-        for i, layer in reversed(list(enumerate(self._layers))):
-            channels, appended = layer.concat.saved
-            dy = self._backend.take_channels(whole, channels, appended)
-            dx = layer.body.backward(dy, input_gradient or i > 0)
-            if dx is not None:
-                check_shape("dx", dx, layer.shortcut.saved[0], "of the input")
-                self._backend.add_channels(whole, dx)
-            layer.concat.answered()
-            layer.shortcut.answered()
-        return self._backend.take_channels(whole, 0, self._layers[0].norm.num_features) if input_gradient else None
+        (n, h, w), channels = self.saved
+        check_dy_shape(dy, (n, channels[-1], h, w))
+        whole = self.backend.copy(as_floating(dy, self.backend, name="dy"))
+        for i, (name, layer) in reversed(list(enumerate(self._layers.items()))):
+            before, after = channels[i : i + 2]
+            with naming(name, layer):
+                of_layer = self.backend.take_channels(whole, before, after - before)
+                dx = backward_through(layer, of_layer, input_gradient or i > 0)
+                if dx is not None:
+                    check_shape("dx", dx, (n, before, h, w), "of the input")
+                    self.backend.add_channels(whole, as_floating(dx, self.backend, whole.dtype, "dx"))
+        return self.backend.take_channels(whole, 0, channels[0]) if input_gradient else None
 
-    def drop_saved(self) -> None:
-        for layer in self._layers:
-            layer.concat.drop_saved()
+    def _channels(self, shape: Shape) -> list[int]:
+        """Those that the first layer gets, the second, ..., and those of the output."""
+        if len(shape) != 4:
+            raise ValueError(f"the input of DenseBlock has shape {tuple(shape)}, must have (n, c, h, w)")
+        n, c, h, w = shape
+        channels = [c]
+        for name in self._layers:
+            y_shape = self._shape_after(name, (n, channels[-1], h, w))
+            if len(y_shape) != 4 or (y_shape[0], *y_shape[2:]) != (n, h, w):
+                raise ValueError(
+                    f"layer {name!r} of DenseBlock gives the shape {y_shape}, must give ({n}, c, {h}, {w})"
+                )
+            channels.append(channels[-1] + y_shape[1])
+        return channels
 
-    def _fit(self, shape: Shape) -> bool:
-        """Whether what the layers saved is of one forward pass, to an output of ``shape``."""
-        for layer in reversed(self._layers):
-            sizes, (before, _) = layer.concat.saved, layer.shortcut.saved
-            if sizes[0] != before[1] or shape != (before[0], sum(sizes), *before[2:]):
-                return False
-            shape = before
-        return True
+    def output_shape(self, shape: Shape) -> Shape:
+        return (shape[0], self._channels(shape)[-1], *shape[2:])
+
+    def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
+        n, _, h, w = shape
+        counts = self._channels(shape)[:-1]
+        return [(name, layer, (n, c, h, w)) for (name, layer), c in zip(self._layers.items(), counts, strict=True)]
+
+    def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
+        for name, layer, layer_shape in self.child_inputs(shape):
+            with naming(name, layer):
+                field = field.joined(layer.receptive_field(field, layer_shape, image))
+        return field

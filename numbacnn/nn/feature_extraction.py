@@ -9,13 +9,14 @@ from typing import Any
 from ..backends import Array
 from ..ops.arguments import real_array
 from .containers import Add, Concat, Sequential
+from .densenet_block import DenseBlock
 from .grad_mode import evaluating
-from .layer import Layer, runs
+from .layer import Layer, inherits_forward
 
 __all__ = ["outputs", "upto", "watched"]
 
 Forward = Callable[[Any], Array]
-_CONTAINERS = (Sequential, Concat, Add)
+_CONTAINERS = (Sequential, Concat, Add, DenseBlock)
 
 
 def outputs(model: Layer, x: Any, names: Iterable[str]) -> dict[str, Array]:
@@ -67,12 +68,13 @@ def outputs(model: Layer, x: Any, names: Iterable[str]) -> dict[str, Array]:
 def upto(model: Layer, name: str) -> Layer:
     """The part of ``model`` that computes the output of the layer called ``name``, made of the same layers.
 
-    Of each `Sequential` on the way to the layer it has what comes before, of each `Concat` and `Add` only the branch
-    that leads there. Names are the model's, and so are those in the state dict; weights and modes are shared. Its
-    ``backward`` gives gradients that start at the layer, `receptive_field` what an element of its output sees.
+    Of each `Sequential` and `DenseBlock` on the way to the layer it has what comes before, of each `Concat` and `Add`
+    only the branch that leads there. Names are the model's, and so are those in the state dict; weights and modes are
+    shared. Its ``backward`` gives gradients that start at the layer, `receptive_field` what an element of its output
+    sees.
 
     Raises:
-        ValueError: a name that the model does not have, or of a layer inside of one that is none of the three.
+        ValueError: a name that the model does not have, or of a layer inside of one that is none of the four.
 
     >>> from numbacnn.nn import Identity, ReLU, Tanh
     >>> model = Sequential(ReLU(), Add(Identity(), Sequential(Tanh(), ReLU())), ReLU())
@@ -92,15 +94,20 @@ def upto(model: Layer, name: str) -> Layer:
 def _upto(layer: Layer, target: Layer, name: str) -> Layer:
     if layer is target:
         return layer
-    if not (isinstance(layer, _CONTAINERS) and any(runs(layer, kind) for kind in _CONTAINERS)):
+    if not (isinstance(layer, _CONTAINERS) and any(inherits_forward(layer, kind) for kind in _CONTAINERS)):
         raise ValueError(
             f"`name` {name!r} is inside of a {type(layer).__name__}, whose forward pass is its own: what comes before "
-            "a layer is known within Sequential, Concat and Add"
+            "a layer is known within Sequential, Concat, Add and DenseBlock"
         )
     children = list(layer.named_children())
     last = next(i for i, (_, child) in enumerate(children) if any(inner is target for inner in child.layers()))
-    part = layer[0 if isinstance(layer, Sequential) else last : last + 1]
     child_name, child = children[last]
+    if isinstance(layer, DenseBlock):
+        before: dict[str, Layer] = {"": layer[:last]} if last else {}
+        sequence = Sequential({**before, child_name: _upto(child, target, name)})
+        sequence.backend, sequence.training = layer.backend, layer.training
+        return sequence
+    part = layer[0 if isinstance(layer, Sequential) else last : last + 1]
     part._layers[child_name] = _upto(child, target, name)
     return part
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .containers import Sequential
 from .conv import Conv2d
-from .layer import Layer, runs
+from .layer import Layer, inherits_forward
 from .linear import Linear
 from .normalization import BatchNorm1d, BatchNorm2d
 from .state import Parameter, State
@@ -44,7 +44,7 @@ def fold_batch_norm(model: _L) -> _L:
     folded = copy.deepcopy(model).eval()
     places = collections.Counter(id(layer) for _, layer, _ in folded._walk("", set()))
     for layer in folded.layers():
-        if isinstance(layer, Sequential) and runs(layer, Sequential):
+        if isinstance(layer, Sequential) and inherits_forward(layer, Sequential):
             _fold_within(layer, places)
     return folded
 
@@ -64,8 +64,8 @@ def _fits(layer: Conv2d | Linear, norm: Any) -> bool:
     return (
         kind is not None
         and type(norm) is kind
-        and runs(layer, type(layer))
-        and runs(norm, kind)
+        and inherits_forward(layer, type(layer))
+        and inherits_forward(norm, kind)
         and norm.backend is layer.backend
         and norm.weight.dtype == layer.weight.dtype
         and norm.num_features == layer.weight.shape[0]

@@ -17,7 +17,7 @@ from .receptive import ReceptiveField, Window
 from .saved import Remembering
 from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays, scaled_pixels
 
-__all__ = ["Layer", "check_dy_shape", "check_result", "runs"]
+__all__ = ["Layer", "check_dy_shape", "check_result", "inherits_forward", "is_stock"]
 
 _L = TypeVar("_L", bound="Layer")
 
@@ -357,6 +357,11 @@ def check_result(layer: Layer, y: Any, method: str = "forward") -> Any:
     return y
 
 
-def runs(layer: Layer, kind: type[Layer]) -> bool:
+def inherits_forward(layer: Layer, kind: type[Layer]) -> bool:
     """Whether ``forward`` is the one of ``kind``, neither a subclass's nor the object's own."""
     return type(layer).forward is kind.forward and "forward" not in vars(layer)
+
+
+def is_stock(layer: Layer, *kinds: type[Layer], passes: Sequence[str] = ("forward",)) -> bool:
+    """Whether ``layer`` is of one of the ``kinds``, no subclass, and runs these ``passes`` as its kind does."""
+    return type(layer) in kinds and vars(layer).keys().isdisjoint(passes)

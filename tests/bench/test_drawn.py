@@ -39,7 +39,7 @@ def test_what_the_kinds_are_made_of() -> None:
 
     assert nn.BatchNorm2d not in layers("plain") | layers("fire")
     assert {nn.Add, nn.BatchNorm2d} <= layers("residual") & layers("bottleneck") & layers("inverted")
-    assert nn.Concat in layers("fire") & layers("dense")
+    assert nn.Concat in layers("fire") and nn.DenseBlock in layers("dense")
     with use_backend("reference"):
         separable = drawn.network_of("3x32x32: conv 8 3 1 | separable 12 5 2 | head 10")
     assert [layer.groups for layer in separable if isinstance(layer, nn.Conv2d)] == [1, 8, 1]

@@ -26,7 +26,7 @@ FILES = (
     "backends/cuda/test_arrays.py",
     "backends/test_contract.py",
     "backends/test_contract_capture.py",
-    "nn/test_densenet_block.py::test_the_same_bits_as_with_copies",
+    "nn/test_densenet_block.py::test_the_same_bits_as_written_out",
     "nn/test_session.py",
     "training/test_capture.py",
 )
