@@ -31,6 +31,25 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "backends",
+    "data",
+    "io",
+    "load",
+    "manual_seed",
+    "models",
+    "nn",
+    "ops",
+    "optim",
+    "precision",
+    "profile",
+    "save",
+    "summary",
+    "training",
+    "tune",
+    "use_backend",
+]
+
 # Not every program reads files or trains, so these are imported when they are first used.
 _LAZY_MODULES = ("data", "io", "models", "training")
 _LAZY_FUNCTIONS = {"load": "io", "profile": "profiling", "save": "io"}
@@ -45,4 +64,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_FUNCTIONS})
+    return sorted(["__version__", *__all__])

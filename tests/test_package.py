@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -26,6 +27,17 @@ def test_the_public_face_is_there_and_listed() -> None:
         assert hasattr(nc, name) and name in dir(nc)
     with pytest.raises(AttributeError, match="module 'numbacnn' has no attribute 'nothing'"):
         _ = nc.nothing
+
+
+@pytest.mark.parametrize("package", [nc, nc.nn, nc.ops, nc.optim], ids=lambda package: package.__name__)
+def test_completion_shows_the_public_face_alone(package):
+    names = [name for name in dir(package) if not name.startswith("__")]
+    assert names == sorted(package.__all__)
+    assert not {"Any", "annotations", "import_module", "TYPE_CHECKING", "public_names"} & set(names)
+    modules = {name for name in names if isinstance(getattr(package, name), ModuleType)}
+    expected = {"backends", "data", "io", "models", "nn", "ops", "optim", "training"} if package is nc else {"init"}
+    assert modules <= expected
+    assert {"Conv2d", "DenseBlock"} <= set(dir(nc.nn)) and {"conv2d", "linear"} <= set(dir(nc.ops))
 
 
 def test_a_backend_that_is_missing_says_so():

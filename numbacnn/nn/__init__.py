@@ -1,37 +1,33 @@
 """The layer graph: layers with explicit forward and backward, containers, losses, initialisation, receptive fields."""
 
+from ..namespaces import public_names
 from . import init as init
-from .activation import Identity as Identity
-from .activation import ReLU as ReLU
-from .activation import Sigmoid as Sigmoid
-from .activation import Tanh as Tanh
+from .activation import *
 from .containers import Add as Add
 from .containers import Concat as Concat
 from .containers import Sequential as Sequential
-from .conv import Conv2d as Conv2d
-from .densenet_block import DenseBlock as DenseBlock
-from .dropout import Dropout as Dropout
+from .conv import *
+from .densenet_block import *
+from .dropout import *
 from .feature_extraction import outputs as outputs
 from .feature_extraction import upto as upto
-from .fold import fold_batch_norm as fold_batch_norm
+from .fold import *
 from .grad_mode import enable_grad as enable_grad
 from .layer import Layer as Layer
-from .linear import Linear as Linear
-from .loss import CrossEntropyLoss as CrossEntropyLoss
-from .loss import Loss as Loss
-from .loss import MSELoss as MSELoss
-from .normalization import BatchNorm1d as BatchNorm1d
-from .normalization import BatchNorm2d as BatchNorm2d
-from .pooling import AvgPool2d as AvgPool2d
-from .pooling import GlobalAvgPool2d as GlobalAvgPool2d
-from .pooling import MaxPool2d as MaxPool2d
-from .receptive import WHOLE_IMAGE as WHOLE_IMAGE
-from .receptive import ReceptiveField as ReceptiveField
-from .receptive import Window as Window
-from .receptive import receptive_field as receptive_field
-from .reshape import Flatten as Flatten
-from .session import InferenceSession as InferenceSession
+from .linear import *
+from .loss import *
+from .normalization import *
+from .pooling import *
+from .receptive import *
+from .reshape import *
+from .session import *
 from .state import Buffer as Buffer
 from .state import Counter as Counter
 from .state import Parameter as Parameter
-from .tied import tied_copy as tied_copy
+from .tied import *
+
+__all__ = public_names(globals(), ["init"])
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,7 +20,6 @@ from .runtime.target import cuda, device_function, quotient, scalar, threads_per
 
 __all__ = [
     "accumulate",
-    "activate",
     "add",
     "add_channels",
     "dropout",

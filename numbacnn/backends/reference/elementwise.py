@@ -15,7 +15,6 @@ from ..shared.philox import drop_threshold, dropout_words
 
 __all__ = [
     "accumulate",
-    "activate",
     "add",
     "add_channels",
     "dropout",
