@@ -1,4 +1,4 @@
-"""The README's tables are those of the committed results."""
+"""The tables of the README and the documentation are those of the committed results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import readme
+from bench import tables
 
 ROW = {"task": "train", "model": "nin", "batch_size": 128, "threads": 2, "layer": "omp", "contender": "numbacnn",
        "algorithm": "loops 3", "milliseconds": 2.0, "gflops": 12.0, "share_of_peak": 0.12, "best_peer": "torch",
@@ -50,25 +50,50 @@ From the start of a process to the end of LeNet's first training step:
 Missing: openvino: not installed"""
 
 
-@pytest.mark.parametrize("name", readme.SECTIONS)
-def test_the_readme_shows_the_committed_results(name):
+SECTIONS = [(page, name) for page, sections in tables.PAGES.items() for name in sections]
+
+
+@pytest.mark.parametrize(("page", "name"), SECTIONS)
+def test_pages_show_the_committed_results(page, name):
     """Where there are none, the section is empty."""
-    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    results = readme.results_of(name)
+    text = (tables.ROOT / page).read_text(encoding="utf-8")
+    file, make = tables.PAGES[page][name]
+    results = tables.results_of(file)
     if results is None:
         assert f"<!-- bench:{name} -->\n<!-- end -->\n" in text
     else:
-        assert readme.replace_section(text, name, readme.SECTIONS[name](results)) == text
+        assert tables.replace_section(text, name, make(results)) == text
+
+
+def test_the_summary():
+    row = {"task": "train", "model": "lenet", "batch_size": 16, "threads": 2, "contender": "numbacnn captured"}
+    rows = [
+        {**row, "ratio": 2.0},
+        {**row, "model": "nin", "ratio": 8.0},
+        {**row, "model": "plain-0.0", "ratio": 1.5},
+        {**row, "task": "infer", "batch_size": 1, "contender": "numbacnn session", "ratio": 1.25},
+        {**row, "threads": 1, "ratio": 9.0},
+        {**row, "contender": "torch", "ratio": None},
+    ]
+    settings = {"drawn": {"plain-0.0": "conv 3"}, "peers": ["torch", "onnxruntime"]}
+    lines = tables.summary_section({**RESULTS, "rows": rows, "settings": settings}).splitlines()
+    assert "The fastest of torch, onnxruntime over ours, on 2 threads" in lines[0]
+    assert lines[2:] == [
+        "| | batch | the package's | drawn | least |",
+        "|---|---:|---:|---:|---|",
+        "| training step | 16 | 4.00 | 1.50 | 1.50 (plain-0.0) |",
+        "| inference session | 1 | 1.25 |  | 1.25 (lenet) |",
+    ]
 
 
 def test_the_section_of_models():
-    assert readme.models_section(RESULTS) == MODELS
+    assert tables.models_section(RESULTS) == MODELS
 
 
 def test_the_section_of_memory():
     row = {"model": "nin", "batch_size": 128, "contender": "numbacnn", "bytes": 3 << 20, "ratio": 1.25}
     rows = [row, {**row, "contender": "torch", "bytes": 15 << 18, "ratio": None}]
-    assert readme.memory_section({**RESULTS, "rows": rows}).splitlines() == [
+    assert tables.memory_section({**RESULTS, "rows": rows}).splitlines() == [
         f"{MODELS.splitlines()[0].partition(' Times')[0]} MiB that a model and its training add to a process that has "
         "imported everything.",
         "",
@@ -83,7 +108,7 @@ def test_the_section_of_memory():
 
 def test_the_section_of_models_without_peers():
     alone = {"rows": [{**ROW, "best_peer": None, "ratio": None}], "start": [], "missing": {}}
-    lines = readme.models_section({**RESULTS, **alone}).splitlines()
+    lines = tables.models_section({**RESULTS, **alone}).splitlines()
     assert lines[0].endswith("Times are medians of interleaved calls.")
     assert lines[2:] == [
         "| task | model | batch | threads | contender | algorithm | ms | GFLOP/s | of peak |",
@@ -93,14 +118,15 @@ def test_the_section_of_models_without_peers():
 
 
 def test_sections_with_results_are_rewritten(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(readme, "ROOT", tmp_path)
-    monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    assert readme.main() == 1
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.main() == 1
     assert capsys.readouterr().err.startswith(f"error: nothing in {tmp_path}: run ")
     (tmp_path / "models-cpu.json").write_text(json.dumps(RESULTS), encoding="utf-8")
-    before = "a\n<!-- bench:conv-cpu -->\nkept\n<!-- end -->\n<!-- bench:models-cpu -->\n{}<!-- end -->\nb\n"
+    monkeypatch.setattr(tables, "PAGES", {"README.md": {"all": ("models-cpu", tables.models_section)}})
+    before = "a\n<!-- bench:conv-cpu -->\nkept\n<!-- end -->\n<!-- bench:all -->\n{}<!-- end -->\nb\n"
     (tmp_path / "README.md").write_text(before.format(""), encoding="utf-8")
-    assert readme.main() == 0
+    assert tables.main() == 0
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == before.format(MODELS + "\n")
 
 
@@ -139,28 +165,29 @@ def of(**changed: Any) -> dict[str, Any]:
 def test_results_that_do_not_belong_together_are_refused(
     found: Any, faults: Any, tmp_path: Any, capsys: Any, monkeypatch: Any
 ) -> None:
-    assert readme.faults(found) == faults
-    monkeypatch.setattr(readme, "ROOT", tmp_path)
-    monkeypatch.setattr(readme, "results_of", found.get)
-    monkeypatch.setattr(readme, "SECTIONS", dict.fromkeys(found, lambda results: "new"))
+    assert tables.faults(found) == faults
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "results_of", found.get)
+    monkeypatch.setattr(tables, "SECTIONS", dict.fromkeys(found))
+    monkeypatch.setattr(tables, "PAGES", {"README.md": {name: (name, lambda results: "new") for name in found}})
     before = "".join(f"<!-- bench:{name} -->\n<!-- end -->\n" for name in found)
     (tmp_path / "README.md").write_text(before, encoding="utf-8")
-    assert readme.main() == bool(faults)
+    assert tables.main() == bool(faults)
     assert capsys.readouterr().err.splitlines() == [f"error: {line}" for line in faults]
     assert ("new" in (tmp_path / "README.md").read_text(encoding="utf-8")) is not bool(faults)
 
 
 def test_the_committed_results_belong_together():
-    names = (*readme.SECTIONS, *readme.PICTURES)
-    assert readme.faults({name: found for name in names if (found := readme.results_of(name))}) == []
+    names = (*tables.SECTIONS, *tables.PICTURES)
+    assert tables.faults({name: found for name in names if (found := tables.results_of(name))}) == []
 
 
 def test_replaces_only_its_section():
     text = "a\n<!-- bench:conv -->\nold\n<!-- end -->\nb\n<!-- bench:other -->\nkept\n<!-- end -->\n"
-    replaced = readme.replace_section(text, "conv", r"new \1")
+    replaced = tables.replace_section(text, "conv", r"new \1")
     assert replaced == text.replace("old", r"new \1")
 
 
-def test_a_readme_without_the_section_is_an_error():
+def test_a_page_without_the_section_is_an_error():
     with pytest.raises(ValueError, match="has no section between <!-- bench:conv -->"):
-        readme.replace_section("nothing here", "conv", "new")
+        tables.replace_section("nothing here", "conv", "new")

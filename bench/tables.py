@@ -1,4 +1,4 @@
-"""Write the tables of the last results into the README: ``python -m bench.readme``."""
+"""Write the tables of the last results into the README and the documentation: ``python -m bench.tables``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .contender import is_ours, stands_for_us
 from .report import geometric_mean, impossible, significant
 
 __all__ = [
+    "PAGES",
     "PICTURES",
     "SECTIONS",
     "conv_section",
@@ -24,6 +25,7 @@ __all__ = [
     "replace_section",
     "results_of",
     "runtime_section",
+    "summary_section",
     "train_section",
     "zoo_section",
 ]
@@ -133,6 +135,32 @@ def zoo_section(results: dict[str, Any]) -> str:
     return "\n".join([*lines, *_missing(results)])
 
 
+def summary_section(results: dict[str, Any]) -> str:
+    """What ``bench.zoo`` found in short: geometric means on as many threads as there were, and the least ratios."""
+    threads = max(row["threads"] for row in results["rows"])
+    drawn = results["settings"]["drawn"]
+    found: dict[tuple[str, int], dict[str, list[tuple[float, str]]]] = {}
+    for row in results["rows"]:
+        if row["threads"] == threads and row["ratio"] and stands_for_us(row["contender"], row["task"]):
+            kinds = found.setdefault((row["task"], row["batch_size"]), {"named": [], "drawn": []})
+            kinds["drawn" if row["model"] in drawn else "named"].append((row["ratio"], row["model"]))
+    lines = [
+        f"{_origin(results)} The fastest of {', '.join(results['settings']['peers'])} over ours, on {threads} threads: "
+        "above 1, ours is faster. Geometric means over the models of the package and over networks drawn at random.",
+        "",
+        "| | batch | the package's | drawn | least |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for (task, batch), kinds in sorted(found.items(), key=lambda item: (item[0][0] != "train", item[0][1])):
+        means = [
+            f"{geometric_mean([ratio for ratio, _ in of_kind]):.2f}" if of_kind else "" for of_kind in kinds.values()
+        ]
+        least, name = min([*kinds["named"], *kinds["drawn"]])
+        what = {"train": "training step", "infer": "inference session"}[task]
+        lines.append(f"| {what} | {batch} | {' | '.join(means)} | {least:.2f} ({name}) |")
+    return "\n".join(lines)
+
+
 def memory_section(results: dict[str, Any]) -> str:
     """The memory that ``bench.models`` found as Markdown: a row for each model and contender."""
     lines = [
@@ -237,9 +265,17 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "train-lenet-cuda": train_section,
     "kernels-cuda": kernels_section,
 }
-"""What makes a section of the README, by the file of results that it shows."""
+"""What makes a table, by the file of results that it shows."""
 PICTURES = ("conv-models-cpu",)
-"""Files of results whose picture the README shows."""
+"""Files of results whose picture the documentation shows."""
+PAGES: dict[str, dict[str, tuple[str, Callable[[dict[str, Any]], str]]]] = {
+    "docs/benchmarks.md": {name: (name, make) for name, make in SECTIONS.items()},
+    "README.md": {
+        "summary-cpu": ("zoo-cpu", summary_section),
+        "train-lenet-cuda": ("train-lenet-cuda", train_section),
+    },
+}
+"""The sections of each page: the file of results, and what makes a table of it."""
 
 
 def results_of(name: str) -> dict[str, Any] | None:
@@ -258,7 +294,7 @@ def replace_section(text: str, name: str, content: str) -> str:
 
 
 def faults(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Why the README cannot show these results, by the names of their files: a line for each reason.
+    """Why the pages cannot show these results, by the names of their files: a line for each reason.
 
     All must be of one commit, of code as it is there, and of one day; those of a GPU, another machine, are so among
     themselves. No row may have a share that is impossible.
@@ -288,7 +324,7 @@ def _day(results: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Rewrite the sections of README.md that there are results for; 1 where there are none or :func:`faults`."""
+    """Rewrite the sections of the PAGES that there are results for; 1 where there are none or :func:`faults`."""
     found = {name: results for name in (*SECTIONS, *PICTURES) if (results := results_of(name))}
     if not found:
         print(f"error: nothing in {RESULTS}: run `python -m bench.conv --peer all` first", file=sys.stderr)
@@ -298,12 +334,13 @@ def main() -> int:
         print(f"error: {line}", file=sys.stderr)
     if said:
         return 1
-    sections = {name: make(found[name]) for name, make in SECTIONS.items() if name in found}
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    for name, section in sections.items():
-        text = replace_section(text, name, section)
-    readme.write_text(text, encoding="utf-8")
+    for page, sections in PAGES.items():
+        path = ROOT / page
+        text = path.read_text(encoding="utf-8")
+        for section, (name, make) in sections.items():
+            if name in found:
+                text = replace_section(text, section, make(found[name]))
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
