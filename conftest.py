@@ -1,4 +1,4 @@
-"""Modules that import only where something more is installed are not searched for doctests elsewhere."""
+"""Which files are not searched for tests: those that need more than is installed, and texts that are no tests."""
 
 from __future__ import annotations
 
@@ -11,4 +11,6 @@ NEEDED = {
     "numbacnn/backends/cuda": "numba-cuda",
     "tests/backends/cuda/compile_only.py": "numba-cuda",
 }
-collect_ignore = [path for path, package in NEEDED.items() if package_version(package) is None]
+# Sphinx's settings; and steps that are done in a copy of the tree, by tests/docs.
+collect_ignore = ["docs/conf.py", "docs/add-an-operation.md"]
+collect_ignore += [path for path, package in NEEDED.items() if package_version(package) is None]
