@@ -19,15 +19,16 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 MEASURE = """
 <script>
 addEventListener("load", () => {
+  const all = selector => [...document.querySelectorAll(selector)]
   const width = element => Math.round(element.getBoundingClientRect().width)
+  const height = element => Math.round(element.getBoundingClientRect().height)
   document.title = "seen " + JSON.stringify({
-    formulas: [...document.querySelectorAll("math")].map(width),
-    raised: [...document.querySelectorAll("math msubsup, math msub, math munder, math mfrac")].map(
-      element => Math.round(element.getBoundingClientRect().height)),
-    pictures: [...document.images].filter(image => image.loading !== "lazy").map(image => image.naturalWidth), code:
-    [...document.querySelectorAll("div.highlight pre")].map(width), colours: [...new
-    Set([...document.querySelectorAll("div.highlight span")].map(s => getComputedStyle(s).color))].length, overflow:
-    document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    formulas: all("math").map(width),
+    raised: all("math msubsup, math msub, math munder, math mfrac").map(height),
+    pictures: [...document.images].filter(image => image.loading !== "lazy").map(image => image.naturalWidth),
+    code: all("div.highlight pre").map(width),
+    colours: new Set(all("div.highlight span").map(element => getComputedStyle(element).color)).size,
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   })
 })
 </script>
@@ -76,13 +77,9 @@ def test_the_reference_has_all_that_is_offered(site: Path) -> None:
 def test_a_browser_shows_it(site: Path, page: str) -> None:
     text = (site / f"{page}.html").read_text(encoding="utf-8")
     (site / f"{page}-measured.html").write_text(text.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
-    done = subprocess.run(
-        [
-            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900",
-            "--virtual-time-budget=5000", "--dump-dom", (site / f"{page}-measured.html").as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"]
+    command += ["--virtual-time-budget=5000", "--dump-dom", (site / f"{page}-measured.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r"<title>seen (.*?)</title>", done.stdout)
     assert found, done.stderr[-2000:]
     seen = json.loads(found[1].replace("&quot;", '"').replace("&amp;", "&"))
