@@ -55,6 +55,16 @@ class History:
         figures += f", test_loss={last.test_loss:.4g}, test_accuracy={last.test_accuracy:.4g}"
         return f"History({len(self)} epoch{'s' * (len(self) > 1)}, the last one with {figures})"
 
+    def __str__(self) -> str:
+        """A table with a line for each epoch."""
+        lines = ["epoch  train loss  accuracy  test loss  accuracy  examples/s  seconds"]
+        lines += [
+            f"{r.epoch:5}  {r.train_loss:10.4g}  {r.train_accuracy:8.3f}  {r.test_loss:9.4g}  {r.test_accuracy:8.3f}  "
+            f"{r.examples_per_second:10,.0f}  {r.seconds:7.1f}"
+            for r in self.records
+        ]
+        return "\n".join(lines)
+
     def __len__(self) -> int:
         return len(self.records)
 

@@ -30,6 +30,24 @@ def test_rates_over_epochs_are_samples_over_seconds() -> None:
     assert history.wall_examples_per_second == pytest.approx(4000 / 4)
 
 
+def test_it_prints_as_a_table() -> None:
+    lines = str(History([record(1, train_loss=0.5, seconds=12.25), record(2)])).splitlines()
+    assert lines[0].split() == [
+        "epoch",
+        "train",
+        "loss",
+        "accuracy",
+        "test",
+        "loss",
+        "accuracy",
+        "examples/s",
+        "seconds",
+    ]
+    assert lines[1].split()[:2] == ["1", "0.5"] and lines[1].split()[-1] == "12.2" and lines[2].split()[0] == "2"
+    assert len(set(map(len, lines))) == 1
+    assert "epoch" in repr(History([record(1)])) and "\n" not in repr(History([record(1)]))
+
+
 def test_no_epochs() -> None:
     history = History()
     assert len(history) == 0

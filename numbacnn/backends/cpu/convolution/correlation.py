@@ -52,13 +52,15 @@ class Correlation(NamedTuple):
     rows: int
     columns: int
     row_taps: tuple[tuple[int, int], ...]
-    """(row of the kernel, row of x for output row 0), ascending in the latter, and likewise:"""
+    """Pairs of a row of the kernel and the row of x that it meets for output row 0, ascending in the latter."""
     column_taps: tuple[tuple[int, int], ...]
+    """The same of columns."""
     step: tuple[int, int]
-    """From one output to the next, in x."""
+    """Rows and columns of x from one output to the next."""
     first: tuple[int, int]
-    """Where output (0, 0) is stored, and the distances between outputs there:"""
+    """Row and column at which output (0, 0) is stored."""
     output_step: tuple[int, int]
+    """Rows and columns from one output to the next where they are stored."""
     image: tuple[int, int]
     """Rows and columns of x."""
 

@@ -42,13 +42,16 @@ L2_ELEMENTS = 1 << 17
 BEYOND_L2 = 1.5
 MIN_POSITIONS, MAX_POSITIONS = 48, 384
 MIN_CHUNKS = 8
-# Cycles, beside one for a vector of multiply-adds: of a chunk, of a tile and of each vector of sums that it stores, of
-# laying an element of a band, of a vector of packed weights on its way into the core, from L2 and from beyond, of
-# packing a weight. They were fitted, as those below, to 3,000 plans for convolutions drawn at random.
-CHUNK, TILE, STORING, LAYING, FROM_L2, FROM_FAR, PACKING = 700.0, 80.0, 6.5, 0.5, 0.3, 1.6, 0.5
-# Those where positions lie along the vectors: of an element that is laid and transposed, of a vector of sums that is
-# stored, activated and read again, of transposing a block of sums back, however few of its numbers there are.
-TRANSPOSING, STORING_TRANSPOSED, TRANSPOSING_BACK = 1.8, 18.0, 100.0
+# The cost model's constants, in cycles: a vector of multiply-adds is 1. They were fitted to 3,000 plans for convolutions
+# drawn at random.
+CHUNK, TILE = 700.0, 80.0  # beginning one
+STORING = 6.5  # a vector of a tile's sums
+LAYING, PACKING = 0.5, 0.5  # an element of a band, a weight
+FROM_L2, FROM_FAR = 0.3, 1.6  # a vector of packed weights on its way into the core
+# The same where positions lie along the vectors.
+TRANSPOSING = 1.8  # an element of a band, with laying it
+STORING_TRANSPOSED = 18.0  # a vector of sums, which is stored, activated and read again
+TRANSPOSING_BACK = 100.0  # a block of sums, however few of its numbers there are
 
 
 class _ByChannels(NamedTuple):

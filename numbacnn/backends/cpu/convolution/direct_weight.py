@@ -52,13 +52,11 @@ MIN_CHUNKS, PART_POSITIONS, MIN_CHANNELS = 8, 2048, 16
 AT_A_TIME = 1 << 10
 # Of bands of x and dy that are transposed: they stay in the first cache.
 BAND_ELEMENTS = 6 << 10
-# Multiply-adds a cycle of the tile of positions, beside those of the largest, and the time that transposing a number
-# takes, in those of a vector of multiply-adds.
-DOT_RATE, TRANSPOSING = 0.6, 0.6
-# How much longer multiply-adds take whose vectors begin anywhere.
-STRADDLING = 1.35
-# Cycles of a vector of multiply-adds here, and of a vector of sums of a part, on its way to memory and back.
-MULTIPLYING, FINISHING = 1.3, 90.0
+# The cost model's constants, in cycles: a vector of multiply-adds of the forward pass is 1.
+MULTIPLYING, STRADDLING = 1.3, 1.35  # a vector of multiply-adds, and how much longer where vectors begin anywhere
+DOT_RATE = 0.6  # multiply-adds a cycle of the tile of positions, beside those of the largest tile
+TRANSPOSING = 0.6  # a number
+FINISHING = 90.0  # a vector of sums of a part, on its way to memory and back
 
 
 class _ByChannels(NamedTuple):

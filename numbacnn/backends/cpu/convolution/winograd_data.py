@@ -43,11 +43,14 @@ __all__ = ["applies", "correlate", "cycles", "workspace"]
 BAND_TILES = 48
 MIN_CHUNKS = 4
 MAX_LANES = VECTOR_BYTES // 4
-# Cycles, beside one for a vector of direct multiply-adds: of one here, whose sums are short; of an element of a
-# transformed tile for each of its rows, of what storing an output takes more, of packing a weight, of looking at the
-# numbers of an image, and of a vector of transformed weights on its way into the core, from L2 and from beyond. They
-# were fitted to 200 convolutions drawn at random.
-MULTIPLYING, TRANSFORMING, STORING, PACKING, LOOKING, FROM_L2, FROM_FAR = 1.3, 1.4, 15.0, 0.5, 3000.0, 0.5, 3.5
+# The cost model's constants, in cycles: a vector of multiply-adds of the direct algorithm is 1. They were fitted to 200
+# convolutions drawn at random.
+MULTIPLYING = 1.3  # a vector of multiply-adds here, where sums are short
+TRANSFORMING = 1.4  # an element of a transformed tile, for each of the tile's rows
+STORING = 15.0  # a vector of outputs
+PACKING = 0.5  # a weight
+LOOKING = 3000.0  # the magnitudes of an image's numbers
+FROM_L2, FROM_FAR = 0.5, 3.5  # a vector of transformed weights on its way into the core
 L2_ELEMENTS = 1 << 17
 
 

@@ -41,9 +41,10 @@ PART_TILES, MIN_TILES = 768, 256
 # Of the largest products of x and dy in the bands of all tiles, the root of the sum of squares may be so many times the
 # largest result. Of normal numbers it is about once; a rounding error is some units in the last place of it.
 ALLOWED = 10.0
-# Cycles, beside one for a vector of multiply-adds: of one here, of an element of a transformed tile for each of its
-# rows, of adding a vector of sums to another, once for each band and once for each part.
-MULTIPLYING, TRANSFORMING, ADDING, FINISHING = 1.4, 2.0, 8.0, 110.0
+# The cost model's constants, in cycles: a vector of multiply-adds of the direct algorithm is 1.
+MULTIPLYING = 1.4  # a vector of multiply-adds
+TRANSFORMING = 2.0  # an element of a transformed tile, for each of the tile's rows
+ADDING, FINISHING = 8.0, 110.0  # a vector of sums to another, once for each band and once for each part
 
 
 class _Plan(NamedTuple):

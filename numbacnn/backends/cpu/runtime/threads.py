@@ -1,9 +1,8 @@
 """Running the chunks of a kernel on all cores: the same few threads for every kernel.
 
 A kernel is compiled as a serial function of a chunk number, a block of argument words and the number of the thread that
-runs it (see ``kernel.py``), and called by its address. Compiling a parallel function costs seconds and a serial one a
-fifth of a second, so that no kernel has a ``prange`` is what keeps the first step near. The threads are our own
-(``thread_pool.py``); where the system is not POSIX, or NUMBA_THREADING_LAYER names a layer, they are Numba's, by way of
+runs it (see ``kernel.py``), and called by its address. No kernel has a ``prange``: a parallel function takes Numba
+seconds to compile, a serial one a fifth of a second. The threads are the package's own (``thread_pool.py``); where the system is not POSIX, or NUMBA_THREADING_LAYER names a layer, they are Numba's, by way of
 a driver that does have one. ``bench/runtime.py`` compares the two.
 
 Each thread has a share of the chunks that lie side by side, which is of the same images in one layer as in the next:
