@@ -42,8 +42,8 @@ L2_ELEMENTS = 1 << 17
 BEYOND_L2 = 1.5
 MIN_POSITIONS, MAX_POSITIONS = 48, 384
 MIN_CHUNKS = 8
-# The cost model's constants, in cycles: a vector of multiply-adds is 1. They were fitted to 3,000 plans for convolutions
-# drawn at random.
+# The cost model's constants, in cycles: a vector of multiply-adds is 1. They were fitted to 3,000 plans for
+# convolutions drawn at random.
 CHUNK, TILE = 700.0, 80.0  # beginning one
 STORING = 6.5  # a vector of a tile's sums
 LAYING, PACKING = 0.5, 0.5  # an element of a band, a weight

@@ -2,8 +2,9 @@
 
 A kernel is compiled as a serial function of a chunk number, a block of argument words and the number of the thread that
 runs it (see ``kernel.py``), and called by its address. No kernel has a ``prange``: a parallel function takes Numba
-seconds to compile, a serial one a fifth of a second. The threads are the package's own (``thread_pool.py``); where the system is not POSIX, or NUMBA_THREADING_LAYER names a layer, they are Numba's, by way of
-a driver that does have one. ``bench/runtime.py`` compares the two.
+seconds to compile, a serial one a fifth of a second. The threads are the package's own (``thread_pool.py``); where the
+system is not POSIX, or NUMBA_THREADING_LAYER names a layer, they are Numba's, by way of a driver that does have one.
+``bench/runtime.py`` compares the two.
 
 Each thread has a share of the chunks that lie side by side, which is of the same images in one layer as in the next:
 what another core wrote is slow to read, six times as slow where the two share no cache. It takes a few chunks at a
