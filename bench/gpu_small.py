@@ -58,7 +58,7 @@ def convolutions(backend: Backend) -> None:
 
             def calls(b: Backend, put: Any, g: Any = g, operands: Any = operands, name: str = algorithm) -> list[Array]:
                 given = [put(array) for array in operands]
-                name = name if b is backend else "auto"
+                name = name if b is backend else "loops"
                 passes = [call_backend(b, g, pass_, name, given) for pass_ in PASSES]
                 activated = [
                     b.conv2d(given[0], given[1], given[2], g, name, how) for how in ("relu", "sigmoid", "tanh")

@@ -50,9 +50,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", _backend_names(chosen), indirect=True)
     if "ours" in metafunc.fixturenames:
         fast = [name for name in _backend_names(chosen) if name != "reference"]
-        metafunc.parametrize(
-            "ours", fast + ([CAPTURED] if "cpu" in fast and not config.DISABLE_JIT else []), indirect=True
-        )
+        fast += [CAPTURED] if "cpu" in fast and not config.DISABLE_JIT else []
+        if "algorithm" in metafunc.fixturenames:
+            pairs = [(name, algorithm) for name in fast for algorithm in _algorithms(name)]
+            metafunc.parametrize(("ours", "algorithm"), pairs, indirect=["ours"])
+        else:
+            metafunc.parametrize("ours", fast, indirect=True)
 
 
 @pytest.fixture
@@ -66,6 +69,10 @@ def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
 def ours(request: pytest.FixtureRequest) -> OnNumPy:
     """A backend that is compared with the reference, on NumPy arrays; the test runs once for each."""
     return Captured(backends.get("cpu")) if request.param == CAPTURED else OnNumPy(backends.get(request.param))
+
+
+def _algorithms(name: str) -> tuple[str, ...]:
+    return backends.get("cpu" if name == CAPTURED else name).conv2d_algorithms()
 
 
 @functools.cache

@@ -110,7 +110,7 @@ class Backend(Protocol):
 
     # conv.py
     def conv2d_algorithms(self) -> tuple[str, ...]:
-        """Names that ``algorithm`` takes besides ``auto``."""
+        """Names that ``algorithm`` takes; the ops take ``auto`` as well, and find out what it stands for."""
 
     def choose_conv2d_algorithm(self, geometry: Conv2dGeometry, pass_: ConvPass) -> str:
         """What ``auto`` stands for in one pass of one problem, of what ``precision.is_allowed``.
@@ -121,7 +121,7 @@ class Backend(Protocol):
         """
 
     def conv2d_workspace(self, geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
-        """Bytes that one pass needs besides its arguments and result; ``algorithm`` is a name, not ``auto``."""
+        """Bytes that one pass needs besides its arguments and result."""
 
     def conv2d(
         self,

@@ -67,29 +67,23 @@ def conv2d(
 ) -> np.ndarray:
     if bias is None:
         bias = np.empty(0, x.dtype)
-    forward = _algorithm(geometry, "forward", algorithm).forward
+    forward = _ALGORITHMS[algorithm].forward
     return images(forward(channels_last(x), contiguous(weight), bias, geometry, ACTIVATIONS[activation]))
 
 
 @repeated
 def conv2d_backward_input(dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
-    backward_input = _algorithm(geometry, "backward_input", algorithm).backward_input
-    return images(backward_input(channels_last(dy), contiguous(weight), geometry))
+    return images(_ALGORITHMS[algorithm].backward_input(channels_last(dy), contiguous(weight), geometry))
 
 
 @repeated
 def conv2d_backward_weight(dy: np.ndarray, x: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
-    backward_weight = _algorithm(geometry, "backward_weight", algorithm).backward_weight
-    return backward_weight(channels_last(dy), channels_last(x), geometry)
+    return _ALGORITHMS[algorithm].backward_weight(channels_last(dy), channels_last(x), geometry)
 
 
 @repeated
 def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
     return column_sums(pixels(dy))
-
-
-def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
-    return _ALGORITHMS[choose_conv2d_algorithm(geometry, pass_) if algorithm == "auto" else algorithm]
 
 
 _ALGORITHMS = {"loops": loops, "im2col": im2col, "direct": direct, "winograd": winograd}

@@ -50,17 +50,17 @@ def conv2d(
     algorithm: str,
     activation: Activation = None,
 ) -> DeviceArray:
-    return _algorithm(geometry, "forward", algorithm).forward(x, weight, bias, geometry, activation)
+    return _algorithm(geometry, algorithm).forward(x, weight, bias, geometry, activation)
 
 
 def conv2d_backward_input(
     dy: DeviceArray, weight: DeviceArray, geometry: Conv2dGeometry, algorithm: str
 ) -> DeviceArray:
-    return _algorithm(geometry, "backward_input", algorithm).backward_input(dy, weight, geometry)
+    return _algorithm(geometry, algorithm).backward_input(dy, weight, geometry)
 
 
 def conv2d_backward_weight(dy: DeviceArray, x: DeviceArray, geometry: Conv2dGeometry, algorithm: str) -> DeviceArray:
-    return _algorithm(geometry, "backward_weight", algorithm).backward_weight(dy, x, geometry)
+    return _algorithm(geometry, algorithm).backward_weight(dy, x, geometry)
 
 
 def conv2d_backward_bias(dy: DeviceArray) -> DeviceArray:
@@ -68,9 +68,7 @@ def conv2d_backward_bias(dy: DeviceArray) -> DeviceArray:
     return channel_sums(dy, n, k, oh * ow)
 
 
-def _algorithm(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str):
-    if algorithm == "auto":
-        algorithm = choose_conv2d_algorithm(geometry, pass_)
+def _algorithm(geometry: Conv2dGeometry, algorithm: str):
     if algorithm != "loops" and not tables.fits(geometry):
         raise ValueError(
             f"`algorithm` {algorithm!r} takes padded images of fewer than 65536 rows and columns; use 'loops'"

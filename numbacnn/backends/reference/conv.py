@@ -21,7 +21,7 @@ __all__ = [
 
 
 def conv2d_algorithms() -> tuple[str, ...]:
-    """Names that ``algorithm`` takes besides ``auto``."""
+    """Names that ``algorithm`` takes."""
     return tuple(_ALGORITHMS)
 
 
@@ -44,8 +44,6 @@ def conv2d(
     activation: Activation = None,
 ) -> Array:
     """y (n, k, oh, ow) of x (n, c, h, w), weight (k, c // groups, kh, kw), bias (k,) or None."""
-    if algorithm == "auto":
-        algorithm = choose_conv2d_algorithm(geometry, "forward")
     y = _ALGORITHMS[algorithm].forward(x, weight, geometry)
     if bias is not None:
         y += bias[:, None, None]
@@ -54,15 +52,11 @@ def conv2d(
 
 def conv2d_backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
     """dx (n, c, h, w)."""
-    if algorithm == "auto":
-        algorithm = choose_conv2d_algorithm(geometry, "backward_input")
     return _ALGORITHMS[algorithm].backward_input(dy, weight, geometry)
 
 
 def conv2d_backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
     """dweight (k, c // groups, kh, kw)."""
-    if algorithm == "auto":
-        algorithm = choose_conv2d_algorithm(geometry, "backward_weight")
     return _ALGORITHMS[algorithm].backward_weight(dy, x, geometry)
 
 
