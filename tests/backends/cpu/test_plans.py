@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends.cpu.convolution import bands, direct_data, direct_weight
+from numbacnn.backends.cpu.convolution import bands, direct_data, direct_weight_plan
 from numbacnn.backends.cpu.convolution.correlation import forward_correlation, forward_strides
 from numbacnn.backends.cpu.runtime import machine_code
 from numbacnn.backends.cpu.vector import tiles
@@ -26,24 +26,24 @@ def plan_of(descriptor: str) -> direct_data._Plan:
 @pytest.mark.parametrize("vectors", [5, 7])
 def test_a_pixel_of_few_vectors_is_one_panel(vectors: int) -> None:
     plan = plan_of(f"n4c64h14k{vectors * LANES}r3s1p1")
-    assert not plan.turned
+    assert not plan.by_positions
     assert plan.vectors == vectors
 
 
 @pytest.mark.parametrize("descriptor", ["n1c40h12k80r1s1p0", "n1c128h28k24r1s1p0", "n16c256h10k20r1s1p0"])
-def test_images_are_not_turned_for_short_sums(descriptor: str) -> None:
-    assert not plan_of(descriptor).turned
+def test_images_are_not_transposed_for_short_sums(descriptor: str) -> None:
+    assert not plan_of(descriptor).by_positions
 
 
-def test_images_are_turned_for_long_sums_of_few_outputs() -> None:
+def test_images_are_transposed_for_long_sums_of_few_outputs() -> None:
     plan = plan_of("n16c64h16k12r3s1p1")
-    assert plan.turned
+    assert plan.by_positions
     assert plan.vectors <= 4
 
 
 def test_few_outputs_and_many_inputs_change_places() -> None:
-    assert direct_weight._plan(Conv2dGeometry.parse("n16c64h16k12r3s1p1"), 4).by_inputs
-    assert not direct_weight._plan(Conv2dGeometry.parse("n16c12h16k64r3s1p1"), 4).by_inputs
+    assert direct_weight_plan.plan_of(Conv2dGeometry.parse("n16c64h16k12r3s1p1"), 4).by_inputs
+    assert not direct_weight_plan.plan_of(Conv2dGeometry.parse("n16c12h16k64r3s1p1"), 4).by_inputs
 
 
 def test_unevenness_is_of_the_busier_core() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ...geometry import Conv2dGeometry
 from ..runtime.kernel import compiled_microkernel, inlined
 from ..runtime.microkernel import ELEMENTS, INTEGER, calling
 from ..vector.simd import clear, copy_run, flattened
 
-__all__ = ["lay_band", "lay_positions", "laying", "unevenness"]
+__all__ = ["extent", "lay_band", "lay_positions", "laying", "unevenness"]
 
 
 @compiled_microkernel(ELEMENTS, *(INTEGER,) * 10, ELEMENTS)
@@ -75,3 +76,8 @@ def unevenness(*chunks: tuple[int, float]) -> float:
         loads = sorted(load + each * size for load in loads)
         loads = [load + size * (core < more) for core, load in enumerate(loads)]
     return max(loads) * CORES / sum(loads) if any(loads) else 1.0
+
+
+def extent(g: Conv2dGeometry, rows: int) -> tuple[int, int]:
+    """Rows and columns of padded x under so many output rows."""
+    return (rows - 1) * g.sh + (g.kh - 1) * g.dh + 1, (g.ow - 1) * g.sw + (g.kw - 1) * g.dw + 1

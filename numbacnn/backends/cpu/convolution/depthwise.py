@@ -29,7 +29,7 @@ from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from ..vector.tiles import ADD, ELEMENTWISE_TILES, RELU, Tile, elementwise_tile_of, multiply, multiply_gathered
 from .bands import lay_positions
 from .correlation import Correlation, backward_correlations, forward_correlation, spans
-from .direct_data import activate_pixels, bias_or_zeros
+from .operands import activate_pixels, bias_or_zeros
 
 __all__ = ["applies", "backward_input", "backward_weight", "forward", "workspace"]
 

@@ -22,17 +22,17 @@ import numpy as np
 
 from ...geometry import round_up
 from ..runtime import threads
-from ..runtime.allocator import empty
 from ..runtime.captured import fold_constant
-from ..runtime.kernel import Scratch, inlined, kernel
+from ..runtime.kernel import Scratch, kernel
 from ..runtime.microkernel import Microkernel
 from ..vector.activations import activate, activation_of
 from ..vector.simd import VECTOR_BYTES, clear, flattened
 from ..vector.tiles import ADD, RELU, TILES, TRANSPOSITION, WIDEST_STRADDLING, multiply_gathered, transpose
 from .bands import lay_band, lay_positions, laying, unevenness
 from .correlation import ENOUGH_IMAGES, Correlation, WeightStrides
+from .operands import activate_pixels, bias_or_zeros, pack_weights, taps_of
 
-__all__ = ["activate_pixels", "bias_or_zeros", "correlate", "cycles", "is_in_place", "pack_weights", "workspace"]
+__all__ = ["correlate", "cycles", "is_in_place", "workspace"]
 
 # Depth of a part of packed weights, which stays in L1 for all positions of a band.
 DEPTH = 128
@@ -113,16 +113,6 @@ class _Plan(NamedTuple):
     work: int
     """Elements of scratch."""
     cycles: float
-
-
-@inlined
-def activate_pixels(activating, y, at, targets, count, channels, activation):
-    """The ``channels`` numbers that begin at each target: together, where they are neighbours."""
-    if targets[count - 1] - targets[0] == (count - 1) * channels:
-        activate(activating, y, at + targets[0], count * channels, activation)
-    else:
-        for i in range(count):
-            activate(activating, y, at + targets[i], channels, activation)
 
 
 @kernel
@@ -219,31 +209,6 @@ def _correlate_positions(chunk, x, weight, output_at, weight_steps, steps, bias,
         )  # fmt: skip
 
 
-@kernel
-def _pack_weights(chunk, weight, taps, packed, transposition, width, panels, channels, group, output, channel, outputs):
-    """A chunk is one panel of output channels: packed[(channel, tap), output] = weight[output, channel, taps[tap]].
-
-    ``group``, ``output`` and ``channel`` are the distances of neighbours in ``weight``.
-    """
-    here = min(width, outputs - chunk % panels * width)
-    start = chunk // panels * group + chunk % panels * width * output
-    at = chunk * channels * taps.size * width
-    if here < width:
-        clear(packed, at, at + channels * taps.size * width)
-    whole = channel == taps.size
-    for t in range(taps.size):
-        whole = whole and taps[t] == t
-    if whole:
-        transpose(transposition, weight, start, output, here, channels * channel, packed, at, width)
-    else:
-        for c in range(channels):
-            for t in range(taps.size):
-                source = start + c * channel + taps[t]
-                for j in range(here):
-                    packed[np.uintp(at + j)] = weight[np.uintp(source + j * output)]
-                at += width
-
-
 def correlate(
     c: Correlation,
     x: np.ndarray,
@@ -285,36 +250,6 @@ def correlate(
             in_columns=plan.in_columns,
         ),
     )  # fmt: skip
-
-
-def pack_weights(
-    c: Correlation, weight: np.ndarray, w: WeightStrides, width: int, channels: int, outputs: int, groups: int
-) -> np.ndarray:
-    """The weights as vectors of ``width`` output channels: (group, panel, channel, tap, output), flat."""
-    taps = _taps(c, w)
-    panels = -(-outputs // width)
-    packed = empty((groups * panels * channels * taps.size * width,), weight.dtype)
-    _pack_weights(
-        groups * panels, weight.reshape(-1), taps, packed, TRANSPOSITION, width, panels, channels, w.group, w.output,
-        w.channel, outputs,
-    )  # fmt: skip
-    return packed
-
-
-def bias_or_zeros(bias: np.ndarray, outputs: int) -> np.ndarray:
-    """What the sums of ``outputs`` channels begin with: the bias or, where it is empty, zeros."""
-    return bias if bias.size else _zeros(outputs, bias.dtype)
-
-
-@functools.lru_cache(maxsize=64)
-def _zeros(count: int, dtype: np.dtype) -> np.ndarray:
-    return np.zeros(count, dtype)
-
-
-@functools.lru_cache(maxsize=1024)
-def _taps(c: Correlation, w: WeightStrides) -> np.ndarray:
-    """Offset of a tap in the weights."""
-    return np.array([i * w.row + j for i, _ in c.row_taps for j, _ in c.column_taps])
 
 
 def cycles(c: Correlation, w: WeightStrides, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> float:
@@ -374,7 +309,7 @@ def _plan(
         work = 0 if in_place else size
     return _Plan(
         by_positions, in_place, vectors, rows, images, -(-c.rows // rows), in_rows, in_columns,
-        np.ascontiguousarray(steps).reshape(-1), (of_channel * w.channel + _taps(c, w)).reshape(-1), output_at,
+        np.ascontiguousarray(steps).reshape(-1), (of_channel * w.channel + taps_of(c, w)).reshape(-1), output_at,
         positions, work, cycles,
     )  # fmt: skip
 

@@ -23,12 +23,11 @@ from ..runtime.microkernel import Microkernel
 from ..vector.activations import activation_of
 from ..vector.blocks import fill_zero
 from ..vector.simd import VECTOR_BYTES, copy_run, flattened
-from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
+from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, add_parts, move_sums
 from ..vector.tiles import LARGEST, choose_tile, multiply_gathered
-from .bands import lay_band, lay_positions, laying
+from .bands import extent, lay_band, lay_positions, laying
 from .correlation import forward_correlation, forward_strides
-from .direct_data import activate_pixels, bias_or_zeros, pack_weights
-from .direct_weight import add_parts, extent
+from .operands import activate_pixels, bias_or_zeros, pack_weights
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 

@@ -34,7 +34,7 @@ from .correlation import (
     forward_correlation,
     forward_strides,
 )
-from .direct_data import pack_weights
+from .operands import pack_weights
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 

@@ -33,7 +33,7 @@ from ..vector.simd import VECTOR_BYTES, copy_run, lanes_of
 from ..vector.tiles import TILES, Tile, multiply_gathered
 from .bands import lay_band, laying, unevenness
 from .correlation import ENOUGH_IMAGES, Correlation, WeightStrides
-from .direct_data import bias_or_zeros, pack_weights
+from .operands import bias_or_zeros, pack_weights
 from .winograd_range import CONTRAST, levels_of_windows, list_unsafe, most_allowed, sum_directly
 from .winograd_transforms import ACROSS, LARGEST, SMALLEST, TRANSFORMS, Transforms, finish, transform
 
