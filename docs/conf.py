@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
 ROOT = Path(__file__).parents[1]
@@ -15,11 +16,14 @@ import numbacnn  # noqa: E402
 
 project = "numbacnn"
 author = "the numbacnn authors"
+copyright = "2026, the numbacnn authors"
 release = version = numbacnn.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = f"numbacnn {release}"
 html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -30,34 +34,17 @@ default_role = "code"
 nitpicky = False
 
 
-def _inline(self: Any, node: Any) -> None:
-    self.body.append(convert(node.astext()))
+def _inline(translator: Any, node: Any) -> None:
+    translator.body.append(convert(node.astext()))
+    raise SkipNode  # the formula's text is in it
 
 
-def _display(self: Any, node: Any) -> None:
-    self.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
-
-
-def _leave(self: Any, node: Any) -> None:
-    pass
-
-
-def _skip(self: Any, node: Any) -> None:
-    _inline(self, node)
-    raise _skipped()
-
-
-def _skip_display(self: Any, node: Any) -> None:
-    _display(self, node)
-    raise _skipped()
-
-
-def _skipped() -> Exception:
-    from docutils.nodes import SkipNode
-
-    return SkipNode()
+def _display(translator: Any, node: Any) -> None:
+    formula = convert(node.astext(), display="block").replace("<math ", '<math displaystyle="true" ', 1)
+    translator.body.append(f'<div class="formula">{formula}</div>')
+    raise SkipNode
 
 
 def setup(app: Any) -> None:
-    """What is offered here is told to Sphinx."""
-    app.add_html_math_renderer("mathml", (_skip, _leave), (_skip_display, _leave))
+    """Have formulas written as MathML."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_display, None))

@@ -10,9 +10,11 @@ import sys
 HEAVY = ["numba", "matplotlib", "pooch", "tqdm", "safetensors", "torch", "PIL", "urllib.request", "multiprocessing"]
 
 
-def modules_after(statement):
+def modules_after(statement, **variables):
     script = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
-    environment = {**os.environ, "COVERAGE_PROCESS_CONFIG": ""}
+    environment = {**os.environ, "COVERAGE_PROCESS_CONFIG": "", **variables}
+    if variables:
+        environment.pop("NUMBA_CACHE_DIR", None)  # it would go before
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
@@ -29,7 +31,8 @@ def test_cpu_backend_adds_numba_and_nothing_of_cuda():
     assert not [name for name in HEAVY if name in added]
 
 
-def test_no_kernel_compiles_at_import_or_while_a_model_is_built():
+def test_no_kernel_compiles_at_import_or_while_a_model_is_built(tmp_path):
+    """There are none that were compiled before, either."""
     script = """
 from numba.core import event
 started = []
@@ -43,4 +46,4 @@ with event.install_listener("numba:run_pass", Listener()), event.install_listene
     nc.summary(models.lenet(), (1, 1, 28, 28))
 assert not started, started[:3]
 """
-    modules_after(script)
+    modules_after(script, XDG_CACHE_HOME=str(tmp_path))

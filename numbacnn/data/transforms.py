@@ -53,7 +53,7 @@ class Resize:
         return backend.resize_images(images, *self.size)
 
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
-        """(c, *size)."""
+        """``(c, *size)``."""
         c, h, w = image_shape
         if h < 1 or w < 1:
             raise ValueError(f"images of shape {tuple(image_shape)} have no pixels that could be resized")
@@ -127,7 +127,7 @@ class RandomCrop:
         return _flip_and_crop(images, top, left, np.zeros(n, np.int64), self.size, backend)
 
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
-        """(c, *size)."""
+        """``(c, *size)``."""
         c, h, w = image_shape
         padded = h + 2 * self.padding[0], w + 2 * self.padding[1]
         if self.size[0] > padded[0] or self.size[1] > padded[1]:

@@ -13,7 +13,7 @@ from ..capture import CaptureError
 from ..numpy_memory import adopt, device_name, free_memory, is_array, synchronize
 from .runtime import allocator
 from .runtime.captured import current_recording, record_call
-from .runtime.kernel import MIN_PARALLEL_ELEMENTS, kernel
+from .runtime.kernel import kernel
 from .vector import layout
 from .vector.layout import empty
 from .vector.simd import copy_run
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 COPIED = 1 << 13
-# Of which many arrays are large, and kernels are compiled anyway.
+# Of which kernels are compiled anyway.
 FLOATING = (np.float32, np.float64)
 
 
@@ -67,9 +67,9 @@ def _is_plain(x: np.ndarray) -> bool:
 def assign(target: np.ndarray, source: np.ndarray) -> None:
     alike = source.dtype == target.dtype in FLOATING and source.shape == target.shape
     laid_out = layout.is_laid_out(source) and layout.is_laid_out(target)
-    # Done by machine code, a step that is written down is not cut in two.
-    is_worth_a_kernel = source.size >= MIN_PARALLEL_ELEMENTS or current_recording() is not None
-    if is_worth_a_kernel and alike and laid_out and not np.may_share_memory(source, target):
+    # Done by machine code, a step that is written down is not cut in two. Nothing is compiled to copy a weight.
+    is_written_down = current_recording() is not None
+    if is_written_down and alike and laid_out and not np.may_share_memory(source, target):
         _copy(-(-source.size // COPIED), layout.flat(layout.like(source, target)), layout.flat(target))
     else:
         record_call(numpy_memory.assign, target, source)

@@ -105,7 +105,8 @@ def call_every_kernel() -> None:
     cpu.accumulate(parameter, gradient, 0.5)
     cpu.accumulate(parameter, gradient)
     cpu.fill_zero(parameter)
-    cpu.copy(normal(kernel.MIN_PARALLEL_ELEMENTS))
+    source, target = normal(100), normal(100)
+    cpu.capture(lambda: cpu.assign(target, source))
     cpu.add_channels(normal(2, 5, 3), normal(2, 3, 3))
 
 
