@@ -58,9 +58,9 @@ def max_pool2d(
         backend: A backend or its name; the default backend if None.
 
     Returns:
-        ``y`` (n, c, oh, ow) and, if asked for, ``indices``, int32 of the same shape: the position ``row * w + column`` of
-        each maximum in its image, the first in row-major order among equals; -1 where a dilated window meets nothing
-        but padding.
+        ``y`` (n, c, oh, ow) and, if asked for, ``indices``, int32 of the same shape: the position ``row * w + column``
+        of each maximum in its image, the first in row-major order among equals; -1 where a dilated window meets
+        nothing but padding.
 
     Raises:
         ValueError: For a window larger than the padded image, too much padding, the wrong number of axes, images of

@@ -9,7 +9,7 @@ from ..contract import Array
 from ..geometry import Pool2dGeometry
 from . import pooling
 from .runtime import device_array
-from .runtime.kernel import kernel, mapping
+from .runtime.kernel import kernel, loading_kernel, mapping
 from .runtime.target import device_function, quotient, scalar, within
 
 __all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
@@ -61,26 +61,14 @@ def _channel(i, g):
     return plane - quotient(plane, channels) * channels
 
 
-@kernel
-def _normalize(i, y, x, mean, std, count, apart, g):
-    """Four elements, ``apart`` from each other: a mapping's loads would wait for each other at IEEE's divisions."""
-    j, k, m = i + apart, i + 2 * apart, i + 3 * apart
-    zero = scalar(x, 0)
-    a = x[i]
-    b = x[j] if j < count else zero
-    c = x[k] if k < count else zero
-    d = x[m] if m < count else zero
+def _element(i, y, x, mean, std, g):
+    return x[i]
+
+
+@loading_kernel(_element)
+def _normalize(i, value, y, x, mean, std, g):
     channel = _channel(i, g)
-    y[i] = (a - mean[channel]) / std[channel]
-    if j < count:
-        channel = _channel(j, g)
-        y[j] = (b - mean[channel]) / std[channel]
-    if k < count:
-        channel = _channel(k, g)
-        y[k] = (c - mean[channel]) / std[channel]
-    if m < count:
-        channel = _channel(m, g)
-        y[m] = (d - mean[channel]) / std[channel]
+    y[i] = (value - mean[channel]) / std[channel]
 
 
 @device_function
@@ -153,8 +141,7 @@ def flip_and_crop(x: Array, top: Array, left: Array, mirror: Array, oh: int, ow:
 def normalize_images(x: Array, mean: Array, std: Array) -> Array:
     _, c, h, w = x.shape
     y = device_array.new(x.shape, x.dtype)
-    apart = -(-x.size // 4)
-    _normalize(apart, y, x, mean, std, x.size, apart, (c, h * w))
+    _normalize(x.size, y, x, mean, std, (c, h * w))
     return y
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..contract import Array
 from .runtime import device_array
-from .runtime.kernel import kernel, mapping
+from .runtime.kernel import loading_kernel, mapping
 from .runtime.target import device_function, quotient
 
 __all__ = ["gather_images", "gather_labels"]
@@ -28,29 +28,15 @@ def _source(i, index, g):
     return sample * size + i - row * size if sample >= 0 and sample < samples else -1
 
 
-@device_function
-def _pixel(i, images, index, count, g):
+def _pixel(i, y, images, index, g):
     """An element of the batch before its division, NaN for one that is not there."""
-    source = _source(i, index, g) if i < count else -1
+    source = _source(i, index, g)
     return np.float32(images[source]) if source >= 0 else np.float32(math.nan)
 
 
-@kernel
-def _gather_pixels(i, y, images, index, count, apart, g):
-    """Four elements, ``apart`` from each other: a mapping's loads would wait for each other at IEEE's divisions."""
-    j, k, m = i + apart, i + 2 * apart, i + 3 * apart
-    full = np.float32(255)
-    a = _pixel(i, images, index, count, g)
-    b = _pixel(j, images, index, count, g)
-    c = _pixel(k, images, index, count, g)
-    d = _pixel(m, images, index, count, g)
-    y[i] = a / full
-    if j < count:
-        y[j] = b / full
-    if k < count:
-        y[k] = c / full
-    if m < count:
-        y[m] = d / full
+@loading_kernel(_pixel)
+def _gather_pixels(i, value, y, images, index, g):
+    y[i] = value / np.float32(255)
 
 
 @mapping
@@ -69,8 +55,7 @@ def gather_images(images: Array, index: Array) -> Array:
     y = device_array.new((index.size, *images.shape[1:]), np.float32)
     sizes = (images.shape[0], math.prod(images.shape[1:]))
     if images.dtype == np.uint8:
-        apart = -(-y.size // 4)
-        _gather_pixels(apart, y, images, index, y.size, apart, sizes)
+        _gather_pixels(y.size, y, images, index, sizes)
     else:
         _gather_floats(y.size, y, images, index, sizes)
     return y

@@ -15,7 +15,7 @@ from ..shared import philox
 from . import memory
 from .block.pointwise import accumulate, activate, sum_of
 from .runtime import device_array
-from .runtime.kernel import Kernel, block_kernel, kernel, mapping
+from .runtime.kernel import Kernel, block_kernel, loading_kernel, mapping
 from .runtime.target import cuda, device_function, quotient, scalar, threads_per_block
 
 __all__ = [
@@ -56,22 +56,13 @@ def _relu_backward(i, dy, y):
     return scalar(dy, 0) if y[i] <= scalar(y, 0) else slope
 
 
-@kernel
-def _sigmoid(i, y, x, count, apart):
-    """Four elements, ``apart`` from each other: a mapping's loads would wait for each other at IEEE's divisions."""
-    j, k, m = i + apart, i + 2 * apart, i + 3 * apart
-    zero = scalar(x, 0)
-    a = x[i]
-    b = x[j] if j < count else zero
-    c = x[k] if k < count else zero
-    d = x[m] if m < count else zero
-    y[i] = activate(2, a, x)
-    if j < count:
-        y[j] = activate(2, b, x)
-    if k < count:
-        y[k] = activate(2, c, x)
-    if m < count:
-        y[m] = activate(2, d, x)
+def _element(i, y, x):
+    return x[i]
+
+
+@loading_kernel(_element)
+def _sigmoid(i, value, y, x):
+    y[i] = activate(2, value, x)
 
 
 @mapping
@@ -145,41 +136,22 @@ def _column_place(i, g):
     return row * all_columns + first + i - row * columns
 
 
-@kernel
-def _put_columns(i, whole, part, count, apart, g):
-    """Four elements, ``apart`` from each other, all loaded before one is stored."""
-    j, k, m = i + apart, i + 2 * apart, i + 3 * apart
-    zero = scalar(part, 0)
-    a = part[i]
-    b = part[j] if j < count else zero
-    c = part[k] if k < count else zero
-    d = part[m] if m < count else zero
-    whole[_column_place(i, g)] = a
-    if j < count:
-        whole[_column_place(j, g)] = b
-    if k < count:
-        whole[_column_place(k, g)] = c
-    if m < count:
-        whole[_column_place(m, g)] = d
+def _column(i, whole, part, g):
+    return part[i]
 
 
-@kernel
-def _add_columns(i, whole, part, count, apart, g):
-    """Like :func:`_put_columns`, added to what is there."""
-    j, k, m = i + apart, i + 2 * apart, i + 3 * apart
-    at_i, at_j, at_k, at_m = _column_place(i, g), _column_place(j, g), _column_place(k, g), _column_place(m, g)
-    zero = scalar(part, 0)
-    a = whole[at_i] + part[i]
-    b = whole[at_j] + part[j] if j < count else zero
-    c = whole[at_k] + part[k] if k < count else zero
-    d = whole[at_m] + part[m] if m < count else zero
-    whole[at_i] = a
-    if j < count:
-        whole[at_j] = b
-    if k < count:
-        whole[at_k] = c
-    if m < count:
-        whole[at_m] = d
+def _column_sum(i, whole, part, g):
+    return whole[_column_place(i, g)] + part[i]
+
+
+@loading_kernel(_column)
+def _put_columns(i, value, whole, part, g):
+    whole[_column_place(i, g)] = value
+
+
+@loading_kernel(_column_sum)
+def _add_columns(i, value, whole, part, g):
+    whole[_column_place(i, g)] = value
 
 
 @mapping
@@ -203,8 +175,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 def sigmoid(x: Array) -> Array:
     y = device_array.new(x.shape, x.dtype)
-    apart = -(-x.size // 4)
-    _sigmoid(apart, y, x, x.size, apart)
+    _sigmoid(x.size, y, x)
     return y
 
 
@@ -244,13 +215,11 @@ def take_channels(x: Array, first: int, count: int) -> Array:
 
 
 def put_channels(target: Array, value: Array, first: int) -> None:
-    apart = -(-value.size // 4)
-    _put_columns(apart, target, value, value.size, apart, _columns(target, value, first))
+    _put_columns(value.size, target, value, _columns(target, value, first))
 
 
 def add_channels(target: Array, value: Array) -> None:
-    apart = -(-value.size // 4)
-    _add_columns(apart, target, value, value.size, apart, _columns(target, value, 0))
+    _add_columns(value.size, target, value, _columns(target, value, 0))
 
 
 def fill_zero(target: Array) -> None:

@@ -117,7 +117,8 @@ class Kernel:
         # This runs some fifty times in a step of a small network, so it looks at every argument once.
         signature: list[Any] = []
         packed: list[int] = []
-        late, scratch = [], []
+        late: list[tuple[int, float | np.floating[Any] | Microkernel]] = []
+        scratch = []
         elements = needed_bytes = 0
         for a in arguments:
             kind = type(a)

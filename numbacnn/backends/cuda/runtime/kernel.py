@@ -1,6 +1,6 @@
 """How a kernel is declared, compiled, cached and launched.
 
-Three kinds of kernels, all plain functions of flat memory, integers, floats and tuples of integers::
+Four kinds of kernels, all plain functions of flat memory, integers, floats and tuples of integers::
 
     @mapping
     def scaled(i, x, factor):           # the value of element i of the first array of the call
@@ -10,12 +10,17 @@ Three kinds of kernels, all plain functions of flat memory, integers, floats and
     def swap(i, x, y):                  # whatever index i is responsible for
         x[i], y[i] = y[i], x[i]
 
+    @loading_kernel(read)               # the same, where reading takes long: value is what read(i, x, y) returned
+    def halve(i, value, x, y):
+        y[i] = value / 2
+
     @block_kernel(THREADS)
     def sums(block, thread, x, total):  # a block of threads that share memory and wait for each other
         ...
 
     scaled(n, y, x, 0.5)                # for each i in 0..n-1: y[i] = ...
     swap(n, x, y)
+    halve(n, x, y)
     sums(blocks, x, total)
 
 The call compiles the function for the types it meets, once: Numba makes PTX, nvJitLink makes machine code for the
@@ -41,11 +46,11 @@ from . import device_array
 from .device_array import DeviceArray
 from .target import SIMULATED, compile_kernel, cuda, device_function, signed, threads_per_block, versions
 
-__all__ = ["Kernel", "block_kernel", "every_kernel", "kernel", "link", "mapping"]
+__all__ = ["Kernel", "block_kernel", "every_kernel", "kernel", "link", "loading_kernel", "mapping"]
 
 THREADS = threads_per_block(256)
-# The values of a mapping that a thread works out before it stores them, so that their loads are under way together:
-# pointers might alias, and no load is moved above a store.
+# The values that a thread works out, or loads, before it stores one, so that their loads are under way together:
+# pointers might alias, and no load is moved above a store, nor above the branches of a division as IEEE has it.
 UNROLL = 4
 
 _kernels: list[Kernel] = []
@@ -61,18 +66,28 @@ class Kernel:
 
     Args:
         definition: the function.
-        kind: ``"mapping"``, ``"kernel"`` or ``"block"``.
+        kind: ``"mapping"``, ``"kernel"``, ``"loading"`` or ``"block"``.
         threads: in a block.
+        load: for ``"loading"``, the function whose results ``definition`` is given.
         name: of the kernel in the cache, different for each function that is made by the same lines.
     """
 
-    def __init__(self, definition: Callable[..., Any], kind: str, threads: int, name: str = "") -> None:
+    def __init__(
+        self,
+        definition: Callable[..., Any],
+        kind: str,
+        threads: int,
+        name: str = "",
+        load: Callable[..., Any] | None = None,
+    ) -> None:
         self.definition = definition
+        self.load = load
         self.kind = kind
         self.threads = threads
         self.name = name or f"{definition.__module__}.{definition.__qualname__}"
-        self._share = {"block": 1, "kernel": threads, "mapping": threads * UNROLL}[kind]  # of the count, a block's
+        self._share = 1 if kind == "block" else threads if kind == "kernel" else threads * UNROLL  # a block's, of all
         self._body = device_function(definition)
+        self._load_body = None if load is None else device_function(load)
         self._entries: dict[tuple[Any, ...], _Entry] = {}
         self._lock = ForkSafeLock()
         _kernels.append(self)
@@ -106,7 +121,8 @@ class Kernel:
         """The function on the device, from the cache or the compiler."""
         folder, file = cache_folder(), None
         if folder is not None:
-            detail = disk_cache.digest(self.name, repr(key), disk_cache.definition_digest(self.definition))
+            functions = [self.definition] if self.load is None else [self.definition, self.load]
+            detail = disk_cache.digest(self.name, repr(key), *map(disk_cache.definition_digest, functions))
             file = folder / f"{self.definition.__name__}-{detail}-{device.capability[0]}{device.capability[1]}.cubin"
             # A damaged file, or one that the driver does not take, means compiling again, never an error.
             kept = disk_cache.read(file)
@@ -131,11 +147,15 @@ class Kernel:
     def entry(self, parameters: int) -> Callable[..., None]:
         """The function that the device starts: it finds its indices and calls the definition.
 
-        It is written out as source because its number of arguments is; a mapping's first one is what it stores to.
+        It is written out as source because its number of arguments is; a mapping's first one is what it stores to, and
+        what is loaded for it is its value.
         """
         given = [f"a{i}" for i in range(parameters)]
         arguments, inputs = ", ".join(given), ", ".join(given[1:])
         offsets = [u * self.threads for u in range(UNROLL)]
+        load, store = f"body({{}}, {inputs})", "a0[{}] = {}"
+        if self.kind == "loading":
+            load, store = f"load({{}}, {arguments})", f"body({{}}, {{}}, {arguments})"
         if self.kind == "block":
             lines = [
                 f"def entry({arguments}):",
@@ -153,14 +173,14 @@ class Kernel:
                 f"def entry(count, {arguments}):",
                 f"    i = signed(cuda.blockIdx.x) * {self.threads * UNROLL} + signed(cuda.threadIdx.x)",
                 f"    if i + {offsets[-1]} < count:",
-                *(f"        v{u} = body(i + {offset}, {inputs})" for u, offset in enumerate(offsets)),
-                *(f"        a0[i + {offset}] = v{u}" for u, offset in enumerate(offsets)),
+                *(f"        v{u} = {load.format(f'i + {offset}')}" for u, offset in enumerate(offsets)),
+                *(f"        {store.format(f'i + {offset}', f'v{u}')}" for u, offset in enumerate(offsets)),
                 "    else:",
                 "        while i < count:",
-                f"            a0[i] = body(i, {inputs})",
+                f"            {store.format('i', load.format('i'))}",
                 f"            i += {self.threads}",
             ]
-        names = {"cuda": cuda, "body": self._body, "signed": signed}
+        names = {"cuda": cuda, "body": self._body, "load": self._load_body, "signed": signed}
         namespace: dict[str, Any] = {"__name__": self.definition.__module__, **names}
         exec("\n".join(lines), namespace)
         return namespace["entry"]
@@ -174,6 +194,14 @@ def mapping(definition: Callable[..., Any]) -> Kernel:
 def kernel(definition: Callable[..., None]) -> Kernel:
     """Declare that ``definition(i, ...)`` does what index i is responsible for."""
     return Kernel(definition, "kernel", THREADS)
+
+
+def loading_kernel(load: Callable[..., Any]) -> Callable[[Callable[..., None]], Kernel]:
+    """Declare that ``definition(i, load(i, ...), ...)`` does what index i is responsible for.
+
+    For what is more than a mapping: loads that branches would hold up, or results that are stored elsewhere than at i.
+    """
+    return lambda definition: Kernel(definition, "loading", THREADS, load=load)
 
 
 def block_kernel(threads: int, name: str = "") -> Callable[[Callable[..., None]], Kernel]:
