@@ -142,12 +142,12 @@ def test_a_child_may_remember_whatever_other_threads_of_its_parent_did(tmp_path:
     program = """
 import os, signal, threading, warnings
 from numbacnn import backends
-from numbacnn.backends import tuned
+from numbacnn.backends import autotune
 from numbacnn.backends.geometry import Conv2dGeometry
 warnings.simplefilter("ignore")
 held, go = threading.Event(), threading.Event()
 def hold():
-    with tuned._lock:
+    with autotune._lock:
         held.set()
         go.wait()
 thread = threading.Thread(target=hold)
@@ -156,7 +156,7 @@ held.wait()
 child = os.fork()
 if child == 0:
     signal.alarm(60)
-    tuned.remember(backends.get("reference"), Conv2dGeometry.parse("n2c1h6k2r3s1p0"), "forward", "loops")
+    autotune.remember(backends.get("reference"), Conv2dGeometry.parse("n2c1h6k2r3s1p0"), "forward", "loops")
     os._exit(0)
 go.set()
 thread.join()

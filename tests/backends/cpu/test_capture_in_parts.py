@@ -11,7 +11,7 @@ from numba.core import config
 
 from numbacnn import nn
 from numbacnn.backends import cpu, use_backend
-from numbacnn.backends.cpu import captured_parts
+from numbacnn.backends.cpu.capture import _Parts, _parts_of
 from numbacnn.backends.cpu.convolution.correlation import ENOUGH_IMAGES
 from numbacnn.backends.cpu.runtime import threads
 from numbacnn.backends.geometry import Conv2dGeometry
@@ -60,7 +60,7 @@ def two_threads():
 def test_the_bits_of_the_whole(n):
     network, x = model(), values(n, 3, 16, 16)
     images = cpu.copy(x)
-    launch, y = captured_parts.capture_in_parts(network.forward, images)
+    launch, y = cpu.capture_in_parts(network.forward, images)
     for seed in range(3):
         x = values(n, 3, 16, 16, seed=seed)
         images[...] = x
@@ -80,7 +80,7 @@ def test_a_session_takes_them_where_they_are_faster(monkeypatch):
         assert all(np.array_equal(y, network.forward(x)) for y in found)
         assert np.array_equal(session(x[::-1]), network.forward(x[::-1]))
         (captured,) = session._captures._found.values()
-        assert isinstance(captured.captured.launch, captured_parts._Parts) is (turn == -1)
+        assert isinstance(captured.captured.launch, _Parts) is (turn == -1)
 
 
 class OfTheBatch(nn.Layer):
@@ -109,7 +109,7 @@ def test_images_that_depend_on_each_other_are_not_taken_apart(monkeypatch):
 def test_fewer_threads_do_all_parts_too():
     network = model()
     x = cpu.copy(values(16, 3, 16, 16))
-    launch, y = captured_parts.capture_in_parts(network.forward, x)
+    launch, y = cpu.capture_in_parts(network.forward, x)
     numba.set_num_threads(1)
     launch()
     assert np.array_equal(y, network.forward(x))
@@ -120,14 +120,14 @@ def test_fewer_threads_do_all_parts_too():
     [(1, 2, 1), (15, 2, 1), (16, 2, 2), (16, 1, 1), (24, 2, 2), (128, 2, 16), (17, 2, 1), (36, 4, 4), (100, 2, 10)],
 )
 def test_into_how_many_parts(n, available, expected):
-    assert captured_parts._parts_of(n, available) == expected
+    assert _parts_of(n, available) == expected
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_what_is_not_done_by_kernels_alone_is_not_captured_in_parts():
     x = cpu.copy(values(16, 3))
-    assert captured_parts.capture_in_parts(lambda x: cpu.add([x, cpu.asarray(x, np.float64)]), x) is None
-    assert captured_parts.capture_in_parts(lambda x: cpu.relu(x)[:1], x) is None
+    assert cpu.capture_in_parts(lambda x: cpu.add([x, cpu.asarray(x, np.float64)]), x) is None
+    assert cpu.capture_in_parts(lambda x: cpu.relu(x)[:1], x) is None
 
 
 @pytest.mark.parametrize(

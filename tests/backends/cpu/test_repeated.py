@@ -81,7 +81,7 @@ def test_a_call_that_comes_again_gives_the_bits_of_the_first(call, make, monkeyp
     seeds = range(0, 60, 10)
     found = [as_list(call(make, seed)) for seed in seeds]
     with monkeypatch.context() as context:
-        context.setattr(repeated.graph, "recording", lambda: None)
+        context.setattr(repeated.captured, "current_recording", lambda: None)
         context.setattr(repeated, "config", type("Off", (), {"DISABLE_JIT": True}))
         expected = [as_list(call(make, seed)) for seed in seeds]
     for results, others in zip(found, expected, strict=True):

@@ -55,7 +55,7 @@ def test_same_bits_freshly_compiled_and_from_the_cache(tmp_path, monkeypatch):
 FIRST_LAUNCHES = """
 import numpy as np
 from numbacnn.backends import cpu
-from numbacnn.backends.cpu import threads
+from numbacnn.backends.cpu.runtime import threads
 
 x = np.linspace(-3, 3, 1 << 17, dtype=np.float32)
 for launch in range(threads.MAX_EARLY_LAUNCHES + 1):

@@ -148,9 +148,9 @@ def test_a_forked_child_says_at_once_that_it_cannot_use_the_gpu(run, used: str) 
             (launch,) = cuda().capture(lambda: cuda().relu(x))
             uses += [launch, lambda: cuda().relu(x), lambda: np.asarray(x), lambda: x.__cuda_array_interface__]
         if {used!r} == "amid":
-            from numbacnn.backends.cuda import jit, memory
+            from numbacnn.backends.cuda.runtime import device_array, kernel
             def hold():
-                with memory._lock, jit._compiler_lock, memory.device()._staging_lock:
+                with device_array._lock, kernel._compiler_lock, device_array.device()._staging_lock:
                     inside.set()
                     go.wait(60)
             threading.Thread(target=hold).start()
@@ -222,8 +222,8 @@ def test_kernels_compile_for_a_numpy_without_what_numba_cuda_refers_to(run) -> N
         """
         vars(np).pop("row_stack", None)
         cuda()
-        from numbacnn.backends.cuda import transfer
-        ptx, entry = transfer._cast.compile((np.dtype(np.float32), np.dtype(np.float64)), (8, 0))
+        from numbacnn.backends.cuda import memory
+        ptx, entry = memory._cast.compile((np.dtype(np.float32), np.dtype(np.float64)), (8, 0))
         assert entry in ptx and not hasattr(np, "row_stack")
         """
     )
