@@ -55,7 +55,7 @@ class DefinitionAsPeer:
 
     def contender(self, g: Conv2dGeometry, pass_: Any, arrays: tuple[np.ndarray, ...]) -> Contender:
         def compute() -> np.ndarray:
-            return self.spoil(conv_rows.call_backend(backends.get("reference"), g, pass_, "auto", arrays))
+            return self.spoil(conv_rows.call_backend(backends.get("reference"), g, pass_, "loops", arrays))
 
         return Contender(compute, bound=self.bound, rounded=self.bound is not None)
 
