@@ -14,6 +14,7 @@ import os, signal, threading, time
 import numpy as np
 from numbacnn import nn, optim, training
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 rng = np.random.default_rng(0)
 x, labels = rng.standard_normal((16, 8, 32, 32), np.float32), np.arange(16) % 4
 model = nn.Sequential(nn.Conv2d(8, 32, 3, padding=1), nn.ReLU(), nn.GlobalAvgPool2d(), nn.Flatten(), nn.Linear(32, 4))

@@ -7,7 +7,7 @@ import json
 import numba
 import pytest
 
-from bench import readme, runtime
+from bench import runtime, tables
 from numbacnn.backends.cpu.runtime import threads
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
@@ -27,7 +27,7 @@ def test_a_run_writes_every_row_and_the_ratios(tmp_path, capsys):
     assert (ratios["threads"], ratios["runtime"]) == (1, "omp")
     assert [name for name in ratios if name in runtime.SITUATIONS] == list(runtime.SITUATIONS)
     assert (
-        readme.runtime_section(results).splitlines()[2].startswith("| threads | runtime | back to back | after 2 ms |")
+        tables.runtime_section(results).splitlines()[2].startswith("| threads | runtime | back to back | after 2 ms |")
     )
     assert "training step, 16 images" in capsys.readouterr().out
 

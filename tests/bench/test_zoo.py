@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import pytest
 
-from bench import machine, readme, zoo
+from bench import machine, tables, zoo
 from bench.drawn import Drawn
 from bench.train_contenders import MODELS, Model
 from numbacnn import backends
@@ -99,7 +99,7 @@ def test_the_section_of_the_readme() -> None:
         "missing": {"mnn": "not installed"},
         "settings": {"seed": 0, "drawn": {"plain-0.0": "1x8x8: head 10", "fire-0.1": "1x9x9: head 10"}},
     }  # fmt: skip
-    lines = readme.zoo_section(results).splitlines()
+    lines = tables.zoo_section(results).splitlines()
     assert lines[2:] == [
         "- plain-0.0: `1x8x8: head 10`",
         "- fire-0.1: `1x9x9: head 10`",

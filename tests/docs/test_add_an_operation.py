@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_the_code_is_formatted(tree: Path) -> None:
 @pytest.mark.skipif(bool(config.DISABLE_JIT or config.ENABLE_CUDASIM), reason="the guide is for the usual way to run")
 @pytest.mark.parametrize("number", [0, 1], ids=["cpu", "simulator"])
 def test_its_commands_run(tree: Path, number: int) -> None:
-    words = COMMAND.findall(GUIDE.read_text(encoding="utf-8"))[number].split()
+    words = shlex.split(COMMAND.findall(GUIDE.read_text(encoding="utf-8"))[number])
     start = words.index("python")
     environment = {**os.environ, "PYTHONPATH": str(tree), "CI": "1", "COVERAGE_PROCESS_CONFIG": ""}
     environment.update(setting.split("=") for setting in words[:start])

@@ -21,7 +21,7 @@ SCRIPT = """
 import gc, resource, sys
 import numpy as np
 from numbacnn import backends, ops
-from numbacnn.backends.cpu import memory
+from numbacnn.backends.cpu.runtime import allocator
 from tests.ops.test_contracts import CALLS
 
 BATCH = 500
@@ -52,7 +52,7 @@ with backends.use_backend("cpu"):
     for name, call in calls():
         expected = [np.array(result) for result in call()]
         for more in (1 << 12, 1 << 21, 1 << 23, 1 << 26):
-            memory.release()
+            allocator.release()
             gc.collect()
             resource.setrlimit(resource.RLIMIT_AS, (used() + more, no_limit))
             try:

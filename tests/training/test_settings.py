@@ -28,6 +28,11 @@ def on_features(layer: nn.Layer) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(32, 4), layer, nn.Linear(4, 2))
 
 
+def dense_block() -> nn.Sequential:
+    layer = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1, algorithm=ALGORITHM))
+    return nn.Sequential(nn.DenseBlock(layer), nn.Conv2d(6, 4, 1, algorithm=ALGORITHM))
+
+
 MODELS: dict[type[nn.Layer], Callable[[], nn.Sequential]] = {
     nn.Add: lambda: on_images(nn.Add(nn.Identity(), nn.ReLU())),
     nn.AvgPool2d: lambda: on_images(nn.AvgPool2d(2)),
@@ -35,6 +40,7 @@ MODELS: dict[type[nn.Layer], Callable[[], nn.Sequential]] = {
     nn.BatchNorm2d: lambda: on_images(nn.BatchNorm2d(4)),
     nn.Concat: lambda: on_images(nn.Sequential(nn.Concat(nn.Identity(), nn.ReLU()), nn.Conv2d(8, 4, 1))),
     nn.Conv2d: lambda: on_images(nn.Conv2d(4, 4, 3, padding=1, algorithm=ALGORITHM)),
+    nn.DenseBlock: lambda: on_images(dense_block()),
     nn.Dropout: lambda: on_features(nn.Dropout(0.5)),
     nn.Flatten: lambda: on_features(nn.Flatten()),
     nn.GlobalAvgPool2d: lambda: on_images(nn.GlobalAvgPool2d()),
