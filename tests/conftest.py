@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +25,26 @@ settings.load_profile("numbacnn")
 
 
 COVERED_PERCENT = 95
+# What begins with one of these takes long: `-m "not slow"` leaves it out and answers in a minute.
+SLOW = (
+    "README.md",
+    "docs/",
+    *(f"tests/backends/cpu/test_{name}.py" for name in ("as_python", "kernel", "no_errors_in_kernels", "pool_pixels")),
+    *(f"tests/backends/cpu/test_{name}.py" for name in ("precompile", "thread_pool", "threads", "tiles")),
+    "tests/backends/cpu/test_winograd_range.py",
+    "tests/backends/cuda/",
+    "tests/backends/test_interrupts.py",
+    "tests/backends/test_parity_conv.py",
+    "tests/backends/test_sums.py",
+    "tests/bench/",
+    "tests/data/test_loader.py",
+    "tests/docs/",
+    "tests/examples/",
+    "tests/models/",
+    "tests/ops/test_memory_limits.py",
+    "tests/test_installed.py",
+    "tests/training/test_resume.py",
+)
 CAPTURED = "cpu-captured"
 
 
@@ -42,6 +63,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=backends.NAMES,
         help="run the tests of this backend; may be repeated; default: every backend that can be used here",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+        if not config.ENABLE_CUDASIM and "[cuda" in item.name:
+            item.add_marker(pytest.mark.gpu)
+        if item.get_closest_marker("torch") and not find_spec("torch"):
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -23,7 +23,6 @@ from numbacnn.backends import autotune
 from numbacnn.info import package_version
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
-needs_torch = pytest.mark.skipif(package_version("torch") is None, reason="PyTorch is not installed")
 needs_linux = pytest.mark.skipif(not one_step.MEMORY_RESET.exists(), reason="Linux alone forgets a peak of memory")
 
 
@@ -123,7 +122,7 @@ def test_rows_tell_the_algorithm_of_every_pass(monkeypatch: pytest.MonkeyPatch) 
     assert model_contenders.algorithms_of(task, backend, training=True) == "tuned 2, im2col 2, loops 1"
 
 
-@needs_torch
+@pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own
 def test_ratios_are_those_of_the_best_peer(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "interleave", fixed_times)
@@ -251,7 +250,7 @@ def test_memory_has_in_it_what_is_built(capsys: Any, monkeypatch: pytest.MonkeyP
     assert json.loads(capsys.readouterr().out)["bytes"] > 1 << 27  # but for what else is given back meanwhile
 
 
-@needs_torch
+@pytest.mark.torch
 @needs_linux
 def test_memory_of_pytorch_s_step() -> None:
     assert one_step.measure("memory", "torch", "lenet", 64, "cpu", 1)["bytes"] > 0

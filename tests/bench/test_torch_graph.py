@@ -11,7 +11,7 @@ from bench import drawn
 from numbacnn import nn, use_backend
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore")  # the package's own
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # the package's own
 
 from bench.torch_graph import to_torch  # noqa: E402
 

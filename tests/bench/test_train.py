@@ -15,7 +15,6 @@ from bench import gpu, machine, peers, train
 from bench.train_contenders import MODELS, Model, Ours, Task
 from numbacnn import backends, nn
 from numbacnn.backends import Backend
-from numbacnn.info import package_version
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
 
@@ -179,7 +178,7 @@ def test_the_gpu_s_figures_are_those_of_the_gpu(monkeypatch: pytest.MonkeyPatch)
     assert found.facts["host"]["cpu"]
 
 
-@pytest.mark.skipif(package_version("torch") is None, reason="PyTorch is not installed")
+@pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_torch_trains_the_same(name: str) -> None:

@@ -12,7 +12,7 @@ from numbacnn import nn as ours
 from tests.models.variants import ALL, build
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's own
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # PyTorch's own
 
 from bench import torch_models as peers  # noqa: E402
 

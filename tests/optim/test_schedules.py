@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import math
 import pickle
@@ -16,8 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numbacnn import backends, nn, optim
-
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
 
 Maker = Callable[[optim.Optimizer], optim.Schedule]
 
@@ -128,7 +125,7 @@ def torch_course(name: str, lr: float = 0.4, momentum: float = 0.5) -> list[tupl
     return found
 
 
-@needs_torch
+@pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_numbers_are_pytorch_s(name: str) -> None:
