@@ -15,6 +15,7 @@ from numbacnn import backends
 
 from . import machine
 from .command import UserError, WrongResultError, exit_code, say, seconds, whole_number
+from .drawn import draw, named
 from .report import Table, geometric_mean, write_results
 from .timing import PAUSE
 from .train_contenders import MODELS
@@ -28,6 +29,7 @@ TASKS = ("train", "infer")
 TRAINING_BATCHES = {"lenet": 256}
 USUAL_TRAINING_BATCH = 16
 INFERENCE_BATCHES = (1, 16)
+DRAWN = 10
 PAIRS, MIN_ROUNDS = 3, 2
 # Two ways to round, relative to the largest of the losses or logits.
 BOUND = 1e-3
@@ -128,11 +130,12 @@ def run(arguments: argparse.Namespace) -> None:
     facts = machine.describe()
     commit = _commit(other)
     say(f"{machine.title(facts)}; the other is {other} ({commit[:10]})")
-    table = Table([("task", -5), ("model", -9), ("batch", 5), ("ours ms", 9), ("other ms", 9), ("ratio", 6),
+    table = Table([("task", -5), ("model", -14), ("batch", 5), ("ours ms", 9), ("other ms", 9), ("ratio", 6),
                    ("of fastest", 10)])  # fmt: skip
     say(table.header())
     rows = []
-    for case in cases(arguments.task, arguments.models):
+    names = arguments.models or [*MODELS, *(draw(0, number).name for number in range(DRAWN))]
+    for case in cases(arguments.task, names):
         row = measure(
             (ROOT, other),
             case,
@@ -165,6 +168,14 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
+def _model(name: str) -> str:
+    """``name`` if a network has it."""
+    try:
+        return name if name in MODELS else named(name).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _commit(checkout: Path) -> str:
     done = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
@@ -180,7 +191,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("other", type=Path, metavar="OTHER_CHECKOUT", help="a folder with another version's numbacnn in it")
-    add("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all")
+    add(
+        "--models",
+        nargs="+",
+        type=_model,
+        metavar="NAME",
+        help=f"{', '.join(MODELS)}, or a drawn network, as separable-0.1 (default: all, {DRAWN} drawn ones)",
+    )
     add("--task", nargs="+", choices=TASKS, default=list(TASKS), help="default: both")
     add("--pairs", type=whole_number, default=PAIRS, metavar="N",
         help=f"pairs of processes in which each case is measured, one after the other (default: {PAIRS})")  # fmt: skip

@@ -17,6 +17,7 @@ import numbacnn
 from numbacnn import models, nn, optim
 from numbacnn.training import TrainingStep
 
+from .drawn import named, network_of
 from .worker import serve, timed
 
 MODELS: dict[str, tuple[Callable[[], Any], tuple[int, int, int]]] = {
@@ -43,8 +44,7 @@ class Case:
         """Build and warm the case; where the package lies and what it computes, to be compared."""
         numba.set_num_threads(threads)
         numbacnn.use_backend("cpu")
-        build, image_shape = MODELS[model]
-        network = build()
+        network, image_shape = _network_of(model)
         rng = np.random.default_rng(0)
         state = {
             name: _weights(rng, name, array.shape).astype(array.dtype) for name, array in network.state_dict().items()
@@ -78,6 +78,14 @@ class Case:
     def sample(self) -> float:
         """Seconds of a call."""
         return timed(self._run, MIN_SAMPLE)
+
+
+def _network_of(model: str) -> tuple[Any, tuple[int, int, int]]:
+    if model in MODELS:
+        build, image_shape = MODELS[model]
+        return build(), image_shape
+    drawn = named(model)
+    return network_of(drawn.text), drawn.image_shape
 
 
 def _weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:

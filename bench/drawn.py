@@ -15,7 +15,7 @@ import numpy as np
 from numbacnn import nn
 from numbacnn.backends import use_backend
 
-__all__ = ["KINDS", "Drawn", "draw", "network_of"]
+__all__ = ["KINDS", "Drawn", "draw", "named", "network_of"]
 
 CLASSES = 10
 SIZES = (28, 32, 48, 64, 96)
@@ -55,6 +55,19 @@ def draw(seed: int, number: int) -> Drawn:
             flops = network_of(found.text).flops((1, *found.image_shape))
         if FLOPS[0] <= flops <= FLOPS[1]:
             return found
+
+
+def named(name: str) -> Drawn:
+    """The network that has this name; ValueError if none has.
+
+    >>> named("separable-0.1") == draw(0, 1)
+    True
+    """
+    seed, _, number = name.rpartition("-")[2].partition(".")
+    found = draw(int(seed), int(number)) if seed.isdecimal() and number.isdecimal() else None
+    if found is None or found.name != name:
+        raise ValueError(f"`name` is {name!r}, must be KIND-SEED.NUMBER of a network that is drawn, as separable-0.1")
+    return found
 
 
 def network_of(text: str) -> nn.Sequential:

@@ -73,6 +73,16 @@ def test_a_folder_that_is_no_checkout(tmp_path: Path, capsys: Any) -> None:
     assert capsys.readouterr().err == f"error: {tmp_path} is no checkout: it has no numbacnn/__init__.py\n"
 
 
+def test_a_drawn_network(other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(other, tmp_path, "--models", "plain-0.0", "--task", "infer") == 0
+    content = json.loads((tmp_path / "compare-cpu.json").read_text(encoding="utf-8"))
+    assert [(row["model"], row["difference"]) for row in content["rows"]] == 2 * [("plain-0.0", 0.0)]
+    for name in ("plain-0.1", "lenets", "plain-0.x"):
+        with pytest.raises(SystemExit):
+            run(other, tmp_path, "--models", name)
+        assert f"`name` is {name!r}, must be KIND-SEED.NUMBER" in capsys.readouterr().err
+
+
 def test_turns_begin_with_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     started: list[str] = []
