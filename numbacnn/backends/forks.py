@@ -99,6 +99,9 @@ def _renew_all() -> None:
         compiler._lock = threading.RLock()
     if counting is not None:  # which a question for the number of threads takes
         counting._backend_init_thread_lock = threading.RLock()  # type: ignore[attr-defined]
+        # That of several processes, made anew where it is needed: a child that another thread's hold was copied to
+        # would count its own on top of that, and never give the semaphore back, to anyone.
+        counting._backend_init_process_lock = None  # type: ignore[attr-defined]
     if llvm is not None:
         llvm.lib._lock._lock = threading.RLock()
     _give_back_the_compiler()

@@ -260,6 +260,38 @@ def test_a_child_that_is_forked_while_other_threads_compute():
     assert run(FORKS) == ["{0}"]
 
 
+FORK_COUNTING = """
+import os, signal, threading, warnings
+import numba
+import numbacnn
+from numba.np.ufunc import parallel
+warnings.simplefilter("ignore")
+numba.get_num_threads()
+inside, go = threading.Event(), threading.Event()
+
+def hold():
+    with parallel._backend_init_process_lock:
+        inside.set()
+        go.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(numba.get_num_threads() - 2)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+go.set()
+thread.join()
+"""
+
+
+@posix
+def test_a_child_that_is_forked_while_another_thread_asks_for_their_number():
+    assert run(FORK_COUNTING) == ["0"]
+
+
 FORK_COMPILING = (
     MODEL
     + """
