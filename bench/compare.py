@@ -15,7 +15,7 @@ from numbacnn import backends
 
 from . import machine
 from .command import UserError, WrongResultError, exit_code, say, seconds, whole_number
-from .drawn import draw, named
+from .drawn import draw, model_name
 from .report import Table, geometric_mean, write_results
 from .timing import PAUSE
 from .train_contenders import MODELS
@@ -168,14 +168,6 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _model(name: str) -> str:
-    """``name`` if a network has it."""
-    try:
-        return name if name in MODELS else named(name).name
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def _commit(checkout: Path) -> str:
     done = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
@@ -194,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--models",
         nargs="+",
-        type=_model,
+        type=model_name(MODELS),
         metavar="NAME",
         help=f"{', '.join(MODELS)}, or a drawn network, as separable-0.1 (default: all, {DRAWN} drawn ones)",
     )

@@ -6,8 +6,9 @@ by which it is printed. ``draw(seed, number)`` gives the same line on every mach
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from numbacnn import nn
 from numbacnn.backends import use_backend
 
-__all__ = ["KINDS", "Drawn", "draw", "named", "network_of"]
+__all__ = ["KINDS", "Drawn", "draw", "model_name", "named", "network_of"]
 
 CLASSES = 10
 SIZES = (28, 32, 48, 64, 96)
@@ -68,6 +69,18 @@ def named(name: str) -> Drawn:
     if found is None or found.name != name:
         raise ValueError(f"`name` is {name!r}, must be KIND-SEED.NUMBER of a network that is drawn, as separable-0.1")
     return found
+
+
+def model_name(models: Iterable[str]) -> Callable[[str], str]:
+    """The type of an option that takes the name of one of ``models`` or of a drawn network."""
+
+    def parse(name: str) -> str:
+        try:
+            return name if name in models else named(name).name
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
 
 
 def network_of(text: str) -> nn.Sequential:

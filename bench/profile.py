@@ -11,6 +11,7 @@ from numbacnn import backends, nn
 
 from .ceilings import last_cache_bytes
 from .command import UserError, exit_code_with_threads, say, whole_number
+from .drawn import model_name, named, network_of
 from .machine import examine
 from .train_contenders import MODELS
 
@@ -25,7 +26,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "do, the larger of operations over peak and bytes over bandwidth, where the caches do not hold them.",
     )
     add = parser.add_argument
-    add("--model", choices=MODELS, default="lenet", help="default: lenet")
+    add("--model", type=model_name(MODELS), default="lenet", metavar="NAME",
+        help=f"{', '.join(MODELS)}, or a drawn network, as separable-0.1 (default: lenet)")  # fmt: skip
     add("--batch-size", type=whole_number, metavar="N", default=1, help="default: 1")
     add("--training", action="store_true", help="a training step; without it, a session's pass of the folded model")
     add("--rounds", type=whole_number, metavar="N", default=20, help="of which medians count (default: 20)")
@@ -42,12 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(str(error)) from error
     computer = examine(backend)
     say(f"{computer.title}\n{computer.limits}")
-    case = MODELS[arguments.model]
     with nc.use_backend(backend.name):
-        model = case.ours()
+        model, image_shape = _model_of(arguments.model)
     if not arguments.training:
         model = nn.fold_batch_norm(model.eval())
-    shape = (arguments.batch_size, *case.image_shape)
+    shape = (arguments.batch_size, *image_shape)
     say(
         str(
             nc.profile(
@@ -61,6 +62,13 @@ def run(arguments: argparse.Namespace) -> None:
             )
         )
     )
+
+
+def _model_of(name: str) -> tuple[nn.Layer, tuple[int, int, int]]:
+    if name in MODELS:
+        return MODELS[name].ours(), MODELS[name].image_shape
+    drawn = named(name)
+    return network_of(drawn.text), drawn.image_shape
 
 
 def main(argv: Sequence[str] | None = None) -> int:
