@@ -19,11 +19,11 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("rows, columns, missing", [(1, 1, 1), (3, 2, 0), (3, 7, 3), (8, 3, 17)])
-@pytest.mark.parametrize("todo", [0, tiles.ADD, tiles.RELU, tiles.ADD + tiles.RELU])
+@pytest.mark.parametrize("todo", [0, tiles.ADD + 3 * tiles.ROUND, tiles.RELU + tiles.ROUND, tiles.ADD + tiles.RELU])
 @pytest.mark.parametrize("length", [2, 7, 100])
-@pytest.mark.parametrize("elementwise", [False, True])
-def test_gathering_tile(dtype, size, rows, columns, missing, todo, length, elementwise):
-    tile = tiles.gathering_tile(rows, columns, size, elementwise)
+@pytest.mark.parametrize("elementwise, ahead", [(False, 0), (True, 0), (False, 2)])
+def test_gathering_tile(dtype, size, rows, columns, missing, todo, length, elementwise, ahead):
+    tile = tiles.gathering_tile(rows, columns, size, elementwise, ahead)
 
     @numba.njit
     def run(tile, source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo):
@@ -47,6 +47,35 @@ def test_gathering_tile(dtype, size, rows, columns, missing, todo, length, eleme
     )
     run(tile.address(np.dtype(dtype)), source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo)
     np.testing.assert_allclose(c, expected, rtol=0, atol=1e-4 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 50])
+def test_what_is_brought_into_the_cache_changes_no_bit(dtype, size, rows):
+    chosen = tiles.TILES[1].for_rows(rows, 1 << 30)
+    assert (chosen is not tiles.TILES[1].microkernel) == (rows <= tiles.MAX_STREAMED_ROUNDS * tiles.TILES[1].rows)
+    assert tiles.TILES[1].for_rows(rows, 1 << 10) is tiles.TILES[1].microkernel
+    height, depth = tiles.TILES[1].rows, 9
+    padded = -(-rows // height) * height
+
+    @numba.njit
+    def run(tile, height, source, row_at, rows, step, depth, b, b_at, shift, c, c_at, count):
+        tiles.multiply_gathered(
+            tile, height, source, 0, row_at, rows, step, 0, depth, depth, b, 0, b_at, 0, shift, 0, c, 0, c_at, count, 0
+        )
+
+    rng = np.random.default_rng(rows)
+    width = 2 * simd.VECTOR_BYTES // np.dtype(dtype).itemsize
+    source, b = (rng.standard_normal(count).astype(dtype) for count in (padded * depth, depth * width))
+    results = []
+    for microkernel in (tiles.TILES[1].microkernel, chosen):
+        c = np.zeros(padded * width, dtype)
+        run(
+            microkernel.address(np.dtype(dtype)), height, source, np.arange(padded) * depth, rows, np.arange(depth),
+            depth, b, np.arange(depth) * width, np.zeros(width, dtype), c, np.arange(padded) * width, width,
+        )  # fmt: skip
+        results.append(c)
+    assert results[0].any()
+    np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("todo", [0, tiles.ADD])

@@ -244,8 +244,8 @@ def correlate(
         chunks * parts, x, packed, plan.steps, np.arange(DEPTH) * width, bias_or_zeros(bias, y.shape[3]), y,
         Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), c.grid,
         _ByChannels(
-            laying=laying, tile=tile.microkernel, activating=activation_of(activation), height=tile.rows, width=width,
-            activation=activation, groups=groups, panels=panels, parts=parts, in_place=int(plan.in_place),
+            laying=laying, tile=tile.for_rows(plan.positions, packed.nbytes), activating=activation_of(activation),
+            height=tile.rows, width=width, activation=activation, groups=groups, panels=panels, parts=parts, in_place=int(plan.in_place),
             band_images=plan.band_images, band_rows=plan.band_rows, bands=plan.bands, in_rows=plan.in_rows,
             in_columns=plan.in_columns,
         ),

@@ -155,15 +155,15 @@ class _Tiles(NamedTuple):
 
 @kernel
 def _transform_weights(chunk, packed, transformed, most, levels, span, p):
-    """A chunk is one panel of output channels: transformed[i, j, panel, channel, output], and what it allows."""
+    """A chunk is one panel of output channels: transformed[panel, i, j, channel, output], and what it allows."""
     window = p.taps * p.taps
     start = chunk * p.channels * window * p.width
     most[chunk] = most_allowed(p.largest, packed, start, levels, span, p.width, window, p.channels)
-    row = p.panels * p.channels * p.width
+    row = p.channels * p.width
     for c in range(p.channels):
         transform(
             p.microkernel, packed, start + c * window * p.width, p.taps * p.width, p.width, transformed,
-            (chunk * p.channels + c) * p.width, p.size * row, row, p.width // lanes_of(packed.itemsize),
+            chunk * p.size * p.size * row + c * p.width, p.size * row, row, p.width // lanes_of(packed.itemsize),
         )  # fmt: skip
 
 
@@ -223,7 +223,7 @@ def _correlate_tiles(chunk, x, packed, transformed, most, bias, y, zeros, channe
         for element in range(p.s * p.s):
             multiply_gathered(
                 p.tile, p.height, of_tiles, element * element_size, tile_at, padded, channel_at, 0, channels, channels,
-                transformed, (element * p.panels + panel) * channels * p.width, weight_at, 0, zeros, 0, products,
+                transformed, (panel * p.s * p.s + element) * channels * p.width, weight_at, 0, zeros, 0, products,
                 element * product_size, product_at, p.width, 0,
             )  # fmt: skip
         here, first = min(p.width, outputs - panel * p.width), panel * p.width
@@ -316,8 +316,8 @@ def correlate(
         Scratch(2 * plan.places + channels * t.taps**2, np.dtype(np.int64)),
         _Tiles(
             of_x=t.of_x, of_products=t.of_products, largest=LARGEST, smallest=SMALLEST, across=ACROSS, laying=laying,
-            tile=tile.microkernel, activating=activation_of(activation), height=tile.rows, width=width,
-            activation=activation, s=t.size, m=t.outputs, panels=panels, parts=plan.parts,
+            tile=tile.for_rows(plan.tiles, transformed.nbytes), activating=activation_of(activation), height=tile.rows,
+            width=width, activation=activation, s=t.size, m=t.outputs, panels=panels, parts=plan.parts,
             padded_channels=plan.channels, tiles=plan.tiles, places=plan.places, level_size=plan.level_size,
             tile_rows=plan.tile_rows, tile_columns=plan.tile_columns, band_images=plan.band_images,
             band_rows=plan.band_rows, bands=bands, rows=c.rows, columns=c.columns, top=c.row_taps[0][1],

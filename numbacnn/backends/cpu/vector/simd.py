@@ -89,6 +89,13 @@ class Vectors:
         """The reverse of :meth:`load`."""
         self.builder.store(value, self._cast(pointer), align=self.bytes)
 
+    def prefetch(self, pointer: Any) -> None:
+        """Bring the line of this address, which need not be one that may be read, into the second cache."""
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, INDEX, INDEX, INDEX])
+        intrinsic = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        self.builder.call(intrinsic, [self.builder.bitcast(pointer, byte), INDEX(0), INDEX(2), INDEX(1)])
+
     def mask(self, count: Any) -> Any:
         """What :meth:`load_masked` and :meth:`store_masked` take for the first ``count`` lanes."""
         numbers = ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes)))
