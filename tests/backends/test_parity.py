@@ -30,6 +30,9 @@ POOL_CASES = (
     Pool2dGeometry(3, 11, 6, 7, 3, 3, 1, 1, 1, 1, 1, 1),
     Pool2dGeometry(1, 9, 7, 5, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2),
     Pool2dGeometry(1, 9, 5, 8, 4, 3, 3, 2, 1, 1, 1, 0),
+    # Rows of windows that see nothing but padding, and columns that do.
+    Pool2dGeometry(2, 9, 1, 7, 2, 1, 1, 1, 1, 1, 0, 0, 2, 1),
+    Pool2dGeometry(1, 3, 6, 1, 1, 2, 1, 1, 0, 0, 1, 1, 1, 2),
 )
 
 shapes = st.one_of(

@@ -105,10 +105,11 @@ def _max_rows(chunk, x, y, indices, table, p):
                     at if indices.size > 0 else 0, here, pixels, p.sw * channels, channels, top * w + left, p.sw,
                 )  # fmt: skip
             else:
-                for i in range(at, at + here):
-                    largest[i] = -np.inf
-                    if indices.size > 0:
-                        places[i] = -1
+                for pixel in range(pixels):
+                    for i in range(at + pixel * channels, at + pixel * channels + here):
+                        largest[i] = -np.inf
+                        if indices.size > 0:
+                            places[i] = -1
             column += pixels
 
 
