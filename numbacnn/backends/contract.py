@@ -137,8 +137,10 @@ class Backend(Protocol):
     def conv2d_backward_input(self, dy: Array, weight: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
         """dx (n, c, h, w)."""
 
-    def conv2d_backward_weight(self, dy: Array, x: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
-        """dweight (k, c/groups, kh, kw)."""
+    def conv2d_backward_weight(
+        self, dy: Array, x: Array, geometry: Conv2dGeometry, algorithm: str, out: Array | None = None
+    ) -> Array:
+        """dweight (k, c/groups, kh, kw), C-contiguous; with ``out``, such an array, it is written there."""
 
     def conv2d_backward_bias(self, dy: Array) -> Array:
         """dbias (k,): the sum of dy (n, k, oh, ow) over all but channels."""
@@ -195,8 +197,8 @@ class Backend(Protocol):
     def linear_backward_input(self, dy: Array, weight: Array) -> Array:
         """dx (n, i) = dy weight."""
 
-    def linear_backward_weight(self, dy: Array, x: Array) -> Array:
-        """dweight (o, i) = dy^T x."""
+    def linear_backward_weight(self, dy: Array, x: Array, out: Array | None = None) -> Array:
+        """dweight (o, i) = dy^T x; ``out`` as of conv2d_backward_weight."""
 
     def linear_backward_bias(self, dy: Array) -> Array:
         """dbias (o,): the sum of dy over the batch."""

@@ -110,8 +110,9 @@ class Conv2d(Layer):
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         x = self.saved
         dx, dweight, dbias = ops.conv2d_backward(
-            dy, x, self.weight.value, **self._options(), input_gradient=input_gradient
-        )
+            dy, x, self.weight.value, **self._options(), input_gradient=input_gradient,
+            dweight_out=self.weight.destination(),
+        )  # fmt: skip
         self.weight.accumulate(dweight)
         if self.bias is not None:
             self.bias.accumulate(dbias)

@@ -61,8 +61,9 @@ class Linear(Layer):
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         x = self.saved
         dx, dweight, dbias = ops.linear_backward(
-            dy, x, self.weight.value, input_gradient=input_gradient, backend=self.backend
-        )
+            dy, x, self.weight.value, input_gradient=input_gradient, dweight_out=self.weight.destination(),
+            backend=self.backend,
+        )  # fmt: skip
         self.weight.accumulate(dweight)
         if self.bias is not None:
             self.bias.accumulate(dbias)

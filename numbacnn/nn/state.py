@@ -153,10 +153,15 @@ class Parameter(State):
         """``grad += array``."""
         array = self._converted("array", array)
         if self._is_cleared:
-            self.backend.assign(self._grad, array)
+            if array is not self._grad:
+                self.backend.assign(self._grad, array)
             self._is_cleared = False
         else:
             self.backend.accumulate(self._grad, array)
+
+    def destination(self) -> Array | None:
+        """Where a gradient that is then given to :meth:`accumulate` may be written: None where it has to be added."""
+        return self._grad if self._is_cleared else None
 
     def zero_grad(self) -> None:
         """Start ``grad`` again from zeros; an array read from it before keeps its numbers."""

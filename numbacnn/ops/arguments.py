@@ -255,6 +255,25 @@ def check_shape(name: str, x: Array, shape: Sequence[int], reason: str = "") -> 
         raise ValueError(f"`{name}` {tuple(x.shape)} must have the shape {tuple(shape)}{reason and ' '}{reason}")
 
 
+def output_array(name: str, x: Any, shape: Sequence[int], dtype: np.dtype[Any], backend: Backend) -> Array | None:
+    """``x``, which something is to be written to: an array of ``backend``, or None.
+
+    TypeError for anything else; ValueError for another shape or dtype, and for what cannot be written to in one go.
+    """
+    if x is None:
+        return None
+    if not backend.is_array(x):
+        raise TypeError(
+            f"`{name}` of type {type(x).__name__} must be an array of the backend {backend.name!r}, or None"
+        )
+    check_shape(name, x, shape)
+    if x.dtype != dtype:
+        raise ValueError(f"`{name}` of dtype {x.dtype} must have {dtype}")
+    if type(x) is np.ndarray and not (x.flags.c_contiguous and x.flags.writeable and x.flags.aligned):
+        raise ValueError(f"`{name}` must be C-contiguous, aligned and writeable")
+    return x
+
+
 def common_dtype(*arrays: Array) -> np.dtype[Any]:
     """What an operation without parameters computes in: float64 if any array is float64, else float32."""
     wide = any(parameter_dtype(x) == np.float64 for x in arrays)

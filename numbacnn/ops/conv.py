@@ -17,6 +17,7 @@ from .arguments import (
     integer,
     normalize_padding,
     one_of,
+    output_array,
     pair,
     parameter_dtype,
     real_array,
@@ -100,6 +101,7 @@ def conv2d_backward(
     algorithm: str = "auto",
     *,
     input_gradient: bool = True,
+    dweight_out: Array | None = None,
     backend: str | Backend | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """The gradients of :func:`conv2d` for a cotangent ``dy`` (n, out_channels, oh, ow) of its result.
@@ -107,6 +109,9 @@ def conv2d_backward(
     Returns ``dx`` (None with ``input_gradient=False``), ``dweight`` and ``dbias``, of the shapes of ``x``, ``weight``
     and (out_channels,). The other arguments are those of the forward call; errors are those of :func:`conv2d`, and
     ValueError for a ``dy`` of another shape than the result's.
+
+    With ``dweight_out``, an array of the backend with the shape and dtype of ``dweight``, that is written there and is
+    what is returned.
     """
     backend = backends.get(backend)
     dy, x, weight = real_array("dy", dy, backend), real_array("x", x, backend), real_array("weight", weight, backend)
@@ -114,9 +119,11 @@ def conv2d_backward(
     check_shape("dy", dy, geometry.y_shape, f"of the result for `x` {geometry.x_shape}")
     choice = conv2d_choice(geometry, algorithm, backend=backend)
     input_gradient = flag("input_gradient", input_gradient)
-    dy, x, weight = convert(backend, parameter_dtype(weight), dy, x, weight)
+    dtype = parameter_dtype(weight)
+    out = output_array("dweight_out", dweight_out, weight.shape, dtype, backend)
+    dy, x, weight = convert(backend, dtype, dy, x, weight)
     dx = backend.conv2d_backward_input(dy, weight, geometry, choice["backward_input"]) if input_gradient else None
-    dweight = backend.conv2d_backward_weight(dy, x, geometry, choice["backward_weight"])
+    dweight = backend.conv2d_backward_weight(dy, x, geometry, choice["backward_weight"], out)
     return dx, dweight, backend.conv2d_backward_bias(dy)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import backends
 from ..backends import Array, Backend
-from .arguments import activation_name, check_shape, convert, flag, parameter_dtype, real_array
+from .arguments import activation_name, check_shape, convert, flag, output_array, parameter_dtype, real_array
 from .known import known
 
 __all__ = ["linear", "linear_backward"]
@@ -42,12 +42,21 @@ def linear(
 
 
 def linear_backward(
-    dy: Any, x: Any, weight: Any, *, input_gradient: bool = True, backend: str | Backend | None = None
+    dy: Any,
+    x: Any,
+    weight: Any,
+    *,
+    input_gradient: bool = True,
+    dweight_out: Array | None = None,
+    backend: str | Backend | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """The gradients of :func:`linear` for a cotangent ``dy`` (..., out_features) of its result.
 
     Returns ``dx = dy weight`` (None with ``input_gradient=False``), ``dweight = dy^T x`` and ``dbias``, the sum of dy.
     ValueError for shapes that do not go together.
+
+    With ``dweight_out``, an array of the backend with the shape and dtype of ``dweight``, that is written there and is
+    what is returned.
     """
     backend = backends.get(backend)
     dy, x, weight = real_array("dy", dy, backend), real_array("x", x, backend), real_array("weight", weight, backend)
@@ -55,11 +64,13 @@ def linear_backward(
     shape = tuple(x.shape)
     check_shape("dy", dy, (*shape[:-1], out_features), f"of the result for `x` {shape}")
     input_gradient = flag("input_gradient", input_gradient)
-    dy, x, weight = convert(backend, parameter_dtype(weight), dy, x, weight)
+    dtype = parameter_dtype(weight)
+    out = output_array("dweight_out", dweight_out, weight.shape, dtype, backend)
+    dy, x, weight = convert(backend, dtype, dy, x, weight)
     rows = math.prod(shape[:-1])
     dy, x = backend.reshape(dy, (rows, out_features)), backend.reshape(x, (rows, in_features))
     dx = backend.reshape(backend.linear_backward_input(dy, weight), shape) if input_gradient else None
-    return dx, backend.linear_backward_weight(dy, x), backend.linear_backward_bias(dy)
+    return dx, backend.linear_backward_weight(dy, x, out), backend.linear_backward_bias(dy)
 
 
 def _features(x: Array, weight: Array) -> tuple[int, int]:

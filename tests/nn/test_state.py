@@ -85,6 +85,13 @@ def test_a_cleared_gradient_is_zero_however_it_is_read(backend: Backend) -> None
     parameter.accumulate([5.0, 6.0])
     parameter.accumulate([1.0, 1.0])
     assert parameter.grad is array and numbers(parameter) == [6, 7]
+    assert parameter.destination() is None
+    parameter.clear_grad()
+    there = parameter.destination()
+    assert there is array
+    backend.assign(there, backend.asarray(np.array([8, 9], np.float32)))
+    parameter.accumulate(there)
+    assert parameter.grad is array and numbers(parameter) == [8, 9]
     parameter = cleared()
     parameter.grad = [1.0, 2.0]
     assert numbers(parameter) == [1, 2]

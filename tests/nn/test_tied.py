@@ -8,6 +8,7 @@ import pytest
 import numbacnn as nc
 from numbacnn import nn, optim
 from numbacnn.backends import Backend
+from numbacnn.training import TrainingStep
 
 
 def test_gradients_of_both_places_add_up(backend: Backend) -> None:
@@ -27,6 +28,25 @@ def test_gradients_of_both_places_add_up(backend: Backend) -> None:
     np.testing.assert_array_equal(model[1].weight.value, [[-3, -6], [1, 2]])
     model.load_state_dict({name: np.ones((2, 2)) for name in model.state_dict()})
     np.testing.assert_array_equal(hidden.weight.value, np.ones((2, 2)))
+
+
+def test_a_step_writes_the_first_gradient_and_adds_the_second(backend: Backend) -> None:
+    def trained(is_step: bool) -> list[np.ndarray]:
+        nc.manual_seed(0)
+        hidden = nn.Linear(3, 3)
+        model, loss = nn.Sequential(hidden, nn.ReLU(), nn.tied_copy(hidden)), nn.CrossEntropyLoss()
+        optimizer = optim.SGD(model.parameters(), lr=0.5)
+        x, y = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([0, 2])
+        if is_step:
+            TrainingStep(model, loss, optimizer)(x, y)
+        else:
+            loss.forward(model.forward(x), y)
+            model.backward(loss.backward())
+            optimizer.step()
+        return [backend.to_numpy(parameter.value) for parameter in model.parameters()]
+
+    for ours, expected in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_a_whole_block_and_its_dropout(backend: Backend) -> None:

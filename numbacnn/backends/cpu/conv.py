@@ -13,6 +13,7 @@ from ..precision import is_allowed
 from ..shared.activations import ACTIVATIONS
 from .convolution import direct, im2col, loops, winograd
 from .convolution.correlation import ENOUGH_IMAGES
+from .runtime.allocator import empty
 from .runtime.repeated import repeated
 from .vector.column_sums import column_sums
 from .vector.layout import channels_last, contiguous, images, pixels
@@ -77,8 +78,12 @@ def conv2d_backward_input(dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGe
 
 
 @repeated
-def conv2d_backward_weight(dy: np.ndarray, x: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
-    return _ALGORITHMS[algorithm].backward_weight(channels_last(dy), channels_last(x), geometry)
+def conv2d_backward_weight(
+    dy: np.ndarray, x: np.ndarray, geometry: Conv2dGeometry, algorithm: str, out: np.ndarray | None = None
+) -> np.ndarray:
+    dweight = empty(geometry.weight_shape, x.dtype) if out is None else out
+    _ALGORITHMS[algorithm].backward_weight(channels_last(dy), channels_last(x), dweight, geometry)
+    return dweight
 
 
 @repeated

@@ -6,8 +6,10 @@ None of the three products turns W on its side, which would take longer than mul
 - dx: numbers of dy times rows of W;
 - dW: numbers of dy, transposed, times rows of x.
 
-A few columns of the second operand at a time are packed. Of a few samples, which would leave most of a vector empty, y
-is rows of W times rows of x, lane by lane along c; lanes are added up at the end.
+A few columns of the second operand at a time are packed. Few samples, which would leave most of a tile empty, have
+loops of their own, which pass through W or dW once, row after row: y is rows of W times rows of x, lane by lane along
+c, whose lanes are added up at the end; dx is numbers of dy times rows of W, of parts of the rows, whose sums are added
+up; a row of dW is numbers of dy times rows of x.
 
 roofline: 2 n k c operations at the rate of the tile; W or dW passes through memory once, and bounds batches below
 about 16.
@@ -15,6 +17,7 @@ about 16.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -27,17 +30,17 @@ from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.microkernel import Microkernel
 from .runtime.repeated import repeated
 from .vector.activations import activate, activation_of
-from .vector.blocks import fill_zero
+from .vector.blocks import block, blocks, fill_zero
 from .vector.column_sums import column_sums
 from .vector.layout import transpose_matrices
-from .vector.simd import VECTOR_BYTES, copy_run, flattened, lane_sum, lanes_of
+from .vector.simd import VECTOR_BYTES, clear, copy_run, flattened, lane_sum, lanes_of
 from .vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, move_sums
 from .vector.tiles import (
     DOT_COLUMNS,
     DOT_ROWS,
-    DOT_TILE,
     TRANSPOSITION,
     choose_tile,
+    dot_tile,
     multiply_dot,
     multiply_gathered,
     transpose,
@@ -47,6 +50,8 @@ __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_ba
 
 # So many samples are few, and so many output channels are then a chunk.
 FEW_SAMPLES, CHANNELS = DOT_COLUMNS, 16
+# So many are few for the gradients; parts of the rows of W, and their elements at least.
+FEW_GRADIENTS, MAX_PARTS, PART_ELEMENTS = 4, 16, 1 << 14
 # Tile widths of a chunk, rows of the packed operand at a time, rows of the product that are worth packing it again.
 PANELS, DEPTH, ROWS = 4, 256, 96
 MIN_CHUNKS = 8
@@ -87,24 +92,71 @@ def _forward_channels(chunk, x, weight, bias, y, weight_at, x_at, steps, sums, p
     whole = c // lanes
     row = x_at.size * lanes
     for i in range(0, end - first, DOT_ROWS):
-        for j in range(0, n, DOT_COLUMNS):
-            at = i * row + j * lanes
-            if whole > 0:
-                multiply_dot(
-                    p.tile, flat_weight, 0, weight_at, first + i, steps, 0, flat_x, 0, x_at, j, steps, 0, whole, whole,
-                    lanes, sums, at, row, 0,
-                )  # fmt: skip
-            if c > whole * lanes:
-                multiply_dot(
-                    p.tile, flat_weight, 0, weight_at, first + i, steps, whole, flat_x, 0, x_at, j, steps, whole, 1, 1,
-                    c - whole * lanes, sums, at, row, 1 if whole > 0 else 0,
-                )  # fmt: skip
+        if whole > 0:
+            multiply_dot(
+                p.tile, flat_weight, 0, weight_at, first + i, steps, 0, flat_x, 0, x_at, 0, steps, 0, whole, whole,
+                lanes, sums, i * row, row, 0,
+            )  # fmt: skip
+        if c > whole * lanes:
+            multiply_dot(
+                p.tile, flat_weight, 0, weight_at, first + i, steps, whole, flat_x, 0, x_at, 0, steps, whole, 1, 1,
+                c - whole * lanes, sums, i * row, row, 1 if whole > 0 else 0,
+            )  # fmt: skip
     for j in range(n):
         at = j * k + first
         for i in range(end - first):
             total = lane_sum(sums, i * row + j * lanes) if c > 0 else y.dtype.type(0)
             flat_y[at + i] = total + bias[first + i] if bias.size > 0 else total
         activate(p.activating, flat_y, at, end - first, p.activation)
+
+
+@kernel
+def _add_rows(chunk, dy, weight, sums, rows):
+    """A chunk is ``rows`` rows of W: sums[chunk, sample] is the sum of numbers of dy times these, four at a time."""
+    n, k, c = dy.shape[0], weight.shape[0], weight.shape[1]
+    first, end = chunk * rows, min((chunk + 1) * rows, k)
+    w, to = flattened(weight), chunk * n * c
+    clear(sums, to, to + n * c)
+    whole = first + (end - first) // 4 * 4
+    for i in range(first, whole, 4):
+        at = np.uintp(i * c)
+        second, third, fourth = at + np.uintp(c), at + np.uintp(2 * c), at + np.uintp(3 * c)
+        for s in range(n):
+            p, d0, d1, d2, d3 = np.uintp(to + s * c), dy[s, i], dy[s, i + 1], dy[s, i + 2], dy[s, i + 3]
+            for j in range(np.uintp(c)):
+                sums[p + j] += (d0 * w[at + j] + d1 * w[second + j]) + (d2 * w[third + j] + d3 * w[fourth + j])
+    for i in range(whole, end):
+        at = np.uintp(i * c)
+        for s in range(n):
+            p, d0 = np.uintp(to + s * c), dy[s, i]
+            for j in range(np.uintp(c)):
+                sums[p + j] += d0 * w[at + j]
+
+
+@kernel
+def _add_sums(chunk, sums, dx):
+    """A chunk is a block of dx, the sum of those of all parts."""
+    flat = flattened(dx)
+    for i in block(chunk, flat.size):
+        total = 0.0
+        for at in range(i, sums.size, flat.size):
+            total += sums[at]
+        flat[i] = total
+
+
+@kernel
+def _multiply_rows(chunk, dy, x, dweight, rows):
+    """A chunk is ``rows`` rows of dW: each is the sum of numbers of dy times rows of x."""
+    n, k, c = dy.shape[0], dweight.shape[0], x.shape[1]
+    flat_x, flat = flattened(x), flattened(dweight)
+    for i in range(chunk * rows, min((chunk + 1) * rows, k)):
+        to, d0 = np.uintp(i * c), dy[0, i]
+        for j in range(np.uintp(c)):
+            flat[to + j] = d0 * flat_x[j]
+        for s in range(1, n):
+            p, d = np.uintp(s * c), dy[s, i]
+            for j in range(np.uintp(c)):
+                flat[to + j] += d * flat_x[p + j]
 
 
 @inlined
@@ -192,29 +244,40 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activatio
     # Whole register tiles of both.
     channels = max(1, min(CHANNELS, k // MIN_CHUNKS) // DOT_ROWS) * DOT_ROWS
     if n:
-        weight_at, x_at = _places(k, round_up(k, channels), c), _places(n, round_up(n, DOT_COLUMNS), c)
+        weight_at, x_at = _places(k, round_up(k, channels), c), _places(n, n, c)
         _forward_channels(
             -(-k // channels), x, weight, shift, y, weight_at, x_at, np.arange(c // lanes + 1) * lanes,
             Scratch(channels * x_at.size * lanes, x.dtype),
-            _Channels(DOT_TILE, activation_of(ACTIVATIONS[activation]), ACTIVATIONS[activation], channels),
+            _Channels(_dot_tile(n), activation_of(ACTIVATIONS[activation]), ACTIVATIONS[activation], channels),
         )  # fmt: skip
     return y
 
 
 @repeated
 def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    n, k = dy.shape
-    dx = empty((n, weight.shape[1]), dy.dtype)
+    (n, k), c = dy.shape, weight.shape[1]
+    dx = empty((n, c), dy.dtype)
+    if 0 < n <= FEW_GRADIENTS and dx.size and k:
+        rows = max(-(-k // MAX_PARTS), min(k, -(-PART_ELEMENTS // c)))
+        parts = -(-k // rows)
+        sums = empty((parts * dx.size,), dy.dtype)
+        _add_rows(parts, dy, weight, sums, rows)
+        _add_sums(blocks(dx), sums, dx)
+        return dx
     _multiply(dy.reshape(-1), k, weight, dx, k)
     return dx
 
 
 @repeated
-def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
-    n, k = dy.shape
+def linear_backward_weight(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    (n, k), c = dy.shape, x.shape[1]
+    dweight = empty((k, c), dy.dtype) if out is None else out
+    if 0 < n <= FEW_GRADIENTS and dweight.size:
+        rows = max(1, -(-PART_ELEMENTS // c))
+        _multiply_rows(-(-k // rows), dy, x, dweight, rows)
+        return dweight
     transposed = empty((k, n), dy.dtype)
     transpose_matrices(dy[None], transposed[None])
-    dweight = empty((k, x.shape[1]), dy.dtype)
     _multiply(transposed.reshape(-1), n, x, dweight, n, run=RUN_IN_ORDER)
     return dweight
 
@@ -253,6 +316,11 @@ def _multiply(
             transposed=int(transposed), activation=activation,
         ),
     )  # fmt: skip
+
+
+@functools.cache
+def _dot_tile(samples: int) -> Microkernel:
+    return dot_tile(DOT_ROWS, samples)
 
 
 def _places(count: int, padded: int, distance: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from ..contract import Activation, ConvPass
 from ..geometry import Conv2dGeometry
 from .block.reduce import channel_sums
 from .convolution import im2col, implicit_gemm, loops, tables
-from .runtime.device_array import DeviceArray
+from .runtime.device_array import DeviceArray, new
 from .runtime.target import SIMULATED
 
 __all__ = [
@@ -59,8 +59,12 @@ def conv2d_backward_input(
     return _algorithm(geometry, algorithm).backward_input(dy, weight, geometry)
 
 
-def conv2d_backward_weight(dy: DeviceArray, x: DeviceArray, geometry: Conv2dGeometry, algorithm: str) -> DeviceArray:
-    return _algorithm(geometry, algorithm).backward_weight(dy, x, geometry)
+def conv2d_backward_weight(
+    dy: DeviceArray, x: DeviceArray, geometry: Conv2dGeometry, algorithm: str, out: DeviceArray | None = None
+) -> DeviceArray:
+    dweight = new(geometry.weight_shape, x.dtype) if out is None else out
+    _algorithm(geometry, algorithm).backward_weight(dy, x, dweight, geometry)
+    return dweight
 
 
 def conv2d_backward_bias(dy: DeviceArray) -> DeviceArray:

@@ -25,9 +25,9 @@ def linear_backward_input(dy: DeviceArray, weight: DeviceArray) -> DeviceArray:
     return dx
 
 
-def linear_backward_weight(dy: DeviceArray, x: DeviceArray) -> DeviceArray:
+def linear_backward_weight(dy: DeviceArray, x: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
     (n, o), i = dy.shape, x.shape[1]
-    dweight = new((o, i), x.dtype)
+    dweight = new((o, i), x.dtype) if out is None else out
     multiply(dweight, dy, x, (o, i, n), (Strides(1, o), Strides(i, 1), Strides(i, 1)))
     return dweight
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..contract import Activation, Array, ConvPass
 from ..geometry import Conv2dGeometry
 from .convolution import im2col, loops
-from .elementwise import activate
+from .elementwise import activate, written
 
 __all__ = [
     "choose_conv2d_algorithm",
@@ -55,9 +55,11 @@ def conv2d_backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry, al
     return _ALGORITHMS[algorithm].backward_input(dy, weight, geometry)
 
 
-def conv2d_backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry, algorithm: str) -> Array:
+def conv2d_backward_weight(
+    dy: Array, x: Array, geometry: Conv2dGeometry, algorithm: str, out: Array | None = None
+) -> Array:
     """dweight (k, c // groups, kh, kw)."""
-    return _ALGORITHMS[algorithm].backward_weight(dy, x, geometry)
+    return written(_ALGORITHMS[algorithm].backward_weight(dy, x, geometry), out)
 
 
 def conv2d_backward_bias(dy: Array) -> Array:

@@ -113,4 +113,12 @@ def activate(y: Array, activation: Activation) -> Array:
     return y if activation is None else _ACTIVATIONS[activation](y)
 
 
+def written(value: Array, out: Array | None) -> Array:
+    """``value``, in ``out`` where there is one."""
+    if out is None:
+        return value
+    out[...] = value
+    return out
+
+
 _ACTIVATIONS = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}

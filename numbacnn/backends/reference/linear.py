@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Activation, Array
-from .elementwise import activate
+from .elementwise import activate, written
 
 __all__ = ["linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight"]
 
@@ -23,9 +23,9 @@ def linear_backward_input(dy: Array, weight: Array) -> Array:
     return dy @ weight
 
 
-def linear_backward_weight(dy: Array, x: Array) -> Array:
+def linear_backward_weight(dy: Array, x: Array, out: Array | None = None) -> Array:
     """dweight (o, i) = dy^T x."""
-    return (dy.T.astype(np.float64) @ x).astype(dy.dtype)
+    return written((dy.T.astype(np.float64) @ x).astype(dy.dtype), out)
 
 
 def linear_backward_bias(dy: Array) -> Array:

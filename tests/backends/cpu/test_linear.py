@@ -34,7 +34,7 @@ def test_equals_numpy(n, c, k, dtype, seed):
     check(n, c, k, dtype, seed)
 
 
-@pytest.mark.parametrize("n", [1, linear.FEW_SAMPLES, linear.FEW_SAMPLES + 1, 2 * linear.ROWS + 1])
+@pytest.mark.parametrize("n", [1, 2, linear.FEW_GRADIENTS, linear.FEW_SAMPLES, 7, 2 * linear.ROWS + 1])
 def test_more_than_a_block_in_every_direction(n):
     check(n, 2 * linear.DEPTH + 3, linear.DEPTH + 130, np.float32)
 

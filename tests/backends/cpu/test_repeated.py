@@ -52,6 +52,9 @@ CALLS = {
     "backward_weight": lambda make, seed: cpu.conv2d_backward_weight(
         make(*G.y_shape, seed=seed), make(*G.x_shape, seed=seed + 1), G, "direct"
     ),
+    "backward_weight_out": lambda make, seed: cpu.conv2d_backward_weight(
+        make(*G.y_shape, seed=seed), make(*G.x_shape, seed=seed + 1), G, "direct", np.empty(G.weight_shape, np.float32)
+    ),
     "winograd_weight": lambda make, seed: cpu.conv2d_backward_weight(
         make(*SMALL.y_shape, seed=seed), make(*SMALL.x_shape, seed=seed + 1), SMALL, "winograd"
     ),

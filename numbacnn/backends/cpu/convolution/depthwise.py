@@ -276,11 +276,10 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
     return folded
 
 
-def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dweight = empty(g.weight_shape, x.dtype)
+def backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeometry) -> None:
     if not g.n:
         fill_zero(dweight)
-        return dweight
+        return
     c = forward_correlation(g)
     plan, parts, bands_of_part = _weight_plan(c, g.n, g.k, x.itemsize)
     window = g.kh * g.kw
@@ -300,7 +299,6 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
         ),
     )  # fmt: skip
     _finish_filters(blocks, sums, dweight.reshape(g.k, window), blocks, plan.block, window)
-    return dweight
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:

@@ -39,10 +39,8 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
     return dx
 
 
-def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    if depthwise.applies(g):
-        return depthwise.backward_weight(dy, x, g)
-    return direct_weight.correlate_weights(dy, x, g)
+def backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeometry) -> None:
+    (depthwise.backward_weight if depthwise.applies(g) else direct_weight.correlate_weights)(dy, x, dweight, g)
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:

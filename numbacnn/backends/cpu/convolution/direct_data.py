@@ -245,9 +245,9 @@ def correlate(
         Scratch(2 * plan.positions, index), Scratch(plan.work, x.dtype), c.grid,
         _ByChannels(
             laying=laying, tile=tile.for_rows(plan.positions, packed.nbytes), activating=activation_of(activation),
-            height=tile.rows, width=width, activation=activation, groups=groups, panels=panels, parts=parts, in_place=int(plan.in_place),
-            band_images=plan.band_images, band_rows=plan.band_rows, bands=plan.bands, in_rows=plan.in_rows,
-            in_columns=plan.in_columns,
+            height=tile.rows, width=width, activation=activation, groups=groups, panels=panels, parts=parts,
+            in_place=int(plan.in_place), band_images=plan.band_images, band_rows=plan.band_rows, bands=plan.bands,
+            in_rows=plan.in_rows, in_columns=plan.in_columns,
         ),
     )  # fmt: skip
 

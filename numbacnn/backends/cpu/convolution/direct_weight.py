@@ -292,18 +292,16 @@ def _finish_by_positions(chunk, wanted, sums, dweight, groups, taps, row):
 
 
 def correlate_weights(
-    dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry, dweight: np.ndarray | None = None,
-    wanted: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
-    """The gradient (k, c / groups, kh, kw) of the weights; dy and x are (n, h, w, c).
+    dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeometry, wanted: np.ndarray | None = None
+) -> None:
+    """``dweight`` (k, c / groups, kh, kw) becomes the gradient of the weights; dy and x are (n, h, w, c).
 
-    With ``dweight`` it is written there, and only if the first number in ``wanted`` is not 0.
+    With ``wanted`` only if the first number in it is not 0.
     """
-    dweight = empty(g.weight_shape, x.dtype) if dweight is None else dweight
     wanted = np.empty(0, np.int64) if wanted is None else wanted
     if not g.n:
         fill_zero(dweight)
-        return dweight
+        return
     plan = plan_of(g, x.itemsize)
     index = np.dtype(np.int64)
     sums = empty((g.groups * plan.sums,), x.dtype)
@@ -326,7 +324,7 @@ def correlate_weights(
         _finish_by_positions(
             g.k, wanted, sums, dweight.reshape(g.k, g.taps), g.groups, tap_at.size, output_at.size * lanes
         )
-        return dweight
+        return
     lines = g.k // g.groups if plan.by_inputs else plan.block * g.kh * g.kw
     work = 0 if plan.in_place else plan.band_images * in_rows * in_columns * plan.block
     _sum_by_channels(
@@ -346,12 +344,11 @@ def correlate_weights(
             g.k * plan.blocks, wanted, sums, dweight, some, plan.width, g.groups, plan.panels // g.kh, plan.blocks,
             plan.block,
         )  # fmt: skip
-        return dweight
+        return
     _finish_by_outputs(
         plan.panels * plan.blocks * g.groups, wanted, sums, dweight, some,
         TRANSPOSITION, plan.width, g.groups, plan.panels, plan.blocks, plan.block, g.kh * g.kw,
     )  # fmt: skip
-    return dweight
 
 
 def workspace(g: Conv2dGeometry, itemsize: int) -> int:

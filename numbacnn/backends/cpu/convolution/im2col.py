@@ -308,11 +308,10 @@ def _laid(weight: np.ndarray) -> np.ndarray:
     return laid
 
 
-def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dweight = empty(g.weight_shape, x.dtype)
+def backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeometry) -> None:
     if not g.n:
         fill_zero(dweight)
-        return dweight
+        return
     outputs, index = g.k // g.groups, np.dtype(np.int64)
     size, band, parts, steps = _weight_plan(g, x.itemsize)
     positions = np.arange(band * g.ow)
@@ -332,7 +331,6 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndar
         ),
     )  # fmt: skip
     _finish_weights(g.groups, sums, dweight, Scratch(AT_A_TIME, np.dtype(np.float64)), g.groups, size)
-    return dweight
 
 
 def _weight_plan(g: Conv2dGeometry, itemsize: int) -> tuple[int, int, int, int]:

@@ -136,14 +136,12 @@ def _correlate(
     )  # fmt: skip
 
 
-def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    dweight = empty(g.weight_shape, x.dtype)
+def backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeometry) -> None:
     size = g.k // g.groups * g.kh * g.kw
     _backward_weight_channels(
         g.c, dy, x, dweight, Scratch(size, x.dtype), Scratch(size, np.dtype(np.float64)), g.sh, g.sw, g.pt, g.pl, g.dh,
         g.dw,
     )  # fmt: skip
-    return dweight
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:

@@ -30,8 +30,8 @@ def backward_input(dy: np.ndarray, weight: np.ndarray, g: Conv2dGeometry) -> np.
     return dx
 
 
-def backward_weight(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    return (winograd_weight.correlate if _applies(g, "backward_weight") else direct.backward_weight)(dy, x, g)
+def backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeometry) -> None:
+    (winograd_weight.correlate if _applies(g, "backward_weight") else direct.backward_weight)(dy, x, dweight, g)
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:

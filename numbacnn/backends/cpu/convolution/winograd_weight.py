@@ -238,7 +238,7 @@ def _check(chunk, errors, levels, wanted):
     wanted[0] = 0 if finite and np.sqrt(error) <= ALLOWED * level else 1
 
 
-def correlate(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
+def correlate(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeometry) -> None:
     """What ``direct_weight.py`` computes, of windows that ``winograd_data.py`` takes."""
     plan = _plan(g, x.itemsize)
     t, tile, lanes = plan.transforms, plan.tile, VECTOR_BYTES // x.itemsize
@@ -248,7 +248,6 @@ def correlate(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     float64 = np.dtype(np.float64)
     sums = empty((chunks * t.size**2 * plan.block * width,), x.dtype)
     errors, levels, wanted = empty((chunks,), float64), empty((block_chunks,), float64), empty((1,), np.dtype(np.int64))
-    dweight = empty(g.weight_shape, x.dtype)
     more = t.size - t.outputs
     band = (plan.band_rows * t.outputs + more) * (plan.tile_columns * t.outputs + more) * max(pitch, width)
     work = band + t.size**2 * (plan.tiles * (pitch + width) + 2 * lanes) + lanes
@@ -273,7 +272,7 @@ def correlate(dy: np.ndarray, x: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
         ),
     )  # fmt: skip
     _check(1, errors, levels, wanted)
-    return direct_weight.correlate_weights(dy, x, g, dweight, wanted)
+    direct_weight.correlate_weights(dy, x, dweight, g, wanted)
 
 
 def cycles(g: Conv2dGeometry, itemsize: int) -> float:

@@ -57,7 +57,8 @@ class _Call(NamedTuple):
     """Of each launch, where in ``launches`` the address of its words is, and how many bytes behind the first it is."""
     places: list[tuple[int, int, int]]
     """(place in ``words``, number of an array, bytes from where it begins): of the arguments, the results, a block."""
-    results: list[_Result]
+    results: list[_Result | int]
+    """How each is made, or which of the arrays it is."""
     is_single: bool
     block: int
     """Bytes of what is needed in between, ..."""
@@ -76,8 +77,9 @@ class _Call(NamedTuple):
     def again(self, arrays: Sequence[np.ndarray]) -> Any:
         """The results for other ``arrays`` among the arguments."""
         launches, words = self.launches[:], self.words[:]
-        results = [result.make() for result in self.results]
-        addresses = allocator.addresses_of([*arrays, *results])
+        results = [arrays[result] if isinstance(result, int) else result.make() for result in self.results]
+        made = [x for x, result in zip(results, self.results, strict=True) if not isinstance(result, int)]
+        addresses = allocator.addresses_of([*arrays, *made])
         block = None
         if self.block:
             try:
@@ -137,10 +139,10 @@ class _Writing:
         """What was written down; None where it cannot be done again."""
         results = () if found is None else found if isinstance(found, tuple) else (found,)
         given = [x for x in arguments if type(x) is np.ndarray]
-        made = [_result_of(x) for x in results]
-        if self.is_refused or None in made or None in map(_result_of, given) or _overlap([*given, *results]):
+        made = [next((i for i, y in enumerate(given) if y is x), _result_of(x)) for x in results]
+        arrays = [*given, *[x for x, result in zip(results, made, strict=True) if not isinstance(result, int)]]
+        if self.is_refused or None in made or None in map(_result_of, given) or _overlap(arrays):
             return None
-        arrays = [*given, *results]
         starts: dict[int, int] = {}
         """Of what is needed in between: where in the block it is."""
         block = 0
@@ -173,7 +175,7 @@ class _Writing:
                 if not note(at + place, words[at + place]) and x is not None:
                     kept.append(x)
         return _Call(
-            launches, words, firsts, places, cast(list[_Result], made), isinstance(found, np.ndarray), block, [],
+            launches, words, firsts, places, cast(list[_Result | int], made), isinstance(found, np.ndarray), block, [],
             max((shares[1] for _, _, _, shares, _ in self.launches), default=1), self.threads, kept,
         )  # fmt: skip
 

@@ -115,8 +115,7 @@ def backward_input(dy: DeviceArray, weight: DeviceArray, g: Conv2dGeometry) -> D
     return dx
 
 
-def backward_weight(dy: DeviceArray, x: DeviceArray, g: Conv2dGeometry) -> DeviceArray:
-    dweight = new(g.weight_shape, x.dtype)
+def backward_weight(dy: DeviceArray, x: DeviceArray, dweight: DeviceArray, g: Conv2dGeometry) -> None:
     size, plane = g.k // g.groups, g.oh * g.ow
     for rows, part in _pieces(g):
         pixels = part.n * plane
@@ -136,7 +135,6 @@ def backward_weight(dy: DeviceArray, x: DeviceArray, g: Conv2dGeometry) -> Devic
         )
         if result is not dweight:
             accumulate(dweight, result)
-    return dweight
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:

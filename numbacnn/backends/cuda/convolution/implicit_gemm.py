@@ -74,8 +74,7 @@ def backward_input(dy: DeviceArray, weight: DeviceArray, g: Conv2dGeometry) -> D
     return dx
 
 
-def backward_weight(dy: DeviceArray, x: DeviceArray, g: Conv2dGeometry) -> DeviceArray:
-    dweight = new(g.weight_shape, x.dtype)
+def backward_weight(dy: DeviceArray, x: DeviceArray, dweight: DeviceArray, g: Conv2dGeometry) -> None:
     size, plane = g.k // g.groups, g.oh * g.ow
     multiply(
         dweight,
@@ -93,7 +92,6 @@ def backward_weight(dy: DeviceArray, x: DeviceArray, g: Conv2dGeometry) -> Devic
         b_moving=tables.positions(g),
         image=tables.image_of(g),
     )
-    return dweight
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:

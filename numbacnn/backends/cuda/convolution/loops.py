@@ -120,10 +120,8 @@ def backward_input(dy: DeviceArray, weight: DeviceArray, g: Conv2dGeometry) -> D
     return dx
 
 
-def backward_weight(dy: DeviceArray, x: DeviceArray, g: Conv2dGeometry) -> DeviceArray:
-    dweight = new(g.weight_shape, x.dtype)
+def backward_weight(dy: DeviceArray, x: DeviceArray, dweight: DeviceArray, g: Conv2dGeometry) -> None:
     _backward_weight_elements(dweight.size, dy, x, dweight, g.n, (*_sizes(g), 0, 0), _window(g))
-    return dweight
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
