@@ -20,7 +20,9 @@ pytestmark = pytest.mark.skipif((REGISTERS, LANES) != (32, 16), reason="the meas
 
 def plan_of(descriptor: str) -> direct_data._Plan:
     g = Conv2dGeometry.parse(descriptor)
-    return direct_data._plan(forward_correlation(g), forward_strides(g), g.n, g.c, g.k, g.c, 1, 4)
+    return direct_data.plan_of(
+        direct_data.Problem(forward_correlation(g), forward_strides(g), g.n, g.c, g.k, g.c, 1, 4)
+    )
 
 
 @pytest.mark.parametrize("vectors", [5, 7])

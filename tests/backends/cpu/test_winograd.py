@@ -54,7 +54,7 @@ def test_every_size_of_tiles(monkeypatch, transforms, descriptor):
     """Whatever the plan would take: whole and cut tiles, one and several images to a band."""
     for module in (winograd_data, winograd_weight):
         monkeypatch.setattr(module, "TRANSFORMS", [transforms])
-        module._plan.cache_clear()
+        module.plan_of.cache_clear()
     g = Conv2dGeometry.parse(descriptor.format(transforms.taps))
     rng = np.random.default_rng(0)
     x, weight, bias, dy = (rng.standard_normal(s) for s in (g.x_shape, g.weight_shape, (g.k,), g.y_shape))
@@ -64,7 +64,7 @@ def test_every_size_of_tiles(monkeypatch, transforms, descriptor):
     winograd.backward_weight(dy, x, dweight, g)
     direct.backward_weight(dy, x, expected, g)
     for module in (winograd_data, winograd_weight):
-        module._plan.cache_clear()
+        module.plan_of.cache_clear()
     assert all(winograd._applies(g, pass_) for pass_ in ("forward", "backward_input", "backward_weight"))
     np.testing.assert_allclose(y, direct.forward(x, weight, bias, g, 0), rtol=0, atol=1e-12)
     np.testing.assert_allclose(dx, direct.backward_input(dy, weight, g), rtol=0, atol=1e-12)

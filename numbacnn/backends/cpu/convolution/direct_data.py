@@ -26,13 +26,25 @@ from ..runtime.captured import fold_constant
 from ..runtime.kernel import Scratch, kernel
 from ..runtime.microkernel import Microkernel
 from ..vector.activations import activate, activation_of
+from ..vector.costs import DIRECT_DATA, DirectData
 from ..vector.simd import VECTOR_BYTES, clear, flattened
 from ..vector.tiles import ADD, RELU, TILES, TRANSPOSITION, WIDEST_STRADDLING, multiply_gathered, transpose
 from .bands import lay_band, lay_positions, laying, unevenness
 from .correlation import ENOUGH_IMAGES, Correlation, WeightStrides
 from .operands import activate_pixels, bias_or_zeros, pack_weights, taps_of
 
-__all__ = ["correlate", "cycles", "is_in_place", "workspace"]
+__all__ = [
+    "Candidate",
+    "Problem",
+    "candidates",
+    "correlate",
+    "cycles",
+    "cycles_of",
+    "is_in_place",
+    "made",
+    "plan_of",
+    "workspace",
+]
 
 # Depth of a part of packed weights, which stays in L1 for all positions of a band.
 DEPTH = 128
@@ -42,16 +54,6 @@ L2_ELEMENTS = 1 << 17
 BEYOND_L2 = 1.5
 MIN_POSITIONS, MAX_POSITIONS = 48, 384
 MIN_CHUNKS = 8
-# The cost model's constants, in cycles: a vector of multiply-adds is 1. They were fitted to 3,000 plans for
-# convolutions drawn at random.
-CHUNK, TILE = 700.0, 80.0  # beginning one
-STORING = 6.5  # a vector of a tile's sums
-LAYING, PACKING = 0.5, 0.5  # an element of a band, a weight
-FROM_L2, FROM_FAR = 0.3, 1.6  # a vector of packed weights on its way into the core
-# The same where positions lie along the vectors.
-TRANSPOSING = 1.8  # an element of a band, with laying it
-STORING_TRANSPOSED = 18.0  # a vector of sums, which is stored, activated and read again
-TRANSPOSING_BACK = 100.0  # a block of sums, however few of its numbers there are
 
 
 class _ByChannels(NamedTuple):
@@ -92,9 +94,34 @@ class _ByPositions(NamedTuple):
     in_columns: int
 
 
-class _Plan(NamedTuple):
+class Candidate(NamedTuple):
+    """What a plan is chosen by."""
+
     by_positions: bool
     """Whether positions, and not output channels, lie along the vectors."""
+    vectors: int
+    """Of a tile."""
+    rows: int
+    """Of a band, and images."""
+    images: int
+
+
+class Problem(NamedTuple):
+    """What a plan is made for: a correlation and how its weights lie, each of ``groups`` with so many channels."""
+
+    c: Correlation
+    w: WeightStrides
+    n: int
+    channels: int
+    outputs: int
+    pitch: int
+    """Elements from one pixel of x to the next."""
+    groups: int
+    itemsize: int
+
+
+class _Plan(NamedTuple):
+    by_positions: bool
     in_place: bool
     vectors: int
     band_rows: int
@@ -221,7 +248,7 @@ def correlate(
 ) -> None:
     """The outputs of ``c`` on the grid of y that is theirs; ``bias`` may be empty. x and y are (n, h, w, c)."""
     n, channels, outputs = x.shape[0], x.shape[3] // groups, y.shape[3] // groups
-    plan = _plan(c, w, n, channels, outputs, x.shape[3], groups, x.itemsize)
+    plan = plan_of(Problem(c, w, n, channels, outputs, x.shape[3], groups, x.itemsize))
     chunks = -(-n // plan.band_images) * groups * plan.bands
     tile = TILES[plan.vectors - 1]
     width = tile.vectors * VECTOR_BYTES // x.itemsize
@@ -254,40 +281,58 @@ def correlate(
 
 def cycles(c: Correlation, w: WeightStrides, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> float:
     """About how many :func:`correlate` takes, of all threads together."""
-    return _plan(c, w, n, channels, outputs, channels * groups, groups, itemsize).cycles
+    return plan_of(Problem(c, w, n, channels, outputs, channels * groups, groups, itemsize)).cycles
 
 
 def workspace(c: Correlation, w: WeightStrides, n: int, channels: int, outputs: int, groups: int, itemsize: int) -> int:
     """Bytes that :func:`correlate` uses beside its arguments: packed weights, and the work of each thread."""
-    plan = _plan(c, w, n, channels, outputs, channels * groups, groups, itemsize)
+    plan = plan_of(Problem(c, w, n, channels, outputs, channels * groups, groups, itemsize))
     packed = groups * plan.steps.size * round_up(outputs, plan.vectors * VECTOR_BYTES // itemsize)
     return itemsize * (threads.number() * plan.work + (0 if plan.by_positions else packed))
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan(
-    c: Correlation, w: WeightStrides, n: int, channels: int, outputs: int, pitch: int, groups: int, itemsize: int
-) -> _Plan:
-    """The plan of fewest cycles; pixels of x are ``pitch`` apart."""
-    plans = []
-    orientations = {False, True}
-    if n > ENOUGH_IMAGES:
-        orientations = {_plan(c, w, ENOUGH_IMAGES, channels, outputs, pitch, groups, itemsize).by_positions}
-    needed = -(-outputs // (VECTOR_BYTES // itemsize))
-    for rows, images in _bands(c, n):
-        chunks = [(i * j * groups, r * m) for i, r in _parts(c.rows, rows) for j, m in _parts(n, images)]
-        number_of_chunks = sum(number for number, _ in chunks)
-        for vectors in range(1, len(TILES) + 1):
-            band = (vectors, rows, images)
-            if vectors <= needed and False in orientations:
-                parts = _parts_of_panels(-(-needed // vectors), number_of_chunks)
-                cycles = groups * _cycles_of_channels(c, n, channels, outputs, itemsize, *band)
-                uneven = unevenness(*[(number * parts, size) for number, size in chunks])
-                plans.append((cycles * uneven, False, *band))
-            if c.step == (1, 1) and images == 1 and vectors <= WIDEST_STRADDLING and True in orientations:
-                cycles = groups * _cycles_of_positions(c, n, channels, outputs, itemsize, *band)
-                plans.append((cycles * unevenness(*chunks), True, *band))
-    cycles, by_positions, vectors, rows, images = min(plans)
+def plan_of(problem: Problem) -> _Plan:
+    """The plan of fewest cycles."""
+    found = candidates(problem)
+    if problem.n > ENOUGH_IMAGES:
+        orientation = plan_of(problem._replace(n=ENOUGH_IMAGES)).by_positions
+        found = [candidate for candidate in found if candidate.by_positions == orientation]
+    cycles, candidate = min((cycles_of(problem, candidate), candidate) for candidate in found)
+    return made(problem, candidate, cycles)
+
+
+def candidates(problem: Problem) -> list[Candidate]:
+    """What there is to choose from."""
+    needed = -(-problem.outputs // (VECTOR_BYTES // problem.itemsize))
+    bands = _bands(problem.c, problem.n)
+    found = [Candidate(False, vectors, *band) for band in bands for vectors in range(1, min(needed, len(TILES)) + 1)]
+    if problem.c.step == (1, 1):
+        widest = min(WIDEST_STRADDLING, len(TILES))
+        found += [
+            Candidate(True, vectors, rows, 1)
+            for rows, images in bands
+            if images == 1
+            for vectors in range(1, widest + 1)
+        ]
+    return found
+
+
+def cycles_of(problem: Problem, candidate: Candidate, costs: DirectData = DIRECT_DATA) -> float:
+    """About how many :func:`correlate` takes; of ``costs`` it is a sum, each times a number."""
+    (by_positions, vectors, rows, images), (c, n) = candidate, (problem.c, problem.n)
+    chunks = [(i * j * problem.groups, r * m) for i, r in _parts(c.rows, rows) for j, m in _parts(n, images)]
+    if by_positions:
+        return problem.groups * _cycles_of_positions(problem, candidate, costs) * unevenness(*chunks)
+    panels = -(-problem.outputs // (vectors * (VECTOR_BYTES // problem.itemsize)))
+    parts = _parts_of_panels(panels, sum(number for number, _ in chunks))
+    uneven = unevenness(*[(number * parts, size) for number, size in chunks])
+    return problem.groups * _cycles_of_channels(problem, candidate, costs) * uneven
+
+
+def made(problem: Problem, candidate: Candidate, cycles: float) -> _Plan:
+    """The whole plan."""
+    (c, w, _, channels, outputs, pitch, _, itemsize), (by_positions, vectors, rows, images) = problem, candidate
     in_rows, in_columns = _band_shape(c, rows)
     in_place = not by_positions and is_in_place(c)
     top, left = c.row_taps[0][1], c.column_taps[0][1]
@@ -346,39 +391,41 @@ def _parts(total: int, part: int) -> list[tuple[int, int]]:
     return [(total // part, part), *([(1, total % part)] if total % part else [])]
 
 
-def _cycles_of_channels(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:
-    lanes = VECTOR_BYTES // itemsize
-    depth = channels * len(c.row_taps) * len(c.column_taps)
-    panels = -(-outputs // (vectors * lanes))
+def _cycles_of_channels(problem: Problem, candidate: Candidate, costs: DirectData) -> float:
+    c, (_, vectors, rows, images) = problem.c, candidate
+    lanes = VECTOR_BYTES // problem.itemsize
+    depth = problem.channels * len(c.row_taps) * len(c.column_taps)
+    panels = -(-problem.outputs // (vectors * lanes))
     in_place = is_in_place(c)
     tile = TILES[vectors - 1]
     weights = depth * panels * vectors
-    moving = FROM_L2 if weights * lanes <= L2_ELEMENTS else FROM_FAR
-    of_tile = TILE + STORING * tile.rows * vectors
-    total = PACKING * depth * outputs
+    moving = costs.from_l2 if weights * lanes <= L2_ELEMENTS else costs.from_far
+    of_tile = costs.tile + costs.storing * tile.rows * vectors
+    total = costs.packing * depth * problem.outputs
     for bands, rows_here in _parts(c.rows, rows):
         in_rows, in_columns = _band_shape(c, rows_here)
-        for batches, images_here in _parts(n, images):
+        for batches, images_here in _parts(problem.n, images):
             tiles = panels * -(-rows_here * images_here * c.columns // tile.rows)
-            size = 0 if in_place else channels * in_rows * in_columns * images_here
+            size = 0 if in_place else problem.channels * in_rows * in_columns * images_here
             multiplying = tile.rows * vectors * depth / tile.rate + of_tile * -(-depth // DEPTH)
-            of_band = CHUNK + tiles * multiplying + LAYING * size + moving * weights
+            of_band = costs.chunk + tiles * multiplying + costs.laying * size + moving * weights
             total += bands * batches * of_band * (1 if size <= L2_ELEMENTS else BEYOND_L2)
     return total
 
 
-def _cycles_of_positions(c, n, channels, outputs, itemsize, vectors, rows, images) -> float:
-    lanes = VECTOR_BYTES // itemsize
-    depth = channels * len(c.row_taps) * len(c.column_taps)
+def _cycles_of_positions(problem: Problem, candidate: Candidate, costs: DirectData) -> float:
+    c, (_, vectors, rows, _) = problem.c, candidate
+    lanes = VECTOR_BYTES // problem.itemsize
+    depth = problem.channels * len(c.row_taps) * len(c.column_taps)
     tile = TILES[vectors - 1]
-    laying = TRANSPOSING if channels > 1 else LAYING
+    laying = costs.transposing if problem.channels > 1 else costs.laying
     total = 0.0
     for bands, rows_here in _parts(c.rows, rows):
         in_rows, in_columns = _band_shape(c, rows_here)
-        tiles = -(-((rows_here - 1) * in_columns + c.columns) // (vectors * lanes)) * -(-outputs // tile.rows)
-        blocks = rows_here * -(-outputs // lanes) * -(-c.columns // lanes)
-        multiplying = tile.rows * vectors * (depth / tile.rate + STORING_TRANSPOSED) + TILE
-        size = channels * in_rows * in_columns
-        of_band = CHUNK + tiles * multiplying + laying * size + TRANSPOSING_BACK * blocks
-        total += bands * n * of_band * (1 if size <= L2_ELEMENTS else BEYOND_L2)
+        tiles = -(-((rows_here - 1) * in_columns + c.columns) // (vectors * lanes)) * -(-problem.outputs // tile.rows)
+        blocks = rows_here * -(-problem.outputs // lanes) * -(-c.columns // lanes)
+        multiplying = tile.rows * vectors * (depth / tile.rate + costs.storing_transposed) + costs.tile
+        size = problem.channels * in_rows * in_columns
+        of_band = costs.chunk + tiles * multiplying + laying * size + costs.transposing_back * blocks
+        total += bands * problem.n * of_band * (1 if size <= L2_ELEMENTS else BEYOND_L2)
     return total

@@ -29,6 +29,7 @@ from ..runtime.captured import fold_constant
 from ..runtime.kernel import Scratch, kernel
 from ..runtime.microkernel import Microkernel
 from ..vector.activations import activate, activation_of
+from ..vector.costs import WINOGRAD_DATA, WinogradData
 from ..vector.simd import VECTOR_BYTES, copy_run, lanes_of
 from ..vector.tiles import TILES, Tile, multiply_gathered
 from .bands import lay_band, laying, unevenness
@@ -37,20 +38,12 @@ from .operands import bias_or_zeros, pack_weights
 from .winograd_range import CONTRAST, levels_of_windows, list_unsafe, most_allowed, sum_directly
 from .winograd_transforms import ACROSS, LARGEST, SMALLEST, TRANSFORMS, Transforms, finish, transform
 
-__all__ = ["applies", "correlate", "cycles", "workspace"]
+__all__ = ["applies", "correlate", "cycles", "made", "plan_of", "workspace"]
 
 # Tiles of a band: enough that the transformed weights are multiplied often when they have come from memory.
 BAND_TILES = 48
 MIN_CHUNKS = 4
 MAX_LANES = VECTOR_BYTES // 4
-# The cost model's constants, in cycles: a vector of multiply-adds of the direct algorithm is 1. They were fitted to 200
-# convolutions drawn at random.
-MULTIPLYING = 1.3  # a vector of multiply-adds here, where sums are short
-TRANSFORMING = 1.4  # an element of a transformed tile, for each of the tile's rows
-STORING = 15.0  # a vector of outputs
-PACKING = 0.5  # a weight
-LOOKING = 3000.0  # the magnitudes of an image's numbers
-FROM_L2, FROM_FAR = 0.5, 3.5  # a vector of transformed weights on its way into the core
 L2_ELEMENTS = 1 << 17
 
 
@@ -291,7 +284,7 @@ def correlate(
 ) -> None:
     """What ``direct_data.py`` computes, where it :func:`applies`."""
     n, channels, outputs = x.shape[0], x.shape[3], y.shape[3]
-    plan = _plan(c, n, channels, outputs, x.itemsize)
+    plan = plan_of(c, n, channels, outputs, x.itemsize)
     t, tile = plan.transforms, plan.tile
     width = tile.vectors * VECTOR_BYTES // x.itemsize
     panels = plan.outputs // width
@@ -328,12 +321,12 @@ def correlate(
 
 def cycles(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> float:
     """About how many :func:`correlate` takes, of all threads together."""
-    return _plan(c, n, channels, outputs, itemsize).cycles
+    return plan_of(c, n, channels, outputs, itemsize).cycles
 
 
 def workspace(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> int:
     """Bytes beside the arguments: the weights, packed and transformed, and the work of each thread."""
-    plan = _plan(c, n, channels, outputs, itemsize)
+    plan = plan_of(c, n, channels, outputs, itemsize)
     weights = channels * plan.outputs * (plan.transforms.taps**2 + plan.transforms.size**2)
     return itemsize * (weights + threads.number() * plan.work)
 
@@ -346,13 +339,13 @@ def _tables(plan: _Plan, channels: int, width: int) -> tuple[np.ndarray, np.ndar
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
+def plan_of(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
     if n > ENOUGH_IMAGES:
         # The tile's width, too, decides what is computed: what a panel of weights allows is that of its worst channel.
-        plan = _plan(c, ENOUGH_IMAGES, channels, outputs, itemsize)
-        return _plan_of(plan.transforms, plan.tile, c, n, channels, outputs, itemsize)
+        plan = plan_of(c, ENOUGH_IMAGES, channels, outputs, itemsize)
+        return made(plan.transforms, plan.tile, c, n, channels, outputs, itemsize)
     plans = (
-        _plan_of(t, tile, c, n, channels, outputs, itemsize)
+        made(t, tile, c, n, channels, outputs, itemsize)
         for t in TRANSFORMS
         for tile in TILES
         if t.taps == len(c.row_taps)
@@ -360,7 +353,11 @@ def _plan(c: Correlation, n: int, channels: int, outputs: int, itemsize: int) ->
     return min(plans, key=lambda plan: plan.cycles)
 
 
-def _plan_of(t: Transforms, tile: Tile, c: Correlation, n: int, channels: int, outputs: int, itemsize: int) -> _Plan:
+def made(
+    t: Transforms, tile: Tile, c: Correlation, n: int, channels: int, outputs: int, itemsize: int,
+    costs: WinogradData = WINOGRAD_DATA,
+) -> _Plan:  # fmt: skip
+    """The plan of such tiles; its cycles are a sum of ``costs``, each times a number."""
     lanes = VECTOR_BYTES // itemsize
     tile_rows, tile_columns = -(-c.rows // t.outputs), -(-c.columns // t.outputs)
     whole = tile_rows * tile_columns
@@ -378,13 +375,13 @@ def _plan_of(t: Transforms, tile: Tile, c: Correlation, n: int, channels: int, o
     tiles = round_up(band_rows * tile_columns * band_images, tile.rows)
     weights = s2 * channels * out_vectors
     of_band = (
-        MULTIPLYING * tiles * s2 * channels * out_vectors / tile.rate
-        + TRANSFORMING * t.size * tiles * s2 * (parts * in_vectors + out_vectors)
-        + LOOKING * band_images * parts
-        + weights * (FROM_L2 if weights * lanes <= L2_ELEMENTS else FROM_FAR)
+        costs.multiplying * tiles * s2 * channels * out_vectors / tile.rate
+        + costs.transforming * t.size * tiles * s2 * (parts * in_vectors + out_vectors)
+        + costs.looking * band_images * parts
+        + weights * (costs.from_l2 if weights * lanes <= L2_ELEMENTS else costs.from_far)
     )
-    outside = STORING * n * c.rows * c.columns * -(-outputs // lanes)
-    prepared_weights = channels * out_vectors * (t.taps**2 * PACKING * lanes + TRANSFORMING * t.size * s2)
+    outside = costs.storing * n * c.rows * c.columns * -(-outputs // lanes)
+    prepared_weights = channels * out_vectors * (t.taps**2 * costs.packing * lanes + costs.transforming * t.size * s2)
     cycles = (bands * of_band + outside) * unevenness((bands * parts, 1)) + prepared_weights
     return _Plan(
         t, tile, tile_rows, tile_columns, band_rows, band_images, padded_channels, padded_outputs, parts, cycles

@@ -24,6 +24,7 @@ from ...geometry import Conv2dGeometry, round_up
 from ..runtime.allocator import empty
 from ..runtime.kernel import Scratch, inlined, kernel
 from ..runtime.microkernel import Microkernel
+from ..vector.costs import WINOGRAD_WEIGHT, WinogradWeight
 from ..vector.simd import VECTOR_BYTES, flattened, lanes_of
 from ..vector.sums import RUN_IN_ORDER
 from ..vector.tiles import TILES, TRANSPOSITION, Tile, multiply_gathered, transpose
@@ -31,7 +32,7 @@ from . import direct_weight
 from .bands import lay_band, laying, unevenness
 from .winograd_transforms import LARGEST, TRANSFORMS, Transforms, extreme, transform
 
-__all__ = ["correlate", "cycles", "workspace"]
+__all__ = ["correlate", "cycles", "made", "plan_of", "workspace"]
 
 # Tiles of a band, and input channels of a block: its sums, of s^2 elements each, stay in the second cache.
 BAND_TILES, BLOCK_CHANNELS = 48, 64
@@ -41,10 +42,6 @@ PART_TILES, MIN_TILES = 768, 256
 # Of the largest products of x and dy in the bands of all tiles, the root of the sum of squares may be so many times the
 # largest result. Of normal numbers it is about once; a rounding error is some units in the last place of it.
 ALLOWED = 10.0
-# The cost model's constants, in cycles: a vector of multiply-adds of the direct algorithm is 1.
-MULTIPLYING = 1.4  # a vector of multiply-adds
-TRANSFORMING = 2.0  # an element of a transformed tile, for each of the tile's rows
-ADDING, FINISHING = 8.0, 110.0  # a vector of sums to another, once for each band and once for each part
 
 
 class _Plan(NamedTuple):
@@ -240,7 +237,7 @@ def _check(chunk, errors, levels, wanted):
 
 def correlate(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeometry) -> None:
     """What ``direct_weight.py`` computes, of windows that ``winograd_data.py`` takes."""
-    plan = _plan(g, x.itemsize)
+    plan = plan_of(g, x.itemsize)
     t, tile, lanes = plan.transforms, plan.tile, VECTOR_BYTES // x.itemsize
     width = tile.vectors * lanes
     pitch, block_chunks = round_up(plan.block, lanes), plan.blocks * plan.panels
@@ -277,24 +274,25 @@ def correlate(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2dGeome
 
 def cycles(g: Conv2dGeometry, itemsize: int) -> float:
     """About how many :func:`correlate` takes, of all threads together."""
-    return _plan(g, itemsize).cycles
+    return plan_of(g, itemsize).cycles
 
 
 def workspace(g: Conv2dGeometry, itemsize: int) -> int:
     """Bytes of the sums of all parts, and of those of the direct sums that may follow."""
-    plan = _plan(g, itemsize)
+    plan = plan_of(g, itemsize)
     width = plan.tile.vectors * VECTOR_BYTES // itemsize
     sums = plan.parts * plan.blocks * plan.panels * plan.transforms.size**2 * plan.block * width
     return itemsize * sums + direct_weight.workspace(g, itemsize)
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan(g: Conv2dGeometry, itemsize: int) -> _Plan:
-    plans = (_plan_of(t, tile, g, itemsize) for t in TRANSFORMS for tile in TILES if t.taps == g.kh)
+def plan_of(g: Conv2dGeometry, itemsize: int) -> _Plan:
+    plans = (made(t, tile, g, itemsize) for t in TRANSFORMS for tile in TILES if t.taps == g.kh)
     return min(plans, key=lambda plan: plan.cycles)
 
 
-def _plan_of(t: Transforms, tile: Tile, g: Conv2dGeometry, itemsize: int) -> _Plan:
+def made(t: Transforms, tile: Tile, g: Conv2dGeometry, itemsize: int, costs: WinogradWeight = WINOGRAD_WEIGHT) -> _Plan:
+    """The plan of such tiles; its cycles are a sum of ``costs``, each times a number."""
     lanes = VECTOR_BYTES // itemsize
     tile_rows, tile_columns = -(-g.oh // t.outputs), -(-g.ow // t.outputs)
     whole = tile_rows * tile_columns
@@ -315,11 +313,11 @@ def _plan_of(t: Transforms, tile: Tile, g: Conv2dGeometry, itemsize: int) -> _Pl
     s2, out_vectors = t.size**2, panels * tile.vectors
     sums = s2 * g.c * out_vectors
     of_band = (
-        MULTIPLYING * s2 * tiles * blocks * round_up(block, tile.rows) * out_vectors / tile.rate
-        + TRANSFORMING * t.size * s2 * tiles * (panels * blocks * -(-block // lanes) + blocks * out_vectors)
-        + ADDING * sums
+        costs.multiplying * s2 * tiles * blocks * round_up(block, tile.rows) * out_vectors / tile.rate
+        + costs.transforming * t.size * s2 * tiles * (panels * blocks * -(-block // lanes) + blocks * out_vectors)
+        + costs.adding * sums
     )
-    cycles = bands * of_band * unevenness((parts * blocks * panels, 1)) + FINISHING * sums * parts
+    cycles = bands * of_band * unevenness((parts * blocks * panels, 1)) + costs.finishing * sums * parts
     return _Plan(
         t, tile, tile_rows, tile_columns, band_rows, band_images, block, blocks, panels, steps, parts, cycles
     )  # fmt: skip

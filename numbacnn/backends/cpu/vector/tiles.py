@@ -22,6 +22,7 @@ from ..runtime.microkernel import (
     Microkernel,
     calling,
 )
+from .costs import TILE_RATES
 from .simd import REGISTERS, VECTOR_BYTES, Vectors, lanes_of
 
 __all__ = [
@@ -388,10 +389,9 @@ multiply_dot = calling(DOT)
 """multiply_dot(tile, ...): what :func:`dot_tile` says, with the arguments of its definition."""
 transpose_block = calling(TRANSPOSING)
 
-RATES = (0.5, 0.84, 0.98, 0.98, 0.98, 0.93, 0.87)
 TILES = tuple(
     Tile(rows, vectors, gathering_tile(rows, vectors), rate)
-    for vectors, rate in enumerate(RATES if REGISTERS == 32 else RATES[:2], 1)
+    for vectors, rate in enumerate(TILE_RATES if REGISTERS == 32 else TILE_RATES[:2], 1)
     for rows in [tile_rows(vectors, REGISTERS)]
 )
 """The gathering tiles of 1, 2, ... vectors."""
@@ -403,7 +403,7 @@ DOT_ROWS, DOT_COLUMNS = (4, 6) if REGISTERS == 32 else (3, 3)
 DOT_TILE, TRANSPOSITION = dot_tile(DOT_ROWS, DOT_COLUMNS), transposition()
 ELEMENTWISE_TILES = tuple(
     Tile(rows, vectors, gathering_tile(rows, vectors, elementwise=True), rate)
-    for vectors, rate in enumerate(RATES[:4] if REGISTERS == 32 else RATES[:2], 1)
+    for vectors, rate in enumerate(TILE_RATES[: 4 if REGISTERS == 32 else 2], 1)
     for rows in [min(12, (REGISTERS - 2 * vectors - 2) // vectors)]
 )
 """Those of 1, 2, ... vectors that multiply lane by lane: each row takes as many registers for what is multiplied."""
