@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from .. import ops
 from ..backends import Array
-from .known import known
+from .forward_cache import cached_forward
 from .layer import Layer
 from .receptive import Window
 from .state import Shape, as_input
@@ -31,7 +31,7 @@ class ReLU(_Elementwise):
 
     activation = "relu"
 
-    @known
+    @cached_forward
     def forward(self, x: Any) -> Array:
         y = ops.relu(as_input(x, self.backend), backend=self.backend)
         self.saved = y
@@ -47,7 +47,7 @@ class Sigmoid(_Elementwise):
 
     activation = "sigmoid"
 
-    @known
+    @cached_forward
     def forward(self, x: Any) -> Array:
         y = ops.sigmoid(as_input(x, self.backend), backend=self.backend)
         self.saved = y
@@ -63,7 +63,7 @@ class Tanh(_Elementwise):
 
     activation = "tanh"
 
-    @known
+    @cached_forward
     def forward(self, x: Any) -> Array:
         y = ops.tanh(as_input(x, self.backend), backend=self.backend)
         self.saved = y

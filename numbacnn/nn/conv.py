@@ -11,8 +11,8 @@ from .. import ops
 from ..backends import Array, Backend
 from ..backends.geometry import Conv2dGeometry
 from ..ops.arguments import flag, integer, normalize_padding, one_of, padding_form, pair
+from .forward_cache import cached_forward
 from .init import fan_in_uniform
-from .known import known
 from .layer import Layer
 from .receptive import Window
 from .settings import OF_THE_WEIGHT, setting
@@ -98,7 +98,7 @@ class Conv2d(Layer):
     def forward(self, x: Any) -> Array:
         return self.forward_with(x, None)
 
-    @known
+    @cached_forward
     def forward_with(self, x: Any, activation: str | None) -> Array:
         """The activation of the output, in one go; ``backward`` takes the gradient of the output before it."""
         x = as_input(x, self.backend, self.weight.dtype)

@@ -74,7 +74,7 @@ class Layer(OnBackend, Remembering):
     numbers and counts would be done once, when the capture is made.
     """
 
-    _no_members: ClassVar[tuple[str, ...]] = ("_saved", "_known")
+    _no_members: ClassVar[tuple[str, ...]] = ("_saved", "_forward_cache")
     _remedy = "join the inputs into one batch, or give each place its own `nn.tied_copy` of the layer"
 
     seed: int | None = None
@@ -86,13 +86,13 @@ class Layer(OnBackend, Remembering):
         self.training = True
         self.backend = backends.get()
         self._saved: Any = None
-        self._known: dict[Any, Any] = {}
+        self._forward_cache: dict[Any, Any] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "saved" and not name.startswith("_"):
             check_assignment(self, name, value, Layer)
             if name != "training":  # in which nothing is known
-                vars(self).get("_known", {}).clear()
+                vars(self).get("_forward_cache", {}).clear()
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
@@ -101,7 +101,7 @@ class Layer(OnBackend, Remembering):
         raise AttributeError(f"{kind!r} object has no attribute {name!r}{hint}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_saved": None, "_known": {}}
+        return {**super().__getstate__(), "_saved": None, "_forward_cache": {}}
 
     # What a layer computes.
 

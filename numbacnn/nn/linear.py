@@ -11,8 +11,8 @@ import numpy as np
 from .. import ops
 from ..backends import Array
 from ..ops.arguments import flag, integer
+from .forward_cache import cached_forward
 from .init import fan_in_uniform
-from .known import known
 from .layer import Layer
 from .receptive import WHOLE_IMAGE, Window
 from .settings import OF_THE_WEIGHT, setting
@@ -49,7 +49,7 @@ class Linear(Layer):
     def forward(self, x: Any) -> Array:
         return self.forward_with(x, None)
 
-    @known
+    @cached_forward
     def forward_with(self, x: Any, activation: str | None) -> Array:
         """The activation of the output, in one go; ``backward`` takes the gradient of the output before it."""
         x = as_input(x, self.backend, self.weight.dtype)

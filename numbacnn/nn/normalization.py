@@ -10,7 +10,7 @@ import numpy as np
 from .. import ops
 from ..backends import Array
 from ..ops.arguments import integer, number
-from .known import known
+from .forward_cache import cached_forward
 from .layer import Layer
 from .receptive import Window
 from .settings import OF_THE_WEIGHT, setting
@@ -42,14 +42,14 @@ class _BatchNorm(Layer):
     def forward(self, x: Any) -> Array:
         return self.forward_with(x, None)
 
-    @known
+    @cached_forward
     def forward_with(self, x: Any, activation: str | None) -> Array:
         """``forward`` and then an activation, in one go."""
         x = as_input(x, self.backend, self.weight.dtype)
         self.output_shape(tuple(x.shape))
         return self._normalized(x, activation)
 
-    @known
+    @cached_forward
     def forward_first(self, x: Array, activation: str | None = None) -> Array:
         """That of the first ``num_features`` channels of x, of the backend and dtype, without a copy."""
         return self._normalized(x, activation)

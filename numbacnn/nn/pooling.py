@@ -8,7 +8,7 @@ from .. import ops
 from ..backends import Array
 from ..ops.arguments import flag, normalize_padding, pair
 from ..ops.pooling import max_pool2d_backward_of_own
-from .known import known
+from .forward_cache import cached_forward
 from .layer import Layer
 from .receptive import WHOLE_IMAGE, Window
 from .settings import setting
@@ -72,7 +72,7 @@ class MaxPool2d(_Pool2d):
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
 
-    @known
+    @cached_forward
     def forward(self, x: Any) -> Array:
         x = as_input(x, self.backend)
         if not self.saves:
@@ -122,7 +122,7 @@ class AvgPool2d(_Pool2d):
         super().__init__(kernel_size, stride, padding, 1, ceil_mode)
         self.count_include_pad = count_include_pad
 
-    @known
+    @cached_forward
     def forward(self, x: Any) -> Array:
         x = as_input(x, self.backend)
         y = ops.avg_pool2d(x, *self._arguments(), backend=self.backend)
@@ -148,7 +148,7 @@ class AvgPool2d(_Pool2d):
 class GlobalAvgPool2d(Layer):
     """x (n, c, h, w) -> y (n, c, 1, 1): the mean of every feature map; dx = dy / (h w) everywhere in it."""
 
-    @known
+    @cached_forward
     def forward(self, x: Any) -> Array:
         x = as_input(x, self.backend)
         y = ops.global_avg_pool2d(x, backend=self.backend)

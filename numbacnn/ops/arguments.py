@@ -31,6 +31,7 @@ __all__ = [
     "convert",
     "flag",
     "integer",
+    "memoized",
     "normalize_padding",
     "number",
     "one_of",
@@ -39,7 +40,6 @@ __all__ = [
     "parameter_dtype",
     "plane_indices",
     "real_array",
-    "remembered",
     "shape_of",
 ]
 
@@ -56,7 +56,7 @@ LAST_COUNT = 2**53
 MAX_REMEMBERED = 1024
 
 
-def remembered(function: _T) -> _T:
+def memoized(function: _T) -> _T:
     """Decorator of a function of numbers, names and tuples of these: what it found for the same ones before.
 
     A layer asks for its sizes at every call, and checking them takes longer than many a kernel.

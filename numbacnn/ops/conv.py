@@ -15,21 +15,21 @@ from .arguments import (
     convert,
     flag,
     integer,
+    memoized,
     normalize_padding,
     one_of,
     output_array,
     pair,
     parameter_dtype,
     real_array,
-    remembered,
     shape_of,
 )
-from .known import known
+from .call_cache import cached_call
 
 __all__ = ["conv2d", "conv2d_backward", "conv2d_choice", "conv2d_geometry", "corr2d"]
 
 
-@known
+@cached_call
 def conv2d(
     x: Any,
     weight: Any,
@@ -127,7 +127,7 @@ def conv2d_backward(
     return dx, dweight, backend.conv2d_backward_bias(dy)
 
 
-@remembered
+@memoized
 def conv2d_geometry(
     x_shape: Any, weight_shape: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Conv2dGeometry:

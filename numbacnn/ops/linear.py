@@ -8,12 +8,12 @@ from typing import Any
 from .. import backends
 from ..backends import Array, Backend
 from .arguments import activation_name, check_shape, convert, flag, output_array, parameter_dtype, real_array
-from .known import known
+from .call_cache import cached_call
 
 __all__ = ["linear", "linear_backward"]
 
 
-@known
+@cached_call
 def linear(
     x: Any, weight: Any, bias: Any = None, *, activation: str | None = None, backend: str | Backend | None = None
 ) -> Array:

@@ -10,12 +10,12 @@ import numpy as np
 from .. import backends
 from ..backends import Array, Backend
 from .arguments import activation_name, check_shape, convert, flag, integer, number, parameter_dtype, real_array
-from .known import known
+from .call_cache import cached_call
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
 
-@known
+@cached_call
 def batch_norm(
     x: Any,
     weight: Any,

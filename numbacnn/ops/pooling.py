@@ -11,14 +11,14 @@ from .arguments import (
     check_shape,
     common_dtype,
     flag,
+    memoized,
     normalize_padding,
     pair,
     plane_indices,
     real_array,
-    remembered,
     shape_of,
 )
-from .known import known
+from .call_cache import cached_call
 
 __all__ = [
     "avg_pool2d",
@@ -33,7 +33,7 @@ __all__ = [
 MAX_PLACES = 1 << 31
 
 
-@known
+@cached_call
 def max_pool2d(
     x: Any,
     kernel_size: Any,
@@ -110,7 +110,7 @@ def max_pool2d_backward_of_own(dy: Any, indices: Array, geometry: Pool2dGeometry
     return backend.max_pool2d_backward(_cotangent(dy, geometry, backend), indices, geometry)
 
 
-@known
+@cached_call
 def avg_pool2d(
     x: Any,
     kernel_size: Any,
@@ -172,7 +172,7 @@ def global_avg_pool2d_backward(dy: Any, x_shape: Any, *, backend: str | Backend 
     return avg_pool2d_backward(dy, x_shape, (h or 1, w or 1), backend=backend)
 
 
-@remembered
+@memoized
 def pool2d_geometry(
     x_shape: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Pool2dGeometry:

@@ -14,7 +14,7 @@ from ..shared.activations import ACTIVATIONS
 from .convolution import direct, im2col, loops, winograd
 from .convolution.correlation import ENOUGH_IMAGES
 from .runtime.allocator import empty
-from .runtime.repeated import repeated
+from .runtime.launch_cache import cached_launches
 from .vector.column_sums import column_sums
 from .vector.layout import channels_last, contiguous, images, pixels
 
@@ -57,7 +57,7 @@ def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, 
     return _ALGORITHMS[algorithm].workspace(geometry, pass_, itemsize)
 
 
-@repeated
+@cached_launches
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -72,12 +72,12 @@ def conv2d(
     return images(forward(channels_last(x), contiguous(weight), bias, geometry, ACTIVATIONS[activation]))
 
 
-@repeated
+@cached_launches
 def conv2d_backward_input(dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
     return images(_ALGORITHMS[algorithm].backward_input(channels_last(dy), contiguous(weight), geometry))
 
 
-@repeated
+@cached_launches
 def conv2d_backward_weight(
     dy: np.ndarray, x: np.ndarray, geometry: Conv2dGeometry, algorithm: str, out: np.ndarray | None = None
 ) -> np.ndarray:
@@ -86,7 +86,7 @@ def conv2d_backward_weight(
     return dweight
 
 
-@repeated
+@cached_launches
 def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
     return column_sums(pixels(dy))
 

@@ -16,7 +16,7 @@ from .memory import copy
 from .runtime.allocator import empty_like
 from .runtime.captured import recorded
 from .runtime.kernel import Scratch, inlined, kernel
-from .runtime.repeated import repeated
+from .runtime.launch_cache import cached_launches
 from .vector import layout
 from .vector.blocks import BLOCK, block, blocks, fill_zero
 from .vector.layout import contiguous, flat, like, pixels
@@ -143,32 +143,32 @@ def _map(apply, *arrays: np.ndarray) -> np.ndarray:
     return result
 
 
-@repeated
+@cached_launches
 def relu(x: np.ndarray) -> np.ndarray:
     return _map(_relu, x)
 
 
-@repeated
+@cached_launches
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _map(_relu_backward, dy, y)
 
 
-@repeated
+@cached_launches
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return _map(_sigmoid, x)
 
 
-@repeated
+@cached_launches
 def sigmoid_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _map(_sigmoid_backward, dy, y)
 
 
-@repeated
+@cached_launches
 def tanh(x: np.ndarray) -> np.ndarray:
     return _map(_tanh, x)
 
 
-@repeated
+@cached_launches
 def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _map(_tanh_backward, dy, y)
 
@@ -200,7 +200,7 @@ def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return total
 
 
-@repeated
+@cached_launches
 def _sum_of_two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _map(_add, a, b)
 

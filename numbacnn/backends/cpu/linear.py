@@ -27,8 +27,8 @@ from ..geometry import round_up
 from ..shared.activations import ACTIVATIONS
 from .runtime.allocator import empty
 from .runtime.kernel import Scratch, inlined, kernel
+from .runtime.launch_cache import cached_launches
 from .runtime.microkernel import Microkernel
-from .runtime.repeated import repeated
 from .vector.activations import activate, activation_of
 from .vector.blocks import block, blocks, fill_zero
 from .vector.column_sums import column_sums
@@ -231,13 +231,13 @@ def _multiply_columns(chunk, a, row_at, a_steps, b, bias, zeros, c, multiples, p
                 copy_run(flat_c, at + panel * p.width, sums, (panel * padded + row) * p.width, wide)
 
 
-@repeated
+@cached_launches
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: Activation = None) -> np.ndarray:
     n, c, k = *x.shape, weight.shape[0]
-    shift = np.empty(0, x.dtype) if bias is None else bias
+    bias = np.empty(0, x.dtype) if bias is None else bias
     if n > FEW_SAMPLES and c:
         y = empty((n, k), x.dtype)
-        _multiply(weight.reshape(-1), c, x, y, c, shift, ACTIVATIONS[activation], transposed=True)
+        _multiply(weight.reshape(-1), c, x, y, c, bias, ACTIVATIONS[activation], transposed=True)
         return y
     y = empty((n, k), x.dtype)
     lanes = VECTOR_BYTES // x.itemsize
@@ -246,14 +246,14 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activatio
     if n:
         weight_at, x_at = _places(k, round_up(k, channels), c), _places(n, n, c)
         _forward_channels(
-            -(-k // channels), x, weight, shift, y, weight_at, x_at, np.arange(c // lanes + 1) * lanes,
+            -(-k // channels), x, weight, bias, y, weight_at, x_at, np.arange(c // lanes + 1) * lanes,
             Scratch(channels * x_at.size * lanes, x.dtype),
             _Channels(_dot_tile(n), activation_of(ACTIVATIONS[activation]), ACTIVATIONS[activation], channels),
         )  # fmt: skip
     return y
 
 
-@repeated
+@cached_launches
 def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
     (n, k), c = dy.shape, weight.shape[1]
     dx = empty((n, c), dy.dtype)
@@ -268,7 +268,7 @@ def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return dx
 
 
-@repeated
+@cached_launches
 def linear_backward_weight(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     (n, k), c = dy.shape, x.shape[1]
     dweight = empty((k, c), dy.dtype) if out is None else out
@@ -282,7 +282,7 @@ def linear_backward_weight(dy: np.ndarray, x: np.ndarray, out: np.ndarray | None
     return dweight
 
 
-@repeated
+@cached_launches
 def linear_backward_bias(dy: np.ndarray) -> np.ndarray:
     return column_sums(dy)
 

@@ -20,8 +20,8 @@ from ..shared.activations import ACTIVATIONS
 from .runtime.allocator import empty, empty_like
 from .runtime.captured import fold_constant
 from .runtime.kernel import Scratch, inlined, kernel
+from .runtime.launch_cache import cached_launches
 from .runtime.microkernel import Microkernel
-from .runtime.repeated import repeated
 from .vector.activations import activate, activation_of
 from .vector.blocks import block, blocks
 from .vector.column_sums import RowShares, total_of
@@ -63,8 +63,8 @@ def _find_moments(chunk, x, moments, center, sums, totals, of_differences, of_sq
 
 
 @inlined
-def normalize(x, at, row, y, to, center, factor, shift, rows, columns, times, activating, activation):
-    """y = (x - center) factor + shift, activated; rows of y are ``columns`` apart, those of x ``row``."""
+def normalize(x, at, row, y, to, mean, scale, bias, rows, columns, times, activating, activation):
+    """y = (x - mean) scale + bias, activated; rows of y are ``columns`` apart, those of x ``row``."""
     # A row that has more than its columns is alone.
     times = times if row == columns else 1
     wide, width = rows // times, times * columns
@@ -75,13 +75,13 @@ def normalize(x, at, row, y, to, center, factor, shift, rows, columns, times, ac
         for i in range(start, end):
             p, q = np.uintp(at + i * times * row), np.uintp(to + i * width)
             for j in range(np.uintp(width)):
-                y[q + j] = (x[p + j] - center[j]) * factor[j] + shift[j]
+                y[q + j] = (x[p + j] - mean[j]) * scale[j] + bias[j]
         if activation > 0:
             activate(activating, y, to + start * width, (end - start) * width, activation)
     for i in range(wide * times, rows):
         p, q = np.uintp(at + i * row), np.uintp(to + i * columns)
         for j in range(np.uintp(columns)):
-            y[q + j] = (x[p + j] - center[j]) * factor[j] + shift[j]
+            y[q + j] = (x[p + j] - mean[j]) * scale[j] + bias[j]
         if activation > 0:
             activate(activating, y, to + i * columns, columns, activation)
 
@@ -107,7 +107,7 @@ def _train_rows(chunk, x, moments, weight, bias, y, mean, variance, inverse_std,
     columns, first = weight.size, chunk * p.part
     means, of_squares = moments[0], moments[1]
     size = p.times * columns
-    center, factor, shift = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
+    wide_mean, wide_scale, wide_bias = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
     count = max(x.shape[0], 1)
     for j in range(columns):
         totals[j], totals[columns + j] = means[j], of_squares[j]
@@ -117,19 +117,19 @@ def _train_rows(chunk, x, moments, weight, bias, y, mean, variance, inverse_std,
             of_squares, at * columns, columns,
         )  # fmt: skip
     for j in range(columns):
-        center[j], squares = totals[j], totals[columns + j] / count
+        wide_mean[j], squares = totals[j], totals[columns + j] / count
         # Of the variance in float64, which may be too large for the dtype where its root is not.
-        scale = y.dtype.type(1 / np.sqrt(squares + eps))
-        factor[j], shift[j] = weight[j] * scale, bias[j]
+        inverse = y.dtype.type(1 / np.sqrt(squares + eps))
+        wide_scale[j], wide_bias[j] = weight[j] * inverse, bias[j]
         if chunk == 0:
-            mean[j], variance[j], inverse_std[j] = center[j], squares, scale
-    repeat(center, columns, p.times)
-    repeat(factor, columns, p.times)
-    repeat(shift, columns, p.times)
+            mean[j], variance[j], inverse_std[j] = wide_mean[j], squares, inverse
+    repeat(wide_mean, columns, p.times)
+    repeat(wide_scale, columns, p.times)
+    repeat(wide_bias, columns, p.times)
     rows = min(p.part, x.shape[0] - first)
     normalize(
-        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, center, factor, shift, rows,
-        columns, p.times, p.activating, p.activation,
+        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, wide_mean, wide_scale, wide_bias,
+        rows, columns, p.times, p.activating, p.activation,
     )  # fmt: skip
 
 
@@ -137,14 +137,14 @@ def _train_rows(chunk, x, moments, weight, bias, y, mean, variance, inverse_std,
 def _eval_rows(chunk, x, weight, bias, mean, inverse_std, y, wide, p):
     columns, first = weight.size, chunk * p.part
     size = p.times * columns
-    center, factor, shift = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
+    wide_mean, wide_scale, wide_bias = wide[:size], wide[size : 2 * size], wide[2 * size : 3 * size]
     for j in range(columns):
-        center[j], factor[j], shift[j] = mean[j], weight[j] * inverse_std[j], bias[j]
-    repeat(center, columns, p.times)
-    repeat(factor, columns, p.times)
-    repeat(shift, columns, p.times)
+        wide_mean[j], wide_scale[j], wide_bias[j] = mean[j], weight[j] * inverse_std[j], bias[j]
+    repeat(wide_mean, columns, p.times)
+    repeat(wide_scale, columns, p.times)
+    repeat(wide_bias, columns, p.times)
     normalize(
-        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, center, factor, shift,
+        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, wide_mean, wide_scale, wide_bias,
         min(p.part, x.shape[0] - first), columns, p.times, p.activating, p.activation,
     )  # fmt: skip
 
@@ -174,8 +174,8 @@ def _backward_rows(chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx
     """dx = weight inverse_std dy or, ``p.training``, weight inverse_std (dy - mean(dy) - x_hat mean(dy x_hat))."""
     columns, first = weight.size, chunk * p.part
     size = p.times * columns
-    factor, shift = wide[:size], wide[size : 2 * size]
-    slope, center = wide[2 * size : 3 * size], wide[3 * size : 4 * size]
+    wide_scale, mean_dy = wide[:size], wide[size : 2 * size]
+    mean_product, wide_mean = wide[2 * size : 3 * size], wide[3 * size : 4 * size]
     count = max(x.shape[0], 1)
     for j in range(columns):
         total, total_scaled, scale = total_of(of_dy, columns, j), total_of(of_scaled, columns, j), inverse_std[j]
@@ -184,13 +184,13 @@ def _backward_rows(chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx
             total_scaled *= scale
         if chunk == 0:
             dbias[j], dweight[j] = total, total_scaled
-        factor[j], center[j] = weight[j] * scale, mean[j]
-        shift[j] = total / count
-        slope[j] = dx.dtype.type(total_scaled / count) * scale
-    repeat(factor, columns, p.times)
-    repeat(shift, columns, p.times)
-    repeat(slope, columns, p.times)
-    repeat(center, columns, p.times)
+        wide_scale[j], wide_mean[j] = weight[j] * scale, mean[j]
+        mean_dy[j] = total / count
+        mean_product[j] = dx.dtype.type(total_scaled / count) * scale
+    repeat(wide_scale, columns, p.times)
+    repeat(mean_dy, columns, p.times)
+    repeat(mean_product, columns, p.times)
+    repeat(wide_mean, columns, p.times)
     rows, row = min(p.part, x.shape[0] - first), x.shape[1]
     abreast = p.times if row == columns else 1
     dy_values, values, result = flattened(dy), flattened(x), flattened(dx)
@@ -199,12 +199,12 @@ def _backward_rows(chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx
         at_dy, at_x = np.uintp((first + i * abreast) * columns), np.uintp((first + i * abreast) * row)
         if p.training:
             for j in range(np.uintp(here)):
-                result[at_dy + j] = factor[j] * (
-                    dy_values[at_dy + j] - shift[j] - (values[at_x + j] - center[j]) * slope[j]
+                result[at_dy + j] = wide_scale[j] * (
+                    dy_values[at_dy + j] - mean_dy[j] - (values[at_x + j] - wide_mean[j]) * mean_product[j]
                 )
         else:
             for j in range(np.uintp(here)):
-                result[at_dy + j] = factor[j] * dy_values[at_dy + j]
+                result[at_dy + j] = wide_scale[j] * dy_values[at_dy + j]
 
 
 @kernel
@@ -220,7 +220,7 @@ def _average_blocks(chunk, average, value, keep, take):
         average[i] = keep * average[i] + take * value[i]
 
 
-@repeated
+@cached_launches
 def batch_norm_train(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float, activation: Activation = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -240,14 +240,14 @@ def batch_norm_train(
     return _shaped(y, x), mean, variance, inverse_std
 
 
-@repeated
+@cached_launches
 def batch_norm_train_backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return _backward(dy, x, weight, mean, inverse_std, training=True)
 
 
-@repeated
+@cached_launches
 def batch_norm_eval(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float,
     activation: Activation = None,
@@ -273,7 +273,7 @@ def _inverse_std(variance: np.ndarray, eps: float) -> np.ndarray:
     return inverse_std
 
 
-@repeated
+@cached_launches
 def batch_norm_eval_backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

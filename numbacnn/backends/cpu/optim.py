@@ -104,11 +104,11 @@ def clip_scale(target: np.ndarray, norm: np.ndarray, max_norm: float) -> None:
 def sgd_step(
     parameter: np.ndarray, gradient: np.ndarray, velocity: np.ndarray | None, settings: np.ndarray, nesterov: bool
 ) -> None:
-    count, flat, slope = blocks(parameter), parameter.reshape(-1), gradient.reshape(-1)
+    count, flat, flat_gradient = blocks(parameter), parameter.reshape(-1), gradient.reshape(-1)
     if velocity is None:
-        _sgd_blocks(count, flat, slope, settings)
+        _sgd_blocks(count, flat, flat_gradient, settings)
     else:
-        _momentum_blocks(count, flat, slope, velocity.reshape(-1), settings, int(nesterov))
+        _momentum_blocks(count, flat, flat_gradient, velocity.reshape(-1), settings, int(nesterov))
 
 
 def adam_step(

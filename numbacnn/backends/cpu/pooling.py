@@ -16,8 +16,8 @@ from ..geometry import Pool2dGeometry
 from ..shared import windows
 from .runtime.allocator import empty
 from .runtime.kernel import Scratch, inlined, kernel
+from .runtime.launch_cache import cached_launches
 from .runtime.microkernel import Microkernel
-from .runtime.repeated import repeated
 from .vector.layout import channels_last, images
 from .vector.pool_pixels import (
     MAXIMA,
@@ -166,12 +166,12 @@ def _walk_rows(chunk, image, outputs, table, counting_row, counting_column, clea
             column += pixels
 
 
-@repeated
+@cached_launches
 def max_pool2d(x: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
     return _find_maxima(x, geometry, np.empty((0, 0, 0, 0), np.int32))
 
 
-@repeated
+@cached_launches
 def max_pool2d_with_indices(x: np.ndarray, geometry: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
     indices = empty(_shape(geometry), np.int32)
     return _find_maxima(x, geometry, indices), images(indices)
@@ -189,7 +189,7 @@ def _find_maxima(x: np.ndarray, g: Pool2dGeometry, indices: np.ndarray) -> np.nd
     return images(y)
 
 
-@repeated
+@cached_launches
 def max_pool2d_backward(dy: np.ndarray, indices: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
     g = geometry
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
@@ -198,7 +198,7 @@ def max_pool2d_backward(dy: np.ndarray, indices: np.ndarray, geometry: Pool2dGeo
     return images(dx)
 
 
-@repeated
+@cached_launches
 def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
     y = empty(_shape(g), x.dtype)
@@ -211,7 +211,7 @@ def avg_pool2d(x: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool)
     return images(y)
 
 
-@repeated
+@cached_launches
 def avg_pool2d_backward(dy: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool) -> np.ndarray:
     g = geometry
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)

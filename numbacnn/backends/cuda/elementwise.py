@@ -52,8 +52,8 @@ def _relu(i, x):
 
 @mapping
 def _relu_backward(i, dy, y):
-    slope = dy[i]
-    return scalar(dy, 0) if y[i] <= scalar(y, 0) else slope
+    gradient = dy[i]
+    return scalar(dy, 0) if y[i] <= scalar(y, 0) else gradient
 
 
 def _element(i, y, x):

@@ -50,8 +50,8 @@ def _mean(x, centers, channel, length):
 
 @device_function
 def _gradient_sums(dy, x, center, place, x_place):
-    slope = np.float64(dy[place])
-    return slope, slope * (np.float64(x[x_place]) - center)
+    gradient = np.float64(dy[place])
+    return gradient, gradient * (np.float64(x[x_place]) - center)
 
 
 _moment_sums = ChannelSums("moments", _moments, _first_element)
@@ -68,14 +68,14 @@ def _finish_moments(block, thread, partial, x, mean, variance, inverse_std, eps,
     second = add_parts(thread, partial, (c + block) * parts, parts, second_sums)
     if thread == 0:
         count = np.float64(max(n * length, 1))
-        shift = _first_element(x, x, block, length) if parts else 0.0
+        origin = _first_element(x, x, block, length) if parts else 0.0
         difference = first / count
         # The smallest sums can come out below zero; NaN is not below.
-        spread = (second - first * difference) / count
-        spread = 0.0 if spread < 0.0 else spread
-        mean[block] = shift + difference
-        variance[block] = spread
-        inverse_std[block] = 1.0 / sqrt(spread + eps)
+        biased = (second - first * difference) / count
+        biased = 0.0 if biased < 0.0 else biased
+        mean[block] = origin + difference
+        variance[block] = biased
+        inverse_std[block] = 1.0 / sqrt(biased + eps)
 
 
 @block_kernel(THREADS)

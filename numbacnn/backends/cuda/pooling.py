@@ -93,8 +93,8 @@ def _max_backward_kernel(reach_h: int, reach_w: int) -> Kernel:
             for v in range(reach_w if reach_w else columns):
                 inside = (top + u < oh) & (left + v < ow)
                 window = (plane * oh + top + u) * ow + left + v if inside else 0
-                slope = dy[window]
-                total += slope if inside & (indices[window] == place) else scalar(dy, 0)
+                gradient = dy[window]
+                total += gradient if inside & (indices[window] == place) else scalar(dy, 0)
         return total
 
     return Kernel(max_pool_backward, "mapping", MAPPING_THREADS, f"{__name__}.max_pool_backward-{reach_h}x{reach_w}")

@@ -59,5 +59,5 @@ def adam_step(
     second_moment[...] = beta2 * second_moment + (1 - beta2) * g * g
     count = int(step)
     mean = first_moment / (1 - beta1**count)
-    spread = np.sqrt(second_moment / (1 - beta2**count))
-    parameter -= lr * mean / (spread + eps)
+    root_mean_square = np.sqrt(second_moment / (1 - beta2**count))
+    parameter -= lr * mean / (root_mean_square + eps)

@@ -177,7 +177,7 @@ def current_recording() -> Recording | None:
 
 @contextmanager
 def writing(writer: Any) -> Iterator[None]:
-    """``writer``, which does what it is asked for and notes it (``repeated.py``), is what this thread is recording."""
+    """This thread is recording with ``writer``, which does what it is asked for and notes it (``launch_cache.py``)."""
     with handled_afterwards(), allocator.using(writer):  # what a handler of a signal asks for is not part of it
         _active.recording = writer
         try:

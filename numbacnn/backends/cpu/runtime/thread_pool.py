@@ -15,14 +15,14 @@ launch wakes helpers on all cores but its own, and a helper that is awake may ru
 Why no thread reads what another one is writing. All of the words below are read and written by sequentially consistent
 atomic instructions, so there is one order of them all that every thread sees.
 
-- Only one thread launches at a time (``threads.py`` holds a lock), and only it writes JOB, ADDRESS to SEATS, and
+- Only one thread launches at a time (``threads.py`` holds a lock), and only it writes JOB, ADDRESS to MAX_THREADS, and
   resets the helpers' NEXT. It does so while JOB is 0; then it stores the job's number, never used before, in JOB.
-  That store publishes ADDRESS to SEATS and NEXT: a helper reads them only after it has read that number in JOB.
+  That store publishes ADDRESS to MAX_THREADS and NEXT: a helper reads them only after it has read that number in JOB.
 - A helper announces itself (ACTIVE + 1) and then reads JOB *again*. If that is a job that it has not done, the launch
   cannot end before the helper has left (ACTIVE - 1): the launching thread stores 0 in JOB first and then waits until
-  ACTIVE is 0, and the helper's announcement came before that store. So ADDRESS to SEATS stay valid from the second
-  look at JOB to the helper's leaving, and so do the arrays of the launch. If JOB was 0, the helper leaves and has
-  read nothing.
+  ACTIVE is 0, and the helper's announcement came before that store. So ADDRESS to MAX_THREADS stay valid from the
+  second look at JOB to the helper's leaving, and so do the arrays of the launch. If JOB was 0, the helper leaves and
+  has read nothing.
 - The chunks of a launch are taken from the shares by an atomic addition to their NEXT, so that each is run once. What
   a chunk wrote is published by the helper's leaving, which the launching thread has seen when it goes on.
 - A helper that goes to sleep stores ASLEEP and then looks at JOB; a launch stores JOB and then looks at ASLEEP. One
@@ -75,12 +75,12 @@ _WORDS = LINE // 8
 MIN_NANOSECONDS_TO_WAKE = 20_000
 # Places in the state, in words.
 JOB, ACTIVE, STOP = 0, _WORDS, 2 * _WORDS  # the number of the open job or 0; helpers that are at it; whether to end
-COUNT, ADDRESS, CHUNKS, WORDS, GRAIN, SEATS = range(
+COUNT, ADDRESS, CHUNKS, WORDS, GRAIN, MAX_THREADS = range(
     3 * _WORDS, 3 * _WORDS + 6
-)  # jobs so far; the job's, for SEATS threads
+)  # jobs so far; the job's, for MAX_THREADS threads
 # Sets of CPUs: where helpers may run, and how many these are, 0 if they are not known; where helpers are to wake.
-ALLOWED, ELSEWHERE, ALLOWED_COUNT = 4 * _WORDS, 5 * _WORDS, SEATS + 1
-TIME = SEATS + 2  # two words for the clock, of the launching thread
+ALLOWED, ELSEWHERE, ALLOWED_COUNT = 4 * _WORDS, 5 * _WORDS, MAX_THREADS + 1
+TIME = MAX_THREADS + 2  # two words for the clock, of the launching thread
 CPU_WORDS = _WORDS
 THREADS = 6 * _WORDS
 # Of each of the THREADS: the next of its chunks; whether it sleeps; the ends of its pipe; a byte to read into; its name
@@ -274,11 +274,11 @@ def _work(state, thread):  # pragma: no cover - only ever compiled
         # From here on the launching thread waits, if its job is still open.
         job = _load(state, JOB)
         if job != 0 and job != done:
-            seats = _load(state, SEATS)
-            if thread < seats:
+            max_threads = _load(state, MAX_THREADS)
+            if thread < max_threads:
                 run_chunks(
                     _load(state, ADDRESS), _load(state, CHUNKS), _load(state, WORDS),
-                    state + 8 * (THREADS + NEXT), THREAD, _load(state, GRAIN), thread, seats,
+                    state + 8 * (THREADS + NEXT), THREAD, _load(state, GRAIN), thread, max_threads,
                 )  # fmt: skip
             done = job
         _take(state, ACTIVE, -1)
@@ -292,18 +292,18 @@ def _now(state):  # pragma: no cover - only ever compiled
 
 
 @njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def _launch(state, address, chunks, words, grain, seats, wakes):  # pragma: no cover - only ever compiled
+def _launch(state, address, chunks, words, grain, max_threads, wakes):  # pragma: no cover - only ever compiled
     """Open a job, take part in it, close it, and wait for the helpers that are still at it; how many chunks it ran."""
-    share_out(chunks, state + 8 * (THREADS + NEXT), THREAD, seats)
+    share_out(chunks, state + 8 * (THREADS + NEXT), THREAD, max_threads)
     _store(state, ADDRESS, address)
     _store(state, CHUNKS, chunks)
     _store(state, WORDS, words)
     _store(state, GRAIN, grain)
-    _store(state, SEATS, seats)
+    _store(state, MAX_THREADS, max_threads)
     _store(state, JOB, _take(state, COUNT, 1) + 1)
     if wakes:
-        _wake(state, seats)
-    done = run_chunks(address, chunks, words, state + 8 * (THREADS + NEXT), THREAD, grain, 0, seats)
+        _wake(state, max_threads)
+    done = run_chunks(address, chunks, words, state + 8 * (THREADS + NEXT), THREAD, grain, 0, max_threads)
     _store(state, JOB, 0)
     turns = 0
     while _load(state, ACTIVE) > 0:
@@ -320,14 +320,14 @@ def _launch_all(state, launches, count, most):  # pragma: no cover - only ever c
     for i in range(count):
         at = launches + 8 * LAUNCH_WORDS * i
         address, chunks, words = _load(at, 0), _load(at, 1), _load(at, 2)
-        seats = min(_load(at, 4), most)
+        max_threads = min(_load(at, 4), most)
         known = _load(at, 5)
-        if seats <= 1:
+        if max_threads <= 1:
             run_serially(address, chunks, words)
         else:
             wakes = known == 0 or known > MIN_NANOSECONDS_TO_WAKE
             began = _now(state) if wakes else 0
-            done = _launch(state, address, chunks, words, _load(at, 3), seats, wakes)
+            done = _launch(state, address, chunks, words, _load(at, 3), max_threads, wakes)
             if wakes:
                 alone = (_now(state) - began) * chunks // max(done, 1)
                 _store(at, 5, alone if known == 0 else min(known, alone))

@@ -179,9 +179,9 @@ def add_gradients(of_values, of_products, dy, at, x, x_at, row, center, sums, to
         products[:] = 0
         for i in range(rows):
             for j in range(columns):
-                slope = np.float64(dy[at + i * columns + j])
-                totals[j] += slope
-                products[j] += slope * (np.float64(x[x_at + i * row + j]) - np.float64(center[j]))
+                gradient = np.float64(dy[at + i * columns + j])
+                totals[j] += gradient
+                products[j] += gradient * (np.float64(x[x_at + i * row + j]) - np.float64(center[j]))
 
 
 @inlined

@@ -11,22 +11,22 @@ import numpy as np
 from ..backends.capture import generation
 from ..backends.observed import observed
 from ..backends.precision import is_strict
-from ..ops.known import Known, learned
+from ..ops.call_cache import CachedCall, cached
 from .saved import NOT_SAVED, OF_THE_PASS
 from .state import State
 
 if TYPE_CHECKING:
     from .layer import Layer
 
-__all__ = ["known"]
+__all__ = ["cached_forward"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 MAX_KINDS = 16
 
 
-class _Known(NamedTuple):
-    call: Known
+class _CachedForward(NamedTuple):
+    call: CachedCall
     sources: list[tuple[State, Any] | None]
     """Of each array of the call: the parameter or buffer, and its array; None is the input."""
 
@@ -45,7 +45,7 @@ class _Known(NamedTuple):
         return found if found is None or self.call.part is None else found[self.call.part]
 
 
-def known(forward: _F) -> _F:
+def cached_forward(forward: _F) -> _F:
     """Decorator of a method that computes one operation of an input and the layer's parameters and buffers.
 
     The call of the backend to which it came down is done again for inputs of the same kind, until a setting changes; a
@@ -55,7 +55,7 @@ def known(forward: _F) -> _F:
     @functools.wraps(forward)
     def run(self: Layer, x: Any, *rest: Any) -> Any:
         values = vars(self)
-        calls: dict[Any, _Known] | None = values.get("_known")
+        calls: dict[Any, _CachedForward] | None = values.get("_forward_cache")
         if type(x) is not np.ndarray or calls is None or self.saves:
             return forward(self, x, *rest)
         kind = (
@@ -72,11 +72,11 @@ def known(forward: _F) -> _F:
         settings = [value for name, value in values.items() if name not in OF_THE_PASS]
         if len(made) == 1 and made[0] is not None and all(map(_is_hashable, settings)):
             own = [value for value in settings if isinstance(value, State)]
-            found = learned(made[0], (x, *[state.value for state in own]), y)
+            found = cached(made[0], (x, *[state.value for state in own]), y)
             if found is not None:
                 if len(calls) >= MAX_KINDS:
                     calls.clear()
-                calls[kind] = _Known(found, _sources(found.places, own))
+                calls[kind] = _CachedForward(found, _sources(found.places, own))
         return y
 
     return cast(_F, run)

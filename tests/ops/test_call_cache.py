@@ -11,7 +11,7 @@ from numba.core import config
 
 import numbacnn as nc
 from numbacnn import backends, nn, ops
-from numbacnn.ops import known
+from numbacnn.ops import call_cache
 from tests.counting import calls_of
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is done again without the compiler")
@@ -40,7 +40,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was not known, each time."""
-    return calls_of(monkeypatch, known, "observed")
+    return calls_of(monkeypatch, call_cache, "observed")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -11,7 +11,7 @@ import pytest
 from numba.core import config
 
 from numbacnn.backends import cpu
-from numbacnn.backends.cpu.runtime import allocator, repeated, threads
+from numbacnn.backends.cpu.runtime import allocator, launch_cache, threads
 from numbacnn.backends.cpu.runtime.captured import record_call
 from numbacnn.backends.cpu.runtime.kernel import Scratch, kernel
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
@@ -84,8 +84,8 @@ def test_a_call_that_comes_again_gives_the_bits_of_the_first(call, make, monkeyp
     seeds = range(0, 60, 10)
     found = [as_list(call(make, seed)) for seed in seeds]
     with monkeypatch.context() as context:
-        context.setattr(repeated.captured, "current_recording", lambda: None)
-        context.setattr(repeated, "config", type("Off", (), {"DISABLE_JIT": True}))
+        context.setattr(launch_cache.captured, "current_recording", lambda: None)
+        context.setattr(launch_cache, "config", type("Off", (), {"DISABLE_JIT": True}))
         expected = [as_list(call(make, seed)) for seed in seeds]
     for results, others in zip(found, expected, strict=True):
         for x, y in zip(results, others, strict=True):
@@ -108,7 +108,7 @@ def runs():
     """How often the function was run by Python, and the function."""
     count = [0]
 
-    @repeated.repeated
+    @launch_cache.cached_launches
     def run(x, y, factor):
         count[0] += 1
         between, z = allocator.empty(x.shape, x.dtype), np.empty_like(x)
@@ -149,7 +149,7 @@ def test_arrays_that_lie_otherwise(runs):
 
 
 def test_what_numpy_does_is_done_each_time():
-    @repeated.repeated
+    @launch_cache.cached_launches
     def run(x):
         y = allocator.empty(x.shape, x.dtype)
         record_call(np.add, x, 1, y)
@@ -202,7 +202,7 @@ def test_arguments_by_name():
 def test_what_a_signal_s_handler_asks_for_is_no_part_of_it():
     found = []
 
-    @repeated.repeated
+    @launch_cache.cached_launches
     def run(x):
         y = allocator.empty(x.shape, x.dtype)
         _scaled(1, x, x, y, Scratch(x.size, x.dtype), 1.0)

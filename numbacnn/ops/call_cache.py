@@ -14,7 +14,7 @@ from ..backends.capture import generation
 from ..backends.observed import Call, is_observed, note, observed
 from ..backends.precision import is_strict
 
-__all__ = ["Known", "known", "learned"]
+__all__ = ["CachedCall", "cached", "cached_call"]
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
@@ -22,7 +22,7 @@ MAX_KINDS = 1024
 PLAIN = frozenset((type(None), bool, int, float, str, ModuleType))
 
 
-class Known(NamedTuple):
+class CachedCall(NamedTuple):
     """How an operation on arguments of certain kinds is done again."""
 
     again: Callable[..., Any]
@@ -32,13 +32,13 @@ class Known(NamedTuple):
     """Which of several results is the operation's; None for all there is."""
 
 
-def known(operation: _T) -> _T:
+def cached_call(operation: _T) -> _T:
     """Decorator of an operation whose checks ask for kinds alone, not for numbers in arrays.
 
     To check its arguments takes longer than the kernel of a small layer. So where an operation came down to one call of
     the backend, whose result it returned, that call is done again for arguments of the same kinds.
     """
-    calls: dict[Any, Known] = {}
+    calls: dict[Any, CachedCall] = {}
 
     @functools.wraps(operation)
     def run(*arguments: Any, **named: Any) -> Any:
@@ -59,7 +59,7 @@ def known(operation: _T) -> _T:
         for each in made:
             note(each)
         if len(made) == 1 and made[0] is not None:
-            found = learned(made[0], values, result)
+            found = cached(made[0], values, result)
             if found is not None:
                 if len(calls) >= MAX_KINDS:
                     calls.clear()
@@ -69,7 +69,7 @@ def known(operation: _T) -> _T:
     return cast(_T, run)
 
 
-def learned(call: Call, values: tuple[Any, ...], result: Any) -> Known | None:
+def cached(call: Call, values: tuple[Any, ...], result: Any) -> CachedCall | None:
     """How the arguments ``values`` lead to ``result`` by ``call``; None where that is not told."""
     given = [id(x) for x in values if type(x) is np.ndarray]
     # An array that is two arguments does not tell which of them it was; one that was converted is none of them.
@@ -77,9 +77,9 @@ def learned(call: Call, values: tuple[Any, ...], result: Any) -> Known | None:
         return None
     places = [next(i for i, value in enumerate(values) if value is x) for x in call.arrays]
     if result is call.found:
-        return Known(call.again, places, None)
+        return CachedCall(call.again, places, None)
     several = call.found if type(call.found) is tuple else ()
-    return next((Known(call.again, places, i) for i, each in enumerate(several) if each is result), None)
+    return next((CachedCall(call.again, places, i) for i, each in enumerate(several) if each is result), None)
 
 
 def _kind(values: tuple[Any, ...], named: dict[str, Any]) -> Any:

@@ -1,10 +1,10 @@
-"""Calls that come again: what a function launches is written down, and then launched again with other arrays.
+"""Calls that come again: what a function launches is kept, and then launched again with other arrays.
 
 Between two calls with arrays of the same shapes nothing differs but addresses. To work out everything else takes Python
-longer than the kernels of a small layer. So the second such call of a function that is :func:`repeated` writes down its
-launches, and where in their words which array stands; from the third on, results are made, addresses are put in place
-and all is launched at once. As in a captured step (``captured.py``), what a function computes must be done by kernels;
-one that asks NumPy, by ``record_call``, always runs plainly.
+longer than the kernels of a small layer. So the second such call of a function with :func:`cached_launches` writes down
+its launches, and where in their words which array stands; from the third on, results are made, addresses are put in
+place and all is launched at once. As in a captured step (``captured.py``), what a function computes must be done by
+kernels; one that asks NumPy, by ``record_call``, always runs plainly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .arena import ALIGNMENT
 from .kernel import places_of_addresses
 from .thread_pool import LAUNCH_WORDS
 
-__all__ = ["repeated"]
+__all__ = ["cached_launches"]
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
@@ -180,7 +180,7 @@ class _Writing:
         )  # fmt: skip
 
 
-def repeated(function: _T) -> _T:
+def cached_launches(function: _T) -> _T:
     """Decorator of a function of arrays, and of what tells by its value what is to be done with them.
 
     Arguments by name are for plain calls.

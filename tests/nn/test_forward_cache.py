@@ -13,7 +13,7 @@ from numba.core import config
 
 import numbacnn as nc
 from numbacnn import backends, nn
-from numbacnn.nn import known
+from numbacnn.nn import forward_cache
 from tests.counting import calls_of
 
 pytestmark = [
@@ -61,7 +61,7 @@ def knowing(layer: nn.Layer, *shape: int) -> nn.Layer:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was not known, each time."""
-    return calls_of(monkeypatch, known, "observed")
+    return calls_of(monkeypatch, forward_cache, "observed")
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -172,7 +172,7 @@ def test_copies_know_nothing_of_the_original_s() -> None:
     layer = knowing(on_cpu(lambda: nn.Linear(7, 5)), 2, 7)
     x = normal(2, 7)
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), copy.copy(layer)):
-        assert not vars(other)["_known"]
+        assert not vars(other)["_forward_cache"]
         np.testing.assert_array_equal(other.forward(x), layer.forward(x))
         assert dict(other.named_parameters()).keys() == {"weight", "bias"}
     twin = copy.deepcopy(layer)
@@ -182,6 +182,6 @@ def test_copies_know_nothing_of_the_original_s() -> None:
 
 def test_what_is_known_does_not_grow_without_end() -> None:
     layer = on_cpu(nn.ReLU)
-    for n in range(1, 2 * known.MAX_KINDS):
+    for n in range(1, 2 * forward_cache.MAX_KINDS):
         knowing(layer, n, 3)
-    assert 0 < len(vars(layer)["_known"]) <= known.MAX_KINDS
+    assert 0 < len(vars(layer)["_forward_cache"]) <= forward_cache.MAX_KINDS
