@@ -33,6 +33,17 @@ CONV2D: dict[str, tuple[str, ...]] = {
         "n8c32h28k32r3s1p2d2",  # dilated
         "n4c1h224k96r11s4p0",  # a first layer: few channels, a large kernel, a long stride
     ),
+    # depthwise from few channels of large maps to many of small ones
+    "depthwise": (
+        "n8c8h112k8r3s1p1g8",
+        "n8c32h112k32r3s1p1g32",
+        "n8c64h56k64r3s2p1g64",
+        "n8c128h28k128r5s1p2g128",
+        "n16c256h14k256r3s1p1g256",
+        "n16c512h7k512r3s1p1g512",
+        "n16c512h3k512r3s1p1g512",
+        "n1c96h56k96r3s1p1g96",
+    ),
     # the 3x3 layers of deep networks at a batch that fills a GPU, with as many products in each
     "wide": (
         "n32c64h56k64r3s1p1",

@@ -19,6 +19,7 @@ __all__ = [
     "conv_section",
     "faults",
     "kernels_section",
+    "ladder_section",
     "main",
     "memory_section",
     "models_section",
@@ -32,6 +33,8 @@ __all__ = [
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
+LADDER = "n4c64h24k64r3s1p1"
+"""The convolution by which the documentation tells the algorithms apart."""
 
 
 def conv_section(results: dict[str, Any]) -> str:
@@ -63,6 +66,38 @@ def conv_section(results: dict[str, Any]) -> str:
             cells.append(f"{chosen['ratio']:.2f}" if chosen else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *_missing(results)])
+
+
+def ladder_section(results: dict[str, Any]) -> str:
+    """What each algorithm of ``bench.conv`` gained on the one before, and the best peer, for one problem."""
+    rows = [row for row in results["rows"] if row["problem"] == LADDER]
+    passes = list(dict.fromkeys(row["pass"] for row in rows))
+    lines = [
+        f"{_origin(results)} `{LADDER}`: GFLOP/s, of the peak, and how many times as fast as the row before.",
+        "",
+        f"| | {' | '.join(pass_.replace('_', ' ') for pass_ in passes)} |",
+        f"|---|{'---|' * len(passes)}",
+    ]
+    before: dict[str, float] = {}
+    for name in dict.fromkeys(row["algorithm"] for row in rows):
+        cells = []
+        for row in (row for row in rows if row["algorithm"] == name):
+            gained = row["gflops"] / before[row["pass"]] if row["pass"] in before else None
+            cells.append(
+                f"{significant(row['gflops'])}, {100 * row['share_of_peak']:.0f} %"
+                + (f", {gained:.1f}" if gained else "")
+            )
+            before[row["pass"]] = row["gflops"]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    peers = [next(row for row in rows if row["pass"] == pass_) for pass_ in passes]
+    if all(row["peer"] for row in peers):
+        shares = [row["share_of_peak"] * row["peer_gflops"] / row["gflops"] for row in peers]
+        cells = [
+            f"{significant(row['peer_gflops'])}, {100 * share:.0f} % ({row['peer']})"
+            for row, share in zip(peers, shares, strict=True)
+        ]
+        lines.append(f"| the best peer | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def models_section(results: dict[str, Any]) -> str:
@@ -270,6 +305,7 @@ PICTURES = ("conv-models-cpu",)
 """Files of results whose picture the documentation shows."""
 PAGES: dict[str, dict[str, tuple[str, Callable[[dict[str, Any]], str]]]] = {
     "docs/benchmarks.md": {name: (name, make) for name, make in SECTIONS.items()},
+    "docs/convolution.md": {"ladder-cpu": ("conv-cpu", ladder_section)},
     "README.md": {
         "summary-cpu": ("zoo-cpu", summary_section),
         "train-lenet-cuda": ("train-lenet-cuda", train_section),

@@ -65,6 +65,22 @@ def test_pages_show_the_committed_results(page, name):
         assert tables.replace_section(text, name, make(results)) == text
 
 
+def test_the_ladder_of_one_convolution():
+    row = {"problem": tables.LADDER, "pass": "forward", "peer": "torch", "peer_gflops": 150.0}
+    rows = [
+        {**row, "algorithm": "loops", "gflops": 50.0, "share_of_peak": 0.125},
+        {**row, "algorithm": "direct", "gflops": 200.0, "share_of_peak": 0.5},
+    ]
+    lines = tables.ladder_section({**RESULTS, "rows": [*rows, {**rows[0], "problem": "another"}]}).splitlines()
+    assert lines[2:] == [
+        "| | forward |",
+        "|---|---|",
+        "| `loops` | 50.0, 12 % |",
+        "| `direct` | 200, 50 %, 4.0 |",
+        "| the best peer | 150, 38 % (torch) |",
+    ]
+
+
 def test_the_summary():
     row = {"task": "train", "model": "lenet", "batch_size": 16, "threads": 2, "contender": "numbacnn captured"}
     rows = [
