@@ -163,19 +163,20 @@ def _fold_channels(chunk, x, y, times, some):
 def _sum_filters(chunk, dy, x, row_spans, column_spans, steps, sums, zeros, totals, table, p):
     """A chunk is a block of filters, summed over ``p.bands_of_part`` bands: sums[part, block, tap, filter].
 
-    ``totals`` are the sums of one chunk in float64. Spans are those of :func:`_correlate_depthwise`; a tap is a row of
-    the tile, and positions are what it sums over.
+    ``totals`` are the sums of one chunk in float64, where it has more than are summed in order. Spans are those of
+    :func:`_correlate_depthwise`; a tap is a row of the tile, and positions are what it sums over.
     """
     at_block, part = chunk % p.blocks, chunk // p.blocks
     oh, ow, channels = dy.shape[1], dy.shape[2], dy.shape[3]
     first = at_block * p.block
     here = min(p.block, channels - first)
-    base = chunk * totals.size
+    size_of_sums = p.window * p.block
+    base = chunk * size_of_sums
     x_row, dy_row = x.shape[2] * channels, ow * channels
     source, dy_values = flattened(x), flattened(dy)
     most = p.window + p.height
     tap_at, sums_at = table[:most], table[most : 2 * most]
-    clear(sums, base, base + totals.size)
+    clear(sums, base, base + size_of_sums)
     totals[:] = 0
     held = 0
     end = min((part + 1) * p.bands_of_part, (x.shape[0] + p.band_images - 1) // p.band_images * p.bands)
@@ -207,7 +208,7 @@ def _sum_filters(chunk, dy, x, row_spans, column_spans, steps, sums, zeros, tota
                     size = min(SUM_IN_ORDER, count - begin)
                     if held + size > SUM_IN_ORDER:
                         move_sums(sums, base, totals, 0, totals.size)
-                        clear(sums, base, base + totals.size)
+                        clear(sums, base, base + size_of_sums)
                         held = 0
                     for panel in range(0, here, p.width):
                         multiply_gathered(
@@ -221,15 +222,17 @@ def _sum_filters(chunk, dy, x, row_spans, column_spans, steps, sums, zeros, tota
 
 
 @kernel
-def _finish_filters(chunk, sums, dweight, blocks, block, window):
-    """A chunk is a block of filters: the parts are added up in float64."""
-    first, size = chunk * block, window * block
+def _finish_filters(chunk, sums, dweight, totals, blocks, block):
+    """A chunk is a tap of a block of filters: the parts are added up in float64."""
+    window = dweight.shape[1]
+    at_block, tap = chunk // window, chunk % window
+    size = window * block
+    totals[:] = 0
+    for part in range(sums.size // (blocks * size)):
+        move_sums(sums, (part * blocks + at_block) * size + tap * block, totals, 0, block)
+    first = at_block * block
     for i in range(min(block, dweight.shape[0] - first)):
-        for tap in range(window):
-            total = 0.0
-            for at in range(chunk * size + tap * block + i, sums.size, blocks * size):
-                total += sums[at]
-            dweight[first + i, tap] = total
+        dweight[first + i, tap] = totals[i]
 
 
 class _Plan(NamedTuple):
@@ -288,9 +291,10 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2
     blocks = -(-g.k // plan.block)
     sums = empty((parts * blocks * window * plan.block,), x.dtype)
     width = tile.vectors * VECTOR_BYTES // x.itemsize
+    is_long = bands_of_part * plan.positions(g.ow) > SUM_IN_ORDER
     _sum_filters(
         parts * blocks, dy, _channel_per_filter(x, g), tables.row_spans, tables.column_spans, tables.steps, sums,
-        np.zeros(width, x.dtype), Scratch(window * plan.block, np.dtype(np.float64)),
+        np.zeros(width, x.dtype), Scratch(window * plan.block if is_long else 0, np.dtype(np.float64)),
         Scratch(2 * (window + tile.rows + plan.positions(g.ow)), np.dtype(np.int64)),
         _Summing(
             tile=tile.microkernel, height=tile.rows, width=width, blocks=blocks, block=plan.block,
@@ -298,7 +302,14 @@ def backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, g: Conv2
             bands=-(-g.oh // plan.band_rows), window=window, window_columns=g.kw, sh=g.sh, sw=g.sw,
         ),
     )  # fmt: skip
-    _finish_filters(blocks, sums, dweight.reshape(g.k, window), blocks, plan.block, window)
+    _finish_filters(
+        blocks * window,
+        sums,
+        dweight.reshape(g.k, window),
+        Scratch(plan.block, np.dtype(np.float64)),
+        blocks,
+        plan.block,
+    )
 
 
 def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
