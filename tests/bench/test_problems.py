@@ -54,7 +54,7 @@ def test_descriptors_are_in_their_shortest_form_and_each_there_once() -> None:
 
 def test_the_wide_layers_are_for_the_gpu_by_default() -> None:
     assert problems.lists_for("cuda") == list(problems.CONV2D)
-    assert problems.lists_for("cpu") == ["lenet", "kinds"]
+    assert problems.lists_for("cpu") == ["lenet", "kinds", "depthwise"]
     wide = [problems.parse(descriptor) for descriptor in problems.CONV2D["wide"]]
     assert len({g.macs for g in wide}) == 1
 
