@@ -1,20 +1,22 @@
 """Other libraries that do the same work, measured beside ours as yardsticks: each in the ways that its users would try.
 
 PyTorch runs in this process, eagerly, with images and weights in channels_last, by ``torch.compile`` and, where
-weights do not change, by ``torch.compile`` with frozen ones. ONNX Runtime, OpenVINO, MNN and ncnn run alone in
-processes of their own, in turns with everybody else (``peer_worker.py``). All have as many threads as we have.
+weights do not change, by ``torch.compile`` with frozen ones; its single convolutions on the CPU that are not compiled,
+and ONNX Runtime, OpenVINO, MNN and ncnn, run alone in processes of their own, in turns with everybody else
+(``torch_worker.py``, ``peer_worker.py``). All have as many threads as we have.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from numbacnn.backends import use_backend
 from numbacnn.backends.contract import ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
+from . import torch_worker
 from .command import UserError
 from .contender import Contender, reason
 from .torch_conv import Tf32, TorchConv, conv_module
@@ -135,10 +138,11 @@ class Peers:
             return conv_module(self._torch, g, weight, bias).to(self._device)
 
         found: dict[ConvPass, Makers] = {"forward": {}, "backward_input": {}, "backward_weight": {}}
-        for kind in TorchConv.kinds(self._torch, self._device) if self._torch is not None else ():
-            passes = kind.conv2d(g, x, weight, bias, dy)
-            for pass_ in found:
-                found[pass_][kind.name] = partial(kind.contender, passes[pass_])
+        if self._torch is not None:
+            eager = self._torch_alone if self._device == "cpu" else self._torch_here
+            for kind in TorchConv.kinds(self._torch, self._device):
+                for pass_, make in eager(kind, g, x, weight, bias, dy).items():
+                    found[pass_][kind.name] = make
         if self._device == "cpu":
             forward = self._forward(module, layer, x)
             found["forward"].update({name: make for name, make in forward.items() if name not in found["forward"]})
@@ -178,6 +182,31 @@ class Peers:
 
         wait = torch.cuda.synchronize if self._device == "cuda" else None
         return Contender(run, lambda y: np.asarray(y.cpu()), wait)
+
+    def _torch_here(self, kind: TorchConv, g: Conv2dGeometry, *operands: np.ndarray) -> dict[ConvPass, Any]:
+        return {pass_: partial(kind.contender, run) for pass_, run in kind.conv2d(g, *operands).items()}
+
+    def _torch_alone(self, kind: TorchConv, g: Conv2dGeometry, *operands: np.ndarray) -> dict[ConvPass, Any]:
+        """By PyTorch in a process of its own, which ends with the case."""
+
+        @functools.cache
+        def folder_and_worker() -> tuple[Path, Worker]:
+            folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+            np.savez(folder / "operands.npz", *operands)
+            command = [sys.executable, "-m", "bench.torch_worker", kind.name, f"{self._threads}", g.descriptor]
+            environment = {"PYTHONPATH": str(ROOT), **torch_worker.ENVIRONMENT}
+            return folder, self._open.enter_context(Worker([*command, str(folder / "operands.npz")], environment))
+
+        def make(pass_: ConvPass) -> Contender:
+            folder, worker = folder_and_worker()
+
+            def run() -> np.ndarray:
+                worker.ask("outputs", pass_=pass_, path=str(folder / f"{pass_}.npy"))
+                return np.asarray(np.load(folder / f"{pass_}.npy"))
+
+            return Contender(run, sample=partial(worker.ask, "sample", pass_=pass_))
+
+        return {pass_: partial(make, pass_) for pass_ in get_args(ConvPass)}
 
     def _alone(self, library: str, graph_model: Callable[[], nn.Layer], x: np.ndarray) -> Contender:
         """By a library in a process of its own, which ends with the case."""

@@ -22,6 +22,7 @@ __all__ = [
     "commit",
     "geometric_mean",
     "impossible",
+    "library",
     "plot_bars",
     "plot_points",
     "significant",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).parent.parent
-RESULTS = "bench/results"
+NOT_RESULTS = ":!bench/results"
 OURS = "numbacnn"
 NAMING = ("task", "model", "batch_size", "problem", "pass", "kernel", "contender", "algorithm")
 """What names a row, of all benchmarks."""
@@ -95,12 +96,18 @@ def write_results(
     settings: dict[str, Any],
     **tables: Any,
 ) -> None:
-    """Replace the file at once by JSON of all that, of which commit it is and when it was measured.
+    """Replace the file at once by JSON of all that, of which commit and library it is and when it was measured.
 
     Raises WrongResultError, and writes nothing, where :func:`impossible` finds something.
     """
     measured = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    content = {"benchmark": benchmark, "measured": measured, "commit": commit(), "machine": machine}
+    content = {
+        "benchmark": benchmark,
+        "measured": measured,
+        "commit": commit(),
+        "library": library(),
+        "machine": machine,
+    }
     content |= {"versions": versions, "settings": settings, **tables}
     found = impossible(content)
     if found:
@@ -139,16 +146,24 @@ def impossible(content: dict[str, Any]) -> list[str]:
 
 def commit() -> str:
     """The checkout's commit, with ``-dirty`` where code is not as it is there; ``unknown`` without git."""
+    head, changed = (
+        _git("rev-parse", "HEAD"),
+        _git("status", "--porcelain", "--", "numbacnn", "examples", "bench", NOT_RESULTS),
+    )
+    return "unknown" if head is None or changed is None else head + "-dirty" * bool(changed)
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
+def library() -> str:
+    """Git's hash of the package as it is in the checkout's commit; ``unknown`` without git."""
+    return _git("rev-parse", "HEAD:numbacnn") or "unknown"
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
-        changed = git("status", "--porcelain", "--", "numbacnn", "examples", "bench", f":!{RESULTS}")
-        return git("rev-parse", "HEAD") + "-dirty" * bool(changed)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return None
 
 
 def plot_bars(

@@ -332,8 +332,8 @@ def replace_section(text: str, name: str, content: str) -> str:
 def faults(found: dict[str, dict[str, Any]]) -> list[str]:
     """Why the pages cannot show these results, by the names of their files: a line for each reason.
 
-    All must be of one commit, of code as it is there, and of one day; those of a GPU, another machine, are so among
-    themselves. No row may have a share that is impossible.
+    All must be of one version of the library, measured on a commit as it is; those of a GPU, another machine, are so
+    among themselves. No row may have a share that is impossible.
     """
     said = [f"{name}: {line}" for name, results in found.items() for line in impossible(results)]
     for where in ("cpu", "cuda"):
@@ -343,20 +343,16 @@ def faults(found: dict[str, dict[str, Any]]) -> list[str]:
             commit = results.get("commit", "unknown")
             if commit == "unknown" or commit.endswith("-dirty"):
                 said.append(f"{name}: its commit is {commit}: measure the code of a commit as it is")
-            said += [
-                f"{name} is older than {newest}: of {what(results)}, not of {what(group[newest])}"
-                for what in (_commit, _day)
-                if what(results) != what(group[newest])
-            ]
+            if _library(results) != _library(group[newest]):
+                said.append(f"{name} is older than {newest}: of {_library(results)}, not of {_library(group[newest])}")
     return said
 
 
-def _commit(results: dict[str, Any]) -> str:
+def _library(results: dict[str, Any]) -> str:
+    """The package as it was measured; results that do not tell its hash go by their commit."""
+    if "library" in results:
+        return f"library {results['library'][:10]}"
     return f"commit {results.get('commit', 'unknown')[:10]}"
-
-
-def _day(results: dict[str, Any]) -> str:
-    return str(results["measured"][:10])
 
 
 def main() -> int:

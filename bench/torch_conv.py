@@ -53,10 +53,8 @@ class TorchConv:
         return [cls(torch), cls(torch, channels_last=True)]
 
     def contender(self, run: Callable[[], Any]) -> Contender:
-        """What takes part with a pass of :meth:`conv2d`."""
+        """What takes part with a pass of :meth:`conv2d` on the GPU."""
         torch = self._torch
-        if self._device == "cpu":
-            return Contender(run, np.asarray)
         # In full float32 too the algorithm that cuDNN finds fastest may be one that rounds more, by Winograd or FFT.
         return Contender(
             run, lambda y: np.asarray(y.cpu()), torch.cuda.synchronize, TF32_BOUND, self._capture, self._tf32

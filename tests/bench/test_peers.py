@@ -38,6 +38,7 @@ def torch() -> Iterator[Any]:
         package.set_num_threads(threads)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("g", [g for g in CONV2D_CASES if g.n], ids=lambda g: g.descriptor)
 def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,26 +51,29 @@ def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: p
     assert torch.get_num_threads() == 1
     eager = ["torch", "torch channels_last"] if device == "cpu" else ["torch", "torch-tf32"]
     compiled = ["torch.compile", "torch.compile frozen"] * (device == "cpu")
-    makers = loaded.conv2d(g, *arrays)
-    assert {pass_: list(found) for pass_, found in makers.items()} == {
-        "forward": eager + compiled, "backward_input": eager, "backward_weight": eager
-    }  # fmt: skip
-    for pass_ in PASSES:
-        expected = call_backend(
-            backends.get("reference"), g, pass_, "auto", [array.astype(np.float64) for array in arrays]
-        )
-        for name, make in makers[pass_].items():
-            peer = make()
-            result = peer.run()
-            assert not result.requires_grad
-            assert peer.rounded == (name == "torch-tf32")
-            values = peer.to_numpy(result)
-            if peer.bound is None:
-                assert_within(values, expected, reduction_length(g, pass_))
-            else:
-                assert np.abs(values - expected).max() <= peer.bound * np.abs(expected).max()
+    with loaded.case():
+        makers = loaded.conv2d(g, *arrays)
+        assert {pass_: list(found) for pass_, found in makers.items()} == {
+            "forward": eager + compiled, "backward_input": eager, "backward_weight": eager
+        }  # fmt: skip
+        for pass_ in PASSES:
+            expected = call_backend(
+                backends.get("reference"), g, pass_, "loops", [array.astype(np.float64) for array in arrays]
+            )
+            for name, make in makers[pass_].items():
+                peer = make()
+                result = peer.run()
+                assert peer.rounded == (name == "torch-tf32")
+                assert (peer.sample is None) == (device == "cuda" or name in compiled)
+                assert peer.sample is None or 0 < peer.sample() < 60
+                values = peer.to_numpy(result)
+                if peer.bound is None:
+                    assert_within(values, expected, reduction_length(g, pass_))
+                else:
+                    assert np.abs(values - expected).max() <= peer.bound * np.abs(expected).max()
 
 
+@pytest.mark.torch
 def test_weights_are_frozen_and_each_case_is_compiled_anew(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options, resets = [], []
 
@@ -108,7 +112,7 @@ def test_a_library_alone_in_its_process_computes_the_same(name: str) -> None:
         for make, values in (
             (loaded.inference(task, images(task))[name], expected),
             (loaded.conv2d(g, *arrays)["forward"][name], call_backend(
-                backends.get("reference"), g, "forward", "auto", arrays)),
+                backends.get("reference"), g, "forward", "loops", arrays)),
         ):  # fmt: skip
             peer = make()
             assert peer.sample is not None and 0 < peer.sample() < 60
@@ -137,6 +141,7 @@ def test_all_are_those_that_are_installed_and_the_others_are_told(monkeypatch: p
         peers.load(["onnxruntime"], 1)
 
 
+@pytest.mark.torch
 def test_without_a_gpu_torch_says_so(torch: Any) -> None:
     if torch.cuda.is_available():
         pytest.skip("PyTorch finds a GPU")

@@ -55,7 +55,7 @@ def test_nothing_is_written_then(tmp_path: Path) -> None:
 def test_the_commit_says_whether_the_code_is_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert report.commit() == "unknown"
+    assert report.commit() == report.library() == "unknown"
 
     def git(*arguments: str) -> str:
         options = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
@@ -68,10 +68,13 @@ def test_the_commit_says_whether_the_code_is_as_it_is_there(tmp_path: Path, monk
         (tmp_path / folder / "file.py").write_text("1", encoding="utf-8")
     git("add", ".")
     git("commit", "-q", "-m", "one")
-    head = git("rev-parse", "HEAD")
+    head, library = git("rev-parse", "HEAD"), report.library()
     assert report.commit() == head
+    assert library == git("rev-parse", "HEAD:numbacnn")
     (tmp_path / "bench" / "results" / "conv-cpu.json").write_text("{}", encoding="utf-8")
     (tmp_path / "README.md").write_text("tables", encoding="utf-8")
     assert report.commit() == head
     (tmp_path / "numbacnn" / "file.py").write_text("2", encoding="utf-8")
     assert report.commit() == f"{head}-dirty"
+    git("commit", "-q", "-a", "-m", "two")
+    assert report.library() != library

@@ -157,9 +157,11 @@ def of(**changed: Any) -> dict[str, Any]:
         # another machine, which one cannot always have on the same day
         ({"models-cpu": of(), "kernels-cuda": of(measured="2025-12-30T01:00:00", commit="fedcba9876543210")}, []),
         (
-            {"models-cpu": of(), "conv-cpu": of(measured="2026-01-01T23:59:59")},
-            ["conv-cpu is older than models-cpu: of 2026-01-01, not of 2026-01-02"],
+            {"models-cpu": of(library="ab12"), "conv-cpu": of(measured="2026-01-01T23:59:59", library="cd34")},
+            ["conv-cpu is older than models-cpu: of library cd34, not of library ab12"],
         ),
+        # the package is the same, what measures it has changed
+        ({"models-cpu": of(library="ab12"), "conv-cpu": of(commit="fedcba9876543210", library="ab12")}, []),
         (
             {"conv-cpu": of(measured="2026-01-02T01:00:00", commit="fedcba9876543210"), "models-cpu": of()},
             ["conv-cpu is older than models-cpu: of commit fedcba9876, not of commit 0123456789"],
