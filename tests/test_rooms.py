@@ -31,7 +31,7 @@ ALLOWED = {
     "reference": {"reference.convolution", "backends.shared", "backends"},
     "reference.convolution": {"reference", "backends.shared", "backends"},
     "cpu": {"cpu.convolution", "cpu.vector", "cpu.runtime", "backends.shared", "backends"},
-    "cpu.convolution": {"cpu.vector", "cpu.runtime", "backends"},
+    "cpu.convolution": {"cpu.vector", "cpu.runtime", "backends.shared", "backends"},
     "cpu.vector": {"cpu.runtime", "backends"},
     "cpu.runtime": {"backends"},
     "cuda": {"cuda.convolution", "cuda.block", "cuda.runtime", "backends.shared", "backends"},

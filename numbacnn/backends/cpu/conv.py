@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contract import Activation, ConvPass
+from ..contract import ConvPass
+from ..conv2d_dispatch import Conv2dDispatch
 from ..geometry import Conv2dGeometry
 from ..precision import is_allowed
-from ..shared.activations import ACTIVATIONS
 from .convolution import direct, im2col, loops, winograd
 from .convolution.correlation import ENOUGH_IMAGES
 from .runtime.allocator import empty
@@ -29,8 +29,17 @@ __all__ = [
 ]
 
 
-def conv2d_algorithms() -> tuple[str, ...]:
-    return tuple(_ALGORITHMS)
+_dispatch = Conv2dDispatch(
+    {"loops": loops, "im2col": im2col, "direct": direct, "winograd": winograd},
+    empty,
+    images_in=channels_last,
+    weight_in=contiguous,
+    images_out=images,
+)
+conv2d_algorithms, conv2d_workspace = _dispatch.conv2d_algorithms, _dispatch.conv2d_workspace
+conv2d = cached_launches(_dispatch.conv2d)
+conv2d_backward_input = cached_launches(_dispatch.conv2d_backward_input)
+conv2d_backward_weight = cached_launches(_dispatch.conv2d_backward_weight)
 
 
 def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
@@ -53,42 +62,6 @@ def _is_worth_winograd(geometry: Conv2dGeometry, pass_: ConvPass) -> bool:
 MIN_GAIN, SMALL_SAVING, MIN_GAIN_OF_SMALL_SAVING = 1.1, 1e5, 1.25
 
 
-def conv2d_workspace(geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:
-    return _ALGORITHMS[algorithm].workspace(geometry, pass_, itemsize)
-
-
-@cached_launches
-def conv2d(
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    geometry: Conv2dGeometry,
-    algorithm: str,
-    activation: Activation = None,
-) -> np.ndarray:
-    if bias is None:
-        bias = np.empty(0, x.dtype)
-    forward = _ALGORITHMS[algorithm].forward
-    return images(forward(channels_last(x), contiguous(weight), bias, geometry, ACTIVATIONS[activation]))
-
-
-@cached_launches
-def conv2d_backward_input(dy: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, algorithm: str) -> np.ndarray:
-    return images(_ALGORITHMS[algorithm].backward_input(channels_last(dy), contiguous(weight), geometry))
-
-
-@cached_launches
-def conv2d_backward_weight(
-    dy: np.ndarray, x: np.ndarray, geometry: Conv2dGeometry, algorithm: str, out: np.ndarray | None = None
-) -> np.ndarray:
-    dweight = empty(geometry.weight_shape, x.dtype) if out is None else out
-    _ALGORITHMS[algorithm].backward_weight(channels_last(dy), channels_last(x), dweight, geometry)
-    return dweight
-
-
 @cached_launches
 def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
     return column_sums(pixels(dy))
-
-
-_ALGORITHMS = {"loops": loops, "im2col": im2col, "direct": direct, "winograd": winograd}

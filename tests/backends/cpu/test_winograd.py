@@ -59,14 +59,14 @@ def test_every_size_of_tiles(monkeypatch, transforms, descriptor):
     rng = np.random.default_rng(0)
     x, weight, bias, dy = (rng.standard_normal(s) for s in (g.x_shape, g.weight_shape, (g.k,), g.y_shape))
     x, dy = (np.ascontiguousarray(images.transpose(0, 2, 3, 1)) for images in (x, dy))
-    y, dx = winograd.forward(x, weight, bias, g, 0), winograd.backward_input(dy, weight, g)
+    y, dx = winograd.forward(x, weight, bias, g, None), winograd.backward_input(dy, weight, g)
     dweight, expected = np.empty(g.weight_shape), np.empty(g.weight_shape)
     winograd.backward_weight(dy, x, dweight, g)
     direct.backward_weight(dy, x, expected, g)
     for module in (winograd_data, winograd_weight):
         module.plan_of.cache_clear()
     assert all(winograd._applies(g, pass_) for pass_ in ("forward", "backward_input", "backward_weight"))
-    np.testing.assert_allclose(y, direct.forward(x, weight, bias, g, 0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(y, direct.forward(x, weight, bias, g, None), rtol=0, atol=1e-12)
     np.testing.assert_allclose(dx, direct.backward_input(dy, weight, g), rtol=0, atol=1e-12)
     np.testing.assert_allclose(dweight, expected, rtol=0, atol=1e-11)
 

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...contract import Activation
 from ...geometry import Conv2dGeometry
 from ..runtime.allocator import empty
 from ..vector.blocks import fill_zero
 from . import depthwise, direct_data, direct_weight
 from .correlation import backward_correlations, backward_strides, forward_correlation, forward_strides
+from .operands import bias_and_number
 
 __all__ = ["backward_input", "backward_weight", "cycles", "forward", "workspace"]
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
+def forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: Conv2dGeometry, activation: Activation
+) -> np.ndarray:
+    bias, number = bias_and_number(bias, activation, x.dtype)
     if depthwise.applies(g):
-        return depthwise.forward(x, weight, bias, g, activation)
+        return depthwise.forward(x, weight, bias, g, number)
     y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
-    direct_data.correlate(forward_correlation(g), x, weight, forward_strides(g), bias, y, g.groups, activation)
+    direct_data.correlate(forward_correlation(g), x, weight, forward_strides(g), bias, y, g.groups, number)
     return y
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...contract import Activation
 from ...geometry import Conv2dGeometry, round_up
 from ..runtime import threads
 from ..runtime.allocator import empty
@@ -27,7 +28,7 @@ from ..vector.sums import RUN_IN_ORDER, SUM_IN_ORDER, add_parts, move_sums
 from ..vector.tiles import LARGEST, choose_tile, multiply_gathered
 from .bands import extent, lay_band, lay_positions, laying
 from .correlation import forward_correlation, forward_strides
-from .operands import activate_pixels, bias_or_zeros, pack_weights
+from .operands import activate_pixels, bias_and_number, bias_or_zeros, pack_weights
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
@@ -260,7 +261,10 @@ def _finish_weights(chunk, sums, dweight, totals, groups, size):
                 flat[at + c * window + tap] = sums[base + k * size + tap * channels + c]
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
+def forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: Conv2dGeometry, activation: Activation
+) -> np.ndarray:
+    bias, number = bias_and_number(bias, activation, x.dtype)
     y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
     channels, outputs = g.c // g.groups, g.k // g.groups
     c, tile = forward_correlation(g), choose_tile(outputs, x.itemsize)
@@ -277,8 +281,8 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeomet
         steps.reshape(-1), Scratch(3 * positions, np.dtype(np.int64)),
         Scratch(in_rows * in_columns * channels + positions * g.taps, x.dtype),
         _Forward(
-            laying=laying, tile=tile.microkernel, activating=activation_of(activation), height=tile.rows, width=width,
-            activation=activation, groups=g.groups, panels=panels, band=band, bands=-(-g.oh // band), in_rows=in_rows,
+            laying=laying, tile=tile.microkernel, activating=activation_of(number), height=tile.rows, width=width,
+            activation=number, groups=g.groups, panels=panels, band=band, bands=-(-g.oh // band), in_rows=in_rows,
             in_columns=in_columns, top=-g.pt, left=-g.pl, kh=g.kh, kw=g.kw, sh=g.sh, sw=g.sw, dh=g.dh, dw=g.dw,
         ),
     )  # fmt: skip

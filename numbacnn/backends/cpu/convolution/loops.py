@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...contract import Activation
 from ...geometry import Conv2dGeometry
 from ..runtime import threads
 from ..runtime.allocator import empty
@@ -34,7 +35,7 @@ from .correlation import (
     forward_correlation,
     forward_strides,
 )
-from .operands import pack_weights
+from .operands import bias_and_number, pack_weights
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
@@ -107,9 +108,12 @@ def _backward_weight_channels(chunk, dy, x, dweight, sums, totals, sh, sw, pt, p
             dweight[first + k, chunk % channels, tap // kw, tap % kw] = totals[at] + sums[at]
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
+def forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: Conv2dGeometry, activation: Activation
+) -> np.ndarray:
+    bias, number = bias_and_number(bias, activation, x.dtype)
     y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
-    _correlate(forward_correlation(g), forward_strides(g), g.groups, x, weight, bias, y, activation)
+    _correlate(forward_correlation(g), forward_strides(g), g.groups, x, weight, bias, y, number)
     return y
 
 

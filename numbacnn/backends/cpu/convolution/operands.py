@@ -6,6 +6,8 @@ import functools
 
 import numpy as np
 
+from ...contract import Activation
+from ...shared.activations import ACTIVATIONS
 from ..runtime.allocator import empty
 from ..runtime.kernel import inlined, kernel
 from ..vector.activations import activate
@@ -13,7 +15,7 @@ from ..vector.simd import clear
 from ..vector.tiles import TRANSPOSITION, transpose
 from .correlation import Correlation, WeightStrides
 
-__all__ = ["activate_pixels", "bias_or_zeros", "pack_weights", "taps_of"]
+__all__ = ["activate_pixels", "bias_and_number", "bias_or_zeros", "pack_weights", "taps_of"]
 
 
 @inlined
@@ -63,6 +65,11 @@ def pack_weights(
         w.channel, outputs,
     )  # fmt: skip
     return packed
+
+
+def bias_and_number(bias: np.ndarray | None, activation: Activation, dtype: np.dtype) -> tuple[np.ndarray, int]:
+    """As kernels take them: an empty array for no bias, and the activation's number."""
+    return np.empty(0, dtype) if bias is None else bias, ACTIVATIONS[activation]
 
 
 def bias_or_zeros(bias: np.ndarray, outputs: int) -> np.ndarray:

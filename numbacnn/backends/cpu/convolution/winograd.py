@@ -6,19 +6,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...contract import Activation
 from ...geometry import Conv2dGeometry
 from ..runtime.allocator import empty
 from . import direct, winograd_data, winograd_weight
 from .correlation import Correlation, backward_correlations, backward_strides, forward_correlation, forward_strides
+from .operands import bias_and_number
 
 __all__ = ["backward_input", "backward_weight", "cycles", "forward", "workspace"]
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, g: Conv2dGeometry, activation: int) -> np.ndarray:
+def forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: Conv2dGeometry, activation: Activation
+) -> np.ndarray:
     if not _applies(g, "forward"):
         return direct.forward(x, weight, bias, g, activation)
+    bias, number = bias_and_number(bias, activation, x.dtype)
     y = empty((g.n, g.oh, g.ow, g.k), x.dtype)
-    winograd_data.correlate(forward_correlation(g), x, weight, forward_strides(g), bias, y, activation)
+    winograd_data.correlate(forward_correlation(g), x, weight, forward_strides(g), bias, y, number)
     return y
 
 

@@ -11,19 +11,20 @@ import math
 
 import numpy as np
 
-from ...contract import Array, ConvPass
+from ...contract import Activation, Array, ConvPass
 from ...geometry import Conv2dGeometry
 from ..windows import tap_view
-from .loops import crop, pad, padded_elements
+from .loops import crop, pad, padded_elements, with_bias
 
 __all__ = ["backward_input", "backward_weight", "forward", "workspace"]
 
 
-def forward(x: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
-    """y (n, k, oh, ow) without bias."""
+def forward(x: Array, weight: Array, bias: Array | None, geometry: Conv2dGeometry, activation: Activation) -> Array:
+    """y (n, k, oh, ow)."""
     g = geometry
     y = _weight_matrix(weight, g) @ _im2col(x, g)
-    return np.ascontiguousarray(y.reshape(g.k, g.n, g.oh, g.ow).transpose(1, 0, 2, 3))
+    y = np.ascontiguousarray(y.reshape(g.k, g.n, g.oh, g.ow).transpose(1, 0, 2, 3))
+    return with_bias(y, bias, activation)
 
 
 def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
@@ -32,12 +33,12 @@ def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
     return _col2im(_weight_matrix(weight, g).transpose(0, 2, 1) @ _output_matrix(dy, g), g)
 
 
-def backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry) -> Array:
+def backward_weight(dy: Array, x: Array, dweight: Array, geometry: Conv2dGeometry) -> None:
     """dweight (k, c // groups, kh, kw), summed in float64."""
     g = geometry
     columns = _im2col(x.astype(np.float64, copy=False), g)
-    dweight = _output_matrix(dy.astype(np.float64, copy=False), g) @ columns.transpose(0, 2, 1)
-    return dweight.reshape(g.weight_shape).astype(x.dtype, copy=False)
+    products = _output_matrix(dy.astype(np.float64, copy=False), g) @ columns.transpose(0, 2, 1)
+    dweight[...] = products.reshape(g.weight_shape)
 
 
 def workspace(geometry: Conv2dGeometry, pass_: ConvPass, itemsize: int) -> int:

@@ -12,21 +12,22 @@ import math
 
 import numpy as np
 
-from ...contract import Array, ConvPass
+from ...contract import Activation, Array, ConvPass
 from ...geometry import Conv2dGeometry
+from ..elementwise import activate
 from ..windows import tap_view
 
-__all__ = ["backward_input", "backward_weight", "crop", "forward", "pad", "padded_elements", "workspace"]
+__all__ = ["backward_input", "backward_weight", "crop", "forward", "pad", "padded_elements", "with_bias", "workspace"]
 
 
-def forward(x: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
-    """y (n, k, oh, ow) without bias."""
+def forward(x: Array, weight: Array, bias: Array | None, geometry: Conv2dGeometry, activation: Activation) -> Array:
+    """y (n, k, oh, ow)."""
     g = geometry
     padded, taps = pad(x, g), _taps(weight, g)
     y = np.zeros((g.n, g.groups, g.k // g.groups, g.oh * g.ow), x.dtype)
     for i, j in np.ndindex(g.kh, g.kw):
         y += taps[i, j] @ _grouped(tap_view(padded, i, j, g), g)
-    return y.reshape(g.y_shape)
+    return with_bias(y.reshape(g.y_shape), bias, activation)
 
 
 def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
@@ -40,16 +41,14 @@ def backward_input(dy: Array, weight: Array, geometry: Conv2dGeometry) -> Array:
     return crop(dpadded, g)
 
 
-def backward_weight(dy: Array, x: Array, geometry: Conv2dGeometry) -> Array:
+def backward_weight(dy: Array, x: Array, dweight: Array, geometry: Conv2dGeometry) -> None:
     """dweight (k, c // groups, kh, kw): for each tap the products of dy with the inputs it met, summed in float64."""
     g = geometry
     padded, slopes = pad(x, g), _grouped(dy, g).astype(np.float64, copy=False)
-    dweight = np.empty(g.weight_shape, dy.dtype)
     for i, j in np.ndindex(g.kh, g.kw):
         # Without a name for the inputs, which would keep one tap's while the next one's are made.
         products = slopes @ _grouped(tap_view(padded, i, j, g).astype(np.float64, copy=False), g).transpose(0, 1, 3, 2)
         dweight[:, :, i, j] = products.sum(axis=0).reshape(g.k, g.c // g.groups)
-    return dweight
 
 
 def workspace(geometry: Conv2dGeometry, pass_: ConvPass, itemsize: int) -> int:
@@ -65,6 +64,13 @@ def workspace(geometry: Conv2dGeometry, pass_: ConvPass, itemsize: int) -> int:
     inputs = 0 if g.is_pointwise and itemsize == 8 else tap
     slopes = 0 if itemsize == 8 else math.prod(g.y_shape)
     return itemsize * padded_elements(g) + 8 * (inputs + slopes + (g.n + 1) * g.k * (g.c // g.groups))
+
+
+def with_bias(y: Array, bias: Array | None, activation: Activation) -> Array:
+    """What becomes of the sums: the bias is added, and the activation applied."""
+    if bias is not None:
+        y += bias[:, None, None]
+    return activate(y, activation)
 
 
 def pad(x: Array, geometry: Conv2dGeometry) -> Array:
