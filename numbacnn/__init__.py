@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import data as data
     from . import io as io
     from . import models as models
+    from . import testing as testing
     from . import training as training
     from .io import load as load
     from .io import save as save
@@ -45,13 +46,14 @@ __all__ = [
     "profile",
     "save",
     "summary",
+    "testing",
     "training",
     "tune",
     "use_backend",
 ]
 
 # Not every program reads files or trains, so these are imported when they are first used.
-_LAZY_MODULES = ("data", "io", "models", "training")
+_LAZY_MODULES = ("data", "io", "models", "testing", "training")
 _LAZY_FUNCTIONS = {"load": "io", "profile": "profiling", "save": "io"}
 
 
