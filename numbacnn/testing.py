@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,9 @@ def check_gradients(
     step, rtol, atol = (number(name, value, 0) for name, value in (("step", step), ("rtol", rtol), ("atol", atol)))
     for name, parameter in layer.named_parameters():
         if parameter.dtype != np.float64:
-            raise TypeError(f"parameter {name!r} is {parameter.dtype}, must be float64: make the layer with dtype float64")
+            raise TypeError(
+                f"parameter {name!r} is {parameter.dtype}, must be float64: make the layer with dtype float64"
+            )
     states = {name: state.backend.to_numpy(state.value).copy() for name, state in layer._named_states()}
     gradients = [np.array(p.backend.to_numpy(p.grad)) for p in layer.parameters()]
     try:
@@ -77,26 +80,21 @@ class _Check:
             raise AssertionError(f"`backward` returned {len(dxs)} gradients for {len(self._inputs)} inputs: {layer!r}")
         for i, (x, dx) in enumerate(zip(self._inputs, dxs, strict=True)):
             if x.dtype.kind == "f":
-                name = f"input {i}" if len(dxs) > 1 else "the input"
-                self._compare(name, x, dx, dys, lambda moved, i=i: self._forward([*self._inputs[:i], moved, *self._inputs[i + 1 :]]))
+                self._compare(f"input {i}" if len(dxs) > 1 else "the input", x, dx, dys, partial(self._with_input, i))
         once = {name: self._host(p.grad) for name, p in layer.named_parameters()}
         for name, parameter in layer.named_parameters():
-
-            def moved(value: Any, parameter: Any = parameter) -> list[Any]:
-                parameter.value = value
-                return self._forward(self._inputs)
-
+            moved = partial(self._with_parameter, parameter)
             self._compare(f"parameter {name!r}", states[name], once[name], dys, moved)
             parameter.value = states[name]
         self._forward(self._inputs)
-        nothing = layer.backward(*self._as_given(dys), input_gradient=False) if once else None
+        nothing = layer.backward(self._as_given(dys), input_gradient=False) if once else None
         if nothing is not None and not (isinstance(nothing, tuple) and all(dx is None for dx in nothing)):
             raise AssertionError(f"`backward` with `input_gradient=False` must return None: {layer!r}")
         for name, parameter in layer.named_parameters():
             if not np.allclose(self._host(parameter.grad), 2 * once[name], rtol=1e-9, atol=1e-9):
                 raise AssertionError(
-                    f"the gradient of parameter {name!r} after a second `backward`, with `input_gradient=False`, is not "
-                    f"twice that of the first: gradients add up in `accumulate`, whatever the input gets: {layer!r}"
+                    f"the gradient of parameter {name!r} after a second `backward`, with `input_gradient=False`, is "
+                    f"not twice that of the first: gradients add up, whatever the input gets: {layer!r}"
                 )
 
     def _compare(self, name: str, at: Any, gradient: Any, dys: Any, function: Any) -> None:
@@ -119,6 +117,13 @@ class _Check:
         terms = sum(float(np.abs(dy * y).sum()) for dy, y in zip(dys, ys, strict=True))
         return 4 * np.finfo(np.float64).eps * terms / self._step
 
+    def _with_input(self, i: int, x: Any) -> list[Any]:
+        return self._forward([*self._inputs[:i], x, *self._inputs[i + 1 :]])
+
+    def _with_parameter(self, parameter: Any, value: Any) -> list[Any]:
+        parameter.value = value
+        return self._forward(self._inputs)
+
     def _forward(self, inputs: Any) -> list[Any]:
         self._layer.load_random_state(self._random_state)
         with enable_grad():
@@ -126,12 +131,12 @@ class _Check:
         return [self._host(y) for y in (ys if isinstance(ys, tuple) else (ys,))]
 
     def _backward(self, dys: Any) -> list[Any]:
-        dxs = self._layer.backward(*self._as_given(dys))
+        dxs = self._layer.backward(self._as_given(dys))
         return [self._host(dx) for dx in (dxs if isinstance(dxs, tuple) else (dxs,))]
 
-    def _as_given(self, dys: Any) -> tuple[Any, ...]:
+    def _as_given(self, dys: Any) -> Any:
         arrays = tuple(self._layer.backend.asarray(dy) for dy in dys)
-        return arrays if len(arrays) == 1 else (arrays,)
+        return arrays[0] if len(arrays) == 1 else arrays
 
     def _host(self, x: Any) -> Any:
         return np.array(self._layer.backend.to_numpy(self._layer.backend.asarray(x)))

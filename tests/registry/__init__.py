@@ -1,7 +1,7 @@
 """Every layer, with settings and inputs that are drawn for it and what PyTorch calls the same.
 
-A file ``of_*.py`` has the entries of a family in its ``ENTRIES``; the tests beside it do to each of them what every layer
-has to stand, and :mod:`tests.registry.table` writes the table of the documentation.
+A file ``of_*.py`` has the entries of a family in its ``ENTRIES``; the tests beside it do to each of them what every
+layer has to stand.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Entry(NamedTuple):
     """In ``nn``."""
     draw: Callable[[np.random.Generator, Any], Case]
     """A case of a dtype: settings of every kind, and all of them sooner or later."""
+    is_random: bool = False
+    """Whether it draws numbers in training, which PyTorch draws in another way."""
 
 
 def _entries() -> dict[str, Entry]:

@@ -77,6 +77,12 @@ def _elementwise(name: str) -> Entry:
     return Entry(name, draw)
 
 
+def _dropout(rng: np.random.Generator, dtype: Any) -> Case:
+    p, shape = one_of(rng, 0.0, 0.3, 1.0), one_of(rng, (2, 3, 4, 5), (3, 7))
+    x = rng.standard_normal(shape).astype(dtype)
+    return Case(lambda: nn.Dropout(p), (x,), lambda torch: torch.nn.Dropout(p))
+
+
 def _global_avg_pool2d(rng: np.random.Generator, dtype: Any) -> Case:
     return Case(nn.GlobalAvgPool2d, (images(rng, dtype, 3, 4, 5),), lambda torch: torch.nn.AdaptiveAvgPool2d(1))
 
@@ -86,6 +92,7 @@ ENTRIES = [
     Entry("Linear", _linear),
     _pool("MaxPool2d", dilation=(1, (1, 2))),
     _pool("AvgPool2d", count_include_pad=(True, False)),
+    Entry("Dropout", _dropout, is_random=True),
     Entry("GlobalAvgPool2d", _global_avg_pool2d),
     _batch_norm("BatchNorm1d"),
     _batch_norm("BatchNorm2d", 3, 4),

@@ -28,6 +28,7 @@ FILES = (
     "backends/test_contract_capture.py",
     "nn/test_densenet_block.py::test_the_same_bits_as_written_out",
     "nn/test_session.py",
+    "registry/test_layers.py",
     "training/test_capture.py",
 )
 
