@@ -23,7 +23,7 @@ from .nn.containers import Sequential
 from .nn.grad_mode import evaluating
 from .nn.layer import Layer
 from .nn.loss import CrossEntropyLoss, Loss, MSELoss
-from .nn.state import Shape
+from .nn.state import Shape, Shapes, as_shapes
 from .ops.arguments import flag, integer, number, shape_of
 from .training.step import set_gradients
 
@@ -186,7 +186,7 @@ class _Pass:
     def __init__(self, model: Layer, shape: Shape) -> None:
         self.model, self.backend = model, model.backend
         self.x = self.backend.asarray(np.random.default_rng(0).standard_normal(shape, np.float32))
-        self.parts: list[tuple[str, Any, Shape]] = list(_layers("", model, shape))
+        self.parts: list[tuple[str, Any, Shapes]] = list(_layers("", model, shape))
         self.layouts: dict[int, str] = {}
         self.needs_no_gradient: set[int] = set()
         """Layers whose backward pass gives no gradient of the input."""
@@ -223,10 +223,10 @@ class _Step(_Pass):
             self.optimizer.apply()
 
 
-def _layers(name: str, layer: Layer, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:
+def _layers(name: str, layer: Layer, shape: Shapes) -> Iterator[tuple[str, Layer, Shapes]]:
     """Name, layer and input shape of the model and all that is in it."""
     yield name, layer, shape
-    for child, inner, inner_shape in layer.child_inputs(shape):
+    for child, inner, inner_shape in layer.child_inputs(*as_shapes(shape)):
         yield from _layers(".".join(filter(None, (name, child))), inner, inner_shape)
 
 
@@ -327,28 +327,29 @@ def _layout_of(x: Any) -> str:
     return "nhwc" if is_last else "nchw"
 
 
-def _row(name: str, part: Any, shape: Shape, times: dict[_Key, float], work: _Pass) -> ProfileRow | None:
+def _row(name: str, part: Any, shape: Shapes, times: dict[_Key, float], work: _Pass) -> ProfileRow | None:
     seconds = times.get((id(part), "forward"), 0.0), times.get((id(part), "backward"), 0.0)
     if not isinstance(part, Layer):
         return ProfileRow(name, type(part).__name__, (), {}, "", seconds, 0, 0)
-    is_container = bool(part.child_inputs(shape))
+    shapes = as_shapes(shape)
+    is_container = bool(part.child_inputs(*shapes))
     if is_container and not sum(seconds):
         return None
-    output = part.output_shape(shape)
+    output = part.output_shape(*shapes)
     if is_container:
         return ProfileRow(name, type(part).__name__, output, {}, work.layouts.get(id(part), ""), seconds, 0, 0)
     backward = work.training * (1 if id(part) in work.needs_no_gradient else 2)
     parameters = sum(parameter.size for parameter in part.parameters())
-    elements = math.prod(shape) + math.prod(output) + parameters
+    elements = sum(map(math.prod, shapes)) + math.prod(output) + parameters
     itemsize = work.x.dtype.itemsize
     return ProfileRow(
         name,
         type(part).__name__,
         output,
-        part.algorithms(shape),
+        part.algorithms(*shapes),
         work.layouts.get(id(part), ""),
         seconds,
-        part.flops(shape) * (1 + backward),
+        part.flops(*shapes) * (1 + backward),
         # Backwards the same arrays are read, and gradients of the input and of the parameters written.
         itemsize * (elements + (elements + parameters + (backward > 1) * math.prod(shape)) * bool(backward)),
     )

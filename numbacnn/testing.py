@@ -128,7 +128,8 @@ class _Check:
         self._layer.load_random_state(self._random_state)
         with enable_grad():
             ys = self._layer.forward(*[self._layer.backend.asarray(x) for x in inputs])
-        return [self._host(y) for y in (ys if isinstance(ys, tuple) else (ys,))]
+        self._returns_several = isinstance(ys, tuple)
+        return [self._host(y) for y in (ys if self._returns_several else (ys,))]
 
     def _backward(self, dys: Any) -> list[Any]:
         dxs = self._layer.backward(self._as_given(dys))
@@ -136,7 +137,7 @@ class _Check:
 
     def _as_given(self, dys: Any) -> Any:
         arrays = tuple(self._layer.backend.asarray(dy) for dy in dys)
-        return arrays[0] if len(arrays) == 1 else arrays
+        return arrays if self._returns_several else arrays[0]
 
     def _host(self, x: Any) -> Any:
         return np.array(self._layer.backend.to_numpy(self._layer.backend.asarray(x)))

@@ -13,9 +13,11 @@ from .feature_extraction import outputs as outputs
 from .feature_extraction import upto as upto
 from .fold import *
 from .grad_mode import enable_grad as enable_grad
+from .graph import *
 from .layer import Layer as Layer
 from .linear import *
 from .loss import *
+from .merge import *
 from .normalization import *
 from .pooling import *
 from .receptive import *

@@ -8,22 +8,18 @@ from typing import Any, cast
 
 from .. import ops
 from ..backends import Array
-from .activation import Identity, ReLU, Sigmoid, Tanh
+from .child import answered, backward_through, passes_on, taken_over
 from .container import Container, naming
 from .conv import Conv2d
-from .grad_mode import enables_grad_within, frees_after_backward
-from .layer import Layer, check_dy_shape, check_result, is_stock
+from .grad_mode import enables_grad_within
+from .layer import Layer, check_dy_shape, check_result
 from .linear import Linear
 from .normalization import BatchNorm2d
 from .receptive import ReceptiveField
-from .reshape import Flatten
-from .state import Shape
+from .state import Shape, Shapes
 from .view_layer import ViewLayer
 
-__all__ = ["Add", "Concat", "Sequential", "backward_through"]
-
-# Layers that compute an activation along with their own result, and those that are computed so.
-_FUSING, _FUSED = (Conv2d, Linear, BatchNorm2d), (ReLU, Sigmoid, Tanh)
+__all__ = ["Add", "Concat", "Sequential"]
 
 
 class Sequential(Container):
@@ -47,7 +43,7 @@ class Sequential(Container):
     def forward_first(self, x: Array) -> Array:
         """``forward`` of the first channels, as many as the first layer, a norm, takes: for a `DenseBlock`."""
         norm, *others = self._layers.values()
-        activation = _taken_over(norm, others[0]) if others else None
+        activation = taken_over(norm, others[0]) if others else None
         y = cast(BatchNorm2d, norm).forward_first(x, activation)
         if activation is not None:
             others.pop(0).saved = y
@@ -59,8 +55,8 @@ class Sequential(Container):
         try:
             while step is not None:
                 following = next(steps, None)
-                activation = _taken_over(step, following)
-                if following is not None and _passes(step):
+                activation = taken_over(step, following)
+                if following is not None and passes_on(step):
                     x = cast(ViewLayer, step).forward_view(x)
                 elif activation is None:
                     x = check_result(step, step.forward(x))
@@ -85,14 +81,14 @@ class Sequential(Container):
         layer = layers[-1]
         try:
             for layer in reversed(layers[last_needed + 1 :]):
-                dy = cast(ViewLayer, layer).backward_view(dy) if _passes(layer) else backward_through(layer, dy, True)
+                dy = cast(ViewLayer, layer).backward_view(dy) if passes_on(layer) else backward_through(layer, dy, True)
             layer = layers[last_needed]
             dx = backward_through(layer, dy, input_gradient)
         except Exception:
             with self._naming(layer):
                 raise
         for skipped in layers[:last_needed]:
-            _answered(skipped)
+            answered(skipped)
         return dx
 
     def _naming(self, step: Layer | None) -> AbstractContextManager[None]:
@@ -111,6 +107,14 @@ class Sequential(Container):
             inputs.append((name, layer, tuple(shape)))
             shape = self._shape_after(name, shape)
         return inputs
+
+    def child_fields(self, field: ReceptiveField, shape: Shapes, image: tuple[int, int]) -> list[ReceptiveField]:
+        fields = []
+        for name, layer, layer_shape in self.child_inputs(cast(Shape, shape)):
+            fields.append(field)
+            with naming(name, layer):
+                field = layer.receptive_field(field, layer_shape, image)
+        return fields
 
     def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
         for name, layer, layer_shape in self.child_inputs(shape):
@@ -132,7 +136,7 @@ class _Branches(Container):
         outputs = []
         for name, branch in self._layers.items():
             with naming(name, branch):
-                passed = _passes(branch)
+                passed = passes_on(branch)
                 outputs.append(cast(ViewLayer, branch).forward_view(x) if passed else branch.forward(x))
                 check_result(branch, outputs[-1])
         return outputs
@@ -141,10 +145,10 @@ class _Branches(Container):
         dxs = []
         for (name, branch), dy in zip(self._layers.items(), dys, strict=True):
             if not (input_gradient or branch.parameters()):
-                _answered(branch)
+                answered(branch)
                 continue
             with naming(name, branch):
-                passed = _passes(branch)
+                passed = passes_on(branch)
                 dxs.append(
                     cast(ViewLayer, branch).backward_view(dy)
                     if passed
@@ -211,32 +215,3 @@ class Add(_Branches):
         if any(other != shapes[0] for other in shapes):
             raise ValueError(f"the branches of Add give the shapes {shapes}, which must all be the same")
         return shapes[0]
-
-
-def backward_through(layer: Layer, dy: Any, input_gradient: bool) -> Array | None:
-    """The gradient of the layer's input, what it saved being free then where nobody needs it any more."""
-    # The argument is left out where it says nothing, so that a layer without parameters may define backward(dy).
-    dx = layer.backward(dy) if input_gradient else layer.backward(dy, input_gradient=False)
-    if input_gradient:
-        check_result(layer, dx, "backward")
-    if frees_after_backward():
-        layer.drop_saved()
-    return dx
-
-
-def _answered(layer: Layer) -> None:
-    """The forward pass of a layer without parameters has its backward pass, although nobody asks it."""
-    for inner in layer.layers():
-        inner.answered()
-
-
-def _taken_over(step: Layer, following: Layer | None) -> str | None:
-    """The name of the activation that ``following`` is, where ``step`` computes it."""
-    if following is None or not (is_stock(step, *_FUSING) and is_stock(following, *_FUSED)):
-        return None
-    return cast(ReLU, following).activation if step.backend is following.backend else None
-
-
-def _passes(layer: Layer) -> bool:
-    """Whether its result may be what it gets, where that is not what the caller gets in turn."""
-    return is_stock(layer, Identity, Flatten, passes=("forward", "backward"))

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from ..backends import Array
 from ..ops.arguments import check_shape
+from .child import backward_through
 from .container import Container, naming
-from .containers import Sequential, backward_through
+from .containers import Sequential
 from .grad_mode import enables_grad_within
 from .layer import Layer, check_dy_shape, check_result, is_stock
 from .normalization import BatchNorm2d

@@ -7,20 +7,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..backends import Array
-from ..ops.arguments import real_array
 from .containers import Add, Concat, Sequential
 from .densenet_block import DenseBlock
 from .grad_mode import evaluating
-from .layer import Layer, inherits_forward
+from .graph import Graph
+from .layer import Layer, as_inputs, inherits_forward
 
 __all__ = ["outputs", "upto", "watched"]
 
-Forward = Callable[[Any], Array]
-_CONTAINERS = (Sequential, Concat, Add, DenseBlock)
+Forward = Callable[..., Any]
+_CONTAINERS = (Sequential, Concat, Add, DenseBlock, Graph)
 
 
 def outputs(model: Layer, x: Any, names: Iterable[str]) -> dict[str, Array]:
     """What the layers called ``names`` give for the input ``x`` of ``model``, in evaluation mode, by name.
+
+    Of a model of several inputs ``x`` is a tuple of them.
 
     Names are those of ``model.named_layers()``; of several layers that share one, the outermost counts. Every output
     is the layer's own, without the activation that a `Conv2d` or `Linear` would otherwise compute along with it; of
@@ -44,18 +46,18 @@ def outputs(model: Layer, x: Any, names: Iterable[str]) -> dict[str, Array]:
     found: dict[int, Array] = {}
 
     def recording(name: str, layer: Layer, forward: Forward) -> Forward:
-        def record(x: Any) -> Array:
-            y = forward(x)
+        def record(*inputs: Any) -> Array:
+            y = forward(*inputs)
             found[id(layer)] = layer.backend.copy(layer.backend.asarray(y))
             return y
 
         return record if any(layer is other for other in wanted.values()) else forward
 
-    x = real_array("x", x, model.backend)
+    inputs = as_inputs(model, x)
     saved = [(layer, layer._saved) for layer in model.layers()]
     try:
         with evaluating(model), watched(model, recording):
-            model.forward(x)
+            model.forward(*inputs)
     finally:
         for layer, value in saved:
             layer._saved = value
@@ -69,12 +71,12 @@ def upto(model: Layer, name: str) -> Layer:
     """The part of ``model`` that computes the output of the layer called ``name``, made of the same layers.
 
     Of each `Sequential` and `DenseBlock` on the way to the layer it has what comes before, of each `Concat` and `Add`
-    only the branch that leads there. Names are the model's, and so are those in the state dict; weights and modes are
-    shared. Its ``backward`` gives gradients that start at the layer, `receptive_field` what an element of its output
-    sees.
+    only the branch that leads there, of a `Graph` the nodes that do. Names are the model's, and so are those in the
+    state dict; weights and modes are shared. Its ``backward`` gives gradients that start at the layer,
+    `receptive_field` what an element of its output sees.
 
     Raises:
-        ValueError: a name that the model does not have, or of a layer inside of one that is none of the four.
+        ValueError: a name that the model does not have, or of a layer inside of one that is none of the five.
 
     >>> from numbacnn.nn import Identity, ReLU, Tanh
     >>> model = Sequential(ReLU(), Add(Identity(), Sequential(Tanh(), ReLU())), ReLU())
@@ -97,11 +99,13 @@ def _upto(layer: Layer, target: Layer, name: str) -> Layer:
     if not (isinstance(layer, _CONTAINERS) and any(inherits_forward(layer, kind) for kind in _CONTAINERS)):
         raise ValueError(
             f"`name` {name!r} is inside of a {type(layer).__name__}, whose forward pass is its own: what comes before "
-            "a layer is known within Sequential, Concat, Add and DenseBlock"
+            "a layer is known within Sequential, Concat, Add, DenseBlock and Graph"
         )
     children = list(layer.named_children())
     last = next(i for i, (_, child) in enumerate(children) if any(inner is target for inner in child.layers()))
     child_name, child = children[last]
+    if isinstance(layer, Graph):
+        return layer.part(child_name, _upto(child, target, name))
     if isinstance(layer, DenseBlock):
         before: dict[str, Layer] = {"": layer[:last]} if last else {}
         sequence = Sequential({**before, child_name: _upto(child, target, name)})

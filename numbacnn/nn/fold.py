@@ -10,6 +10,7 @@ import numpy as np
 
 from .containers import Sequential
 from .conv import Conv2d
+from .graph import Graph
 from .layer import Layer, inherits_forward
 from .linear import Linear
 from .normalization import BatchNorm1d, BatchNorm2d
@@ -25,8 +26,8 @@ _FOLDS = {Conv2d: BatchNorm2d, Linear: BatchNorm1d}
 def fold_batch_norm(model: _L) -> _L:
     """A copy of ``model`` for inference, in evaluation mode, in which convolutions do the normalisation after them.
 
-    In every `Sequential` of the tree, a `BatchNorm2d` right after a `Conv2d`, or a `BatchNorm1d` right after a
-    `Linear`, of the same dtype, goes into its weight and bias, with the running averages as statistics:
+    In every `Sequential` and `Graph` of the tree, a `BatchNorm2d` right after a `Conv2d`, or a `BatchNorm1d` right
+    after a `Linear`, of the same dtype, goes into its weight and bias, with the running averages as statistics:
 
         weight' = weight gamma / sqrt(variance + eps), bias' = (bias - mean) gamma / sqrt(variance + eps) + beta.
 
@@ -46,6 +47,8 @@ def fold_batch_norm(model: _L) -> _L:
     for layer in folded.layers():
         if isinstance(layer, Sequential) and inherits_forward(layer, Sequential):
             _fold_within(layer, places)
+        if isinstance(layer, Graph) and inherits_forward(layer, Graph):
+            _fold_nodes(layer, places)
     return folded
 
 
@@ -57,6 +60,17 @@ def _fold_within(sequential: Sequential, places: collections.Counter[int]) -> No
             del sequential._layers[name]
         else:
             before = layer
+
+
+def _fold_nodes(graph: Graph, places: collections.Counter[int]) -> None:
+    for name in graph.order:
+        norm, before = graph[name], graph.sources(name)[0].name
+        if graph.only_use(before) != name or before in graph.inputs:
+            continue
+        layer = graph[before]
+        if isinstance(layer, (Conv2d, Linear)) and places[id(layer)] == places[id(norm)] == 1 and _fits(layer, norm):
+            _fold(layer, norm)
+            graph.bypass(name)
 
 
 def _fits(layer: Conv2d | Linear, norm: Any) -> bool:

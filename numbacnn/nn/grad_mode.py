@@ -62,11 +62,11 @@ def enables_grad_within(forward: _F) -> _F:
     """Of a layer made of layers: in training mode it asks those in evaluation mode to save, to get their gradients."""
 
     @functools.wraps(forward)
-    def run(self: Layer, x: Any) -> Any:
+    def run(self: Layer, *inputs: Any) -> Any:
         if not self.training:
-            return forward(self, x)
+            return forward(self, *inputs)
         with enable_grad():
-            return forward(self, x)
+            return forward(self, *inputs)
 
     return cast(_F, run)
 

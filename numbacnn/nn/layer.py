@@ -15,9 +15,9 @@ from .grad_mode import enables_grad_within, evaluating, is_grad_enabled
 from .members import check_assignment, members
 from .receptive import ReceptiveField, Window
 from .saved import Remembering
-from .state import Buffer, OnBackend, Parameter, Shape, State, matching_arrays, scaled_pixels
+from .state import Buffer, OnBackend, Parameter, Shape, Shapes, State, as_shapes, matching_arrays, scaled_pixels
 
-__all__ = ["Layer", "check_dy_shape", "check_result", "inherits_forward", "is_stock"]
+__all__ = ["Layer", "as_inputs", "check_dy_shape", "check_result", "inherits_forward", "is_stock"]
 
 _L = TypeVar("_L", bound="Layer")
 
@@ -77,6 +77,8 @@ class Layer(OnBackend, Remembering):
     _no_members: ClassVar[tuple[str, ...]] = ("_saved", "_forward_cache")
     _remedy = "join the inputs into one batch, or give each place its own `nn.tied_copy` of the layer"
 
+    takes_several: bool = False
+    """Whether ``forward`` takes several inputs, or any number of them."""
     seed: int | None = None
     """Of a layer that draws random numbers: its seed, ..."""
     calls: int = 0
@@ -105,20 +107,25 @@ class Layer(OnBackend, Remembering):
 
     # What a layer computes.
 
-    def forward(self, x: Any) -> Array:
-        """The output for the input ``x``."""
+    def forward(self, x: Any) -> Any:
+        """The output for the input ``x``, or for several inputs; a tuple of several outputs."""
         raise NotImplementedError(f"{type(self).__name__} must define `forward`")
 
-    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        """The gradient of the last input, given that of its output; parameters accumulate theirs."""
+    def backward(self, dy: Any, input_gradient: bool = True) -> Any:
+        """The gradient of the last input, given that of its output; parameters accumulate theirs.
+
+        A tuple of the gradients of several inputs; of several outputs ``dy`` is one.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define `backward`")
 
     @enables_grad_within
-    def __call__(self, x: Any) -> Array:
-        return check_result(self, self.forward(scaled_pixels(x, self.backend)))
+    def __call__(self, *inputs: Any) -> Any:
+        return check_result(self, self.forward(*[scaled_pixels(x, self.backend) for x in inputs]))
 
-    def predict(self, x: Any, batch_size: int = 256) -> Array:
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
         """The outputs (n, ...) for all of ``x`` (n, ...), of NumPy or a backend, as one array of the model's backend.
+
+        Of a model of several inputs ``x`` is a tuple of them, all of n samples; of several outputs a tuple is returned.
 
         In evaluation mode, ``batch_size`` samples at a time, at least 1, so that memory does not grow with n but for
         the outputs. Images of dtype uint8 are scaled from 0..255 to 0..1, as a loader scales them. Afterwards every
@@ -133,23 +140,25 @@ class Layer(OnBackend, Remembering):
                [3., 4.]], dtype=float32)
         """
         batch_size = integer("batch_size", batch_size, 1)
-        x = real_array("x", x, self.backend)
-        if not x.shape:
-            raise ValueError("`x` () must have a first axis, the batch")
-        n, outputs = x.shape[0], None
+        inputs = as_inputs(self, x)
+        n = inputs[0].shape[0]
+        outputs: list[Array] | None = None
+        is_tuple = False
         with evaluating(self):
             # Without samples, an empty batch tells the shape and the dtype.
             for start in range(0, max(n, 1), batch_size):
                 stop = min(start + batch_size, n)
-                part = scaled_pixels(x[start:stop], self.backend)
-                y = self.backend.asarray(check_result(self, self.forward(part)))
+                found = check_result(self, self.forward(*[scaled_pixels(x[start:stop], self.backend) for x in inputs]))
+                is_tuple = isinstance(found, tuple)
+                ys = [self.backend.asarray(y) for y in (found if is_tuple else (found,))]
                 if outputs is None:
-                    outputs = self.backend.empty((n, *y.shape[1:]), y.dtype)
-                part = outputs[start:stop]
-                if tuple(y.shape) != tuple(part.shape):
-                    raise ValueError(f"the output for {stop - start} samples is {tuple(y.shape)}, not {part.shape}")
-                self.backend.assign(part, y)
-        return outputs
+                    outputs = [self.backend.empty((n, *y.shape[1:]), y.dtype) for y in ys]
+                for y, output in zip(ys, outputs, strict=True):
+                    part = output[start:stop]
+                    if tuple(y.shape) != tuple(part.shape):
+                        raise ValueError(f"the output for {stop - start} samples is {tuple(y.shape)}, not {part.shape}")
+                    self.backend.assign(part, y)
+        return tuple(outputs or ()) if is_tuple else (outputs or [None])[0]
 
     @property
     def saves(self) -> bool:
@@ -163,15 +172,15 @@ class Layer(OnBackend, Remembering):
 
     # What is known without computing.
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """The shape of the output for an input of ``shape``."""
+    def output_shape(self, shape: Shape) -> Any:
+        """The shape of the output for an input of ``shape``, or for those of several; a tuple of several outputs'."""
         raise NotImplementedError(
             f"{type(self).__name__} must define `output_shape` for sizes to be known before a run"
         )
 
     def flops(self, shape: Shape) -> int:
         """Floating-point operations of a forward pass: two per multiply-accumulate of convolution and linear layers."""
-        return sum(child.flops(child_shape) for _, child, child_shape in self.child_inputs(shape))
+        return sum(child.flops(*as_shapes(inner)) for _, child, inner in self.child_inputs(shape))
 
     def window(self) -> Window | None:
         """What of the input an output element sees: a window, `WHOLE_IMAGE`, or None for only its own position."""
@@ -184,12 +193,19 @@ class Layer(OnBackend, Remembering):
         """
         return field.through(self.window(), image)
 
+    def child_fields(self, field: ReceptiveField, shape: Shapes, image: tuple[int, int]) -> list[ReceptiveField]:
+        """The receptive field before each of the :meth:`child_inputs`, given that of the input of ``shape``."""
+        return [field] * len(self.child_inputs(*as_shapes(shape)))
+
     def algorithms(self, shape: Shape) -> dict[str, str]:
         """Where there is a choice, the algorithm of each pass: ``forward``, ``backward_input``, ``backward_weight``."""
         return {}
 
-    def child_inputs(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
-        """Name, layer and input shape of each child, for an input of ``shape``; containers know."""
+    def child_inputs(self, shape: Shape) -> Sequence[tuple[str, Layer, Shapes]]:
+        """Name, layer and input shape of each child, for an input of ``shape``; containers know.
+
+        Of a child with several inputs it is a tuple of their shapes.
+        """
         return []
 
     # The tree.
@@ -341,6 +357,22 @@ class Layer(OnBackend, Remembering):
         if not inner:
             return f"{type(self).__name__}({self.extra_repr()})"
         return "\n  ".join([f"{type(self).__name__}({self.extra_repr()}", *inner]) + "\n)"
+
+
+def as_inputs(model: Layer, x: Any) -> list[Array]:
+    """``x``, real arrays, as what ``model`` takes: one input, or a tuple of several, of as many samples each."""
+    if not model.takes_several:
+        inputs = [real_array("x", x, model.backend)]
+    elif isinstance(x, tuple):
+        inputs = [real_array("x", part, model.backend) for part in x]
+    else:
+        raise TypeError(f"`x` is a {type(x).__name__}, must be a tuple of the inputs of {type(model).__name__}")
+    for part in inputs:
+        if not part.shape:
+            raise ValueError("`x` () must have a first axis, the batch")
+    if len({part.shape[0] for part in inputs}) > 1:
+        raise ValueError(f"`x` has inputs of {[part.shape[0] for part in inputs]} samples, must have as many of each")
+    return inputs
 
 
 def check_dy_shape(dy: Any, shape: Shape) -> None:

@@ -30,6 +30,8 @@ TURNS = 5
 class InferenceSession:
     """The outputs of a model as it is now, in evaluation mode, as fast as its backend can: ``session(x)``.
 
+    A model of several inputs is called as ``session(x, u)``, one of several outputs gives a tuple.
+
     The session has a copy of the model, which nothing changes any more. The backends cpu and cuda launch the whole of
     it in one go, on cuda from the second batch of a shape on, with weights that were laid out once: what Python does
     for each layer, which takes most of the time of a single image, is left out. On cpu each thread may take a part of
@@ -77,50 +79,52 @@ class InferenceSession:
         """How the last call ran, ``"plain"`` or ``"captured"``; None before the first."""
         return self._mode
 
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, *inputs: Any) -> Any:
         """The model's output for ``x`` (n, ...), of NumPy or the model's backend: a new array of that backend."""
         backend = self._model.backend
-        x = as_input(x, backend)
+        xs = tuple(as_input(x, backend) for x in inputs)
         with self._lock:
             # A signal handler interrupts this very thread, maybe within a launch, whose arrays are not to be touched.
             interrupts = self._lock.depth > 1
-            captured = None if interrupts else self._find_or_capture(x, backend)
+            captured = None if interrupts else self._find_or_capture(xs, backend)
             if captured is None:
-                y = self._forward(x)
+                y = self._forward(*xs)
             else:
-                backend.assign(captured.x, x)
+                for own, x in zip(captured.xs, xs, strict=True):
+                    backend.assign(own, x)
                 captured.launch()
                 y = captured.y
             if not interrupts:
                 self._mode = "plain" if captured is None else "captured"
-            return backend.copy(y)
+            return tuple(map(backend.copy, y)) if isinstance(y, tuple) else backend.copy(y)
 
-    def _find_or_capture(self, x: Array, backend: Backend) -> _Captured | None:
+    def _find_or_capture(self, xs: tuple[Array, ...], backend: Backend) -> _Captured | None:
         if not self.capture:
             return None
         if self._refusal is not None:
             self._tell(backend)
             return None
-        return self._captures.find(
-            (tuple(x.shape), x.dtype, is_strict()), lambda: self._capture(x, backend), backend.asynchronous
-        )
+        kinds = tuple((tuple(x.shape), x.dtype) for x in xs)
+        return self._captures.find((kinds, is_strict()), lambda: self._capture(xs, backend), backend.asynchronous)
 
     def _tell(self, backend: Backend) -> None:
         if self._refusal is not None and not self._warned:
             self._warned = True
             warn(self._refusal, "session", backend)
 
-    def _forward(self, x: Array) -> Array:
+    def _forward(self, *xs: Array) -> Any:
         with evaluating(self._model):
-            return self._model.backend.asarray(self._model.forward(x))
+            y = self._model.forward(*xs)
+        asarray = self._model.backend.asarray
+        return tuple(map(asarray, y)) if isinstance(y, tuple) else asarray(y)
 
-    def _capture(self, x: Array, backend: Backend) -> _Captured | None:
-        x = backend.copy(x)
-        y: Array = None
+    def _capture(self, xs: tuple[Array, ...], backend: Backend) -> _Captured | None:
+        xs = tuple(map(backend.copy, xs))
+        y: Any = None
 
         def run() -> None:
             nonlocal y
-            y = self._forward(x)
+            y = self._forward(*xs)
 
         constant = [state.value for _, state in (*self._model.named_parameters(), *self._model.named_buffers())]
         before = Snapshot(self._parts)
@@ -132,15 +136,17 @@ class InferenceSession:
             return None
         if launches is None:
             return None
-        whole = _Captured(x, y, *launches)
+        whole = _Captured(xs, y, *launches)
+        if len(xs) > 1 or isinstance(y, tuple):
+            return whole
         if backend.asynchronous or sum(array.nbytes for array in constant) > MAX_WEIGHT_BYTES:
             return whole
         if min(_seconds(whole) for _ in range(2)) > MAX_SECONDS:
             return whole
-        found = backend.capture_in_parts(self._forward, x, constant)
+        found = backend.capture_in_parts(self._forward, xs[0], constant)
         if found is None:
             return whole
-        parts = _Captured(x, found[1], found[0])
+        parts = _Captured(xs, found[1], found[0])
         parts.launch()
         # They differ where an image's outputs depend on the other images, as a layer of one's own may have it.
         is_same = np.array_equal(backend.to_numpy(whole.y), backend.to_numpy(parts.y), equal_nan=True)
@@ -148,8 +154,8 @@ class InferenceSession:
 
 
 class _Captured(NamedTuple):
-    x: Array
-    y: Array
+    xs: tuple[Array, ...]
+    y: Any
     launch: Callable[[], None]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Union, cast
 
 import numpy as np
 
@@ -20,10 +20,12 @@ __all__ = [
     "OnBackend",
     "Parameter",
     "Shape",
+    "Shapes",
     "State",
     "StepCounter",
     "as_floating",
     "as_input",
+    "as_shapes",
     "floating_dtype",
     "matching_arrays",
     "scaled_pixels",
@@ -32,6 +34,8 @@ __all__ = [
 PIXELS = np.dtype(np.uint8)
 
 Shape = tuple[int, ...]
+Shapes = Union[Shape, tuple[Shape, ...]]  # noqa: UP007 - evaluated by Python 3.10
+"""That of the input, or those of several."""
 
 _FREEZING = "to freeze weights, give the optimizer the other parameters only, and `eval()` the normalisation among them"
 WITHOUT_MEANING = {"requires_grad": _FREEZING, "trainable": _FREEZING}
@@ -256,6 +260,12 @@ class StepCounter:
 
     def _as_array(self, backend: Backend) -> Array:
         return backend.asarray(np.array(self._value, np.int64))
+
+
+def as_shapes(shapes: Shapes) -> tuple[Shape, ...]:
+    """The shape of each input."""
+    several = isinstance(shapes, tuple) and bool(shapes) and isinstance(shapes[0], tuple)
+    return cast(tuple[Shape, ...], shapes) if several else (cast(Shape, shapes),)
 
 
 def as_floating(x: Any, backend: Backend, dtype: Any = None, name: str = "x") -> Array:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import cast
 
 from ..ops.arguments import shape_of
 from .containers import Sequential
 from .layer import Layer
 from .receptive import ReceptiveField
-from .state import Shape
+from .state import Shape, Shapes, as_shapes
 
 __all__ = ["Row", "Summary", "summary"]
 
@@ -28,7 +29,7 @@ class Row:
     name: str
     layer: str
     depth: int
-    output_shape: Shape
+    output_shape: Shapes
     parameters: int
     flops: int
     receptive_field: ReceptiveField | None
@@ -41,14 +42,14 @@ class Summary:
     """What `summary` found: ``rows``, the model itself first, and the totals. Printed, it is the table."""
 
     rows: list[Row]
-    input_shape: Shape
+    input_shape: Shapes
     parameters: int
     flops: int
     memory: int
 
     def __str__(self) -> str:
         headers = ("layer", "output shape", "parameters", "MFLOPs", "sees", "jump", "algorithm", "memory")
-        unknown = "?" if len(self.input_shape) == 4 else ""
+        unknown = "?" if len(as_shapes(self.input_shape)[0]) == 4 else ""
         cells = [headers, *(_cells(row, unknown) for row in self.rows)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(headers))]
         left = (0, 1, 6)
@@ -68,17 +69,18 @@ class Summary:
     __repr__ = __str__
 
 
-def summary(model: Layer, input_shape: Shape) -> Summary:
+def summary(model: Layer, input_shape: Shapes) -> Summary:
     """The layers of ``model``, and what becomes of an input of ``input_shape``: (n, c, h, w), or what the model takes.
 
+    Of a model with several inputs it is a tuple of their shapes, and the fields are in pixels of the first.
     ``sees`` is the receptive field, height x width in pixels of the input, and ``jump`` how far apart the fields of
     neighbours are; they count padding, are left out where the input is no image, and ``?`` where a layer of one's own
     does not define ``window``. ``algorithm`` is what a
     convolution uses, forward / input gradient / weight gradient where these differ. Memory is that of the outputs.
     """
-    flat = isinstance(input_shape, (tuple, list)) and len(input_shape) != 4
-    shape = shape_of("input_shape", input_shape, ", ".join("n" * len(input_shape)) if flat else "n, c, h, w")
-    image = None if flat else (shape[2], shape[3])
+    shapes = tuple(map(_checked, as_shapes(input_shape)))
+    shape: Shapes = shapes if model.takes_several else shapes[0]
+    image = (shapes[0][2], shapes[0][3]) if len(shapes[0]) == 4 else None
     parameters = model.parameters()
     itemsize = parameters[0].dtype.itemsize if parameters else 4
     rows = _rows("", model, shape, ReceptiveField() if image else None, image, 0, itemsize)
@@ -91,17 +93,23 @@ def summary(model: Layer, input_shape: Shape) -> Summary:
     )
 
 
+def _checked(shape: Shape) -> Shape:
+    flat = isinstance(shape, (tuple, list)) and len(shape) != 4
+    return shape_of("input_shape", shape, ", ".join("n" * len(shape)) if flat else "n, c, h, w")
+
+
 def _rows(
     name: str,
     layer: Layer,
-    shape: Shape,
+    shape: Shapes,
     before: ReceptiveField | None,
     image: tuple[int, int] | None,
     depth: int,
     itemsize: int,
 ) -> list[Row]:
-    output_shape = layer.output_shape(shape)
-    children = layer.child_inputs(shape)
+    shapes = as_shapes(shape)
+    output_shape = layer.output_shape(*shapes)
+    children = layer.child_inputs(*shapes)
     rows = [
         Row(
             name,
@@ -109,27 +117,44 @@ def _rows(
             depth,
             output_shape,
             sum(parameter.size for parameter in layer.parameters()),
-            layer.flops(shape),
+            layer.flops(*shapes),
             _receptive_field(layer, before, shape, image),
-            layer.algorithms(shape),
-            0 if children else math.prod(output_shape) * itemsize,
+            layer.algorithms(*shapes),
+            0 if children else sum(map(math.prod, as_shapes(output_shape))) * itemsize,
         )
     ]
-    for child_name, child, child_shape in children:
-        child_rows = _rows(child_name, child, child_shape, before, image, depth + 1, itemsize)
-        if isinstance(layer, Sequential):
-            before = child_rows[0].receptive_field
-        rows += child_rows
+    fields = _fields_within(layer, before, shape, image, len(children))
+    for (child_name, child, child_shape), field in zip(children, fields, strict=True):
+        rows += _rows(child_name, child, child_shape, field, image, depth + 1, itemsize)
     return rows
 
 
+def _fields_within(
+    layer: Layer, before: ReceptiveField | None, shape: Shapes, image: tuple[int, int] | None, count: int
+) -> list[ReceptiveField | None]:
+    """Before each child: as far as they are known, in a Sequential up to the first layer that does not tell."""
+    if before is None or image is None:
+        return [None] * count
+    try:
+        return list(layer.child_fields(before, shape, image))
+    except NotImplementedError:
+        if not isinstance(layer, Sequential):
+            return [None] * count
+    fields: list[ReceptiveField | None] = []
+    field: ReceptiveField | None = before
+    for _, child, inner in layer.child_inputs(*as_shapes(shape)):
+        fields.append(field)
+        field = _receptive_field(child, field, inner, image)
+    return fields
+
+
 def _receptive_field(
-    layer: Layer, before: ReceptiveField | None, shape: Shape, image: tuple[int, int] | None
+    layer: Layer, before: ReceptiveField | None, shape: Shapes, image: tuple[int, int] | None
 ) -> ReceptiveField | None:
     if before is None or image is None:
         return None
     try:
-        return layer.receptive_field(before, shape, image)
+        return layer.receptive_field(before, cast(Shape, shape), image)
     except NotImplementedError:
         return None
 

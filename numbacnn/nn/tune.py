@@ -14,7 +14,7 @@ from ..backends.geometry import Conv2dGeometry
 from ..ops.arguments import one_of, shape_of
 from .conv import Conv2d
 from .layer import Layer
-from .state import Shape
+from .state import Shape, Shapes, as_shapes
 from .summary import Summary, summary
 
 __all__ = ["tune"]
@@ -56,10 +56,10 @@ def tune(model: Layer, input_shape: Shape, passes: Sequence[str] = get_args(Conv
     return summary(model, input_shape)
 
 
-def _convolutions(layer: Layer, shape: Shape) -> Iterator[tuple[Conv2d, Conv2dGeometry]]:
+def _convolutions(layer: Layer, shapes: Shapes) -> Iterator[tuple[Conv2d, Conv2dGeometry]]:
     if isinstance(layer, Conv2d):
-        yield layer, layer.geometry(shape)
-    for _, child, inner in layer.child_inputs(shape):
+        yield layer, layer.geometry(*as_shapes(shapes))
+    for _, child, inner in layer.child_inputs(*as_shapes(shapes)):
         yield from _convolutions(child, inner)
 
 

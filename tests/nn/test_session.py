@@ -218,7 +218,7 @@ def test_a_call_within_a_call_leaves_the_arrays_of_the_outer_one_alone(backend: 
     with session._lock:  # as a signal handler finds it, in the thread that holds it
         inner = backend.to_numpy(session(images(2, 0)))
         if found is not None:
-            np.testing.assert_array_equal(backend.to_numpy(found.captured.x), images(2, 2))
+            np.testing.assert_array_equal(backend.to_numpy(found.captured.xs[0]), images(2, 2))
     np.testing.assert_array_equal(inner, expected[0])
     assert session.mode == mode
 

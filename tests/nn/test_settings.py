@@ -12,6 +12,7 @@ import pytest
 from numbacnn import backends, nn
 from numbacnn.backends import Backend
 from numbacnn.nn import settings
+from tests.registry import ENTRIES
 
 MADE: list[Callable[[], Any]] = [
     lambda: nn.Conv2d(2, 4, 3, padding=1),
@@ -33,9 +34,12 @@ def settings_of(owner: Any) -> list[str]:
 
 def test_every_argument_that_is_kept_is_a_setting(backend: Backend) -> None:
     kinds = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, (nn.Layer, nn.Loss))]
-    made = {type(make()): make() for make in MADE}
+    made = {type(layer): layer for layer in (make() for make in MADE)}
+    cases = [entry.draw(np.random.default_rng(0), np.float32) for entry in ENTRIES.values()]
+    made |= {type(layer): layer for layer in (case.layer() for case in cases)}
+    of_structure = {"layers", "branches", "nodes", "inputs", "outputs", "bias", "dtype"}
     for kind in kinds:
-        arguments = set(inspect.signature(kind).parameters) - {"layers", "branches", "bias", "dtype"}
+        arguments = set(inspect.signature(kind).parameters) - of_structure
         assert not arguments or kind in made or kind is nn.Loss, kind
         if kind in made:
             assert arguments <= set(settings_of(made[kind])), kind

@@ -13,6 +13,7 @@ import numbacnn as nc
 from numbacnn import backends, nn, optim
 from numbacnn.training import TrainingStep, WeightAverage
 from tests.recorder import Recorder
+from tests.registry import ENTRIES
 from tests.strategies import SIMULATED
 from tests.training.toy import assert_same
 
@@ -165,7 +166,8 @@ def different(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 
 def test_every_layer_loss_and_optimizer_is_looked_at() -> None:
-    assert public(nn.Layer) == set(MODELS)
+    registered = {getattr(nn, name) for name in ENTRIES}  # whose captures are looked at there
+    assert public(nn.Layer) == set(MODELS) | registered | {nn.Graph}
     assert public(nn.Loss) == set(LOSSES) | set(CLASSIFIES)
     assert public(optim.Optimizer) == set(OPTIMIZERS)
 
