@@ -231,6 +231,12 @@ class Backend(Protocol):
     def add(self, arrays: Sequence[Array]) -> Array:
         """The sum of one or more arrays of one shape, added left to right."""
 
+    def multiply(self, x: Array, y: Array) -> Array:
+        """x times y: of the same shape or, where x is (n, c, h, w), a number for each channel, (n, c, 1, 1)."""
+
+    def sum_of_products(self, a: Array, b: Array) -> Array:
+        """(n, c, 1, 1): the sums over positions of a times b, both (n, c, h, w)."""
+
     def take_channels(self, x: Array, first: int, count: int) -> Array:
         """``count`` channels of x (n, c, ...), from ``first`` on."""
 

@@ -23,6 +23,8 @@ __all__ = [
     "copy",
     "dropout",
     "flatten",
+    "multiply",
+    "multiply_backward",
     "relu",
     "relu_backward",
     "sigmoid",
@@ -123,6 +125,32 @@ def add(arrays: Sequence[Any], *, backend: str | Backend | None = None) -> Array
     return backend.add(convert(backend, common_dtype(*arrays), *arrays))
 
 
+def multiply(x: Any, y: Any, *, backend: str | Backend | None = None) -> Array:
+    """``x`` times ``y``, element by element, or each channel of images x (n, c, h, w) times a number, y (n, c, 1, 1).
+
+    Nothing else is broadcast: ValueError for other shapes.
+
+    >>> multiply([[[[1, 2]], [[3, 4]]]], [[[[10]], [[0]]]], backend="reference").tolist()
+    [[[[10.0, 20.0]], [[0.0, 0.0]]]]
+    """
+    backend = backends.get(backend)
+    return backend.multiply(*_factors(x, y, backend))
+
+
+def multiply_backward(dy: Any, x: Any, y: Any, *, backend: str | Backend | None = None) -> tuple[Array, Array]:
+    """The gradients of x, ``dy y``, and of y, ``dy x``, summed over positions where y has a number for each channel.
+
+    ``dy`` is the cotangent of :func:`multiply`, which has the same arguments and errors; it has the shape of x.
+    """
+    backend = backends.get(backend)
+    dy = real_array("dy", dy, backend)
+    x, y = _factors(x, y, backend, dy)
+    check_shape("dy", dy, x.shape, "of `x`")
+    dy = backend.asarray(dy, x.dtype)
+    of_y = backend.multiply if tuple(x.shape) == tuple(y.shape) else backend.sum_of_products
+    return backend.multiply(dy, y), of_y(dy, x)
+
+
 def concat(arrays: Sequence[Any], *, backend: str | Backend | None = None) -> Array:
     """One or more arrays (n, c_i, ...), equal in all axes but the channels, joined along the channels, axis 1.
 
@@ -195,6 +223,16 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 def _one(name: str, x: Any, backend: Backend) -> Array:
     x = real_array(name, x, backend)
     return backend.asarray(x, common_dtype(x))
+
+
+def _factors(x: Any, y: Any, backend: Backend, *others: Array) -> tuple[Array, ...]:
+    """``x`` and ``y`` of the dtype that they and ``others`` have in common."""
+    x, y = real_array("x", x, backend), real_array("y", y, backend)
+    of_x, of_y = tuple(x.shape), tuple(y.shape)
+    if of_y != of_x and (len(of_x) != 4 or of_y != (*of_x[:2], 1, 1)):
+        rule = f" or {(*of_x[:2], 1, 1)}" if len(of_x) == 4 else ""
+        raise ValueError(f"`y` {of_y} must have the shape {of_x}{rule} for `x` {of_x}")
+    return convert(backend, common_dtype(x, y, *others), x, y)
 
 
 def _cotangent_and_result(dy: Any, y: Any, backend: Backend) -> tuple[Array, ...]:

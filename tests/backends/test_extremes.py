@@ -46,6 +46,10 @@ def empty_calls() -> list[tuple[str, tuple[Any, ...]]]:
         ("squared_error", (zeros(0, 3), zeros(0, 3))),
         ("squared_error_backward", (zeros(0, 3), zeros(0, 3), 0.5)),
         ("global_norm", ([zeros(0), zeros(0, 3)],)),
+        ("multiply", (zeros(2, 0, 3, 3), zeros(2, 0, 1, 1))),
+        ("multiply", (zeros(2, 3, 0, 3), zeros(2, 3, 1, 1))),
+        ("sum_of_products", (zeros(2, 3, 0, 4), zeros(2, 3, 0, 4))),
+        ("sum_of_products", (zeros(0, 3, 2, 4), zeros(0, 3, 2, 4))),
         ("jitter_colors", (zeros(2, 3, 0, 4), *[np.ones(2, np.float32)] * 3, zeros(2))),
     ]
     for shape in ((0, 2, 5), (3, 2, 0), (0, 2, 0), (3, 0, 5)):

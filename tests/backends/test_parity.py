@@ -223,6 +223,26 @@ def test_add_and_accumulate(ours: OnNumPy, shape: tuple[int, ...], terms: int, d
 
 @CHECKS
 @given(
+    st.one_of(shapes, st.tuples(st.integers(0, 3), st.sampled_from((0, 1, 3, 17, 300)), sizes, sizes)),
+    st.booleans(),
+    dtypes,
+    seeds,
+)
+@example((2, 3, 9, 9) if SIMULATED else (2, 3, 90, 90), True, np.float32, 1)
+@example((2, 40, 3, 5) if SIMULATED else (2, 400, 33, 35), True, np.float32, 1)
+def test_multiply(ours: OnNumPy, shape: tuple[int, ...], by_channel: bool, dtype: Any, seed: int) -> None:
+    factors = (*shape[:2], 1, 1) if by_channel and len(shape) == 4 else shape
+    x, y = np.asarray(normal(shape, seed, dtype)), np.asarray(normal(factors, seed + 1, dtype))
+    np.testing.assert_array_equal(ours.multiply(x, y), reference.multiply(x, y))
+    if len(shape) == 4:
+        other = normal(shape, seed + 2, dtype)
+        count = shape[2] * shape[3]
+        expected = reference.sum_of_products(*wide(x, other))
+        assert_within(ours.sum_of_products(x, other), expected, count, math.sqrt(max(count, 1)))
+
+
+@CHECKS
+@given(
     st.integers(0, 3),
     st.tuples(*[st.integers(0, 5)] * 3),
     st.sampled_from(((), (3,), (2, 5), (17, 31), (0, 2))),

@@ -39,6 +39,7 @@ def test_sums_per_channel_and_feature(name: str, value: float) -> None:
     assert error(backend, backend.conv2d_backward_bias(x), exact * n * n) <= BOUND
     assert error(backend, backend.linear_backward_bias(x.reshape((n * n, 1))), exact * n * n) <= BOUND
     assert error(backend, backend.batch_norm_train(flat, ones, ones, 1e-5)[1], exact) <= BOUND
+    assert error(backend, backend.sum_of_products(x, x), exact * exact * n * n) <= BOUND
     _, dweight, dbias = backend.batch_norm_eval_backward(flat, flat, ones, third, ones)
     assert error(backend, dbias, exact * n * n) <= BOUND
     assert error(backend, dweight, exact * (exact - 0.25) * n * n) <= BOUND

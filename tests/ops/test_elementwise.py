@@ -150,3 +150,25 @@ def test_float64_in_any_argument_makes_the_result_float64(backend):
     assert ops.add([single, double]).dtype == np.float64
     assert ops.concat([double, single]).dtype == np.float64
     assert ops.relu_backward(single, double).dtype == np.float64
+
+
+@pytest.mark.parametrize("factors", [(2, 3, 4, 5), (2, 3, 1, 1)], ids=str)
+def test_products_and_their_gradients(backend, factors):
+    rng = np.random.default_rng(0)
+    x, y, dy = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=factors), rng.normal(size=(2, 3, 4, 5))
+    np.testing.assert_allclose(backend.to_numpy(ops.multiply(x, y)), x * y, rtol=1e-14)
+    dx, of_y = (backend.to_numpy(each) for each in ops.multiply_backward(dy, x, y))
+    np.testing.assert_allclose(dx, dy * y, rtol=1e-14)
+    np.testing.assert_allclose(of_y, dy * x if factors == x.shape else (dy * x).sum((2, 3), keepdims=True), rtol=1e-12)
+    assert of_y.shape == factors
+
+
+def test_factors_are_of_one_shape_or_a_number_for_each_channel():
+    x = np.ones((2, 3, 4, 5))
+    for shape in [(2, 3), (1, 3, 1, 1), (2, 1, 4, 5), (4, 5), ()]:
+        with pytest.raises(ValueError, match=r"`y` .* must have the shape \(2, 3, 4, 5\) or \(2, 3, 1, 1\)"):
+            ops.multiply(x, np.ones(shape))
+    with pytest.raises(ValueError, match=r"`y` \(3, 1\) must have the shape \(3, 2\) for"):
+        ops.multiply(np.ones((3, 2)), np.ones((3, 1)))
+    with pytest.raises(ValueError, match=r"`dy` \(2, 3, 1, 1\) must have the shape \(2, 3, 4, 5\) of `x`"):
+        ops.multiply_backward(np.ones((2, 3, 1, 1)), x, np.ones((2, 3, 1, 1)))

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..shared import philox
 from .memory import copy
-from .runtime.allocator import empty_like
+from .runtime.allocator import empty, empty_like
 from .runtime.captured import recorded
 from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches
 from .vector import layout
 from .vector.blocks import BLOCK, block, blocks, fill_zero
-from .vector.layout import contiguous, flat, like, pixels
+from .vector.column_sums import WIDE, RowShares, total_of
+from .vector.layout import contiguous, flat, images, like, pixels
+from .vector.row_sums import PRODUCTS, ROWS, add_block, fold
 from .vector.simd import copy_run, flattened
 from .vector.transcendental import exp
 from .vector.transcendental import tanh as hyperbolic_tangent
@@ -31,11 +34,13 @@ __all__ = [
     "dropout",
     "fill_zero",
     "increment",
+    "multiply",
     "put_channels",
     "relu",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "sum_of_products",
     "take_channels",
     "tanh",
     "tanh_backward",
@@ -114,6 +119,58 @@ def _add(chunk, a, b, total):
 def _add_scaled(chunk, target, value, scale):
     for i in block(chunk, target.size):
         target[i] += scale * value[i]
+
+
+@kernel
+def _multiply(chunk, x, y, product):
+    for i in block(chunk, product.size):
+        product[i] = x[i] * y[i]
+
+
+@kernel
+def _multiply_channels(chunk, x, factors, product, wide, parts, part):
+    """A chunk is ``part`` pixels of one image, x (n, h w, c).
+
+    Its factors are in ``wide`` as often as they fit there, so that the innermost loop is long where channels are few.
+    One operation to two words of memory.
+    """
+    image, first, columns = chunk // parts, chunk % parts * part, x.shape[2]
+    for j in range(wide.size):
+        wide[j] = factors[image * columns + j % columns]
+    values, products = flattened(x), flattened(product)
+    start = (image * x.shape[1] + first) * columns
+    end = start + min(part, x.shape[1] - first) * columns
+    for at in range(start, end, max(wide.size, 1)):
+        place = np.uintp(at)
+        for j in range(np.uintp(min(wide.size, end - at))):
+            products[place + j] = values[place + j] * wide[j]
+
+
+@kernel
+def _sum_products(chunk, a, b, partials, center, sums, totals, microkernel, p):
+    """partials[image, part, channel], in float64: a chunk is ``p.part`` pixels of one image.
+
+    Two operations to two words of memory; the sums of a block of pixels are in registers, see vector/row_sums.py.
+    """
+    image, first, columns = chunk // p.parts, chunk % p.parts * p.part, a.shape[2]
+    start, rows = (image * a.shape[1] + first) * columns, min(p.part, a.shape[1] - first)
+    center[:] = 0
+    totals[:] = 0
+    of_a, of_b = flattened(a), flattened(b)
+    for row in range(0, rows, ROWS * p.times):
+        here, at = min(ROWS * p.times, rows - row), start + row * columns
+        add_block(microkernel, of_a, at, columns, of_b, at, columns, center, sums, totals, here, columns, p.times)
+    fold(totals, columns, p.times)
+    for j in range(columns):
+        partials[chunk * columns + j] = totals[j]
+
+
+@kernel
+def _finish_sums(chunk, sums, partials, parts, columns):
+    """A chunk is an image, of which each channel has ``parts`` sums."""
+    at = chunk * parts * columns
+    for j in range(columns):
+        sums[chunk * columns + j] = total_of(partials[at : at + parts * columns], columns, j)
 
 
 @kernel
@@ -203,6 +260,47 @@ def add(arrays: Sequence[np.ndarray]) -> np.ndarray:
 @cached_launches
 def _sum_of_two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _map(_add, a, b)
+
+
+@cached_launches
+def multiply(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.shape == y.shape:
+        return _map(_multiply, x, y)
+    of_x = _images_of_pixels(x)
+    n, positions, c = of_x.shape
+    product = empty_like(of_x)
+    part = max(1, BLOCK // max(c, 1))
+    parts = -(-positions // part)
+    wide = Scratch(c * max(1, min(WIDE // max(c, 1), part)), x.dtype)
+    _multiply_channels(n * parts, of_x, flat(y), product, wide, parts, part)
+    return images(product.reshape(n, *x.shape[2:], c))
+
+
+class _Shares(NamedTuple):
+    """How the pixels of an image are shared out: ``parts`` of ``part``, of which ``times`` are a wide row."""
+
+    parts: int
+    part: int
+    times: int
+
+
+@cached_launches
+def sum_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    of_a, of_b = _images_of_pixels(a), _images_of_pixels(b)
+    n, positions, c = of_a.shape
+    rows = RowShares(of_a.reshape(n * positions, c)[:positions], c)
+    partials, sums = empty((n * rows.chunks * c,), np.float64), empty((n, c), a.dtype)
+    _sum_products(
+        n * rows.chunks, of_a, of_b, partials, rows.scratch(), rows.scratch(), rows.totals(), PRODUCTS,
+        _Shares(rows.chunks, rows.part, rows.times),
+    )  # fmt: skip
+    _finish_sums(n, sums.reshape(n * c), partials, rows.chunks, c)
+    return sums.reshape(n, c, 1, 1)
+
+
+def _images_of_pixels(x: np.ndarray) -> np.ndarray:
+    """(n, h w, c)"""
+    return pixels(x).reshape(x.shape[0], math.prod(x.shape[2:]), x.shape[1])
 
 
 def take_channels(x: np.ndarray, first: int, count: int) -> np.ndarray:

@@ -14,6 +14,8 @@ from ..contract import Array
 from ..shared import philox
 from . import memory
 from .block.pointwise import accumulate, activate, sum_of
+from .block.reduce import THREADS as REDUCING
+from .block.reduce import lane_bits, lane_of, lanes_sum, row_blocks
 from .runtime import device_array
 from .runtime.kernel import Kernel, block_kernel, loading_kernel, mapping
 from .runtime.target import cuda, device_function, quotient, scalar, threads_per_block
@@ -25,11 +27,13 @@ __all__ = [
     "dropout",
     "fill_zero",
     "increment",
+    "multiply",
     "put_channels",
     "relu",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "sum_of_products",
     "take_channels",
     "tanh",
     "tanh_backward",
@@ -124,6 +128,30 @@ def _dropout(block, thread, y, x, offset, count, scale, threshold, seed_low, see
 
 
 @mapping
+def _product(i, x, y):
+    return x[i] * y[i]
+
+
+@mapping
+def _channel_product(i, x, factors, length):
+    return x[i] * factors[quotient(i, length)]
+
+
+@block_kernel(REDUCING)
+def _row_products(block, thread, total, a, b, g):
+    """Neighbouring threads share a row; its sum is float64."""
+    sums = cuda.shared.array(REDUCING, np.float64)
+    rows, length, bits = g
+    row, lane = lane_of(block, thread, bits)
+    lanes, value = 1 << bits, 0.0
+    for j in range(lane, length if row < rows else 0, lanes):
+        value += np.float64(a[row * length + j]) * np.float64(b[row * length + j])
+    value = lanes_sum(thread, lane, lanes, value, sums)
+    if lane == 0 and row < rows:
+        total[row] = value
+
+
+@mapping
 def _incremented(i, counter):
     return counter[i] + 1
 
@@ -205,6 +233,22 @@ def add(arrays: Sequence[Array]) -> Array:
     total = _map(sum_of, arrays[0], arrays[1])
     for array in arrays[2:]:
         accumulate(total, array)
+    return total
+
+
+def multiply(x: Array, y: Array) -> Array:
+    if x.shape == y.shape:
+        return _map(_product, x, y)
+    product = device_array.new(x.shape, x.dtype)
+    _channel_product(product.size, product, x, y, math.prod(x.shape[2:]))
+    return product
+
+
+def sum_of_products(a: Array, b: Array) -> Array:
+    total = device_array.new((*a.shape[:2], 1, 1), a.dtype)
+    length = math.prod(a.shape[2:])
+    bits = lane_bits(length)
+    _row_products(row_blocks(total.size, bits), total, a, b, (total.size, length, bits))
     return total
 
 

@@ -20,11 +20,13 @@ __all__ = [
     "dropout",
     "fill_zero",
     "increment",
+    "multiply",
     "put_channels",
     "relu",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "sum_of_products",
     "take_channels",
     "tanh",
     "tanh_backward",
@@ -76,6 +78,16 @@ def add(arrays: Sequence[Array]) -> Array:
     for array in arrays[1:]:
         total += array
     return total
+
+
+def multiply(x: Array, y: Array) -> Array:
+    """x times y: of the same shape or, where x is (n, c, h, w), a number for each channel, (n, c, 1, 1)."""
+    return np.asarray(x * y)
+
+
+def sum_of_products(a: Array, b: Array) -> Array:
+    """(n, c, 1, 1): the sums over positions of a times b, both (n, c, h, w)."""
+    return np.multiply(a, b, dtype=np.float64).sum(axis=(2, 3), keepdims=True).astype(a.dtype)
 
 
 def take_channels(x: Array, first: int, count: int) -> Array:
