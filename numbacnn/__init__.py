@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import models as models
     from . import testing as testing
     from . import training as training
+    from .drawing import draw as draw
     from .io import load as load
     from .io import save as save
     from .profiling import profile as profile
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "backends",
     "data",
+    "draw",
     "io",
     "load",
     "manual_seed",
@@ -54,7 +56,7 @@ __all__ = [
 
 # Not every program reads files or trains, so these are imported when they are first used.
 _LAZY_MODULES = ("data", "io", "models", "testing", "training")
-_LAZY_FUNCTIONS = {"load": "io", "profile": "profiling", "save": "io"}
+_LAZY_FUNCTIONS = {"draw": "drawing", "load": "io", "profile": "profiling", "save": "io"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,20 @@ PACKAGE = Path(numbacnn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ALLOWED = {
-    "numbacnn": {"backends", "data", "io", "models", "nn", "ops", "optim", "profiling", "testing", "training"},
+    "numbacnn": {
+        "backends",
+        "data",
+        "drawing",
+        "io",
+        "models",
+        "nn",
+        "ops",
+        "optim",
+        "profiling",
+        "testing",
+        "training",
+    },
+    "drawing": {"nn", "files"},
     "testing": {"nn", "ops"},
     "info": {"numbacnn", "backends", "cpu.runtime", "cpu.vector"},
     "profiling": {"training", "optim", "nn", "ops", "backends"},

@@ -1,0 +1,227 @@
+"""A model as a picture: its layers as boxes from top to bottom, and on the lines between them the shapes."""
+
+from __future__ import annotations
+
+import html
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .files import replacing
+from .nn.containers import Add, Concat, Sequential
+from .nn.graph import Graph
+from .nn.layer import Layer, inherits_forward
+from .nn.state import Shape, Shapes, as_shapes
+
+__all__ = ["Drawing", "draw"]
+
+HEIGHT, GAP, SPACE, MARGIN = 38, 46, 24, 16
+"""Of a box, and between boxes below and beside each other, in pixels."""
+CHARACTER = 7.3
+"""The width of a character, about."""
+SWEEPS = 12
+
+
+def draw(model: Layer, input_shape: Shapes) -> Drawing:
+    """The picture of ``model`` for an input of ``input_shape``, or for a tuple of the shapes of several.
+
+    The layers within `Sequential`, `Add`, `Concat` and `Graph` are boxes, other layers one each. The picture shows
+    itself in a notebook; ``save`` writes it to a file. Nothing is run. Errors are those of ``model.output_shape``.
+
+    >>> from numbacnn import nn
+    >>> draw(nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.AvgPool2d(2)), (1, 1, 28, 28))
+    Drawing(5 boxes, 344 x 406 pixels)
+    """
+    if not isinstance(model, Layer):
+        raise TypeError(f"`model` {model!r} must be a Layer")
+    shapes = as_shapes(input_shape)
+    outputs = model.output_shape(*shapes)
+    boxes = _Boxes()
+    names = model.inputs if isinstance(model, Graph) else tuple(f"input {i}" for i in range(len(shapes)))
+    names = names if len(shapes) > 1 or isinstance(model, Graph) else ("input",)
+    given = [_End(boxes.add(name, "", []), tuple(shape)) for name, shape in zip(names, shapes, strict=True)]
+    found = boxes.add_layer("", model, given)
+    for i, end in enumerate(found):
+        boxes.add(f"output {i}" if len(as_shapes(outputs)) > 1 else "output", "", [end])
+    return Drawing(boxes)
+
+
+class Drawing:
+    """What `draw` makes. ``svg`` is the text of the picture, ``size`` its width and height in pixels."""
+
+    def __init__(self, boxes: _Boxes) -> None:
+        self._count = len(boxes.labels)
+        self.svg, self.size = _picture(boxes)
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture to a file, an SVG whatever its name is."""
+        with replacing(path) as temporary:
+            temporary.write_text(self.svg, encoding="utf-8")
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def __repr__(self) -> str:
+        return f"Drawing({self._count} boxes, {self.size[0]} x {self.size[1]} pixels)"
+
+
+class _End(NamedTuple):
+    """Where a line begins: a box, and the shape of what it gives."""
+
+    box: int
+    shape: Shape
+
+
+class _Boxes:
+    def __init__(self) -> None:
+        self.labels: list[tuple[str, str]] = []
+        """What a box is called, and below that what it is."""
+        self.lines: list[tuple[int, int, str]] = []
+        """From which box to which, and what is written on it."""
+
+    def add(self, name: str, what: str, given: Sequence[_End]) -> int:
+        """A box below those that it gets something from."""
+        self.labels.append((name, what))
+        box = len(self.labels) - 1
+        self.lines += [(end.box, box, " x ".join(map(str, end.shape))) for end in given]
+        return box
+
+    def add_layer(self, name: str, layer: Layer, given: Sequence[_End]) -> list[_End]:
+        """The boxes of a layer and what is in it; where its outputs come from."""
+        within = f"{name}." if name else ""
+        if isinstance(layer, Sequential) and inherits_forward(layer, Sequential) and len(layer):
+            for child_name, child in layer.named_children():
+                given = self.add_layer(f"{within}{child_name}" if child_name else name, child, given)
+            return list(given)
+        if isinstance(layer, Graph) and inherits_forward(layer, Graph):
+            return self._add_graph(within, layer, given)
+        shapes = [end.shape for end in given]
+        outputs = as_shapes(layer.output_shape(*shapes))
+        kind = type(layer).__name__
+        for joined in (Add, Concat):
+            if isinstance(layer, joined) and inherits_forward(layer, joined):
+                ends = [
+                    self.add_layer(f"{within}{child_name}", child, given)[0]
+                    for child_name, child in layer.named_children()
+                ]
+                return [_End(self.add(name, kind, ends), tuple(outputs[0]))]
+        detail = layer.extra_repr()
+        box = self.add(name, f"{kind}({detail})" if detail else kind, given)
+        return [_End(box, tuple(shape)) for shape in outputs]
+
+    def _add_graph(self, within: str, graph: Graph, given: Sequence[_End]) -> list[_End]:
+        found = {name: [end] for name, end in zip(graph.inputs, given, strict=True)}
+        for name in graph.order:
+            ends = [found[source.name][source.output or 0] for source in graph.sources(name)]
+            found[name] = self.add_layer(f"{within}{name}", graph[name], ends)
+        return [found[source.name][source.output or 0] for source in graph.outputs]
+
+
+def _shortened(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else text[: most - 1] + "\u2026"
+
+
+class _Layout:
+    """Where boxes are: each below all that it gets something from, a line through each row that it passes."""
+
+    def __init__(self, boxes: _Boxes) -> None:
+        count = len(boxes.labels)
+        self.widths = [
+            max(60.0, CHARACTER * max(map(len, (name, _shortened(what)))) + 20) for name, what in boxes.labels
+        ]
+        row = [0] * count
+        for source, target, _ in boxes.lines:  # lines come in the order of their targets
+            row[target] = max(row[target], row[source] + 1)
+        self.paths: list[list[int]] = []
+        """Of each line the points that it goes through: its first box, one in each row between, its last."""
+        for source, target, _ in boxes.lines:
+            path = [source]
+            for between in range(row[source] + 1, row[target]):
+                self.widths.append(CHARACTER)
+                row.append(between)
+                path.append(len(row) - 1)
+            self.paths.append([*path, target])
+        self.rows: list[list[int]] = [[] for _ in range(max(row) + 1)]
+        for point, of_point in enumerate(row):
+            self.rows[of_point].append(point)
+        self.above: list[list[int]] = [[] for _ in row]
+        self.below: list[list[int]] = [[] for _ in row]
+        for path in self.paths:
+            for first, second in itertools.pairwise(path):
+                self.below[first].append(second)
+                self.above[second].append(first)
+        self.x = [0.0] * len(row)
+        for points in self.rows:
+            self._place(points)
+        for sweep in range(SWEEPS):
+            down = sweep % 2 == 0
+            for points in self.rows if down else reversed(self.rows):
+                beside = self.above if down else self.below
+                wished = {p: _mean([self.x[q] for q in beside[p]], self.x[p]) for p in points}
+                points.sort(key=wished.__getitem__)
+                self._place(points, wished)
+        left = min(self.x[p] - self.widths[p] / 2 for p in range(len(row)))
+        self.x = [x - left + MARGIN for x in self.x]
+        self.y = [MARGIN + HEIGHT / 2 + of_point * (HEIGHT + GAP) for of_point in row]
+
+    def _place(self, points: list[int], wished: dict[int, float] | None = None) -> None:
+        """Side by side in this order, as near to where each is wished as the others let it."""
+        right = -float("inf")
+        for point in points:
+            half = self.widths[point] / 2
+            self.x[point] = max(wished[point] if wished else 0.0, right + half)
+            right = self.x[point] + half + SPACE
+        wish = _mean([wished[p] for p in points], 0.0) if wished else 0.0
+        shift = wish - _mean([self.x[p] for p in points], 0.0)
+        for point in points:
+            self.x[point] += shift
+
+
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _picture(boxes: _Boxes) -> tuple[str, tuple[int, int]]:
+    """The text of the picture, and its size."""
+    layout = _Layout(boxes)
+    parts: list[str] = []
+    texts: list[str] = []
+    ends = [x + width / 2 for x, width in zip(layout.x, layout.widths, strict=True)]
+    written: set[tuple[int, str]] = set()
+    for (source, _, text), path in zip(boxes.lines, layout.paths, strict=True):
+        points = [(layout.x[p], layout.y[p]) for p in path]
+        x, y = points[0][0], points[0][1] + HEIGHT / 2
+        curve = f"M {x:.1f} {y:.1f}"
+        for i, (to_x, middle) in enumerate(points[1:], 1):
+            to_y = middle - HEIGHT / 2
+            curve += f" C {x:.1f} {y + GAP / 2:.1f} {to_x:.1f} {to_y - GAP / 2:.1f} {to_x:.1f} {to_y:.1f}"
+            if i < len(points) - 1:
+                to_y += HEIGHT
+                curve += f" L {to_x:.1f} {to_y:.1f}"
+            x, y = to_x, to_y
+        parts.append(f'<path class="line" d="{curve}"/>')
+        if (source, text) not in written:  # what goes to several boxes is written once
+            written.add((source, text))
+            x, y = points[0][0] + 6, points[0][1] + HEIGHT / 2 + 14
+            texts.append(f'<text class="shape" x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>')
+            ends.append(x + CHARACTER * len(text))
+    for box, (name, what) in enumerate(boxes.labels):
+        x, y, width = layout.x[box], layout.y[box], layout.widths[box]
+        parts.append(
+            f'<rect class="box" x="{x - width / 2:.1f}" y="{y - HEIGHT / 2:.1f}" width="{width:.1f}" '
+            f'height="{HEIGHT}" rx="6"/>'
+        )
+        shown = [(text, kind) for text, kind in ((name, "name"), (_shortened(what), "what")) if text]
+        for i, (text, kind) in enumerate(shown):
+            at = y + (4 if len(shown) == 1 else -3 + 15 * i)
+            parts.append(f'<text class="{kind}" x="{x:.1f}" y="{at:.1f}">{html.escape(text)}</text>')
+    width, height = round(max(ends) + MARGIN), round(max(layout.y) + HEIGHT / 2 + MARGIN)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        "<style>.box{fill:#f4f6fa;stroke:#5b6b8c} .line{fill:none;stroke:#8a94a6}"
+        " text{font:12px monospace;fill:#1d2433} .name,.what{text-anchor:middle} .name{font-weight:bold}"
+        " .shape{font-size:11px;fill:#5b6b8c;stroke:white;stroke-width:3px;paint-order:stroke}</style>"
+        f'<rect width="{width}" height="{height}" fill="white"/>'
+    )
+    return "".join([head, *parts, *texts, "</svg>"]), (width, height)
