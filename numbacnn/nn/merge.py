@@ -10,7 +10,7 @@ from .layer import Layer, check_dy_shape
 from .receptive import Window
 from .state import Shape, as_floating, as_input
 
-__all__ = ["Concatenate", "Sum"]
+__all__ = ["Concatenate", "Product", "Sum"]
 
 
 class _Merge(Layer):
@@ -66,6 +66,50 @@ class Sum(_Merge):
         if any(shape != shapes[0] for shape in shapes):
             raise ValueError(f"the inputs of Sum have the shapes {list(shapes)}, which must all be the same")
         return tuple(shapes[0])
+
+
+class Product(_Merge):
+    """y = the product of the inputs, one or more; the gradient of each is dy times the others.
+
+    All have the shape of the first, or each channel of its images (n, c, h, w) is multiplied by a number, (n, c, 1, 1),
+    as in a squeeze-and-excitation block (Hu et al. 2018).
+
+    >>> from numbacnn import use_backend
+    >>> with use_backend("reference"):
+    ...     Product()([1, 2], [10, 20])
+    array([10., 40.], dtype=float32)
+    """
+
+    def forward(self, *inputs: Any) -> Array:
+        first, *factors = self._inputs(inputs)
+        product = self.backend.copy(first)
+        products = []
+        for factor in factors:
+            products.append(product)
+            product = ops.multiply(product, factor, backend=self.backend)
+        self.saved = (products, factors, tuple(product.shape))
+        return product
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Any:
+        products, factors, shape = self.saved
+        check_dy_shape(dy, shape)
+        if not input_gradient:
+            return None
+        gradient = self.backend.copy(as_floating(dy, self.backend, name="dy"))
+        gradients: list[Array] = []
+        for product, factor in zip(reversed(products), reversed(factors), strict=True):
+            gradient, of_factor = ops.multiply_backward(gradient, product, factor, backend=self.backend)
+            gradients.insert(0, of_factor)
+        return (gradient, *gradients)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        first = tuple(shapes[0])
+        of_channels = (*first[:2], 1, 1) if len(first) == 4 else first
+        if any(tuple(shape) not in (first, of_channels) for shape in shapes):
+            raise ValueError(
+                f"the inputs of Product have the shapes {list(shapes)}, must have {first} or {of_channels}"
+            )
+        return first
 
 
 class Concatenate(_Merge):

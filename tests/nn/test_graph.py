@@ -273,6 +273,21 @@ def test_norms_are_folded_and_parts_are_found(backend: Backend) -> None:
     assert len(nn.fold_batch_norm(seen)) == 3
 
 
+def test_squeeze_and_excitation(backend: Backend) -> None:
+    nc.manual_seed(0)
+    block = nn.Graph(
+        {
+            "mean": (nn.GlobalAvgPool2d(), "x"),
+            "down": (nn.Conv2d(C, 2, 1, dtype=np.float64), "mean"),
+            "relu": (nn.ReLU(), "down"),
+            "up": (nn.Conv2d(2, C, 1, dtype=np.float64), "relu"),
+            "gate": (nn.Sigmoid(), "up"),
+            "scaled": (nn.Product(), "x", "gate"),
+        }
+    )
+    testing.check_gradients(block, *inputs_of(block))
+
+
 def test_a_step_is_captured(backend: Backend) -> None:
     def trained(capture: bool) -> tuple[dict[str, np.ndarray], str | None]:
         nc.manual_seed(1)
@@ -330,6 +345,7 @@ def conv() -> nn.Layer:
         (lambda: residual()(np.ones((1, 7, 4, 4))), ValueError, "layer 'conv', Conv2d.*has 7 channels"),
         (lambda: nn.Sum()(), TypeError, "takes one input or more"),
         (lambda: nn.Sum().output_shape((1, 2), (2, 1)), ValueError, "must all be the same"),
+        (lambda: nn.Product().output_shape((1, 2, 3, 3), (1, 2, 3, 1)), ValueError, r"not .* or \(1, 2, 1, 1\)"),
         (lambda: nn.Concatenate().output_shape((1, 2, 3), (2, 2, 3)), ValueError, "all but axis 1"),
     ],
 )  # fmt: skip

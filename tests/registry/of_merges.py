@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,4 +35,12 @@ def _concatenate(rng: np.random.Generator, dtype: Any) -> Case:
     return Case(nn.Concatenate, inputs, lambda torch: _module(torch, lambda xs: torch.cat(xs, 1)))
 
 
-ENTRIES = [Entry("Sum", _sum), Entry("Concatenate", _concatenate)]
+def _product(rng: np.random.Generator, dtype: Any) -> Case:
+    shape = one_of(rng, (2, 3, 4, 5), (1, 17, 3, 2), (3, 7))
+    gate = (*shape[:2], 1, 1) if len(shape) == 4 else shape
+    shapes = (shape, one_of(rng, shape, gate), gate)[: one_of(rng, 1, 2, 3)]
+    inputs = tuple(rng.standard_normal(one).astype(dtype) for one in shapes)
+    return Case(nn.Product, inputs, lambda torch: _module(torch, math.prod))
+
+
+ENTRIES = [Entry("Sum", _sum), Entry("Product", _product), Entry("Concatenate", _concatenate)]
