@@ -345,7 +345,7 @@ def conv() -> nn.Layer:
         (lambda: residual()(np.ones((1, 7, 4, 4))), ValueError, "layer 'conv', Conv2d.*has 7 channels"),
         (lambda: nn.Sum()(), TypeError, "takes one input or more"),
         (lambda: nn.Sum().output_shape((1, 2), (2, 1)), ValueError, "must all be the same"),
-        (lambda: nn.Product().output_shape((1, 2, 3, 3), (1, 2, 3, 1)), ValueError, r"not .* or \(1, 2, 1, 1\)"),
+        (lambda: nn.Product().output_shape((1, 2, 3, 3), (1, 2, 3, 1)), ValueError, r"must have .* or \(1, 2, 1, 1\)"),
         (lambda: nn.Concatenate().output_shape((1, 2, 3), (2, 2, 3)), ValueError, "all but axis 1"),
     ],
 )  # fmt: skip
