@@ -145,6 +145,9 @@ class Backend(Protocol):
     def conv2d_backward_bias(self, dy: Array) -> Array:
         """dbias (k,): the sum of dy (n, k, oh, ow) over all but channels."""
 
+    def add_bias(self, target: Array, bias: Array, activation: Activation = None) -> None:
+        """In place: target (n, k, oh, ow) becomes activation(target + bias), bias (k,)."""
+
     # pooling.py
     def max_pool2d(self, x: Array, geometry: Pool2dGeometry) -> Array:
         """y of :meth:`max_pool2d_with_indices`."""

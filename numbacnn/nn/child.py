@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from ..backends import Array
 from .activation import Identity, ReLU, Sigmoid, Tanh
-from .conv import Conv2d
+from .conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from .grad_mode import frees_after_backward
 from .layer import Layer, check_result, is_stock
 from .linear import Linear
@@ -16,7 +16,8 @@ from .reshape import Flatten
 __all__ = ["answered", "backward_through", "passes_on", "taken_over"]
 
 # Layers that compute an activation along with their own result, and those that are computed so.
-_FUSING, _FUSED = (Conv2d, Linear, BatchNorm2d), (ReLU, Sigmoid, Tanh)
+_FUSING = (Conv2d, Linear, BatchNorm2d, Conv1d, ConvTranspose2d, ConvTranspose1d)
+_FUSED = (ReLU, Sigmoid, Tanh)
 
 
 def backward_through(layer: Layer, dy: Any, input_gradient: bool) -> Array | None:

@@ -29,7 +29,7 @@ class Sequential(Container):
     ``model["head"] = layer``, ``model[-1] = layer`` and ``model.head = layer`` replace a layer, ``del`` takes it out.
     The name "" is left out of state-dict keys: what is in that layer is named as if it were in its place, as the
     convolutions of a residual block are, "conv1" and not "body.conv1". Names must stay distinct all the same.
-    A Conv2d, BatchNorm2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same
+    A convolution, BatchNorm2d or Linear layer computes the ReLU, Sigmoid or Tanh that comes right after it, to the same
     bits.
     """
 

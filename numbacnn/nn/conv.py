@@ -1,27 +1,342 @@
-"""The convolution layer."""
+"""Convolution layers, of images and of lines, and their transposes.
+
+Lines (n, c, l) are images (n, c, 1, l) to the operations.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import ops
 from ..backends import Array, Backend
 from ..backends.geometry import Conv2dGeometry
-from ..ops.arguments import flag, integer, normalize_padding, one_of, padding_form, pair
+from ..ops.arguments import (
+    flag,
+    integer,
+    line_padding_form,
+    normalize_padding,
+    one_of,
+    padding_form,
+    pair,
+    single,
+)
+from ..ops.conv import TRANSPOSED, ConvTranspose2dGeometry, output_padding_of, transposed_padding
 from .forward_cache import cached_forward
 from .init import fan_in_uniform
 from .layer import Layer
-from .receptive import Window
+from .lines import as_image_padding, as_image_shape, as_images, as_line_shape, as_lines
+from .receptive import ReceptiveField, Window
 from .settings import OF_THE_WEIGHT, setting
 from .state import Parameter, Shape, as_input, floating_dtype
 
-__all__ = ["Conv2d"]
+__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
+
+_at_least_1 = partial(integer, minimum=1)
 
 
-class Conv2d(Layer):
+def _check_together(layer: Convolution) -> None:
+    layer._check_together()
+
+
+class Convolution(Layer):
+    """What the layers have in common: weight and bias, and passes by two operations that take the same options.
+
+    The settings are ints, one for each axis of the image or line.
+    """
+
+    passes: ClassVar[dict[Any, Any]] = {name: name for name in TRANSPOSED}
+    """Which pass of the convolution of ``geometry`` each pass of the layer is."""
+    _convolve: ClassVar[Callable[..., Any]] = ops.conv2d
+    _convolve_backward: ClassVar[Callable[..., Any]] = ops.conv2d_backward
+    _axes: ClassVar[int] = 2
+
+    in_channels: int = setting(_at_least_1, fixed=OF_THE_WEIGHT)
+    out_channels: int = setting(_at_least_1, fixed=OF_THE_WEIGHT)
+    groups: int = setting(_at_least_1, fixed=OF_THE_WEIGHT)
+    algorithm: str = setting(lambda _, name: name, _check_together)
+    kernel_size: Any
+    stride: Any
+    dilation: Any
+    padding: Any
+
+    def _make(self, bias: bool, dtype: Any) -> None:
+        """When the settings are there, the parameters."""
+        self._check_together()
+        shape = self._weight_shape()
+        fan_in = math.prod(shape[1:])
+        dtype = floating_dtype(dtype)
+        self.weight = Parameter(fan_in_uniform(shape, fan_in, dtype), self.backend)
+        self.bias: Parameter | None = None
+        if flag("bias", bias):
+            self.bias = Parameter(fan_in_uniform((self.out_channels,), fan_in, dtype), self.backend)
+
+    def _check_together(self) -> None:
+        one_of("algorithm", self.algorithm, ("auto", *self.backend.conv2d_algorithms()))
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels % self.groups:
+                raise ValueError(f"`groups` {self.groups} must divide `{name}` {channels}")
+        self._check_sides()
+
+    def _check_sides(self) -> None:
+        self._sides()
+
+    def _weight_shape(self) -> Shape:
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+
+    def forward(self, x: Any) -> Array:
+        return self.forward_with(x, None)
+
+    @cached_forward
+    def forward_with(self, x: Any, activation: str | None) -> Array:
+        """The activation of the output, in one go; ``backward`` takes the gradient of the output before it."""
+        x = self._images("x", as_input(x, self.backend, self.weight.dtype))
+        weight = self._images("weight", self.weight.value)
+        bias = None if self.bias is None else self.bias.value
+        y = type(self)._convolve(x, weight, bias, **self._options(), activation=activation)
+        self.saved = x
+        return self._restored(y)
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        x = self.saved
+        out = self.weight.destination()
+        dx, dweight, dbias = type(self)._convolve_backward(
+            self._images("dy", dy), x, self._images("weight", self.weight.value), **self._options(),
+            input_gradient=input_gradient, dweight_out=None if out is None else self._images("weight", out),
+        )  # fmt: skip
+        self.weight.accumulate(self._restored(dweight) if out is None else out)
+        if self.bias is not None:
+            self.bias.accumulate(dbias)
+        return None if dx is None else self._restored(dx)
+
+    def _images(self, name: str, x: Any) -> Any:
+        """What the operations take in place of ``x``, which the layer is given."""
+        return x
+
+    def _restored(self, y: Array) -> Array:
+        return y
+
+    def _pair(self, setting: Any, none: int) -> tuple[int, int]:
+        """A setting as the operations take it; ``none`` is of an axis that a line does not have."""
+        return setting
+
+    def _padding(self) -> Any:
+        return self.padding
+
+    def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        kernel, stride, dilation = (self._pair(each, 1) for each in (self.kernel_size, self.stride, self.dilation))
+        return normalize_padding(self._padding(), kernel, stride, dilation)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "stride": self._pair(self.stride, 1),
+            "padding": self._padding(),
+            "dilation": self._pair(self.dilation, 1),
+            "groups": self.groups,
+            "algorithm": self.algorithm,
+            "backend": self.backend,
+        }
+
+    def _check_backend(self, backend: Backend) -> None:
+        if self.algorithm not in ("auto", *backend.conv2d_algorithms()):
+            raise ValueError(f"`algorithm` {self.algorithm!r} is none of the backend {backend.name!r}: {self!r}")
+
+    def geometry(self, shape: Shape) -> Conv2dGeometry:
+        """The sizes for an input of ``shape``, of the convolution whose ``passes`` are the layer's."""
+        return ops.conv2d_geometry(
+            self._image_shape("x", shape), self._image_shape("weight", self.weight.shape),
+            self._pair(self.stride, 1), self._padding(), self._pair(self.dilation, 1), self.groups,
+        )  # fmt: skip
+
+    def _image_shape(self, name: str, shape: Shape) -> Shape:
+        return shape
+
+    def _restored_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._restored_shape(self.geometry(shape).y_shape)
+
+    def flops(self, shape: Shape) -> int:
+        return 2 * self.geometry(shape).macs
+
+    def window(self) -> Window | None:
+        return Window(
+            self._pair(self.kernel_size, 1), self._pair(self.stride, 1), self._pair(self.dilation, 1), self._sides()
+        )
+
+    def algorithms(self, shape: Shape) -> dict[str, str]:
+        choice = ops.conv2d_choice(self.geometry(shape), self.algorithm, backend=self.backend)
+        return {name: choice[pass_] for name, pass_ in self.passes.items()}
+
+    def extra_repr(self) -> str:
+        ones = (1,) * self._axes
+        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        parts += [f"padding={self.padding!r}"] * (self.padding != (0,) * self._axes)
+        parts += self._more_parts()
+        parts += [f"dilation={self.dilation}"] * (self.dilation != ones)
+        parts += [f"groups={self.groups}"] * (self.groups != 1)
+        parts += ["bias=False"] * (self.bias is None)
+        parts += [f"algorithm={self.algorithm!r}"] * (self.algorithm != "auto")
+        parts += [f"dtype={self.weight.dtype}"] * (self.weight.dtype != np.float32)
+        return ", ".join(parts)
+
+    def _more_parts(self) -> list[str]:
+        return []
+
+
+class _OfLines(Convolution):
+    """Lines for images."""
+
+    _axes = 1
+
+    def _images(self, name: str, x: Any) -> Array:
+        return as_images(name, x, self.backend)
+
+    def _restored(self, y: Array) -> Array:
+        return as_lines(y, self.backend)
+
+    def _pair(self, setting: Any, none: int) -> tuple[int, int]:
+        return (none, *setting)
+
+    def _padding(self) -> Any:
+        return as_image_padding(self.padding)
+
+    def _image_shape(self, name: str, shape: Shape) -> Shape:
+        return as_image_shape(name, shape)
+
+    def _restored_shape(self, shape: Shape) -> Shape:
+        return as_line_shape(shape)
+
+
+class _Plain(Convolution):
+    """The arguments of a convolution, in their order."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        algorithm: str = "auto",
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.groups = groups
+        self.padding = padding
+        self.algorithm = algorithm
+        self._make(bias, dtype)
+
+
+class _Transposed(Convolution):
+    """The arguments of a transposed convolution, in their order, and what is otherwise."""
+
+    passes = TRANSPOSED
+    _convolve = ops.conv_transpose2d
+    _convolve_backward = ops.conv_transpose2d_backward
+
+    output_padding: Any
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        algorithm: str = "auto",
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.groups = groups
+        self.padding = padding
+        self.output_padding = output_padding
+        self.algorithm = algorithm
+        self._make(bias, dtype)
+
+    def _check_sides(self) -> None:
+        transposed_padding("padding", self.padding)
+        stride, dilation = self._pair(self.stride, 1), self._pair(self.dilation, 1)
+        output_padding_of("output_padding", self._pair(self.output_padding, 0), stride, dilation)
+
+    def _weight_shape(self) -> Shape:
+        return (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "output_padding": self._pair(self.output_padding, 0)}
+
+    def _sizes(self, shape: Shape) -> ConvTranspose2dGeometry:
+        return ops.conv_transpose2d_geometry(
+            self._image_shape("x", shape), self._image_shape("weight", self.weight.shape),
+            self._pair(self.stride, 1), self._padding(), self._pair(self.output_padding, 0), self.groups,
+            self._pair(self.dilation, 1),
+        )  # fmt: skip
+
+    def geometry(self, shape: Shape) -> Conv2dGeometry:
+        return self._sizes(shape).convolution
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._restored_shape(self._sizes(shape).y_shape)
+
+    def window(self) -> Window | None:
+        """Of stride 1, where it is that of a convolution with the kernel turned round."""
+        stride, kernel, dilation = (self._pair(each, 1) for each in (self.stride, self.kernel_size, self.dilation))
+        if stride != (1, 1):
+            raise NotImplementedError(
+                f"what an element sees depends on its place where `stride` is {self.stride}, so there is no window; "
+                f"its `receptive_field` is known where the jump is a multiple of it: {self!r}"
+            )
+        return Window(kernel, stride, dilation, self._turned())
+
+    def _turned(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What the convolution with the kernel turned round pads: the rest of the window less what is taken away."""
+        kernel, dilation = self._pair(self.kernel_size, 1), self._pair(self.dilation, 1)
+        (top, bottom), (left, right) = self._sides()
+        rows, columns = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+        return (rows - top, rows - bottom), (columns - left, columns - right)
+
+    def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
+        """What contains the fields of all elements, neighbours being closer by the stride.
+
+        NotImplementedError where their distance would be no whole number of pixels.
+        """
+        stride, kernel, dilation = (self._pair(each, 1) for each in (self.stride, self.kernel_size, self.dilation))
+        if any(jump % step for jump, step in zip(field.jump, stride, strict=True)):
+            raise NotImplementedError(
+                f"`stride` {self.stride} does not divide the jump {field.jump} of the input, so that neighbours are a "
+                f"fraction of a pixel apart: {self!r}"
+            )
+        rows, columns = (jump // step for jump, step in zip(field.jump, stride, strict=True))
+        closer = ReceptiveField(field.size, (rows, columns), field.start)
+        return closer.through(Window(kernel, (1, 1), dilation, self._turned()), image)
+
+    def _more_parts(self) -> list[str]:
+        return [f"output_padding={self.output_padding}"] * (self.output_padding != (0,) * self._axes)
+
+
+class Conv2d(_Plain):
     """x (n, in_channels, h, w) -> y (n, out_channels, oh, ow): cross-correlation with learned kernels, plus a bias.
 
     y[n, k] = bias[k] + sum over c of weight[k, c] * x[n, c]; backwards, dx is dy spread out by the kernels, dweight
@@ -48,115 +363,79 @@ class Conv2d(Layer):
         (1, 6, 28, 28)
     """
 
-    def _check_together(self) -> None:
-        one_of("algorithm", self.algorithm, ("auto", *self.backend.conv2d_algorithms()))
-        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
-            if channels % self.groups:
-                raise ValueError(f"`groups` {self.groups} must divide `{name}` {channels}")
-        self._sides()
-
-    in_channels: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
-    out_channels: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
     kernel_size: tuple[int, int] = setting(pair, fixed=OF_THE_WEIGHT)
-    groups: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
     stride: tuple[int, int] = setting(pair, _check_together)
     dilation: tuple[int, int] = setting(pair, _check_together)
     padding: Any = setting(padding_form, _check_together)
-    algorithm: str = setting(lambda _, name: name, _check_together)
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        bias: bool = True,
-        algorithm: str = "auto",
-        dtype: Any = np.float32,
-    ) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.dilation = dilation
-        self.groups = groups
-        self.padding = padding
-        self.algorithm = algorithm
-        self._check_together()
-        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        fan_in = shape[1] * shape[2] * shape[3]
-        dtype = floating_dtype(dtype)
-        self.weight = Parameter(fan_in_uniform(shape, fan_in, dtype), self.backend)
-        self.bias: Parameter | None = None
-        if flag("bias", bias):
-            self.bias = Parameter(fan_in_uniform(shape[:1], fan_in, dtype), self.backend)
 
-    def forward(self, x: Any) -> Array:
-        return self.forward_with(x, None)
+class Conv1d(_OfLines, _Plain):
+    """x (n, in_channels, l) -> y (n, out_channels, ol): `Conv2d` of lines, with kernels (out, in / groups, k).
 
-    @cached_forward
-    def forward_with(self, x: Any, activation: str | None) -> Array:
-        """The activation of the output, in one go; ``backward`` takes the gradient of the output before it."""
-        x = as_input(x, self.backend, self.weight.dtype)
-        bias = None if self.bias is None else self.bias.value
-        y = ops.conv2d(x, self.weight.value, bias, **self._options(), activation=activation)
-        self.saved = x
-        return y
+    ``ol = floor((l + before + after - dilation * (k - 1) - 1) / stride) + 1``. ``kernel_size``, ``stride`` and
+    ``dilation`` are an int, also alone in a tuple; ``padding`` is an int, ((before, after),), or a word of `Conv2d`.
+    The other arguments and the errors are those of `Conv2d`.
 
-    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        x = self.saved
-        dx, dweight, dbias = ops.conv2d_backward(
-            dy, x, self.weight.value, **self._options(), input_gradient=input_gradient,
-            dweight_out=self.weight.destination(),
-        )  # fmt: skip
-        self.weight.accumulate(dweight)
-        if self.bias is not None:
-            self.bias.accumulate(dbias)
-        return dx
+    >>> Conv1d(1, 6, kernel_size=5, padding=2)
+    Conv1d(1, 6, kernel_size=(5,), stride=(1,), padding=(2,))
+    >>> Conv1d(1, 6, kernel_size=5, padding="same").output_shape((2, 1, 100))
+    (2, 6, 100)
+    """
 
-    def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        return normalize_padding(self.padding, self.kernel_size, self.stride, self.dilation)
+    kernel_size: tuple[int] = setting(single, fixed=OF_THE_WEIGHT)
+    stride: tuple[int] = setting(single, _check_together)
+    dilation: tuple[int] = setting(single, _check_together)
+    padding: Any = setting(line_padding_form, _check_together)
 
-    def _options(self) -> dict[str, Any]:
-        return {
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "algorithm": self.algorithm,
-            "backend": self.backend,
-        }
 
-    def _check_backend(self, backend: Backend) -> None:
-        if self.algorithm not in ("auto", *backend.conv2d_algorithms()):
-            raise ValueError(f"`algorithm` {self.algorithm!r} is none of the backend {backend.name!r}: {self!r}")
+class ConvTranspose2d(_Transposed):
+    """x (n, in_channels, h, w) -> y (n, out_channels, oh, ow): each pixel spread out by learned kernels, plus a bias.
 
-    def geometry(self, shape: Shape) -> Conv2dGeometry:
-        """The sizes for an input of ``shape`` (n, c, h, w)."""
-        return ops.conv2d_geometry(shape, self.weight.shape, self.stride, self.padding, self.dilation, self.groups)
+    It is the transpose of the `Conv2d` from y to x: that one's gradient of the input is this one's forward pass, and
+    here dx is the convolution of dy. With ``extent = dilation * (kh - 1) + 1`` the height of y is
+    ``(h - 1) * stride + extent - top - bottom + output_padding``, and its width likewise.
 
-    def output_shape(self, shape: Shape) -> Shape:
-        return self.geometry(shape).y_shape
+    Args:
+        in_channels, out_channels: At least 1.
+        kernel_size, stride, dilation: An int or a pair (vertical, horizontal), at least 1.
+        padding: What is taken away around y, as the convolution back to x would pad: an int, (h, w) or
+            ((top, bottom), (left, right)).
+        output_padding: An int or a pair, smaller than the stride or the dilation: rows added below and columns to the
+            right of y, because a convolution with a stride makes images of one size of several.
+        groups: Into how many separate groups the channels fall; divides ``in_channels`` and ``out_channels``.
+        bias: Whether there is one. Without it, the attribute ``bias`` is None.
+        algorithm: ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
+        dtype: Of weight and bias, float32 or float64; inputs are converted to it.
 
-    def flops(self, shape: Shape) -> int:
-        return 2 * self.geometry(shape).macs
+    Attributes:
+        weight, bias: Parameters (in_channels, out_channels / groups, kh, kw) and (out_channels,). They start from
+            U(-b, b), b = 1 / sqrt(out_channels / groups * kh * kw), as in PyTorch.
 
-    def window(self) -> Window | None:
-        return Window(self.kernel_size, self.stride, self.dilation, self._sides())
+    Twice the size:
 
-    def algorithms(self, shape: Shape) -> dict[str, str]:
-        return ops.conv2d_choice(self.geometry(shape), self.algorithm, backend=self.backend)
+    >>> ConvTranspose2d(8, 4, kernel_size=3, stride=2, padding=1, output_padding=1).output_shape((1, 8, 7, 7))
+    (1, 4, 14, 14)
+    """
 
-    def extra_repr(self) -> str:
-        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
-        parts += [f"padding={self.padding!r}"] * (self.padding != (0, 0))
-        parts += [f"dilation={self.dilation}"] * (self.dilation != (1, 1))
-        parts += [f"groups={self.groups}"] * (self.groups != 1)
-        parts += ["bias=False"] * (self.bias is None)
-        parts += [f"algorithm={self.algorithm!r}"] * (self.algorithm != "auto")
-        parts += [f"dtype={self.weight.dtype}"] * (self.weight.dtype != np.float32)
-        return ", ".join(parts)
+    kernel_size: tuple[int, int] = setting(pair, fixed=OF_THE_WEIGHT)
+    stride: tuple[int, int] = setting(pair, _check_together)
+    dilation: tuple[int, int] = setting(pair, _check_together)
+    padding: Any = setting(padding_form, _check_together)
+    output_padding: tuple[int, int] = setting(partial(pair, minimum=0), _check_together)
+
+
+class ConvTranspose1d(_OfLines, _Transposed):
+    """x (n, in_channels, l) -> y (n, out_channels, ol): `ConvTranspose2d` of lines, kernels (in, out / groups, k).
+
+    ``kernel_size``, ``stride``, ``dilation`` and ``output_padding`` are an int, also alone in a tuple; ``padding`` is
+    an int or ((before, after),). The other arguments and the errors are those of `ConvTranspose2d`.
+
+    >>> ConvTranspose1d(8, 4, kernel_size=4, stride=2, padding=1).output_shape((1, 8, 50))
+    (1, 4, 100)
+    """
+
+    kernel_size: tuple[int] = setting(single, fixed=OF_THE_WEIGHT)
+    stride: tuple[int] = setting(single, _check_together)
+    dilation: tuple[int] = setting(single, _check_together)
+    padding: Any = setting(line_padding_form, _check_together)
+    output_padding: tuple[int] = setting(partial(single, minimum=0), _check_together)

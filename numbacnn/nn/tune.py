@@ -12,7 +12,7 @@ from ..backends import Backend, autotune
 from ..backends.contract import ConvPass
 from ..backends.geometry import Conv2dGeometry
 from ..ops.arguments import one_of, shape_of
-from .conv import Conv2d
+from .conv import Convolution
 from .layer import Layer
 from .state import Shape, Shapes, as_shapes
 from .summary import Summary, summary
@@ -36,7 +36,7 @@ def tune(model: Layer, input_shape: Shape, passes: Sequence[str] = get_args(Conv
 
     Args:
         model: On the backend that is tuned.
-        input_shape: (n, c, h, w), with the batch that the model will be used with.
+        input_shape: (n, c, h, w) or (n, c, l), with the batch that the model will be used with.
         passes: Of ``"forward"``, ``"backward_input"`` and ``"backward_weight"``.
 
     Returns:
@@ -45,19 +45,20 @@ def tune(model: Layer, input_shape: Shape, passes: Sequence[str] = get_args(Conv
     Raises:
         ValueError: For an unknown pass, or a shape that the model does not take.
     """
-    shape = shape_of("input_shape", input_shape, "n, c, h, w")
+    of_lines = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
+    shape = shape_of("input_shape", input_shape, "n, c, l" if of_lines else "n, c, h, w")
     chosen: list[ConvPass] = [one_of("passes", pass_, get_args(ConvPass)) for pass_ in passes]  # type: ignore[misc]
     done = set()
     for layer, geometry in _convolutions(model, shape):
-        for pass_ in chosen:
+        for pass_ in (layer.passes[each] for each in chosen):
             if layer.algorithm == "auto" and (geometry, pass_) not in done and geometry.n:
                 done.add((geometry, pass_))
                 _tune(layer.backend, geometry, pass_, layer.weight.dtype)
     return summary(model, input_shape)
 
 
-def _convolutions(layer: Layer, shapes: Shapes) -> Iterator[tuple[Conv2d, Conv2dGeometry]]:
-    if isinstance(layer, Conv2d):
+def _convolutions(layer: Layer, shapes: Shapes) -> Iterator[tuple[Convolution, Conv2dGeometry]]:
+    if isinstance(layer, Convolution):
         yield layer, layer.geometry(*as_shapes(shapes))
     for _, child, inner in layer.child_inputs(*as_shapes(shapes)):
         yield from _convolutions(child, inner)

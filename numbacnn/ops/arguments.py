@@ -31,6 +31,7 @@ __all__ = [
     "convert",
     "flag",
     "integer",
+    "line_padding_form",
     "memoized",
     "normalize_padding",
     "number",
@@ -41,6 +42,7 @@ __all__ = [
     "plane_indices",
     "real_array",
     "shape_of",
+    "single",
 ]
 
 _T = TypeVar("_T", bound=Callable[..., Any])
@@ -117,6 +119,21 @@ def pair(name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
     return first, second
 
 
+def single(name: str, value: Any, minimum: int = 1) -> tuple[int]:
+    """``value``, an int or one in a tuple or list, as a tuple of one int of at least ``minimum``.
+
+    >>> single("kernel_size", 3), single("stride", (2,))
+    ((3,), (2,))
+    """
+    entries = _entries(value)
+    if entries is not None and len(entries) != 1:
+        raise ValueError(f"`{name}` {value!r} must be an int, not {len(entries)} entries")
+    result = _index(value if entries is None else entries[0])
+    if result is None:
+        raise TypeError(f"`{name}` {value!r} must be an int")
+    return pair(name, result, minimum)[:1]
+
+
 def normalize_padding(
     padding: Any, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)
 ) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -164,6 +181,27 @@ def padding_form(name: str, padding: Any) -> Any:
         return one_of(name, padding, PADDING_NAMES)
     (top, bottom), (left, right) = sides = normalize_padding(padding, (1, 1), (1, 1))
     return (top, left) if (top, left) == (bottom, right) else sides
+
+
+def line_padding_form(name: str, padding: Any) -> Any:
+    """The padding of lines (n, c, l) in its shortest form: a word, ``(p,)`` or ``((before, after),)``.
+
+    >>> line_padding_form("padding", 2), line_padding_form("padding", ((1, 2),)), line_padding_form("padding", "same")
+    ((2,), ((1, 2),), 'same')
+    """
+    if isinstance(padding, str):
+        return one_of(name, padding, PADDING_NAMES)
+    entries = (padding,) if _index(padding) is not None else _entries(padding)
+    forms = "an int, ((before, after),), 'valid', 'same' or 'same_lower'"
+    if entries is None:
+        raise TypeError(f"`{name}` {padding!r} must be {forms}")
+    if len(entries) != 1:
+        raise ValueError(f"`{name}` {padding!r} must be {forms}, not {len(entries)} entries")
+    try:
+        before, after = pair(name, entries[0], 0)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`{name}` {padding!r} must be {forms}, at least 0") from None
+    return (before,) if before == after else ((before, after),)
 
 
 def number(name: str, value: Any, low: float, high: float = float("inf")) -> float:

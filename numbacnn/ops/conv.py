@@ -1,8 +1,10 @@
-"""Two-dimensional convolution: the cross-correlation of "Dive into Deep Learning", convolutional neural networks."""
+"""Two-dimensional convolution, the cross-correlation of "Dive into Deep Learning", and its transpose."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
 
 from .. import backends
 from ..backends import Array, Backend, autotune
@@ -26,7 +28,32 @@ from .arguments import (
 )
 from .call_cache import cached_call
 
-__all__ = ["conv2d", "conv2d_backward", "conv2d_choice", "conv2d_geometry", "corr2d"]
+__all__ = [
+    "conv2d",
+    "conv2d_backward",
+    "conv2d_choice",
+    "conv2d_geometry",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose2d_geometry",
+    "corr2d",
+]
+
+TRANSPOSED: dict[ConvPass, ConvPass] = {
+    "forward": "backward_input",
+    "backward_input": "forward",
+    "backward_weight": "backward_weight",
+}
+"""Which pass of a convolution each pass of its transpose is."""
+
+
+class ConvTranspose2dGeometry(NamedTuple):
+    """The sizes of a transposed convolution."""
+
+    convolution: Conv2dGeometry
+    """The one that it is the transpose of: from the shape of y to that of x."""
+    y_shape: tuple[int, int, int, int]
+    """Larger than what the convolution sees where ``output_padding`` adds rows that nothing reaches."""
 
 
 @cached_call
@@ -182,6 +209,192 @@ def conv2d_choice(
     """
     backend = backends.get(backend)
     return {pass_: _algorithm(geometry, pass_, algorithm, backend) for pass_ in get_args(ConvPass)}
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    algorithm: str = "auto",
+    *,
+    activation: str | None = None,
+    backend: str | Backend | None = None,
+) -> Array:
+    """Spread every pixel out by the kernels, ``stride`` apart, and add up: :func:`conv2d`'s gradient of its input.
+
+    ``y[n, k, i, j] = bias[k] + sum of weight[c, k, u, v] * x[n, c, p, q]`` over c and all p, q, u, v with
+    ``p * stride + u * dilation - padding = i``, and likewise for j.
+
+    Args:
+        x: Images (n, in_channels, h, w); n may be 0.
+        weight: Kernels (in_channels, out_channels / groups, kh, kw). The computation is done in their dtype, float32
+            or float64.
+        bias: (out_channels,), or None for none.
+        stride, dilation: An int or a pair (vertical, horizontal), at least 1.
+        padding: Rows and columns that are taken away around the result, in the forms of numbers of :func:`conv2d`: what
+            a convolution back to x would pad.
+        output_padding: An int or a pair: rows added below and columns to the right, of the several sizes that a
+            convolution would make x of; smaller than the stride or the dilation.
+        groups: Into how many separate groups the input and output channels fall; divides both.
+        algorithm: ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``, of the convolution.
+        activation: ``"relu"``, ``"sigmoid"`` or ``"tanh"`` of the result; None for none.
+        backend: A backend or its name; the default backend if None.
+
+    Returns:
+        y: (n, out_channels, oh, ow) with
+            ``oh = (h - 1) * stride - top - bottom + dilation * (kh - 1) + output_padding + 1`` and ow likewise.
+
+    Raises:
+        ValueError: For shapes that do not go together, more padding than there is to take away, an ``output_padding``
+            that is too large, an unknown algorithm or activation.
+        TypeError: For arrays that are not real, and for bools and floats in place of ints.
+
+    Example:
+        >>> conv_transpose2d([[[[1, 2]]]], [[[[1.0, 10.0, 100.0]]]], stride=2, backend="reference")[0, 0]
+        array([[  1.,  10., 102.,  20., 200.]])
+    """
+    backend = backends.get(backend)
+    x, weight = real_array("x", x, backend), real_array("weight", weight, backend)
+    g, y_shape = conv_transpose2d_geometry(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
+    name, function = _algorithm(g, TRANSPOSED["forward"], algorithm, backend), activation_name(activation)
+    dtype = parameter_dtype(weight)
+    if bias is not None:
+        bias = real_array("bias", bias, backend)
+        check_shape("bias", bias, (g.c,), f"for `weight` {g.weight_shape} and `groups` {g.groups}")
+        bias = backend.asarray(bias, dtype)
+    x, weight = convert(backend, dtype, x, weight)
+    y = _of_size(backend.conv2d_backward_input(x, weight, g, name), y_shape, backend)
+    if bias is not None:
+        backend.add_bias(y, bias, function)
+    elif function is not None:
+        y = getattr(backend, function)(y)
+    return y
+
+
+def conv_transpose2d_backward(
+    dy: Any,
+    x: Any,
+    weight: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    algorithm: str = "auto",
+    *,
+    input_gradient: bool = True,
+    dweight_out: Array | None = None,
+    backend: str | Backend | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """The gradients of :func:`conv_transpose2d` for a cotangent ``dy`` (n, out_channels, oh, ow) of its result.
+
+    ``dx`` is the convolution of dy. What is returned, and ``dweight_out``, are as in :func:`conv2d_backward`; the other
+    arguments are those of the forward call.
+    """
+    backend = backends.get(backend)
+    dy, x, weight = real_array("dy", dy, backend), real_array("x", x, backend), real_array("weight", weight, backend)
+    g, y_shape = conv_transpose2d_geometry(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
+    check_shape("dy", dy, y_shape, f"of the result for `x` {g.y_shape}")
+    choice = conv2d_choice(g, algorithm, backend=backend)
+    input_gradient = flag("input_gradient", input_gradient)
+    dtype = parameter_dtype(weight)
+    out = output_array("dweight_out", dweight_out, weight.shape, dtype, backend)
+    dy, x, weight = convert(backend, dtype, dy, x, weight)
+    seen = _of_size(dy, g.x_shape, backend)
+    dx = backend.conv2d(seen, weight, None, g, choice[TRANSPOSED["backward_input"]]) if input_gradient else None
+    dweight = backend.conv2d_backward_weight(x, seen, g, choice[TRANSPOSED["backward_weight"]], out)
+    return dx, dweight, backend.conv2d_backward_bias(dy)
+
+
+@memoized
+def conv_transpose2d_geometry(
+    x_shape: Any,
+    weight_shape: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> ConvTranspose2dGeometry:
+    """All sizes of a transposed convolution; arguments and errors of :func:`conv_transpose2d`.
+
+    >>> conv_transpose2d_geometry((1, 16, 7, 7), (16, 8, 3, 3), stride=2, padding=1, output_padding=1).y_shape
+    (1, 8, 14, 14)
+    """
+    n, c, h, w = shape_of("x", x_shape, "n, c, h, w")
+    of_weight, k_per_group, kh, kw = shape_of("weight", weight_shape, "in_channels, out_channels / groups, kh, kw")
+    sh, sw = pair("stride", stride)
+    dh, dw = pair("dilation", dilation)
+    groups = integer("groups", groups, 1)
+    if 0 in weight_shape:
+        raise ValueError(f"`weight` {tuple(weight_shape)} must not be empty")
+    if 0 in (c, h, w):
+        raise ValueError(f"`x` {tuple(x_shape)} must not be empty: only the batch, its first axis, may hold nothing")
+    if c != of_weight:
+        raise ValueError(
+            f"`x` {tuple(x_shape)} has {c} channels (axis 1), but `weight` {tuple(weight_shape)} takes {of_weight}"
+        )
+    if c % groups:
+        raise ValueError(f"`groups` {groups} must divide the {c} channels of `x` {tuple(x_shape)}")
+    sides = transposed_padding("padding", padding)
+    more = output_padding_of("output_padding", output_padding, (sh, sw), (dh, dw))
+    rows = _TransposedAxis(h, kh, sh, dh, sides[0], more[0])
+    columns = _TransposedAxis(w, kw, sw, dw, sides[1], more[1])
+    if rows.outputs < 1 or columns.outputs < 1:
+        raise ValueError(
+            f"output would be {max(rows.outputs, 0)}x{max(columns.outputs, 0)}: `padding` {padding!r} takes away all "
+            f"that the kernel {(kh, kw)} of `weight` {tuple(weight_shape)} makes of `x` {tuple(x_shape)}"
+        )
+    (pt, pb), (pl, pr) = rows.padding, columns.padding
+    convolution = Conv2dGeometry(
+        n, k_per_group * groups, rows.seen, columns.seen, c, kh, kw, sh, sw, pt, pb, pl, pr, dh, dw, groups
+    )
+    return ConvTranspose2dGeometry(convolution, (n, k_per_group * groups, rows.outputs, columns.outputs))
+
+
+class _TransposedAxis:
+    """One axis of a transposed convolution: ``outputs``, and the convolution's ``padding`` and ``seen`` of them."""
+
+    def __init__(
+        self, size: int, kernel: int, stride: int, dilation: int, sides: tuple[int, int], output_padding: int
+    ) -> None:
+        before, after = sides
+        self.outputs = (size - 1) * stride + dilation * (kernel - 1) + 1 - before - after + output_padding
+        self.padding, self.seen = sides, self.outputs
+        if output_padding >= stride:  # or a convolution leaves that out by itself
+            # What is added is first of all less to take away, and beyond that nothing reaches it.
+            self.padding = before, max(after - output_padding, 0)
+            self.seen -= max(output_padding - after, 0)
+
+
+def transposed_padding(name: str, padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The padding of a transposed convolution, which has no words for it, as ``((top, bottom), (left, right))``."""
+    if isinstance(padding, str):
+        raise ValueError(
+            f"`{name}` {padding!r} must be an int, (h, w) or ((top, bottom), (left, right)) of a transposed convolution"
+        )
+    return normalize_padding(padding, (1, 1), (1, 1))
+
+
+def output_padding_of(name: str, value: Any, stride: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """``value`` as a pair; ValueError where it is not smaller than the stride or the dilation, whichever is larger."""
+    found = pair(name, value, 0)
+    if any(more >= max(axis) for more, axis in zip(found, zip(stride, dilation, strict=True), strict=True)):
+        raise ValueError(f"`{name}` {value!r} must be smaller than `stride` {stride} or `dilation` {dilation}")
+    return found
+
+
+def _of_size(images: Array, shape: tuple[int, int, int, int], backend: Backend) -> Array:
+    """The images cut to ``shape``, or with zeros below and to the right; as they are where that is their shape."""
+    if tuple(images.shape) == shape:
+        return images
+    origin = backend.zeros(shape[:1], np.int64)
+    return backend.flip_and_crop(images, origin, origin, origin, *shape[2:])
 
 
 def corr2d(X: Any, K: Any, *, backend: str | Backend | None = None) -> Array:  # noqa: N803 - the names of the source

@@ -236,6 +236,7 @@ FIXED_DTYPES = {
 IN_PLACE = {
     "accumulate",
     "adam_step",
+    "add_bias",
     "add_channels",
     "assign",
     "clip_scale",

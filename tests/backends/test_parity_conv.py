@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from numbacnn.backends import reference
 from numbacnn.backends.geometry import Conv2dGeometry
@@ -76,3 +77,23 @@ def test_conv2d_lets_nan_and_infinity_through(ours: OnNumPy, descriptor: str, al
         for result, expected in pairs:
             np.testing.assert_array_equal(np.isfinite(result), np.isfinite(expected))
             assert not np.isfinite(result).all()
+
+
+@CHECKS
+@given(
+    st.integers(0, 3),
+    st.sampled_from((1, 3, 5, 17, 70)),
+    st.sampled_from(((1, 1), (3, 5), (1, 0), (7, 6) if SIMULATED else (37, 60))),
+    st.sampled_from((None, "relu", "sigmoid", "tanh")),
+    dtypes,
+    seeds,
+)
+@example(*((1, 3, (5, 7)) if SIMULATED else (2, 3, (61, 67))), "tanh", np.float32, 1)
+def test_add_bias(ours: OnNumPy, n: int, k: int, size: tuple[int, int], activation: Any, dtype: Any, seed: int) -> None:
+    y, bias = 3 * normal((n, k, *size), seed, dtype), normal((k,), seed + 1, dtype)
+    expected, bias64 = wide(y, bias)
+    reference.add_bias(expected, bias64, activation)
+    for turned in (False, True):
+        target = np.array(y.transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2) if turned else np.array(y)
+        ours.add_bias(target, bias, activation)
+        assert_within(target, expected, 1, np.abs(expected).max(initial=1))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import numbacnn as nc
 from numbacnn import nn
 from numbacnn.backends import Backend
 from tests.strategies import SIMULATED
@@ -39,6 +40,8 @@ def _conv(*arguments: Any, **options: Any) -> nn.Conv2d:
         # Windows side by side, of which neither contains the other.
         (lambda: nn.Add(_conv(2, padding="same"), _conv(2, padding="same_lower")), (3, 3), (1, 1), (-1, -1)),
         (lambda: nn.Sequential(_conv(3), nn.GlobalAvgPool2d(), _conv(1)), (20, 30), (0, 0), (0, 0)),
+        (lambda: nn.ConvTranspose2d(1, 1, 3, padding=1), (3, 3), (1, 1), (-1, -1)),
+        (lambda: nn.Sequential(nn.AvgPool2d(2), nn.ConvTranspose2d(1, 1, 2, 2)), (3, 3), (1, 1), (-1, -1)),
         (lambda: nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(150, 1)), (20, 30), (0, 0), (0, 0)),
         (lambda: nn.Add(nn.GlobalAvgPool2d(), _conv(30, (5, 9), padding=(7, 2))), (30, 32), (5, 9), (-7, -2)),
     ],
@@ -93,3 +96,34 @@ def test_against_a_probe_of_every_input(backend: Backend, drawn: tuple[list[dict
         seen = np.flatnonzero(outputs[:, unit])
         assert field.pixels((unit, 0)) == ((seen[0], seen[-1]), (0, 0))
     assert seen[-1] - seen[0] + 1 == field.size[0] and field.jump == (jump_so_far, 1) and field.start == (-border, 0)
+
+
+@pytest.mark.parametrize(
+    "kernel, stride, padding, output_padding", [(3, 2, 1, 1), (4, 2, 1, 0), (5, 3, 0, 2), (2, 2, 0, 0)]
+)
+def test_the_field_after_a_transposed_convolution_holds_all_that_is_seen(
+    kernel: int, stride: int, padding: int, output_padding: int
+) -> None:
+    with nc.use_backend("reference"):
+        pool = nn.AvgPool2d(stride)
+        up = nn.ConvTranspose2d(1, 1, kernel, stride, padding, output_padding, dtype=np.float64)
+    model = nn.Sequential(pool, up)
+    up.weight.value = np.ones(up.weight.shape)
+    field = nn.receptive_field(model, (1, 1, 12, 12))
+    y = model.forward(np.zeros((1, 1, 12, 12)))
+    for row in range(y.shape[2]):
+        dy = np.zeros(y.shape)
+        dy[0, 0, row, 0] = 1
+        model.forward(np.zeros((1, 1, 12, 12)))
+        seen = np.flatnonzero(model.backward(dy).any(axis=(0, 1, 3)))
+        (first, last), _ = field.pixels((row, 0))
+        assert not seen.size or (first <= seen[0] and seen[-1] <= last)
+
+
+def test_a_transposed_convolution_whose_neighbours_are_closer_than_pixels_has_no_field(backend: Backend) -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(1, 1, 2, 2))
+    with pytest.raises(NotImplementedError, match=r"layer '0', ConvTranspose2d.*`stride` \(2, 2\) does not divide"):
+        nn.receptive_field(model, (1, 1, 4, 4))
+    assert nc.summary(model, (1, 1, 4, 4)).rows[1].receptive_field is None
+    with pytest.raises(NotImplementedError, match="depends on its place"):
+        model[0].window()

@@ -16,6 +16,9 @@ from tests.registry import ENTRIES
 
 MADE: list[Callable[[], Any]] = [
     lambda: nn.Conv2d(2, 4, 3, padding=1),
+    lambda: nn.Conv1d(2, 4, 3, padding=1),
+    lambda: nn.ConvTranspose1d(2, 4, 3, padding=1),
+    lambda: nn.ConvTranspose2d(2, 4, 3, padding=1),
     lambda: nn.Linear(2, 3),
     lambda: nn.BatchNorm1d(2),
     lambda: nn.BatchNorm2d(2),

@@ -68,6 +68,17 @@ CALLS = {
     "conv2d_backward": Call(
         lambda dy, x, w: ops.conv2d_backward(dy, x, w, groups=2), (Y, X, KERNEL), weight=2, batched=(0, 1)
     ),
+    "conv_transpose2d": Call(
+        lambda x, w, b: ops.conv_transpose2d(x, w, b, stride=2, padding=(1, 0), groups=2, activation="relu"),
+        (Y, KERNEL, whole(4)),
+        weight=1,
+    ),
+    "conv_transpose2d, no bias": Call(
+        lambda x, w: ops.conv_transpose2d(x, w, None, 1, 0, 2, 2, 3, activation="tanh"), (Y, KERNEL), weight=1
+    ),
+    "conv_transpose2d_backward": Call(
+        lambda dy, x, w: ops.conv_transpose2d_backward(dy, x, w, groups=2), (X, Y, KERNEL), weight=2, batched=(0, 1)
+    ),
     "max_pool2d": Call(lambda x: ops.max_pool2d(x, 2, return_indices=True), (X,)),
     "max_pool2d, 1x1": Call(lambda x: ops.max_pool2d(x, 1), (X,)),
     "max_pool2d_backward": Call(
@@ -196,7 +207,7 @@ def equal(backend, ours: Sequence[Any], expected: Sequence[Any]) -> None:
 
 
 def test_every_operation_is_here():
-    without_arrays = {"conv2d_choice", "conv2d_geometry", "pool2d_geometry"}
+    without_arrays = {"conv2d_choice", "conv2d_geometry", "conv_transpose2d_geometry", "pool2d_geometry"}
     public = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
     assert {name.split(",")[0] for name in CALLS} == public - without_arrays
 

@@ -12,6 +12,7 @@ from ..conv2d_dispatch import Conv2dDispatch
 from ..geometry import Conv2dGeometry
 from ..precision import is_allowed
 from .convolution import direct, im2col, loops, winograd
+from .convolution.bias import add_bias
 from .convolution.correlation import ENOUGH_IMAGES
 from .runtime.allocator import empty
 from .runtime.launch_cache import cached_launches
@@ -19,6 +20,7 @@ from .vector.column_sums import column_sums
 from .vector.layout import channels_last, contiguous, images, pixels
 
 __all__ = [
+    "add_bias",
     "choose_conv2d_algorithm",
     "conv2d",
     "conv2d_algorithms",

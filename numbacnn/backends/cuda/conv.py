@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from ..contract import ConvPass
+from ..contract import Activation, ConvPass
 from ..conv2d_dispatch import Conv2dDispatch
 from ..geometry import Conv2dGeometry
+from ..shared.activations import ACTIVATIONS
+from .block.pointwise import activate
 from .block.reduce import channel_sums
 from .convolution import im2col, implicit_gemm, loops, tables
 from .runtime.device_array import DeviceArray, new
-from .runtime.target import SIMULATED
+from .runtime.kernel import mapping
+from .runtime.target import SIMULATED, quotient
 
 __all__ = [
+    "add_bias",
     "choose_conv2d_algorithm",
     "conv2d",
     "conv2d_algorithms",
@@ -38,6 +42,18 @@ def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
 def conv2d_backward_bias(dy: DeviceArray) -> DeviceArray:
     n, k, oh, ow = dy.shape
     return channel_sums(dy, n, k, oh * ow)
+
+
+@mapping
+def _biased(i, y, bias, channels, size, activation):
+    """A thread per element; roofline: memory, one read and one write of y."""
+    plane = quotient(i, size)
+    return activate(activation, y[i] + bias[plane - quotient(plane, channels) * channels], y)
+
+
+def add_bias(target: DeviceArray, bias: DeviceArray, activation: Activation = None) -> None:
+    _, k, oh, ow = target.shape
+    _biased(target.size, target, target, bias, k, oh * ow, ACTIVATIONS[activation])
 
 
 def _check(geometry: Conv2dGeometry, algorithm: str) -> None:

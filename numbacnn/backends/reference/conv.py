@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array, ConvPass
+from ..contract import Activation, Array, ConvPass
 from ..conv2d_dispatch import Conv2dDispatch
 from ..geometry import Conv2dGeometry
 from .convolution import im2col, loops
 
 __all__ = [
+    "add_bias",
     "choose_conv2d_algorithm",
     "conv2d",
     "conv2d_algorithms",
@@ -33,3 +34,8 @@ def choose_conv2d_algorithm(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
 def conv2d_backward_bias(dy: Array) -> Array:
     """dbias (k,): the sum of dy (n, k, oh, ow) over all but channels."""
     return dy.sum(axis=(0, 2, 3), dtype=np.float64).astype(dy.dtype)
+
+
+def add_bias(target: Array, bias: Array, activation: Activation = None) -> None:
+    """In place: target (n, k, oh, ow) becomes activation(target + bias)."""
+    target[...] = loops.with_bias(target, bias, activation)

@@ -92,6 +92,7 @@ def call_every_kernel() -> None:
             cpu.avg_pool2d(x, pool, True)
             cpu.avg_pool2d_backward(dy, pool, True)
     images, ones = normal(2, 3, 8, 9), np.ones(2, np.int64)
+    cpu.add_bias(images, normal(3), "relu")
     cpu.resize_images(images, 5, 6)
     cpu.flip_and_crop(images, ones, ones, ones, 5, 6)
     cpu.normalize_images(images, normal(3), normal(3))

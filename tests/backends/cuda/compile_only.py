@@ -133,6 +133,7 @@ def run_the_rest(dtype: Any) -> None:
     cuda.adam_step(value, value, value, value, step, settings, True)
     cuda.clip_scale(value, new(kind=np.float64), 1.0)
     cuda.accumulate(value, value)
+    cuda.add_bias(new(2, 3, 4, 4), new(3), "relu")
     cuda.put_channels(new(2, 5, 3), new(2, 2, 3), 3)
     cuda.add_channels(new(2, 5, 3), new(2, 2, 3))
     cuda.accumulate(value, value, 0.5)
