@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from .geometry import Conv2dGeometry, Pool2dGeometry
+from .geometry import Conv2dGeometry, Pool2dGeometry, Resampling
 
 __all__ = ["Activation", "Array", "Backend", "ConvPass"]
 
@@ -268,12 +268,6 @@ class Backend(Protocol):
         """int64 (n,): the labels of ``index``."""
 
     # augment.py: images x (n, c, h, w) of a floating dtype
-    def resize_images(self, x: Array, oh: int, ow: int) -> Array:
-        """y (n, c, oh, ow): bilinear between pixel centres, borders repeated, not smoothed: shared/resampling.py.
-
-        An image has at least one pixel.
-        """
-
     def flip_and_crop(self, x: Array, top: Array, left: Array, mirror: Array, oh: int, ow: int) -> Array:
         """y (n, c, oh, ow): a window of each image, reversed from left to right where ``mirror`` is not 0.
 
@@ -288,6 +282,30 @@ class Backend(Protocol):
 
         Brightness times x; contrast between the image and its mean gray (0.2989, 0.587, 0.114); saturation between
         each pixel and its gray; hue in -1/2..1/2 of the circle of HSV colours. As torchvision adjusts them.
+        """
+
+    # spatial.py: images x (n, c, h, w); pads are (top, bottom, left, right), and cut off where they are negative. What
+    # reads which pixel is in shared/resampling.py
+    def pad2d(self, x: Array, pads: tuple[int, int, int, int], mode: str, value: float) -> Array:
+        """y (n, c, h + top + bottom, w + left + right); mode is "constant", "reflect", "replicate" or "circular".
+
+        ``value`` is that of the padding in mode "constant". Of the image something is left.
+        """
+
+    def pad2d_backward(self, dy: Array, x_shape: Sequence[int], pads: tuple[int, int, int, int], mode: str) -> Array:
+        """dx (n, c, h, w): for each pixel the sum of the dy that are copies of it."""
+
+    def resample2d(self, x: Array, rows: Resampling, columns: Resampling) -> Array:
+        """y (n, c, rows.outputs, columns.outputs), not smoothed; both axes are of one mode."""
+
+    def resample2d_backward(self, dy: Array, rows: Resampling, columns: Resampling) -> Array:
+        """dx (n, c, rows.size, columns.size): for each pixel the sum of the dy that read it, by its weight in them."""
+
+    def rearrange(self, x: Array, split: Sequence[Sequence[int]], joined: Sequence[Sequence[int]]) -> Array:
+        """x with each axis split into parts of the sizes ``split`` says, and axes joined of these parts.
+
+        ``joined`` has, for each axis of the result, the numbers of its parts, counted through; each part is in one of
+        them. x may have any number of axes, split there are at most six.
         """
 
     # loss.py: logits (n, classes), labels (n,) int64 in 0..classes-1

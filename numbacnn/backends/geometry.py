@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
-__all__ = ["Conv2dGeometry", "Pool2dGeometry", "round_up", "window_output_size"]
+__all__ = ["Conv2dGeometry", "Pool2dGeometry", "Resampling", "round_up", "window_output_size"]
 
 
 def round_up(count: int, multiple: int) -> int:
@@ -205,3 +206,18 @@ class Pool2dGeometry(_HashedOnce):
     @property
     def y_shape(self) -> tuple[int, int, int, int]:
         return (self.n, self.c, self.oh, self.ow)
+
+
+class Resampling(NamedTuple):
+    """How one axis of images is resampled: ``outputs`` points along ``size`` pixels, of which there is at least one.
+
+    ``mode`` is ``"nearest"`` or ``"linear"``; with ``align_corners``, which is for the latter, the outer points are at
+    the centres of the outer pixels. ``scale`` is how many points there are to a pixel, where that is not
+    ``outputs / size``, and 0 where it is. ``shared/resampling.py`` has the rules.
+    """
+
+    size: int
+    outputs: int
+    mode: str
+    align_corners: bool = False
+    scale: float = 0.0

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..backends import Array, Backend
+from ..backends.geometry import Resampling
 from ..ops.arguments import number, pair
 
 __all__ = ["ColorJitter", "Compose", "Normalize", "RandomCrop", "RandomHorizontalFlip", "Resize", "Transform"]
@@ -50,7 +51,8 @@ class Resize:
     def __call__(self, images: Array, random: np.random.Generator, backend: Backend) -> Array:
         """Images (n, c, *size)."""
         self.output_shape(images.shape[1:])
-        return backend.resize_images(images, *self.size)
+        axes = zip(images.shape[2:], self.size, strict=True)
+        return backend.resample2d(images, *[Resampling(size, outputs, "linear") for size, outputs in axes])
 
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
         """``(c, *size)``."""

@@ -16,7 +16,7 @@ import pytest
 import numbacnn.backends
 from numbacnn import backends
 from numbacnn.backends import contract
-from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry, Resampling
 from tests.cases import CONV2D_CASES
 from tests.numeric import normal
 from tests.strategies import SIMULATED
@@ -149,6 +149,12 @@ POINTWISE = Conv2dGeometry.parse("n1c4h6w5k6r1s1p0")
 DEPTHWISE = Conv2dGeometry.parse("n2c3h6k6r3s2p1g3")
 POOL = Pool2dGeometry(2, 3, 5, 6, 3, 2, 2, 2, 1, 1, 1, 1)
 
+PAD_MODES = ("constant", "reflect", "replicate", "circular")
+RESAMPLINGS = (
+    *[(Resampling(5, 7, mode), Resampling(6, 4, mode, scale=0.8)) for mode in ("nearest", "linear")],
+    (Resampling(5, 300, "linear", align_corners=True), Resampling(6, 6, "linear")),
+)
+
 
 def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
     """Every function that computes new arrays, with arguments of ``dtype``."""
@@ -207,11 +213,15 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("gather_images", (x(4, 3, 2, 2), labels)),
         ("gather_images", (np.full((3, 1, 2, 2), 9, np.uint8), labels)),
         ("gather_labels", (np.arange(3), labels)),
-        ("resize_images", (x(4, 3, 5, 6), 7, 4)),
-        ("resize_images", (x(4, 3, 5, 6), 5, 6)),
         ("flip_and_crop", (x(4, 3, 5, 6), labels - 1, -labels, labels % 2, 5, 6)),
         ("jitter_colors", (x(4, 3, 5, 6), *[np.ones(4, dtype)] * 3, np.full(4, 0.25, dtype))),
         ("normalize_images", (x(4, 3, 5, 6), x(3), variance)),
+        *[("pad2d", (x(2, 3, 5, 6), (1, 2, 0, -1), mode, 2.0)) for mode in PAD_MODES],
+        *[("pad2d_backward", (x(2, 3, 8, 5), (2, 3, 5, 6), (1, 2, 0, -1), mode)) for mode in PAD_MODES],
+        *[("resample2d", (x(2, 3, 5, 6), *axes)) for axes in RESAMPLINGS],
+        *[("resample2d_backward", (x(2, 3, axes[0].outputs, axes[1].outputs), *axes)) for axes in RESAMPLINGS],
+        ("rearrange", (x(2, 12, 5, 6), ((2,), (3, 2, 2), (5,), (6,)), ((0,), (1,), (4, 2), (5, 3)))),
+        ("rearrange", (x(2, 3), ((2,), (3,)), ((1,), (0,)))),
         ("softmax", (x(4, 3),)),
         ("softmax_cross_entropy", (x(4, 3), labels, 0.1)),
         ("softmax_cross_entropy_backward", (x(4, 3), labels, 0.1, 0.25)),

@@ -1,5 +1,5 @@
 """Every function of every fast backend against the reference, which runs on the same numbers in float64; convolution
-is in test_parity_conv.py.
+is in test_parity_conv.py, images of another size in test_parity_spatial.py.
 """
 
 from __future__ import annotations
@@ -262,18 +262,6 @@ def test_channels_are_put_taken_and_added(
     ours.add_channels(whole, part)
     reference.add_channels(expected, part)
     np.testing.assert_array_equal(whole, expected)
-
-
-@CHECKS
-@given(image_shapes, sizes, sizes, dtypes, seeds)
-@example((2, 3, 5, 7), 5, 7, np.float32, 1)
-@example((1, 1, 9, 1), 4, 3, np.float32, 1)
-@example((1, 2, 3, 4), 0, 4, np.float32, 1)
-def test_resize_images(ours: OnNumPy, shape: tuple[int, ...], oh: int, ow: int, dtype: Any, seed: int) -> None:
-    x = normal(shape, seed, dtype)
-    y = ours.resize_images(x, oh, ow)
-    assert_within(y, reference.resize_images(*wide(x), oh, ow), 1, np.abs(x).max(initial=0))
-    np.testing.assert_array_equal(ours.resize_images(x, *shape[2:]), x)
 
 
 @CHECKS

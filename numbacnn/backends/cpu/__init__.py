@@ -20,6 +20,7 @@ from .memory import *
 from .normalization import *
 from .optim import *
 from .pooling import *
+from .spatial import *
 
 name = "cpu"
 asynchronous = False

@@ -1,31 +1,17 @@
 """What is done to images before a network sees them: a chunk is one plane or, for colours, one image.
 
-roofline: memory, one read of x and one write of y; the four reads of a resized pixel are a matter of L1.
+roofline: memory, one read of x and one write of y.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..shared.resampling import linear_taps
 from .runtime.allocator import empty, empty_like
 from .runtime.kernel import inlined, kernel
 from .vector.layout import contiguous
 
-__all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
-
-
-@kernel
-def _resize_planes(chunk, x, y, above, below, down, left, right, across):
-    n, c = chunk // x.shape[1], chunk % x.shape[1]
-    one = x.dtype.type(1)
-    for row in range(y.shape[2]):
-        upper, lower, v = x[n, c, above[row]], x[n, c, below[row]], down[row]
-        for column in range(y.shape[3]):
-            i, j, u = left[column], right[column], across[column]
-            first = (one - v) * upper[i] + v * lower[i]
-            second = (one - v) * upper[j] + v * lower[j]
-            y[n, c, row, column] = (one - u) * first + u * second
+__all__ = ["flip_and_crop", "jitter_colors", "normalize_images"]
 
 
 @kernel
@@ -105,14 +91,6 @@ def _jitter_images(chunk, x, y, brightness, contrast, saturation, hue):
         image[0, i] = value - chroma * _share(place, 5)
         image[1, i] = value - chroma * _share(place, 3)
         image[2, i] = value - chroma * _share(place, 1)
-
-
-def resize_images(x: np.ndarray, oh: int, ow: int) -> np.ndarray:
-    x = contiguous(x)
-    n, c, h, w = x.shape
-    y = empty((n, c, oh, ow), x.dtype)
-    _resize_planes(n * c, x, y, *linear_taps(h, oh, x.dtype), *linear_taps(w, ow, x.dtype))
-    return y
 
 
 def flip_and_crop(x: np.ndarray, top: np.ndarray, left: np.ndarray, mirror: np.ndarray, oh: int, ow: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from .memory import *
 from .normalization import *
 from .optim import *
 from .pooling import *
+from .spatial import *
 
 name = "cuda"
 asynchronous = True

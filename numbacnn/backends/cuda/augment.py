@@ -1,6 +1,6 @@
 """What is done to images before a network sees them: a thread per pixel of the result, which reads what it is made of.
 
-roofline: memory, one read of x and one write of y; the four reads of a resized pixel are a matter of the caches.
+roofline: memory, one read of x and one write of y.
 """
 
 from __future__ import annotations
@@ -12,33 +12,7 @@ from .runtime import device_array
 from .runtime.kernel import kernel, loading_kernel, mapping
 from .runtime.target import device_function, quotient, scalar, within
 
-__all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
-
-
-@device_function
-def _position(point, size, outputs):
-    """``linear_taps``: where a point is among ``size`` pixels, and how far behind, in units of 1 / (2 outputs)."""
-    position = max((2 * point + 1) * size - outputs, 0)
-    pixel = quotient(position, 2 * outputs)
-    return pixel, position - pixel * 2 * outputs
-
-
-@mapping
-def _resized(i, x, g, vertical, horizontal):
-    """``vertical`` and ``horizontal`` are the units of :func:`_position`, in pixels."""
-    h, w, oh, ow = g
-    line = quotient(i, ow)
-    plane = quotient(line, oh)
-    above, rest = _position(line - plane * oh, h, oh)
-    v = scalar(x, rest) * vertical
-    left, rest = _position(i - line * ow, w, ow)
-    u = scalar(x, rest) * horizontal
-    upper = (plane * h + above) * w
-    lower = (plane * h + min(above + 1, h - 1)) * w
-    right = min(left + 1, w - 1)
-    a, b, c, d = x[upper + left], x[lower + left], x[upper + right], x[lower + right]
-    one = scalar(x, 1)
-    return (one - u) * ((one - v) * a + v * b) + u * ((one - v) * c + v * d)
+__all__ = ["flip_and_crop", "jitter_colors", "normalize_images"]
 
 
 @mapping
@@ -121,14 +95,6 @@ def _recolor(i, y, x, means, contrast, saturation, hue, size):
     y[red] = value - chroma * _share(place, 5, x)
     y[green] = value - chroma * _share(place, 3, x)
     y[blue] = value - chroma * _share(place, 1, x)
-
-
-def resize_images(x: Array, oh: int, ow: int) -> Array:
-    n, c, h, w = x.shape
-    y = device_array.new((n, c, oh, ow), x.dtype)
-    if y.size:
-        _resized(y.size, y, x, (h, w, oh, ow), 1 / (2 * oh), 1 / (2 * ow))
-    return y
 
 
 def flip_and_crop(x: Array, top: Array, left: Array, mirror: Array, oh: int, ow: int) -> Array:

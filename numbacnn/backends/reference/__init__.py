@@ -17,6 +17,7 @@ from .memory import *
 from .normalization import *
 from .optim import *
 from .pooling import *
+from .spatial import *
 
 name = "reference"
 asynchronous = False

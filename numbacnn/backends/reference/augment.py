@@ -1,22 +1,12 @@
-"""What is done to images before a network sees them: resizing, flipping, cropping, normalizing, colours."""
+"""What is done to images before a network sees them: flipping, cropping, normalizing, colours."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..contract import Array
-from ..shared.resampling import linear_taps
 
-__all__ = ["flip_and_crop", "jitter_colors", "normalize_images", "resize_images"]
-
-
-def resize_images(x: Array, oh: int, ow: int) -> Array:
-    """y (n, c, oh, ow): bilinear interpolation between pixel centres, the border repeated, without smoothing."""
-    above, below, down = linear_taps(x.shape[2], oh, x.dtype)
-    left, right, across = linear_taps(x.shape[3], ow, x.dtype)
-    down = down[:, None]
-    rows = (1 - down) * x.take(above, axis=2) + down * x.take(below, axis=2)
-    return (1 - across) * rows.take(left, axis=3) + across * rows.take(right, axis=3)
+__all__ = ["flip_and_crop", "jitter_colors", "normalize_images"]
 
 
 def flip_and_crop(x: Array, top: Array, left: Array, mirror: Array, oh: int, ow: int) -> Array:

@@ -93,7 +93,6 @@ def call_every_kernel() -> None:
             cpu.avg_pool2d_backward(dy, pool, True)
     images, ones = normal(2, 3, 8, 9), np.ones(2, np.int64)
     cpu.add_bias(images, normal(3), "relu")
-    cpu.resize_images(images, 5, 6)
     cpu.flip_and_crop(images, ones, ones, ones, 5, 6)
     cpu.normalize_images(images, normal(3), normal(3))
     cpu.jitter_colors(np.abs(images), *(normal(2) for _ in range(4)))
