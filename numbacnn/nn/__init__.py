@@ -23,6 +23,7 @@ from .pooling import *
 from .receptive import *
 from .reshape import *
 from .session import *
+from .spatial import *
 from .state import Buffer as Buffer
 from .state import Counter as Counter
 from .state import Parameter as Parameter

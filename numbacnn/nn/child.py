@@ -11,7 +11,7 @@ from .grad_mode import frees_after_backward
 from .layer import Layer, check_result, is_stock
 from .linear import Linear
 from .normalization import BatchNorm2d
-from .reshape import Flatten
+from .reshape import Flatten, Reshape, Unflatten
 
 __all__ = ["answered", "backward_through", "passes_on", "taken_over"]
 
@@ -46,4 +46,4 @@ def taken_over(step: Layer, following: Layer | None) -> str | None:
 
 def passes_on(layer: Layer) -> bool:
     """Whether its result may be what it gets, where that is not what the caller gets in turn."""
-    return is_stock(layer, Identity, Flatten, passes=("forward", "backward"))
+    return is_stock(layer, Identity, Flatten, Reshape, Unflatten, passes=("forward", "backward"))

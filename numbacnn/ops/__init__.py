@@ -11,6 +11,7 @@ from .linear import *
 from .loss import *
 from .normalization import *
 from .pooling import *
+from .spatial import *
 
 __all__ = public_names(globals())
 

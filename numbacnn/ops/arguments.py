@@ -25,6 +25,7 @@ __all__ = [
     "LAST_COUNT",
     "activation_name",
     "array_list",
+    "axis_number",
     "check_shape",
     "class_labels",
     "common_dtype",
@@ -39,9 +40,12 @@ __all__ = [
     "padding_form",
     "pair",
     "parameter_dtype",
+    "part_sizes",
     "plane_indices",
     "real_array",
+    "real_number",
     "shape_of",
+    "sides",
     "single",
 ]
 
@@ -216,6 +220,56 @@ def number(name: str, value: Any, low: float, high: float = float("inf")) -> flo
         limits = f"at least {low}" if high == float("inf") else f"in {low}..{high}"
         raise ValueError(f"`{name}` {value!r} must be {limits}")
     return result
+
+
+def real_number(name: str, value: Any) -> float:
+    """``value`` as a float, which may be infinite or NaN."""
+    return value if type(value) is float else _as_float(name, value)
+
+
+def sides(name: str, value: Any) -> tuple[int, int, int, int]:
+    """``value``, an int for all sides of an image or four in PyTorch's order, left, right, top, bottom; also below 0.
+
+    >>> sides("padding", 1), sides("padding", (1, 2, 0, -3))
+    ((1, 1, 1, 1), (1, 2, 0, -3))
+    """
+    entries = (value,) * 4 if _index(value) is not None else _entries(value)
+    found = [_index(entry) for entry in entries or ()]
+    if entries is None or None in found:
+        raise TypeError(f"`{name}` {value!r} must be an int or four ints (left, right, top, bottom)")
+    if len(found) != 4:
+        raise ValueError(
+            f"`{name}` {value!r} must be an int or four ints (left, right, top, bottom), not {len(found)} entries"
+        )
+    if max(map(abs, found)) > LARGEST_SIZE:  # type: ignore[arg-type]
+        raise ValueError(f"`{name}` {value!r} must be at most {LARGEST_SIZE}")
+    left, right, top, bottom = cast(list[int], found)
+    return left, right, top, bottom
+
+
+def axis_number(name: str, value: Any) -> int:
+    """``value`` as the number of an axis after the batch: 1, 2, ..., or counted from the end, -1, -2, ..."""
+    found = _index(value)
+    if found is None:
+        raise TypeError(f"`{name}` {value!r} must be an int")
+    if found == 0:
+        raise ValueError(f"`{name}` {value!r} must be an axis after the batch, 1 or more, or below 0 from the end")
+    return found
+
+
+def part_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """``value`` as the sizes of one or more axes, each at least 1, but one that may be -1 for what the others leave.
+
+    >>> part_sizes("shape", [3, -1])
+    (3, -1)
+    """
+    found = [_index(entry) for entry in _entries(value) or ()]
+    if not found or None in found:
+        raise TypeError(f"`{name}` {value!r} must be one or more ints")
+    sizes = tuple(cast(list[int], found))
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise ValueError(f"`{name}` {value!r} must hold sizes of at least 1, and at most one -1")
+    return sizes
 
 
 def _as_float(name: str, value: Any) -> float:

@@ -95,6 +95,26 @@ CALLS = {
     "global_avg_pool2d_backward": Call(
         lambda dy: ops.global_avg_pool2d_backward(dy, (rows(dy), 4, 5, 6)), (whole(N, 4, 1, 1),)
     ),
+    "pad2d": Call(lambda x: ops.pad2d(x, (1, 2, -1, 1), value=3), (X,), silent=(0,)),
+    "pad2d, reflect": Call(lambda x: ops.pad2d(x, 2, "reflect"), (X,)),
+    "pad2d_backward": Call(
+        lambda dy: ops.pad2d_backward(dy, (rows(dy), 4, 5, 6), (2, 1, 1, 0)), (whole(N, 4, 6, 9),), silent=(0,)
+    ),
+    "pad2d_backward, circular": Call(
+        lambda dy: ops.pad2d_backward(dy, (rows(dy), 4, 5, 6), (2, 1, 1, 0), "circular"), (whole(N, 4, 6, 9),)
+    ),
+    "interpolate2d": Call(lambda x: ops.interpolate2d(x, scale_factor=2), (X,)),
+    "interpolate2d, bilinear": Call(lambda x: ops.interpolate2d(x, (3, 8), mode="bilinear"), (X,)),
+    "interpolate2d_backward": Call(
+        lambda dy: ops.interpolate2d_backward(dy, (rows(dy), 4, 5, 6), scale_factor=0.5), (whole(N, 4, 2, 3),)
+    ),
+    "interpolate2d_backward, bilinear": Call(
+        lambda dy: ops.interpolate2d_backward(dy, (rows(dy), 4, 5, 6), (9, 4), mode="bilinear"), (whole(N, 4, 9, 4),)
+    ),
+    "pixel_shuffle": Call(lambda x: ops.pixel_shuffle(x, 2), (X,)),
+    "pixel_unshuffle": Call(lambda x: ops.pixel_unshuffle(x, 2), (whole(N, 3, 4, 6),)),
+    "channel_shuffle": Call(lambda x: ops.channel_shuffle(x, 2), (X,)),
+    "channel_shuffle, sequences": Call(lambda x: ops.channel_shuffle(x, 3), (whole(N, 6, 5),)),
     "batch_norm, training": Call(train, (whole(N, 3, 4, 5), positive(3), whole(3)), weight=1),
     "batch_norm": Call(
         lambda x, *rest: ops.batch_norm(x, *rest, return_statistics=True),
