@@ -80,7 +80,7 @@ class _Graph:
         if isinstance(layer, nn.Linear):
             bias = [] if layer.bias is None else [self.constant(layer.bias)]
             return self.node("Gemm", [x, self.constant(layer.weight), *bias], transB=1)
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
             bias = [] if layer.bias is None else [self.constant(layer.bias)]
             return self.node("Conv", [x, self.constant(layer.weight), *bias], group=layer.groups, **_window(layer))
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):

@@ -120,7 +120,7 @@ def convolutions(layer: nn.Layer, shape: tuple[int, ...]) -> Iterator[Conv2dGeom
     ['n4c1h12k6r5s1p0', 'n4c6h8k2r3s1p1']
     """
     if isinstance(layer, nn.Conv2d):
-        yield ops.conv2d_geometry(shape, layer.weight.shape, layer.stride, layer.padding, layer.dilation, layer.groups)
+        yield layer.geometry(shape)
     for _, child, child_shape in layer.child_inputs(shape):
         yield from convolutions(child, child_shape)
 

@@ -74,7 +74,7 @@ def _windowed(layer: Any, kernel: Any, stride: Any, padding: Any, dilation: Any)
     if isinstance(layer, nn.Conv2d):
         return theirs.Conv2d(
             layer.in_channels, layer.out_channels, kernel, stride, padding, dilation, layer.groups,
-            bias=layer.bias is not None,
+            bias=layer.bias is not None, padding_mode=layer.padding_mode,
         )  # fmt: skip
     if isinstance(layer, nn.MaxPool2d):
         return theirs.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=layer.ceil_mode)

@@ -26,6 +26,7 @@ from ..ops.arguments import (
     single,
 )
 from ..ops.conv import TRANSPOSED, ConvTranspose2dGeometry, output_padding_of, transposed_padding
+from ..ops.spatial import padded_shape
 from .forward_cache import cached_forward
 from .init import fan_in_uniform
 from .layer import Layer
@@ -35,6 +36,8 @@ from .settings import OF_THE_WEIGHT, setting
 from .state import Parameter, Shape, as_input, floating_dtype
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 _at_least_1 = partial(integer, minimum=1)
 
@@ -63,6 +66,7 @@ class Convolution(Layer):
     stride: Any
     dilation: Any
     padding: Any
+    padding_mode: str = "zeros"
 
     def _make(self, bias: bool, dtype: Any) -> None:
         """When the settings are there, the parameters."""
@@ -97,6 +101,10 @@ class Convolution(Layer):
         x = self._images("x", as_input(x, self.backend, self.weight.dtype))
         weight = self._images("weight", self.weight.value)
         bias = None if self.bias is None else self.bias.value
+        pads = self._pads_before()
+        if pads is not None:
+            self._check_image_shape(tuple(x.shape))
+            x = ops.pad2d(x, pads, self.padding_mode, backend=self.backend)
         y = type(self)._convolve(x, weight, bias, **self._options(), activation=activation)
         self.saved = x
         return self._restored(y)
@@ -111,6 +119,12 @@ class Convolution(Layer):
         self.weight.accumulate(self._restored(dweight) if out is None else out)
         if self.bias is not None:
             self.bias.accumulate(dbias)
+        pads = self._pads_before()
+        if dx is not None and pads is not None:
+            left, right, top, bottom = pads
+            n, c, h, w = dx.shape
+            shape = (n, c, h - top - bottom, w - left - right)
+            dx = ops.pad2d_backward(dx, shape, pads, self.padding_mode, backend=self.backend)
         return None if dx is None else self._restored(dx)
 
     def _images(self, name: str, x: Any) -> Any:
@@ -131,10 +145,24 @@ class Convolution(Layer):
         kernel, stride, dilation = (self._pair(each, 1) for each in (self.kernel_size, self.stride, self.dilation))
         return normalize_padding(self._padding(), kernel, stride, dilation)
 
+    def _pads_before(self) -> tuple[int, int, int, int] | None:
+        """What an image is padded by before the convolution, (left, right, top, bottom); None where it is not."""
+        if self.padding_mode == "zeros":
+            return None
+        (top, bottom), (left, right) = self._sides()
+        return (left, right, top, bottom) if (top, bottom, left, right) != (0, 0, 0, 0) else None
+
+    def _check_image_shape(self, shape: Shape) -> Conv2dGeometry:
+        """The sizes for images of ``shape``, padded by the convolution itself, with its errors."""
+        return ops.conv2d_geometry(
+            shape, self._image_shape("weight", self.weight.shape),
+            self._pair(self.stride, 1), self._padding(), self._pair(self.dilation, 1), self.groups,
+        )  # fmt: skip
+
     def _options(self) -> dict[str, Any]:
         return {
             "stride": self._pair(self.stride, 1),
-            "padding": self._padding(),
+            "padding": self._padding() if self.padding_mode == "zeros" else 0,
             "dilation": self._pair(self.dilation, 1),
             "groups": self.groups,
             "algorithm": self.algorithm,
@@ -146,10 +174,17 @@ class Convolution(Layer):
             raise ValueError(f"`algorithm` {self.algorithm!r} is none of the backend {backend.name!r}: {self!r}")
 
     def geometry(self, shape: Shape) -> Conv2dGeometry:
-        """The sizes for an input of ``shape``, of the convolution whose ``passes`` are the layer's."""
+        """The sizes for an input of ``shape``, of the convolution whose ``passes`` are the layer's.
+
+        Where the padding is not zeros, it is the padded image's.
+        """
+        images = self._image_shape("x", shape)
+        geometry, pads = self._check_image_shape(images), self._pads_before()
+        if pads is None:
+            return geometry
         return ops.conv2d_geometry(
-            self._image_shape("x", shape), self._image_shape("weight", self.weight.shape),
-            self._pair(self.stride, 1), self._padding(), self._pair(self.dilation, 1), self.groups,
+            padded_shape(images, pads, self.padding_mode), geometry.weight_shape, self._pair(self.stride, 1), 0,
+            self._pair(self.dilation, 1), self.groups,
         )  # fmt: skip
 
     def _image_shape(self, name: str, shape: Shape) -> Shape:
@@ -181,6 +216,7 @@ class Convolution(Layer):
         parts += [f"dilation={self.dilation}"] * (self.dilation != ones)
         parts += [f"groups={self.groups}"] * (self.groups != 1)
         parts += ["bias=False"] * (self.bias is None)
+        parts += [f"padding_mode={self.padding_mode!r}"] * (self.padding_mode != "zeros")
         parts += [f"algorithm={self.algorithm!r}"] * (self.algorithm != "auto")
         parts += [f"dtype={self.weight.dtype}"] * (self.weight.dtype != np.float32)
         return ", ".join(parts)
@@ -216,6 +252,8 @@ class _OfLines(Convolution):
 class _Plain(Convolution):
     """The arguments of a convolution, in their order."""
 
+    padding_mode: str = setting(partial(one_of, names=PADDING_MODES))
+
     def __init__(
         self,
         in_channels: int,
@@ -226,6 +264,7 @@ class _Plain(Convolution):
         dilation: Any = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         algorithm: str = "auto",
         dtype: Any = np.float32,
     ) -> None:
@@ -237,6 +276,7 @@ class _Plain(Convolution):
         self.dilation = dilation
         self.groups = groups
         self.padding = padding
+        self.padding_mode = padding_mode
         self.algorithm = algorithm
         self._make(bias, dtype)
 
@@ -345,10 +385,12 @@ class Conv2d(_Plain):
     Args:
         in_channels, out_channels: At least 1.
         kernel_size, stride, dilation: An int or a pair (vertical, horizontal), at least 1.
-        padding: Zeros around the image: an int, (h, w), ((top, bottom), (left, right)), ``"valid"`` (none), or, with
+        padding: Around the image: an int, (h, w), ((top, bottom), (left, right)), ``"valid"`` (none), or, with
             stride 1, ``"same"`` (an odd row goes after the image) and ``"same_lower"`` (before it).
         groups: Into how many separate groups the channels fall; divides ``in_channels`` and ``out_channels``.
         bias: Whether there is one. Without it, the attribute ``bias`` is None.
+        padding_mode: What the padding is: ``"zeros"``, or, by `ops.pad2d` before the convolution, ``"reflect"``,
+            ``"replicate"`` or ``"circular"``, as of `ReflectionPad2d`, `ReplicationPad2d` and `CircularPad2d`.
         algorithm: ``"auto"`` or a name out of the backend's ``conv2d_algorithms()``.
         dtype: Of weight and bias, float32 or float64; inputs are converted to it.
 

@@ -25,6 +25,7 @@ def _conv2d(rng: np.random.Generator, dtype: Any) -> Case:
         "dilation": one_of(rng, 1, (2, 1)),
         "groups": groups,
         "bias": flip(rng),
+        "padding_mode": one_of(rng, "zeros", "reflect", "replicate", "circular"),
     }
     x = images(rng, dtype, settings["in_channels"], 5, 6)
     return Case(lambda: nn.Conv2d(**settings, dtype=dtype), (x,), lambda torch: torch.nn.Conv2d(**settings))
