@@ -39,6 +39,8 @@ def _convolution(name: str) -> Entry:
             stride, dilation = (np.broadcast_to(settings[each], axes) for each in ("stride", "dilation"))
             most = np.maximum(stride, dilation)
             settings["output_padding"] = tuple(int(rng.integers(0, size)) for size in most)
+        else:
+            settings["padding_mode"] = one_of(rng, "zeros", "reflect", "replicate", "circular")
         sizes = (one_of(rng, 1, 2, 4), 3)[-axes:] if transposed else (9, 10)[-axes:]
         x = rng.standard_normal((one_of(rng, 1, 3), settings["in_channels"], *sizes)).astype(dtype)
         return Case(
