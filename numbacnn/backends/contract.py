@@ -193,6 +193,30 @@ class Backend(Protocol):
     def update_running_average(self, average: Array, value: Array, momentum: float, correction: float) -> None:
         """In place: ``average = (1 - momentum) * average + momentum * correction * value``."""
 
+    # group_norm.py: x is (n, c, ...), c a multiple of `groups`, statistics are (n, groups), weight and bias are (c,)
+    def group_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """y, and of each group of channels of a sample mean, biased variance, 1/sqrt(variance + eps).
+
+        No weight counts as ones, no bias as zeros.
+        """
+
+    def group_norm_backward(
+        self, dy: Array, x: Array, weight: Array | None, mean: Array, inverse_std: Array, groups: int
+    ) -> tuple[Array, Array | None, Array | None]:
+        """dx, through the statistics, and where there is a weight dweight and dbias."""
+
+    # response_norm.py: x is (n, c, ...), the window of a channel `size // 2` channels before it and `(size - 1) // 2`
+    # after it, as far as there are so many: shared/response.py
+    def local_response_norm(self, x: Array, size: int, alpha: float, beta: float, k: float) -> tuple[Array, Array]:
+        """y = x / scale^beta, and scale = k + alpha/size times the sum of the squares in each element's window."""
+
+    def local_response_norm_backward(
+        self, dy: Array, x: Array, scale: Array, size: int, alpha: float, beta: float
+    ) -> Array:
+        """dx = dy / scale^beta - 2 alpha beta/size x times the sum of dy x / scale^(beta + 1) over what sees x."""
+
     # linear.py: x (n, i), weight (o, i), bias (o,) or None, dy (n, o)
     def linear(self, x: Array, weight: Array, bias: Array | None, activation: Activation = None) -> Array:
         """y (n, o) = activation(x weight^T + bias)."""

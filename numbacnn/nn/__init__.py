@@ -14,6 +14,7 @@ from .feature_extraction import upto as upto
 from .fold import *
 from .grad_mode import enable_grad as enable_grad
 from .graph import *
+from .group_norm import *
 from .layer import Layer as Layer
 from .linear import *
 from .loss import *
@@ -22,6 +23,7 @@ from .normalization import *
 from .pooling import *
 from .receptive import *
 from .reshape import *
+from .response_norm import *
 from .session import *
 from .spatial import *
 from .state import Buffer as Buffer

@@ -55,7 +55,7 @@ class DenseBlock(Container):
         if is_stock(layer, Sequential) and len(cast(Sequential, layer)):
             norm = cast(Sequential, layer)[0]
             alike = layer.backend is norm.backend is self.backend
-            if alike and is_stock(norm, BatchNorm2d) and cast(BatchNorm2d, norm).weight.dtype == whole.dtype:
+            if alike and is_stock(norm, BatchNorm2d) and cast(BatchNorm2d, norm).dtype == whole.dtype:
                 return cast(Sequential, layer).forward_first(whole)
         return check_result(layer, layer.forward(self.backend.take_channels(whole, 0, channels)))
 

@@ -32,8 +32,9 @@ def fold_batch_norm(model: _L) -> _L:
         weight' = weight gamma / sqrt(variance + eps), bias' = (bias - mean) gamma / sqrt(variance + eps) + beta.
 
     A layer without bias gets one. The norm is gone, and the other layers keep their names, and so their keys in the
-    state dict. All other norms stay, also those after a layer that is in the tree twice. Outputs are those of
-    ``model.eval()`` up to rounding. ``model`` itself, whose mode does not matter, is unchanged.
+    state dict. All other norms stay, also those after a layer that is in the tree twice, and those without running
+    averages. Outputs are those of ``model.eval()`` up to rounding. ``model`` itself, whose mode does not matter, is
+    unchanged.
 
     >>> from numbacnn import nn
     >>> fold_batch_norm(nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU()))
@@ -81,7 +82,8 @@ def _fits(layer: Conv2d | Linear, norm: Any) -> bool:
         and inherits_forward(layer, type(layer))
         and inherits_forward(norm, kind)
         and norm.backend is layer.backend
-        and norm.weight.dtype == layer.weight.dtype
+        and norm.running_mean is not None
+        and norm.dtype == layer.weight.dtype
         and norm.num_features == layer.weight.shape[0]
     )
 
@@ -90,9 +92,9 @@ def _fold(layer: Conv2d | Linear, norm: Any) -> None:
     weight, dtype = _host(layer.weight), layer.weight.dtype
     # A variance of zero without eps gives what it gives in the norm, infinity or NaN, and no warning either.
     with np.errstate(all="ignore"):
-        scale = _host(norm.weight) / np.sqrt(_host(norm.running_var) + norm.eps)
+        scale = (1 if norm.weight is None else _host(norm.weight)) / np.sqrt(_host(norm.running_var) + norm.eps)
         bias = (0 if layer.bias is None else _host(layer.bias)) - _host(norm.running_mean)
-        bias = (bias * scale + _host(norm.bias)).astype(dtype)
+        bias = (bias * scale + (0 if norm.bias is None else _host(norm.bias))).astype(dtype)
         weight = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(dtype)
     # New ones, because the former weight may be another layer's as well.
     layer.weight, layer.bias = Parameter(weight, layer.backend), Parameter(bias, layer.backend)

@@ -15,7 +15,18 @@ from .grad_mode import enables_grad_within, evaluating, is_grad_enabled
 from .members import check_assignment, members
 from .receptive import ReceptiveField, Window
 from .saved import Remembering
-from .state import Buffer, OnBackend, Parameter, Shape, Shapes, State, as_shapes, matching_arrays, scaled_pixels
+from .state import (
+    Buffer,
+    Constant,
+    OnBackend,
+    Parameter,
+    Shape,
+    Shapes,
+    State,
+    as_shapes,
+    matching_arrays,
+    scaled_pixels,
+)
 
 __all__ = ["Layer", "as_inputs", "check_dy_shape", "check_result", "inherits_forward", "is_stock"]
 
@@ -83,6 +94,11 @@ class Layer(OnBackend, Remembering):
     """Of a layer that draws random numbers: its seed, ..."""
     calls: int = 0
     """... and how many times it has drawn; together they are its :meth:`random_state`."""
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether in evaluation mode a sample's output depends on the batch that it is in."""
+        return False
 
     def __init__(self) -> None:
         self.training = True
@@ -294,6 +310,8 @@ class Layer(OnBackend, Remembering):
         for _, state in self._named_states():
             state.to(target)
         for layer in self.layers():
+            for _, constant in layer._members(Constant):
+                constant.to(target)
             vars(layer)["backend"] = target
         self.drop_saved()
         return self

@@ -3,41 +3,72 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from .. import ops
 from ..backends import Array
-from ..ops.arguments import integer, number
+from ..ops.arguments import flag, integer, number
 from .forward_cache import cached_forward
 from .layer import Layer
 from .receptive import Window
 from .settings import OF_THE_WEIGHT, setting
-from .state import Buffer, Counter, Parameter, Shape, as_input, floating_dtype
+from .state import Buffer, Constant, Counter, Parameter, Shape, State, as_input, floating_dtype
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
 
 
+OF_THE_PARAMETERS = "for a new layer has other parameters"
+
+
 class _BatchNorm(Layer):
-    _axes = ""
+    _axes: tuple[str, ...] = ()
 
     num_features: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
     eps: float = setting(partial(number, low=0))
     momentum: float = setting(partial(number, low=0, high=1))
+    affine: bool = setting(flag, fixed=OF_THE_PARAMETERS)
+    track_running_stats: bool = setting(flag, fixed=OF_THE_PARAMETERS)
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: Any = np.float32) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
         super().__init__()
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
         dtype = floating_dtype(dtype)
         ones, zeros = np.ones(num_features, dtype), np.zeros(num_features, dtype)
-        self.weight = Parameter(ones, self.backend)
-        self.bias = Parameter(zeros, self.backend)
-        self.running_mean = Buffer(zeros, self.backend)
-        self.running_var = Buffer(ones, self.backend)
-        self.num_batches_tracked = Counter()
+        self.weight = Parameter(ones, self.backend) if affine else None
+        self.bias = Parameter(zeros, self.backend) if affine else None
+        self.running_mean = Buffer(zeros, self.backend) if track_running_stats else None
+        self.running_var = Buffer(ones, self.backend) if track_running_stats else None
+        self.num_batches_tracked = Counter() if track_running_stats else None
+        # What stands for the weight and the bias.
+        self._scale = None if affine else Constant(ones, self.backend)
+        self._shift = None if affine else Constant(zeros, self.backend)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the parameters and running averages, and of the computation."""
+        return self._factors()[0].dtype
+
+    @property
+    def mixes_samples(self) -> bool:
+        return self.running_mean is None
+
+    def _factors(self) -> tuple[State, State]:
+        """What takes the part of weight and bias."""
+        return cast(State, self.weight or self._scale), cast(State, self.bias or self._shift)
 
     def forward(self, x: Any) -> Array:
         return self.forward_with(x, None)
@@ -45,7 +76,7 @@ class _BatchNorm(Layer):
     @cached_forward
     def forward_with(self, x: Any, activation: str | None) -> Array:
         """``forward`` and then an activation, in one go."""
-        x = as_input(x, self.backend, self.weight.dtype)
+        x = as_input(x, self.backend, self.dtype)
         self.output_shape(tuple(x.shape))
         return self._normalized(x, activation)
 
@@ -55,13 +86,14 @@ class _BatchNorm(Layer):
         return self._normalized(x, activation)
 
     def _normalized(self, x: Array, activation: str | None) -> Array:
-        training, keeps = self.training, self.saves
+        training, keeps = self.training or self.running_mean is None, self.saves
+        scale, shift = self._factors()
         found = ops.batch_norm(
             x,
-            self.weight.value,
-            self.bias.value,
-            self.running_mean.value,
-            self.running_var.value,
+            scale.value,
+            shift.value,
+            None if self.running_mean is None else self.running_mean.value,
+            None if self.running_var is None else self.running_var.value,
             training=training,
             momentum=self.momentum,
             eps=self.eps,
@@ -70,7 +102,7 @@ class _BatchNorm(Layer):
             return_statistics=keeps,
             backend=self.backend,
         )
-        if training:
+        if training and self.num_batches_tracked is not None:
             self.num_batches_tracked.increment()
         y, *statistics = found if keeps else (found,)
         self.saved = (x, *statistics, training)
@@ -81,21 +113,23 @@ class _BatchNorm(Layer):
         dx, dweight, dbias = ops.batch_norm_backward(
             dy,
             x,
-            self.weight.value,
+            self._factors()[0].value,
             mean,
             inverse_std,
             training=training,
             channels=self.num_features,
             backend=self.backend,
         )
-        self.weight.accumulate(dweight)
-        self.bias.accumulate(dbias)
+        if self.weight is not None and self.bias is not None:
+            self.weight.accumulate(dweight)
+            self.bias.accumulate(dbias)
         return dx if input_gradient else None
 
     def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) != len(self._axes.split(", ")) or shape[1] != self.num_features:
+        if len(shape) not in [len(axes.split(", ")) for axes in self._axes] or shape[1] != self.num_features:
+            axes = " or ".join(f"({axes})" for axes in self._axes)
             raise ValueError(
-                f"the input of {self!r} has shape {tuple(shape)}, must have ({self._axes}) with c = {self.num_features}"
+                f"the input of {self!r} has shape {tuple(shape)}, must have {axes} with c = {self.num_features}"
             )
         return tuple(shape)
 
@@ -104,14 +138,19 @@ class _BatchNorm(Layer):
 
     def extra_repr(self) -> str:
         parts = [f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"]
-        parts += [f"dtype={self.weight.dtype}"] * (self.weight.dtype != np.float32)
+        parts += ["affine=False"] * (not self.affine)
+        parts += ["track_running_stats=False"] * (not self.track_running_stats)
+        parts += [f"dtype={self.dtype}"] * (self.dtype != np.float32)
         return ", ".join(parts)
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalisation of features: x (n, c), the statistics of each feature over the batch; see `BatchNorm2d`."""
+    """Batch normalisation of features: x (n, c), the statistics of each feature over the batch; see `BatchNorm2d`.
 
-    _axes = "n, c"
+    Of sequences x (n, c, l) they are those of each channel over batch and positions.
+    """
+
+    _axes = ("n, c", "n, c, l")
 
 
 class BatchNorm2d(_BatchNorm):
@@ -125,7 +164,8 @@ class BatchNorm2d(_BatchNorm):
 
     ``weight`` and ``bias`` (c,) are parameters; ``running_mean``, ``running_var`` (c,) and ``num_batches_tracked``
     are saved with them. ``momentum`` is in 0..1, ``eps`` not negative, ``dtype`` float32 or float64. In training,
-    a batch with one value per channel is a ValueError.
+    a batch with one value per channel is a ValueError. Without ``affine`` there are no parameters, and y is not scaled;
+    without ``track_running_stats`` there are no running averages, and evaluation uses the batch's statistics too.
     """
 
-    _axes = "n, c, h, w"
+    _axes = ("n, c, h, w",)

@@ -141,6 +141,8 @@ class InferenceSession:
             return whole
         if backend.asynchronous or sum(array.nbytes for array in constant) > MAX_WEIGHT_BYTES:
             return whole
+        if any(part.mixes_samples for part in self._parts):
+            return whole
         if min(_seconds(whole) for _ in range(2)) > MAX_SECONDS:
             return whole
         found = backend.capture_in_parts(self._forward, xs[0], constant)

@@ -16,6 +16,7 @@ from .bfloat16 import widened
 __all__ = [
     "WITHOUT_MEANING",
     "Buffer",
+    "Constant",
     "Counter",
     "OnBackend",
     "Parameter",
@@ -200,6 +201,10 @@ class Parameter(State):
 
 class Buffer(State):
     """State that is saved with the model but not trained, such as running averages."""
+
+
+class Constant(State):
+    """Numbers that a layer computes with and that are not saved, for they are always the same."""
 
 
 class Counter(Buffer):

@@ -7,10 +7,12 @@ modified and results never share memory with them; ``arguments.py`` says which d
 from ..namespaces import public_names
 from .conv import *
 from .elementwise import *
+from .group_norm import *
 from .linear import *
 from .loss import *
 from .normalization import *
 from .pooling import *
+from .response_norm import *
 from .spatial import *
 
 __all__ = public_names(globals())

@@ -26,6 +26,7 @@ __all__ = [
     "activation_name",
     "array_list",
     "axis_number",
+    "axis_sizes",
     "check_shape",
     "class_labels",
     "common_dtype",
@@ -136,6 +137,22 @@ def single(name: str, value: Any, minimum: int = 1) -> tuple[int]:
     if result is None:
         raise TypeError(f"`{name}` {value!r} must be an int")
     return pair(name, result, minimum)[:1]
+
+
+def axis_sizes(name: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
+    """``value``, an int for one axis or one or more ints, as a tuple of ints of at least ``minimum``.
+
+    >>> axis_sizes("normalized_shape", 3), axis_sizes("normalized_shape", [4, 5])
+    ((3,), (4, 5))
+    """
+    entries = (value,) if _index(value) is not None else _entries(value)
+    sizes = [_index(entry) for entry in entries or ()]
+    if entries is None or None in sizes:
+        raise TypeError(f"`{name}` {value!r} must be an int or a tuple of ints")
+    found = tuple(size for size in sizes if size is not None)
+    if not found or min(found) < minimum:
+        raise ValueError(f"`{name}` {value!r} must be one int or more, each at least {minimum}")
+    return found
 
 
 def normalize_padding(

@@ -39,10 +39,10 @@ def batch_norm(
     does not depend on its batch.
 
     Args:
-        x: (n, c) or (n, c, h, w). The batch may be empty: then nothing is updated.
+        x: (n, c), (n, c, l) or (n, c, h, w). The batch may be empty: then nothing is updated.
         weight, bias: Gamma and beta, (c,). The computation is done in the weight's dtype, float32 or float64.
         running_mean, running_var: (c,). In training contiguous, writable arrays of the backend, of the dtype of the
-            computation.
+            computation; or both None, for no running statistics, which takes ``training``.
         training: Whether to normalise by the batch.
         momentum: The weight of the new batch in the running statistics, 0..1.
         eps: Added to the variance, at least 0.
@@ -78,10 +78,14 @@ def batch_norm(
         real_array("weight", weight, backend),
         real_array("bias", bias, backend),
     )
-    mean, variance = real_array("running_mean", running_mean, backend), real_array("running_var", running_var, backend)
+    updates = running_mean is not None or running_var is not None
+    if not (updates or training):
+        raise ValueError("`running_mean` and `running_var` must be given where `training` is False")
+    running = {"running_mean": running_mean, "running_var": running_var} if updates else {}
+    running = {name: real_array(name, array, backend) for name, array in running.items()}
     count = _values_of_a_channel(x.shape)
     c = _counted(channels, x.shape)
-    for name, array in (("weight", weight), ("bias", bias), ("running_mean", mean), ("running_var", variance)):
+    for name, array in (("weight", weight), ("bias", bias), *running.items()):
         if array.shape != (c,):
             check_shape(name, array, (c,), f"for `x` {tuple(x.shape)}")
     if training and count == 1:
@@ -89,15 +93,16 @@ def batch_norm(
     dtype = parameter_dtype(weight)
     x, weight, bias = convert(backend, dtype, x, weight, bias)
     if training:
-        mean = _updatable("running_mean", running_mean, dtype, backend)
-        variance = _updatable("running_var", running_var, dtype, backend)
+        if updates:
+            average = updatable("running_mean", running_mean, dtype, backend)
+            average_variance = updatable("running_var", running_var, dtype, backend)
         y, batch_mean, batch_variance, inverse_std = backend.batch_norm_train(x, weight, bias, eps, function)
-        if count:
-            backend.update_running_average(mean, batch_mean, momentum, 1.0)
-            backend.update_running_average(variance, batch_variance, momentum, count / (count - 1))
+        if updates and count:
+            backend.update_running_average(average, batch_mean, momentum, 1.0)
+            backend.update_running_average(average_variance, batch_variance, momentum, count / (count - 1))
         mean = batch_mean
     else:
-        mean, variance = convert(backend, dtype, mean, variance)
+        mean, variance = convert(backend, dtype, *running.values())
         y, inverse_std = backend.batch_norm_eval(x, weight, bias, mean, variance, eps, function)
     if not return_statistics:
         return y
@@ -136,8 +141,8 @@ def batch_norm_backward(
 
 
 def _values_of_a_channel(shape: Any) -> int:
-    if len(shape) not in (2, 4):
-        raise ValueError(f"`x` {tuple(shape)} must have 2 axes (n, c) or 4 axes (n, c, h, w)")
+    if len(shape) not in (2, 3, 4):
+        raise ValueError(f"`x` {tuple(shape)} must have 2 axes (n, c), 3 axes (n, c, l) or 4 axes (n, c, h, w)")
     return shape[0] * math.prod(shape[2:])
 
 
@@ -145,7 +150,7 @@ def _counted(channels: int | None, shape: Any) -> int:
     return shape[1] if channels is None else integer("channels", channels, 0, shape[1])
 
 
-def _updatable(name: str, x: Any, dtype: np.dtype[Any], backend: Backend) -> Array:
+def updatable(name: str, x: Any, dtype: np.dtype[Any], backend: Backend) -> Array:
     """``x`` itself, if an update of it in place would reach the caller."""
     read_only = isinstance(x, np.ndarray) and not x.flags.writeable
     if read_only or not backend.is_array(x) or backend.asarray(x, dtype) is not x:

@@ -60,6 +60,14 @@ def empty_calls() -> list[tuple[str, tuple[Any, ...]]]:
         for inverse_std in (one, one * np.float32(np.inf)):
             for name in ("batch_norm_train_backward", "batch_norm_eval_backward"):
                 calls.append((name, (x, x, one, one, inverse_std)))
+            for groups in {1, max(c, 1)}:
+                of_groups = np.broadcast_to(inverse_std[:1] if c else np.float32(1), (shape[0], groups)).copy()
+                calls.append(("group_norm_backward", (x, x, one, np.ones_like(of_groups), of_groups, groups)))
+        calls += [("group_norm", (x, one, None, groups, eps)) for groups in {1, max(c, 1)} for eps in (0.0, 1e-5)]
+        calls += [
+            ("local_response_norm", (x, 3, 1.0, 0.75, 1.0)),
+            ("local_response_norm_backward", (x, x, x, 3, 1.0, 1.0)),
+        ]
     for n, i, o in ((0, 4, 3), (5, 0, 3), (5, 4, 0), (0, 0, 0)):
         x, weight, dy = zeros(n, i), zeros(o, i), zeros(n, o)
         calls += [
@@ -95,11 +103,20 @@ def huge_calls() -> list[tuple[str, tuple[Any, ...]]]:
         ("batch_norm_train", (np.abs(signs) * HUGE, one, one, 1e-5)),
         ("batch_norm_eval_backward", (halves / 4, signs, one, zeros(3), one)),
         ("batch_norm_train_backward", (halves / 4, signs, one, zeros(3), one)),
+        ("group_norm", (np.abs(signs) * HUGE, one, one, 1, 1e-5)),
+        ("group_norm", ((np.abs(signs) * HUGE).reshape(2, 3, 30, 40), one, one, 3, 1e-5)),
+        ("group_norm_backward", (halves / 4, signs, one, zeros(2, 3), np.ones((2, 3), np.float32), 3)),
+        (
+            "group_norm_backward",
+            (*(a.reshape(2, 3, 30, 40) for a in (halves / 4, signs)), one, zeros(2, 1), np.ones((2, 1), np.float32), 1),
+        ),
         ("conv2d_backward_bias", (halves.reshape(2, 3, 30, 40),)),
         ("linear_backward_bias", (halves[0].T.copy(),)),
     ]
     for length in (1, 5, 1200):
-        calls += [("batch_norm_train", (signs[:, :, :length] * np.float32(1e25), one, one, 1e-5))]
+        x = signs[:, :, :length] * np.float32(1e25)
+        calls += [("batch_norm_train", (x, one, one, 1e-5)), ("group_norm", (x, one, one, 3, 1e-5))]
+        calls += [("group_norm", (x[:, :, :, None], one, one, 1, 1e-5))]
     for h, window, stride in ((6, 2, 2), (7, 3, 1), (9, 3, 3), (9, 9, 9), (30, 29, 1), (12, 8, 1), (6, 3, 2)):
         g = Pool2dGeometry(1, 2, h, h, window, window, stride, stride)
         calls += [("avg_pool2d", (np.full(g.x_shape, sign * HUGE), g, True)) for sign in (1, -1)]

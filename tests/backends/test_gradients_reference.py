@@ -88,6 +88,35 @@ def test_batch_norm(shape: tuple[int, int, int], seed: int) -> None:
 
 
 @CHECKS
+@given(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(2, 5)), seeds)
+def test_group_norm(sizes: tuple[int, int, int, int], seed: int) -> None:
+    n, groups, channels, length = sizes
+    shape = (n, groups * channels, length)
+    x, dy = 10 * spaced(shape, seed), normal(shape, seed)
+    weight, bias = normal(shape[1:2], seed), normal(shape[1:2], seed + 1)
+    _, mean, _, inverse_std = reference.group_norm(x, weight, bias, groups, 1e-5)
+    gradients = reference.group_norm_backward(dy, x, weight, mean, inverse_std, groups)
+    assert_gradients(
+        lambda *a: reference.group_norm(*a, groups, 1e-5)[0], (x, weight, bias),
+        [gradient for gradient in gradients if gradient is not None], dy, seed,
+    )  # fmt: skip
+    dx = reference.group_norm_backward(dy, x, None, mean, inverse_std, groups)[0]
+    assert_gradients(lambda x: reference.group_norm(x, None, None, groups, 1e-5)[0], (x,), (dx,), dy, seed)
+
+
+@CHECKS
+@given(
+    st.tuples(st.integers(1, 2), st.integers(1, 7), st.integers(1, 3)), st.integers(1, 9),
+    st.sampled_from((0.5, 0.75, 2.0)), seeds,
+)  # fmt: skip
+def test_local_response_norm(shape: tuple[int, int, int], size: int, beta: float, seed: int) -> None:
+    x, dy = normal(shape, seed), normal(shape, seed + 1)
+    scale = reference.local_response_norm(x, size, 0.5, beta, 1.5)[1]
+    dx = reference.local_response_norm_backward(dy, x, scale, size, 0.5, beta)
+    assert_gradients(lambda x: reference.local_response_norm(x, size, 0.5, beta, 1.5)[0], (x,), (dx,), dy, seed)
+
+
+@CHECKS
 @given(st.integers(0, 5), st.integers(1, 5), st.integers(1, 5), seeds)
 def test_linear(n: int, inputs: int, outputs: int, seed: int) -> None:
     x, weight, bias = normal((n, inputs), seed), normal((outputs, inputs), seed), normal((outputs,), seed)

@@ -140,6 +140,84 @@ def test_batch_norm(ours: OnNumPy, shape: tuple[int, int, int], more: int, dtype
 
 @CHECKS
 @given(
+    st.integers(0, 3),
+    st.sampled_from((1, 2, 5)),
+    st.integers(1, 4),
+    st.one_of(st.tuples(), st.tuples(st.integers(0, 9)), st.tuples(*[st.integers(0, 7)] * 2)),
+    st.tuples(st.booleans(), st.booleans()),
+    dtypes,
+    seeds,
+)
+# A run of several blocks; a sample that is shared out in parts; wide rows; runs of which a chunk has some.
+@example(2, 1, 1, (6 if SIMULATED else 9000,), (True, True), np.float32, 1)
+@example(1, 2, 20, (3, 2) if SIMULATED else (50, 37), (True, True), np.float32, 1)
+@example(3, 3 if SIMULATED else 70, 1, (5, 2), (True, False), np.float32, 1)
+@example(3 if SIMULATED else 400, 1, 3 if SIMULATED else 300, (), (True, True), np.float32, 1)
+def test_group_norm(
+    ours: OnNumPy, n: int, groups: int, channels: int, positions: tuple[int, ...], given: tuple[bool, bool],
+    dtype: Any, seed: int,
+) -> None:  # fmt: skip
+    c = groups * channels
+    shape, count = (n, c, *positions), max(channels * math.prod(positions), 1)
+    x, dy = normal(shape, seed, dtype) + dtype(2), normal(shape, seed + 1, dtype)
+    weight, bias = normal((c,), seed, dtype), normal((c,), seed + 1, dtype)
+    x64, dy64, weight64, bias64 = wide(x, dy, weight, bias)
+    parts = [array if is_there else None for array, is_there in zip((weight, bias), given, strict=True)]
+    parts64 = [array if is_there else None for array, is_there in zip((weight64, bias64), given, strict=True)]
+    results = ours.group_norm(x, *parts, groups, 1e-3)
+    expected = reference.group_norm(x64, *parts64, groups, 1e-3)
+    mean, inverse_std = (expected[i].astype(dtype) for i in (1, 3))
+    mean64, inverse_std64 = wide(mean, inverse_std)
+    largest_x, largest_dy = np.abs(x64).max(initial=1), np.abs(dy64).max(initial=1)
+    steepest = inverse_std64.max(initial=1)
+    slope = steepest * np.abs(weight64).max(initial=1)
+    for result, reference_value, scale in zip(
+        results, expected, (slope * largest_x, largest_x, largest_x**2, steepest**3 * largest_x**2), strict=True
+    ):
+        assert_within(result, reference_value, count, scale)
+    results = ours.group_norm_backward(dy, x, parts[0], mean, inverse_std, groups)
+    expected = reference.group_norm_backward(dy64, x64, parts64[0], mean64, inverse_std64, groups)
+    largest_x_hat = max(1, steepest * largest_x)
+    of_channel = max(n * math.prod(positions), 1)
+    scales = (
+        slope * largest_dy * largest_x_hat**2,
+        math.sqrt(of_channel) * largest_dy * largest_x_hat,
+        math.sqrt(of_channel) * largest_dy,
+    )
+    assert [result is None for result in results] == [value is None for value in expected]
+    for result, reference_value, scale in zip(results, expected, scales, strict=True):
+        if result is not None:
+            assert_within(result, reference_value, max(count, of_channel), scale)
+
+
+@CHECKS
+@given(
+    st.integers(0, 2),
+    st.integers(0, 19),
+    st.one_of(st.tuples(st.integers(0, 9)), st.tuples(*[st.integers(0, 5)] * 2)),
+    st.integers(1, 25),
+    st.sampled_from((0.0, 0.25, 0.5, 0.75, 1.0, 1.75, 2.0, 0.6)),
+    dtypes,
+    seeds,
+)
+@example(2, 5 if SIMULATED else 2500, (2, 3), 5, 0.75, np.float32, 1)
+def test_local_response_norm(
+    ours: OnNumPy, n: int, c: int, positions: tuple[int, ...], size: int, beta: float, dtype: Any, seed: int
+) -> None:
+    shape = (n, c, *positions)
+    x, dy = 2 * normal(shape, seed, dtype), normal(shape, seed + 1, dtype)
+    y, scale = ours.local_response_norm(x, size, 0.5, beta, 1.5)
+    y64, scale64 = reference.local_response_norm(*wide(x), size, 0.5, beta, 1.5)
+    assert_within(y, y64, size)
+    assert_within(scale, scale64, size)
+    scale = scale64.astype(dtype)
+    dx = reference.local_response_norm_backward(*wide(dy, x, scale), size, 0.5, beta)
+    largest = np.abs(dy).max(initial=1) * np.abs(x).max(initial=1) ** 2
+    assert_within(ours.local_response_norm_backward(dy, x, scale, size, 0.5, beta), dx, size, largest)
+
+
+@CHECKS
+@given(
     st.integers(0, 9),
     st.sampled_from((0, 1, 2, 3, 5, 17, 20 if SIMULATED else 400)),
     st.sampled_from((1, 2, 10, 33)),

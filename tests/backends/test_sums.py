@@ -40,6 +40,17 @@ def test_sums_per_channel_and_feature(name: str, value: float) -> None:
     assert error(backend, backend.linear_backward_bias(x.reshape((n * n, 1))), exact * n * n) <= BOUND
     assert error(backend, backend.batch_norm_train(flat, ones, ones, 1e-5)[1], exact) <= BOUND
     assert error(backend, backend.sum_of_products(x, x), exact * exact * n * n) <= BOUND
+    for shape, groups in (((1, 1, n * n), 1), ((n, 1, n), 1), ((1, n, n), n), ((n * n, 1), 1), ((1, n * n), 1)):
+        of_shape, c = x.reshape(shape), shape[1]
+        assert error(backend, backend.group_norm(of_shape, None, None, groups, 1e-5)[1], exact) <= BOUND
+        weight, of_groups = (backend.asarray(np.ones(size, np.float32)) for size in (c, (shape[0], groups)))
+        mean = backend.asarray(np.full((shape[0], groups), 0.25, np.float32))
+        _, dweight, dbias = backend.group_norm_backward(of_shape, of_shape, weight, mean, of_groups, groups)
+        assert error(backend, dbias, exact * n * n / c) <= BOUND
+        assert error(backend, dweight, exact * (exact - 0.25) * n * n / c) <= BOUND
+    image = backend.group_norm_backward(x, x, ones, third.reshape((1, 1)), ones.reshape((1, 1)), 1)
+    assert error(backend, image[2], exact * n * n) <= BOUND
+    assert error(backend, backend.group_norm(x, None, None, 1, 1e-5)[1], exact) <= BOUND
     _, dweight, dbias = backend.batch_norm_eval_backward(flat, flat, ones, third, ones)
     assert error(backend, dbias, exact * n * n) <= BOUND
     assert error(backend, dweight, exact * (exact - 0.25) * n * n) <= BOUND
@@ -53,6 +64,9 @@ def test_variance(name: str) -> None:
     one = backend.asarray(np.ones(1, np.float32))
     statistics = backend.batch_norm_train(backend.asarray(x.reshape(1, 1, -1)), one, one, 1e-5)
     assert error(backend, statistics[2], float(np.var(x, dtype=np.float64))) <= BOUND
+    for shape in ((1, 1, x.size), (1, 1, x.shape[2], 2)):
+        statistics = backend.group_norm(backend.asarray(x.reshape(shape)), None, None, 1, 1e-5)
+        assert error(backend, statistics[2], float(np.var(x, dtype=np.float64))) <= BOUND
 
 
 @pytest.mark.parametrize("value", VALUES)

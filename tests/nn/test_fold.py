@@ -164,3 +164,16 @@ Concat(
   )
 )""".replace("ALGORITHM", ", algorithm='loops'" if SIMULATED else "")
     )
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("tracks", [True, False])
+def test_norms_without_parameters_or_averages(backend: Backend, affine: bool, tracks: bool) -> None:
+    norm = nn.BatchNorm2d(3, affine=affine, track_running_stats=tracks, dtype=np.float64)
+    model = nn.Sequential(nn.Conv2d(2, 3, 2, dtype=np.float64), norm)
+    x = np.random.default_rng(0).normal(size=(4, 2, 5, 5))
+    for _ in range(2):
+        model(x)
+    folded = nn.fold_batch_norm(model)
+    assert len(folded) == (1 if tracks else 2)
+    np.testing.assert_allclose(folded(x), model.eval()(x), rtol=1e-9, atol=1e-12)

@@ -51,6 +51,11 @@ def train(x, weight, bias):
     return ops.batch_norm(x, weight, bias, *running, training=True, return_statistics=True)
 
 
+def response_norm_backward(dy, x):
+    scale = ops.local_response_norm(x, 3, 0.5, return_scale=True)[1]
+    return ops.local_response_norm_backward(dy, x, scale, 3, 0.5)
+
+
 def rows(x) -> int:
     return np.shape(x)[0]
 
@@ -144,6 +149,64 @@ CALLS = {
         weight=2,
         batched=(0, 1),
     ),
+    "batch_norm, sequences": Call(
+        lambda x, *rest: ops.batch_norm(x, *rest, None, None, training=True, return_statistics=True),
+        (whole(N, 3, 4), positive(3), whole(3)),
+        weight=1,
+    ),
+    "group_norm": Call(
+        lambda x, *rest: ops.group_norm(x, 2, *rest, return_statistics=True),
+        (whole(N, 4, 5, 6), positive(4), whole(4)),
+        weight=1,
+    ),
+    "group_norm, features": Call(lambda x, *rest: ops.group_norm(x, 2, *rest), (whole(N, 4), positive(4)), weight=1),
+    "group_norm, no weight": Call(lambda x: ops.group_norm(x, 1), (X,)),
+    "group_norm, large": Call(lambda x: ops.group_norm(x, 1), (whole(N, 33, 29, 31),)),
+    "group_norm_backward": Call(
+        lambda dy, x, *rest: ops.group_norm_backward(dy, x, 2, *rest),
+        (X + 1, X, positive(4), whole(N, 2), positive(N, 2)),
+        weight=2,
+        batched=(0, 1, 3, 4),
+    ),
+    "group_norm_backward, sequences": Call(
+        lambda dy, x, *rest: ops.group_norm_backward(dy, x, 2, *rest),
+        (whole(N, 4, 5), whole(N, 4, 5), positive(4), whole(N, 2), positive(N, 2)),
+        weight=2,
+        batched=(0, 1, 3, 4),
+    ),
+    "group_norm_backward, large": Call(
+        lambda dy, x, *rest: ops.group_norm_backward(dy, x, 1, None, *rest),
+        (whole(N, 33, 29, 31), whole(N, 33, 29, 31), whole(N, 1), positive(N, 1)),
+        batched=(0, 1, 2, 3),
+    ),
+    "instance_norm": Call(lambda x: ops.instance_norm(x, return_statistics=True), (whole(N, 3, 4, 5),)),
+    "instance_norm, running": Call(
+        lambda x, *rest: ops.instance_norm(x, *rest, use_input_stats=False, return_statistics=True),
+        (whole(N, 3, 4), whole(3), positive(3), positive(3), whole(3)),
+        weight=3,
+    ),
+    "instance_norm_backward": Call(
+        lambda dy, x, *rest: ops.instance_norm_backward(dy, x, None, *rest),
+        (whole(N, 3, 4), whole(N, 3, 4), whole(N, 3), positive(N, 3)),
+        batched=(0, 1, 2, 3),
+    ),
+    "instance_norm_backward, running": Call(
+        lambda *arrays: ops.instance_norm_backward(*arrays, use_input_stats=False),
+        (whole(N, 3, 4), whole(N, 3, 4), positive(3), whole(3), positive(3)),
+        weight=2,
+        batched=(0, 1),
+    ),
+    "layer_norm": Call(lambda x, *rest: ops.layer_norm(x, (5, 6), *rest), (X, positive(5, 6), whole(5, 6)), weight=1),
+    "layer_norm, whole": Call(lambda x: ops.layer_norm(x, (4, 5, 6)), (X,)),
+    "layer_norm_backward": Call(
+        lambda dy, x, *rest: ops.layer_norm_backward(dy, x, 6, *rest),
+        (whole(N, 6), whole(N, 6), positive(6), whole(N, 1), positive(N, 1)),
+        weight=2,
+        batched=(0, 1, 3, 4),
+    ),
+    "local_response_norm": Call(lambda x: ops.local_response_norm(x, 3, 0.5, return_scale=True), (X,)),
+    "local_response_norm, power": Call(lambda x: ops.local_response_norm(x, 2, 0.5, 0.6), (whole(N, 4, 5),)),
+    "local_response_norm_backward": Call(response_norm_backward, (X + 1, X), batched=(0, 1)),
     "linear": Call(ops.linear, (whole(N, 4), whole(5, 4), whole(5)), weight=1),
     "linear, relu": Call(
         lambda *arrays: ops.linear(*arrays, activation="relu"), (whole(N, 4), whole(5, 4), whole(5)), weight=1

@@ -55,10 +55,16 @@ def _pool(name: str, **kinds: Any) -> Entry:
     return Entry(name, draw)
 
 
-def _batch_norm(name: str, *sizes: int) -> Entry:
+def _batch_norm(name: str, *sizes: tuple[int, ...]) -> Entry:
     def draw(rng: np.random.Generator, dtype: Any) -> Case:
-        channels, settings = one_of(rng, 1, 3, 17), {"eps": one_of(rng, 1e-5, 1e-2), "momentum": one_of(rng, 0.1, 0.5)}
-        x = 2 * rng.standard_normal((one_of(rng, 2, 5), channels, *sizes)).astype(dtype) + 1
+        channels = one_of(rng, 1, 3, 17)
+        settings = {
+            "eps": one_of(rng, 1e-5, 1e-2),
+            "momentum": one_of(rng, 0.1, 0.5),
+            "affine": one_of(rng, True, True, False),
+            "track_running_stats": one_of(rng, True, True, False),
+        }
+        x = 2 * rng.standard_normal((one_of(rng, 2, 5), channels, *one_of(rng, *sizes))).astype(dtype) + 1
         return Case(
             lambda: getattr(nn, name)(channels, **settings, dtype=dtype),
             (x.astype(dtype),),
@@ -95,7 +101,7 @@ ENTRIES = [
     _pool("AvgPool2d", count_include_pad=(True, False)),
     Entry("Dropout", _dropout, is_random=True),
     Entry("GlobalAvgPool2d", _global_avg_pool2d),
-    _batch_norm("BatchNorm1d"),
-    _batch_norm("BatchNorm2d", 3, 4),
+    _batch_norm("BatchNorm1d", (), (4,)),
+    _batch_norm("BatchNorm2d", (3, 4)),
     *map(_elementwise, ("ReLU", "Sigmoid", "Tanh", "Identity", "Flatten")),
 ]

@@ -15,12 +15,14 @@ from .batch import *
 from .capture import *
 from .conv import *
 from .elementwise import *
+from .group_norm import *
 from .linear import *
 from .loss import *
 from .memory import *
 from .normalization import *
 from .optim import *
 from .pooling import *
+from .response_norm import *
 from .spatial import *
 
 name = "cuda"

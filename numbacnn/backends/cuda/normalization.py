@@ -54,12 +54,12 @@ def _gradient_sums(dy, x, center, place, x_place):
     return gradient, gradient * (np.float64(x[x_place]) - center)
 
 
-_moment_sums = ChannelSums("moments", _moments, _first_element)
+moment_sums = ChannelSums("moments", _moments, _first_element)
 _backward_sums = ChannelSums("batch_norm_backward", _gradient_sums, _mean)
 
 
 @block_kernel(THREADS)
-def _finish_moments(block, thread, partial, x, mean, variance, inverse_std, eps, g):
+def finish_moments(block, thread, partial, x, mean, variance, inverse_std, eps, g):
     """Block is the channel; what is stored is rounded to the dtype."""
     n, c, length, parts = g
     first_sums = cuda.shared.array(THREADS, np.float64)
@@ -144,8 +144,8 @@ def batch_norm_train(
     c = weight.size
     y = device_array.new((n, c, *x.shape[2:]), x.dtype)
     mean, variance, inverse_std = (device_array.new((c,), x.dtype) for _ in range(3))
-    partial, parts = _moment_sums.partial(x, x, x, n, c, length, channels, channels)
-    _finish_moments(c, partial, x, mean, variance, inverse_std, float(eps), (n, c, length, parts))
+    partial, parts = moment_sums.partial(x, x, x, n, c, length, channels, channels)
+    finish_moments(c, partial, x, mean, variance, inverse_std, float(eps), (n, c, length, parts))
     _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, c), ACTIVATIONS[activation])
     return y, mean, variance, inverse_std
 

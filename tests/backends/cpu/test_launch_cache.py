@@ -65,6 +65,19 @@ CALLS = {
     "batch_norm_eval": lambda make, seed: cpu.batch_norm_eval(
         make(4, 5, 6, 7, seed=seed), *(values(5, seed=seed + i) for i in (1, 2, 3)), values(5, seed=seed + 4) ** 2, 1e-5
     ),
+    "group_norm": lambda make, seed: cpu.group_norm(
+        make(4, 6, 5, 7, seed=seed), values(6, seed=seed + 1), values(6, seed=seed + 2), 3, 1e-5
+    ),
+    "group_norm_runs": lambda make, seed: cpu.group_norm(values(4, 6, 5, seed=seed), None, None, 3, 1e-5),
+    "group_norm_backward": lambda make, seed: cpu.group_norm_backward(
+        make(4, 6, 5, 7, seed=seed),
+        make(4, 6, 5, 7, seed=seed + 3),
+        values(6, seed=seed + 1),
+        values(4, 3, seed=seed + 2),
+        values(4, 3, seed=seed + 4),
+        3,
+    ),
+    "local_response_norm": lambda make, seed: cpu.local_response_norm(make(4, 6, 5, 7, seed=seed), 3, 0.5, 0.75, 1.0),
     "linear": lambda make, seed: cpu.linear(values(20, 9, seed=seed), values(11, 9, seed=seed + 1), values(11, seed=1)),
     "linear_backward_weight": lambda make, seed: cpu.linear_backward_weight(
         values(20, 9, seed=seed), values(20, 5, seed=seed + 1)

@@ -127,6 +127,8 @@ def run_the_rest(dtype: Any) -> None:
         cuda.batch_norm_train_backward(x, x, channel, channel, channel)
         cuda.batch_norm_eval_backward(x, x, channel, channel, channel)
         cuda.update_running_average(channel, channel, 0.1, 1.0)
+        of_samples = new(n, 1)
+        cuda.group_norm_backward(x, x, channel, of_samples, of_samples, 1)
     step, settings, value = new(kind=np.int64), new(5, kind=np.float64), new(100)
     cuda.sgd_step(value, value, None, settings, False)
     cuda.sgd_step(value, value, value, settings, True)
