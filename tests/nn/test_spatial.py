@@ -10,6 +10,7 @@ import pytest
 import numbacnn as nc
 from numbacnn import nn, ops
 from numbacnn.backends import Backend
+from tests.strategies import SIMULATED
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,9 @@ def test_a_padding_convolution_is_fused_and_folded(backend: Backend) -> None:
     np.testing.assert_allclose(np.asarray(folded(x)), np.asarray(separate), atol=1e-5)
     fused = nn.Sequential(conv, nn.Sigmoid()).train()
     y = fused(x)
-    np.testing.assert_array_equal(np.asarray(y), np.asarray(ops.sigmoid(conv.forward(x))))
+    # In the simulator sums are wider than what is stored.
+    expected = np.asarray(ops.sigmoid(conv.forward(x)))
+    np.testing.assert_allclose(np.asarray(y), expected, rtol=1e-6 if SIMULATED else 0)
 
 
 def test_receptive_fields(backend: Backend) -> None:
