@@ -46,7 +46,7 @@ ALLOWED = {
     "reference.convolution": {"reference", "backends.shared", "backends"},
     "cpu": {"cpu.convolution", "cpu.vector", "cpu.runtime", "backends.shared", "backends"},
     "cpu.convolution": {"cpu.vector", "cpu.runtime", "backends.shared", "backends"},
-    "cpu.vector": {"cpu.runtime", "backends"},
+    "cpu.vector": {"cpu.runtime", "backends.shared", "backends"},
     "cpu.runtime": {"backends"},
     "cuda": {"cuda.convolution", "cuda.block", "cuda.runtime", "backends.shared", "backends"},
     "cuda.convolution": {"cuda.block", "cuda.runtime", "backends.shared", "backends"},

@@ -249,6 +249,18 @@ class Backend(Protocol):
     def tanh_backward(self, dy: Array, y: Array) -> Array:
         """dy (1 - y^2)."""
 
+    def pointwise(self, x: Array, kind: str, parameters: tuple[float, ...]) -> Array:
+        """The function ``kind`` of shared/pointwise.py of each element."""
+
+    def pointwise_backward(self, dy: Array, x: Array, kind: str, parameters: tuple[float, ...]) -> Array:
+        """dx: its gradient."""
+
+    def prelu(self, x: Array, weight: Array) -> Array:
+        """x where it is above 0, else weight times x; weight is (c,) for x (n, c, ...), or (1,) for any x."""
+
+    def prelu_backward(self, dy: Array, x: Array, weight: Array) -> tuple[Array, Array]:
+        """dx, and dweight, the sums of dy x where x is not above 0."""
+
     def dropout(self, x: Array, p: float, seed: int, offset: Array) -> Array:
         """x / (1 - p) where the mask of (seed, offset) keeps, else 0: shared/philox.py. Its own backward pass.
 

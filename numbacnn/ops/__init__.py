@@ -5,6 +5,7 @@ modified and results never share memory with them; ``arguments.py`` says which d
 """
 
 from ..namespaces import public_names
+from .activation import *
 from .conv import *
 from .elementwise import *
 from .group_norm import *

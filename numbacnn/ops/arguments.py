@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import marshal
+import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
@@ -31,6 +32,7 @@ __all__ = [
     "class_labels",
     "common_dtype",
     "convert",
+    "finite",
     "flag",
     "integer",
     "line_padding_form",
@@ -287,6 +289,18 @@ def part_sizes(name: str, value: Any) -> tuple[int, ...]:
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
         raise ValueError(f"`{name}` {value!r} must hold sizes of at least 1, and at most one -1")
     return sizes
+
+
+def finite(name: str, value: Any, zero: bool = True) -> float:
+    """``value`` as a finite float, other than 0 unless ``zero``.
+
+    >>> finite("negative_slope", 1)
+    1.0
+    """
+    result = real_number(name, value)
+    if not math.isfinite(result) or (result == 0 and not zero):
+        raise ValueError(f"`{name}` {value!r} must be finite{'' if zero else ', and not 0'}")
+    return result
 
 
 def _as_float(name: str, value: Any) -> float:

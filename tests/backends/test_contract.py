@@ -15,7 +15,7 @@ import pytest
 
 import numbacnn.backends
 from numbacnn import backends
-from numbacnn.backends import contract
+from numbacnn.backends import contract, reference
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry, Resampling
 from tests.cases import CONV2D_CASES
 from tests.numeric import normal
@@ -178,8 +178,17 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
     for activation in ("relu", "sigmoid", "tanh"):
         for shape in ((4, 3, 2, 2), ()):
             found += [(activation, (x(*shape),)), (f"{activation}_backward", (x(*shape), x(*shape)))]
+    for kind in reference.elementwise._FORMULAS:
+        found += [
+            ("pointwise", (x(4, 5), kind, (0.5, 2.0))),
+            ("pointwise_backward", (x(4, 5), x(4, 5), kind, (0.5, 2.0))),
+        ]
     return [
         *found,
+        ("prelu", (x(4, 3, 2, 2), x(3))),
+        ("prelu", (x(4, 3), x(1))),
+        ("prelu_backward", (x(4, 3, 2, 2), x(4, 3, 2, 2), x(3))),
+        ("prelu_backward", (x(4, 3), x(4, 3), x(1))),
         ("conv2d_backward_bias", (x(*CONV.y_shape),)),
         ("max_pool2d", (x(*POOL.x_shape), POOL)),
         ("max_pool2d_with_indices", (x(*POOL.x_shape), POOL)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from numbacnn.backends import reference
@@ -252,6 +252,56 @@ def test_activation(ours: OnNumPy, name: str, shape: tuple[int, ...], dtype: Any
     dx64 = getattr(reference, f"{name}_backward")(*wide(dy, y))
     # 1 - y^2 and 1 - y cancel where y is near 1.
     assert_within(getattr(ours, f"{name}_backward")(dy, y), dx64, 1, np.abs(dy).max(initial=0))
+
+
+PARAMETERS = {"hardtanh": (-0.5, 1.5), "softplus": (1.5, 4.0)}
+KINDS = sorted(reference.elementwise._FORMULAS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(CHECKS, max_examples=6 if SIMULATED else 15)
+@given(shape=shapes, dtype=dtypes, seed=seeds)
+def test_pointwise(ours: OnNumPy, kind: str, shape: tuple[int, ...], dtype: Any, seed: int) -> None:
+    parameters = PARAMETERS.get(kind, (0.75,))
+    x, dy = np.asarray(4 * normal(shape, seed, dtype), dtype), np.asarray(normal(shape, seed + 1, dtype))
+    y64 = reference.pointwise(*wide(x), kind, parameters)
+    assert_within(ours.pointwise(x, kind, parameters), y64, 1)
+    dx64 = reference.pointwise_backward(*wide(dy, x), kind, parameters)
+    assert_within(ours.pointwise_backward(dy, x, kind, parameters), dx64, 1, np.abs(dy).max(initial=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_pointwise_of_the_extremes(ours: OnNumPy, kind: str, dtype: Any) -> None:
+    """Small results are as exact as large ones, but of GELU, of which 1 is a term, and of what is hardly a number."""
+    values = [-np.inf, -1e30, -1000, -90, -20, -5, -1e-5, -0.0, 0, 1e-5, 5, 20, 90, 1000, 1e30, np.inf, np.nan]
+    x, parameters = np.resize(np.array(values, dtype), 45), PARAMETERS.get(kind, (0.75,))
+    rtol = 2e-6 if dtype == np.float32 else 1e-13
+    atol = rtol if kind == "gelu" else 1000 * np.finfo(dtype).tiny
+    y64, y = reference.pointwise(*wide(x), kind, parameters), ours.pointwise(x, kind, parameters)
+    np.testing.assert_allclose(y, y64.astype(dtype), rtol=rtol, atol=atol)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
+    dy = np.resize(np.array([1, -2, 0.5], dtype), 45)
+    dx64 = reference.pointwise_backward(*wide(dy, x), kind, parameters)
+    # Terms cancel, 1 at most.
+    np.testing.assert_allclose(
+        ours.pointwise_backward(dy, x, kind, parameters), dx64.astype(dtype), rtol=rtol, atol=rtol
+    )
+    assert np.isfinite(dx64[~np.isnan(x)]).all()
+
+
+@CHECKS
+@given(shape=shapes, one=st.booleans(), dtype=dtypes, seed=seeds)
+@example(shape=(2, 3, 9, 9) if SIMULATED else (4, 3, 90, 90), one=False, dtype=np.float32, seed=1)
+@example(shape=(2, 3, 9, 9) if SIMULATED else (4, 300, 9, 9), one=True, dtype=np.float32, seed=1)
+def test_prelu(ours: OnNumPy, shape: tuple[int, ...], one: bool, dtype: Any, seed: int) -> None:
+    x, dy = np.asarray(normal(shape, seed, dtype)), np.asarray(normal(shape, seed + 1, dtype))
+    weight = normal((1,) if one or len(shape) < 2 else shape[1:2], seed, dtype)
+    assert_within(ours.prelu(x, weight), reference.prelu(*wide(x, weight)), 1)
+    expected = reference.prelu_backward(*wide(dy, x, weight))
+    count = x.size // max(weight.size, 1)
+    for result, of_reference, terms in zip(ours.prelu_backward(dy, x, weight), expected, (1, count), strict=True):
+        assert_within(result, of_reference, terms, math.sqrt(max(terms, 1)) if terms > 1 else None)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -39,6 +39,9 @@ def test_sums_per_channel_and_feature(name: str, value: float) -> None:
     assert error(backend, backend.conv2d_backward_bias(x), exact * n * n) <= BOUND
     assert error(backend, backend.linear_backward_bias(x.reshape((n * n, 1))), exact * n * n) <= BOUND
     assert error(backend, backend.batch_norm_train(flat, ones, ones, 1e-5)[1], exact) <= BOUND
+    negative = backend.asarray(np.full((1, 1, n, n), -value, np.float32))
+    _, dweight = backend.prelu_backward(x, negative, third)
+    assert error(backend, dweight, -exact * exact * n * n) <= BOUND
     assert error(backend, backend.sum_of_products(x, x), exact * exact * n * n) <= BOUND
     for shape, groups in (((1, 1, n * n), 1), ((n, 1, n), 1), ((1, n, n), n), ((n * n, 1), 1), ((1, n * n), 1)):
         of_shape, c = x.reshape(shape), shape[1]

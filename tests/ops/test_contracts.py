@@ -63,6 +63,9 @@ def rows(x) -> int:
 X, Y = whole(N, 4, 5, 6), whole(N, 6, 3, 4)
 KERNEL, LABELS = whole(6, 2, 3, 3), np.arange(N) % 3
 LOGITS = whole(N, 3)
+# Of straight pieces, whose gradients say nothing of a NaN in x.
+BENT = ("hardsigmoid", "hardtanh", "leaky_relu", "relu6")
+POINTWISE = (*BENT, "celu", "elu", "gelu", "hardswish", "mish", "selu", "silu", "softplus", "softsign")
 INDICES = ops.max_pool2d(X, 2, 1, return_indices=True, backend="reference")[1]
 CALLS = {
     "corr2d": Call(ops.corr2d, (whole(5, 6), whole(2, 3)), weight=1, batched=()),
@@ -218,6 +221,19 @@ CALLS = {
     "sigmoid_backward": Call(ops.sigmoid_backward, (X, X + 1), batched=(0, 1)),
     "tanh": Call(ops.tanh, (X,)),
     "tanh_backward": Call(ops.tanh_backward, (X, X + 1), batched=(0, 1)),
+    **{name: Call(getattr(ops, name), (X,)) for name in POINTWISE},
+    **{
+        f"{name}_backward": Call(
+            getattr(ops, f"{name}_backward"), (X, X + 1), batched=(0, 1), silent=(1,) if name in BENT else ()
+        )
+        for name in POINTWISE
+    },
+    "gelu, tanh": Call(lambda x: ops.gelu(x, "tanh"), (X,)),
+    "gelu_backward, tanh": Call(lambda dy, x: ops.gelu_backward(dy, x, "tanh"), (X, X + 1), batched=(0, 1)),
+    "prelu": Call(ops.prelu, (X, whole(4)), weight=1),
+    "prelu, one": Call(ops.prelu, (X, positive(1)), weight=1),
+    "prelu_backward": Call(ops.prelu_backward, (X, X + 1, whole(4)), weight=2, batched=(0, 1)),
+    "prelu_backward, one": Call(ops.prelu_backward, (X, X + 1, positive(1)), weight=2, batched=(0, 1)),
     "softmax": Call(ops.softmax, (LOGITS,)),
     "dropout": Call(lambda x: ops.dropout(x, 0.5, 1, 2), (X,)),
     "dropout, p=0": Call(lambda x: ops.dropout(x, 0, 1, 2), (X,)),

@@ -26,6 +26,7 @@ __all__ = [
     "images",
     "is_laid_out",
     "like",
+    "of_pixels",
     "pixels",
     "transpose_matrices",
 ]
@@ -81,6 +82,16 @@ def pixels(x: np.ndarray) -> np.ndarray:
         return x
     of_images = x if x.ndim == 4 else x.reshape(*x.shape[:2], math.prod(x.shape[2:]), 1)
     return channels_last(of_images).reshape(math.prod((x.shape[0], *x.shape[2:])), x.shape[1])
+
+
+def of_pixels(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The reverse of :func:`pixels`: y, a row for each pixel, in the shape that ``x`` has but for its channels."""
+    if x.ndim == 2:
+        return y
+    shape = (x.shape[0], y.shape[1], *x.shape[2:])
+    if x.ndim == 4:
+        return images(y.reshape(shape[0], *shape[2:], shape[1]))
+    return contiguous(images(y.reshape(shape[0], math.prod(shape[2:]), 1, shape[1]))).reshape(shape)
 
 
 def contiguous(x: np.ndarray) -> np.ndarray:

@@ -31,9 +31,11 @@ __all__ = [
     "add_parts",
     "block_sum",
     "channel_sums",
+    "first_sums",
     "lane_bits",
     "lane_of",
     "lanes_sum",
+    "no_center",
     "row_blocks",
 ]
 
@@ -240,7 +242,12 @@ def _finish_channels(block, thread, total, partial, parts):
 
 def channel_sums(x: DeviceArray, n: int, c: int, length: int) -> DeviceArray:
     """(c,): the sums of x, seen as (n, c, length), over n and length."""
-    partial, parts = _values.partial(x, x, x, n, c, length)
+    return first_sums(_values, x, x, n, c, length)
+
+
+def first_sums(sums: ChannelSums, x: DeviceArray, other: DeviceArray, n: int, c: int, length: int) -> DeviceArray:
+    """(c,): the first of two sums per channel of x and ``other``, seen as (n, c, length)."""
+    partial, parts = sums.partial(x, other, x, n, c, length)
     total = device_array.new((c,), x.dtype)
     _finish_channels(c, total, partial, parts)
     return total

@@ -186,9 +186,9 @@ class Kernel:
         return namespace["entry"]
 
 
-def mapping(definition: Callable[..., Any]) -> Kernel:
+def mapping(definition: Callable[..., Any], name: str = "") -> Kernel:
     """Declare that ``definition(i, ...)`` is element i of the array that the call names first."""
-    return Kernel(definition, "mapping", THREADS)
+    return Kernel(definition, "mapping", THREADS, name)
 
 
 def kernel(definition: Callable[..., None]) -> Kernel:

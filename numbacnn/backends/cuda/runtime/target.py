@@ -11,8 +11,9 @@ the two do not share by themselves has one name here:
 - ``quotient(a, b)``: a // b of numbers in 0 .. 2**31 - 1, in 32 bits, where 64 take five times as long;
 - ``within(i, n)``: whether i is in 0 .. n - 1, one comparison in 32 bits; ``word(i)``: an index below 2**31 that is
   worked out in 32 bits, one instruction where 64 take two;
-- ``scalar(x, v)``: the number v in the dtype of the elements of x, so that float32 kernels hold no float64;
-- ``exp``, ``log``, ``sqrt``, ``tanh``: IEEE, in the dtype of their argument.
+- ``scalar(x, v)``: the number v in the dtype of the number x or of the elements of x, so that float32 kernels hold no
+  float64;
+- ``erf``, ``exp``, ``expm1``, ``log``, ``log1p``, ``sqrt``, ``tanh``: IEEE, in the dtype of their argument.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ __all__ = [
     "compile_kernel",
     "cuda",
     "device_function",
+    "erf",
     "exp",
+    "expm1",
     "log",
+    "log1p",
     "quotient",
     "scalar",
     "signed",
@@ -73,7 +77,7 @@ def threads_per_block(most: int) -> int:
 
 
 def scalar(x, value):
-    """``value`` in the dtype of the elements of ``x``."""
+    """``value`` in the dtype of ``x``, a number, or of the elements of ``x``."""
     return value
 
 
@@ -86,7 +90,10 @@ if SIMULATED:
     from .simulator import KernelCuda, ieee
 
     cuda = KernelCuda()
-    exp, log, sqrt, tanh = (ieee(compute) for compute in (np.exp, np.log, np.sqrt, np.tanh))
+    exp, expm1, log, log1p, sqrt, tanh = (
+        ieee(compute) for compute in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh)
+    )
+    erf = ieee(math.erf)
     signed = unsigned = int
 
     def device_function(definition: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,13 +105,14 @@ else:
     from numba.cuda.extending import overload, register_jitable
 
     cuda = numba.cuda
-    exp, log, sqrt, tanh = math.exp, math.log, math.sqrt, math.tanh
+    exp, expm1, log, log1p, sqrt, tanh = math.exp, math.expm1, math.log, math.log1p, math.sqrt, math.tanh
+    erf = math.erf
     signed, unsigned = np.int64, np.uint64
     device_function = register_jitable
 
     @overload(scalar)
     def _scalar_overload(x, value):
-        dtype = x.dtype
+        dtype = getattr(x, "dtype", x)
         return lambda x, value: dtype(value)
 
     @overload(within)

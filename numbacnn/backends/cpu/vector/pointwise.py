@@ -1,0 +1,94 @@
+"""Functions of one element, of shared/pointwise.py: a kernel for each, and one for each gradient.
+
+roofline: memory, one read per argument and one write. With a polynomial of vector/transcendental.py there are 20 to 40
+operations an element, in float64 twice as many, which a core that has the memory for itself feels.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from numba import njit, types
+from numba.extending import overload
+
+from ...shared.pointwise import formulas
+from ..runtime.kernel import Kernel, inlined, kernel
+from .blocks import block
+from .transcendental import STRICT, erf, exp, expm1, log1p
+
+__all__ = ["GRADIENTS", "VALUES", "number", "where"]
+
+
+def number(x, value):
+    """``value`` in the dtype of x."""
+    return x.dtype.type(value)
+
+
+@overload(number, jit_options=STRICT)
+def _number_overload(x, value):
+    dtype = x
+    return lambda x, value: dtype(value)
+
+
+@inlined
+def where(condition, a, b):
+    """``a`` where the condition holds, else ``b``; both are known by then, so that it is no branch."""
+    return a if condition else b
+
+
+_compiled = functools.partial(njit, no_cpython_wrapper=True, no_cfunc_wrapper=True, **STRICT)
+FORMULAS = formulas(_compiled, number, where, exp, expm1, log1p, erf)
+
+
+def value_of(kind, x, a, b):
+    """y of the function ``kind``."""
+    return FORMULAS[kind].value(x, a, b)
+
+
+def gradient_of(kind, dy, x, a, b):
+    """dx of the function ``kind``."""
+    return FORMULAS[kind].gradient(dy, x, a, b)
+
+
+@overload(value_of, jit_options=STRICT, prefer_literal=True)
+def _value_overload(kind, x, a, b):
+    if isinstance(kind, types.StringLiteral):
+        formula = FORMULAS[kind.literal_value].value
+        return lambda kind, x, a, b: formula(x, a, b)
+    return None
+
+
+@overload(gradient_of, jit_options=STRICT, prefer_literal=True)
+def _gradient_overload(kind, dy, x, a, b):
+    if isinstance(kind, types.StringLiteral):
+        formula = FORMULAS[kind.literal_value].gradient
+        return lambda kind, dy, x, a, b: formula(dy, x, a, b)
+    return None
+
+
+def _value_kernel(kind: str) -> Kernel:
+    def values(chunk, x, y, a, b):
+        for i in block(chunk, x.size):
+            y[i] = value_of(kind, x[i], a, b)
+
+    return _named(values, f"values_of_{kind}")
+
+
+def _gradient_kernel(kind: str) -> Kernel:
+    def gradients(chunk, dy, x, dx, a, b):
+        for i in block(chunk, x.size):
+            dx[i] = gradient_of(kind, dy[i], x[i], a, b)
+
+    return _named(gradients, f"gradients_of_{kind}")
+
+
+def _named(definition: Any, name: str) -> Kernel:
+    """A kernel of this module, where processes that help to compile look for it by its name."""
+    definition.__name__ = name
+    globals()[name] = made = kernel(definition)
+    return made
+
+
+VALUES = {kind: _value_kernel(kind) for kind in FORMULAS}
+GRADIENTS = {kind: _gradient_kernel(kind) for kind in FORMULAS}
