@@ -132,15 +132,25 @@ def elementwise(backend: Backend) -> None:
 
 
 def losses(backend: Backend) -> None:
-    """Softmax, cross-entropy and squared error, and the right answers."""
+    """Softmax, cross-entropy, the losses of elements, and the right answers."""
 
     def calls(b: Backend, put: Any) -> list[Array]:
         logits, target = put(normal(37, 11)), put(normal(37, 12)[:, :11])
         labels = put(np.arange(37) % 11)
-        loss, probabilities = b.softmax_cross_entropy(logits, labels, 0.1, 0.5)
-        gradient = b.softmax_cross_entropy_backward(probabilities, labels, 0.1, 0.5)
-        squares = [b.squared_error(logits, target, 0.5), b.squared_error_backward(logits, target, 0.5)]
-        return [b.softmax(logits), loss, probabilities, gradient, *squares, b.count_correct(logits, labels)]
+        planes, of_planes = put(normal(5, 11, 3, 4)), put(np.arange(60).reshape(5, 3, 4) % 11)
+        weight, found = put(np.abs(normal(11)) + 0.5), [b.softmax(logits), b.count_correct(logits, labels)]
+        for x, truth in ((logits, labels), (planes, of_planes), (logits, b.softmax(target))):
+            loss, probabilities, scale = b.softmax_cross_entropy(x, truth, weight, 3, 0.1)
+            gradient = b.softmax_cross_entropy_backward(scale, probabilities, truth, weight, 3, 0.1)
+            found += [loss, probabilities, gradient]
+        for x, truth in ((logits, labels), (planes, of_planes)):
+            loss, scale = b.nll_loss(x, truth, weight, 3)
+            found += [loss, b.nll_loss_backward(scale, x, truth, weight, 3)]
+        for kind in ("squared", "smooth_l1", "huber", "logistic"):
+            arguments = (logits, target, kind, 0.5, b.expand(weight, (37, 11)))
+            found += [b.pointwise_loss(*arguments), b.pointwise_loss_sum(*arguments)]
+            found.append(b.pointwise_loss_backward(logits, *arguments))
+        return found
 
     both(backend, "losses", calls)
 

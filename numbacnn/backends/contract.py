@@ -22,12 +22,17 @@ from typing import Any, Literal, Protocol
 
 from .geometry import Conv2dGeometry, Pool2dGeometry, Resampling
 
-__all__ = ["Activation", "Array", "Backend", "ConvPass"]
+__all__ = ["Activation", "Array", "Backend", "ConvPass", "PointwiseLoss", "Reduction"]
 
 Array = Any
 """An array of the backend: ``numpy.ndarray`` for ``reference`` and ``cpu``, ``DeviceArray`` for ``cuda``."""
 
 ConvPass = Literal["forward", "backward_input", "backward_weight"]
+
+Reduction = Literal["mean", "sum", "none"]
+
+PointwiseLoss = Literal["squared", "smooth_l1", "huber", "logistic"]
+"""The losses of :mod:`.shared.losses`."""
 
 Activation = Literal["relu", "sigmoid", "tanh"] | None
 """What a convolution or linear layer applies to its result before storing it; None for nothing."""
@@ -267,6 +272,9 @@ class Backend(Protocol):
         ``offset`` is an array of the backend, int64 of shape (), so that a captured step can count it on.
         """
 
+    def expand(self, x: Array, shape: Sequence[int]) -> Array:
+        """``x`` repeated as NumPy broadcasts it to ``shape``, of which it has as many axes or fewer."""
+
     def add(self, arrays: Sequence[Array]) -> Array:
         """The sum of one or more arrays of one shape, added left to right."""
 
@@ -344,25 +352,97 @@ class Backend(Protocol):
         them. x may have any number of axes, split there are at most six.
         """
 
-    # loss.py: logits (n, classes), labels (n,) int64 in 0..classes-1
+    # loss.py: logits and x are (n, classes) or images (n, classes, h, w), which have a position for each row or pixel.
+    # Labels are int64 (n,) or (n, h, w), each in 0..classes-1 or ``ignore_index``, which costs nothing; a weight of
+    # classes is (classes,). ``reduction`` is "mean", "sum", or "none" for a loss of each position
     def softmax(self, x: Array) -> Array:
         """exp(x - max) over its sum, along the last axis of x (n, classes)."""
 
     def softmax_cross_entropy(
-        self, logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0
-    ) -> tuple[Array, Array]:
-        """scale times the summed loss (shape (), float64) and the probabilities (n, classes)."""
+        self,
+        logits: Array,
+        target: Array,
+        weight: Array | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: Reduction = "mean",
+    ) -> tuple[Array, Array, Array]:
+        """The loss, the probabilities of the logits' shape, and the scale of the reduction (shape (), float64).
+
+        ``target`` are labels or, of the logits' shape and dtype, probabilities of classes. A position's loss is the sum
+        over classes of weight ((1 - label_smoothing) t + label_smoothing / classes) (-log softmax), t being its target;
+        of labels, the first of the two terms has the weight of the label. The scale is 1, or for "mean" 1 over the
+        weights of the labels that count, of probabilities 1 over the number of positions. The loss is the scale times
+        the sum (shape (), float64), or for "none" (n, ...) of the logits' dtype. A class of probability 0 for which the
+        target has 0 costs nothing.
+        """
 
     def softmax_cross_entropy_backward(
-        self, probabilities: Array, labels: Array, label_smoothing: float, scale: float
+        self,
+        scale: Array,
+        probabilities: Array,
+        target: Array,
+        weight: Array | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
     ) -> Array:
-        """scale * (probabilities - smoothed one-hot labels)."""
+        """dlogits for the summed losses times ``scale``: float64 of shape (), or for each position, of the dtype.
 
-    def squared_error(self, prediction: Array, target: Array, scale: float = 1.0) -> Array:
-        """scale times the summed squared difference (shape (), float64)."""
+        Where a label is ignored it is 0.
+        """
 
-    def squared_error_backward(self, prediction: Array, target: Array, scale: float) -> Array:
-        """2 scale (prediction - target)."""
+    def nll_loss(
+        self,
+        x: Array,
+        labels: Array,
+        weight: Array | None = None,
+        ignore_index: int = -100,
+        reduction: Reduction = "mean",
+    ) -> tuple[Array, Array]:
+        """The loss, -weight x at each label, and the scale, both as of :meth:`softmax_cross_entropy`."""
+
+    def nll_loss_backward(
+        self, scale: Array, x: Array, labels: Array, weight: Array | None = None, ignore_index: int = -100
+    ) -> Array:
+        """dx, as of :meth:`softmax_cross_entropy_backward`; of x only shape and dtype count."""
+
+    # What is done for each element alone has the shape of the prediction, as its arguments have: shared/losses.py has
+    # the kinds. Each loss is multiplied by ``weight``
+    def pointwise_loss(
+        self,
+        prediction: Array,
+        target: Array,
+        kind: PointwiseLoss,
+        parameter: float = 0.0,
+        weight: Array | None = None,
+        positive_weight: Array | None = None,
+    ) -> Array:
+        """The loss of each element, of the dtype."""
+
+    def pointwise_loss_sum(
+        self,
+        prediction: Array,
+        target: Array,
+        kind: PointwiseLoss,
+        parameter: float = 0.0,
+        weight: Array | None = None,
+        positive_weight: Array | None = None,
+        scale: float = 1.0,
+    ) -> Array:
+        """scale times the sum of the losses (shape (), float64)."""
+
+    def pointwise_loss_backward(
+        self,
+        dy: Array | None,
+        prediction: Array,
+        target: Array,
+        kind: PointwiseLoss,
+        parameter: float = 0.0,
+        weight: Array | None = None,
+        positive_weight: Array | None = None,
+        scale: float = 1.0,
+    ) -> Array:
+        """dprediction = scale dy weight times the slope of the loss; None for a dy of ones."""
 
     def count_correct(self, logits: Array, labels: Array) -> Array:
         """How many rows have their first maximum at the label (shape (), int64)."""

@@ -30,6 +30,7 @@ __all__ = [
     "axis_sizes",
     "check_shape",
     "class_labels",
+    "class_targets",
     "common_dtype",
     "convert",
     "finite",
@@ -414,24 +415,45 @@ def convert(backend: Backend, dtype: np.dtype[Any], *arrays: Array) -> tuple[Arr
     return tuple([backend.asarray(x, dtype) for x in arrays])
 
 
-def class_labels(owner: str, logits: Array, labels: Any, backend: Backend) -> Array:
-    """``labels`` of the rows of ``logits``, the argument ``owner``, as int64.
+def class_labels(
+    owner: str,
+    logits: Array,
+    labels: Any,
+    backend: Backend,
+    ignore_index: int | None = None,
+    check_range: bool = True,
+) -> Array:
+    """``labels`` of the positions of ``logits`` (n, classes, ...), the argument ``owner``, as int64.
 
-    Those that are still in NumPy are checked to be in 0..classes-1.
+    Those that are still in NumPy are checked to be in 0..classes-1 or ``ignore_index``, unless a forward pass has done
+    so with ``check_range``.
     """
-    n, classes = logits.shape
+    n, classes, *sizes = logits.shape
+    positions = (n, *sizes)
     labels = _array("labels", labels, backend)
-    if len(labels.shape) == 2 and tuple(labels.shape) == (n, classes):
+    if len(labels.shape) > 1 and tuple(labels.shape) == (n, classes, *sizes):
         raise ValueError(
-            f"`labels` {(n, classes)} must be class numbers of shape ({n},); "
+            f"`labels` {tuple(labels.shape)} must be class numbers of shape {positions}; "
             "one-hot rows become them by `labels.argmax(axis=1)`"
         )
-    check_shape("labels", labels, (n,), f"for `{owner}` {(n, classes)}")
+    check_shape("labels", labels, positions, f"for `{owner}` {tuple(logits.shape)}")
     # An empty list is float64 to NumPy.
-    if np.dtype(labels.dtype).kind not in "iu" and n:
+    if np.dtype(labels.dtype).kind not in "iu" and math.prod(positions):
         raise TypeError(f"`labels` of dtype {labels.dtype} must be integers, class numbers in 0..{classes - 1}")
-    before_launch(lambda: _check_range("labels", labels, 0, classes - 1))
+    if check_range:
+        before_launch(lambda: _check_range("labels", labels, 0, classes - 1, ignore_index))
     return backend.asarray(labels, np.int64)
+
+
+def class_targets(
+    owner: str, logits: Array, target: Any, backend: Backend, ignore_index: int, check_range: bool = True
+) -> tuple[Array, np.dtype[Any]]:
+    """:func:`class_labels`, or floating numbers of the logits' shape, and the dtype to compute in, which these have."""
+    target = _array("labels", target, backend)
+    if tuple(target.shape) == tuple(logits.shape) and np.dtype(target.dtype).kind == "f":
+        dtype = common_dtype(logits, target)
+        return backend.asarray(target, dtype), dtype
+    return class_labels(owner, logits, target, backend, ignore_index, check_range), common_dtype(logits)
 
 
 def plane_indices(indices: Any, shape: Sequence[int], plane: int, backend: Backend) -> Array:
@@ -463,10 +485,12 @@ def _check_axes(name: str, shape: Sequence[int], axes: str) -> None:
         raise ValueError(f"`{name}` {tuple(shape)} must have {count} axes ({axes}){hint}")
 
 
-def _check_range(name: str, values: Array, low: int, high: int) -> None:
+def _check_range(name: str, values: Array, low: int, high: int, other: int | None = None) -> None:
     if isinstance(values, np.ndarray) and values.size and (values.min() < low or values.max() > high):
-        wrong = (values < low) | (values > high)
-        raise ValueError(f"`{name}` must be in {low}..{high}, but hold {values[wrong][0]}")
+        wrong = values[((values < low) | (values > high)) & (True if other is None else values != other)]
+        if wrong.size:
+            also = "" if other is None else f" or {other}, which is ignored"
+            raise ValueError(f"`{name}` must be in {low}..{high}{also}, but hold {wrong[0]}")
 
 
 def _index(value: Any) -> int | None:

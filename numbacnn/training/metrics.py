@@ -71,8 +71,10 @@ class MetricSums:
     def add(self, loss: Loss, logits: Array, labels: Array) -> Array:
         """Take in a batch, its loss summed over the samples whichever the reduction; ``loss`` moves to this backend.
 
-        Returns the batch's loss (shape ()), reduced as ``loss`` does.
+        Returns the batch's loss (shape ()), reduced as ``loss`` does. ValueError for one that is not reduced.
         """
+        if loss.reduction == "none":
+            raise ValueError(f"`loss` must have the `reduction` 'mean' or 'sum', for one number of a batch: {loss!r}")
         if loss.backend is not self.backend:
             loss.to(self.backend)
         n = int(labels.shape[0])

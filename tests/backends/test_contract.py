@@ -162,7 +162,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
     def x(*shape: int) -> np.ndarray:
         return normal(shape, 5, dtype)
 
-    labels = np.array([2, 0, 1, 2])
+    labels, planes = np.array([2, 0, 1, 2]), np.array([[[2, 0]], [[1, 2]]])
     variance = np.ones(3, dtype)
     indices = np.zeros(POOL.y_shape, np.int32)
     found: list[tuple[str, tuple[Any, ...]]] = []
@@ -241,10 +241,40 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("rearrange", (x(2, 12, 5, 6), ((2,), (3, 2, 2), (5,), (6,)), ((0,), (1,), (4, 2), (5, 3)))),
         ("rearrange", (x(2, 3), ((2,), (3,)), ((1,), (0,)))),
         ("softmax", (x(4, 3),)),
-        ("softmax_cross_entropy", (x(4, 3), labels, 0.1)),
-        ("softmax_cross_entropy_backward", (x(4, 3), labels, 0.1, 0.25)),
-        ("squared_error", (x(4, 3), x(4, 3))),
-        ("squared_error_backward", (x(4, 3), x(4, 3), 0.25)),
+        *[
+            ("softmax_cross_entropy", (of_classes, target, weight, 1, 0.1, reduction))
+            for of_classes, target in ((x(4, 3), labels), (x(4, 3), variance * x(4, 3)), (x(2, 3, 1, 2), planes))
+            for weight, reduction in ((None, "mean"), (variance, "sum"), (variance, "none"))
+        ],
+        *[
+            ("softmax_cross_entropy_backward", (scale, of_classes, target, weight, 1, 0.1))
+            for of_classes, target, each in (
+                (x(4, 3), labels, x(4)),
+                (x(4, 3), variance * x(4, 3), x(4)),
+                (x(2, 3, 1, 2), planes, x(2, 1, 2)),
+            )
+            for weight, scale in ((None, np.array(0.5)), (variance, np.array(0.5)), (variance, each))
+        ],
+        *[
+            call
+            for weight, reduction, scale in ((None, "mean", np.array(0.5)), (variance, "none", x(2, 1, 2)))
+            for call in (
+                ("nll_loss", (x(2, 3, 1, 2), planes, weight, 1, reduction)),
+                ("nll_loss_backward", (scale, x(2, 3, 1, 2), planes, weight, 1)),
+            )
+        ],
+        *[
+            call
+            for kind in ("squared", "smooth_l1", "huber", "logistic")
+            for factors in ((None, None), (x(4, 3), x(4, 3)))
+            for call in (
+                ("pointwise_loss", (x(4, 3), x(4, 3), kind, 0.5, *factors)),
+                ("pointwise_loss_sum", (x(4, 3), x(4, 3), kind, 0.5, *factors, 0.25)),
+                ("pointwise_loss_backward", (factors[0], x(4, 3), x(4, 3), kind, 0.5, *factors, 0.25)),
+            )
+        ],
+        ("expand", (x(3, 1, 2), (4, 3, 5, 2))),
+        ("expand", (x(), ())),
         ("count_correct", (x(4, 3), labels)),
         ("global_norm", ([x(4, 5)],)),
         ("global_norm", ([x(4, 5), x(), x(0, 3)],)),
@@ -256,8 +286,9 @@ FIXED_DTYPES = {
     "gather_images": {0: np.float32},
     "gather_labels": {0: np.int64},
     "max_pool2d_with_indices": {1: np.int32},
-    "softmax_cross_entropy": {0: np.float64},
-    "squared_error": {0: np.float64},
+    "softmax_cross_entropy": {0: np.float64, 2: np.float64},
+    "nll_loss": {0: np.float64, 1: np.float64},
+    "pointwise_loss_sum": {0: np.float64},
     "count_correct": {0: np.int64},
     "global_norm": {0: np.float64},
 }
@@ -312,7 +343,8 @@ def test_results_are_new_contiguous_and_of_the_dtype(name: str, function: str, d
             assert backend.is_array(result)
             values = backend.to_numpy(result)
             assert values.flags.c_contiguous or np.moveaxis(values, 1, -1).flags.c_contiguous
-            assert values.dtype == FIXED_DTYPES.get(function, {}).get(position, dtype)
+            of_elements = position == 0 and isinstance(arguments[-1], str) and arguments[-1] == "none"
+            assert values.dtype == (dtype if of_elements else FIXED_DTYPES.get(function, {}).get(position, dtype))
             assert not any(np.shares_memory(values, item) for item, _ in arrays)
 
 

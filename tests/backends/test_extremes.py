@@ -12,6 +12,7 @@ from numbacnn.backends import reference
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from tests.on_numpy import OnNumPy
 
+KINDS = ("squared", "smooth_l1", "huber", "logistic")
 HUGE = np.float32(3e38)
 AVAILABLE = [name for name, reason in backends.available().items() if reason is None]
 
@@ -43,8 +44,8 @@ def empty_calls() -> list[tuple[str, tuple[Any, ...]]]:
         ("max_pool2d_backward", (zeros(*pool.y_shape), np.zeros(pool.y_shape, np.int32), pool)),
         ("avg_pool2d", (zeros(*pool.x_shape), pool, True)),
         ("avg_pool2d_backward", (zeros(*pool.y_shape), pool, True)),
-        ("squared_error", (zeros(0, 3), zeros(0, 3))),
-        ("squared_error_backward", (zeros(0, 3), zeros(0, 3), 0.5)),
+        *[("pointwise_loss_sum", (zeros(0, 3), zeros(0, 3), kind, 1.0)) for kind in KINDS],
+        *[("pointwise_loss_backward", (None, zeros(0, 3), zeros(0, 3), kind, 1.0)) for kind in KINDS],
         ("global_norm", ([zeros(0), zeros(0, 3)],)),
         ("prelu", (zeros(2, 0, 3, 3), zeros(0))),
         ("prelu_backward", (zeros(2, 3, 0, 3), zeros(2, 3, 0, 3), zeros(3))),
@@ -83,9 +84,20 @@ def empty_calls() -> list[tuple[str, tuple[Any, ...]]]:
         logits = zeros(0, classes)
         for smoothing in (0.0, 0.1):
             calls += [
-                ("softmax_cross_entropy", (logits, labels, smoothing)),
-                ("softmax_cross_entropy_backward", (logits, labels, smoothing, 1.0)),
+                ("softmax_cross_entropy", (logits, labels, None, -100, smoothing, reduction))
+                for reduction in ("mean", "sum", "none")
             ]
+            calls += [
+                ("softmax_cross_entropy", (logits, logits, None, -100, smoothing, "sum")),
+                ("softmax_cross_entropy_backward", (np.array(1.0), logits, labels, None, -100, smoothing)),
+                ("softmax_cross_entropy_backward", (np.array(1.0), logits, logits, None, -100, smoothing)),
+            ]
+        calls += [
+            ("nll_loss", (logits, labels)),
+            ("nll_loss", (np.zeros((2, classes, 0, 3), np.float32), np.zeros((2, 0, 3), np.int64))),
+            ("nll_loss_backward", (np.array(1.0), logits, labels)),
+            ("softmax_cross_entropy", (np.zeros((2, classes, 0, 3), np.float32), np.zeros((2, 0, 3), np.int64))),
+        ]
         calls += [("softmax", (logits,)), ("count_correct", (logits, labels))]
     return [*calls, ("softmax", (zeros(3, 0),))]
 
@@ -99,10 +111,13 @@ def huge_calls() -> list[tuple[str, tuple[Any, ...]]]:
     halves = np.float32(2.0**127) * np.where(np.arange(1200) < 600, one[0], -one[0])
     halves = np.broadcast_to(halves, (2, 3, 1200)).copy()
     calls: list[tuple[str, tuple[Any, ...]]] = [
-        ("squared_error", (signs[0] * HUGE, signs[1] * HUGE)),
+        *[("pointwise_loss_sum", (signs[0] * HUGE, signs[1] * HUGE, kind, 1e30)) for kind in KINDS],
+        *[("pointwise_loss", (signs[0] * HUGE, signs[1] * HUGE, kind, 1e30)) for kind in KINDS],
+        *[("pointwise_loss_backward", (None, signs[0] * HUGE, signs[1] * HUGE, kind, 1e30)) for kind in KINDS],
+        ("nll_loss", (signs[:, :, 0] * HUGE, labels)),
         ("global_norm", ([signs * HUGE],)),
         ("softmax", (signs[:, :, 0] * HUGE,)),
-        ("softmax_cross_entropy", (signs[:, :, 0] * HUGE, labels, 0.1)),
+        ("softmax_cross_entropy", (signs[:, :, 0] * HUGE, labels, None, -100, 0.1, "sum")),
         ("batch_norm_train", (np.abs(signs) * HUGE, one, one, 1e-5)),
         ("batch_norm_eval_backward", (halves / 4, signs, one, zeros(3), one)),
         ("batch_norm_train_backward", (halves / 4, signs, one, zeros(3), one)),

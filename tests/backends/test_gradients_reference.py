@@ -165,16 +165,19 @@ def test_channels_are_put_taken_and_added(sizes: tuple[int, int, int], rest: tup
 @given(st.integers(1, 5), st.integers(1, 6), st.sampled_from((0.0, 0.1, 1.0)), st.sampled_from((1.0, -0.3)), seeds)
 def test_losses(n: int, classes: int, label_smoothing: float, scale: float, seed: int) -> None:
     logits, labels = normal((n, classes), seed), np.random.default_rng(seed).integers(0, classes, n)
-    _, probabilities = reference.softmax_cross_entropy(logits, labels, label_smoothing)
-    gradient = reference.softmax_cross_entropy_backward(probabilities, labels, label_smoothing, scale)
+    options = (None, -100, label_smoothing)
+    _, probabilities, _ = reference.softmax_cross_entropy(logits, labels, *options, "sum")
+    gradient = reference.softmax_cross_entropy_backward(np.array(scale), probabilities, labels, *options)
     cotangent = np.array(scale)
     assert_gradients(
-        lambda x: reference.softmax_cross_entropy(x, labels, label_smoothing)[0],
+        lambda x: reference.softmax_cross_entropy(x, labels, *options, "sum")[0],
         (logits,),
         (gradient,),
         cotangent,
         seed,
     )
     target = normal((n, classes), seed + 1)
-    gradient = reference.squared_error_backward(logits, target, scale)
-    assert_gradients(lambda x: reference.squared_error(x, target), (logits,), (gradient,), cotangent, seed)
+    gradient = reference.pointwise_loss_backward(None, logits, target, "squared", scale=scale)
+    assert_gradients(
+        lambda x: reference.pointwise_loss_sum(x, target, "squared"), (logits,), (gradient,), cotangent, seed
+    )

@@ -431,15 +431,16 @@ def test_jitter_colors(ours: OnNumPy, shape: tuple[int, ...], dtype: Any, seed: 
 def test_cross_entropy(ours: OnNumPy, n: int, classes: int, label_smoothing: float, dtype: Any, seed: int) -> None:
     logits = 3 * normal((n, classes), seed, dtype)
     labels = np.random.default_rng(seed).integers(0, classes, n)
-    loss, probabilities = ours.softmax_cross_entropy(logits, labels, label_smoothing)
-    expected_loss, expected_probabilities = reference.softmax_cross_entropy(*wide(logits), labels, label_smoothing)
+    options = (None, -100, label_smoothing)
+    loss, probabilities, _ = ours.softmax_cross_entropy(logits, labels, *options, "sum")
+    expected_loss, expected_probabilities, _ = reference.softmax_cross_entropy(*wide(logits), labels, *options, "sum")
     # A loss is accurate to the magnitude of the logits it is a difference of.
     tolerance = (1e-6 if dtype == np.float32 else 1e-14) * max(n, 1) * np.abs(logits).max(initial=1)
     assert abs(loss - expected_loss) <= tolerance
     assert_within(probabilities, expected_probabilities, classes)
     assert_within(ours.softmax(logits), expected_probabilities, classes)
-    gradient = ours.softmax_cross_entropy_backward(probabilities, labels, label_smoothing, 0.25)
-    expected = reference.softmax_cross_entropy_backward(*wide(probabilities), labels, label_smoothing, 0.25)
+    gradient = ours.softmax_cross_entropy_backward(np.array(0.25), probabilities, labels, *options)
+    expected = reference.softmax_cross_entropy_backward(np.array(0.25), *wide(probabilities), labels, *options)
     assert_within(gradient, expected, 1, 0.25)
     assert ours.count_correct(logits, labels) == reference.count_correct(logits, labels)
 
@@ -449,22 +450,104 @@ def test_cross_entropy_of_the_extremes(ours: OnNumPy, dtype: Any) -> None:
     logits = np.array([[1000, 0, -1000], [0, -np.inf, 0], [np.nan, 0, 0], [-1000, -1000, 1000]], dtype)
     labels = np.array([0, 0, 1, 0])
     for rows in (slice(0, 2), slice(2, 3), slice(3, 4)):
-        loss, probabilities = ours.softmax_cross_entropy(logits[rows], labels[rows], 0.0)
-        expected_loss, expected_probabilities = reference.softmax_cross_entropy(logits[rows], labels[rows], 0.0)
+        loss, probabilities, _ = ours.softmax_cross_entropy(logits[rows], labels[rows])
+        expected_loss, expected_probabilities, _ = reference.softmax_cross_entropy(logits[rows], labels[rows])
         np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
         np.testing.assert_allclose(probabilities, expected_probabilities, rtol=1e-5)
 
 
 @CHECKS
-@given(shapes, st.sampled_from((0.0, 1.0, -0.3, 1 / 256)), dtypes, seeds)
-def test_squared_error(ours: OnNumPy, shape: tuple[int, ...], scale: float, dtype: Any, seed: int) -> None:
-    prediction, target = (np.asarray(normal(shape, seed + i, dtype)) for i in range(2))
-    expected = reference.squared_error(*wide(prediction, target))
-    np.testing.assert_allclose(
-        ours.squared_error(prediction, target), expected, rtol=1e-6 if dtype == np.float32 else 1e-13
+@given(
+    st.sampled_from(((0,), (3,), (2, 3, 4), (3, 0, 2), (1, 9, 5))),
+    st.sampled_from((1, 2, 3, 17)),
+    st.sampled_from(("labels", "probabilities", "nll")),
+    st.booleans(),
+    st.sampled_from((0.0, 0.1, 1.0)),
+    st.sampled_from(("mean", "sum", "none")),
+    dtypes,
+    seeds,
+)
+@example((2, 3, 4), 17, "labels", True, 0.1, "mean", np.float32, 1)
+@example((70,), 3, "probabilities", True, 0.1, "none", np.float32, 1)
+def test_weighted_cross_entropy(
+    ours: OnNumPy, positions: Any, classes: int, kind: str, weighted: bool, smoothing: float, reduction: Any,
+    dtype: Any, seed: int,
+) -> None:  # fmt: skip
+    rng = np.random.default_rng(seed)
+    shape = (positions[0], classes, *positions[1:])
+    logits = 3 * normal(shape, seed, dtype)
+    target: Any = rng.integers(0, classes, positions)
+    target[rng.random(positions) < 0.3] = 99
+    if kind == "probabilities":
+        target = reference.softmax(normal(shape, seed + 1, dtype))
+    weight = rng.uniform(0, 2, classes).astype(dtype) * (rng.random(classes) > 0.2).astype(dtype) if weighted else None
+    of_float64 = [x.astype(np.float64) if x is not None and x.dtype == dtype else x for x in (target, weight)]
+    each = normal(positions, seed + 2, dtype)
+    if kind == "nll":
+        loss, scale = ours.nll_loss(logits, target, weight, 99, reduction)
+        expected, expected_scale = reference.nll_loss(*wide(logits), *of_float64, 99, reduction)
+    else:
+        options = (99, smoothing)
+        loss, p, scale = ours.softmax_cross_entropy(logits, target, weight, *options, reduction)
+        expected, expected_p, expected_scale = reference.softmax_cross_entropy(
+            *wide(logits), *of_float64, *options, reduction
+        )
+        assert_within(p, expected_p, classes)
+    unit = (1e-6 if dtype == np.float32 else 1e-13) * np.abs(logits).max(initial=1)
+    np.testing.assert_allclose(scale, expected_scale, rtol=1e-6 if dtype == np.float32 else 1e-13)
+    count = max(each.size, 1) if reduction == "sum" else 1
+    np.testing.assert_allclose(loss, expected, rtol=10 * unit, atol=10 * unit * count)
+    assert loss.dtype == (dtype if reduction == "none" else np.float64)
+    for factor in (np.array(0.25), each):
+        if kind == "nll":
+            gradient = ours.nll_loss_backward(factor, logits, target, weight, 99)
+            expected = reference.nll_loss_backward(*wide(factor, logits), *of_float64, 99)
+        else:
+            gradient = ours.softmax_cross_entropy_backward(factor, p, target, weight, *options)
+            expected = reference.softmax_cross_entropy_backward(*wide(factor, p), *of_float64, *options)
+        assert_within(gradient, expected, 1, max(2.0, np.abs(factor).max(initial=0) * 4))
+
+
+@CHECKS
+@given(
+    shapes,
+    st.sampled_from(("squared", "smooth_l1", "huber", "logistic")),
+    st.sampled_from((0.0, 0.5, 2.0)),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    st.sampled_from((0.0, 1.0, -0.3, 1 / 256)),
+    dtypes,
+    seeds,
+)
+@example((3, 5, 9, 70), "smooth_l1", 0.0, (False, False, False), 1.0, np.float32, 1)
+def test_pointwise_losses(
+    ours: OnNumPy, shape: Any, kind: Any, parameter: float, given: Any, scale: float, dtype: Any, seed: int
+) -> None:
+    # Of these numbers no difference is nearer to a parameter, where slopes jump, than rounding takes it.
+    rng = np.random.default_rng(seed)
+    prediction, target = (np.asarray(rng.integers(-40, 40, shape) * 0.1 + 0.03 * i, dtype) for i in range(2))
+    weight, more, dy = (
+        np.asarray(normal(shape, seed + i, dtype)) if is_given else None for i, is_given in enumerate(given)
     )
-    gradient = reference.squared_error_backward(*wide(prediction, target), scale)
-    assert_within(ours.squared_error_backward(prediction, target, scale), gradient, 1)
+    arrays, doubles = (
+        (prediction, target, kind, parameter, weight, more),
+        (*wide(prediction, target), kind, parameter, *(None if x is None else wide(x)[0] for x in (weight, more))),
+    )
+    size = np.abs(reference.pointwise_loss(*doubles)).max(initial=1)
+    assert_within(ours.pointwise_loss(*arrays), reference.pointwise_loss(*doubles), 1, size)
+    total, expected = ours.pointwise_loss_sum(*arrays, scale), reference.pointwise_loss_sum(*doubles, scale)
+    unit = 1e-6 if dtype == np.float32 else 1e-13
+    assert abs(total - expected) <= unit * abs(scale) * max(np.abs(reference.pointwise_loss(*doubles)).sum(), 1)
+    gradient = ours.pointwise_loss_backward(dy, *arrays, scale)
+    wide_dy = None if dy is None else wide(dy)[0]
+    assert_within(gradient, reference.pointwise_loss_backward(wide_dy, *doubles, scale), 1, 20.0)
+
+
+@CHECKS
+@given(shapes, st.integers(0, 4), st.integers(0, 15), dtypes, seeds)
+def test_expand(ours: OnNumPy, shape: tuple[int, ...], dropped: int, ones: int, dtype: Any, seed: int) -> None:
+    sizes = tuple(1 if ones >> axis & 1 else size for axis, size in enumerate(shape))[dropped:]
+    x = np.asarray(normal(sizes, seed, dtype))
+    np.testing.assert_array_equal(ours.expand(x, shape), np.broadcast_to(x, shape))
 
 
 @CHECKS

@@ -239,7 +239,7 @@ def test_running_average() -> None:
 @given(st.integers(1, 4), st.integers(1, 6), st.sampled_from((0.0, 0.2)), seeds)
 def test_cross_entropy_formula(n: int, classes: int, label_smoothing: float, seed: int) -> None:
     logits, labels = normal((n, classes), seed), np.random.default_rng(seed).integers(0, classes, n)
-    loss, probabilities = reference.softmax_cross_entropy(logits, labels, label_smoothing)
+    loss, probabilities, _ = reference.softmax_cross_entropy(logits, labels, None, -100, label_smoothing, "sum")
     expected = 0.0
     for row, label in zip(logits, labels, strict=True):
         log_probabilities = [value - math.log(sum(math.exp(other) for other in row)) for value in row]
@@ -252,23 +252,24 @@ def test_cross_entropy_formula(n: int, classes: int, label_smoothing: float, see
 
 def test_cross_entropy_of_large_logits_is_finite() -> None:
     logits = np.array([[1000.0, 0.0], [-1000.0, 1000.0]], np.float32)
-    loss, probabilities = reference.softmax_cross_entropy(logits, np.array([1, 1]), 0.0)
+    loss, probabilities, _ = reference.softmax_cross_entropy(logits, np.array([1, 1]), reduction="sum")
     assert loss == 1000
     np.testing.assert_array_equal(probabilities, [[1, 0], [0, 1]])
 
 
 def test_cross_entropy_of_a_class_ruled_out() -> None:
     logits = np.array([[0.0, -np.inf, 0.0]])
-    loss, probabilities = reference.softmax_cross_entropy(logits, np.array([0]), 0.0)
+    loss, probabilities, _ = reference.softmax_cross_entropy(logits, np.array([0]))
     np.testing.assert_allclose(loss, math.log(2))
     np.testing.assert_allclose(probabilities, [[0.5, 0, 0.5]])
 
 
 def test_squared_error_sums_in_float64() -> None:
     prediction = np.full((2, 3), 1e30, np.float32)
-    assert np.isclose(reference.squared_error(prediction, np.zeros((2, 3), np.float32)), 6e60)
+    assert np.isclose(reference.pointwise_loss_sum(prediction, np.zeros((2, 3), np.float32), "squared"), 6e60)
     np.testing.assert_array_equal(
-        reference.squared_error_backward(np.array([3.0, 1.0]), np.array([1.0, 2.0]), 0.5), [2, -1]
+        reference.pointwise_loss_backward(None, np.array([3.0, 1.0]), np.array([1.0, 2.0]), "squared", scale=0.5),
+        [2, -1],
     )
 
 
@@ -350,8 +351,8 @@ def test_reductions_over_nothing_give_zero() -> None:
         reference.linear_backward_weight(np.zeros((0, 3)), np.zeros((0, 4))), np.zeros((3, 4))
     )
     np.testing.assert_array_equal(reference.linear_backward_bias(np.zeros((0, 3))), np.zeros(3))
-    loss, probabilities = reference.softmax_cross_entropy(np.zeros((0, 3)), np.zeros(0, np.int64), 0.1)
+    loss, probabilities, _ = reference.softmax_cross_entropy(np.zeros((0, 3)), np.zeros(0, np.int64), reduction="sum")
     assert (float(loss), probabilities.shape) == (0, (0, 3))
-    assert reference.squared_error(np.zeros((0, 3)), np.zeros((0, 3))) == 0
+    assert reference.pointwise_loss_sum(np.zeros((0, 3)), np.zeros((0, 3)), "squared") == 0
     assert reference.count_correct(np.zeros((0, 3)), np.zeros(0, np.int64)) == 0
     assert reference.dropout(np.zeros((0, 3)), 0.5, 1, np.array(2)).shape == (0, 3)

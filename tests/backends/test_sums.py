@@ -78,10 +78,14 @@ def test_losses_and_norms(name: str, value: float) -> None:
     backend, n = backends.get(name), side(name)
     x = backend.asarray(np.full((n, n), value, np.float32))
     exact = float(np.float32(value))
-    assert error(backend, backend.squared_error(x, backend.zeros((n, n), np.float32)), exact**2 * n * n) <= BOUND
+    assert (
+        error(backend, backend.pointwise_loss_sum(x, backend.zeros((n, n), np.float32), "squared"), exact**2 * n * n)
+        <= BOUND
+    )
     assert error(backend, backend.global_norm([x]), exact * n) <= BOUND
     logits = backend.zeros((n * n // 4, 4), np.float32)
-    loss = backend.softmax_cross_entropy(logits, backend.zeros((n * n // 4,), np.int64), 0.0)[0]
+    labels = backend.zeros((n * n // 4,), np.int64)
+    loss = backend.softmax_cross_entropy(logits, labels, None, -100, 0.0, "sum")[0]
     assert error(backend, loss, n * n // 4 * np.log(4)) <= BOUND
 
 

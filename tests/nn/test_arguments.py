@@ -73,7 +73,11 @@ from numbacnn.backends import Backend
         (lambda: nn.PReLU(0), ValueError, "`num_parameters` 0 must be at least 1"),
         (lambda: nn.PReLU(init=np.inf), ValueError, "`init` inf must be finite"),
         (lambda: nn.PReLU(dtype=int), ValueError, "`dtype` int64 must be float32 or float64"),
-        (lambda: nn.CrossEntropyLoss("none"), ValueError, "`reduction` 'none' must be one of 'mean', 'sum'"),
+        (
+            lambda: nn.CrossEntropyLoss(reduction="max"),
+            ValueError,
+            "`reduction` 'max' must be one of 'mean', 'sum', 'none'",
+        ),
         (lambda: nn.CrossEntropyLoss(label_smoothing=2), ValueError, r"`label_smoothing` 2 must be in 0\.\.1"),
         (lambda: nn.MSELoss(None), ValueError, "`reduction` None must be one of"),
         (lambda: nn.Parameter(["a"]), TypeError, "`value` of dtype <U1 must be real"),

@@ -59,7 +59,7 @@ def test_gradients_of_a_classifier_with_its_loss(backend: Backend) -> None:
     rng = np.random.default_rng(3)
     model = nn.Sequential(nn.Linear(5, 6, dtype=np.float64), nn.BatchNorm1d(6, dtype=np.float64), nn.Tanh())
     x, labels, step = rng.standard_normal((7, 5)), rng.integers(6, size=7), 1e-6
-    for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss("sum", label_smoothing=0.1)):
+    for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum", label_smoothing=0.1)):
         model.zero_grad()
         loss.forward(model(x), labels)
         dx = np.asarray(model.backward(loss.backward()))

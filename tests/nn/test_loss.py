@@ -19,7 +19,7 @@ def test_cross_entropy(backend: Backend) -> None:
     total = -math.log(0.5) - math.log(0.8)
     gradient = np.array([[-0.5, 0.25, 0.25], [0.1, -0.2, 0.1]])
     for reduction, scale in (("mean", 0.5), ("sum", 1)):
-        loss = nn.CrossEntropyLoss(reduction)
+        loss = nn.CrossEntropyLoss(reduction=reduction)
         value = loss.forward(LOGITS, LABELS)
         assert type(value) is float and value == pytest.approx(total * scale)
         np.testing.assert_allclose(loss.backward(), gradient * scale, rtol=1e-6)
@@ -68,7 +68,7 @@ def test_mean_squared_error(backend: Backend) -> None:
 
 
 def test_labels_may_be_changed_after_the_loss(backend: Backend) -> None:
-    loss, labels = nn.CrossEntropyLoss("sum"), LABELS.copy()
+    loss, labels = nn.CrossEntropyLoss(reduction="sum"), LABELS.copy()
     loss.forward(LOGITS, labels)
     labels[...] = 2
     np.testing.assert_allclose(loss.backward(), [[-0.5, 0.25, 0.25], [0.1, -0.2, 0.1]], rtol=1e-6)

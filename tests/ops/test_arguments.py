@@ -204,29 +204,76 @@ ELEMENTWISE_VALUE_ERRORS = [
 ]
 
 LOSS_VALUE_ERRORS = [
-    (lambda: ops.softmax_cross_entropy(X, LABELS), "`logits` (2, 3, 8, 8) must have 2 axes (n, classes)"),
+    (lambda: ops.softmax_cross_entropy(C, LABELS), "`logits` (3,) must have 2 axes or more (n, classes, ...)"),
+    (lambda: ops.softmax_cross_entropy(X, LABELS), "`labels` (4,) must have the shape (2, 8, 8) for `logits` (2, 3, 8"),
     (
-        lambda: ops.softmax_cross_entropy(LOGITS, np.eye(10)[LABELS]),
+        lambda: ops.softmax_cross_entropy(LOGITS, np.eye(10, dtype=int)[LABELS]),
         "`labels` (4, 10) must be class numbers of shape (4,); one-hot rows become them by `labels.argmax(axis=1)`",
     ),
     (lambda: ops.softmax_cross_entropy(LOGITS, LABELS[:, None]), "`labels` (4, 1) must have the shape (4,) for"),
     (lambda: ops.softmax_cross_entropy(LOGITS, LABELS[:3]), "`labels` (3,) must have the shape (4,) for `logits` (4,"),
     (lambda: ops.softmax_cross_entropy(LOGITS, 3), "`labels` () must have the shape (4,)"),
-    (lambda: ops.softmax_cross_entropy(LOGITS, [0, 1, 2, 10]), "`labels` must be in 0..9, but hold 10"),
-    (lambda: ops.softmax_cross_entropy(LOGITS, [0, -100, 2, 3]), "`labels` must be in 0..9, but hold -100"),
-    (lambda: ops.softmax_cross_entropy(LOGITS, np.full(4, 2**64 - 1, np.uint64)), "`labels` must be in 0..9, but hold"),
-    (lambda: ops.softmax_cross_entropy(LOGITS[:, :0], LABELS), "`labels` must be in 0..-1, but hold 0"),
+    (
+        lambda: ops.softmax_cross_entropy(LOGITS, [0, 1, 2, 10]),
+        "`labels` must be in 0..9 or -100, which is ignored, but hold 10",
+    ),
+    (lambda: ops.softmax_cross_entropy(LOGITS, [0, -100, 2, -1]), "or -100, which is ignored, but hold -1"),
+    (lambda: ops.softmax_cross_entropy(LOGITS, [0, 1, 2, -100], None, 7), "or 7, which is ignored, but hold -100"),
+    (
+        lambda: ops.softmax_cross_entropy(LOGITS, np.full(4, 2**64 - 1, np.uint64)),
+        "`labels` must be in 0..9 or -100, which",
+    ),
+    (
+        lambda: ops.softmax_cross_entropy(LOGITS[:, :0], LABELS),
+        "`labels` must be in 0..-1 or -100, which is ignored, but hold 0",
+    ),
     (lambda: ops.softmax_cross_entropy(LOGITS, [0, [1], 2, 3]), "`labels` must be an array or evenly nested lists"),
-    (lambda: ops.softmax_cross_entropy(LOGITS, LABELS, "none"), "`reduction` 'none' must be one of 'mean', 'sum'"),
-    (lambda: ops.softmax_cross_entropy(LOGITS, LABELS, None), "`reduction` None must be one of 'mean', 'sum'"),
+    (
+        lambda: ops.softmax_cross_entropy(LOGITS, LABELS, reduction="max"),
+        "`reduction` 'max' must be one of 'mean', 'sum', 'none'",
+    ),
+    (
+        lambda: ops.softmax_cross_entropy(LOGITS, LABELS, reduction=None),
+        "`reduction` None must be one of 'mean', 'sum'",
+    ),
     (lambda: ops.softmax_cross_entropy(LOGITS, LABELS, label_smoothing=1.1), "`label_smoothing` 1.1 must be in 0..1"),
     (lambda: ops.softmax_cross_entropy(LOGITS, LABELS, label_smoothing=-0.1), "`label_smoothing` -0.1 must be in 0..1"),
-    (lambda: ops.softmax_cross_entropy_backward(LOGITS, LABELS[:3]), "`labels` (3,) must have the shape (4,) for"),
-    (lambda: ops.softmax_cross_entropy_backward(LOGITS, LABELS, "none"), "`reduction` 'none' must be"),
-    (lambda: ops.mean_squared_error(LOGITS, LOGITS[:, 0]), "`target` (4,) must have the shape (4, 10) of `prediction`"),
-    (lambda: ops.mean_squared_error(LOGITS[:, :1], LOGITS[:, 0]), "`target` (4,) must have the shape (4, 1) of"),
-    (lambda: ops.mean_squared_error(LOGITS, LOGITS, "none"), "`reduction` 'none' must be one of 'mean', 'sum'"),
-    (lambda: ops.mean_squared_error_backward(LOGITS, 0), "`target` () must have the shape (4, 10)"),
+    (
+        lambda: ops.softmax_cross_entropy(LOGITS, LABELS, C),
+        "`weight` (3,) must have the shape (10,) for `logits` (4, 10)",
+    ),
+    (lambda: ops.softmax_cross_entropy_backward(1, LOGITS, LABELS[:3]), "`labels` (3,) must have the shape (4,) for"),
+    (lambda: ops.softmax_cross_entropy_backward(C, LOGITS, LABELS), "`scale` (3,) must have the shape (4,) for"),
+    (lambda: ops.nll_loss(LOGITS, LABELS + 10), "`labels` must be in 0..9 or -100, which is ignored, but hold 10"),
+    (lambda: ops.nll_loss(LOGITS, LABELS, C), "`weight` (3,) must have the shape (10,) for `x` (4, 10)"),
+    (lambda: ops.nll_loss_backward(C, LOGITS, LABELS), "`scale` (3,) must have the shape (4,) for `x` (4, 10), or ()"),
+    (lambda: ops.pointwise_loss(LOGITS, LOGITS[:, 0]), "`target` (4,) must have the shape (4, 10) of `prediction`"),
+    (lambda: ops.pointwise_loss(LOGITS[:, :1], LOGITS[:, 0]), "`target` (4,) must have the shape (4, 1) of"),
+    (lambda: ops.pointwise_loss(LOGITS, LOGITS, reduction="max"), "`reduction` 'max' must be one of 'mean', 'sum'"),
+    (lambda: ops.pointwise_loss_backward(None, LOGITS, 0), "`target` () must have the shape (4, 10)"),
+    (
+        lambda: ops.pointwise_loss(LOGITS, LOGITS, "cubed"),
+        "`kind` 'cubed' must be one of 'squared', 'smooth_l1', 'huber'",
+    ),
+    (lambda: ops.pointwise_loss(LOGITS, LOGITS, "huber", -1), "`parameter` -1 must be at least 0"),
+    (lambda: ops.pointwise_loss(LOGITS, LOGITS, weight=C), "`weight` (3,) must be broadcast to the shape (4, 10) of"),
+    (
+        lambda: ops.pointwise_loss(LOGITS[:1], LOGITS[:1], weight=LOGITS),
+        "`weight` (4, 10) must be broadcast to the shape (1, 10) of `prediction`",
+    ),
+    (
+        lambda: ops.pointwise_loss(LOGITS, LOGITS, pos_weight=1.0),
+        "`pos_weight` is of the kind 'logistic', not 'squared'",
+    ),
+    (lambda: ops.pointwise_loss_backward(LOGITS, LOGITS, LOGITS), "`dy` must be None where `reduction` is 'mean'"),
+    (
+        lambda: ops.pointwise_loss_backward(None, LOGITS, LOGITS, reduction="none"),
+        "`dy` must be given where `reduction` is 'none'",
+    ),
+    (
+        lambda: ops.pointwise_loss_backward(C, LOGITS, LOGITS, reduction="none"),
+        "`dy` (3,) must have the shape (4, 10) of the losses",
+    ),
     (lambda: ops.count_correct(LOGITS, LABELS + 10), "`labels` must be in 0..9, but hold 10"),
     (lambda: ops.count_correct(LOGITS[0], LABELS), "`logits` (10,) must have 2 axes (n, classes)"),
 ]
@@ -299,7 +346,7 @@ LOSS_TYPE_ERRORS = [
     (lambda: ops.softmax_cross_entropy(LOGITS, LABELS > 0), "`labels` of dtype bool must be integers"),
     (lambda: ops.softmax_cross_entropy(LOGITS, ["cat"] * 4), "`labels` of dtype <U3 must be integers"),
     (lambda: ops.softmax_cross_entropy(LOGITS, LABELS, label_smoothing=None), "`label_smoothing` None must be a"),
-    (lambda: ops.mean_squared_error(LOGITS, LOGITS * 1j), "`target` of dtype complex64 must be real"),
+    (lambda: ops.pointwise_loss(LOGITS, LOGITS * 1j), "`target` of dtype complex64 must be real"),
 ]
 
 VALUE_ERRORS = [

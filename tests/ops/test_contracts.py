@@ -66,6 +66,8 @@ LOGITS = whole(N, 3)
 # Of straight pieces, whose gradients say nothing of a NaN in x.
 BENT = ("hardsigmoid", "hardtanh", "leaky_relu", "relu6")
 POINTWISE = (*BENT, "celu", "elu", "gelu", "hardswish", "mish", "selu", "silu", "softplus", "softsign")
+SHARES = LOGITS / 4 + 1
+PLANES = np.arange(N * 3 * 4).reshape(N, 3, 4) % 6
 INDICES = ops.max_pool2d(X, 2, 1, return_indices=True, backend="reference")[1]
 CALLS = {
     "corr2d": Call(ops.corr2d, (whole(5, 6), whole(2, 3)), weight=1, batched=()),
@@ -250,16 +252,58 @@ CALLS = {
     "flatten": Call(ops.flatten, (X,)),
     "copy": Call(ops.copy, (X,)),
     "softmax_cross_entropy": Call(
-        lambda logits, labels: ops.softmax_cross_entropy(logits, labels, "sum", 0.25), (LOGITS, LABELS), batched=(0, 1)
+        lambda logits, labels: ops.softmax_cross_entropy(logits, labels, None, -100, "sum", 0.25),
+        (LOGITS, LABELS),
+        batched=(0, 1),
+    ),
+    "softmax_cross_entropy, weighted": Call(
+        lambda *arrays: ops.softmax_cross_entropy(*arrays, 1, "none"), (LOGITS, LABELS, positive(3)), batched=(0, 1)
+    ),
+    "softmax_cross_entropy, probabilities": Call(
+        lambda logits: ops.softmax_cross_entropy(logits, SHARES[: rows(logits)], reduction="sum"), (LOGITS,)
+    ),
+    "softmax_cross_entropy, images": Call(
+        lambda *arrays: ops.softmax_cross_entropy(*arrays, reduction="sum"), (Y, PLANES), batched=(0, 1)
     ),
     "softmax_cross_entropy_backward": Call(
-        lambda *arrays: ops.softmax_cross_entropy_backward(*arrays, "sum", 0.25), (LOGITS, LABELS), batched=(0, 1)
+        lambda *arrays: ops.softmax_cross_entropy_backward(*arrays, None, -100, 0.25),
+        (positive(N), LOGITS, LABELS),
+        batched=(0, 1, 2),
     ),
-    "mean_squared_error": Call(
-        lambda *arrays: ops.mean_squared_error(*arrays, "sum"), (LOGITS, LOGITS * 2), batched=(0, 1)
+    "softmax_cross_entropy_backward, probabilities": Call(
+        lambda p, weight: ops.softmax_cross_entropy_backward(1.0, p, SHARES[: rows(p)], weight), (LOGITS, positive(3))
     ),
-    "mean_squared_error_backward": Call(
-        lambda *arrays: ops.mean_squared_error_backward(*arrays, "sum"), (LOGITS, LOGITS * 2), batched=(0, 1)
+    "softmax_cross_entropy_backward, images": Call(
+        lambda *arrays: ops.softmax_cross_entropy_backward(1.0, *arrays), (Y, PLANES), batched=(0, 1)
+    ),
+    "nll_loss": Call(
+        lambda *arrays: ops.nll_loss(*arrays, -100, "none"), (LOGITS, LABELS, positive(3)), batched=(0, 1), silent=(0,)
+    ),
+    "nll_loss, images": Call(
+        lambda *arrays: ops.nll_loss(*arrays, reduction="sum"), (Y, PLANES), batched=(0, 1), silent=(0,)
+    ),
+    "nll_loss_backward": Call(
+        ops.nll_loss_backward, (positive(N), LOGITS, LABELS, positive(3)), batched=(0, 1, 2), silent=(1,)
+    ),
+    "pointwise_loss": Call(
+        lambda *arrays: ops.pointwise_loss(*arrays, "squared", reduction="sum"), (LOGITS, LOGITS * 2), batched=(0, 1)
+    ),
+    "pointwise_loss, none": Call(
+        lambda x, target, weight: ops.pointwise_loss(x, target, "smooth_l1", 1.0, "none", weight),
+        (X, X * 2, positive(4, 1, 1)),
+        batched=(0, 1),
+    ),
+    "pointwise_loss_backward": Call(
+        lambda *arrays: ops.pointwise_loss_backward(None, *arrays, reduction="sum"),
+        (LOGITS, LOGITS * 2),
+        batched=(0, 1),
+    ),
+    "pointwise_loss_backward, logistic": Call(
+        lambda dy, x, target, more: ops.pointwise_loss_backward(
+            dy, x, target, "logistic", reduction="none", pos_weight=more
+        ),
+        (LOGITS, LOGITS, LOGITS / 8 + 0.5, positive(3)),
+        batched=(0, 1, 2),
     ),
     "count_correct": Call(ops.count_correct, (LOGITS, LABELS), batched=(0, 1), silent=(0,)),
 }

@@ -57,7 +57,10 @@ MODELS: dict[type[nn.Layer], Callable[[], nn.Sequential]] = {
     nn.Sigmoid: lambda: on_images(nn.Sigmoid()),
     nn.Tanh: lambda: on_images(nn.Tanh()),
 }
-LOSSES: dict[type[nn.Loss], Callable[[], nn.Loss]] = {nn.CrossEntropyLoss: nn.CrossEntropyLoss}
+LOSSES: dict[type[nn.Loss], Callable[[], nn.Loss]] = {
+    nn.CrossEntropyLoss: lambda: nn.CrossEntropyLoss([1.0, 3.0], label_smoothing=0.1),
+    nn.NLLLoss: lambda: nn.NLLLoss([1.0, 3.0]),
+}
 OPTIMIZERS: dict[type[optim.Optimizer], Callable[[nn.Layer], optim.Optimizer]] = {
     optim.SGD: lambda model: optim.SGD(model.parameters(), 0.1, momentum=0.5),
     optim.Adam: lambda model: optim.Adam(model.parameters(), 0.01),
@@ -65,7 +68,10 @@ OPTIMIZERS: dict[type[optim.Optimizer], Callable[[nn.Layer], optim.Optimizer]] =
 }
 NAMES = {"algorithm": "im2col", "reduction": "sum"}
 """Other values of settings that are strings."""
-CLASSIFIES = {nn.MSELoss: "a step counts right answers, and this loss takes no labels"}
+CLASSIFIES = dict.fromkeys(
+    (nn.BCEWithLogitsLoss, nn.HuberLoss, nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss),
+    "a step counts right answers, and this loss takes no labels",
+)
 
 
 def public(base: type) -> set[type]:
@@ -87,6 +93,8 @@ def other(name: str, value: Any) -> Any:
     """A value of the same kind that is not the same."""
     if isinstance(value, (bool, type(None))):
         return not value
+    if name == "ignore_index":
+        return 1  # one of the labels
     if isinstance(value, int):
         return value + 1
     if isinstance(value, float):
@@ -233,7 +241,7 @@ def do_not_average(training: Training) -> None:
 
 
 def set_loss(training: Training) -> None:
-    training.step.loss = nn.CrossEntropyLoss("sum")
+    training.step.loss = nn.CrossEntropyLoss(reduction="sum")
 
 
 def replace_a_child(training: Training) -> None:

@@ -138,6 +138,15 @@ def test_evaluation_restores_modes_after_an_error() -> None:
     assert all(layer.training for layer in model.layers())
 
 
+def test_a_loss_that_is_no_number_is_refused() -> None:
+    model, optimizer = model_and_optimizer()
+    loss = nn.CrossEntropyLoss(reduction="none")
+    with pytest.raises(ValueError, match=r"`loss` must have the `reduction` 'mean' or 'sum'.*: CrossEntropyLoss"):
+        evaluate(model, loaders()[1], loss)
+    with pytest.raises(ValueError, match="`loss` must have the `reduction` 'mean' or 'sum'"):
+        TrainingStep(model, loss, optimizer)(*next(iter(loaders()[0])))
+
+
 def test_nothing_to_evaluate_on() -> None:
     with pytest.raises(ValueError, match="`loader` gives no samples"):
         evaluate(model_and_optimizer()[0], [], nn.CrossEntropyLoss())

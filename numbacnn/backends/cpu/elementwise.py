@@ -35,6 +35,7 @@ __all__ = [
     "add",
     "add_channels",
     "dropout",
+    "expand",
     "fill_zero",
     "increment",
     "multiply",
@@ -344,6 +345,17 @@ def _drop_into(y: np.ndarray, x: np.ndarray, p: float, seed: int, offset: np.nda
         blocks(x), x.reshape(-1), y.reshape(-1), Scratch(BLOCK, np.dtype(np.uint32)), scale,
         int(philox.drop_threshold(p)), *(int(word) for word in key),
     )  # fmt: skip
+
+
+def expand(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    y = layout.empty(tuple(shape), x.dtype)
+    _repeat_into(y, x)
+    return y
+
+
+@recorded
+def _repeat_into(y: np.ndarray, x: np.ndarray) -> None:
+    y[...] = x
 
 
 def add(arrays: Sequence[np.ndarray]) -> np.ndarray:

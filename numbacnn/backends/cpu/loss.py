@@ -1,6 +1,9 @@
-"""Losses and accuracy: a chunk is a run of ROWS samples, whose sums are added in order afterwards.
+"""Losses and accuracy: a chunk is a run of ROWS positions or BLOCK elements, whose sums are added in order afterwards.
 
-roofline: memory, and small: one read of the logits. Losses are worked out in float64.
+A position is a row of logits, its classes: those of a pixel are neighbours in memory, so images are such rows too.
+
+roofline: of squared, absolute and Huber's losses, memory: one read of each argument, one write of what is not a sum.
+Where there are exponentials these bound it, one for each class or element, in float64 as all losses and sums.
 """
 
 from __future__ import annotations
@@ -9,22 +12,30 @@ import math
 
 import numpy as np
 
+from ..contract import PointwiseLoss, Reduction
+from ..shared import losses as formulas
+from ..shared.losses import HUBER, KINDS, LOGISTIC, SMOOTH, SQUARED
 from .runtime.allocator import empty, empty_like
-from .runtime.captured import recorded
 from .runtime.kernel import inlined, kernel
+from .runtime.launch_cache import cached_launches
 from .vector.blocks import block, blocks
-from .vector.layout import flat, like
+from .vector.layout import flat, images, like, pixels
 
 __all__ = [
     "count_correct",
+    "nll_loss",
+    "nll_loss_backward",
+    "pointwise_loss",
+    "pointwise_loss_backward",
+    "pointwise_loss_sum",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
-    "squared_error",
-    "squared_error_backward",
 ]
 
 ROWS = 64
+
+loss_of, slope_of = inlined(formulas.loss_of), inlined(formulas.slope_of)
 
 
 @inlined
@@ -35,9 +46,11 @@ def _softmax_row(x, p):
         largest = max(largest, np.float64(x[j]))
     total = 0.0
     for j in range(x.size):
-        total += math.exp(np.float64(x[j]) - largest)
+        exponential = math.exp(np.float64(x[j]) - largest)
+        total += exponential
+        p[j] = exponential
     for j in range(x.size):
-        p[j] = math.exp(np.float64(x[j]) - largest) / total
+        p[j] = np.float64(p[j]) / total
     return largest, np.log(total)
 
 
@@ -57,40 +70,240 @@ def _softmax_rows(chunk, x, p):
 
 
 @kernel
-def _cross_entropy_rows(chunk, sums, logits, labels, p, label_smoothing):
-    """``sums`` come first so that ``label_smoothing`` is float64."""
+def _cross_entropy_rows(chunk, sums, logits, labels, weight, p, losses, label_smoothing, ignore_index):
+    """``sums`` (2, chunks), of losses and of the labels' weights, come first so that ``label_smoothing`` is float64.
+
+    A weight without elements is 1 for each class; losses without elements are not asked for.
+    """
     classes = logits.shape[1]
-    total = 0.0
+    total, counted = 0.0, 0.0
     for i in range(chunk * ROWS, min((chunk + 1) * ROWS, logits.shape[0])):
         largest, logarithm = _softmax_row(logits[i], p[i])
-        total += (1 - label_smoothing) * (logarithm - _below(logits[i, labels[i]], largest))
-        if label_smoothing > 0:
-            for j in range(classes):
-                total += label_smoothing / classes * (logarithm - _below(logits[i, j], largest))
-    sums[chunk] = total
+        label, loss = labels[i], 0.0
+        if label != ignore_index:
+            if label < 0 or label >= classes:
+                loss = np.nan
+            else:
+                share = np.float64(weight[label]) if weight.size > 0 else 1.0
+                counted += share
+                share *= 1.0 - label_smoothing
+                # Where nothing is asked of a class, one of probability 0 costs nothing.
+                if share != 0.0:
+                    loss = share * (logarithm - _below(logits[i, label], largest))
+                if label_smoothing > 0.0:
+                    for j in range(classes):
+                        share = (
+                            label_smoothing / np.float64(classes) * (np.float64(weight[j]) if weight.size > 0 else 1.0)
+                        )
+                        if share != 0.0:
+                            loss += share * (logarithm - _below(logits[i, j], largest))
+        if losses.size > 0:
+            losses[i] = loss
+        total += loss
+    sums[0, chunk], sums[1, chunk] = total, counted
+
+
+@inlined
+def _share(target, weight, j, label_smoothing, classes):
+    """What class j has of the loss, ``target`` being its probability."""
+    share = (1.0 - label_smoothing) * np.float64(target) + label_smoothing / np.float64(classes)
+    return share * np.float64(weight[j]) if weight.size > 0 else share
 
 
 @kernel
-def _cross_entropy_backward_rows(chunk, p, labels, dlogits, on, off, scale):
-    """``on`` and ``off`` are the smoothed label's values at the class and elsewhere."""
+def _soft_target_rows(chunk, sums, logits, target, weight, p, losses, label_smoothing):
+    """As :func:`_cross_entropy_rows`, the targets being rows of probabilities."""
+    classes = logits.shape[1]
+    total, counted = 0.0, 0.0
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, logits.shape[0])):
+        largest, logarithm = _softmax_row(logits[i], p[i])
+        loss = 0.0
+        for j in range(classes):
+            share = _share(target[i, j], weight, j, label_smoothing, classes)
+            if share != 0.0:
+                loss += share * (logarithm - _below(logits[i, j], largest))
+        if losses.size > 0:
+            losses[i] = loss
+        total += loss
+        counted += 1.0
+    sums[0, chunk], sums[1, chunk] = total, counted
+
+
+@kernel
+def _nll_rows(chunk, sums, x, labels, weight, losses, ignore_index):
+    """As :func:`_cross_entropy_rows`, x being the logarithms."""
+    total, counted = 0.0, 0.0
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, x.shape[0])):
+        label, loss = labels[i], 0.0
+        if label != ignore_index:
+            if label < 0 or label >= x.shape[1]:
+                loss = np.nan
+            else:
+                share = np.float64(weight[label]) if weight.size > 0 else 1.0
+                counted += share
+                if share != 0.0:
+                    loss = -share * np.float64(x[i, label])
+        if losses.size > 0:
+            losses[i] = loss
+        total += loss
+    sums[0, chunk], sums[1, chunk] = total, counted
+
+
+@kernel
+def _reduce(chunk, loss, scale, sums, mean):
+    total, counted = 0.0, 0.0
+    for i in range(sums.shape[1]):
+        total += sums[0, i]
+        counted += sums[1, i]
+    factor = np.float64(1.0) / counted if mean else 1.0
+    scale[0] = factor
+    if loss.size > 0:
+        loss[0] = factor * total
+
+
+@kernel
+def _cross_entropy_backward_rows(chunk, scale, p, labels, weight, dlogits, label_smoothing, ignore_index):
+    """``scale`` has one element, or one for each row."""
+    classes = p.shape[1]
+    off = label_smoothing / np.float64(classes)
+    off_weights = label_smoothing > 0.0 and weight.size > 0
+    of_all = label_smoothing
+    if off_weights:
+        of_all = 0.0
+        for j in range(classes):
+            of_all += off * np.float64(weight[j])
     for i in range(chunk * ROWS, min((chunk + 1) * ROWS, p.shape[0])):
-        for j in range(p.shape[1]):
-            dlogits[i, j] = scale * (p[i, j] - (on if j == labels[i] else off))
+        label = labels[i]
+        if label == ignore_index:
+            for j in range(classes):
+                dlogits[i, j] = 0
+        else:
+            factor = np.float64(scale[i] if scale.size > 1 else scale[0])
+            is_class = label >= 0 and label < classes
+            on = (1.0 - label_smoothing) * (np.float64(weight[label]) if is_class and weight.size > 0 else 1.0)
+            summed = on + of_all
+            if off_weights:
+                for j in range(classes):
+                    dlogits[i, j] = factor * (summed * np.float64(p[i, j]) - off * np.float64(weight[j]))
+            else:
+                for j in range(classes):
+                    dlogits[i, j] = factor * (summed * np.float64(p[i, j]) - off)
+            if is_class:
+                share = on + off * (np.float64(weight[label]) if off_weights else 1.0)
+                dlogits[i, label] = factor * (summed * np.float64(p[i, label]) - share)
 
 
 @kernel
-def _squared_error_blocks(chunk, prediction, target, sums):
+def _soft_target_backward_rows(chunk, scale, p, target, weight, dlogits, label_smoothing):
+    classes = p.shape[1]
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, p.shape[0])):
+        factor = np.float64(scale[i] if scale.size > 1 else scale[0])
+        summed = 0.0
+        for j in range(classes):
+            summed += _share(target[i, j], weight, j, label_smoothing, classes)
+        for j in range(classes):
+            share = _share(target[i, j], weight, j, label_smoothing, classes)
+            dlogits[i, j] = factor * (summed * np.float64(p[i, j]) - share)
+
+
+@kernel
+def _nll_backward_rows(chunk, scale, labels, weight, dx, ignore_index):
+    classes = dx.shape[1]
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, dx.shape[0])):
+        label = labels[i]
+        for j in range(classes):
+            dx[i, j] = 0
+        if label != ignore_index and label >= 0 and label < classes:
+            share = np.float64(weight[label]) if weight.size > 0 else 1.0
+            if share != 0.0:
+                dx[i, label] = -share * np.float64(scale[i] if scale.size > 1 else scale[0])
+
+
+# The kinds are numbers that the compiler knows where these are called, which makes a loop of its own for each.
+
+
+@inlined
+def _write_losses(kind, chunk, losses, x, target, weight, positive, parameter):
+    if weight.size == 0 and positive.size == 0:
+        for i in block(chunk, x.size):
+            losses[i] = loss_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), 1.0)
+    else:
+        for i in block(chunk, x.size):
+            factor = np.float64(weight[i]) if weight.size > 0 else 1.0
+            more = np.float64(positive[i]) if positive.size > 0 else 1.0
+            losses[i] = factor * loss_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), more)
+
+
+@inlined
+def _sum_losses(kind, chunk, x, target, weight, positive, parameter):
     total = 0.0
-    for i in block(chunk, prediction.size):
-        difference = np.float64(prediction[i]) - np.float64(target[i])
-        total += difference * difference
-    sums[chunk] = total
+    if weight.size == 0 and positive.size == 0:
+        for i in block(chunk, x.size):
+            total += loss_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), 1.0)
+    else:
+        for i in block(chunk, x.size):
+            factor = np.float64(weight[i]) if weight.size > 0 else 1.0
+            more = np.float64(positive[i]) if positive.size > 0 else 1.0
+            total += factor * loss_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), more)
+    return total
+
+
+@inlined
+def _write_slopes(kind, chunk, dy, x, target, weight, positive, dx, parameter, scale):
+    if dy.size == 0 and weight.size == 0 and positive.size == 0:
+        for i in block(chunk, x.size):
+            dx[i] = scale * slope_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), 1.0)
+    else:
+        for i in block(chunk, x.size):
+            factor = scale * (np.float64(weight[i]) if weight.size > 0 else 1.0)
+            factor *= np.float64(dy[i]) if dy.size > 0 else 1.0
+            more = np.float64(positive[i]) if positive.size > 0 else 1.0
+            dx[i] = factor * slope_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), more)
 
 
 @kernel
-def _scaled_difference_blocks(chunk, a, b, difference, scale):
-    for i in block(chunk, a.size):
-        difference[i] = scale * (a[i] - b[i])
+def _loss_blocks(chunk, losses, x, target, weight, positive, parameter, kind):
+    if kind == SQUARED:
+        _write_losses(SQUARED, chunk, losses, x, target, weight, positive, parameter)
+    elif kind == SMOOTH:
+        _write_losses(SMOOTH, chunk, losses, x, target, weight, positive, parameter)
+    elif kind == HUBER:
+        _write_losses(HUBER, chunk, losses, x, target, weight, positive, parameter)
+    else:
+        _write_losses(LOGISTIC, chunk, losses, x, target, weight, positive, parameter)
+
+
+@kernel
+def _loss_sum_blocks(chunk, sums, x, target, weight, positive, parameter, kind):
+    """``sums`` come first so that ``parameter`` is float64."""
+    if kind == SQUARED:
+        sums[chunk] = _sum_losses(SQUARED, chunk, x, target, weight, positive, parameter)
+    elif kind == SMOOTH:
+        sums[chunk] = _sum_losses(SMOOTH, chunk, x, target, weight, positive, parameter)
+    elif kind == HUBER:
+        sums[chunk] = _sum_losses(HUBER, chunk, x, target, weight, positive, parameter)
+    else:
+        sums[chunk] = _sum_losses(LOGISTIC, chunk, x, target, weight, positive, parameter)
+
+
+@kernel
+def _loss_backward_blocks(chunk, dy, x, target, weight, positive, dx, parameter, scale, kind):
+    if kind == SQUARED:
+        _write_slopes(SQUARED, chunk, dy, x, target, weight, positive, dx, parameter, scale)
+    elif kind == SMOOTH:
+        _write_slopes(SMOOTH, chunk, dy, x, target, weight, positive, dx, parameter, scale)
+    elif kind == HUBER:
+        _write_slopes(HUBER, chunk, dy, x, target, weight, positive, dx, parameter, scale)
+    else:
+        _write_slopes(LOGISTIC, chunk, dy, x, target, weight, positive, dx, parameter, scale)
+
+
+@kernel
+def _add_up(chunk, total, numbers, scale):
+    added = numbers.dtype.type(0)
+    for i in range(numbers.size):
+        added += numbers[i]
+    total[0] = scale * added
 
 
 @kernel
@@ -112,39 +325,120 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return p
 
 
+@cached_launches
 def softmax_cross_entropy(
-    logits: np.ndarray, labels: np.ndarray, label_smoothing: float, scale: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
-    p, sums = empty_like(logits), empty((_runs(logits),), np.float64)
-    _cross_entropy_rows(_runs(logits), sums, logits, labels, p, float(label_smoothing))
-    return _total(sums, scale), p
+    logits: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = pixels(logits)
+    p, sums = empty_like(rows), empty((2, _runs(rows)), np.float64)
+    losses = _of_positions(logits, reduction)
+    arguments = (_or_none(weight, logits), p, losses.reshape(-1), float(label_smoothing))
+    if target.shape == logits.shape:
+        _soft_target_rows(_runs(rows), sums, rows, pixels(target), *arguments)
+    else:
+        _cross_entropy_rows(_runs(rows), sums, rows, target.reshape(-1), *arguments, ignore_index)
+    loss, scale = _reduced(sums, losses, reduction)
+    return loss, _from_rows(p, logits), scale
 
 
+@cached_launches
 def softmax_cross_entropy_backward(
-    probabilities: np.ndarray, labels: np.ndarray, label_smoothing: float, scale: float
+    scale: np.ndarray,
+    probabilities: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
 ) -> np.ndarray:
-    dlogits = empty_like(probabilities)
-    off = label_smoothing / max(probabilities.shape[1], 1)
-    _cross_entropy_backward_rows(
-        _runs(probabilities), probabilities, labels, dlogits, float(1 - label_smoothing + off), float(off), float(scale)
-    )
-    return dlogits
+    p = pixels(probabilities)
+    dlogits, factors, weights = empty_like(p), scale.reshape(-1), _or_none(weight, probabilities)
+    if target.shape == probabilities.shape:
+        arguments = (pixels(target), weights, dlogits, float(label_smoothing))
+        _soft_target_backward_rows(_runs(p), factors, p, *arguments)
+    else:
+        arguments = (target.reshape(-1), weights, dlogits, float(label_smoothing))
+        _cross_entropy_backward_rows(_runs(p), factors, p, *arguments, ignore_index)
+    return _from_rows(dlogits, probabilities)
 
 
-def squared_error(prediction: np.ndarray, target: np.ndarray, scale: float = 1.0) -> np.ndarray:
+@cached_launches
+def nll_loss(
+    x: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = pixels(x)
+    losses, sums = _of_positions(x, reduction), empty((2, _runs(rows)), np.float64)
+    weights = _or_none(weight, x)
+    _nll_rows(_runs(rows), sums, rows, labels.reshape(-1), weights, losses.reshape(-1), ignore_index)
+    return _reduced(sums, losses, reduction)
+
+
+@cached_launches
+def nll_loss_backward(
+    scale: np.ndarray, x: np.ndarray, labels: np.ndarray, weight: np.ndarray | None = None, ignore_index: int = -100
+) -> np.ndarray:
+    dx = empty((labels.size, x.shape[1]), x.dtype)
+    _nll_backward_rows(_runs(dx), scale.reshape(-1), labels.reshape(-1), _or_none(weight, x), dx, ignore_index)
+    return _from_rows(dx, x)
+
+
+@cached_launches
+def pointwise_loss(
+    prediction: np.ndarray,
+    target: np.ndarray,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: np.ndarray | None = None,
+    positive_weight: np.ndarray | None = None,
+) -> np.ndarray:
+    losses = empty_like(prediction)
+    arrays = [_alike(array, prediction) for array in (prediction, target, weight, positive_weight)]
+    _loss_blocks(blocks(prediction), flat(losses), *arrays, float(parameter), KINDS[kind])
+    return losses
+
+
+@cached_launches
+def pointwise_loss_sum(
+    prediction: np.ndarray,
+    target: np.ndarray,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: np.ndarray | None = None,
+    positive_weight: np.ndarray | None = None,
+    scale: float = 1.0,
+) -> np.ndarray:
     sums = empty((blocks(prediction),), np.float64)
-    _squared_error_blocks(sums.size, flat(prediction), flat(like(target, prediction)), sums)
+    arrays = [_alike(array, prediction) for array in (prediction, target, weight, positive_weight)]
+    _loss_sum_blocks(sums.size, sums, *arrays, float(parameter), KINDS[kind])
     return _total(sums, scale)
 
 
-def squared_error_backward(prediction: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray:
-    difference = empty_like(prediction)
-    _scaled_difference_blocks(
-        blocks(prediction), flat(prediction), flat(like(target, prediction)), flat(difference), float(2 * scale)
-    )
-    return difference
+@cached_launches
+def pointwise_loss_backward(
+    dy: np.ndarray | None,
+    prediction: np.ndarray,
+    target: np.ndarray,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: np.ndarray | None = None,
+    positive_weight: np.ndarray | None = None,
+    scale: float = 1.0,
+) -> np.ndarray:
+    dx = empty_like(prediction)
+    arrays = [_alike(array, prediction) for array in (dy, prediction, target, weight, positive_weight)]
+    _loss_backward_blocks(blocks(prediction), *arrays, flat(dx), float(parameter), float(scale), KINDS[kind])
+    return dx
 
 
+@cached_launches
 def count_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     counts = empty((_runs(logits),), np.int64)
     _correct_rows(counts.size, logits, labels, counts)
@@ -155,12 +449,35 @@ def _runs(x: np.ndarray) -> int:
     return -(-x.shape[0] // ROWS)
 
 
-def _total(sums: np.ndarray, scale: float = 1) -> np.ndarray:
-    total = empty((), sums.dtype)
-    _write_total(total, sums, scale)
+def _or_none(x: np.ndarray | None, other: np.ndarray) -> np.ndarray:
+    """What kernels take for ``x``: without elements, where there is none."""
+    return empty((0,), other.dtype) if x is None else x
+
+
+def _alike(x: np.ndarray | None, other: np.ndarray) -> np.ndarray:
+    """Likewise the elements of ``x``, in the order of memory of ``other``."""
+    return empty((0,), other.dtype) if x is None else flat(like(x, other))
+
+
+def _of_positions(x: np.ndarray, reduction: Reduction) -> np.ndarray:
+    """For a loss of each position, where these are asked for."""
+    return empty((x.shape[0], *x.shape[2:]) if reduction == "none" else (0,), x.dtype)
+
+
+def _from_rows(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Of :func:`pixels`, the reverse, in the shape of ``x``."""
+    return rows if x.ndim == 2 else images(rows.reshape(x.shape[0], *x.shape[2:], x.shape[1]))
+
+
+def _reduced(sums: np.ndarray, losses: np.ndarray, reduction: Reduction) -> tuple[np.ndarray, np.ndarray]:
+    """The loss and the scale."""
+    loss, scale = losses if reduction == "none" else empty((), np.float64), empty((), np.float64)
+    of_all = empty((0,), np.float64) if reduction == "none" else loss.reshape(1)
+    _reduce(1, of_all, scale.reshape(1), sums, int(reduction == "mean"))
+    return loss, scale
+
+
+def _total(numbers: np.ndarray, scale: float = 1) -> np.ndarray:
+    total = empty((), numbers.dtype)
+    _add_up(1, total.reshape(1), numbers, float(scale) if numbers.dtype == np.float64 else int(scale))
     return total
-
-
-@recorded
-def _write_total(total: np.ndarray, sums: np.ndarray, scale: float) -> None:
-    total[...] = scale * sums.sum()

@@ -26,6 +26,7 @@ __all__ = [
     "add",
     "add_channels",
     "dropout",
+    "expand",
     "fill_zero",
     "increment",
     "multiply",
@@ -63,6 +64,16 @@ def _relu(i, x):
 def _relu_backward(i, dy, y):
     gradient = dy[i]
     return scalar(dy, 0) if y[i] <= scalar(y, 0) else gradient
+
+
+@mapping
+def _repeated(i, x, sizes, steps, axes):
+    rest, place = i, 0
+    for axis in range(axes - 1, -1, -1):
+        outer = quotient(rest, sizes[axis])
+        place += (rest - outer * sizes[axis]) * steps[axis]
+        rest = outer
+    return x[place]
 
 
 def _element(i, y, x):
@@ -311,6 +322,15 @@ def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
     scale = 1 / (1 - p) if p < 1 else 0.0
     threshold, seed_low, seed_high = (int(word) for word in (philox.drop_threshold(p), *philox.split_words(seed)))
     _dropout(-(-x.size // DRAWN), y, x, offset, x.size, float(scale), threshold, seed_low, seed_high)
+    return y
+
+
+def expand(x: Array, shape: Sequence[int]) -> Array:
+    y = device_array.new(shape, x.dtype)
+    sizes = (1,) * (len(y.shape) - len(x.shape)) + tuple(x.shape)
+    steps = [math.prod(sizes[axis + 1 :]) if size > 1 else 0 for axis, size in enumerate(sizes)]
+    # One axis at least, for there are no tuples of no integers in a kernel.
+    _repeated(y.size, y, x, (1, *y.shape), (0, *steps), 1 + len(sizes))
     return y
 
 

@@ -1,5 +1,8 @@
 """Losses and accuracy: neighbouring threads share a row of the logits, blocks' sums are added up in a second launch.
 
+Of images a row is a pixel, whose classes are a plane apart; it has a thread of its own, so that neighbouring threads
+read neighbours.
+
 roofline: memory, and small: the logits are read three times, twice from the caches. Losses are worked out in float64.
 """
 
@@ -9,28 +12,42 @@ import math
 
 import numpy as np
 
-from ..contract import Array
+from ..contract import Array, PointwiseLoss, Reduction
+from ..shared import losses as formulas
+from ..shared.losses import KINDS
 from .block.reduce import CHUNK, THREADS, block_sum, lane_bits, lane_of, lanes_sum, row_blocks
 from .runtime import device_array
 from .runtime.kernel import block_kernel, mapping
-from .runtime.target import cuda, device_function, exp, log, quotient
+from .runtime.target import cuda, device_function, exp, log, quotient, scalar
 
 __all__ = [
     "count_correct",
+    "nll_loss",
+    "nll_loss_backward",
+    "pointwise_loss",
+    "pointwise_loss_backward",
+    "pointwise_loss_sum",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
-    "squared_error",
-    "squared_error_backward",
 ]
+
+loss_of, slope_of = device_function(formulas.loss_of), device_function(formulas.slope_of)
 
 
 @device_function
 def _row_of(block, thread, g):
     """The row of a thread, its lane in it, and how many elements it has; 0 of them beyond the last row."""
-    rows, classes, bits = g
+    rows, classes, bits, _ = g
     row, lane = lane_of(block, thread, bits)
     return row, lane, classes if row < rows else 0
+
+
+@device_function
+def _first_of(row, classes, inner):
+    """Where the first class of a row is; the others follow, ``inner`` apart."""
+    image = quotient(row, inner)
+    return image * classes * inner + row - image * inner
 
 
 @device_function
@@ -52,12 +69,12 @@ def _lanes_maximum(thread, lane, lanes, value, scratch):
 
 
 @device_function
-def _softmax_row(p, x, first, count, thread, lane, lanes, scratch):
+def _softmax_row(p, x, first, step, count, thread, lane, lanes, scratch):
     """p = softmax of the row that begins at ``first``; its largest x and the sum of exp(x - largest)."""
     largest = -math.inf
     j = lane
     while j < count:
-        value = np.float64(x[first + j])
+        value = np.float64(x[first + j * step])
         if value > largest:
             largest = value
         j += lanes
@@ -65,12 +82,12 @@ def _softmax_row(p, x, first, count, thread, lane, lanes, scratch):
     total = 0.0
     j = lane
     while j < count:
-        total += exp(np.float64(x[first + j]) - largest)
+        total += exp(np.float64(x[first + j * step]) - largest)
         j += lanes
     total = lanes_sum(thread, lane, lanes, total, scratch)
     j = lane
     while j < count:
-        p[first + j] = exp(np.float64(x[first + j]) - largest) / total
+        p[first + j * step] = exp(np.float64(x[first + j * step]) - largest) / total
         j += lanes
     return largest, total
 
@@ -78,61 +95,211 @@ def _softmax_row(p, x, first, count, thread, lane, lanes, scratch):
 @block_kernel(THREADS)
 def _softmax_rows(block, thread, p, x, g):
     scratch = cuda.shared.array(THREADS, np.float64)
-    classes, lanes = g[1], 1 << g[2]
     row, lane, count = _row_of(block, thread, g)
-    _softmax_row(p, x, row * classes, count, thread, lane, lanes, scratch)
+    first = _first_of(row if count else 0, g[1], g[3])
+    _softmax_row(p, x, first, g[3], count, thread, lane, 1 << g[2], scratch)
+
+
+@device_function
+def _add_to_parts(block, thread, partial, losses, loss, counted, counts, has_losses, row, blocks, scratch):
+    """The loss of a row, in one of its threads, where ``counts``."""
+    if counts and has_losses:
+        losses[row] = loss
+    loss = block_sum(thread, loss if counts else 0.0, scratch)
+    counted = block_sum(thread, counted if counts else 0.0, scratch)
+    if thread == 0:
+        partial[block] = loss
+        partial[blocks + block] = counted
 
 
 @block_kernel(THREADS)
-def _cross_entropy_rows(block, thread, partial, p, logits, labels, smoothing, g):
-    """``partial`` comes first so that ``smoothing`` is float64."""
+def _cross_entropy_rows(block, thread, partial, p, logits, labels, weight, losses, smoothing, g, options):
+    """``partial``, losses and then the labels' weights, comes first so that ``smoothing`` is float64."""
     scratch = cuda.shared.array(THREADS, np.float64)
-    classes, lanes = g[1], 1 << g[2]
+    classes, lanes, step = g[1], 1 << g[2], g[3]
+    blocks, has_weight, has_losses, ignore_index = options
     row, lane, count = _row_of(block, thread, g)
-    first = row * classes
-    largest, total = _softmax_row(p, logits, first, count, thread, lane, lanes, scratch)
+    first = _first_of(row if count else 0, classes, step)
+    largest, total = _softmax_row(p, logits, first, step, count, thread, lane, lanes, scratch)
     logarithm = log(total) if count else 0.0
-    loss = 0.0
-    # Without smoothing a class of probability 0 costs nothing; 0 times its logarithm would be NaN.
-    if smoothing > 0.0:
+    label = labels[row] if count else ignore_index
+    loss, counted = 0.0, 0.0
+    # Where nothing is asked of a class, one of probability 0 costs nothing; 0 times its logarithm would be NaN.
+    if smoothing > 0.0 and label != ignore_index:
         j = lane
         while j < count:
-            loss += logarithm - (np.float64(logits[first + j]) - largest)
+            share = smoothing / np.float64(classes) * (np.float64(weight[j]) if has_weight else 1.0)
+            if share != 0.0:
+                loss += share * (logarithm - (np.float64(logits[first + j * step]) - largest))
             j += lanes
-        loss *= smoothing / np.float64(classes)
-    if count and lane == 0:
-        label = labels[row]
+    loss = lanes_sum(thread, lane, lanes, loss, scratch)
+    if label != ignore_index and lane == 0:
         if label >= 0 and label < classes:
-            loss += (1.0 - smoothing) * (logarithm - (np.float64(logits[first + label]) - largest))
+            counted = np.float64(weight[label]) if has_weight else 1.0
+            share = (1.0 - smoothing) * counted
+            if share != 0.0:
+                loss += share * (logarithm - (np.float64(logits[first + label * step]) - largest))
         else:
             loss = math.nan
-    loss = block_sum(thread, loss, scratch)
+    counts = count > 0 and lane == 0
+    _add_to_parts(block, thread, partial, losses, loss, counted, counts, has_losses, row, blocks, scratch)
+
+
+@device_function
+def _share(target, weight, j, smoothing, classes, has_weight):
+    """What class j has of the loss, ``target`` being its probability."""
+    share = (1.0 - smoothing) * np.float64(target) + smoothing / np.float64(classes)
+    return share * np.float64(weight[j]) if has_weight else share
+
+
+@block_kernel(THREADS)
+def _soft_target_rows(block, thread, partial, p, logits, target, weight, losses, smoothing, g, options):
+    """As :func:`_cross_entropy_rows`, the targets being rows of probabilities."""
+    scratch = cuda.shared.array(THREADS, np.float64)
+    classes, lanes, step = g[1], 1 << g[2], g[3]
+    blocks, has_weight, has_losses, _ = options
+    row, lane, count = _row_of(block, thread, g)
+    first = _first_of(row if count else 0, classes, step)
+    largest, total = _softmax_row(p, logits, first, step, count, thread, lane, lanes, scratch)
+    logarithm = log(total) if count else 0.0
+    loss = 0.0
+    j = lane
+    while j < count:
+        share = _share(target[first + j * step], weight, j, smoothing, classes, has_weight)
+        if share != 0.0:
+            loss += share * (logarithm - (np.float64(logits[first + j * step]) - largest))
+        j += lanes
+    loss = lanes_sum(thread, lane, lanes, loss, scratch)
+    counts = count > 0 and lane == 0
+    _add_to_parts(block, thread, partial, losses, loss, 1.0, counts, has_losses, row, blocks, scratch)
+
+
+@block_kernel(THREADS)
+def _nll_rows(block, thread, partial, x, labels, weight, losses, g, options):
+    """As :func:`_cross_entropy_rows`, x being the logarithms, a thread to each row."""
+    scratch = cuda.shared.array(THREADS, np.float64)
+    rows, classes, step = g
+    blocks, has_weight, has_losses, ignore_index = options
+    row = block * THREADS + thread
+    label = labels[row] if row < rows else ignore_index
+    loss, counted = 0.0, 0.0
+    if label != ignore_index:
+        if label >= 0 and label < classes:
+            counted = np.float64(weight[label]) if has_weight else 1.0
+            if counted != 0.0:
+                loss = -counted * np.float64(x[_first_of(row, classes, step) + label * step])
+        else:
+            loss = math.nan
+    _add_to_parts(block, thread, partial, losses, loss, counted, row < rows, has_losses, row, blocks, scratch)
+
+
+@block_kernel(THREADS)
+def _reduce(block, thread, loss, scale, partial, g):
+    """In one block: the sums of both halves of ``partial``, and what comes of them."""
+    sums = cuda.shared.array(THREADS, np.float64)
+    count, is_mean, has_loss = g
+    total, counted = 0.0, 0.0
+    for i in range(thread, count, THREADS):
+        total += partial[i]
+        counted += partial[count + i]
+    total = block_sum(thread, total, sums)
+    counted = block_sum(thread, counted, sums)
     if thread == 0:
-        partial[block] = loss
+        # What a division by 0 gives is written out, for Python's raises.
+        factor = (1.0 / counted if counted != 0.0 else math.inf) if is_mean else 1.0
+        scale[0] = factor
+        if has_loss:
+            loss[0] = factor * total
 
 
 @mapping
-def _cross_entropy_gradient(i, p, labels, classes, on, off, scale):
-    """``on`` and ``off`` are the smoothed label's values at the class and elsewhere."""
-    row = quotient(i, classes)
-    return scale * (p[i] - (on if i - row * classes == labels[row] else off))
+def _cross_entropy_gradient(i, scale, p, labels, weight, of_all, smoothing, g):
+    classes, step, of_each, has_weight, ignore_index = g
+    plane = quotient(i, step)
+    image = quotient(plane, classes)
+    j = plane - image * classes
+    row = image * step + i - plane * step
+    label = labels[row]
+    if label == ignore_index:
+        return scalar(p, 0)
+    off, on = smoothing / scalar(p, classes), scalar(p, 1) - smoothing
+    summed = on + smoothing
+    if has_weight:
+        if label >= 0 and label < classes:
+            on *= weight[label]
+        summed = on
+        if smoothing > scalar(p, 0):
+            summed += off * scalar(p, of_all[0])
+            off *= weight[j]
+    share = on + off if j == label else off
+    return scalar(p, scale[row if of_each else 0]) * (summed * p[i] - share)
 
 
 @block_kernel(THREADS)
-def _squared_error_chunks(block, thread, partial, prediction, target, count):
+def _soft_target_gradient(block, thread, scale, dlogits, p, target, weight, smoothing, g, options):
+    scratch = cuda.shared.array(THREADS, np.float64)
+    classes, lanes, step = g[1], 1 << g[2], g[3]
+    of_each, has_weight = options
+    row, lane, count = _row_of(block, thread, g)
+    first = _first_of(row if count else 0, classes, step)
+    summed = 0.0
+    j = lane
+    while j < count:
+        summed += _share(target[first + j * step], weight, j, smoothing, classes, has_weight)
+        j += lanes
+    summed = lanes_sum(thread, lane, lanes, summed, scratch)
+    j = lane
+    while j < count:
+        place = first + j * step
+        share = _share(target[place], weight, j, smoothing, classes, has_weight)
+        dlogits[place] = np.float64(scale[row if of_each else 0]) * (summed * np.float64(p[place]) - share)
+        j += lanes
+
+
+@mapping
+def _nll_gradient(i, scale, labels, weight, g):
+    classes, step, of_each, has_weight, ignore_index = g
+    plane = quotient(i, step)
+    image = quotient(plane, classes)
+    j = plane - image * classes
+    row = image * step + i - plane * step
+    if labels[row] != j or j == ignore_index:
+        return 0.0
+    share = np.float64(weight[j]) if has_weight else 1.0
+    return -share * np.float64(scale[row if of_each else 0]) if share != 0.0 else 0.0
+
+
+@device_function
+def _loss_at(i, x, target, weight, positive, parameter, options):
+    kind, has_weight, has_positive = options
+    factor = np.float64(weight[i]) if has_weight else 1.0
+    more = np.float64(positive[i]) if has_positive else 1.0
+    return factor * loss_of(kind, np.float64(parameter), np.float64(x[i]), np.float64(target[i]), more)
+
+
+@mapping
+def _losses(i, x, target, weight, positive, parameter, options):
+    return _loss_at(i, x, target, weight, positive, parameter, options)
+
+
+@block_kernel(THREADS)
+def _loss_sums(block, thread, partial, x, target, weight, positive, parameter, count, options):
     sums = cuda.shared.array(THREADS, np.float64)
     total = 0.0
     for i in range(block * CHUNK + thread, min((block + 1) * CHUNK, count), THREADS):
-        difference = np.float64(prediction[i]) - np.float64(target[i])
-        total += difference * difference
+        total += _loss_at(i, x, target, weight, positive, parameter, options)
     total = block_sum(thread, total, sums)
     if thread == 0:
         partial[block] = total
 
 
 @mapping
-def _scaled_difference(i, a, b, scale):
-    return scale * (a[i] - b[i])
+def _slopes(i, dy, x, target, weight, positive, parameter, scale, options, has_dy):
+    kind, has_weight, has_positive = options
+    factor = np.float64(scale) * (np.float64(weight[i]) if has_weight else 1.0)
+    factor *= np.float64(dy[i]) if has_dy else 1.0
+    more = np.float64(positive[i]) if has_positive else 1.0
+    return factor * slope_of(kind, np.float64(parameter), np.float64(x[i]), np.float64(target[i]), more)
 
 
 @device_function
@@ -196,34 +363,118 @@ def softmax(x: Array) -> Array:
 
 
 def softmax_cross_entropy(
-    logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0
-) -> tuple[Array, Array]:
-    p = device_array.new(logits.shape, logits.dtype)
+    logits: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> tuple[Array, Array, Array]:
+    p, losses = device_array.new(logits.shape, logits.dtype), _of_positions(logits, reduction)
     blocks, sizes = _rows(logits)
-    partial = device_array.new((blocks,), np.float64)
-    _cross_entropy_rows(blocks, partial, p, logits, labels, float(label_smoothing), sizes)
-    return _total(partial, np.float64, scale), p
+    partial = device_array.new((2 * blocks,), np.float64)
+    options = (blocks, int(weight is not None), int(losses is not None), ignore_index)
+    rows = _soft_target_rows if target.shape == logits.shape else _cross_entropy_rows
+    given = (logits, target, _or(weight, logits), _or(losses, logits))
+    rows(blocks, partial, p, *given, float(label_smoothing), sizes, options)
+    loss, scale = _reduced(partial, losses, reduction)
+    return loss, p, scale
 
 
-def softmax_cross_entropy_backward(probabilities: Array, labels: Array, label_smoothing: float, scale: float) -> Array:
-    dlogits = device_array.new(probabilities.shape, probabilities.dtype)
-    classes = probabilities.shape[1]
-    off = label_smoothing / max(classes, 1)
-    on = 1 - label_smoothing + off
-    _cross_entropy_gradient(dlogits.size, dlogits, probabilities, labels, classes, float(on), float(off), float(scale))
+def softmax_cross_entropy_backward(
+    scale: Array,
+    probabilities: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Array:
+    p, weights = probabilities, _or(weight, probabilities)
+    dlogits = device_array.new(p.shape, p.dtype)
+    of_each, has_weight = int(len(scale.shape) > 0), int(weight is not None)
+    blocks, sizes = _rows(p)
+    if target.shape == p.shape:
+        options = (of_each, has_weight)
+        _soft_target_gradient(blocks, scale, dlogits, p, target, weights, float(label_smoothing), sizes, options)
+        return dlogits
+    # Which only a smoothed target asks for.
+    of_all = p if weight is None else _total(weight, np.float64, 1.0)
+    given = (scale, p, target, weights, of_all, float(label_smoothing))
+    sizes_and_options = (p.shape[1], math.prod(p.shape[2:]), of_each, has_weight, ignore_index)
+    _cross_entropy_gradient(dlogits.size, dlogits, *given, sizes_and_options)
     return dlogits
 
 
-def squared_error(prediction: Array, target: Array, scale: float = 1.0) -> Array:
+def nll_loss(
+    x: Array,
+    labels: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> tuple[Array, Array]:
+    losses = _of_positions(x, reduction)
+    blocks = -(-labels.size // THREADS)
+    partial = device_array.new((2 * blocks,), np.float64)
+    options = (blocks, int(weight is not None), int(losses is not None), ignore_index)
+    sizes = (labels.size, x.shape[1], math.prod(x.shape[2:]))
+    _nll_rows(blocks, partial, x, labels, _or(weight, x), _or(losses, x), sizes, options)
+    return _reduced(partial, losses, reduction)
+
+
+def nll_loss_backward(
+    scale: Array, x: Array, labels: Array, weight: Array | None = None, ignore_index: int = -100
+) -> Array:
+    dx = device_array.new(x.shape, x.dtype)
+    of_each, has_weight = int(len(scale.shape) > 0), int(weight is not None)
+    options = (x.shape[1], math.prod(x.shape[2:]), of_each, has_weight, ignore_index)
+    _nll_gradient(dx.size, dx, scale, labels, _or(weight, dx), options)
+    return dx
+
+
+def pointwise_loss(
+    prediction: Array,
+    target: Array,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: Array | None = None,
+    positive_weight: Array | None = None,
+) -> Array:
+    losses = device_array.new(prediction.shape, prediction.dtype)
+    given, options = _pointwise(prediction, target, kind, weight, positive_weight)
+    _losses(losses.size, losses, *given, float(parameter), options)
+    return losses
+
+
+def pointwise_loss_sum(
+    prediction: Array,
+    target: Array,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: Array | None = None,
+    positive_weight: Array | None = None,
+    scale: float = 1.0,
+) -> Array:
     partial = device_array.new((-(-prediction.size // CHUNK),), np.float64)
-    _squared_error_chunks(partial.size, partial, prediction, target, prediction.size)
+    given, options = _pointwise(prediction, target, kind, weight, positive_weight)
+    _loss_sums(partial.size, partial, *given, float(parameter), prediction.size, options)
     return _total(partial, np.float64, scale)
 
 
-def squared_error_backward(prediction: Array, target: Array, scale: float) -> Array:
-    difference = device_array.new(prediction.shape, prediction.dtype)
-    _scaled_difference(difference.size, difference, prediction, target, float(2 * scale))
-    return difference
+def pointwise_loss_backward(
+    dy: Array | None,
+    prediction: Array,
+    target: Array,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: Array | None = None,
+    positive_weight: Array | None = None,
+    scale: float = 1.0,
+) -> Array:
+    dx = device_array.new(prediction.shape, prediction.dtype)
+    given, options = _pointwise(prediction, target, kind, weight, positive_weight)
+    numbers = (float(parameter), float(scale))
+    _slopes(dx.size, dx, _or(dy, prediction), *given, *numbers, options, int(dy is not None))
+    return dx
 
 
 def count_correct(logits: Array, labels: Array) -> Array:
@@ -233,11 +484,38 @@ def count_correct(logits: Array, labels: Array) -> Array:
     return _total(partial, np.int64, 1.0)
 
 
-def _rows(x: Array) -> tuple[int, tuple[int, int, int]]:
+def _or(x: Array | None, other: Array) -> Array:
+    """What kernels take for ``x``, and do not read, where there is none."""
+    return other if x is None else x
+
+
+def _of_positions(x: Array, reduction: Reduction) -> Array | None:
+    """For a loss of each position, where these are asked for."""
+    return device_array.new((x.shape[0], *x.shape[2:]), x.dtype) if reduction == "none" else None
+
+
+def _pointwise(
+    prediction: Array, target: Array, kind: PointwiseLoss, weight: Array | None, positive_weight: Array | None
+) -> tuple[tuple[Array, ...], tuple[int, ...]]:
+    """The arrays and the options that kernels of pointwise losses take."""
+    arrays = (prediction, target, _or(weight, prediction), _or(positive_weight, prediction))
+    return arrays, (KINDS[kind], int(weight is not None), int(positive_weight is not None))
+
+
+def _rows(x: Array) -> tuple[int, tuple[int, int, int, int]]:
     """How many blocks the rows of x take, and what :func:`_row_of` needs."""
-    n, classes = x.shape
-    bits = lane_bits(classes)
-    return row_blocks(n, bits), (n, classes, bits)
+    inner = math.prod(x.shape[2:])
+    rows, bits = x.shape[0] * inner, lane_bits(x.shape[1]) if inner == 1 else 0
+    return row_blocks(rows, bits), (rows, x.shape[1], bits, inner)
+
+
+def _reduced(partial: Array, losses: Array | None, reduction: Reduction) -> tuple[Array, Array]:
+    """The loss and the scale."""
+    scale = device_array.new((), np.float64)
+    loss = device_array.new((), np.float64) if losses is None else losses
+    g = (partial.size // 2, int(reduction == "mean"), int(losses is None))
+    _reduce(1, loss if losses is None else scale, scale, partial, g)
+    return loss, scale
 
 
 def _total(partial: Array, dtype: type, scale: float) -> Array:

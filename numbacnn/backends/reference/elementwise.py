@@ -20,6 +20,7 @@ __all__ = [
     "add",
     "add_channels",
     "dropout",
+    "expand",
     "fill_zero",
     "increment",
     "multiply",
@@ -107,6 +108,11 @@ def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
     dropped = (dropout_words(x.size, seed, int(offset)) < drop_threshold(p)).reshape(x.shape)
     kept = np.where(dropped, x.dtype.type(0), x)
     return np.asarray(kept / (1 - p), x.dtype) if p < 1 else kept
+
+
+def expand(x: Array, shape: Sequence[int]) -> Array:
+    """``x`` repeated as NumPy broadcasts it to ``shape``."""
+    return np.array(np.broadcast_to(x, tuple(shape)), order="C")
 
 
 def add(arrays: Sequence[Array]) -> Array:

@@ -1,18 +1,21 @@
-"""Losses and accuracy: logits (n, classes), labels (n,) int64 in 0..classes-1. Sums are float64."""
+"""Losses and accuracy: logits (n, classes, ...), labels int64 without the axis of classes. Sums are float64."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array
+from ..contract import Array, PointwiseLoss, Reduction
 
 __all__ = [
     "count_correct",
+    "nll_loss",
+    "nll_loss_backward",
+    "pointwise_loss",
+    "pointwise_loss_backward",
+    "pointwise_loss_sum",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
-    "squared_error",
-    "squared_error_backward",
 ]
 
 
@@ -23,40 +26,111 @@ def softmax(x: Array) -> Array:
 
 
 def softmax_cross_entropy(
-    logits: Array, labels: Array, label_smoothing: float, scale: float = 1.0
-) -> tuple[Array, Array]:
-    """scale times the summed loss (shape (), float64) and the probabilities (n, classes).
-
-    A sample's loss is ``-sum of target * log softmax``, the target as in :func:`softmax_cross_entropy_backward`.
-    """
+    logits: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> tuple[Array, Array, Array]:
+    """The loss, the probabilities and the scale: -sum of target * log softmax, of the target of :func:`_shares`."""
     centred = logits.astype(np.float64) - _row_maximum(logits)
     log_probabilities = centred - np.log(np.exp(centred).sum(axis=1, keepdims=True))
-    loss = -(1 - label_smoothing) * log_probabilities[np.arange(len(labels)), labels].sum()
-    # Without smoothing a class of probability 0 costs nothing; 0 times its logarithm would be NaN.
-    if label_smoothing:
-        loss -= label_smoothing / max(logits.shape[1], 1) * log_probabilities.sum()
-    return np.array(scale * loss), softmax(logits)
+    shares = _shares(logits.shape, target, weight, ignore_index, label_smoothing)
+    counts = np.ones(_positions(logits)) if target.shape == logits.shape else _of_labels(target, weight, ignore_index)
+    loss, scale = _reduced(shares, log_probabilities, counts, reduction, logits.dtype)
+    return loss, softmax(logits), scale
 
 
-def softmax_cross_entropy_backward(probabilities: Array, labels: Array, label_smoothing: float, scale: float) -> Array:
-    """scale * (probabilities - target), where target is the one-hot label smoothed.
+def softmax_cross_entropy_backward(
+    scale: Array,
+    probabilities: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Array:
+    """The derivative of log softmax is one-hot - probabilities: scale * (sum of shares * probabilities - shares)."""
+    p = probabilities.astype(np.float64)
+    shares = _shares(p.shape, target, weight, ignore_index, label_smoothing)
+    gradient = _by_position(scale) * (shares.sum(axis=1, keepdims=True) * p - shares)
+    if target.shape != p.shape:
+        gradient = np.where(np.expand_dims(target == ignore_index, 1), 0, gradient)
+    return gradient.astype(probabilities.dtype)
 
-    ``target = (1 - label_smoothing) * one_hot + label_smoothing / classes``: Szegedy et al., CVPR 2016.
-    """
-    classes = probabilities.shape[1]
-    target = np.full(probabilities.shape, label_smoothing / max(classes, 1), probabilities.dtype)
-    target[np.arange(len(labels)), labels] += 1 - label_smoothing
-    return scale * (probabilities - target)
+
+def nll_loss(
+    x: Array,
+    labels: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> tuple[Array, Array]:
+    """The loss, -weight x at the labels, and the scale."""
+    counts = _of_labels(labels, weight, ignore_index)
+    shares = _shares(x.shape, labels, weight, ignore_index, 0.0)
+    return _reduced(shares, x.astype(np.float64), counts, reduction, x.dtype)
 
 
-def squared_error(prediction: Array, target: Array, scale: float = 1.0) -> Array:
-    """scale times the summed squared difference (shape (), float64)."""
-    return np.array(scale * np.square(prediction.astype(np.float64) - target).sum())
+def nll_loss_backward(
+    scale: Array, x: Array, labels: Array, weight: Array | None = None, ignore_index: int = -100
+) -> Array:
+    """-scale weight at the labels, 0 elsewhere."""
+    shares = _shares(x.shape, labels, weight, ignore_index, 0.0)
+    return np.where(shares == 0, 0, -_by_position(scale) * shares).astype(x.dtype)
 
 
-def squared_error_backward(prediction: Array, target: Array, scale: float) -> Array:
-    """2 scale (prediction - target)."""
-    return np.asarray(2 * scale * (prediction - target), prediction.dtype)
+def pointwise_loss(
+    prediction: Array,
+    target: Array,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: Array | None = None,
+    positive_weight: Array | None = None,
+) -> Array:
+    """The loss of each element."""
+    losses = _weighted_losses(prediction, target, kind, parameter, weight, positive_weight)
+    return np.asarray(losses, prediction.dtype)
+
+
+def pointwise_loss_sum(
+    prediction: Array,
+    target: Array,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: Array | None = None,
+    positive_weight: Array | None = None,
+    scale: float = 1.0,
+) -> Array:
+    """scale times the sum of the losses (shape (), float64)."""
+    return np.array(scale * _weighted_losses(prediction, target, kind, parameter, weight, positive_weight).sum())
+
+
+def pointwise_loss_backward(
+    dy: Array | None,
+    prediction: Array,
+    target: Array,
+    kind: PointwiseLoss,
+    parameter: float = 0.0,
+    weight: Array | None = None,
+    positive_weight: Array | None = None,
+    scale: float = 1.0,
+) -> Array:
+    """scale dy weight times the derivative, which is 0 where there is none."""
+    x, t = prediction.astype(np.float64), target.astype(np.float64)
+    difference = x - t
+    if kind == "squared":
+        slope = 2 * difference
+    elif kind == "smooth_l1":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = np.where(np.abs(difference) < parameter, difference / parameter, np.sign(difference))
+    elif kind == "huber":
+        slope = np.where(np.abs(difference) <= parameter, difference, parameter * np.sign(difference))
+    else:
+        e = np.exp(-np.abs(x))
+        slope = (1 - t) - _positive_factor(t, positive_weight) * np.where(x > 0, e, 1) / (1 + e)
+    factors = [scale * slope, *(array for array in (dy, weight) if array is not None)]
+    return np.asarray(np.prod(np.broadcast_arrays(*factors), axis=0), prediction.dtype)
 
 
 def count_correct(logits: Array, labels: Array) -> Array:
@@ -67,3 +141,82 @@ def count_correct(logits: Array, labels: Array) -> Array:
 
 def _row_maximum(x: Array) -> Array:
     return x.max(axis=1, keepdims=True, initial=-np.inf)
+
+
+def _weighted_losses(
+    prediction: Array,
+    target: Array,
+    kind: PointwiseLoss,
+    parameter: float,
+    weight: Array | None,
+    positive_weight: Array | None,
+) -> Array:
+    """In float64."""
+    x, t = prediction.astype(np.float64), target.astype(np.float64)
+    difference = x - t
+    size = np.abs(difference)
+    if kind == "squared":
+        losses = np.square(difference)
+    elif kind == "smooth_l1":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            losses = np.where(size < parameter, np.square(difference) / (2 * parameter), size - parameter / 2)
+    elif kind == "huber":
+        losses = np.where(size <= parameter, np.square(difference) / 2, parameter * (size - parameter / 2))
+    else:
+        # log(1 + exp(-x)) is -log sigmoid(x), and -log(1 - sigmoid(x)) is that plus x.
+        losses = (1 - t) * x + _positive_factor(t, positive_weight) * np.logaddexp(0, -x)
+    return losses if weight is None else weight * losses
+
+
+def _positive_factor(target: Array, positive_weight: Array | None) -> Array:
+    return 1.0 if positive_weight is None else 1 + (positive_weight.astype(np.float64) - 1) * target
+
+
+def _shares(
+    shape: tuple[int, ...], target: Array, weight: Array | None, ignore_index: int, label_smoothing: float
+) -> Array:
+    """What each class has of a position's loss, in float64: its target, smoothed (Szegedy et al., CVPR 2016)."""
+    classes = shape[1]
+    by_class = np.ones(classes) if weight is None else weight.astype(np.float64)
+    weights = by_class.reshape(1, classes, *[1] * (len(shape) - 2))
+    if target.shape == shape:
+        return weights * ((1 - label_smoothing) * target.astype(np.float64) + label_smoothing / max(classes, 1))
+    numbers = np.arange(classes).reshape(weights.shape)
+    one_hot = numbers == np.expand_dims(target, 1)
+    shares = np.where(one_hot, (1 - label_smoothing) * weights, 0)
+    if label_smoothing:
+        shares = shares + label_smoothing / max(classes, 1) * weights
+    return np.where(np.expand_dims(target == ignore_index, 1), 0, shares)
+
+
+def _of_labels(labels: Array, weight: Array | None, ignore_index: int) -> Array:
+    """The weight of each label, 0 of one that is ignored."""
+    is_counted = labels != ignore_index
+    if weight is None:
+        return is_counted.astype(np.float64)
+    return np.where(is_counted, weight.astype(np.float64)[np.where(is_counted, labels, 0)], 0)
+
+
+def _reduced(
+    shares: Array, logarithms: Array, counts: Array, reduction: Reduction, dtype: np.dtype
+) -> tuple[Array, Array]:
+    """The loss and the scale; a share of 0 costs nothing, whatever it is of."""
+    with np.errstate(invalid="ignore"):
+        losses = -np.where(shares == 0, 0, shares * logarithms).sum(axis=1)
+    scale = _scale(counts, reduction)
+    with np.errstate(invalid="ignore"):
+        loss = losses.astype(dtype) if reduction == "none" else np.array(scale * losses.sum())
+    return loss, scale
+
+
+def _scale(counts: Array, reduction: Reduction) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.array(np.float64(1) / counts.sum() if reduction == "mean" else 1.0)
+
+
+def _positions(x: Array) -> tuple[int, ...]:
+    return (x.shape[0], *x.shape[2:])
+
+
+def _by_position(scale: Array) -> Array:
+    return np.expand_dims(scale, 1).astype(np.float64) if scale.ndim else scale

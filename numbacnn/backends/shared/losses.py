@@ -1,0 +1,54 @@
+"""Losses of one element, and their derivatives, as kernels compile them: plain functions of numbers of float64.
+
+With d = prediction - target:
+
+- squared: d^2;
+- smooth_l1: d^2 / (2 parameter) where |d| < parameter, else |d| - parameter / 2; of parameter 0 that is |d|;
+- huber: d^2 / 2 where |d| <= parameter, else parameter (|d| - parameter / 2);
+- logistic: the cross-entropy of sigmoid(prediction) with target, -positive target log sigmoid(prediction)
+  - (1 - target) log(1 - sigmoid(prediction)), where ``positive`` is what a positive target weighs; without parameter.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["HUBER", "KINDS", "LOGISTIC", "SMOOTH", "SQUARED", "loss_of", "slope_of"]
+
+SQUARED, SMOOTH, HUBER, LOGISTIC = 0, 1, 2, 3
+
+KINDS = {"squared": SQUARED, "smooth_l1": SMOOTH, "huber": HUBER, "logistic": LOGISTIC}
+"""What kernels take in place of a kind's name."""
+
+
+def loss_of(kind: int, parameter: float, prediction: float, target: float, positive: float) -> float:
+    """The loss of one element."""
+    if kind == LOGISTIC:
+        # -log sigmoid(x) = log(1 + exp(-|x|)) + max(-x, 0), and -log(1 - sigmoid(x)) is that plus x.
+        of_negative = -prediction if prediction < 0.0 else 0.0
+        logarithm = math.log1p(math.exp(-abs(prediction))) + of_negative
+        return (1.0 - target) * prediction + (1.0 + (positive - 1.0) * target) * logarithm
+    difference = prediction - target
+    if kind == SQUARED:
+        return difference * difference
+    size = abs(difference)
+    if kind == SMOOTH:
+        return 0.5 * difference * difference / parameter if size < parameter else size - 0.5 * parameter
+    return 0.5 * difference * difference if size <= parameter else parameter * (size - 0.5 * parameter)
+
+
+def slope_of(kind: int, parameter: float, prediction: float, target: float, positive: float) -> float:
+    """The derivative of :func:`loss_of` with respect to the prediction; 0 where |d| has none."""
+    if kind == LOGISTIC:
+        exponential = math.exp(-abs(prediction))
+        # 1 - sigmoid(x), without cancellation.
+        complement = (exponential if prediction > 0.0 else 1.0) / (1.0 + exponential)
+        return (1.0 - target) - (1.0 + (positive - 1.0) * target) * complement
+    difference = prediction - target
+    if kind == SQUARED:
+        return 2.0 * difference
+    size = abs(difference)
+    sign = 1.0 if difference > 0.0 else (-1.0 if difference < 0.0 else difference)
+    if kind == SMOOTH:
+        return difference / parameter if size < parameter else sign
+    return difference if size <= parameter else parameter * sign
