@@ -105,6 +105,25 @@ def batch_norm(backend: Backend) -> None:
     both(backend, "batch_norm", calls)
 
 
+def sample_norms(backend: Backend) -> None:
+    """Group normalisation of images, sequences and features, local response normalisation."""
+
+    def calls(b: Backend, put: Any) -> list[Array]:
+        found = []
+        for shape in ((3, 6, 7, 5), (3, 6, 43), (3, 6)):
+            x, dy, weight, bias = put(normal(*shape)), put(normal(*shape) + 1), put(normal(6)), put(normal(6) + 1)
+            y, mean, variance, inverse = b.group_norm(x, weight, bias, 2, 1e-5)
+            found += [y, variance, *b.group_norm_backward(dy, x, weight, mean, inverse, 2)]
+            found += [b.group_norm(x, None, None, 3, 1e-5)[0], b.group_norm_backward(dy, x, None, mean, inverse, 2)[0]]
+        for beta in (0.75, 0.6):
+            x, dy = put(normal(3, 6, 7, 5)), put(normal(3, 6, 7, 5) + 1)
+            y, scale = b.local_response_norm(x, 4, 0.5, beta, 1.0)
+            found += [y, scale, b.local_response_norm_backward(dy, x, scale, 4, 0.5, beta)]
+        return found
+
+    both(backend, "sample_norms", calls)
+
+
 def elementwise(backend: Backend) -> None:
     """Activations, dropout, channels taken, put and added, sums in place, batches from a data set."""
 
@@ -210,7 +229,17 @@ def captured_step(backend: Backend) -> None:
 
 PARTS: dict[str, Callable[[Backend], None]] = {
     part.__name__: part
-    for part in (convolutions, linear, pooling, batch_norm, elementwise, losses, optimizers, captured_step)
+    for part in (
+        convolutions,
+        linear,
+        pooling,
+        batch_norm,
+        sample_norms,
+        elementwise,
+        losses,
+        optimizers,
+        captured_step,
+    )
 }
 """What is run, by name."""
 

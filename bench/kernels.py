@@ -63,6 +63,8 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
     pooled, places = b.max_pool2d_with_indices(x, g)
     channel, eps = ones(c), 1e-5
     _, mean, _, inverse_std = b.batch_norm_train(x, channel, channel, eps)
+    groups = max(1, c // 8)
+    of_groups = b.group_norm(x, channel, channel, groups, eps)
     value, gradient, velocity, square = (ones(n * c * size * size) for _ in range(4))
     sgd, with_momentum, adam = full(1e-9, 0, 0), full(1e-9, 0.9, 0), full(1e-9, 0.9, 0.999, 1e-8, 0)
     offset, step = (b.asarray(np.array(number, np.int64)) for number in (1, 3))
@@ -94,6 +96,17 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
             "batch_norm_eval",
             lambda: b.batch_norm_eval(x, channel, channel, mean, channel, eps),
             Mix(whole, whole),
+        ),
+        Case("group_norm", lambda: b.group_norm(x, channel, channel, groups, eps), Mix(whole, whole)),
+        Case(
+            "group_norm_backward",
+            lambda: b.group_norm_backward(dy, x, channel, of_groups[1], of_groups[3], groups),
+            Mix(2 * whole, whole),
+        ),
+        Case(
+            "local_response_norm",
+            lambda: b.local_response_norm(x, 5, 1e-4, 0.75, 1.0),
+            Mix(whole, 2 * whole),
         ),
         Case("sgd_step", lambda: b.sgd_step(value, gradient, None, sgd, False), Mix(each, updated=each)),
         Case(

@@ -83,7 +83,7 @@ class _Graph:
         if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
             bias = [] if layer.bias is None else [self.constant(layer.bias)]
             return self.node("Conv", [x, self.constant(layer.weight), *bias], group=layer.groups, **_window(layer))
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)) and layer.affine and layer.track_running_stats:
             states = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
             return self.node("BatchNormalization", [x, *map(self.constant, states)], epsilon=layer.eps)
         if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) and not layer.ceil_mode:

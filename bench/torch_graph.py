@@ -61,7 +61,9 @@ def to_torch(layer: nn.Layer) -> theirs.Module:
     if isinstance(layer, nn.Linear):
         return theirs.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
     if isinstance(layer, nn.BatchNorm2d):
-        return theirs.BatchNorm2d(layer.num_features, layer.eps, layer.momentum)
+        return theirs.BatchNorm2d(
+            layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
+        )
     if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
         window = layer.window()
         (top, bottom), (left, right) = window.padding
