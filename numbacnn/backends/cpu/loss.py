@@ -8,18 +8,16 @@ Where there are exponentials these bound it, one for each class or element, in f
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ..contract import PointwiseLoss, Reduction
-from ..shared import losses as formulas
-from ..shared.losses import HUBER, KINDS, LOGISTIC, SMOOTH, SQUARED
+from ..shared.losses import HUBER, KINDS, LOGISTIC, SMOOTH, SQUARED, formulas
 from .runtime.allocator import empty, empty_like
 from .runtime.kernel import inlined, kernel
 from .runtime.launch_cache import cached_launches
 from .vector.blocks import block, blocks
 from .vector.layout import flat, images, like, pixels
+from .vector.transcendental import exp, log1p
 
 __all__ = [
     "count_correct",
@@ -35,21 +33,21 @@ __all__ = [
 
 ROWS = 64
 
-loss_of, slope_of = inlined(formulas.loss_of), inlined(formulas.slope_of)
+loss_of, slope_of = formulas(inlined, exp, log1p)
 
 
 @inlined
 def _softmax_row(x, p):
     """p = softmax of x; returns the largest x and the logarithm of the sum of exp(x - largest)."""
     largest = -np.inf
-    for j in range(x.size):
+    for j in range(np.uintp(x.size)):
         largest = max(largest, np.float64(x[j]))
     total = 0.0
-    for j in range(x.size):
-        exponential = math.exp(np.float64(x[j]) - largest)
+    for j in range(np.uintp(x.size)):
+        exponential = exp(np.float64(x[j]) - largest)
         total += exponential
         p[j] = exponential
-    for j in range(x.size):
+    for j in range(np.uintp(x.size)):
         p[j] = np.float64(p[j]) / total
     return largest, np.log(total)
 

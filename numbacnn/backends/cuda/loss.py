@@ -13,12 +13,11 @@ import math
 import numpy as np
 
 from ..contract import Array, PointwiseLoss, Reduction
-from ..shared import losses as formulas
-from ..shared.losses import KINDS
+from ..shared.losses import KINDS, formulas
 from .block.reduce import CHUNK, THREADS, block_sum, lane_bits, lane_of, lanes_sum, row_blocks
 from .runtime import device_array
 from .runtime.kernel import block_kernel, mapping
-from .runtime.target import cuda, device_function, exp, log, quotient, scalar
+from .runtime.target import cuda, device_function, exp, log, log1p, quotient, scalar
 
 __all__ = [
     "count_correct",
@@ -32,7 +31,7 @@ __all__ = [
     "softmax_cross_entropy_backward",
 ]
 
-loss_of, slope_of = device_function(formulas.loss_of), device_function(formulas.slope_of)
+loss_of, slope_of = formulas(device_function, exp, log1p)
 
 
 @device_function
