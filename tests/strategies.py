@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from numba.core import config
 
-from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+from numbacnn.backends.geometry import AdaptivePool2dGeometry, Conv2dGeometry, Pool2dGeometry
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether the cuda backend runs in Numba's simulator, where a kernel takes a millisecond and more."""
@@ -96,3 +96,10 @@ def pool2d_geometries(draw: st.DrawFn, min_batch: int = 1, max_dilation: int = 1
         dw=columns["dilation"],
         ceil_mode=draw(st.booleans()),
     )
+
+
+@st.composite
+def adaptive_pool2d_geometries(draw: st.DrawFn, min_batch: int = 1) -> AdaptivePool2dGeometry:
+    """Any number of outputs, fewer than inputs or more."""
+    h, w, oh, ow = draw(st.tuples(*[st.integers(1, 9)] * 4))
+    return AdaptivePool2dGeometry(draw(st.integers(min_batch, 2)), draw(channels), h, w, oh, ow)

@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from .geometry import Conv2dGeometry, Pool2dGeometry, Resampling
+from .geometry import AdaptivePool2dGeometry, Conv2dGeometry, Pool2dGeometry, Resampling
 
-__all__ = ["Activation", "Array", "Backend", "ConvPass", "PointwiseLoss", "Reduction"]
+__all__ = ["Activation", "AnyPool2dGeometry", "Array", "Backend", "ConvPass", "PointwiseLoss", "Reduction"]
 
 Array = Any
 """An array of the backend: ``numpy.ndarray`` for ``reference`` and ``cpu``, ``DeviceArray`` for ``cuda``."""
@@ -33,6 +33,9 @@ Reduction = Literal["mean", "sum", "none"]
 
 PointwiseLoss = Literal["squared", "smooth_l1", "huber", "logistic"]
 """The losses of :mod:`.shared.losses`."""
+
+AnyPool2dGeometry = Pool2dGeometry | AdaptivePool2dGeometry
+"""Windows that slide, or that share an image out among as many outputs as are asked for."""
 
 Activation = Literal["relu", "sigmoid", "tanh"] | None
 """What a convolution or linear layer applies to its result before storing it; None for nothing."""
@@ -154,22 +157,26 @@ class Backend(Protocol):
         """In place: target (n, k, oh, ow) becomes activation(target + bias), bias (k,)."""
 
     # pooling.py
-    def max_pool2d(self, x: Array, geometry: Pool2dGeometry) -> Array:
+    def max_pool2d(self, x: Array, geometry: AnyPool2dGeometry) -> Array:
         """y of :meth:`max_pool2d_with_indices`."""
 
-    def max_pool2d_with_indices(self, x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
+    def max_pool2d_with_indices(self, x: Array, geometry: AnyPool2dGeometry) -> tuple[Array, Array]:
         """y and, int32 of the same shape, where in its h*w plane each maximum was first found; -1 in pure padding.
 
         A NaN in the window is its maximum; a window of padding alone gives minus infinity.
         """
 
-    def max_pool2d_backward(self, dy: Array, indices: Array, geometry: Pool2dGeometry) -> Array:
+    def max_pool2d_backward(self, dy: Array, indices: Array, geometry: AnyPool2dGeometry) -> Array:
         """dx (n, c, h, w): each dy goes to the element that was the maximum."""
 
-    def avg_pool2d(self, x: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
-        """y: window sums over the window's size; see ops.avg_pool2d for what counts as its size at the border."""
+    def avg_pool2d(
+        self, x: Array, geometry: AnyPool2dGeometry, count_include_pad: bool, divisor: int | None = None
+    ) -> Array:
+        """y: window sums over ``divisor`` or else the window's size; ops.avg_pool2d says what that is at the border."""
 
-    def avg_pool2d_backward(self, dy: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
+    def avg_pool2d_backward(
+        self, dy: Array, geometry: AnyPool2dGeometry, count_include_pad: bool, divisor: int | None = None
+    ) -> Array:
         """dx (n, c, h, w)."""
 
     # normalization.py: x is (n, c, ...), everything per channel is (c,). Where x has more channels than the weight, its

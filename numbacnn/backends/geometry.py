@@ -11,7 +11,14 @@ import re
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-__all__ = ["Conv2dGeometry", "Pool2dGeometry", "Resampling", "round_up", "window_output_size"]
+__all__ = [
+    "AdaptivePool2dGeometry",
+    "Conv2dGeometry",
+    "Pool2dGeometry",
+    "Resampling",
+    "round_up",
+    "window_output_size",
+]
 
 
 def round_up(count: int, multiple: int) -> int:
@@ -198,6 +205,29 @@ class Pool2dGeometry(_HashedOnce):
     @property
     def ow(self) -> int:
         return window_output_size(self.w, self.kw, self.sw, self.pl, self.pr, self.dw, self.ceil_mode)
+
+    @property
+    def x_shape(self) -> tuple[int, int, int, int]:
+        return (self.n, self.c, self.h, self.w)
+
+    @property
+    def y_shape(self) -> tuple[int, int, int, int]:
+        return (self.n, self.c, self.oh, self.ow)
+
+
+@dataclass(frozen=True)
+class AdaptivePool2dGeometry(_HashedOnce):
+    """Pooling to an image of oh x ow whatever x is: the windows are those of ``shared.windows.adaptive_window``."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    oh: int
+    ow: int
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def x_shape(self) -> tuple[int, int, int, int]:

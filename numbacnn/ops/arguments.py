@@ -23,6 +23,7 @@ from ..backends.capture import before_launch
 from ..backends.contract import Activation
 
 __all__ = [
+    "LARGEST_SIZE",
     "LAST_COUNT",
     "activation_name",
     "array_list",
@@ -41,6 +42,7 @@ __all__ = [
     "normalize_padding",
     "number",
     "one_of",
+    "output_sizes",
     "padding_form",
     "pair",
     "parameter_dtype",
@@ -193,6 +195,19 @@ def normalize_padding(
     except ValueError:
         raise ValueError(f"`padding` {padding!r} must be {forms}, at least 0 everywhere") from None
     return vertical, horizontal
+
+
+def output_sizes(name: str, value: Any) -> tuple[int | None, int | None]:
+    """``value``, an int or None for both axes or a pair of these, as a pair of ints of at least 1 and None.
+
+    >>> output_sizes("output_size", 3), output_sizes("output_size", (None, 2))
+    ((3, 3), (None, 2))
+    """
+    entries = (value, value) if value is None else _both_axes(value)
+    if entries is None or len(entries) != 2:
+        raise TypeError(f"`{name}` {value!r} must be an int, None or a pair of these")
+    rows, columns = pair(name, tuple(1 if size is None else size for size in entries))
+    return None if entries[0] is None else rows, None if entries[1] is None else columns
 
 
 def padding_form(name: str, padding: Any) -> Any:

@@ -16,7 +16,7 @@ import pytest
 import numbacnn.backends
 from numbacnn import backends
 from numbacnn.backends import contract, reference
-from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry, Resampling
+from numbacnn.backends.geometry import AdaptivePool2dGeometry, Conv2dGeometry, Pool2dGeometry, Resampling
 from tests.cases import CONV2D_CASES
 from tests.numeric import normal
 from tests.strategies import SIMULATED
@@ -148,6 +148,7 @@ CONV = Conv2dGeometry.parse("n2c4h6w5k6r3s2p1g2")
 POINTWISE = Conv2dGeometry.parse("n1c4h6w5k6r1s1p0")
 DEPTHWISE = Conv2dGeometry.parse("n2c3h6k6r3s2p1g3")
 POOL = Pool2dGeometry(2, 3, 5, 6, 3, 2, 2, 2, 1, 1, 1, 1)
+ADAPTIVE = AdaptivePool2dGeometry(2, 3, 5, 6, 2, 4)
 
 PAD_MODES = ("constant", "reflect", "replicate", "circular")
 RESAMPLINGS = (
@@ -195,6 +196,13 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("max_pool2d_backward", (x(*POOL.y_shape), indices, POOL)),
         ("avg_pool2d", (x(*POOL.x_shape), POOL, True)),
         ("avg_pool2d_backward", (x(*POOL.y_shape), POOL, False)),
+        ("avg_pool2d", (x(*POOL.x_shape), POOL, True, 3)),
+        ("avg_pool2d_backward", (x(*POOL.y_shape), POOL, True, 3)),
+        ("max_pool2d", (x(*ADAPTIVE.x_shape), ADAPTIVE)),
+        ("max_pool2d_with_indices", (x(*ADAPTIVE.x_shape), ADAPTIVE)),
+        ("max_pool2d_backward", (x(*ADAPTIVE.y_shape), np.zeros(ADAPTIVE.y_shape, np.int32), ADAPTIVE)),
+        ("avg_pool2d", (x(*ADAPTIVE.x_shape), ADAPTIVE, True)),
+        ("avg_pool2d_backward", (x(*ADAPTIVE.y_shape), ADAPTIVE, True)),
         ("batch_norm_train", (x(4, 3, 5), x(3), x(3), 1e-5)),
         ("batch_norm_train", (x(4, 3, 5), x(3), x(3), 1e-5, "relu")),
         ("batch_norm_train_backward", (x(4, 3, 5), x(4, 3, 5), x(3), x(3), x(3))),

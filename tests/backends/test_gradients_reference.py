@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numbacnn.backends import reference
-from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+from numbacnn.backends.geometry import AdaptivePool2dGeometry, Conv2dGeometry, Pool2dGeometry
 from tests.numeric import assert_gradients, normal, spaced
-from tests.strategies import CHECKS, conv2d_geometries, pool2d_geometries, seeds
+from tests.strategies import CHECKS, adaptive_pool2d_geometries, conv2d_geometries, pool2d_geometries, seeds
 
 algorithms = st.sampled_from(reference.conv2d_algorithms())
 shapes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
@@ -66,6 +66,28 @@ def test_avg_pool2d(g: Pool2dGeometry, count_include_pad: bool, seed: int) -> No
     dx = reference.avg_pool2d_backward(dy, g, count_include_pad)
     assert_gradients(lambda x: reference.avg_pool2d(x, g, count_include_pad), (x,), (dx,), dy, seed)
     assert_adjoint(dy, reference.avg_pool2d(x, g, count_include_pad), dx, x)
+
+
+@CHECKS
+@given(shapes, st.sampled_from(("square", "root", "power")), st.floats(0.3, 4), st.floats(0.1, 9), seeds)
+def test_powers(shape: tuple[int, ...], kind: str, exponent: float, scale: float, seed: int) -> None:
+    parameters = {"square": (), "root": (scale,), "power": (exponent, scale)}[kind]
+    x, dy = np.abs(normal(shape, seed)) + 0.5, normal(shape, seed + 1)
+    dx = reference.pointwise_backward(dy, x, kind, parameters)
+    assert_gradients(lambda x: reference.pointwise(x, kind, parameters), (x,), (dx,), dy, seed)
+
+
+@CHECKS
+@given(adaptive_pool2d_geometries(), seeds)
+def test_adaptive_pool2d(g: AdaptivePool2dGeometry, seed: int) -> None:
+    x, dy = spaced(g.x_shape, seed), normal(g.y_shape, seed)
+    y, indices = reference.max_pool2d_with_indices(x, g)
+    dx = reference.max_pool2d_backward(dy, indices, g)
+    assert_gradients(lambda x: reference.max_pool2d(x, g), (x,), (dx,), dy, seed)
+    np.testing.assert_array_equal(x.reshape(g.n, g.c, -1)[..., indices[0, 0]][0, 0], y[0, 0])
+    dx = reference.avg_pool2d_backward(dy, g, True)
+    assert_gradients(lambda x: reference.avg_pool2d(x, g, True), (x,), (dx,), dy, seed)
+    assert_adjoint(dy, reference.avg_pool2d(x, g, True), dx, x)
 
 
 @CHECKS

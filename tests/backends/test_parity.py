@@ -14,10 +14,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from numbacnn.backends import reference
-from numbacnn.backends.geometry import Pool2dGeometry
+from numbacnn.backends.contract import AnyPool2dGeometry
+from numbacnn.backends.geometry import AdaptivePool2dGeometry, Pool2dGeometry
 from tests.numeric import assert_within, normal, wide
 from tests.on_numpy import OnNumPy
-from tests.strategies import CHECKS, DTYPES, SIMULATED, dtypes, pool2d_geometries, seeds
+from tests.strategies import (
+    CHECKS,
+    DTYPES,
+    SIMULATED,
+    adaptive_pool2d_geometries,
+    dtypes,
+    pool2d_geometries,
+    seeds,
+)
 
 POOL_CASES = (
     Pool2dGeometry(2, 3, 28, 30, 2, 2, 2, 2),
@@ -43,7 +52,7 @@ sizes = st.sampled_from((1, 2, 3, 5, 8, 17))
 image_shapes = st.tuples(st.integers(0, 3), st.sampled_from((1, 3)), sizes, sizes)
 
 
-def check_max_pool2d(ours: OnNumPy, g: Pool2dGeometry, dtype: Any, seed: int) -> None:
+def check_max_pool2d(ours: OnNumPy, g: AnyPool2dGeometry, dtype: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     dy = normal(g.y_shape, seed, dtype)
     for x in (normal(g.x_shape, seed, dtype), rng.choice([-np.inf, 0.0, 1.0, np.inf, np.nan], g.x_shape).astype(dtype)):
@@ -53,15 +62,24 @@ def check_max_pool2d(ours: OnNumPy, g: Pool2dGeometry, dtype: Any, seed: int) ->
         np.testing.assert_array_equal(indices, expected_indices)
         np.testing.assert_array_equal(ours.max_pool2d(x, g), expected_y)
         expected_dx = reference.max_pool2d_backward(*wide(dy), indices, g)
-        assert_within(ours.max_pool2d_backward(dy, indices, g), expected_dx, g.kh * g.kw)
+        assert_within(ours.max_pool2d_backward(dy, indices, g), expected_dx, taps(g))
 
 
-def check_avg_pool2d(ours: OnNumPy, g: Pool2dGeometry, count_include_pad: bool, dtype: Any, seed: int) -> None:
+def check_avg_pool2d(
+    ours: OnNumPy, g: AnyPool2dGeometry, count_include_pad: bool, dtype: Any, seed: int, divisor: int | None = None
+) -> None:
     x, dy = normal(g.x_shape, seed, dtype), normal(g.y_shape, seed, dtype)
-    y = reference.avg_pool2d(*wide(x), g, count_include_pad)
-    assert_within(ours.avg_pool2d(x, g, count_include_pad), y, g.kh * g.kw)
-    dx = reference.avg_pool2d_backward(*wide(dy), g, count_include_pad)
-    assert_within(ours.avg_pool2d_backward(dy, g, count_include_pad), dx, g.kh * g.kw)
+    y = reference.avg_pool2d(*wide(x), g, count_include_pad, divisor)
+    assert_within(ours.avg_pool2d(x, g, count_include_pad, divisor), y, taps(g))
+    dx = reference.avg_pool2d_backward(*wide(dy), g, count_include_pad, divisor)
+    assert_within(ours.avg_pool2d_backward(dy, g, count_include_pad, divisor), dx, taps(g))
+
+
+def taps(g: AnyPool2dGeometry) -> int:
+    """Of a window, at most, and windows that an element is in."""
+    if isinstance(g, AdaptivePool2dGeometry):
+        return (g.h // g.oh + g.oh // g.h + 2) * (g.w // g.ow + g.ow // g.w + 2)
+    return g.kh * g.kw
 
 
 @CHECKS
@@ -71,9 +89,55 @@ def test_max_pool2d(ours: OnNumPy, g: Pool2dGeometry, dtype: Any, seed: int) -> 
 
 
 @CHECKS
-@given(pool2d_geometries(min_batch=0), st.booleans(), dtypes, seeds)
-def test_avg_pool2d(ours: OnNumPy, g: Pool2dGeometry, count_include_pad: bool, dtype: Any, seed: int) -> None:
-    check_avg_pool2d(ours, g, count_include_pad, dtype, seed)
+@given(pool2d_geometries(min_batch=0), st.booleans(), st.sampled_from((None, None, 1, 7)), dtypes, seeds)
+@example(Pool2dGeometry(2, 3, 5, 4, 5, 4, 1, 1), True, 7, np.float32, 1)  # of whole planes
+def test_avg_pool2d(
+    ours: OnNumPy, g: Pool2dGeometry, count_include_pad: bool, divisor: int | None, dtype: Any, seed: int
+) -> None:
+    check_avg_pool2d(ours, g, count_include_pad, dtype, seed, divisor)
+
+
+@CHECKS
+@given(adaptive_pool2d_geometries(min_batch=0), st.sampled_from((None, 7)), dtypes, seeds)
+@example(AdaptivePool2dGeometry(2, 70, 7, 5, 3, 2), None, np.float32, 1)
+@example(AdaptivePool2dGeometry(1, 3, 1, 2, 4, 5), None, np.float32, 1)
+def test_adaptive_pool2d(ours: OnNumPy, g: AdaptivePool2dGeometry, divisor: int | None, dtype: Any, seed: int) -> None:
+    check_max_pool2d(ours, g, dtype, seed)
+    check_avg_pool2d(ours, g, True, dtype, seed, divisor)
+
+
+POWERS = st.one_of(
+    st.just(("square", ())),
+    st.sampled_from((1.0, 0.25, 9.0)).map(lambda scale: ("root", (scale,))),
+    st.tuples(st.sampled_from((1.0, 2.0, 3.0, 1 / 3, 1.7)), st.sampled_from((1.0, 0.25, 9.0))).map(
+        lambda parameters: ("power", parameters)
+    ),
+)
+
+
+@CHECKS
+@given(shapes, POWERS, dtypes, seeds)
+def test_powers(ours: OnNumPy, shape: tuple[int, ...], power: Any, dtype: Any, seed: int) -> None:
+    x, dy = np.asarray(normal(shape, seed, dtype)), np.asarray(normal(shape, seed + 1, dtype))
+    if power[0] == "root" or power[1][:1] in ((1 / 3,), (1.7,)):
+        x = np.asarray(np.abs(x) + dtype(0.1), dtype)
+    y = reference.pointwise(*wide(x), *power)
+    assert_within(ours.pointwise(x, *power), y, 1, max(1.0, np.abs(y).max(initial=1)))
+    dx = reference.pointwise_backward(*wide(dy, x), *power)
+    assert_within(ours.pointwise_backward(dy, x, *power), dx, 1, max(1.0, np.abs(dx).max(initial=1)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("exponent", [None, 1.0, 2.0, 3.0, 0.7, 1.7, 0.3])
+def test_powers_of_the_extremes(ours: OnNumPy, exponent: float | None, dtype: Any) -> None:
+    power = ("root", (1.0,)) if exponent is None else ("power", (exponent, 1.0))
+    x = np.resize(np.array([-np.inf, -2, -0.0, 0, 1, 1e-3, 1e3, np.inf, np.nan], dtype), 45)
+    dy = np.resize(np.array([1, np.nan, -2, np.inf], dtype), 45)
+    tolerance = {"rtol": 1e-5 if dtype == np.float32 else 1e-12}
+    np.testing.assert_allclose(ours.pointwise(x, *power), reference.pointwise(x, *power), **tolerance)
+    expected = reference.pointwise_backward(dy, x, *power)
+    np.testing.assert_allclose(ours.pointwise_backward(dy, x, *power), expected, **tolerance)
+    np.testing.assert_array_equal(expected[x == 0], np.where(exponent in (None, 0.7, 0.3), 0, expected[x == 0]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -255,7 +319,9 @@ def test_activation(ours: OnNumPy, name: str, shape: tuple[int, ...], dtype: Any
 
 
 PARAMETERS = {"hardtanh": (-0.5, 1.5), "softplus": (1.5, 4.0)}
-KINDS = sorted(reference.elementwise._FORMULAS)
+OF_POWERS = {"power", "root", "square"}
+"""Which have no activation's bounds, and tests of their own."""
+KINDS = sorted(reference.elementwise._FORMULAS.keys() - OF_POWERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -28,7 +28,12 @@ MADE: list[Callable[[], Any]] = [
     lambda: nn.LayerNorm(2),
     lambda: nn.LocalResponseNorm(2),
     lambda: nn.MaxPool2d(2),
-    lambda: nn.AvgPool2d(2),
+    lambda: nn.AvgPool2d(2, divisor_override=3),
+    lambda: nn.MaxPool1d(2),
+    lambda: nn.AvgPool1d(2),
+    lambda: nn.LPPool2d(2, 3),
+    lambda: nn.AdaptiveAvgPool2d(3),
+    lambda: nn.AdaptiveMaxPool2d(3),
     lambda: nn.Dropout(),
     lambda: nn.CrossEntropyLoss([1.0, 2.0]),
     lambda: nn.NLLLoss(),
@@ -40,7 +45,7 @@ MADE: list[Callable[[], Any]] = [
 ]
 BROADCAST = {"weight", "pos_weight"}
 """Of `BCEWithLogitsLoss`: any numbers are such settings."""
-MAY_BE_NONE = {"weight", "pos_weight"}
+MAY_BE_NONE = {"divisor_override", "output_size", "pos_weight", "weight"}
 
 
 def settings_of(owner: Any) -> list[str]:

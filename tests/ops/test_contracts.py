@@ -69,6 +69,7 @@ POINTWISE = (*BENT, "celu", "elu", "gelu", "hardswish", "mish", "selu", "silu", 
 SHARES = LOGITS / 4 + 1
 PLANES = np.arange(N * 3 * 4).reshape(N, 3, 4) % 6
 INDICES = ops.max_pool2d(X, 2, 1, return_indices=True, backend="reference")[1]
+ADAPTIVE_INDICES = ops.adaptive_max_pool2d(X, (3, 4), return_indices=True, backend="reference")[1]
 CALLS = {
     "corr2d": Call(ops.corr2d, (whole(5, 6), whole(2, 3)), weight=1, batched=()),
     "conv2d": Call(lambda x, w, b: ops.conv2d(x, w, b, groups=2), (X, KERNEL, whole(6)), weight=1),
@@ -100,6 +101,24 @@ CALLS = {
     "avg_pool2d, 1x1": Call(lambda x: ops.avg_pool2d(x, 1), (X,)),
     "avg_pool2d_backward": Call(
         lambda dy: ops.avg_pool2d_backward(dy, (rows(dy), 4, 5, 6), 2, 1), (whole(N, 4, 4, 5),)
+    ),
+    "avg_pool2d, divisor": Call(lambda x: ops.avg_pool2d(x, 2, padding=1, divisor_override=3), (X,)),
+    "adaptive_avg_pool2d": Call(lambda x: ops.adaptive_avg_pool2d(x, (3, 4)), (X,)),
+    "adaptive_avg_pool2d, alike": Call(lambda x: ops.adaptive_avg_pool2d(x, (None, 2)), (X,)),
+    "adaptive_avg_pool2d_backward": Call(
+        lambda dy: ops.adaptive_avg_pool2d_backward(dy, (rows(dy), 4, 5, 6), (3, 4)), (whole(N, 4, 3, 4),)
+    ),
+    "adaptive_max_pool2d": Call(lambda x: ops.adaptive_max_pool2d(x, (3, 4), return_indices=True), (X,)),
+    "adaptive_max_pool2d_backward": Call(
+        lambda dy, indices: ops.adaptive_max_pool2d_backward(dy, indices, (rows(dy), 4, 5, 6), (3, 4)),
+        (whole(N, 4, 3, 4), ADAPTIVE_INDICES),
+        batched=(0, 1),
+    ),
+    "lp_pool2d": Call(lambda x: ops.lp_pool2d(x, 2, 3, 1, return_means=True), (X,)),
+    "lp_pool2d_backward": Call(
+        lambda dy, x, means: ops.lp_pool2d_backward(dy, x, means, 2, 2, 1),
+        (whole(N, 4, 4, 5), X, positive(N, 4, 4, 5)),
+        batched=(0, 1, 2),
     ),
     "global_avg_pool2d": Call(ops.global_avg_pool2d, (X,)),
     "global_avg_pool2d_backward": Call(
@@ -350,7 +369,13 @@ def equal(backend, ours: Sequence[Any], expected: Sequence[Any]) -> None:
 
 
 def test_every_operation_is_here():
-    without_arrays = {"conv2d_choice", "conv2d_geometry", "conv_transpose2d_geometry", "pool2d_geometry"}
+    without_arrays = {
+        "conv2d_choice",
+        "conv2d_geometry",
+        "conv_transpose2d_geometry",
+        "adaptive_pool2d_geometry",
+        "pool2d_geometry",
+    }
     public = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
     assert {name.split(",")[0] for name in CALLS} == public - without_arrays
 

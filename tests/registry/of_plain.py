@@ -98,7 +98,7 @@ ENTRIES = [
     Entry("Conv2d", _conv2d),
     Entry("Linear", _linear),
     _pool("MaxPool2d", dilation=(1, (1, 2))),
-    _pool("AvgPool2d", count_include_pad=(True, False)),
+    _pool("AvgPool2d", count_include_pad=(True, False), divisor_override=(None, None, 3)),
     Entry("Dropout", _dropout, is_random=True),
     Entry("GlobalAvgPool2d", _global_avg_pool2d),
     _batch_norm("BatchNorm1d", (), (4,)),

@@ -184,5 +184,7 @@ _FORMULAS = formulas(
     np.expm1,
     np.log1p,
     np.vectorize(math.erf, otypes=[np.float64]),
+    np.sqrt,
+    np.power,
 )
 _ACTIVATIONS = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}

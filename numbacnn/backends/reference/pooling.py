@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from ..contract import Array
-from ..geometry import Pool2dGeometry
+from ..contract import AnyPool2dGeometry, Array
+from ..geometry import AdaptivePool2dGeometry, Pool2dGeometry
+from ..shared.windows import adaptive_window
 from .windows import tap_view
 
-__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward", "max_pool2d_with_indices"]
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_pool2d_with_indices",
+]
 
 
-def max_pool2d(x: Array, geometry: Pool2dGeometry) -> Array:
+def max_pool2d(x: Array, geometry: AnyPool2dGeometry) -> Array:
     """y: the largest element of each window."""
     return max_pool2d_with_indices(x, geometry)[0]
 
 
-def max_pool2d_with_indices(x: Array, geometry: Pool2dGeometry) -> tuple[Array, Array]:
+def max_pool2d_with_indices(x: Array, geometry: AnyPool2dGeometry) -> tuple[Array, Array]:
     """y and, int32 and of its shape, where in its h*w plane each maximum was first found; -1 in a window of padding."""
+    if isinstance(geometry, AdaptivePool2dGeometry):
+        return _adaptive_maxima(x, geometry)
     g = geometry
     padded = np.pad(x, ((0, 0), (0, 0), *_padding(g)), constant_values=-np.inf)
     positions = np.arange(g.h * g.w, dtype=np.int32).reshape(g.h, g.w)
@@ -35,7 +46,7 @@ def max_pool2d_with_indices(x: Array, geometry: Pool2dGeometry) -> tuple[Array, 
     return y, indices
 
 
-def max_pool2d_backward(dy: Array, indices: Array, geometry: Pool2dGeometry) -> Array:
+def max_pool2d_backward(dy: Array, indices: Array, geometry: AnyPool2dGeometry) -> Array:
     """dx (n, c, h, w): each dy goes to the element that was the maximum."""
     g = geometry
     dx = np.zeros((g.n * g.c, g.h * g.w))
@@ -47,26 +58,55 @@ def max_pool2d_backward(dy: Array, indices: Array, geometry: Pool2dGeometry) -> 
     return dx.reshape(g.x_shape).astype(dy.dtype)
 
 
-def avg_pool2d(x: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
-    """y: window sums over the window's size."""
+def avg_pool2d(x: Array, geometry: AnyPool2dGeometry, count_include_pad: bool, divisor: int | None = None) -> Array:
+    """y: window sums over ``divisor`` or else the window's size."""
     g = geometry
-    padded = np.pad(x, ((0, 0), (0, 0), *_padding(g)))
     total = np.zeros(g.y_shape)
-    for i, j in np.ndindex(g.kh, g.kw):
-        total += tap_view(padded, i, j, g)
-    return (total / _window_sizes(g, count_include_pad)).astype(x.dtype)
+    if isinstance(g, AdaptivePool2dGeometry):
+        for i, j, rows, columns in _adaptive_windows(g):
+            total[:, :, i, j] = x[:, :, rows, columns].sum(axis=(2, 3), dtype=np.float64)
+    else:
+        padded = np.pad(x, ((0, 0), (0, 0), *_padding(g)))
+        for i, j in np.ndindex(g.kh, g.kw):
+            total += tap_view(padded, i, j, g)
+    return (total / _window_sizes(g, count_include_pad, divisor)).astype(x.dtype)
 
 
-def avg_pool2d_backward(dy: Array, geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
-    """dx (n, c, h, w): each dy, over its window's size, goes to every element of the window."""
+def avg_pool2d_backward(
+    dy: Array, geometry: AnyPool2dGeometry, count_include_pad: bool, divisor: int | None = None
+) -> Array:
+    """dx (n, c, h, w): each dy, divided as its window was, goes to every element of the window."""
     g = geometry
-    share = dy / _window_sizes(g, count_include_pad).astype(np.float64)
+    share = dy / _window_sizes(g, count_include_pad, divisor).astype(np.float64)
+    if isinstance(g, AdaptivePool2dGeometry):
+        dx = np.zeros(g.x_shape)
+        for i, j, rows, columns in _adaptive_windows(g):
+            dx[:, :, rows, columns] += share[:, :, i : i + 1, j : j + 1]
+        return dx.astype(dy.dtype)
     (top, bottom), (left, right) = _padding(g)
     dpadded = np.zeros((g.n, g.c, g.h + top + bottom, g.w + left + right))
     for i, j in np.ndindex(g.kh, g.kw):
         dpadded_tap = tap_view(dpadded, i, j, g)
         dpadded_tap += share
     return np.ascontiguousarray(dpadded[:, :, top : top + g.h, left : left + g.w], dy.dtype)
+
+
+def _adaptive_windows(g: AdaptivePool2dGeometry) -> Iterator[tuple[int, int, slice, slice]]:
+    """Of each output its row and column, and the rows and columns of its window."""
+    for i, j in np.ndindex(g.oh, g.ow):
+        yield i, j, slice(*adaptive_window(i, g.oh, g.h)), slice(*adaptive_window(j, g.ow, g.w))
+
+
+def _adaptive_maxima(x: Array, g: AdaptivePool2dGeometry) -> tuple[Array, Array]:
+    y, indices = np.empty(g.y_shape, x.dtype), np.empty(g.y_shape, np.int32)
+    positions = np.arange(g.h * g.w, dtype=np.int32).reshape(g.h, g.w)
+    for i, j, rows, columns in _adaptive_windows(g):
+        values, places = x[:, :, rows, columns], positions[rows, columns].reshape(-1)
+        flat = values.reshape(g.n, g.c, places.size)
+        first = flat.argmax(axis=2)  # of NaN, if there is one
+        y[:, :, i, j] = np.take_along_axis(flat, first[..., None], axis=2)[..., 0]
+        indices[:, :, i, j] = places[first]
+    return y, indices
 
 
 def _padding(geometry: Pool2dGeometry) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -77,12 +117,19 @@ def _padding(geometry: Pool2dGeometry) -> tuple[tuple[int, int], tuple[int, int]
     return (g.pt, max(below, 0)), (g.pl, max(right, 0))
 
 
-def _window_sizes(geometry: Pool2dGeometry, count_include_pad: bool) -> Array:
-    """How many elements of each window count (oh, ow), at least 1.
+def _window_sizes(geometry: AnyPool2dGeometry, count_include_pad: bool, divisor: int | None) -> Array:
+    """What the sum of each window is divided by (oh, ow): how many of its elements count, at least 1, or ``divisor``.
 
     They are those inside the image or, with ``count_include_pad``, inside the padded image; never those beyond.
     """
     g = geometry
+    if divisor is not None:
+        return np.full((g.oh, g.ow), divisor)
+    if isinstance(g, AdaptivePool2dGeometry):
+        sizes = [
+            (rows.stop - rows.start) * (columns.stop - columns.start) for _, _, rows, columns in _adaptive_windows(g)
+        ]
+        return np.array(sizes).reshape(g.oh, g.ow)
     rows = _taps_inside(g.h, g.oh, g.kh, g.sh, g.dh, g.pt, g.pb, count_include_pad)
     columns = _taps_inside(g.w, g.ow, g.kw, g.sw, g.dw, g.pl, g.pr, count_include_pad)
     return np.maximum(rows[:, None] * columns, 1)

@@ -42,6 +42,8 @@ def formulas(
     expm1: Callable[[Any], Any],
     log1p: Callable[[Any], Any],
     erf: Callable[[Any], Any],
+    sqrt: Callable[[Any], Any],
+    power_of: Callable[[Any, Any], Any],
 ) -> dict[str, Formula]:
     """Every function by its name.
 
@@ -50,6 +52,7 @@ def formulas(
         number: ``number(x, value)`` is the value in the dtype of x.
         where: ``where(condition, a, b)``, a where the condition holds, else b.
         exp: and the others, in the dtype of their argument.
+        power_of: ``power_of(x, exponent)``.
     """
 
     @compiled
@@ -191,6 +194,34 @@ def formulas(
     def hardtanh_gradient(dy, x, low, high):
         return where(x <= low, number(x, 0), where(x >= high, number(x, 0), dy))
 
+    @compiled
+    def square(x, _, __):
+        return x * x
+
+    @compiled
+    def square_gradient(dy, x, _, __):
+        return dy * (number(x, 2) * x)
+
+    # The root's slope is infinite at 0, and counts as 0 there; likewise that of a power by less than 1.
+    @compiled
+    def root(x, scale, _):
+        return sqrt(scale * x)
+
+    @compiled
+    def root_gradient(dy, x, scale, _):
+        slope = number(x, 0.5) * scale / sqrt(scale * x)
+        return where(x == number(x, 0), number(x, 0), dy * slope)
+
+    @compiled
+    def power(x, exponent, scale):
+        return power_of(scale * x, exponent)
+
+    @compiled
+    def power_gradient(dy, x, exponent, scale):
+        gradient = dy * (exponent * scale * power_of(scale * x, exponent - number(x, 1)))
+        at_zero = where(exponent < number(x, 1), number(x, 0), gradient)
+        return where(x == number(x, 0), at_zero, gradient)
+
     return {
         "celu": Formula(celu, celu_gradient),
         "elu": Formula(elu, elu_gradient),
@@ -201,8 +232,11 @@ def formulas(
         "hardtanh": Formula(clamped, hardtanh_gradient),
         "leaky_relu": Formula(leaky_relu, leaky_relu_gradient),
         "mish": Formula(mish, mish_gradient),
+        "power": Formula(power, power_gradient),
+        "root": Formula(root, root_gradient),
         "selu": Formula(selu, selu_gradient),
         "silu": Formula(silu, silu_gradient),
         "softplus": Formula(softplus, softplus_gradient),
         "softsign": Formula(softsign, softsign_gradient),
+        "square": Formula(square, square_gradient),
     }

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["output_range", "taps_inside"]
+__all__ = ["adaptive_window", "output_range", "taps_inside"]
+
+
+def adaptive_window(o, outputs, size):
+    """The inputs ``first <= i < end`` of output ``o``, of ``outputs`` that share ``size`` inputs as evenly as they can.
+
+    Neighbours overlap where they do not share evenly. The outputs whose windows hold input i are those of
+    ``adaptive_window(i, size, outputs)``.
+
+    >>> [adaptive_window(o, 3, 7) for o in range(3)]
+    [(0, 3), (2, 5), (4, 7)]
+    >>> [adaptive_window(i, 7, 3) for i in range(7)]
+    [(0, 1), (0, 1), (0, 2), (1, 2), (1, 3), (2, 3), (2, 3)]
+    """
+    return o * size // outputs, -(-(o + 1) * size // outputs)
 
 
 def output_range(offset, stride, size, outputs):

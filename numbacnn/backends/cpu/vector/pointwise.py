@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
@@ -37,8 +38,20 @@ def where(condition, a, b):
     return a if condition else b
 
 
+@inlined
+def root_of(x):
+    """In the dtype of x, as below."""
+    return np.sqrt(x)
+
+
+@inlined
+def power_of(x, exponent):
+    """By the C library, one number at a time."""
+    return x**exponent
+
+
 _compiled = functools.partial(njit, no_cpython_wrapper=True, no_cfunc_wrapper=True, **STRICT)
-FORMULAS = formulas(_compiled, number, where, exp, expm1, log1p, erf)
+FORMULAS = formulas(_compiled, number, where, exp, expm1, log1p, erf, root_of, power_of)
 
 
 def value_of(kind, x, a, b):

@@ -13,7 +13,8 @@ the two do not share by themselves has one name here:
   worked out in 32 bits, one instruction where 64 take two;
 - ``scalar(x, v)``: the number v in the dtype of the number x or of the elements of x, so that float32 kernels hold no
   float64;
-- ``erf``, ``exp``, ``expm1``, ``log``, ``log1p``, ``sqrt``, ``tanh``: IEEE, in the dtype of their argument.
+- ``erf``, ``exp``, ``expm1``, ``log``, ``log1p``, ``sqrt``, ``tanh``, ``power_of(x, exponent)``: IEEE, in the dtype of
+  their arguments.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = [
     "expm1",
     "log",
     "log1p",
+    "power_of",
     "quotient",
     "scalar",
     "signed",
@@ -59,6 +61,7 @@ cuda: Any
 signed: Any
 unsigned: Any
 device_function: Any
+power_of: Any
 
 
 def within(i, n):
@@ -94,6 +97,7 @@ if SIMULATED:
         ieee(compute) for compute in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh)
     )
     erf = ieee(math.erf)
+    power_of = np.power
     signed = unsigned = int
 
     def device_function(definition: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,7 +110,7 @@ else:
 
     cuda = numba.cuda
     exp, expm1, log, log1p, sqrt, tanh = math.exp, math.expm1, math.log, math.log1p, math.sqrt, math.tanh
-    erf = math.erf
+    erf, power_of = math.erf, math.pow
     signed, unsigned = np.int64, np.uint64
     device_function = register_jitable
 
