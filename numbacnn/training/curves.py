@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 
 from ..io import replacing
@@ -59,7 +60,8 @@ class PlotCurves(Callback):
             ([record.train_accuracy for record in history.records], "m--", "train acc"),
             ([record.test_accuracy for record in history.records], "g-.", "test acc"),
         ):
-            axes.plot(x, values, style, marker=marker, label=label)
+            if not all(map(math.isnan, values)):
+                axes.plot(x, values, style, marker=marker, label=label)
         axes.set_xlabel("epoch")
         axes.set_xlim(1, max(epochs, 2))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -31,7 +31,7 @@ REPORT_SECONDS = 0.2
 def fit(
     model: Layer,
     train_loader: DataLoader | Sequence[tuple[Any, Any]],
-    test_loader: DataLoader | Sequence[tuple[Any, Any]],
+    test_loader: DataLoader | Sequence[tuple[Any, Any]] | None,
     loss: Loss,
     optimizer: Optimizer,
     epochs: int,
@@ -46,16 +46,19 @@ def fit(
 ) -> History:
     """Train ``model`` until ``epochs`` epochs are finished, and evaluate it after each one.
 
+    Targets may be of any kind that ``loss`` takes: labels, numbers, images. Accuracies are NaN unless they are the
+    numbers of classes (n,) and the model gives logits (n, classes).
+
     A model in evaluation mode is put into training mode at the start. Of one in training mode, the layers that are in
     evaluation mode stay there: to freeze a part, make the optimizer for the parameters of the others, and call
     ``part.eval()``, so that its running statistics rest as well and its dropout does nothing.
 
     Args:
-        model: gives logits (n, classes).
+        model: gives predictions.
         train_loader: batches to train on, a `DataLoader` or another iterable with a length, such as a list of pairs of
-            images and labels; each epoch sets its order by ``train_loader.set_epoch(0, 1, ...)`` if it has that.
-        test_loader: batches to evaluate on, likewise.
-        loss: compares logits with labels.
+            images and targets; each epoch sets its order by ``train_loader.set_epoch(0, 1, ...)`` if it has that.
+        test_loader: batches to evaluate on, likewise. None for no evaluation; its figures are NaN then.
+        loss: compares predictions with targets.
         optimizer: updates the parameters of ``model``.
         epochs: 1 or more, those before ``start_epoch`` counted.
         start_epoch: how many epochs are finished already, when a run is resumed.
@@ -83,10 +86,12 @@ def fit(
     """
     epochs, start_epoch = _check_epochs(epochs, start_epoch)
     for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
+        if loader is None and name == "test_loader":
+            continue
         if not (hasattr(loader, "__iter__") and hasattr(loader, "__len__")):
             raise TypeError(
                 f"`{name}` {loader!r} must be a DataLoader or another iterable, with a length, of batches: pairs of "
-                "images and labels"
+                "images and targets"
             )
     history = History() if history is None else history
     if history.records and history.records[-1].epoch != start_epoch:
@@ -117,13 +122,15 @@ def fit(
             if hasattr(train_loader, "set_epoch"):
                 train_loader.set_epoch(epoch)
             step_seconds, x = _train(run, step, train_loader, callbacks)
-            if hasattr(test_loader, "set_epoch"):
-                test_loader.set_epoch(0)  # whatever is random in it is the same each time, and after a resume
-            with nullcontext() if weight_average is None else weight_average.applied():
-                test_loss, test_accuracy = evaluate(model, test_loader, loss)
-                if not math.isfinite(test_loss):
-                    with evaluating(model):
-                        raise _not_finite("test loss", test_loss, run, x)
+            test_loss = test_accuracy = math.nan
+            if test_loader is not None:
+                if hasattr(test_loader, "set_epoch"):
+                    test_loader.set_epoch(0)  # whatever is random in it is the same each time, and after a resume
+                with nullcontext() if weight_average is None else weight_average.applied():
+                    test_loss, test_accuracy = evaluate(model, test_loader, loss)
+                    if not math.isfinite(test_loss):
+                        with evaluating(model):
+                            raise _not_finite("test loss", test_loss, run, x)
             clock, earlier = time.perf_counter(), clock
             record = EpochRecord(
                 epoch=run.epoch,

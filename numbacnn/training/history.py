@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -17,7 +18,8 @@ class EpochRecord:
     """The figures of one epoch.
 
     Losses are per sample, accuracies 0 to 1. Those of training are running averages over the epoch's batches, each
-    taken before its update.
+    taken before its update. An accuracy is NaN where targets are no classes, and so are figures of tests where there
+    are none; JSON says null.
     """
 
     epoch: int
@@ -51,8 +53,9 @@ class History:
         if not self.records:
             return "History(0 epochs)"
         last = self.records[-1]
-        figures = f"train_loss={last.train_loss:.4g}, train_accuracy={last.train_accuracy:.4g}"
-        figures += f", test_loss={last.test_loss:.4g}, test_accuracy={last.test_accuracy:.4g}"
+        names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+        values = {name: getattr(last, name) for name in names}
+        figures = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if not math.isnan(value))
         return f"History({len(self)} epoch{'s' * (len(self) > 1)}, the last one with {figures})"
 
     def __str__(self) -> str:
@@ -85,8 +88,11 @@ class History:
         return [record.wall_examples_per_second * record.seconds for record in self.records]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One dict per epoch, made of numbers."""
-        return [asdict(record) for record in self.records]
+        """One dict per epoch, made of numbers, and None for those that are NaN."""
+        return [
+            {name: None if name in _MAY_BE_UNKNOWN and math.isnan(value) else value for name, value in record.items()}
+            for record in map(asdict, self.records)
+        ]
 
     def lines(self) -> str:
         """One line of JSON per epoch."""
@@ -100,6 +106,9 @@ class History:
         for number, record in enumerate(records, 1):
             if not isinstance(record, Mapping) or sorted(record) != sorted(names):
                 raise ValueError(f"record {number} of the history must have the fields {', '.join(names)}: {record!r}")
+            record = {
+                name: math.nan if name in _MAY_BE_UNKNOWN and value is None else value for name, value in record.items()
+            }
             if not all(_is_number(value) for value in record.values()):
                 raise ValueError(f"record {number} of the history must be made of numbers: {record!r}")
             if record["epoch"] != number:
@@ -108,6 +117,9 @@ class History:
                 raise ValueError(f"record {number} of the history must have rates and seconds above 0: {record!r}")
             history.records.append(EpochRecord(**record))
         return history
+
+
+_MAY_BE_UNKNOWN = {"train_accuracy", "test_loss", "test_accuracy"}
 
 
 def _is_number(value: Any) -> bool:

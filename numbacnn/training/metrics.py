@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import backends, ops
+from .. import backends
 from ..backends import Array, Backend
 from ..backends.capture import after_launch
 from ..nn.grad_mode import evaluating
-from ..ops.arguments import class_labels, real_array
+from ..ops.arguments import class_labels, common_dtype, real_array
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
@@ -20,7 +21,7 @@ __all__ = ["MetricSums", "RunningMean", "confusion_matrix", "evaluate"]
 
 
 class RunningMean:
-    """Running averages of loss and accuracy over the samples seen so far.
+    """Running averages of loss and accuracy over the samples seen so far; the latter is NaN where no answers are right.
 
     >>> average = RunningMean()
     >>> average.add(loss_sum=3.0, correct=1, examples=2)
@@ -31,10 +32,10 @@ class RunningMean:
 
     def __init__(self) -> None:
         self.loss_sum = 0.0
-        self.correct = 0
+        self.correct: float = 0
         self.examples = 0
 
-    def add(self, loss_sum: float, correct: int, examples: int) -> None:
+    def add(self, loss_sum: float, correct: float, examples: int) -> None:
         """Take in a batch."""
         self.loss_sum += loss_sum
         self.correct += correct
@@ -57,18 +58,22 @@ class RunningMean:
 class MetricSums:
     """Loss, right answers and samples of many batches, summed where they are computed: only ``read`` waits for them.
 
+    Answers are counted of predictions (n, classes) and integer targets (n,), of which one that the loss ignores has no
+    right answer. Of any others no answer is right or wrong, and the count is NaN.
+
     Args:
         backend: where the sums are.
         loss_sum, correct, examples: what they start from.
     """
 
-    def __init__(self, backend: Backend, loss_sum: float = 0.0, correct: int = 0, examples: int = 0) -> None:
+    def __init__(self, backend: Backend, loss_sum: float = 0.0, correct: float = 0, examples: int = 0) -> None:
         self.backend = backend
         self._loss_sum = backend.asarray(np.array(loss_sum, np.float64))
-        self._correct = backend.asarray(np.array(correct, np.int64))
+        self._is_counted = not math.isnan(correct)
+        self._correct = backend.asarray(np.array(correct if self._is_counted else 0, np.int64))
         self._examples = examples
 
-    def add(self, loss: Loss, logits: Array, labels: Array) -> Array:
+    def add(self, loss: Loss, prediction: Array, target: Array) -> Array:
         """Take in a batch, its loss summed over the samples whichever the reduction; ``loss`` moves to this backend.
 
         Returns the batch's loss (shape ()), reduced as ``loss`` does. ValueError for one that is not reduced.
@@ -77,29 +82,46 @@ class MetricSums:
             raise ValueError(f"`loss` must have the `reduction` 'mean' or 'sum', for one number of a batch: {loss!r}")
         if loss.backend is not self.backend:
             loss.to(self.backend)
-        n = int(labels.shape[0])
-        value, correct = loss.compute(logits, labels), ops.count_correct(logits, labels, backend=self.backend)
+        n = int(target.shape[0])
+        value, is_counted = loss.compute(prediction, target), _are_answers(prediction, target)
         self.backend.accumulate(self._loss_sum, value, float(n) if loss.reduction == "mean" else 1.0)
-        self.backend.accumulate(self._correct, correct)
-        after_launch(lambda: self._count(n))
+        if is_counted:
+            self.backend.accumulate(self._correct, _count_correct(loss, prediction, target, self.backend))
+        after_launch(lambda: self._count(n, is_counted))
         return value
 
-    def read(self) -> tuple[float, int, int]:
+    def read(self) -> tuple[float, float, int]:
         """Loss sum, right answers and samples since the last time; waits until they are known."""
         loss_sum = float(self.backend.to_numpy(self._loss_sum))
         correct, examples = int(self.backend.to_numpy(self._correct)), self._examples
+        is_counted, self._is_counted = self._is_counted, True
         self.backend.fill_zero(self._loss_sum)
         self.backend.fill_zero(self._correct)
         self._examples = 0
-        return loss_sum, correct, examples
+        return loss_sum, correct if is_counted else math.nan, examples
 
-    def _count(self, n: int) -> None:
+    def _count(self, n: int, is_counted: bool) -> None:
         self._examples += n
+        self._is_counted &= is_counted
+
+
+def _are_answers(prediction: Array, target: Array) -> bool:
+    """Whether the target has the number of one of the classes that there is a prediction for, for each sample."""
+    shape = tuple(prediction.shape)
+    return len(shape) == 2 and tuple(target.shape) == shape[:1] and np.dtype(target.dtype).kind in "iu"
+
+
+def _count_correct(loss: Loss, prediction: Array, target: Array, backend: Backend) -> Array:
+    """Of labels that are in range or that the loss ignores, which are not right."""
+    labels = class_labels("logits", prediction, target, backend, getattr(loss, "ignore_index", None))
+    return backend.count_correct(backend.asarray(prediction, common_dtype(prediction)), labels)
 
 
 def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tuple[float, float]:
     """Average loss and accuracy (0 to 1) of ``model`` over the batches of ``loader``, in evaluation mode.
 
+    Targets may be whatever ``loss`` compares predictions with. The accuracy is NaN where they are not the numbers of
+    classes (n,), with predictions (n, classes). A loss that is a mean counts for as many samples as its batch has.
     Afterwards every layer is in the mode it was in.
 
     Raises:

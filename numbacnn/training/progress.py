@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,15 +38,15 @@ class ProgressBar(Callback):
         if self._bar is not None:
             with self._while_open():
                 if run.average.examples:
-                    figures = f"loss {run.average.loss:.3f}, train acc {run.average.accuracy:.3f}"
+                    figures = _said({"loss": run.average.loss, "train acc": run.average.accuracy})
                     self._bar.set_postfix_str(figures, refresh=False)
                 self._bar.update()
 
     def on_epoch_end(self, run: Run) -> None:
         record = run.history.records[-1]
-        figures = (
-            f"loss {record.train_loss:.3f}, train acc {record.train_accuracy:.3f}, test acc {record.test_accuracy:.3f}"
-        )
+        is_of_classes = not math.isnan(record.train_accuracy)
+        test = {"test acc": record.test_accuracy} if is_of_classes else {"test loss": record.test_loss}
+        figures = _said({"loss": record.train_loss, "train acc": record.train_accuracy, **test})
         with self._while_open():
             if self._bar is not None:
                 self._bar.set_postfix_str(figures)
@@ -71,3 +72,8 @@ class ProgressBar(Callback):
             if self._bar is not None:
                 self._bar.disable = True  # or it would try to write again when it is deleted
             self._stream = self._bar = None
+
+
+def _said(figures: dict[str, float]) -> str:
+    """Those that are known."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if not math.isnan(value))

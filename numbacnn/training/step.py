@@ -48,8 +48,8 @@ class TrainingStep:
     where it began; a backend that works in the background goes on with what comes of it.
 
     Args:
-        model: gives logits.
-        loss: compares them with labels.
+        model: gives predictions, of whatever shape the loss takes.
+        loss: compares them with targets: labels, numbers, images. Its reduction is "mean" or "sum".
         optimizer: updates parameters of ``model``, all or some; a ValueError if it has any that is not the model's.
         clip_norm: the most that the gradients' norm may be, see ``optim.clip_grad_norm``; None for any.
         weight_average: of ``model``, updated after each step.
@@ -115,7 +115,7 @@ class TrainingStep:
         return self._mode
 
     def __call__(self, x: Any, y: Any) -> None:
-        """Train on inputs ``x`` (n, ...) and labels ``y`` (n,), of NumPy or of the model's backend."""
+        """Train on inputs ``x`` (n, ...) and targets ``y`` (n, ...), of NumPy or of the model's backend."""
         backend = self.model.backend
         x, y = backend.asarray(x), backend.asarray(y)
         if backend is not self._totals.backend:
@@ -138,10 +138,11 @@ class TrainingStep:
             captured.run(x, y, backend)
             self._mode = "captured"
 
-    def totals(self) -> tuple[float, int, int]:
+    def totals(self) -> tuple[float, float, int]:
         """Loss before the update, summed over the samples, how many were classified correctly, and how many there were.
 
-        Of all calls since the last time; waits until they are done.
+        Of all calls since the last time; waits until they are done. The second is NaN where targets are not the numbers
+        of classes (n,), with predictions (n, classes).
         """
         return self._totals.read()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..ops.arguments import integer, number, one_of
 from .callbacks import Callback, Run
 
@@ -37,6 +39,9 @@ class EarlyStopping(Callback):
         self._look(run)
 
     def _look(self, run: Run) -> None:
+        latest = run.history.records[-1:]
+        if any(math.isnan(getattr(record, self.monitor)) for record in latest):
+            raise ValueError(f"`monitor` {self.monitor!r} is not known in this run: its epochs have no such figure")
         sign = 1 if _HIGHER_IS_BETTER[self.monitor] else -1
         best, self.best_epoch = -float("inf"), 0
         for record in run.history.records:

@@ -274,7 +274,8 @@ class Forgot(nn.Loss):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"test_loader": None}, "`test_loader` None must be a DataLoader or another iterable, with a length"),
+        ({"test_loader": 5}, "`test_loader` 5 must be a DataLoader or another iterable, with a length"),
+        ({"train_loader": None}, "`train_loader` None must be a DataLoader or another iterable, with a length"),
         ({"train_loader": iter([])}, "`train_loader` <list_iterator .* must be a DataLoader"),
         ({"loss": Forgot}, "Forgot must define `compute"),
         ({"loss": lambda: "mse"}, "`loss` 'mse' must be a Loss"),

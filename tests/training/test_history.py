@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,6 +47,18 @@ def test_it_prints_as_a_table() -> None:
     assert lines[1].split()[:2] == ["1", "0.5"] and lines[1].split()[-1] == "12.2" and lines[2].split()[0] == "2"
     assert len(set(map(len, lines))) == 1
     assert "epoch" in repr(History([record(1)])) and "\n" not in repr(History([record(1)]))
+
+
+def test_what_is_not_known_is_null_and_not_said() -> None:
+    unknown = {"train_accuracy": math.nan, "test_loss": math.nan, "test_accuracy": math.nan}
+    history = History([record(1, train_loss=0.5, **unknown)])
+    assert all(history.to_json()[0][name] is None for name in unknown) and "NaN" not in history.lines()
+    again = History.from_json(history.to_json()).records[0]
+    assert all(math.isnan(getattr(again, name)) for name in unknown) and again.train_loss == 0.5
+    assert repr(history) == "History(1 epoch, the last one with train_loss=0.5)"
+    assert len(set(map(len, str(history).splitlines()))) == 1
+    with pytest.raises(ValueError, match="`monitor` 'test_loss' is not known in this run"):
+        EarlyStopping(1).on_epoch_end(SimpleNamespace(history=history, stop=False))
 
 
 def test_no_epochs() -> None:

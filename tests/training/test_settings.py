@@ -68,9 +68,9 @@ OPTIMIZERS: dict[type[optim.Optimizer], Callable[[nn.Layer], optim.Optimizer]] =
 }
 NAMES = {"algorithm": "im2col", "reduction": "sum"}
 """Other values of settings that are strings."""
-CLASSIFIES = dict.fromkeys(
+OF_OTHER_TARGETS = dict.fromkeys(
     (nn.BCEWithLogitsLoss, nn.HuberLoss, nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss),
-    "a step counts right answers, and this loss takes no labels",
+    "they take no labels, and test_step.py trains with what they take",
 )
 
 
@@ -180,7 +180,7 @@ def different(first: dict[str, Any], second: dict[str, Any]) -> bool:
 def test_every_layer_loss_and_optimizer_is_looked_at() -> None:
     registered = {getattr(nn, name) for name in ENTRIES}  # whose captures are looked at there
     assert public(nn.Layer) == set(MODELS) | registered | {nn.Graph}
-    assert public(nn.Loss) == set(LOSSES) | set(CLASSIFIES)
+    assert public(nn.Loss) == set(LOSSES) | set(OF_OTHER_TARGETS)
     assert public(optim.Optimizer) == set(OPTIMIZERS)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+import numbacnn as nc
 from numbacnn import backends, nn, optim
 from numbacnn.training import TrainingStep, evaluate, fit
 from tests.training.toy import loaders, model_and_optimizer
@@ -145,6 +147,72 @@ def test_a_loss_that_is_no_number_is_refused() -> None:
         evaluate(model, loaders()[1], loss)
     with pytest.raises(ValueError, match="`loss` must have the `reduction` 'mean' or 'sum'"):
         TrainingStep(model, loss, optimizer)(*next(iter(loaders()[0])))
+
+
+KINDS: dict[str, tuple[Any, Any, Any]] = {
+    "numbers": (lambda: nn.Linear(4, 3), nn.MSELoss, lambda rng, n: rng.random((n, 3), np.float32)),
+    "several labels": (
+        lambda: nn.Linear(4, 3),
+        lambda: nn.BCEWithLogitsLoss(pos_weight=[1, 2, 3]),
+        lambda rng, n: rng.integers(0, 2, (n, 3)).astype(np.float32),
+    ),
+    "probabilities": (
+        lambda: nn.Linear(4, 3),
+        nn.CrossEntropyLoss,
+        lambda rng, n: rng.dirichlet([1, 1, 1], n).astype(np.float32),
+    ),
+    "a label for each pixel": (
+        lambda: nn.Sequential(nn.Reshape(1, 2, 2), nn.Conv2d(1, 3, 1)),
+        lambda: nn.CrossEntropyLoss([1, 2, 3], ignore_index=1),
+        lambda rng, n: rng.integers(0, 3, (n, 2, 2)),
+    ),
+    "images": (
+        lambda: nn.Sequential(nn.Reshape(1, 2, 2), nn.Conv2d(1, 2, 1)),
+        lambda: nn.SmoothL1Loss("sum"),
+        lambda rng, n: rng.random((n, 2, 2, 2), np.float32),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_targets_of_any_kind(backend: backends.Backend, kind: str) -> None:
+    """Fit, with and without tests, captured and not, ends where a loop of one's own does."""
+    make, loss_of, target_of = KINDS[kind]
+    rng = np.random.default_rng(0)
+    batches = [(rng.random((n, 4), np.float32), target_of(rng, n)) for n in (8, 8, 5)]
+    ends = []
+    for capture, tests in ((True, batches), (False, None)):
+        nc.manual_seed(0)
+        model = make()
+        history = fit(model, batches, tests, loss_of(), optim.SGD(model.parameters(), lr=0.05), 3, capture=capture)
+        ends.append((model.state_dict(), history))
+    nc.manual_seed(0)
+    model, loss = make(), loss_of()
+    optimizer = optim.SGD(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(3):
+        for x, y in batches:
+            losses.append(loss(model(x), y) * (len(x) if loss.reduction == "mean" else 1))
+            optimizer.zero_grad()
+            model.backward(loss.backward())
+            optimizer.step()
+    for state, history in ends:
+        for name, value in model.state_dict().items():
+            np.testing.assert_allclose(state[name], value, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            [r.train_loss for r in history.records], np.reshape(losses, (3, 3)).sum(1) / 21, 1e-5
+        )
+        assert all(np.isnan(r.train_accuracy) and np.isnan(r.test_accuracy) for r in history.records)
+    (_, first), (_, second) = ends
+    total = sum(loss(model(x), y) * (len(x) if loss.reduction == "mean" else 1) for x, y in batches)
+    assert first.records[-1].test_loss == pytest.approx(total / 21, rel=1e-5)
+    assert all(np.isnan(r.test_loss) for r in second.records)
+
+
+def test_labels_that_are_ignored_are_not_right(backend: backends.Backend) -> None:
+    logits, labels = np.eye(3, dtype=np.float32), np.array([0, 1, -100])
+    loss, accuracy = evaluate(nn.Identity(), [(logits, labels)], nn.CrossEntropyLoss())
+    assert accuracy == pytest.approx(2 / 3) and loss == pytest.approx(np.log(np.e + 2) - 1)
 
 
 def test_nothing_to_evaluate_on() -> None:
