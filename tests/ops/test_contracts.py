@@ -115,6 +115,12 @@ CALLS = {
         batched=(0, 1),
     ),
     "lp_pool2d": Call(lambda x: ops.lp_pool2d(x, 2, 3, 1, return_means=True), (X,)),
+    "lp_pool2d, cubes": Call(lambda x: ops.lp_pool2d(x, 3, 2), (positive(N, 4, 5, 6),)),
+    "lp_pool2d_backward, cubes": Call(
+        lambda dy, x, means: ops.lp_pool2d_backward(dy, x, means, 3, 2, 1),
+        (whole(N, 4, 4, 5), positive(N, 4, 5, 6), positive(N, 4, 4, 5)),
+        batched=(0, 1, 2),
+    ),
     "lp_pool2d_backward": Call(
         lambda dy, x, means: ops.lp_pool2d_backward(dy, x, means, 2, 2, 1),
         (whole(N, 4, 4, 5), X, positive(N, 4, 4, 5)),
