@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -16,11 +17,12 @@ from numbacnn import backends, ops
 from numbacnn.backends import Backend
 from numbacnn.backends.geometry import Pool2dGeometry
 
-from . import gpu, machine
+from . import gpu, machine, peers
 from .ceilings import IN_MEMORY, Mix, Traffic, last_cache_bytes, memory_bytes, traffic_of_memory
 from .command import UserError, exit_code, say, seconds, whole_number
+from .layer_rows import LAYERS, PASSES, rows_of
 from .problems import laid_out
-from .report import Table, significant, write_results
+from .report import Table, geometric_mean, significant, write_results
 from .timing import PAUSE, SelfTimed, interleave
 
 __all__ = ["main"]
@@ -149,6 +151,13 @@ def run(arguments: argparse.Namespace) -> None:
     except RuntimeError as error:
         raise UserError(str(error)) from error
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    threads = numba.get_num_threads()
+    try:
+        rivals = peers.load(arguments.peer, threads)
+    except (ImportError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    if rivals.names and backend.name != "cpu":
+        raise UserError(f"--peer {rivals.names[0]} is for layers on the CPU, not of {backend.name}")
     computer = machine.examine(backend)
     say(f"{computer.title}\n{computer.limits}\nbackend {backend.name}")
     batch = arguments.batch or BATCHES.get(backend.name) or usual_batch()
@@ -161,6 +170,7 @@ def run(arguments: argparse.Namespace) -> None:
         pause=0.0 if backend.asynchronous else PAUSE,
         waits=dict.fromkeys([case.name for case in measured], backend.synchronize) if backend.asynchronous else None,
     )
+    layers = layers_beside(backend, threads, arguments.budget) if rivals.names else []
     computer = computer.examined_again()
     table = Table([("kernel", -26), ("ms", 8), ("GB/s", 8), ("GFLOP/s", 8), ("share", 6)])
     say(table.header())
@@ -191,10 +201,28 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.output_dir / f"kernels-{backend.name}.json",
         "kernels",
         computer.facts,
-        machine.versions(*(gpu.VERSIONS if backend.asynchronous else ())),
+        machine.versions(*(gpu.VERSIONS if backend.asynchronous else rivals.packages)),
         {"backend": backend.name, "batch": batch, "budget_seconds": arguments.budget},
         rows=rows,
+        **({"layers": layers} if layers else {}),
     )
+
+
+def layers_beside(backend: Backend, threads: int, budget: float) -> list[dict[str, Any]]:
+    """A row for each pass of each layer, printed as they come; so much time for all of them."""
+    each = budget / (len(LAYERS) * len(PASSES))
+    table = Table(
+        [("layer", -52), ("pass", -8), ("ms", 8), ("quartiles", 17), ("PyTorch's ms", 12), ("ratio", 6), ("way", -20)]
+    )
+    say(table.header())
+    rows = []
+    for row in rows_of(list(LAYERS), backend, threads, lambda functions: interleave(functions, budget=each)):
+        quartiles = " - ".join(f"{value:.3f}" for value in row.quartiles)
+        cells = [row.kernel, row.pass_, f"{row.milliseconds:.3f}", quartiles, f"{row.peer_milliseconds:.3f}"]
+        say(table.line([*cells, significant(row.ratio), row.peer]))
+        rows.append({key.rstrip("_"): value for key, value in asdict(row).items()})
+    say(f"geomean of {len(rows)}: {significant(geometric_mean([row['ratio'] for row in rows]))}")
+    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -210,7 +238,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
     add("--batch", type=whole_number, metavar="N",
         help=f"64x56x56 images (default: what the caches hold little of, on cuda {BATCHES['cuda']})")  # fmt: skip
-    add("--budget", type=seconds, default=20.0, metavar="SECONDS", help="for everything (default: 20)")
+    add("--peer", nargs="+", choices=["torch"], default=[],
+        help="measure every layer beside PyTorch's of the same name as well, on the CPU")  # fmt: skip
+    add("--budget", type=seconds, default=20.0, metavar="SECONDS",
+        help="for all kernels, and again for all layers (default: 20)")  # fmt: skip
     add("--output-dir", type=Path, default=RESULTS, metavar="DIR", help="default: bench/results")
     arguments = parser.parse_args(argv)
     return exit_code(lambda: run(arguments))

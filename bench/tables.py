@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .contender import is_ours, stands_for_us
+from .layer_rows import IMAGES
 from .report import geometric_mean, impossible, significant
 
 __all__ = [
@@ -246,7 +247,30 @@ def kernels_section(results: dict[str, Any]) -> str:
     for row in results["rows"]:
         share = "" if row["share"] is None else f"{100 * row['share']:.0f} %"
         lines.append(f"| {row['kernel']} | {significant(row['milliseconds'])} | {share} |")
+    if results.get("layers"):
+        lines += ["", *_layers(results["layers"])]
     return "\n".join(lines)
+
+
+def _layers(rows: list[dict[str, Any]]) -> list[str]:
+    """Each layer beside PyTorch's: a row per layer, both passes in it."""
+    lines = [
+        f"Each layer on images {' x '.join(map(str, IMAGES))} or what it takes instead, in milliseconds; the ratio is "
+        "PyTorch's time, of its faster memory format, over ours.",
+        "",
+        "| layer | forward | PyTorch's | ratio | backward | PyTorch's | ratio |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name in dict.fromkeys(row["kernel"] for row in rows):
+        cells = []
+        for row in (row for row in rows if row["kernel"] == name):
+            cells += [significant(row["milliseconds"]), significant(row["peer_milliseconds"]), f"{row['ratio']:.2f}"]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    means = [
+        geometric_mean([row["ratio"] for row in rows if row["pass"] == pass_]) for pass_ in ("forward", "backward")
+    ]
+    lines.append(f"| geometric mean | | | {means[0]:.2f} | | | {means[1]:.2f} |")
+    return lines
 
 
 def runtime_section(results: dict[str, Any]) -> str:
