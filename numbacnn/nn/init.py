@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import numpy as np
 
-from ..ops.arguments import integer, number, one_of
+from ..ops.arguments import finite, integer, number, one_of
 from .layer import Layer
 from .state import Parameter
 
@@ -63,7 +62,7 @@ def calculate_gain(nonlinearity: str, slope: float = 0.01) -> float:
     """
     one_of("nonlinearity", nonlinearity, ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"))
     if nonlinearity == "leaky_relu":
-        return math.sqrt(2 / (1 + _finite("slope", slope) ** 2))
+        return math.sqrt(2 / (1 + finite("slope", slope) ** 2))
     return {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}[nonlinearity]
 
 
@@ -118,7 +117,7 @@ def trunc_normal(
     Targets are those of :func:`kaiming_uniform`, and parameters of one axis. ValueError unless a is below b and at
     least one in 10,000 draws would be between them.
     """
-    mean, std, a, b = _finite("mean", mean), number("std", std, 0), _finite("a", a), _finite("b", b)
+    mean, std, a, b = finite("mean", mean), number("std", std, 0), finite("a", a), finite("b", b)
     if not a < b:
         raise ValueError(f"`a` {a} must be below `b` {b}")
     within = math.erf((b - mean) / (std * math.sqrt(2))) - math.erf((a - mean) / (std * math.sqrt(2))) if std else 0.0
@@ -142,10 +141,6 @@ def orthogonal(target: Layer | Parameter, gain: float = 1.0) -> None:
         q, r = np.linalg.qr(_generator.standard_normal((max(rows, columns), min(rows, columns))))
         q *= np.sign(np.diag(r))
         weight.value = (gain * (q if rows >= columns else q.T)).reshape(weight.shape).astype(weight.dtype)
-
-
-def _finite(name: str, value: Any) -> float:
-    return number(name, value, -sys.float_info.max)
 
 
 def _kaiming(target: Layer | Parameter, a: float, mode: str, nonlinearity: str) -> list[tuple[Parameter, float]]:

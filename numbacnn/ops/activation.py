@@ -196,7 +196,7 @@ def prelu(x: Any, weight: Any, *, backend: str | Backend | None = None) -> Array
     It is computed in the dtype of the weight. He et al. 2015. ValueError for a weight of another shape.
 
     >>> prelu([[-1, -1, 2]], [0.5, 0.25, 0], backend="reference")
-    array([[-0.5 , -0.25,  2.  ]], dtype=float32)
+    array([[-0.5 , -0.25,  2.  ]])
     """
     backend = backends.get(backend)
     x, weight = real_array("x", x, backend), real_array("weight", weight, backend, "c")

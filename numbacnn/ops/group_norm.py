@@ -65,7 +65,7 @@ def group_norm(
         ValueError: For shapes that do not go together, and for groups that do not divide the channels.
 
     Example:
-        >>> group_norm([[1.0, 3.0, 5.0, 5.0]], 2, eps=0.1, backend="reference").round(2)
+        >>> group_norm([[1, 3, 5, 5]], 2, eps=0.1, backend="reference").round(2)
         array([[-0.95,  0.95,  0.  ,  0.  ]], dtype=float32)
     """
     backend = backends.get(backend)
@@ -132,7 +132,7 @@ def instance_norm(
         mean, inverse_std: What was used, (n, c), or (c,) without ``use_input_stats``.
 
     Example:
-        >>> instance_norm([[[1.0, 3.0], [2.0, 2.0]]], eps=0.1, backend="reference").round(2)
+        >>> instance_norm([[[1, 3], [2, 2]]], eps=0.1, backend="reference").round(2)
         array([[[-0.95,  0.95],
                 [ 0.  ,  0.  ]]], dtype=float32)
     """
@@ -229,7 +229,7 @@ def layer_norm(
         mean, inverse_std: (r, 1), a row for each of the r parts of x that are normalised.
 
     Example:
-        >>> layer_norm([[1.0, 3.0], [5.0, 5.0]], 2, eps=0.1, backend="reference").round(2)
+        >>> layer_norm([[1, 3], [5, 5]], 2, eps=0.1, backend="reference").round(2)
         array([[-0.95,  0.95],
                [ 0.  ,  0.  ]], dtype=float32)
     """

@@ -40,7 +40,7 @@ def local_response_norm(
         scale: The shape of x.
 
     Example:
-        >>> local_response_norm([[[1.0], [2.0], [0.0]]], size=2, alpha=2, beta=1, backend="reference")[0, :, 0]
+        >>> local_response_norm([[[1], [2], [0]]], size=2, alpha=2, beta=1, backend="reference")[0, :, 0]
         array([0.5       , 0.33333334, 0.        ], dtype=float32)
     """
     backend = backends.get(backend)

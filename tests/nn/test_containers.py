@@ -268,7 +268,7 @@ Sequential(
     [
         (lambda: nn.Conv2d(3, 4, 1), "Conv2d(3, 4, kernel_size=(1, 1), stride=(1, 1))"),
         (
-            lambda: nn.Conv2d(4, 4, (3, 2), 1, "same", 2, 2, False, "im2col", np.float64),
+            lambda: nn.Conv2d(4, 4, (3, 2), 1, "same", 2, 2, False, "zeros", "im2col", np.float64),
             "Conv2d(4, 4, kernel_size=(3, 2), stride=(1, 1), padding='same', dilation=(2, 2), groups=2, bias=False, "
             "algorithm='im2col', dtype=float64)",
         ),

@@ -31,7 +31,7 @@ def formulas(
     """
 
     @compiled
-    def loss_of(kind, parameter, prediction, target, positive):
+    def loss_of(kind: Any, parameter: Any, prediction: Any, target: Any, positive: Any) -> Any:
         """The loss of one element."""
         if kind == LOGISTIC:
             # -log sigmoid(x) = log(1 + exp(-|x|)) + max(-x, 0), and -log(1 - sigmoid(x)) is that plus x.
@@ -47,7 +47,7 @@ def formulas(
         return 0.5 * difference * difference if size <= parameter else parameter * (size - 0.5 * parameter)
 
     @compiled
-    def slope_of(kind, parameter, prediction, target, positive):
+    def slope_of(kind: Any, parameter: Any, prediction: Any, target: Any, positive: Any) -> Any:
         """The derivative of :func:`loss_of` with respect to the prediction; 0 where |d| has none."""
         if kind == LOGISTIC:
             exponential = exp(-abs(prediction))
