@@ -10,9 +10,9 @@ import numpy as np
 
 from ..nn.feature_extraction import watched
 from ..nn.state import Buffer, Parameter
+from .metrics import as_tuple, on_backend
 
 if TYPE_CHECKING:
-    from ..backends import Array
     from ..nn import Layer
 
 __all__ = ["first_not_finite"]
@@ -29,12 +29,13 @@ def first_not_finite(model: Layer, x: Any) -> str:
     "the output of 3.conv1 (Conv2d)". The layers run one by one in the modes they are in, none computing another's
     activation; buffers and the layers' random state are as before afterwards.
     """
-    x = model.backend.asarray(x)
-    if not _is_finite(model.backend.to_numpy(x)):
-        return "the input"
+    inputs = as_tuple(on_backend(x, model.backend))
+    for i, part in enumerate(inputs):
+        if not _is_finite(model.backend.to_numpy(part)):
+            return f"input {i}" if len(inputs) > 1 else "the input"
     with _kept(model), watched(model, _watching), np.errstate(all="ignore"):
         try:
-            model.forward(x)
+            model.forward(*inputs)
         except _Found as found:
             return str(found)
         except MemoryError:  # layers one by one may need more than before, and the caller has an error to report
@@ -54,15 +55,15 @@ def _kept(model: Layer) -> Iterator[None]:
         model.load_random_state(random)
 
 
-def _watching(name: str, layer: Layer, forward: Callable[[Any], Array]) -> Callable[[Any], Array]:
-    def watching(x: Any) -> Array:
+def _watching(name: str, layer: Layer, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def watching(*inputs: Any) -> Any:
         for attribute, state in vars(layer).items():
             counts = isinstance(state, Parameter) or (isinstance(state, Buffer) and not layer.training)
             if counts and not _is_finite(state.backend.to_numpy(state.value)):
                 kind = "parameter" if isinstance(state, Parameter) else "buffer"
                 raise _Found(f"the {kind} {name and f'{name}.'}{attribute}")
-        y = forward(x)
-        if not _is_finite(layer.backend.to_numpy(y)):
+        y = forward(*inputs)
+        if not all(_is_finite(layer.backend.to_numpy(one)) for one in as_tuple(y)):
             raise _Found(f"the output of {name or 'the model'} ({type(layer).__name__})")
         return y
 

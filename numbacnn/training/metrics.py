@@ -17,7 +17,7 @@ from ..ops.arguments import class_labels, common_dtype, real_array
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
 
-__all__ = ["MetricSums", "RunningMean", "confusion_matrix", "evaluate"]
+__all__ = ["MetricSums", "RunningMean", "as_tuple", "confusion_matrix", "evaluate", "on_backend"]
 
 
 class RunningMean:
@@ -73,7 +73,7 @@ class MetricSums:
         self._correct = backend.asarray(np.array(correct if self._is_counted else 0, np.int64))
         self._examples = examples
 
-    def add(self, loss: Loss, prediction: Array, target: Array) -> Array:
+    def add(self, loss: Loss, prediction: Any, target: Any) -> Array:
         """Take in a batch, its loss summed over the samples whichever the reduction; ``loss`` moves to this backend.
 
         Returns the batch's loss (shape ()), reduced as ``loss`` does. ValueError for one that is not reduced.
@@ -82,7 +82,7 @@ class MetricSums:
             raise ValueError(f"`loss` must have the `reduction` 'mean' or 'sum', for one number of a batch: {loss!r}")
         if loss.backend is not self.backend:
             loss.to(self.backend)
-        n = int(target.shape[0])
+        n = int(as_tuple(target)[0].shape[0])
         value, is_counted = loss.compute(prediction, target), _are_answers(prediction, target)
         self.backend.accumulate(self._loss_sum, value, float(n) if loss.reduction == "mean" else 1.0)
         if is_counted:
@@ -105,8 +105,20 @@ class MetricSums:
         self._is_counted &= is_counted
 
 
-def _are_answers(prediction: Array, target: Array) -> bool:
+def as_tuple(arrays: Any) -> tuple[Array, ...]:
+    """One array, or a tuple of several, as a tuple."""
+    return arrays if isinstance(arrays, tuple) else (arrays,)
+
+
+def on_backend(arrays: Any, backend: Backend) -> Any:
+    """One array, or a tuple of several, on a backend."""
+    return tuple(map(backend.asarray, arrays)) if isinstance(arrays, tuple) else backend.asarray(arrays)
+
+
+def _are_answers(prediction: Any, target: Any) -> bool:
     """Whether the target has the number of one of the classes that there is a prediction for, for each sample."""
+    if isinstance(prediction, tuple) or isinstance(target, tuple):
+        return False
     shape = tuple(prediction.shape)
     return len(shape) == 2 and tuple(target.shape) == shape[:1] and np.dtype(target.dtype).kind in "iu"
 
@@ -120,9 +132,9 @@ def _count_correct(loss: Loss, prediction: Array, target: Array, backend: Backen
 def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tuple[float, float]:
     """Average loss and accuracy (0 to 1) of ``model`` over the batches of ``loader``, in evaluation mode.
 
-    Targets may be whatever ``loss`` compares predictions with. The accuracy is NaN where they are not the numbers of
-    classes (n,), with predictions (n, classes). A loss that is a mean counts for as many samples as its batch has.
-    Afterwards every layer is in the mode it was in.
+    Targets may be whatever ``loss`` compares predictions with; the inputs of a model of several are a tuple. The
+    accuracy is NaN where targets are not the numbers of classes (n,), with predictions (n, classes). A loss that is a
+    mean counts for as many samples as its batch has. Afterwards every layer is in the mode it was in.
 
     Raises:
         ValueError: ``loader`` gives no samples.
@@ -130,8 +142,8 @@ def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tup
     totals = MetricSums(model.backend)
     with evaluating(model):
         for images, labels in loader:
-            x, y = model.backend.asarray(images), model.backend.asarray(labels)
-            totals.add(loss, model.forward(x), y)
+            x, y = on_backend(images, model.backend), on_backend(labels, model.backend)
+            totals.add(loss, model.forward(*as_tuple(x)), y)
     average = RunningMean()
     average.add(*totals.read())
     if not average.examples:
@@ -160,7 +172,7 @@ def confusion_matrix(model: Layer, loader: Iterable[tuple[Any, Any]]) -> np.ndar
     matrix = None
     with evaluating(model):
         for images, labels in loader:
-            y = backend.to_numpy(model.forward(backend.asarray(images)))
+            y = backend.to_numpy(model.forward(*as_tuple(on_backend(images, backend))))
             logits = real_array("logits", y, host, "n, classes")
             truth = class_labels("logits", logits, backend.to_numpy(backend.asarray(labels)), host)
             if matrix is None:

@@ -19,7 +19,7 @@ from ..nn.loss import Loss
 from ..nn.state import Parameter
 from ..ops.arguments import flag, number
 from ..optim import clip_grad_norm
-from .metrics import MetricSums
+from .metrics import MetricSums, as_tuple, on_backend
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -115,9 +115,12 @@ class TrainingStep:
         return self._mode
 
     def __call__(self, x: Any, y: Any) -> None:
-        """Train on inputs ``x`` (n, ...) and targets ``y`` (n, ...), of NumPy or of the model's backend."""
+        """Train on inputs ``x`` (n, ...) and targets ``y`` (n, ...), of NumPy or of the model's backend.
+
+        Either may be a tuple: of the inputs of a model that takes several, of the targets of a loss that does.
+        """
         backend = self.model.backend
-        x, y = backend.asarray(x), backend.asarray(y)
+        x, y = on_backend(x, backend), on_backend(y, backend)
         if backend is not self._totals.backend:
             self._totals = MetricSums(backend, *self._totals.read())
         if backend is not self.loss.backend:
@@ -146,8 +149,8 @@ class TrainingStep:
         """
         return self._totals.read()
 
-    def _compare(self, x: Array, y: Array) -> Array:
-        return self._totals.add(self.loss, self.model.forward(x), y)
+    def _compare(self, x: Any, y: Any) -> Array:
+        return self._totals.add(self.loss, self.model.forward(*as_tuple(x)), y)
 
     def _update(self) -> None:
         set_gradients(self.model, self.loss, [*self.model.parameters(), *self.optimizer.parameters])
@@ -157,12 +160,12 @@ class TrainingStep:
         if self.weight_average is not None:
             self.weight_average.apply()
 
-    def _find_or_capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
+    def _find_or_capture(self, x: Any, y: Any, backend: Backend) -> _Captured | None:
         self._look_at_settings(backend)
         if self._refusal is not None:
             self._tell(backend)
             return None
-        kind = (tuple(x.shape), x.dtype, tuple(y.shape), y.dtype)
+        kind = tuple((type(part), *((tuple(one.shape), one.dtype) for one in as_tuple(part))) for part in (x, y))
         return self._captures.find(kind, lambda: self._capture(x, y, backend), backend.asynchronous)
 
     def _look_at_settings(self, backend: Backend) -> None:
@@ -187,11 +190,11 @@ class TrainingStep:
         average = [] if self.weight_average is None else [self.weight_average]
         self._refusal = found_out[0] if found_out else first_refusal([*self._layers, optimizer, *average])
 
-    def _capture(self, x: Array, y: Array, backend: Backend) -> _Captured | None:
+    def _capture(self, x: Any, y: Any, backend: Backend) -> _Captured | None:
         # What the last step saved would be kept beside what this one saves.
         self.model.drop_saved()
         self.loss.drop_saved()
-        x, y = backend.copy(x), backend.copy(y)
+        x, y = (tuple(map(backend.copy, part)) if isinstance(part, tuple) else backend.copy(part) for part in (x, y))
         loss: Array = None
         effects: dict[Callable[[], None], Effects] = {}
 
@@ -248,14 +251,15 @@ def _check_parameters(optimizer: Optimizer, model: Layer, loss: Loss) -> None:
 class _Captured(NamedTuple):
     """A step in one launch or, where the loss may forbid the update, in two; and what it reads its batch from."""
 
-    x: Array
-    y: Array
+    x: Any
+    y: Any
     loss: Array
     launches: list[Callable[[], None]]
 
-    def run(self, x: Array, y: Array, backend: Backend) -> None:
-        backend.assign(self.x, x)
-        backend.assign(self.y, y)
+    def run(self, x: Any, y: Any, backend: Backend) -> None:
+        for own, given in ((self.x, x), (self.y, y)):
+            for target, source in zip(as_tuple(own), as_tuple(given), strict=True):
+                backend.assign(target, source)
         first, *others = self.launches
         first()
         if _may_update(backend, self.loss):

@@ -361,3 +361,67 @@ def test_a_layer_is_replaced() -> None:
         graph.conv = nn.Conv2d(C, C, 1)
         assert isinstance(graph.relu, nn.Tanh) and graph["conv"].kernel_size == (1, 1)
         assert graph(inputs_of(graph, dtype=np.float32)[0]).shape == (2, C, SIZE, SIZE)
+
+
+class TwoErrors(nn.Loss):
+    """The squared errors of two outputs, added."""
+
+    capturable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.MSELoss(), nn.MSELoss()
+
+    def to(self, backend: Any) -> nn.Loss:
+        self.first.to(backend)
+        self.second.to(backend)
+        return super().to(backend)
+
+    def compute(self, prediction: Any, target: Any) -> Any:
+        losses = [loss.compute(*pair) for loss, *pair in zip(self.parts(), prediction, target, strict=True)]
+        self.saved = ()
+        return nc.ops.add(losses, backend=self.backend)
+
+    def parts(self) -> list[nn.Loss]:
+        return [self.first, self.second]
+
+    def backward(self) -> Any:
+        return tuple(loss.backward() for loss in self.parts())
+
+
+def test_a_step_of_several_inputs_and_outputs_is_captured(backend: Backend) -> None:
+    def trained(capture: bool) -> tuple[dict[str, np.ndarray], tuple[float, float, int], str | None]:
+        nc.manual_seed(1)
+        tower = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+        model = nn.Graph(
+            {
+                "left": (tower, "a"),
+                "right": (tower, "b"),
+                "both": (nn.Concatenate(), "left", "right"),
+                "one": (nn.Linear(8, 2), "both"),
+                "two": (nn.Linear(8, 1), "both"),
+            },
+            ["a", "b"],
+            ["one", "two"],
+        )
+        loss = TwoErrors()
+        step = TrainingStep(model, loss, optim.SGD(model.parameters(), lr=0.1), capture=capture)
+        rng = np.random.default_rng(0)
+        batches = [
+            (tuple(rng.standard_normal((2, 5, 3)).astype(np.float32)),
+             (rng.random((5, 2)).astype(np.float32), rng.random((5, 1)).astype(np.float32)))
+            for _ in range(3)
+        ]  # fmt: skip
+        for x, y in batches:
+            step(x, y)
+        totals = step.totals()
+        nc.training.fit(model, batches, batches, loss, step.optimizer, 1)
+        error, accuracy = nc.training.evaluate(model, batches, loss)
+        assert 0 < error < totals[0] / totals[2] and np.isnan(accuracy)
+        return model.state_dict(), totals, step.mode
+
+    (found, totals, mode), (expected, plain, _) = trained(True), trained(False)
+    assert mode == ("plain" if backend.capture(lambda: None) is None else "captured")
+    assert totals[0] == plain[0] and totals[2] == plain[2] == 15
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
