@@ -21,7 +21,7 @@ def check_gradients(
 ) -> None:
     """AssertionError unless ``backward`` of ``layer`` is the derivative of its ``forward``, of float64 numbers.
 
-    The slope of <dy, layer(*inputs)> for a drawn dy is compared with central differences along drawn directions: of
+    The slope of ``<dy, layer(*inputs)>`` for a drawn dy is compared with central differences along drawn directions: of
     each floating input, and of each parameter. The parameters' gradients must also add up when ``backward`` is called
     twice, and be the same with ``input_gradient=False``. The layer is checked in the mode that it is in, with the same
     random numbers each time; afterwards its parameters, gradients, buffers and random state are what they were.

@@ -227,7 +227,7 @@ class Softplus(_Pointwise):
 
 
 class Softsign(_Pointwise):
-    """y = x / (1 + |x|); dx = dy / (1 + |x|)^2."""
+    """``y = x / (1 + |x|)``; ``dx = dy / (1 + |x|)^2``."""
 
     operation = "softsign"
 

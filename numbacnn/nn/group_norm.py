@@ -233,7 +233,7 @@ class InstanceNorm2d(_InstanceNorm):
 
 
 class LayerNorm(_Affine):
-    """x (..., *normalized_shape) -> y: what the last axes hold is normalised together.
+    """``x (..., *normalized_shape)`` -> y: what the last axes hold is normalised together.
 
     y = weight (x - mean) / sqrt(variance + eps) + bias, with the biased variance; Ba, Kiros and Hinton 2016.
     ``normalized_shape``, an int for the last axis alone, is also the shape of ``weight`` and ``bias``, parameters of

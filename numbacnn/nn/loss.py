@@ -261,14 +261,14 @@ class MSELoss(_Pointwise):
 
 
 class L1Loss(_Pointwise):
-    """|prediction - target|, its mean or sum over all elements; gradient: the sign of the difference, 0 of none."""
+    """``|prediction - target|``, its mean or sum over all elements; gradient: the sign of the difference, 0 of none."""
 
     def _settings(self) -> tuple[Any, ...]:
         return "smooth_l1", 0.0
 
 
 class SmoothL1Loss(_Pointwise):
-    """With d = prediction - target, d^2 / (2 beta) where |d| < beta, else |d| - beta / 2; its mean or sum.
+    """With d = prediction - target, ``d^2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``; its mean or sum.
 
     ``beta`` is at least 0; 0 makes it `L1Loss`.
     """
@@ -294,7 +294,7 @@ def _positive(name: str, value: Any) -> float:
 
 
 class HuberLoss(_Pointwise):
-    """With d = prediction - target, d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2); its mean or sum.
+    """With d = prediction - target, ``d^2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)``; its mean or sum.
 
     ``delta`` is above 0.
     """

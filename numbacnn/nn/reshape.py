@@ -60,7 +60,7 @@ class Unflatten(ViewLayer):
 
 
 class Reshape(ViewLayer):
-    """x (n, ...) -> y (n, *shape): the same numbers, the last axis first; backward gives dy its shape back.
+    """x (n, ...) -> y ``(n, *shape)``: the same numbers, the last axis first; backward gives dy its shape back.
 
     ``shape``, one or more ints or a tuple of them, is that of each sample: the batch is not in it and stays as it is.
     One of the sizes may be -1, which stands for what the others leave. PyTorch has no such layer.

@@ -216,7 +216,7 @@ def layer_norm(
     Ba, Kiros and Hinton 2016 (https://arxiv.org/abs/1607.06450).
 
     Args:
-        x: (..., *normalized_shape).
+        x: ``(..., *normalized_shape)``.
         normalized_shape: The sizes of the axes that are normalised together, an int for the last one alone.
         weight, bias: Gamma and beta, of ``normalized_shape``, or None for none. The computation is done in the weight's
             dtype, without a weight in that of x.
