@@ -359,12 +359,16 @@ class Backend(Protocol):
         them. x may have any number of axes, split there are at most six.
         """
 
+    # softmax.py: x of any shape but (), and one of its axes, 0..ndim-1
+    def softmax(self, x: Array, axis: int, logarithm: bool = False) -> Array:
+        """exp(x - max) over its sum along the axis, or the logarithm of that."""
+
+    def softmax_backward(self, dy: Array, y: Array, axis: int, logarithm: bool = False) -> Array:
+        """dx = y (dy - s), s being the sum of dy y; for the logarithm dy - exp(y) s, s being the sum of dy."""
+
     # loss.py: logits and x are (n, classes) or images (n, classes, h, w), which have a position for each row or pixel.
     # Labels are int64 (n,) or (n, h, w), each in 0..classes-1 or ``ignore_index``, which costs nothing; a weight of
     # classes is (classes,). ``reduction`` is "mean", "sum", or "none" for a loss of each position
-    def softmax(self, x: Array) -> Array:
-        """exp(x - max) over its sum, along the last axis of x (n, classes)."""
-
     def softmax_cross_entropy(
         self,
         logits: Array,

@@ -25,6 +25,7 @@ from .receptive import *
 from .reshape import *
 from .response_norm import *
 from .session import *
+from .softmax import *
 from .spatial import *
 from .state import Buffer as Buffer
 from .state import Counter as Counter

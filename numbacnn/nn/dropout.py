@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import ops
 from ..backends import Array
@@ -15,17 +15,12 @@ from .receptive import Window
 from .settings import setting
 from .state import Shape, StepCounter, as_input
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "Dropout2d"]
 
 
-class Dropout(Layer):
-    """In training each element is 0 with probability ``p``, else x / (1 - p); in evaluation y = x, a copy.
-
-    Backward drops the same elements of dy: the mask is not stored but drawn again, from ``seed`` (drawn at
-    construction) and the number of training passes before this one, ``calls``; it is the same on every backend.
-    Srivastava et al. 2014. ``p`` outside of 0..1 is a ValueError.
-    """
-
+class _Dropout(Layer):
+    operation: ClassVar[str]
+    """Of ``ops``; it is its own backward pass."""
     p: float = setting(partial(number, low=0, high=1))
     seed: int = setting(partial(integer, maximum=LAST_SEED))
 
@@ -52,7 +47,7 @@ class Dropout(Layer):
             return y
         offset = self._pass.array(self.backend)
         self._pass.increment()
-        y = ops.dropout(x, self.p, self.seed, offset, backend=self.backend)
+        y = self._dropped(x, self.seed, offset)
         self.saved = (tuple(y.shape), (self.seed, self._pass.value))
         return y
 
@@ -66,7 +61,11 @@ class Dropout(Layer):
         seed, number = mask
         # The array is what a captured step counts on; it has moved on where `calls` was set since the forward pass.
         offset = self._pass.array(self.backend) if self._pass.value == number else number
-        return ops.dropout(dy, self.p, seed, offset, backend=self.backend)
+        return self._dropped(dy, seed, offset)
+
+    def _dropped(self, x: Any, seed: int, offset: Any) -> Array:
+        dropped: Array = getattr(ops, self.operation)(x, self.p, seed, offset, backend=self.backend)
+        return dropped
 
     def output_shape(self, shape: Shape) -> Shape:
         return tuple(shape)
@@ -76,3 +75,34 @@ class Dropout(Layer):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class Dropout(_Dropout):
+    """In training each element is 0 with probability ``p``, else x / (1 - p); in evaluation y = x, a copy.
+
+    Backward drops the same elements of dy: the mask is not stored but drawn again, from ``seed`` (drawn at
+    construction) and the number of training passes before this one, ``calls``; it is the same on every backend.
+    Srivastava et al. 2014. ``p`` outside of 0..1 is a ValueError.
+    """
+
+    operation = "dropout"
+
+
+class Dropout2d(_Dropout):
+    """In training each channel of x (n, c, h, w) is times 0 with probability ``p``, else over 1 - p; see `Dropout`.
+
+    Neighbouring pixels tell much the same, so that alone they would not be missed. In evaluation y = x, a copy.
+    Tompson et al. 2015. An input that is not of images is a ValueError.
+    """
+
+    operation = "dropout2d"
+
+    def forward(self, x: Any) -> Array:
+        x = as_input(x, self.backend)
+        self.output_shape(x.shape)
+        return super().forward(x)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 4:
+            raise ValueError(f"the input of {self!r} has shape {tuple(shape)}, must have 4 axes (n, c, h, w)")
+        return tuple(shape)

@@ -14,6 +14,7 @@ from .loss import *
 from .normalization import *
 from .pooling import *
 from .response_norm import *
+from .softmax import *
 from .spatial import *
 
 __all__ = public_names(globals())

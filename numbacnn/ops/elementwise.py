@@ -22,6 +22,7 @@ __all__ = [
     "concat_backward",
     "copy",
     "dropout",
+    "dropout2d",
     "flatten",
     "multiply",
     "multiply_backward",
@@ -29,7 +30,6 @@ __all__ = [
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
-    "softmax",
     "tanh",
     "tanh_backward",
 ]
@@ -82,18 +82,6 @@ def tanh_backward(dy: Any, y: Any, *, backend: str | Backend | None = None) -> A
     return backend.tanh_backward(*_cotangent_and_result(dy, y, backend))
 
 
-def softmax(x: Any, *, backend: str | Backend | None = None) -> Array:
-    """``exp(x) / sum(exp(x))`` along the last axis of x (n, classes), which does not overflow.
-
-    >>> softmax([[0, 0], [0, 1000]], backend="reference")
-    array([[0.5, 0.5],
-           [0. , 1. ]], dtype=float32)
-    """
-    backend = backends.get(backend)
-    x = real_array("x", x, backend, "n, classes")
-    return backend.softmax(backend.asarray(x, common_dtype(x)))
-
-
 def dropout(x: Any, p: float, seed: int, offset: Any, *, backend: str | Backend | None = None) -> Array:
     """``x / (1 - p)`` with each element set to 0 with probability ``p`` (Srivastava et al. 2014).
 
@@ -103,13 +91,22 @@ def dropout(x: Any, p: float, seed: int, offset: Any, *, backend: str | Backend 
     before the backend needs it. ValueError for a ``p`` outside 0..1.
     """
     backend = backends.get(backend)
-    p = number("p", p, 0, 1)
-    seed = integer("seed", seed, 0, LAST_SEED)
-    if not backend.is_array(offset):
-        offset = backend.asarray(np.array(integer("offset", offset, 0, LAST_OFFSET), np.int64))
-    elif np.dtype(offset.dtype) != np.int64 or tuple(offset.shape):
-        raise TypeError(f"`offset` {tuple(offset.shape)} of dtype {offset.dtype} must be an int, or int64 of shape ()")
-    return backend.dropout(_one("x", x, backend), p, seed, offset)
+    return backend.dropout(_one("x", x, backend), *_mask(p, seed, offset, backend))
+
+
+def dropout2d(x: Any, p: float, seed: int, offset: Any, *, backend: str | Backend | None = None) -> Array:
+    """``x / (1 - p)`` with each channel of each image, x being (n, c, h, w), times 0 with probability ``p``.
+
+    Neighbouring pixels tell much the same, so that alone they would not be missed (Tompson et al. 2015). Channels are
+    dropped that :func:`dropout` drops of an array (n, c); the backward pass and the other arguments are as there.
+    """
+    backend = backends.get(backend)
+    mask = _mask(p, seed, offset, backend)
+    x = real_array("x", x, backend, "n, c, h, w")
+    x = backend.asarray(x, common_dtype(x))
+    # Ones that nothing brings from the host: what a step captures comes from no array of NumPy.
+    ones = backend.pointwise(backend.zeros((*x.shape[:2], 1, 1), x.dtype), "hardtanh", (1.0, 1.0))
+    return backend.multiply(x, backend.dropout(ones, *mask))
 
 
 def add(arrays: Sequence[Any], *, backend: str | Backend | None = None) -> Array:
@@ -213,6 +210,16 @@ def copy(x: Any, *, backend: str | Backend | None = None) -> Array:
     """A new array with the values of x: what the identity returns, since a result is never an argument."""
     backend = backends.get(backend)
     return backend.copy(_one("x", x, backend))
+
+
+def _mask(p: Any, seed: Any, offset: Any, backend: Backend) -> tuple[float, int, Array]:
+    """The arguments of dropout, the offset as an array of the backend."""
+    p, seed = number("p", p, 0, 1), integer("seed", seed, 0, LAST_SEED)
+    if not backend.is_array(offset):
+        offset = backend.asarray(np.array(integer("offset", offset, 0, LAST_OFFSET), np.int64))
+    elif np.dtype(offset.dtype) != np.int64 or tuple(offset.shape):
+        raise TypeError(f"`offset` {tuple(offset.shape)} of dtype {offset.dtype} must be an int, or int64 of shape ()")
+    return p, seed, offset
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:

@@ -248,7 +248,13 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         *[("resample2d_backward", (x(2, 3, axes[0].outputs, axes[1].outputs), *axes)) for axes in RESAMPLINGS],
         ("rearrange", (x(2, 12, 5, 6), ((2,), (3, 2, 2), (5,), (6,)), ((0,), (1,), (4, 2), (5, 3)))),
         ("rearrange", (x(2, 3), ((2,), (3,)), ((1,), (0,)))),
-        ("softmax", (x(4, 3),)),
+        *[("softmax", (x(4, 3, 2, 5), axis, logarithm)) for axis in range(4) for logarithm in (False, True)],
+        ("softmax", (x(4, 3), 1)),
+        *[
+            ("softmax_backward", (x(4, 3, 2, 5), x(4, 3, 2, 5), axis, logarithm))
+            for axis in range(4)
+            for logarithm in (False, True)
+        ],
         *[
             ("softmax_cross_entropy", (of_classes, target, weight, 1, 0.1, reduction))
             for of_classes, target in ((x(4, 3), labels), (x(4, 3), variance * x(4, 3)), (x(2, 3, 1, 2), planes))

@@ -98,8 +98,17 @@ def empty_calls() -> list[tuple[str, tuple[Any, ...]]]:
             ("nll_loss_backward", (np.array(1.0), logits, labels)),
             ("softmax_cross_entropy", (np.zeros((2, classes, 0, 3), np.float32), np.zeros((2, 0, 3), np.int64))),
         ]
-        calls += [("softmax", (logits,)), ("count_correct", (logits, labels))]
-    return [*calls, ("softmax", (zeros(3, 0),))]
+        calls += [
+            ("softmax", (logits, 1)),
+            ("softmax_backward", (logits, logits, 0)),
+            ("count_correct", (logits, labels)),
+        ]
+    return [
+        *calls,
+        ("softmax", (zeros(3, 0), 1)),
+        ("softmax", (zeros(3, 0), 0)),
+        ("softmax", (zeros(3, 0, 4), 1, True)),
+    ]
 
 
 def huge_calls() -> list[tuple[str, tuple[Any, ...]]]:
@@ -116,7 +125,8 @@ def huge_calls() -> list[tuple[str, tuple[Any, ...]]]:
         *[("pointwise_loss_backward", (None, signs[0] * HUGE, signs[1] * HUGE, kind, 1e30)) for kind in KINDS],
         ("nll_loss", (signs[:, :, 0] * HUGE, labels)),
         ("global_norm", ([signs * HUGE],)),
-        ("softmax", (signs[:, :, 0] * HUGE,)),
+        ("softmax", (signs[:, :, 0] * HUGE, 1)),
+        ("softmax", (signs[:, :, 0] * HUGE, 0)),
         ("softmax_cross_entropy", (signs[:, :, 0] * HUGE, labels, None, -100, 0.1, "sum")),
         ("batch_norm_train", (np.abs(signs) * HUGE, one, one, 1e-5)),
         ("batch_norm_eval_backward", (halves / 4, signs, one, zeros(3), one)),

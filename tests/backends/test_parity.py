@@ -370,6 +370,52 @@ def test_prelu(ours: OnNumPy, shape: tuple[int, ...], one: bool, dtype: Any, see
         assert_within(result, of_reference, terms, math.sqrt(max(terms, 1)) if terms > 1 else None)
 
 
+@CHECKS
+@given(
+    shape=st.lists(st.sampled_from((1, 2, 3, 5, 40)), min_size=1, max_size=4).map(tuple),
+    place=st.integers(0, 3),
+    logarithm=st.booleans(),
+    dtype=dtypes,
+    seed=seeds,
+)
+@example(shape=(3, 9) if SIMULATED else (7, 20_011), place=1, logarithm=False, dtype=np.float32, seed=1)
+@example(shape=(2, 3, 9) if SIMULATED else (2, 5, 1003), place=1, logarithm=True, dtype=np.float32, seed=1)
+@example(shape=(0, 3), place=0, logarithm=True, dtype=np.float32, seed=1)
+def test_softmax(ours: OnNumPy, shape: tuple[int, ...], place: int, logarithm: bool, dtype: Any, seed: int) -> None:
+    axis = place % len(shape)
+    x, dy = 5 * normal(shape, seed, dtype), normal(shape, seed + 1, dtype)
+    x += dtype(100)
+    y64 = reference.softmax(*wide(x), axis, logarithm)
+    assert_within(ours.softmax(x, axis, logarithm), y64, 1)
+    y = y64.astype(dtype)
+    dx64 = reference.softmax_backward(*wide(dy, y), axis, logarithm)
+    scale = max(1.0, math.sqrt(shape[axis])) if logarithm else 1.0
+    assert_within(ours.softmax_backward(dy, y, axis, logarithm), dx64, 1, scale * np.abs(dy).max(initial=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_softmax_of_the_extremes(ours: OnNumPy, axis: int, dtype: Any) -> None:
+    rows = [
+        [1000, 0, -1000],
+        [0, -np.inf, 0],
+        [np.nan, 0, 0],
+        [1e30, -1e30, 1e30],
+        [-1000, -1000, -1001],
+        [np.inf, 0, 1],
+    ]
+    x = np.array(rows, dtype)
+    x = np.ascontiguousarray(x if axis == 1 else x.T)
+    for logarithm in (False, True):
+        with np.errstate(all="ignore"):
+            expected = reference.softmax(*wide(x), axis, logarithm)
+        np.testing.assert_allclose(
+            ours.softmax(x, axis, logarithm), expected.astype(dtype), rtol=1e-6, atol=1000 * np.finfo(dtype).tiny
+        )
+    p = ours.softmax(x, axis)
+    np.testing.assert_array_equal(np.isnan(p).all(axis=axis), [False, False, True, False, False, True])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
 def test_activations_of_the_extremes(ours: OnNumPy, name: str, dtype: Any) -> None:
@@ -504,7 +550,7 @@ def test_cross_entropy(ours: OnNumPy, n: int, classes: int, label_smoothing: flo
     tolerance = (1e-6 if dtype == np.float32 else 1e-14) * max(n, 1) * np.abs(logits).max(initial=1)
     assert abs(loss - expected_loss) <= tolerance
     assert_within(probabilities, expected_probabilities, classes)
-    assert_within(ours.softmax(logits), expected_probabilities, classes)
+    assert_within(ours.softmax(logits, 1), expected_probabilities, classes)
     gradient = ours.softmax_cross_entropy_backward(np.array(0.25), probabilities, labels, *options)
     expected = reference.softmax_cross_entropy_backward(np.array(0.25), *wide(probabilities), labels, *options)
     assert_within(gradient, expected, 1, 0.25)
@@ -545,7 +591,7 @@ def test_weighted_cross_entropy(
     target: Any = rng.integers(0, classes, positions)
     target[rng.random(positions) < 0.3] = 99
     if kind == "probabilities":
-        target = reference.softmax(normal(shape, seed + 1, dtype))
+        target = reference.softmax(normal(shape, seed + 1, dtype), 1)
     weight = rng.uniform(0, 2, classes).astype(dtype) * (rng.random(classes) > 0.2).astype(dtype) if weighted else None
     of_float64 = [x.astype(np.float64) if x is not None and x.dtype == dtype else x for x in (target, weight)]
     each = normal(positions, seed + 2, dtype)

@@ -247,7 +247,7 @@ def test_cross_entropy_formula(n: int, classes: int, label_smoothing: float, see
         expected -= label_smoothing * sum(log_probabilities) / classes
     np.testing.assert_allclose(loss, expected, atol=1e-12)
     np.testing.assert_allclose(probabilities, np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
-    np.testing.assert_array_equal(probabilities, reference.softmax(logits))
+    np.testing.assert_array_equal(probabilities, reference.softmax(logits, 1))
 
 
 def test_cross_entropy_of_large_logits_is_finite() -> None:

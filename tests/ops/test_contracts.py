@@ -262,6 +262,15 @@ CALLS = {
     "prelu_backward": Call(ops.prelu_backward, (X, X + 1, whole(4)), weight=2, batched=(0, 1)),
     "prelu_backward, one": Call(ops.prelu_backward, (X, X + 1, positive(1)), weight=2, batched=(0, 1)),
     "softmax": Call(ops.softmax, (LOGITS,)),
+    "softmax, channels": Call(lambda x: ops.softmax(x, 1), (X,)),
+    "softmax, columns": Call(lambda x: ops.softmax(x, 1), (whole(N, 4, 5),)),
+    "softmax_backward": Call(ops.softmax_backward, (LOGITS, LOGITS + 1), batched=(0, 1)),
+    "softmax_backward, columns": Call(
+        lambda *arrays: ops.softmax_backward(*arrays, 1), (whole(N, 4, 5), whole(N, 4, 5) + 1), batched=(0, 1)
+    ),
+    "log_softmax": Call(lambda x: ops.log_softmax(x, 1), (X,)),
+    "log_softmax_backward": Call(ops.log_softmax_backward, (LOGITS, LOGITS + 1), batched=(0, 1)),
+    "dropout2d": Call(lambda x: ops.dropout2d(x, 0.5, 1, 2), (X,)),
     "dropout": Call(lambda x: ops.dropout(x, 0.5, 1, 2), (X,)),
     "dropout, p=0": Call(lambda x: ops.dropout(x, 0, 1, 2), (X,)),
     "add": Call(lambda *arrays: ops.add(arrays), (X, X + 1, X + 2), batched=(0, 1, 2)),

@@ -59,6 +59,23 @@ def _prelu(rng: np.random.Generator, dtype: Any) -> Case:
     return Case(lambda: nn.PReLU(slopes, init, dtype), (x,), lambda torch: torch.nn.PReLU(slopes, init))
 
 
+def _softmax(name: str) -> Entry:
+    def draw(rng: np.random.Generator, dtype: Any) -> Case:
+        shape = one_of(rng, (2, 3, 4, 5), (3, 7), (1, 40, 2, 3), (2, 3, 4))
+        # Axis 0 is the batch, of which an empty one has no maximum to share.
+        dim = int(rng.integers(1 - len(shape), len(shape))) or 1
+        x = 3 * rng.standard_normal(shape).astype(dtype)
+        return Case(lambda: getattr(nn, name)(dim), (x,), lambda torch: getattr(torch.nn, name)(dim))
+
+    return Entry(name, draw)
+
+
+def _dropout2d(rng: np.random.Generator, dtype: Any) -> Case:
+    p, shape = one_of(rng, 0.0, 0.3, 1.0), one_of(rng, (2, 3, 4, 5), (5, 7, 1, 1), (1, 40, 3, 2))
+    x = rng.standard_normal(shape).astype(dtype)
+    return Case(lambda: nn.Dropout2d(p), (x,), lambda torch: torch.nn.Dropout2d(p))
+
+
 ENTRIES = [
     _pointwise("LeakyReLU", negative_slope=(0.01, 0.2, 0, -1.5)),
     _pointwise("ELU", alpha=(1.0, 0.3)),
@@ -75,4 +92,7 @@ ENTRIES = [
     _pointwise("Hardtanh", (-1.0, 1.0), min_val=(-2.0, -0.5), max_val=(0.3, 2)),
     _pointwise("ReLU6", (0.0, 6.0)),
     Entry("PReLU", _prelu),
+    _softmax("Softmax"),
+    _softmax("LogSoftmax"),
+    Entry("Dropout2d", _dropout2d, is_random=True),
 ]

@@ -26,7 +26,6 @@ __all__ = [
     "pointwise_loss",
     "pointwise_loss_backward",
     "pointwise_loss_sum",
-    "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
 ]
@@ -59,12 +58,6 @@ def _below(value, largest):
     """
     difference = np.float64(value) - largest
     return 0.0 if difference > 0.0 else difference
-
-
-@kernel
-def _softmax_rows(chunk, x, p):
-    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, x.shape[0])):
-        _softmax_row(x[i], p[i])
 
 
 @kernel
@@ -315,12 +308,6 @@ def _correct_rows(chunk, logits, labels, counts):
                 best = j
         count += best == labels[i]
     counts[chunk] = count
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    p = empty_like(x)
-    _softmax_rows(_runs(x), x, p)
-    return p
 
 
 @cached_launches

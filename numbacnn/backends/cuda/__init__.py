@@ -23,6 +23,7 @@ from .normalization import *
 from .optim import *
 from .pooling import *
 from .response_norm import *
+from .softmax import *
 from .spatial import *
 
 name = "cuda"

@@ -211,8 +211,10 @@ def _row_products(block, thread, total, a, b, g):
     rows, length, bits = g
     row, lane = lane_of(block, thread, bits)
     lanes, value = 1 << bits, 0.0
-    for j in range(lane, length if row < rows else 0, lanes):
+    j, end = lane, length if row < rows else 0
+    while j < end:
         value += np.float64(a[row * length + j]) * np.float64(b[row * length + j])
+        j += lanes
     value = lanes_sum(thread, lane, lanes, value, sums)
     if lane == 0 and row < rows:
         total[row] = value

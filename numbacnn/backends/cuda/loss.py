@@ -14,7 +14,8 @@ import numpy as np
 
 from ..contract import Array, PointwiseLoss, Reduction
 from ..shared.losses import KINDS, formulas
-from .block.reduce import CHUNK, THREADS, block_sum, lane_bits, lane_of, lanes_sum, row_blocks
+from .block.reduce import CHUNK, THREADS, block_sum, lanes_sum
+from .block.softmax import first_of, row_of, rows_along, softmax_row
 from .runtime import device_array
 from .runtime.kernel import block_kernel, mapping
 from .runtime.target import cuda, device_function, exp, log, log1p, quotient, scalar
@@ -26,77 +27,11 @@ __all__ = [
     "pointwise_loss",
     "pointwise_loss_backward",
     "pointwise_loss_sum",
-    "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
 ]
 
 loss_of, slope_of = formulas(device_function, exp, log1p)
-
-
-@device_function
-def _row_of(block, thread, g):
-    """The row of a thread, its lane in it, and how many elements it has; 0 of them beyond the last row."""
-    rows, classes, bits, _ = g
-    row, lane = lane_of(block, thread, bits)
-    return row, lane, classes if row < rows else 0
-
-
-@device_function
-def _first_of(row, classes, inner):
-    """Where the first class of a row is; the others follow, ``inner`` apart."""
-    image = quotient(row, inner)
-    return image * classes * inner + row - image * inner
-
-
-@device_function
-def _lanes_maximum(thread, lane, lanes, value, scratch):
-    """The largest ``value`` of ``lanes`` neighbouring threads, NaN never being one."""
-    scratch[thread] = value
-    cuda.syncthreads()
-    half = lanes >> 1
-    while half > 0:
-        if lane < half:
-            other = scratch[thread + half]
-            if other > scratch[thread]:
-                scratch[thread] = other
-        cuda.syncthreads()
-        half >>= 1
-    largest = scratch[thread - lane]
-    cuda.syncthreads()
-    return largest
-
-
-@device_function
-def _softmax_row(p, x, first, step, count, thread, lane, lanes, scratch):
-    """p = softmax of the row that begins at ``first``; its largest x and the sum of exp(x - largest)."""
-    largest = -math.inf
-    j = lane
-    while j < count:
-        value = np.float64(x[first + j * step])
-        if value > largest:
-            largest = value
-        j += lanes
-    largest = _lanes_maximum(thread, lane, lanes, largest, scratch)
-    total = 0.0
-    j = lane
-    while j < count:
-        total += exp(np.float64(x[first + j * step]) - largest)
-        j += lanes
-    total = lanes_sum(thread, lane, lanes, total, scratch)
-    j = lane
-    while j < count:
-        p[first + j * step] = exp(np.float64(x[first + j * step]) - largest) / total
-        j += lanes
-    return largest, total
-
-
-@block_kernel(THREADS)
-def _softmax_rows(block, thread, p, x, g):
-    scratch = cuda.shared.array(THREADS, np.float64)
-    row, lane, count = _row_of(block, thread, g)
-    first = _first_of(row if count else 0, g[1], g[3])
-    _softmax_row(p, x, first, g[3], count, thread, lane, 1 << g[2], scratch)
 
 
 @device_function
@@ -117,9 +52,9 @@ def _cross_entropy_rows(block, thread, partial, p, logits, labels, weight, losse
     scratch = cuda.shared.array(THREADS, np.float64)
     classes, lanes, step = g[1], 1 << g[2], g[3]
     blocks, has_weight, has_losses, ignore_index = options
-    row, lane, count = _row_of(block, thread, g)
-    first = _first_of(row if count else 0, classes, step)
-    largest, total = _softmax_row(p, logits, first, step, count, thread, lane, lanes, scratch)
+    row, lane, count = row_of(block, thread, g)
+    first = first_of(row if count else 0, classes, step)
+    largest, total = softmax_row(p, logits, first, step, count, thread, lane, lanes, scratch)
     logarithm = log(total) if count else 0.0
     label = labels[row] if count else ignore_index
     loss, counted = 0.0, 0.0
@@ -157,9 +92,9 @@ def _soft_target_rows(block, thread, partial, p, logits, target, weight, losses,
     scratch = cuda.shared.array(THREADS, np.float64)
     classes, lanes, step = g[1], 1 << g[2], g[3]
     blocks, has_weight, has_losses, _ = options
-    row, lane, count = _row_of(block, thread, g)
-    first = _first_of(row if count else 0, classes, step)
-    largest, total = _softmax_row(p, logits, first, step, count, thread, lane, lanes, scratch)
+    row, lane, count = row_of(block, thread, g)
+    first = first_of(row if count else 0, classes, step)
+    largest, total = softmax_row(p, logits, first, step, count, thread, lane, lanes, scratch)
     logarithm = log(total) if count else 0.0
     loss = 0.0
     j = lane
@@ -186,7 +121,7 @@ def _nll_rows(block, thread, partial, x, labels, weight, losses, g, options):
         if label >= 0 and label < classes:
             counted = np.float64(weight[label]) if has_weight else 1.0
             if counted != 0.0:
-                loss = -counted * np.float64(x[_first_of(row, classes, step) + label * step])
+                loss = -counted * np.float64(x[first_of(row, classes, step) + label * step])
         else:
             loss = math.nan
     _add_to_parts(block, thread, partial, losses, loss, counted, row < rows, has_losses, row, blocks, scratch)
@@ -239,8 +174,8 @@ def _soft_target_gradient(block, thread, scale, dlogits, p, target, weight, smoo
     scratch = cuda.shared.array(THREADS, np.float64)
     classes, lanes, step = g[1], 1 << g[2], g[3]
     of_each, has_weight = options
-    row, lane, count = _row_of(block, thread, g)
-    first = _first_of(row if count else 0, classes, step)
+    row, lane, count = row_of(block, thread, g)
+    first = first_of(row if count else 0, classes, step)
     summed = 0.0
     j = lane
     while j < count:
@@ -316,7 +251,7 @@ def _correct_rows(block, thread, partial, logits, labels, g):
     values = cuda.shared.array(THREADS, np.float64)
     places = cuda.shared.array(THREADS, np.int64)
     classes, lanes = g[1], 1 << g[2]
-    row, lane, count = _row_of(block, thread, g)
+    row, lane, count = row_of(block, thread, g)
     largest, place = -math.inf, classes
     j = lane
     while j < count:
@@ -354,13 +289,6 @@ def _finish(block, thread, result, partial, count, scale):
         result[0] = scale * total
 
 
-def softmax(x: Array) -> Array:
-    p = device_array.new(x.shape, x.dtype)
-    blocks, sizes = _rows(x)
-    _softmax_rows(blocks, p, x, sizes)
-    return p
-
-
 def softmax_cross_entropy(
     logits: Array,
     target: Array,
@@ -370,7 +298,7 @@ def softmax_cross_entropy(
     reduction: Reduction = "mean",
 ) -> tuple[Array, Array, Array]:
     p, losses = device_array.new(logits.shape, logits.dtype), _of_positions(logits, reduction)
-    blocks, sizes = _rows(logits)
+    blocks, sizes = rows_along(logits.shape, 1)
     partial = device_array.new((2 * blocks,), np.float64)
     options = (blocks, int(weight is not None), int(losses is not None), ignore_index)
     rows = _soft_target_rows if target.shape == logits.shape else _cross_entropy_rows
@@ -391,7 +319,7 @@ def softmax_cross_entropy_backward(
     p, weights = probabilities, _or(weight, probabilities)
     dlogits = device_array.new(p.shape, p.dtype)
     of_each, has_weight = int(len(scale.shape) > 0), int(weight is not None)
-    blocks, sizes = _rows(p)
+    blocks, sizes = rows_along(p.shape, 1)
     if target.shape == p.shape:
         options = (of_each, has_weight)
         _soft_target_gradient(blocks, scale, dlogits, p, target, weights, float(label_smoothing), sizes, options)
@@ -477,7 +405,7 @@ def pointwise_loss_backward(
 
 
 def count_correct(logits: Array, labels: Array) -> Array:
-    blocks, sizes = _rows(logits)
+    blocks, sizes = rows_along(logits.shape, 1)
     partial = device_array.new((blocks,), np.float64)
     _correct_rows(blocks, partial, logits, labels, sizes)
     return _total(partial, np.int64, 1.0)
@@ -499,13 +427,6 @@ def _pointwise(
     """The arrays and the options that kernels of pointwise losses take."""
     arrays = (prediction, target, _or(weight, prediction), _or(positive_weight, prediction))
     return arrays, (KINDS[kind], int(weight is not None), int(positive_weight is not None))
-
-
-def _rows(x: Array) -> tuple[int, tuple[int, int, int, int]]:
-    """How many blocks the rows of x take, and what :func:`_row_of` needs."""
-    inner = math.prod(x.shape[2:])
-    rows, bits = x.shape[0] * inner, lane_bits(x.shape[1]) if inner == 1 else 0
-    return row_blocks(rows, bits), (rows, x.shape[1], bits, inner)
 
 
 def _reduced(partial: Array, losses: Array | None, reduction: Reduction) -> tuple[Array, Array]:

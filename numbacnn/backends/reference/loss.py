@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array, PointwiseLoss, Reduction
+from .softmax import softmax
 
 __all__ = [
     "count_correct",
@@ -13,16 +14,9 @@ __all__ = [
     "pointwise_loss",
     "pointwise_loss_backward",
     "pointwise_loss_sum",
-    "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
 ]
-
-
-def softmax(x: Array) -> Array:
-    """exp(x - max) over its sum, along the last axis of x (n, classes)."""
-    e = np.exp(x - _row_maximum(x), dtype=np.float64)
-    return (e / e.sum(axis=1, keepdims=True)).astype(x.dtype)
 
 
 def softmax_cross_entropy(
@@ -39,7 +33,7 @@ def softmax_cross_entropy(
     shares = _shares(logits.shape, target, weight, ignore_index, label_smoothing)
     counts = np.ones(_positions(logits)) if target.shape == logits.shape else _of_labels(target, weight, ignore_index)
     loss, scale = _reduced(shares, log_probabilities, counts, reduction, logits.dtype)
-    return loss, softmax(logits), scale
+    return loss, softmax(logits, 1), scale
 
 
 def softmax_cross_entropy_backward(

@@ -6,17 +6,16 @@ operations an element, in float64 twice as many, which a core that has the memor
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from ...shared.pointwise import formulas
 from ..runtime.kernel import Kernel, inlined, kernel
 from .blocks import block
-from .transcendental import STRICT, erf, exp, expm1, log1p
+from .transcendental import STRICT, erf, exp, expm1, log1p, strict
 
 __all__ = ["GRADIENTS", "VALUES", "number", "where"]
 
@@ -50,8 +49,7 @@ def power_of(x, exponent):
     return x**exponent
 
 
-_compiled = functools.partial(njit, no_cpython_wrapper=True, no_cfunc_wrapper=True, **STRICT)
-FORMULAS = formulas(_compiled, number, where, exp, expm1, log1p, erf, root_of, power_of)
+FORMULAS = formulas(strict, number, where, exp, expm1, log1p, erf, root_of, power_of)
 
 
 def value_of(kind, x, a, b):

@@ -9,17 +9,20 @@ argument exact.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.extending import overload
 
-__all__ = ["STRICT", "erf", "exp", "expm1", "log1p", "tanh"]
+__all__ = ["STRICT", "erf", "exp", "expm1", "log1p", "strict", "tanh"]
 
 # Of Numba, for what must be computed in the order that it is written in.
 STRICT = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "forceinline": True}
+strict = functools.partial(njit, no_cpython_wrapper=True, no_cfunc_wrapper=True, **STRICT)
+"""Decorator as :func:`runtime.kernel.inlined`, of what is computed so."""
 
 _LOG2_E = np.float32(1.44269504)
 _LOG_2_HIGH = np.float32(0.693359375)
