@@ -21,6 +21,7 @@ from numba.core.errors import NumbaError
 from numbacnn import backends, ops
 from numbacnn.backends import cpu, disk_cache
 from numbacnn.backends.cpu.runtime import kernel, machine_code
+from numbacnn.backends.cpu.vector import pointwise
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from tests.ops.test_contracts import CALLS
 
@@ -91,6 +92,9 @@ def call_every_kernel() -> None:
         if (pool.dh, pool.dw) == (1, 1):
             cpu.avg_pool2d(x, pool, True)
             cpu.avg_pool2d_backward(dy, pool, True)
+    for kind in pointwise.FORMULAS:
+        cpu.pointwise(normal(5), kind, (0.5, 2.0))
+        cpu.pointwise_backward(normal(5), normal(5), kind, (0.5, 2.0))
     images, ones = normal(2, 3, 8, 9), np.ones(2, np.int64)
     cpu.add_bias(images, normal(3), "relu")
     cpu.flip_and_crop(images, ones, ones, ones, 5, 6)
