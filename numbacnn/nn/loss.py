@@ -294,7 +294,7 @@ def _positive(name: str, value: Any) -> float:
 
 
 class HuberLoss(_Pointwise):
-    """With d = prediction - target, ``d^2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)``; its mean or sum.
+    """With d = prediction - target, ``d^2 / 2`` where ``|d| <= delta``, else ``delta (|d| - delta / 2)``: mean or sum.
 
     ``delta`` is above 0.
     """
