@@ -158,6 +158,7 @@ def losses(backend: Backend) -> None:
         labels = put(np.arange(37) % 11)
         planes, of_planes = put(normal(5, 11, 3, 4)), put(np.arange(60).reshape(5, 3, 4) % 11)
         weight, found = put(np.abs(normal(11)) + 0.5), [b.softmax(logits, 1), b.count_correct(logits, labels)]
+        found += [b.count_correct(planes, of_planes, 3, 3), b.count_classes(planes, of_planes, 3)]
         for x, truth in ((logits, labels), (planes, of_planes), (logits, b.softmax(target, 1))):
             loss, probabilities, scale = b.softmax_cross_entropy(x, truth, weight, 3, 0.1)
             gradient = b.softmax_cross_entropy_backward(scale, probabilities, truth, weight, 3, 0.1)

@@ -455,8 +455,17 @@ class Backend(Protocol):
     ) -> Array:
         """dprediction = scale dy weight times the slope of the loss; None for a dy of ones."""
 
-    def count_correct(self, logits: Array, labels: Array) -> Array:
-        """How many rows have their first maximum at the label (shape (), int64)."""
+    def count_correct(self, logits: Array, labels: Array, k: int = 1, ignore_index: int = -100) -> Array:
+        """How many labels, but ``ignore_index``, are among the k largest of their logits (shape (), int64).
+
+        The first of equal logits is the larger, and NaN the largest.
+        """
+
+    def count_classes(self, logits: Array, labels: Array, ignore_index: int = -100) -> Array:
+        """Of each class (3, classes) int64: positions with that label, with its logit the largest, and with both.
+
+        Positions count whose label is in 0..classes-1 and not ``ignore_index``; the largest is as there.
+        """
 
     # optim.py: steps in place, `gradient` is only read; `settings` is a float64 array of the backend, so that a
     # captured step follows its changes

@@ -16,6 +16,7 @@ from ..backends.contract import PointwiseLoss, Reduction
 from .arguments import check_shape, class_labels, class_targets, common_dtype, integer, number, one_of, real_array
 
 __all__ = [
+    "count_classes",
     "count_correct",
     "nll_loss",
     "nll_loss_backward",
@@ -236,16 +237,41 @@ def pointwise_loss_backward(
     return backend.pointwise_loss_backward(*(dy, *arguments, _scale(reduction, shape)))
 
 
-def count_correct(logits: Any, labels: Any, *, backend: str | Backend | None = None) -> Array:
-    """How many rows of ``logits`` (n, classes) have their first maximum at their label (n,): int64, shape ().
+def count_correct(
+    logits: Any, labels: Any, k: int = 1, ignore_index: int | None = None, *, backend: str | Backend | None = None
+) -> Array:
+    """How many labels are among the ``k`` largest of their logits: int64, shape ().
+
+    Logits are (n, classes) or (n, classes, d1, ...) and labels (n, d1, ...), of which ``ignore_index`` is not counted.
+    Of equal logits the first is the larger.
 
     >>> int(count_correct([[1, 2], [5, 0], [3, 3]], [1, 1, 0], backend="reference"))
     2
     """
     backend = backends.get(backend)
-    logits = real_array("logits", logits, backend, "n, classes")
-    labels = class_labels("logits", logits, labels, backend)
-    return backend.count_correct(backend.asarray(logits, common_dtype(logits)), labels)
+    logits, labels, ignored = _answers(logits, labels, ignore_index, backend)
+    return backend.count_correct(logits, labels, integer("k", k, 1), ignored)
+
+
+def count_classes(
+    logits: Any, labels: Any, ignore_index: int | None = None, *, backend: str | Backend | None = None
+) -> Array:
+    """For each class how many positions have it as label, as largest logit, and as both: int64, (3, classes).
+
+    The arguments are those of :func:`count_correct`.
+
+    >>> count_classes([[1, 2], [5, 0], [3, 3]], [1, 1, 0], backend="reference").tolist()
+    [[1, 2], [2, 1], [1, 1]]
+    """
+    backend = backends.get(backend)
+    return backend.count_classes(*_answers(logits, labels, ignore_index, backend))
+
+
+def _answers(logits: Any, labels: Any, ignore_index: Any, backend: Backend) -> tuple[Array, Array, int]:
+    logits = _logits("logits", logits, backend)
+    ignored = -1 if ignore_index is None else integer("ignore_index", ignore_index, *ANY_LABEL)
+    labels = class_labels("logits", logits, labels, backend, None if ignore_index is None else ignored)
+    return _planes(logits, common_dtype(logits), backend), _as_planes(labels, logits, backend), ignored
 
 
 def _reduction(reduction: Any) -> Reduction:

@@ -8,6 +8,10 @@ from .curves import PlotCurves as PlotCurves
 from .fit import fit as fit
 from .history import EpochRecord as EpochRecord
 from .history import History as History
+from .metrics import Accuracy as Accuracy
+from .metrics import MeanAbsoluteError as MeanAbsoluteError
+from .metrics import MeanIoU as MeanIoU
+from .metrics import Metric as Metric
 from .metrics import RunningMean as RunningMean
 from .metrics import confusion_matrix as confusion_matrix
 from .metrics import evaluate as evaluate
@@ -17,12 +21,16 @@ from .stopping import EarlyStopping as EarlyStopping
 from .weight_average import WeightAverage as WeightAverage
 
 __all__ = [
+    "Accuracy",
     "Callback",
     "CheckpointFile",
     "EarlyStopping",
     "EpochRecord",
     "History",
     "HistoryFile",
+    "MeanAbsoluteError",
+    "MeanIoU",
+    "Metric",
     "PlotCurves",
     "ProgressBar",
     "Run",

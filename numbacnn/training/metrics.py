@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import backends
+from .. import backends, ops
 from ..backends import Array, Backend
 from ..backends.capture import after_launch
 from ..nn.grad_mode import evaluating
-from ..ops.arguments import class_labels, common_dtype, real_array
+from ..nn.state import Buffer
+from ..ops.arguments import class_labels, integer, real_array
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
 
-__all__ = ["MetricSums", "RunningMean", "as_tuple", "confusion_matrix", "evaluate", "on_backend"]
+__all__ = [
+    "Accuracy",
+    "MeanAbsoluteError",
+    "MeanIoU",
+    "Metric",
+    "MetricSums",
+    "RunningMean",
+    "as_tuple",
+    "confusion_matrix",
+    "evaluate",
+    "on_backend",
+]
 
 
 class RunningMean:
@@ -86,7 +98,9 @@ class MetricSums:
         value, is_counted = loss.compute(prediction, target), _are_answers(prediction, target)
         self.backend.accumulate(self._loss_sum, value, float(n) if loss.reduction == "mean" else 1.0)
         if is_counted:
-            self.backend.accumulate(self._correct, _count_correct(loss, prediction, target, self.backend))
+            ignored = getattr(loss, "ignore_index", None)
+            correct = ops.count_correct(prediction, target, ignore_index=ignored, backend=self.backend)
+            self.backend.accumulate(self._correct, correct)
         after_launch(lambda: self._count(n, is_counted))
         return value
 
@@ -123,27 +137,159 @@ def _are_answers(prediction: Any, target: Any) -> bool:
     return len(shape) == 2 and tuple(target.shape) == shape[:1] and np.dtype(target.dtype).kind in "iu"
 
 
-def _count_correct(loss: Loss, prediction: Array, target: Array, backend: Backend) -> Array:
-    """Of labels that are in range or that the loss ignores, which are not right."""
-    labels = class_labels("logits", prediction, target, backend, getattr(loss, "ignore_index", None))
-    return backend.count_correct(backend.asarray(prediction, common_dtype(prediction)), labels)
+class Metric:
+    """A figure of predictions and targets over many batches, summed where they are computed.
+
+    :meth:`update` takes in a batch and waits for nothing, so that a captured step may hold it; :meth:`value` waits.
+    `TrainingStep` and :func:`evaluate` take metrics. A subclass gives the zeros that its sums begin with, adds to them
+    in :meth:`add`, and says in :meth:`value_of` what comes of them.
+    """
+
+    def __init__(self, *sums: Any) -> None:
+        self._sums = [Buffer(zeros, "reference") for zeros in sums]
+
+    def add(self, sums: Sequence[Array], prediction: Any, target: Any, backend: Backend) -> None:
+        """Add what a batch gives to the sums, in place, by functions of ``backend`` and of ``ops``."""
+        raise NotImplementedError(f"{type(self).__name__} must define `add`")
+
+    def value_of(self, *sums: Any) -> float:
+        """The figure, of sums that are arrays of NumPy."""
+        raise NotImplementedError(f"{type(self).__name__} must define `value_of`")
+
+    def prepare(self, backend: Backend) -> None:
+        """Have the sums on ``backend``, before :meth:`update` is captured there."""
+        for each in self._sums:
+            each.to(backend)
+
+    def update(self, prediction: Any, target: Any) -> None:
+        """Take in a batch: arrays of the backend that was prepared, or what NumPy takes; several are a tuple."""
+        backend = self._sums[0].backend
+        prediction, target = on_backend(prediction, backend), on_backend(target, backend)
+        self.add([each.value for each in self._sums], prediction, target, backend)
+
+    def value(self) -> float:
+        """The figure of all batches since :meth:`reset`; NaN before the first."""
+        return self.value_of(*(each.backend.to_numpy(each.value) for each in self._sums))
+
+    def reset(self) -> None:
+        """Begin again."""
+        for each in self._sums:
+            each.backend.fill_zero(each.value)
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_")]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def evaluate(model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss) -> tuple[float, float]:
+def _label(name: str, value: Any) -> int:
+    return integer(name, value, -(2**63), 2**63 - 1)
+
+
+class Accuracy(Metric):
+    """The share, 0 to 1, of labels that are among the ``k`` largest of their logits.
+
+    Logits are (n, classes) or (n, classes, d1, ...) and labels (n, d1, ...); those that are ``ignore_index`` do not
+    count.
+
+    >>> accuracy = Accuracy(k=2)
+    >>> accuracy.update([[3, 1, 2], [3, 1, 2]], [2, 1])
+    >>> accuracy.value()
+    0.5
+    """
+
+    def __init__(self, k: int = 1, ignore_index: int = -100) -> None:
+        super().__init__(*(np.zeros((), np.int64) for _ in range(2)))
+        self.k = integer("k", k, 1)
+        self.ignore_index = _label("ignore_index", ignore_index)
+
+    def add(self, sums: Sequence[Array], prediction: Array, target: Array, backend: Backend) -> None:
+        # Every label that counts is among all classes.
+        for total, k in zip(sums, (self.k, max(1, *prediction.shape[1:2])), strict=True):
+            backend.accumulate(total, ops.count_correct(prediction, target, k, self.ignore_index, backend=backend))
+
+    def value_of(self, *sums: Any) -> float:
+        correct, labels = map(int, sums)
+        return correct / labels if labels else math.nan
+
+
+class MeanIoU(Metric):
+    """Of each class the positions that are labelled and predicted so, over those that are either; the mean, 0 to 1.
+
+    Predictions and labels are those of `Accuracy`. The mean is over the classes that there are positions of.
+
+    >>> metric = MeanIoU(classes=2)
+    >>> metric.update([[1, 0], [1, 0], [0, 1]], [0, 1, 1])
+    >>> metric.value()
+    0.5
+    """
+
+    def __init__(self, classes: int, ignore_index: int = -100) -> None:
+        self.classes = integer("classes", classes, 1)
+        super().__init__(np.zeros((3, self.classes), np.int64))
+        self.ignore_index = _label("ignore_index", ignore_index)
+
+    def add(self, sums: Sequence[Array], prediction: Array, target: Array, backend: Backend) -> None:
+        if tuple(prediction.shape[1:2]) != (self.classes,):
+            raise ValueError(f"`prediction` {tuple(prediction.shape)} must be of {self.classes} classes: {self!r}")
+        backend.accumulate(sums[0], ops.count_classes(prediction, target, self.ignore_index, backend=backend))
+
+    def value_of(self, *sums: Any) -> float:
+        labelled, predicted, both = sums[0]
+        either = labelled + predicted - both
+        return float((both[either > 0] / either[either > 0]).mean()) if either.any() else math.nan
+
+
+class MeanAbsoluteError(Metric):
+    """The mean of abs(prediction - target) over all elements of all batches, whose shapes are alike.
+
+    >>> metric = MeanAbsoluteError()
+    >>> metric.update([[1.0], [2.0]], [[2.0], [4.0]])
+    >>> metric.value()
+    1.5
+    """
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros((), np.float64), np.zeros((), np.float64))
+        self._one = Buffer(np.ones((), np.float64), "reference")
+
+    def prepare(self, backend: Backend) -> None:
+        super().prepare(backend)
+        self._one.to(backend)
+
+    def add(self, sums: Sequence[Array], prediction: Array, target: Array, backend: Backend) -> None:
+        total = ops.pointwise_loss(prediction, target, "smooth_l1", 0.0, "sum", backend=backend)
+        backend.accumulate(sums[0], total)
+        backend.accumulate(sums[1], self._one.value, float(math.prod(prediction.shape)))
+
+    def value_of(self, *sums: Any) -> float:
+        total, elements = map(float, sums)
+        return total / elements if elements else math.nan
+
+
+def evaluate(
+    model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss, metrics: Sequence[Metric] = ()
+) -> tuple[float, float]:
     """Average loss and accuracy (0 to 1) of ``model`` over the batches of ``loader``, in evaluation mode.
 
     Targets may be whatever ``loss`` compares predictions with; the inputs of a model of several are a tuple. The
     accuracy is NaN where targets are not the numbers of classes (n,), with predictions (n, classes). A loss that is a
-    mean counts for as many samples as its batch has. Afterwards every layer is in the mode it was in.
+    mean counts for as many samples as its batch has. Each of ``metrics`` begins again, and
+    has the value of all batches afterwards. Then every layer is in the mode it was in.
 
     Raises:
         ValueError: ``loader`` gives no samples.
     """
     totals = MetricSums(model.backend)
+    for metric in metrics:
+        metric.prepare(model.backend)
+        metric.reset()
     with evaluating(model):
         for images, labels in loader:
             x, y = on_backend(images, model.backend), on_backend(labels, model.backend)
-            totals.add(loss, model.forward(*as_tuple(x)), y)
+            prediction = model.forward(*as_tuple(x))
+            totals.add(loss, prediction, y)
+            for metric in metrics:
+                metric.update(prediction, y)
     average = RunningMean()
     average.add(*totals.read())
     if not average.examples:

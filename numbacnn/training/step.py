@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ from ..nn.loss import Loss
 from ..nn.state import Parameter
 from ..ops.arguments import flag, number
 from ..optim import clip_grad_norm
-from .metrics import MetricSums, as_tuple, on_backend
+from .metrics import Metric, MetricSums, as_tuple, on_backend
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -53,6 +53,7 @@ class TrainingStep:
         optimizer: updates parameters of ``model``, all or some; a ValueError if it has any that is not the model's.
         clip_norm: the most that the gradients' norm may be, see ``optim.clip_grad_norm``; None for any.
         weight_average: of ``model``, updated after each step.
+        metrics: updated with the predictions before each step; reset and read them when it suits.
         capture: whether to capture where that can be done; with False each step is plain.
 
     Raises:
@@ -82,6 +83,7 @@ class TrainingStep:
         *,
         clip_norm: float | None = None,
         weight_average: WeightAverage | None = None,
+        metrics: Sequence[Metric] = (),
         capture: bool = True,
     ) -> None:
         if not isinstance(loss, Loss):
@@ -94,6 +96,7 @@ class TrainingStep:
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0)
         self.weight_average = weight_average
+        self.metrics = tuple(metrics)
         self.capture = flag("capture", capture)
         self._totals = MetricSums(model.backend)
         self._settings = Fingerprint()
@@ -126,6 +129,8 @@ class TrainingStep:
         if backend is not self.loss.backend:
             self.loss.to(backend)
         self.optimizer.prepare()
+        for metric in self.metrics:
+            metric.prepare(backend)
         if self.weight_average is not None:
             self.weight_average.prepare()
         captured = self._find_or_capture(x, y, backend) if self.capture else None
@@ -150,7 +155,10 @@ class TrainingStep:
         return self._totals.read()
 
     def _compare(self, x: Any, y: Any) -> Array:
-        return self._totals.add(self.loss, self.model.forward(*as_tuple(x)), y)
+        prediction = self.model.forward(*as_tuple(x))
+        for metric in self.metrics:
+            metric.update(prediction, y)
+        return self._totals.add(self.loss, prediction, y)
 
     def _update(self) -> None:
         set_gradients(self.model, self.loss, [*self.model.parameters(), *self.optimizer.parameters])
@@ -173,7 +181,7 @@ class TrainingStep:
         optimizer = self.optimizer
         # Its settings are numbers on the backend or part of its version.
         others = [(name, x) for name, x in vars(optimizer).items() if name not in optimizer.settings and name[0] != "_"]
-        parts = (self.model, self.loss, self.weight_average, *chain.from_iterable(others))
+        parts = (self.model, self.loss, self.weight_average, *self.metrics, *chain.from_iterable(others))
         circumstances = (backend.name, is_strict(), optimizer, self.clip_norm)
         is_same = circumstances == self._circumstances
         if is_same and self._settings.is_still_of(*parts):
@@ -188,7 +196,9 @@ class TrainingStep:
         self._layers = [part for part in settings.kept if isinstance(part, (Layer, Loss))]
         found_out = [refusal for refusal in self._found_out if any(refusal.part is layer for layer in self._layers)]
         average = [] if self.weight_average is None else [self.weight_average]
-        self._refusal = found_out[0] if found_out else first_refusal([*self._layers, optimizer, *average])
+        self._refusal = (
+            found_out[0] if found_out else first_refusal([*self._layers, optimizer, *average, *self.metrics])
+        )
 
     def _capture(self, x: Any, y: Any, backend: Backend) -> _Captured | None:
         # What the last step saved would be kept beside what this one saves.

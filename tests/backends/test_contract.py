@@ -290,6 +290,8 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("expand", (x(3, 1, 2), (4, 3, 5, 2))),
         ("expand", (x(), ())),
         ("count_correct", (x(4, 3), labels)),
+        ("count_correct", (x(2, 3, 1, 2), planes, 2, 1)),
+        ("count_classes", (x(2, 3, 1, 2), planes, 1)),
         ("global_norm", ([x(4, 5)],)),
         ("global_norm", ([x(4, 5), x(), x(0, 3)],)),
     ]
@@ -304,6 +306,7 @@ FIXED_DTYPES = {
     "nll_loss": {0: np.float64, 1: np.float64},
     "pointwise_loss_sum": {0: np.float64},
     "count_correct": {0: np.int64},
+    "count_classes": {0: np.int64},
     "global_norm": {0: np.float64},
 }
 IN_PLACE = {

@@ -655,6 +655,29 @@ def test_pointwise_losses(
 
 
 @CHECKS
+@given(
+    st.sampled_from(((0,), (3,), (70,), (2, 3, 4), (3, 0, 2))),
+    st.sampled_from((1, 2, 3, 17)),
+    st.integers(1, 4),
+    dtypes,
+    seeds,
+)
+def test_counts_of_answers(
+    ours: OnNumPy, positions: tuple[int, ...], classes: int, k: int, dtype: Any, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(0, 4, (positions[0], classes, *positions[1:])).astype(dtype)  # of which many are equal
+    logits[rng.random(logits.shape) < 0.1] = np.nan
+    labels = rng.integers(-1, classes + 1, positions)
+    for ignored in (-1, 0):
+        arguments = (logits, labels, k, ignored)
+        np.testing.assert_array_equal(ours.count_correct(*arguments), reference.count_correct(*arguments))
+        counts = ours.count_classes(logits, labels, ignored)
+        np.testing.assert_array_equal(counts, reference.count_classes(logits, labels, ignored))
+        assert counts[2].sum() == ours.count_correct(logits, labels, 1, ignored)
+
+
+@CHECKS
 @given(shapes, st.integers(0, 4), st.integers(0, 15), dtypes, seeds)
 def test_expand(ours: OnNumPy, shape: tuple[int, ...], dropped: int, ones: int, dtype: Any, seed: int) -> None:
     sizes = tuple(1 if ones >> axis & 1 else size for axis, size in enumerate(shape))[dropped:]

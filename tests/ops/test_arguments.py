@@ -278,7 +278,12 @@ LOSS_VALUE_ERRORS = [
         "`dy` (3,) must have the shape (4, 10) of the losses",
     ),
     (lambda: ops.count_correct(LOGITS, LABELS + 10), "`labels` must be in 0..9, but hold 10"),
-    (lambda: ops.count_correct(LOGITS[0], LABELS), "`logits` (10,) must have 2 axes (n, classes)"),
+    (lambda: ops.count_correct(LOGITS, LABELS, 0), "`k` 0 must be at least 1"),
+    (
+        lambda: ops.count_classes(LOGITS, LABELS + 11, 10),
+        "`labels` must be in 0..9 or 10, which is ignored, but hold 11",
+    ),
+    (lambda: ops.count_correct(LOGITS[0], LABELS), "`logits` (10,) must have 2 axes or more (n, classes, ...)"),
 ]
 
 CONV_TYPE_ERRORS = [

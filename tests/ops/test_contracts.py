@@ -340,6 +340,7 @@ CALLS = {
         batched=(0, 1, 2),
     ),
     "count_correct": Call(ops.count_correct, (LOGITS, LABELS), batched=(0, 1), silent=(0,)),
+    "count_classes": Call(ops.count_classes, (Y, PLANES), batched=(0, 1), silent=(0,)),
 }
 
 

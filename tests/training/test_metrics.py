@@ -7,9 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from numbacnn import nn
+from numbacnn import nn, optim
 from numbacnn.backends import Backend
-from numbacnn.training import confusion_matrix, evaluate
+from numbacnn.training import (
+    Accuracy,
+    MeanAbsoluteError,
+    MeanIoU,
+    Metric,
+    TrainingStep,
+    confusion_matrix,
+    evaluate,
+)
 from numbacnn.training.metrics import MetricSums
 from tests.strategies import SIMULATED
 from tests.training.toy import loaders, model_and_optimizer
@@ -85,3 +93,90 @@ def test_sums_over_many_samples_are_accurate(backend: Backend) -> None:
     loss_sum, correct, examples = totals.read()
     assert correct == examples == 10 * n * n
     assert loss_sum == pytest.approx(examples * 0.1, rel=1e-10)
+
+
+def drawn(seed: int, *positions: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Logits of 4 classes and labels, of which some are 1, in batches of one shape."""
+    rng = np.random.default_rng(seed)
+    shape = (4, 4, *positions)
+    return [(rng.standard_normal(shape).astype(np.float32), rng.integers(0, 4, (4, *positions))) for _ in range(3)]
+
+
+def by_definition(batches: list[tuple[np.ndarray, np.ndarray]], ignored: int) -> dict[str, float]:
+    """Of logits whose numbers are all different."""
+    rows = np.concatenate([np.moveaxis(x, 1, -1).reshape(-1, 4) for x, _ in batches])
+    labels = np.concatenate([y.reshape(-1) for _, y in batches])
+    rows, labels = rows[labels != ignored], labels[labels != ignored]
+    order = np.argsort(-rows, axis=1)
+    first = order[:, 0]
+    shares = [((first == c) & (labels == c)).sum() / max(((first == c) | (labels == c)).sum(), 1) for c in range(4)]
+    there = [((first == c) | (labels == c)).any() for c in range(4)]
+    return {
+        "top 1": (first == labels).mean(),
+        "top 2": (order[:, :2] == labels[:, None]).any(1).mean(),
+        "iou": float(np.mean(np.array(shares)[there])),
+    }
+
+
+@pytest.mark.parametrize("positions", [(), (2, 3)])
+@pytest.mark.parametrize("ignored", [-100, 1])
+def test_metrics_are_those_of_all_batches(backend: Backend, positions: tuple[int, ...], ignored: int) -> None:
+    batches = drawn(0, *positions)
+    metrics = {"top 1": Accuracy(1, ignored), "top 2": Accuracy(2, ignored), "iou": MeanIoU(4, ignored)}
+    for _ in range(2):  # each evaluation begins anew
+        evaluate(nn.Identity(), batches, nn.CrossEntropyLoss(ignore_index=ignored), list(metrics.values()))
+        expected = by_definition(batches, ignored)
+        assert {name: metric.value() for name, metric in metrics.items()} == pytest.approx(expected, rel=1e-12)
+    for metric in metrics.values():
+        metric.reset()
+        assert np.isnan(metric.value())
+
+
+def test_mean_absolute_error(backend: Backend) -> None:
+    rng, metric = np.random.default_rng(0), MeanAbsoluteError()
+    batches = [(rng.standard_normal((n, 3)), rng.standard_normal((n, 3))) for n in (2, 5)]
+    assert np.isnan(metric.value())
+    evaluate(nn.Identity(), batches, nn.L1Loss(), [metric])
+    differences = np.concatenate([np.abs(x - y) for x, y in batches])
+    assert metric.value() == pytest.approx(differences.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_a_step_updates_them_captured_or_not(backend: Backend, capture: bool) -> None:
+    model = nn.Linear(3, 4)
+    rng = np.random.default_rng(0)
+    batches = [(rng.standard_normal((6, 3)).astype(np.float32), rng.integers(0, 4, 6)) for _ in range(5)]
+    metrics: list[Metric] = [Accuracy(), Accuracy(2), MeanIoU(4)]
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    step = TrainingStep(model, nn.CrossEntropyLoss(), optimizer, metrics=metrics, capture=capture)
+    for x, y in batches[:2]:
+        step(x, y)
+    for metric in metrics:
+        metric.reset()
+    for x, y in batches[2:]:
+        step(x, y)
+    logits = [(np.array(backend.to_numpy(model(x))), y) for x, y in batches[2:]]
+    expected = by_definition(logits, -100)
+    assert [metric.value() for metric in metrics] == pytest.approx(list(expected.values()), rel=1e-12)
+    captures = backend.capture(lambda: None) is not None
+    assert step.mode == ("captured" if capture and captures else "plain")
+    metrics[0].k = 3  # a setting, which counts from the next step on
+    metrics[0].reset()
+    step(*batches[2])
+    order = np.argsort(-logits[0][0], axis=1)[:, :3]
+    assert metrics[0].value() == pytest.approx((order == logits[0][1][:, None]).any(1).mean())
+
+
+def test_what_metrics_refuse(backend: Backend) -> None:
+    logits, labels = drawn(0)[0]
+    for metric, message in (
+        (MeanIoU(5), r"`prediction` \(4, 4\) must be of 5 classes: MeanIoU\(classes=5, ignore_index=-100\)"),
+        (Accuracy(), r"`labels` must be in 0\.\.3 or -100, which is ignored, but hold 4"),
+        (MeanAbsoluteError(), r"`target` \(4,\) must have the shape \(4, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric.update(logits, np.minimum(labels + 3, 4))
+    with pytest.raises(ValueError, match="`k` 0 must be at least 1"):
+        Accuracy(0)
+    with pytest.raises(NotImplementedError, match="Metric must define `add`"):
+        Metric(np.zeros(())).update(logits, labels)

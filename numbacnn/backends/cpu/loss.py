@@ -20,6 +20,7 @@ from .vector.layout import flat, images, like, pixels
 from .vector.transcendental import exp, log1p
 
 __all__ = [
+    "count_classes",
     "count_correct",
     "nll_loss",
     "nll_loss_backward",
@@ -298,16 +299,47 @@ def _add_up(chunk, total, numbers, scale):
 
 
 @kernel
-def _correct_rows(chunk, logits, labels, counts):
+def _correct_rows(chunk, logits, labels, counts, k, ignore_index):
+    """How many classes come before the label's: of larger logits, of equal ones the first, NaN above all."""
     count = 0
+    for i in range(chunk * ROWS, min((chunk + 1) * ROWS, logits.shape[0])):
+        label = labels[i]
+        if label >= 0 and label < logits.shape[1] and label != ignore_index:
+            of_label, before = logits[i, label], 0
+            for j in range(logits.shape[1]):
+                value = logits[i, j]
+                is_larger = value > of_label or (value != value and of_label == of_label)
+                is_equal = value == of_label or (value != value and of_label != of_label)
+                before += is_larger or (is_equal and j < label)
+            count += before < k
+    counts[chunk] = count
+
+
+@kernel
+def _largest_rows(chunk, logits, labels, largest, ignore_index):
+    """The class of the largest logit, -1 where the label is none."""
     for i in range(chunk * ROWS, min((chunk + 1) * ROWS, logits.shape[0])):
         best = 0
         for j in range(1, logits.shape[1]):
             value, so_far = logits[i, j], logits[i, best]
             if value > so_far or (value != value and so_far == so_far):
                 best = j
-        count += best == labels[i]
-    counts[chunk] = count
+        is_label = labels[i] >= 0 and labels[i] < logits.shape[1] and labels[i] != ignore_index
+        largest[i] = best if is_label else -1
+
+
+@kernel
+def _count_pairs(chunk, largest, labels, counts):
+    """In one chunk, for it is little beside the logits."""
+    for row in range(counts.shape[0]):
+        for j in range(counts.shape[1]):
+            counts[row, j] = 0
+    for i in range(labels.size):
+        if largest[i] >= 0:
+            counts[0, labels[i]] += 1
+            counts[1, largest[i]] += 1
+            if labels[i] == largest[i]:
+                counts[2, labels[i]] += 1
 
 
 @cached_launches
@@ -424,10 +456,20 @@ def pointwise_loss_backward(
 
 
 @cached_launches
-def count_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    counts = empty((_runs(logits),), np.int64)
-    _correct_rows(counts.size, logits, labels, counts)
+def count_correct(logits: np.ndarray, labels: np.ndarray, k: int = 1, ignore_index: int = -100) -> np.ndarray:
+    rows = pixels(logits)
+    counts = empty((_runs(rows),), np.int64)
+    _correct_rows(counts.size, rows, labels.reshape(-1), counts, k, ignore_index)
     return _total(counts)
+
+
+@cached_launches
+def count_classes(logits: np.ndarray, labels: np.ndarray, ignore_index: int = -100) -> np.ndarray:
+    rows, of_all = pixels(logits), labels.reshape(-1)
+    largest, counts = empty((of_all.size,), np.int64), empty((3, logits.shape[1]), np.int64)
+    _largest_rows(_runs(rows), rows, of_all, largest, ignore_index)
+    _count_pairs(1, largest, of_all, counts)
+    return counts
 
 
 def _runs(x: np.ndarray) -> int:

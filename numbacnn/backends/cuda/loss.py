@@ -21,6 +21,7 @@ from .runtime.kernel import block_kernel, mapping
 from .runtime.target import cuda, device_function, exp, log, log1p, quotient, scalar
 
 __all__ = [
+    "count_classes",
     "count_correct",
     "nll_loss",
     "nll_loss_backward",
@@ -245,17 +246,41 @@ def _comes_before(value, place, other, other_place):
 
 
 @block_kernel(THREADS)
-def _correct_rows(block, thread, partial, logits, labels, g):
-    """``partial`` counts in float64, which is exact."""
+def _correct_rows(block, thread, partial, logits, labels, k, ignore_index, g):
+    """``partial`` counts in float64, which is exact; so are the classes counted that come before the label's."""
     sums = cuda.shared.array(THREADS, np.float64)
+    classes, lanes, step = g[1], 1 << g[2], g[3]
+    row, lane, count = row_of(block, thread, g)
+    first = first_of(row if count else 0, classes, step)
+    label = labels[row] if count else -1
+    is_label = label >= 0 and label < classes and label != ignore_index
+    before = 0.0
+    if is_label:
+        of_label = np.float64(logits[first + label * step])
+        j = lane
+        while j < count:
+            if _comes_before(np.float64(logits[first + j * step]), j, of_label, label):
+                before += 1.0
+            j += lanes
+    before = lanes_sum(thread, lane, lanes, before, sums)
+    correct = 1.0 if is_label and lane == 0 and before < np.float64(k) else 0.0
+    correct = block_sum(thread, correct, sums)
+    if thread == 0:
+        partial[block] = correct
+
+
+@block_kernel(THREADS)
+def _largest_rows(block, thread, largest_class, logits, labels, ignore_index, g):
+    """The class of the largest logit, -1 where the label is none."""
     values = cuda.shared.array(THREADS, np.float64)
     places = cuda.shared.array(THREADS, np.int64)
-    classes, lanes = g[1], 1 << g[2]
+    classes, lanes, step = g[1], 1 << g[2], g[3]
     row, lane, count = row_of(block, thread, g)
+    first = first_of(row if count else 0, classes, step)
     largest, place = -math.inf, classes
     j = lane
     while j < count:
-        value = np.float64(logits[row * classes + j])
+        value = np.float64(logits[first + j * step])
         if _comes_before(value, j, largest, place):
             largest, place = value, j
         j += lanes
@@ -269,12 +294,30 @@ def _correct_rows(block, thread, partial, logits, labels, g):
                 values[thread], places[thread] = values[other], places[other]
         cuda.syncthreads()
         half >>= 1
-    correct = 0.0
-    if count and lane == 0 and places[thread] == labels[row]:
-        correct = 1.0
-    correct = block_sum(thread, correct, sums)
+    if count and lane == 0:
+        label = labels[row]
+        is_label = label >= 0 and label < classes and label != ignore_index
+        largest_class[row] = places[thread] if is_label else -1
+
+
+@block_kernel(THREADS)
+def _count_pairs(block, thread, counts, largest, labels, rows, classes):
+    """A block is a class, for which it reads all rows: little beside the logits, and no two blocks add to one count."""
+    sums = cuda.shared.array(THREADS, np.float64)
+    of_label, of_largest, of_both = 0.0, 0.0, 0.0
+    for i in range(thread, rows, THREADS):
+        best = largest[i]
+        is_label, is_largest = best >= 0 and labels[i] == block, best == block
+        of_label += 1.0 if is_label else 0.0
+        of_largest += 1.0 if is_largest else 0.0
+        of_both += 1.0 if is_label and is_largest else 0.0
+    of_label = block_sum(thread, of_label, sums)
+    of_largest = block_sum(thread, of_largest, sums)
+    of_both = block_sum(thread, of_both, sums)
     if thread == 0:
-        partial[block] = correct
+        counts[block] = of_label
+        counts[classes + block] = of_largest
+        counts[2 * classes + block] = of_both
 
 
 @block_kernel(THREADS)
@@ -404,11 +447,20 @@ def pointwise_loss_backward(
     return dx
 
 
-def count_correct(logits: Array, labels: Array) -> Array:
+def count_correct(logits: Array, labels: Array, k: int = 1, ignore_index: int = -100) -> Array:
     blocks, sizes = rows_along(logits.shape, 1)
     partial = device_array.new((blocks,), np.float64)
-    _correct_rows(blocks, partial, logits, labels, sizes)
+    _correct_rows(blocks, partial, logits, labels, k, ignore_index, sizes)
     return _total(partial, np.int64, 1.0)
+
+
+def count_classes(logits: Array, labels: Array, ignore_index: int = -100) -> Array:
+    blocks, sizes = rows_along(logits.shape, 1)
+    classes = logits.shape[1]
+    largest, counts = device_array.new((labels.size,), np.int64), device_array.new((3, classes), np.int64)
+    _largest_rows(blocks, largest, logits, labels, ignore_index, sizes)
+    _count_pairs(classes, counts, largest, labels, labels.size, classes)
+    return counts
 
 
 def _or(x: Array | None, other: Array) -> Array:

@@ -8,6 +8,7 @@ from ..contract import Array, PointwiseLoss, Reduction
 from .softmax import softmax
 
 __all__ = [
+    "count_classes",
     "count_correct",
     "nll_loss",
     "nll_loss_backward",
@@ -127,10 +128,32 @@ def pointwise_loss_backward(
     return np.asarray(np.prod(np.broadcast_arrays(*factors), axis=0), prediction.dtype)
 
 
-def count_correct(logits: Array, labels: Array) -> Array:
-    """How many rows have their first maximum at the label (shape (), int64)."""
-    best = logits.argmax(axis=1) if logits.size else np.full(len(labels), -1)
-    return np.array((best == labels).sum(), dtype=np.int64)
+def count_correct(logits: Array, labels: Array, k: int = 1, ignore_index: int = -100) -> Array:
+    """How many labels have fewer than k classes before them (shape (), int64): of larger logits, or equal and first."""
+    classes = logits.shape[1]
+    is_label = (labels >= 0) & (labels < classes) & (labels != ignore_index)
+    if not is_label.any():
+        return np.array(0, np.int64)
+    places = np.expand_dims(np.where(is_label, labels, 0), 1)
+    of_label = np.take_along_axis(logits, places, axis=1)
+    nan, label_nan = np.isnan(logits), np.isnan(of_label)
+    numbers = np.arange(classes).reshape(1, classes, *[1] * (logits.ndim - 2))
+    is_larger = (logits > of_label) | (nan & ~label_nan)
+    is_equal = (logits == of_label) | (nan & label_nan)
+    before = (is_larger | (is_equal & (numbers < places))).sum(axis=1)
+    return np.array((is_label & (before < k)).sum(), np.int64)
+
+
+def count_classes(logits: Array, labels: Array, ignore_index: int = -100) -> Array:
+    """Of each class: positions with that label, with its logit the first maximum, and with both (3, classes)."""
+    classes = logits.shape[1]
+    counts = np.zeros((3, classes), np.int64)
+    is_label = (labels >= 0) & (labels < classes) & (labels != ignore_index)
+    if is_label.any():
+        truth, best = labels[is_label], logits.argmax(axis=1)[is_label]
+        for row, of_class in enumerate((truth, best, truth[truth == best])):
+            counts[row] = np.bincount(of_class, minlength=classes)
+    return counts
 
 
 def _row_maximum(x: Array) -> Array:
