@@ -64,6 +64,7 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
     g = Pool2dGeometry(n, c, size, size, 2, 2, 2, 2)
     pooled, places = b.max_pool2d_with_indices(x, g)
     channel, eps = ones(c), 1e-5
+    of_channels = ones(n * c).reshape((n, c, 1, 1))
     _, mean, _, inverse_std = b.batch_norm_train(x, channel, channel, eps)
     groups = max(1, c // 8)
     of_groups = b.group_norm(x, channel, channel, groups, eps)
@@ -80,6 +81,15 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
         Case("sigmoid", lambda: b.sigmoid(x), Mix(whole, whole)),
         Case("sigmoid_backward", lambda: b.sigmoid_backward(dy, x), Mix(2 * whole, whole)),
         Case("tanh", lambda: b.tanh(x), Mix(whole, whole)),
+        Case("gelu", lambda: b.pointwise(x, "gelu", ()), Mix(whole, whole)),
+        Case("gelu_backward", lambda: b.pointwise_backward(dy, x, "gelu", ()), Mix(2 * whole, whole)),
+        Case("silu", lambda: b.pointwise(x, "silu", ()), Mix(whole, whole)),
+        Case("leaky_relu", lambda: b.pointwise(x, "leaky_relu", (0.01,)), Mix(whole, whole)),
+        Case("prelu_backward", lambda: b.prelu_backward(dy, x, channel), Mix(2 * whole, whole)),
+        Case("softmax", lambda: b.softmax(x, 1), Mix(whole, whole)),
+        Case("softmax_backward", lambda: b.softmax_backward(dy, x, 1), Mix(2 * whole, whole)),
+        Case("multiply by channel", lambda: b.multiply(x, of_channels), Mix(whole, whole)),
+        Case("sum_of_products", lambda: b.sum_of_products(dy, x), Mix(2 * whole, 0)),
         Case("dropout", lambda: b.dropout(x, 0.5, 1, offset), Mix(whole, whole)),
         Case("add", lambda: b.add([x, dy]), Mix(2 * whole, whole)),
         Case("concat", lambda: ops.concat([x, dy], backend=b), Mix(2 * whole, 2 * whole)),

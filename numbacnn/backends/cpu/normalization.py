@@ -10,7 +10,6 @@ x twice and writes once. The activation that follows is computed in L1.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from .runtime.microkernel import Microkernel
 from .vector.activations import activate, activation_of
 from .vector.blocks import block, blocks
 from .vector.column_sums import RowShares, total_of
-from .vector.layout import contiguous, images, pixels
+from .vector.layout import of_pixels, pixels
 from .vector.row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, find_moments, merge_moments
 from .vector.simd import flattened
 
@@ -237,7 +236,7 @@ def batch_norm_train(
         rows.chunks, of_x, moments, weight, bias, y, mean, variance, inverse_std, rows.scratch(3),
         Scratch(2 * c, np.dtype(np.float64)), float(eps), _forward(rows, activation),
     )  # fmt: skip
-    return _shaped(y, x), mean, variance, inverse_std
+    return of_pixels(y, x), mean, variance, inverse_std
 
 
 @cached_launches
@@ -259,7 +258,7 @@ def batch_norm_eval(
     _eval_rows(
         rows.chunks, of_x, weight, bias, mean, inverse_std, y, rows.scratch(3), _forward(rows, activation)
     )  # fmt: skip
-    return _shaped(y, x), inverse_std
+    return of_pixels(y, x), inverse_std
 
 
 def _forward(rows: RowShares, activation: Activation) -> _Forward:
@@ -301,14 +300,4 @@ def _backward(
         rows.chunks, dy_values, of_x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, rows.scratch(4),
         _Backward(rows.part, rows.times, int(training)),
     )  # fmt: skip
-    return _shaped(dx, dy), dweight, dbias
-
-
-def _shaped(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A matrix of pixels in the shape that ``x`` has but for its channels."""
-    if x.ndim == 2:
-        return y
-    shape = (x.shape[0], y.shape[1], *x.shape[2:])
-    if x.ndim == 4:
-        return images(y.reshape(*shape[:1], *shape[2:], shape[1]))
-    return contiguous(images(y.reshape(shape[0], math.prod(shape[2:]), 1, shape[1]))).reshape(shape)
+    return of_pixels(dx, dy), dweight, dbias
