@@ -38,9 +38,11 @@ def largest_of(x, at, count, maxima):
         for i in range(np.uintp(ABREAST)):
             value = x[np.uintp(start) + i]
             maxima[i] = value if value > maxima[i] else maxima[i]
+    for half in (16, 8, 4, 2, 1):
+        for i in range(np.uintp(half)):
+            other = maxima[i + np.uintp(half)]
+            maxima[i] = other if other > maxima[i] else maxima[i]
     largest = maxima[0]
-    for i in range(np.uintp(1), np.uintp(ABREAST)):
-        largest = maxima[i] if maxima[i] > largest else largest
     for i in range(np.uintp(at + whole), np.uintp(at + count)):
         largest = x[i] if x[i] > largest else largest
     return largest
