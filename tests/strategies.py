@@ -15,7 +15,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 IN_PYTHON = SIMULATED or bool(config.DISABLE_JIT)
 """Whether kernels run as the Python that they are written in."""
 
-CHECKS = settings(max_examples=6 if IN_PYTHON else 30, deadline=None)
+CHECKS = settings(max_examples=4 if IN_PYTHON else 30, deadline=None)
 
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from((np.float32, np.float64))
