@@ -18,7 +18,10 @@ def table() -> str:
     lines = [f"| {' | '.join(columns)} |", f"|---|{'---|' * (len(columns) - 1)}"]
     for name, entry in sorted(ENTRIES.items()):
         cells = [f"`{name}`", *["forward, backward"] * len(NAMES)]
-        cells += ["yes", "in evaluation, for it draws other numbers" if entry.is_random else "forward, every gradient"]
+        captured, compared = "yes", "forward, every gradient"
+        if entry.is_random:
+            captured, compared = "not by this registry", "in evaluation, for it draws other numbers"
+        cells += [captured, compared]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
