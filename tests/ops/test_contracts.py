@@ -60,13 +60,17 @@ def rows(x) -> int:
     return np.shape(x)[0]
 
 
+def shares(logits) -> np.ndarray:
+    """Targets of the logits' shape, whatever their batch; that they add up to one is nothing that the loss asks for."""
+    return np.resize(LOGITS / 4 + 1, np.shape(logits))
+
+
 X, Y = whole(N, 4, 5, 6), whole(N, 6, 3, 4)
 KERNEL, LABELS = whole(6, 2, 3, 3), np.arange(N) % 3
 LOGITS = whole(N, 3)
 # Of straight pieces, whose gradients say nothing of a NaN in x.
 BENT = ("hardsigmoid", "hardtanh", "leaky_relu", "relu6")
 POINTWISE = (*BENT, "celu", "elu", "gelu", "hardswish", "mish", "selu", "silu", "softplus", "softsign")
-SHARES = LOGITS / 4 + 1
 PLANES = np.arange(N * 3 * 4).reshape(N, 3, 4) % 6
 INDICES = ops.max_pool2d(X, 2, 1, return_indices=True, backend="reference")[1]
 ADAPTIVE_INDICES = ops.adaptive_max_pool2d(X, (3, 4), return_indices=True, backend="reference")[1]
@@ -294,7 +298,7 @@ CALLS = {
         lambda *arrays: ops.softmax_cross_entropy(*arrays, 1, "none"), (LOGITS, LABELS, positive(3)), batched=(0, 1)
     ),
     "softmax_cross_entropy, probabilities": Call(
-        lambda logits: ops.softmax_cross_entropy(logits, SHARES[: rows(logits)], reduction="sum"), (LOGITS,)
+        lambda logits: ops.softmax_cross_entropy(logits, shares(logits), reduction="sum"), (LOGITS,)
     ),
     "softmax_cross_entropy, images": Call(
         lambda *arrays: ops.softmax_cross_entropy(*arrays, reduction="sum"), (Y, PLANES), batched=(0, 1)
@@ -305,7 +309,7 @@ CALLS = {
         batched=(0, 1, 2),
     ),
     "softmax_cross_entropy_backward, probabilities": Call(
-        lambda p, weight: ops.softmax_cross_entropy_backward(1.0, p, SHARES[: rows(p)], weight), (LOGITS, positive(3))
+        lambda p, weight: ops.softmax_cross_entropy_backward(1.0, p, shares(p), weight), (LOGITS, positive(3))
     ),
     "softmax_cross_entropy_backward, images": Call(
         lambda *arrays: ops.softmax_cross_entropy_backward(1.0, *arrays), (Y, PLANES), batched=(0, 1)
