@@ -95,8 +95,15 @@ class Loss(OnBackend, Remembering):
         return f"{type(self).__name__}(reduction={self.reduction!r}{extra and f', {extra}'})"
 
 
-def _buffer(name: str, value: Any) -> Buffer | None:
+def _refuse_text(name: str, value: Any, rule: str) -> None:
+    """TypeError for what is most likely a reduction, given where another argument comes first."""
+    if isinstance(value, str):
+        raise TypeError(f"`{name}` {value!r} must be {rule}; a reduction is given by the keyword `reduction=`")
+
+
+def _buffer(name: str, value: Any, rule: str = "an array of numbers, or None") -> Buffer | None:
     """Numbers that are not trained, float32 or as they come, in an array of their own."""
+    _refuse_text(name, value, rule)
     if value is None or isinstance(value, Buffer):
         return value
     host = backends.get("reference")
@@ -105,10 +112,16 @@ def _buffer(name: str, value: Any) -> Buffer | None:
 
 
 def _of_each_class(name: str, value: Any) -> Buffer | None:
-    buffer = _buffer(name, value)
+    rule = "(classes,), a number for each class, or None"
+    buffer = _buffer(name, value, rule)
     if buffer is not None and (len(buffer.shape) != 1 or not buffer.size):
-        raise ValueError(f"`{name}` {buffer.shape} must be (classes,), a number for each class, or None")
+        raise ValueError(f"`{name}` {buffer.shape} must be {rule}")
     return buffer
+
+
+def _label_to_ignore(name: str, value: Any) -> int:
+    _refuse_text(name, value, "an int")
+    return integer(name, value, -(2**63), 2**63 - 1)
 
 
 def _follow(owner: Loss) -> None:
@@ -126,7 +139,7 @@ class _OfClasses(Loss):
     """What cross-entropy and the negative logarithm have in common."""
 
     weight: Any = setting(_of_each_class, together=_follow)
-    ignore_index: int = setting(partial(integer, minimum=-(2**63), maximum=2**63 - 1))
+    ignore_index: int = setting(_label_to_ignore)
 
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction)

@@ -101,6 +101,13 @@ from numbacnn.backends import Backend
             ValueError,
             r"`target` of shape \(1,\) must have at least 2",
         ),
+        (lambda: nn.CrossEntropyLoss("sum"), TypeError, r"`weight` 'sum' must be \(classes,\).*`reduction=`$"),
+        (lambda: nn.CrossEntropyLoss(None, "sum"), TypeError, "`ignore_index` 'sum' must be an int.*`reduction=`$"),
+        (lambda: nn.NLLLoss("none"), TypeError, "`weight` 'none' must be .* or None; .*`reduction=`$"),
+        (lambda: nn.BCEWithLogitsLoss("mean"), TypeError, "`weight` 'mean' must be an array .*`reduction=`$"),
+        (lambda: nn.BCEWithLogitsLoss(None, "sum", "sum"), TypeError, "`pos_weight` 'sum' must be .*`reduction=`$"),
+        (lambda: nn.HuberLoss(1.5), ValueError, "`reduction` 1.5 must be one of 'mean', 'sum', 'none'"),
+        (lambda: nn.SmoothL1Loss(0.5), ValueError, "`reduction` 0.5 must be one of 'mean', 'sum', 'none'"),
         (
             lambda: nn.receptive_field(nn.ReLU(), (1, 2)),
             ValueError,
