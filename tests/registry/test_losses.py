@@ -16,7 +16,7 @@ from numbacnn import nn, use_backend
 from numbacnn.backends import Backend
 from tests.numeric import assert_gradients
 from tests.registry.losses_registry import LOSSES, LossCase
-from tests.strategies import IN_PYTHON
+from tests.strategies import DTYPES, IN_PYTHON
 
 DRAWS = 3 if IN_PYTHON else 12
 TOLERANCE = {np.float32: 1e-4, np.float64: 1e-10}
@@ -82,9 +82,9 @@ def test_the_gradient_is_a_central_difference(name: str) -> None:
 
 
 @each
-@pytest.mark.parametrize("dtype", [np.float32] if IN_PYTHON else [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_backend_does_what_the_reference_does(backend: Backend, name: str, dtype: Any) -> None:
-    if backend.name == "reference":
+    if backend.name == "reference" and dtype == np.float64:
         pytest.skip("it is the reference")
     for case, of_float64 in zip(cases(name, dtype), cases(name), strict=True):
         with use_backend("reference"):
@@ -97,13 +97,14 @@ def test_a_backend_does_what_the_reference_does(backend: Backend, name: str, dty
 
 
 @each
-def test_a_capture_does_the_same(backend: Backend, name: str) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_capture_does_the_same(backend: Backend, name: str, dtype: Any) -> None:
     if backend.capture(lambda: None) is None:
         pytest.skip("it captures nothing")
-    for case in cases(name, np.float32, 6):
+    for case in cases(name, dtype, DRAWS):
         expected = passes(case.loss(), case.prediction, case.target)
         loss = case.loss()
-        prediction = backend.asarray(case.prediction + np.float32(1))
+        prediction = backend.asarray(case.prediction + dtype(1))
         target = backend.asarray(case.target[::-1].copy())
         dy = cotangent(loss, expected["loss"])
         given = None if dy is None else backend.asarray(dy)

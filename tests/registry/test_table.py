@@ -1,10 +1,13 @@
-"""The documentation's table of layers is the registry's."""
+"""The documentation's tables of layers and losses are the registry's."""
 
 from __future__ import annotations
 
-from tests.registry.table import PAGE, SECTION, table
+import pytest
+
+from tests.registry.table import PAGE, tables
 
 
-def test_the_page_shows_the_registry() -> None:
+@pytest.mark.parametrize(("section", "table"), tables().items())
+def test_the_page_shows_the_registry(section: str, table: str) -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert f"<!-- bench:{SECTION} -->\n{table()}\n<!-- end -->" in text, "run `python -m tests.registry.table`"
+    assert f"<!-- bench:{section} -->\n{table}\n<!-- end -->" in text, "run `python -m tests.registry.table`"
