@@ -144,7 +144,7 @@ def elementwise(backend: Backend) -> None:
         b.fill_zero(cleared)
         pixels = put((np.arange(5 * 7) % 256).astype(np.uint8).reshape(5, 7))
         index = put(np.array([4, 0, 2], np.int64))
-        gathered = [b.gather_images(pixels, index), b.gather_labels(put(np.arange(5)), index)]
+        gathered = [b.gather_images(pixels, index), b.gather_samples(put(np.arange(5)), index)]
         return [*results, channels, total, counter, cleared, *gathered]
 
     both(backend, "elementwise", calls)

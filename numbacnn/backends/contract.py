@@ -309,14 +309,14 @@ class Backend(Protocol):
     def increment(self, counter: Array) -> None:
         """In place: ``counter += 1``, int64 of shape ()."""
 
-    # batch.py: images (samples, ...) uint8 or floating, labels (samples,) int64, index (n,) int64 in 0..samples-1. Any
-    # other index is an IndexError where arrays are in the host's memory; on a device, where nothing waits to look at
-    # them, and in what was captured, it gives an image of NaN and the label -1
+    # batch.py: images (samples, ...) uint8 or floating, samples (samples, ...) of any real dtype but float16, index of
+    # shape (n,), int64 in 0..samples-1. Any other index is an IndexError where arrays are in the host's memory; on a
+    # device, where nothing waits to look at them, and in what was captured, it gives NaN and, of integers, -1
     def gather_images(self, images: Array, index: Array) -> Array:
         """float32 (n, ...): the images of ``index``, uint8 divided by 255."""
 
-    def gather_labels(self, labels: Array, index: Array) -> Array:
-        """int64 (n,): the labels of ``index``."""
+    def gather_samples(self, samples: Array, index: Array) -> Array:
+        """(n, ...): the samples of ``index``, float32 and float64 in their dtype, integers and bool as int64."""
 
     # augment.py: images x (n, c, h, w) of a floating dtype
     def flip_and_crop(self, x: Array, top: Array, left: Array, mirror: Array, oh: int, ow: int) -> Array:

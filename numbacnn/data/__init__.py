@@ -10,6 +10,7 @@ from .idx import write_idx as write_idx
 from .loader import DataLoader as DataLoader
 from .mnist import fashion_mnist as fashion_mnist
 from .mnist import mnist as mnist
+from .pairs import PairDataset as PairDataset
 from .shapes import shapes as shapes
 from .sources import DatasetUnavailable as DatasetUnavailable
 from .transforms import ColorJitter as ColorJitter
@@ -29,6 +30,7 @@ __all__ = [
     "DatasetUnavailable",
     "IdxError",
     "Normalize",
+    "PairDataset",
     "RandomCrop",
     "RandomHorizontalFlip",
     "Resize",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..ops.arguments import integer
+from .columns import Column
 
 __all__ = ["ArrayDataset"]
 
@@ -69,6 +70,10 @@ class ArrayDataset:
         """Channels, height and width of every image."""
         _, c, h, w = self.images.shape
         return c, h, w
+
+    def columns(self) -> tuple[Column, Column]:
+        """What the loader makes batches of: images and labels."""
+        return Column(self.images, True), Column(self.labels, False)
 
     def subset(self, limit: int) -> ArrayDataset:
         """The first ``limit`` samples, at least 1, or all where there are fewer; the classes stay the same."""

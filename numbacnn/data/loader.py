@@ -6,19 +6,24 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import backends
-from ..backends import Array, Backend
+from ..backends import Backend
 from ..ops.arguments import integer
+from .columns import as_tuple, each_of
 from .dataset import ArrayDataset
+from .pairs import PairDataset
 from .transforms import Transform, check_transform
 
 __all__ = ["DataLoader"]
 
-_Batch = tuple[Array, Array]
+_Batch = tuple[Any, Any]
+"""Inputs and targets, each an array or a tuple of several."""
+_Columns = tuple[Any, Any]
+"""A `Column`, or a tuple of several, of the inputs and of the targets."""
 
 
 class _Transformed(NamedTuple):
@@ -40,15 +45,16 @@ class _Transformed(NamedTuple):
 class DataLoader:
     """Go through a data set in batches.
 
-    Each iteration yields pairs of images, float32 (b, c, h, w), C-contiguous, scaled from 0..255 to 0..1 if the data
-    set holds uint8, and labels, int64 (b,). The arrays are the caller's to keep.
+    Each iteration yields pairs of inputs and targets, C-contiguous arrays that are the caller's to keep. Of an
+    `ArrayDataset` these are images, float32 (b, c, h, w), scaled from 0..255 to 0..1 if the data set holds uint8, and
+    labels, int64 (b,). Of a `PairDataset` they are what it says, and a tuple where its inputs or targets are one.
 
     Each iterator is a pass of its own, an epoch, with the next order and the next random numbers: the first one made is
     epoch 0, the second epoch 1, whether or not the one before was left early. :meth:`set_epoch` says which one comes
     next, as to go on with a run that was ended. Any number of iterators may be in use at once.
 
     Args:
-        dataset: the samples.
+        dataset: the samples, an `ArrayDataset` or a `PairDataset`.
         batch_size: samples in a batch, at least 1; the last batch has what is left.
         shuffle: whether each epoch has an order of its own, ``np.random.default_rng([seed, epoch]).permutation(n)``.
         seed: of the orders and of what the transform draws, at least 0.
@@ -59,14 +65,16 @@ class DataLoader:
             same bits, and prepared there, without a thread: a device with memory of its own keeps the data set, in its
             dtype, from the first iteration on. What would take more than half of the device's free memory is prepared
             in the background and sent batch by batch.
-        transform: what is done to each batch once it is scaled, see ``data.transforms``. It is done on the
-            backend's device, with its rounding, if that has memory of its own; otherwise in NumPy where the batch is
-            prepared, which for any backend is then the background thread. The random numbers of
-            a batch are those of ``np.random.default_rng([seed, epoch, batch, 1])``.
+        transform: what is done to the images of each batch once they are scaled, see ``data.transforms``; the targets
+            stay as they are. Of a `PairDataset`, inputs must be one array (n, c, h, w) of uint8, float32 or float64. It
+            is done on the backend's device, with its rounding, if that has memory of its own; otherwise in NumPy where
+            the batch is prepared, which for any backend is then the background thread. The random numbers of a batch
+            are those of ``np.random.default_rng([seed, epoch, batch, 1])``.
 
     Attributes:
         epoch: the epoch that the next iterator will go through.
-        image_shape: channels, height and width of an image in the batches, that is after the transform.
+        image_shape: channels, height and width of an image in the batches, that is after the transform; None where
+            inputs are not one array (n, c, h, w).
 
     Raises:
         TypeError, ValueError: arguments of another type or out of range, a transform that cannot take the images.
@@ -82,7 +90,7 @@ class DataLoader:
 
     def __init__(
         self,
-        dataset: ArrayDataset,
+        dataset: ArrayDataset | PairDataset,
         batch_size: int,
         shuffle: bool = False,
         seed: int = 0,
@@ -91,8 +99,8 @@ class DataLoader:
         backend: str | Backend | None = None,
         transform: Transform | None = None,
     ) -> None:
-        if not isinstance(dataset, ArrayDataset):
-            raise TypeError(f"`dataset` of type {type(dataset).__name__} must be an ArrayDataset")
+        if not isinstance(dataset, (ArrayDataset, PairDataset)):
+            raise TypeError(f"`dataset` of type {type(dataset).__name__} must be an ArrayDataset or a PairDataset")
         self.dataset = dataset
         self.batch_size = integer("batch_size", batch_size, 1)
         self.shuffle = bool(shuffle)
@@ -104,9 +112,9 @@ class DataLoader:
         self.image_shape = dataset.image_shape
         if transform is not None:
             check_transform("transform", transform)
-            self.image_shape = transform.output_shape(dataset.image_shape)
+            self.image_shape = transform.output_shape(_image_shape(dataset))
         self.epoch = 0
-        self._on_device: tuple[Array, Array] | None = None
+        self._on_device: _Columns | None = None
         self._fits: bool | None = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -144,12 +152,14 @@ class DataLoader:
             resident = self._resident(backend)
             if resident is not None:
                 everything = np.arange(len(dataset)) if order is None else order
-                return self._gathered(backend, *resident, everything, transformed)
+                return self._gathered(backend, resident, everything, transformed)
+
+        columns, host = dataset.columns(), backends.get("reference")
 
         def prepare(index: int) -> _Batch:
             part = slice(index * size, (index + 1) * size)
-            batch = _batch(dataset, part if order is None else order[part])
-            return transformed(batch, index, backends.get("reference")) if on_host else batch
+            batch = _batch(columns, part if order is None else order[part], host)
+            return transformed(batch, index, host) if on_host else batch
 
         batches: Iterator[_Batch]
         if self.prefetch and len(self):
@@ -160,36 +170,52 @@ class DataLoader:
             return batches
         return _sent(batches, backend, None if on_host else transformed)
 
-    def _resident(self, backend: Backend) -> tuple[Array, Array] | None:
-        """All images and labels as arrays of the backend; None where they would take too much of its memory."""
-        images, labels = self.dataset.images, self.dataset.labels
+    def _resident(self, backend: Backend) -> _Columns | None:
+        """The whole data set as arrays of the backend; None where it would take too much of its memory."""
+        columns = self.dataset.columns()
         free = backend.free_memory()
         if free is None:
-            return backend.asarray(images), backend.asarray(labels)
+            return _of_both(columns, lambda column: column.on(backend))
         if self._fits is None:
-            self._fits = 2 * (images.nbytes + labels.nbytes) <= free
+            self._fits = 2 * sum(column.array.nbytes for part in columns for column in as_tuple(part)) <= free
             if self._fits:
-                self._on_device = backend.asarray(images), backend.asarray(labels)
+                self._on_device = _of_both(columns, lambda column: column.on(backend))
         return self._on_device
 
     def _gathered(
-        self, backend: Backend, images: Array, labels: Array, order: np.ndarray, transformed: _Transformed
+        self, backend: Backend, columns: _Columns, order: np.ndarray, transformed: _Transformed
     ) -> Iterator[_Batch]:
         index = backend.asarray(order, np.int64)
         for i in range(len(self)):
             part = index[i * self.batch_size : min((i + 1) * self.batch_size, len(order))]
-            batch = backend.gather_images(images, part), backend.gather_labels(labels, part)
-            yield transformed(batch, i, backend)
+            yield transformed(_batch(columns, part, backend), i, backend)
 
 
-def _batch(dataset: ArrayDataset, which: slice | np.ndarray) -> _Batch:
-    reference = backends.get("reference")
-    return reference.gather_images(dataset.images, which), reference.gather_labels(dataset.labels, which)
+def _image_shape(dataset: ArrayDataset | PairDataset) -> tuple[int, int, int]:
+    """Of what a transform is given."""
+    columns, _ = dataset.columns()
+    if dataset.image_shape is None or not (columns.is_image or columns.array.dtype.kind == "f"):
+        raise ValueError(
+            "`transform` must be None for a data set whose inputs are not one array (n, c, h, w) of uint8, float32 or "
+            f"float64: {dataset!r}"
+        )
+    return dataset.image_shape
+
+
+def _of_both(batch: tuple[Any, Any], function: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """What a function makes of each array or column of the inputs and of the targets."""
+    inputs, targets = batch
+    return each_of(inputs, function), each_of(targets, function)
+
+
+def _batch(columns: _Columns, which: Any, backend: Backend) -> _Batch:
+    """The samples that ``which``, of NumPy a slice too, says; the columns are on the backend."""
+    return _of_both(columns, lambda column: column.batch(which, backend))
 
 
 def _sent(batches: Iterator[_Batch], backend: Backend, transformed: _Transformed | None) -> Iterator[_Batch]:
-    for index, (images, labels) in enumerate(batches):
-        batch = backend.asarray(images), backend.asarray(labels)
+    for index, prepared in enumerate(batches):
+        batch = _of_both(prepared, backend.asarray)
         yield batch if transformed is None else transformed(batch, index, backend)
 
 

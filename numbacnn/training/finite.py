@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.columns import as_tuple
 from ..nn.feature_extraction import watched
 from ..nn.state import Buffer, Parameter
-from .metrics import as_tuple, on_backend
+from .metrics import on_backend
 
 if TYPE_CHECKING:
     from ..nn import Layer

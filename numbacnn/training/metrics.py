@@ -11,6 +11,7 @@ import numpy as np
 from .. import backends, ops
 from ..backends import Array, Backend
 from ..backends.capture import after_launch
+from ..data.columns import as_tuple, each_of
 from ..nn.grad_mode import evaluating
 from ..nn.state import Buffer
 from ..ops.arguments import class_labels, integer, real_array
@@ -25,7 +26,6 @@ __all__ = [
     "Metric",
     "MetricSums",
     "RunningMean",
-    "as_tuple",
     "confusion_matrix",
     "evaluate",
     "on_backend",
@@ -119,14 +119,9 @@ class MetricSums:
         self._is_counted &= is_counted
 
 
-def as_tuple(arrays: Any) -> tuple[Array, ...]:
-    """One array, or a tuple of several, as a tuple."""
-    return arrays if isinstance(arrays, tuple) else (arrays,)
-
-
 def on_backend(arrays: Any, backend: Backend) -> Any:
     """One array, or a tuple of several, on a backend."""
-    return tuple(map(backend.asarray, arrays)) if isinstance(arrays, tuple) else backend.asarray(arrays)
+    return each_of(arrays, backend.asarray)
 
 
 def _are_answers(prediction: Any, target: Any) -> bool:

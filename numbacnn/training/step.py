@@ -12,6 +12,7 @@ import numpy as np
 from ..backends import Array, Backend
 from ..backends.capture import Captures, Effects, recording
 from ..backends.precision import is_strict
+from ..data.columns import as_tuple, each_of
 from ..nn.capturing import Fingerprint, NotCaptured, Snapshot, fingerprint, first_refusal, warn
 from ..nn.grad_mode import free_after_backward
 from ..nn.layer import Layer
@@ -19,7 +20,7 @@ from ..nn.loss import Loss
 from ..nn.state import Parameter
 from ..ops.arguments import flag, number
 from ..optim import clip_grad_norm
-from .metrics import Metric, MetricSums, as_tuple, on_backend
+from .metrics import Metric, MetricSums, on_backend
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -204,7 +205,7 @@ class TrainingStep:
         # What the last step saved would be kept beside what this one saves.
         self.model.drop_saved()
         self.loss.drop_saved()
-        x, y = (tuple(map(backend.copy, part)) if isinstance(part, tuple) else backend.copy(part) for part in (x, y))
+        x, y = (each_of(part, backend.copy) for part in (x, y))
         loss: Array = None
         effects: dict[Callable[[], None], Effects] = {}
 

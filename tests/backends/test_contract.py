@@ -238,7 +238,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("take_channels", (x(4, 5), 0, 0)),
         ("gather_images", (x(4, 3, 2, 2), labels)),
         ("gather_images", (np.full((3, 1, 2, 2), 9, np.uint8), labels)),
-        ("gather_labels", (np.arange(3), labels)),
+        ("gather_samples", (np.arange(3), labels)),
         ("flip_and_crop", (x(4, 3, 5, 6), labels - 1, -labels, labels % 2, 5, 6)),
         ("jitter_colors", (x(4, 3, 5, 6), *[np.ones(4, dtype)] * 3, np.full(4, 0.25, dtype))),
         ("normalize_images", (x(4, 3, 5, 6), x(3), variance)),
@@ -300,7 +300,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
 # Results whose dtype is not that of the arguments: by position.
 FIXED_DTYPES = {
     "gather_images": {0: np.float32},
-    "gather_labels": {0: np.int64},
+    "gather_samples": {0: np.int64},
     "max_pool2d_with_indices": {1: np.int32},
     "softmax_cross_entropy": {0: np.float64, 2: np.float64},
     "nll_loss": {0: np.float64, 1: np.float64},
@@ -427,9 +427,21 @@ def test_batches_are_gathered_to_the_same_bits(name: str, dtype: Any) -> None:
     chosen = [backend.asarray(array) for array in (images, labels, index)]
     expected = images[index].astype(np.float32) / np.float32(255 if dtype == np.uint8 else 1)
     np.testing.assert_array_equal(backend.to_numpy(backend.gather_images(chosen[0], chosen[2])), expected)
-    np.testing.assert_array_equal(backend.to_numpy(backend.gather_labels(chosen[1], chosen[2])), labels[index])
+    np.testing.assert_array_equal(backend.to_numpy(backend.gather_samples(chosen[1], chosen[2])), labels[index])
     assert backend.gather_images(chosen[0], chosen[2][:0]).shape == (0, 2, 3, 5)
-    assert backend.gather_labels(chosen[1], chosen[2][3:5]).shape == (2,)
+    assert backend.gather_samples(chosen[1], chosen[2][3:5]).shape == (2,)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int16, np.int64, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 5), (0, 2)])
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_samples_of_any_kind_are_gathered(name: str, shape: tuple[int, ...], dtype: Any) -> None:
+    backend = backends.get(name)
+    samples = (np.random.default_rng(0).standard_normal((9, *shape)) * 50).astype(dtype)
+    index = np.array([8, 0, 3, 3])
+    gathered = backend.to_numpy(backend.gather_samples(backend.asarray(samples), backend.asarray(index)))
+    assert gathered.dtype == (dtype if np.dtype(dtype).kind == "f" else np.int64)
+    np.testing.assert_array_equal(gathered, samples[index])
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])

@@ -190,12 +190,12 @@ def test_an_index_outside_of_the_data_set(name: str, dtype: Any, wrong: int) -> 
         pixels = backend.to_numpy(backend.gather_images(images, index))
         assert np.isfinite(pixels[0]).all()
         assert np.isnan(pixels[1]).all()
-        np.testing.assert_array_equal(backend.to_numpy(backend.gather_labels(labels, index)), [3, -1])
+        np.testing.assert_array_equal(backend.to_numpy(backend.gather_samples(labels, index)), [3, -1])
         return
     with pytest.raises(IndexError, match=f"`index` must be in 0..4, but holds {wrong}"):
         backend.gather_images(images, index)
     with pytest.raises(IndexError, match=f"`index` must be in 0..4, but holds {wrong}"):
-        backend.gather_labels(labels, index)
+        backend.gather_samples(labels, index)
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
@@ -206,7 +206,7 @@ def test_a_captured_batch_reads_nothing_outside_of_the_data_set(name: str) -> No
     batch: list[Any] = []
 
     def gather() -> None:
-        batch[:] = [backend.gather_images(images, index), backend.gather_labels(labels, index)]
+        batch[:] = [backend.gather_images(images, index), backend.gather_samples(labels, index)]
 
     launches = backend.capture(gather)
     if launches is None:

@@ -238,9 +238,9 @@ def test_batches_come_from_one_thread_just_ahead(monkeypatch):
     made = []
     real = sys.modules["numbacnn.data.loader"]._batch
 
-    def counted(dataset, which):
+    def counted(*arguments):
         made.append(threading.current_thread())
-        return real(dataset, which)
+        return real(*arguments)
 
     monkeypatch.setattr(sys.modules["numbacnn.data.loader"], "_batch", counted)
     iterator = iter(DataLoader(numbered(20), 2, prefetch=3))
@@ -311,10 +311,10 @@ def test_closing_from_another_thread_wakes_who_waits(monkeypatch):
 def test_exceptions_reach_the_consumer(monkeypatch, prefetch):
     real = sys.modules["numbacnn.data.loader"]._batch
 
-    def fails_later(dataset, which):
+    def fails_later(columns, which, backend):
         if which.start == 4:
             raise MemoryError("of the producer")
-        return real(dataset, which)
+        return real(columns, which, backend)
 
     monkeypatch.setattr(sys.modules["numbacnn.data.loader"], "_batch", fails_later)
     iterator = iter(DataLoader(numbered(10), 2, prefetch=prefetch))
@@ -340,7 +340,11 @@ next(iterator)
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"dataset": np.zeros((3, 1, 2, 2))}, TypeError, "`dataset` of type ndarray must be an ArrayDataset"),
+        (
+            {"dataset": np.zeros((3, 1, 2, 2))},
+            TypeError,
+            "`dataset` of type ndarray must be an ArrayDataset or a Pair",
+        ),
         ({"batch_size": 0}, ValueError, "`batch_size` 0 must be at least 1"),
         ({"batch_size": 2.0}, TypeError, "`batch_size` 2.0 must be an int"),
         ({"seed": -1}, ValueError, "`seed` -1 must be at least 0"),

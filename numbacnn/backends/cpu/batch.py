@@ -1,22 +1,24 @@
 """Batches out of a data set that lives in memory: a chunk is one image.
 
-An index outside of the data set is found before anything is read; in what was captured, its pixels are NaN and its
-label is -1.
+An index outside of the data set is found before anything is read; in what was captured, its numbers are NaN and its
+integers -1.
 
 roofline: memory, one read of each image in its dtype and one write in float32.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..shared.batches import check_index
 from .runtime.allocator import empty
 from .runtime.captured import current_recording, recorded
-from .runtime.kernel import kernel
+from .runtime.kernel import Kernel, kernel
 from .vector.layout import contiguous
 
-__all__ = ["gather_images", "gather_labels"]
+__all__ = ["gather_images", "gather_samples"]
 
 
 @kernel
@@ -42,27 +44,32 @@ def _gather_floats(chunk, images, index, y):
 
 
 def gather_images(images: np.ndarray, index: np.ndarray) -> np.ndarray:
-    _check(index, images.shape[0])
-    images = contiguous(images) if images.ndim == 4 else images
-    y = empty((index.size, *images.shape[1:]), np.float32)
-    size = int(np.prod(images.shape[1:], dtype=np.int64))
-    gather = _gather_pixels if images.dtype == np.uint8 else _gather_floats
-    gather(index.size, images.reshape(images.shape[0], size), index, y.reshape(index.size, size))
+    return _gathered(_gather_pixels if images.dtype == np.uint8 else _gather_floats, images, index, np.float32)
+
+
+def gather_samples(samples: np.ndarray, index: np.ndarray) -> np.ndarray:
+    if samples.dtype.kind == "f":
+        return _gathered(_gather_floats, samples, index, samples.dtype)
+    _check(index, samples.shape[0])
+    y = empty((index.size, *samples.shape[1:]), np.int64)
+    _take_integers(y, samples, index)
     return y
 
 
-def gather_labels(labels: np.ndarray, index: np.ndarray) -> np.ndarray:
-    _check(index, labels.size)
-    y = empty(index.shape, np.int64)
-    _take_labels(y, labels, index)
+def _gathered(gather: Kernel, samples: np.ndarray, index: np.ndarray, dtype: Any) -> np.ndarray:
+    _check(index, samples.shape[0])
+    samples = contiguous(samples) if samples.ndim == 4 else samples
+    y = empty((index.size, *samples.shape[1:]), dtype)
+    size = int(np.prod(samples.shape[1:], dtype=np.int64))
+    gather(index.size, samples.reshape(samples.shape[0], size), index, y.reshape(index.size, size))
     return y
 
 
 @recorded
-def _take_labels(y: np.ndarray, labels: np.ndarray, index: np.ndarray) -> None:
+def _take_integers(y: np.ndarray, samples: np.ndarray, index: np.ndarray) -> None:
     y[...] = -1
-    inside = (index >= 0) & (index < labels.size)
-    y[inside] = labels[index[inside]]
+    inside = (index >= 0) & (index < samples.shape[0])
+    y[inside] = samples[index[inside]]
 
 
 def _check(index: np.ndarray, samples: int) -> None:

@@ -1,22 +1,24 @@
-"""Batches out of a data set that lives on the device: a thread per pixel of the batch.
+"""Batches out of a data set that lives on the device: a thread per number of the batch.
 
-An index outside of the data set reads nothing: its pixels are NaN, its label is -1.
+An index outside of the data set reads nothing: its numbers are NaN, its integers -1.
 
-roofline: memory, one read of each image in its dtype and one write in float32.
+roofline: memory, one read of each sample in its dtype and one write in that of the batch.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from ..contract import Array
+from .memory import bytes_for_bools
 from .runtime import device_array
-from .runtime.kernel import loading_kernel, mapping
+from .runtime.kernel import Kernel, loading_kernel, mapping
 from .runtime.target import device_function, quotient
 
-__all__ = ["gather_images", "gather_labels"]
+__all__ = ["gather_images", "gather_samples"]
 
 
 @device_function
@@ -46,22 +48,29 @@ def _gather_floats(i, images, index, g):
 
 
 @mapping
-def _gather_labels(i, labels, index, g):
+def _gather_doubles(i, samples, index, g):
     source = _source(i, index, g)
-    return labels[source] if source >= 0 else -1
+    return samples[source] if source >= 0 else math.nan
+
+
+@mapping
+def _gather_integers(i, samples, index, g):
+    source = _source(i, index, g)
+    return np.int64(samples[source]) if source >= 0 else np.int64(-1)
 
 
 def gather_images(images: Array, index: Array) -> Array:
-    y = device_array.new((index.size, *images.shape[1:]), np.float32)
-    sizes = (images.shape[0], math.prod(images.shape[1:]))
-    if images.dtype == np.uint8:
-        _gather_pixels(y.size, y, images, index, sizes)
-    else:
-        _gather_floats(y.size, y, images, index, sizes)
-    return y
+    return _gathered(_gather_pixels if images.dtype == np.uint8 else _gather_floats, images, index, np.float32)
 
 
-def gather_labels(labels: Array, index: Array) -> Array:
-    y = device_array.new(index.shape, np.int64)
-    _gather_labels(y.size, y, labels, index, (labels.size, 1))
+def gather_samples(samples: Array, index: Array) -> Array:
+    if samples.dtype.kind == "f":
+        gather = _gather_doubles if samples.dtype == np.float64 else _gather_floats
+        return _gathered(gather, samples, index, samples.dtype)
+    return _gathered(_gather_integers, bytes_for_bools(samples), index, np.int64)
+
+
+def _gathered(gather: Kernel, samples: Array, index: Array, dtype: Any) -> Array:
+    y = device_array.new((index.size, *samples.shape[1:]), dtype)
+    gather(y.size, y, samples, index, (samples.shape[0], math.prod(samples.shape[1:])))
     return y

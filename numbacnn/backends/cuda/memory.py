@@ -97,7 +97,7 @@ def _foreign(shape: Sequence[int], dtype: Any, address: int, strides: Sequence[i
     source = DeviceArray((math.prod(shape),), dtype, address + lowest * dtype.itemsize, _Borrowed(owner))
     target = new(shape, dtype)
     places = asarray(np.stack([np.array(shape, np.int64), steps]))
-    _copy_strided(target.size, _bytes_for_bools(target), _bytes_for_bools(source), places, len(shape), -lowest)
+    _copy_strided(target.size, bytes_for_bools(target), bytes_for_bools(source), places, len(shape), -lowest)
     return target
 
 
@@ -126,7 +126,7 @@ def _cast(i, x):
     return x[i]
 
 
-def _bytes_for_bools(x: DeviceArray) -> DeviceArray:
+def bytes_for_bools(x: DeviceArray) -> DeviceArray:
     """``x`` as kernels read it: a bool is a byte, 0 or 1."""
     return DeviceArray(x.shape, np.uint8, x.place, x.owner) if x.dtype == np.bool_ else x
 
@@ -147,7 +147,7 @@ def asarray(x: Any, dtype: Any = None) -> Array:
     if dtype == np.bool_:
         raise TypeError(f"`dtype` {dtype} is none that an array on the GPU is converted to")
     array = new(x.shape, dtype)
-    _cast(x.size, array, _bytes_for_bools(x))
+    _cast(x.size, array, bytes_for_bools(x))
     return array
 
 

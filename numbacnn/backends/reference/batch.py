@@ -7,7 +7,7 @@ import numpy as np
 from ..contract import Array
 from ..shared.batches import check_index
 
-__all__ = ["gather_images", "gather_labels"]
+__all__ = ["gather_images", "gather_samples"]
 
 
 def gather_images(images: Array, index: Array) -> Array:
@@ -18,9 +18,9 @@ def gather_images(images: Array, index: Array) -> Array:
     return chosen.astype(np.float32, order="C")
 
 
-def gather_labels(labels: Array, index: Array) -> Array:
-    """int64 (n,): the labels of ``index``."""
-    return np.array(_chosen(labels, index))
+def gather_samples(samples: Array, index: Array) -> Array:
+    """(n, ...): the samples of ``index``, float32 and float64 in their dtype, integers and bool as int64."""
+    return np.array(_chosen(samples, index), samples.dtype if samples.dtype.kind == "f" else np.int64, order="C")
 
 
 def _chosen(samples: Array, index: Array | slice) -> Array:

@@ -144,7 +144,8 @@ def run_the_rest(dtype: Any) -> None:
     images, index = new(10, 1, 4, 4, kind=np.uint8), new(3, kind=np.int64)
     cuda.gather_images(images, index)
     cuda.gather_images(new(10, 1, 4, 4), index)
-    cuda.gather_labels(index, index)
+    for kind in (np.int64, np.uint8, np.bool_, np.float32, np.float64):
+        cuda.gather_samples(new(10, 3, kind=kind), index)
     for kind in (np.uint8, np.int64, np.float16, np.bool_, np.float32, np.float64):
         memory.asarray(new(10, kind=kind), dtype)
     memory._copy_strided(10, value, value, new(2, 1, kind=np.int64), 1, 0)
