@@ -37,7 +37,7 @@ ALLOWED = {
     "io": {"numbacnn", "nn", "ops", "files"},
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
-    "ops": {"backends", "namespaces"},
+    "ops": {"backends", "backends.shared", "namespaces"},
     "files": set(),
     "namespaces": set(),
     "backends": {"files"},

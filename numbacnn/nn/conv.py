@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ from .forward_cache import cached_forward
 from .init import fan_in_uniform
 from .layer import Layer
 from .lines import as_image_padding, as_image_shape, as_images, as_line_shape, as_lines
-from .receptive import ReceptiveField, Window
+from .receptive import Window
 from .settings import OF_THE_WEIGHT, setting
 from .state import Parameter, Shape, as_input, floating_dtype
 
@@ -341,36 +342,18 @@ class _Transposed(Convolution):
         return self._restored_shape(self._sizes(shape).y_shape)
 
     def window(self) -> Window | None:
-        """Of stride 1, where it is that of a convolution with the kernel turned round."""
-        stride, kernel, dilation = (self._pair(each, 1) for each in (self.stride, self.kernel_size, self.dilation))
-        if stride != (1, 1):
-            raise NotImplementedError(
-                f"what an element sees depends on its place where `stride` is {self.stride}, so there is no window; "
-                f"its `receptive_field` is known where the jump is a multiple of it: {self!r}"
-            )
-        return Window(kernel, stride, dilation, self._turned())
-
-    def _turned(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """What the convolution with the kernel turned round pads: the rest of the window less what is taken away."""
-        kernel, dilation = self._pair(self.kernel_size, 1), self._pair(self.dilation, 1)
-        (top, bottom), (left, right) = self._sides()
-        rows, columns = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-        return (rows - top, rows - bottom), (columns - left, columns - right)
-
-    def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
-        """What contains the fields of all elements, neighbours being closer by the stride.
-
-        NotImplementedError where their distance would be no whole number of pixels.
-        """
-        stride, kernel, dilation = (self._pair(each, 1) for each in (self.stride, self.kernel_size, self.dilation))
-        if any(jump % step for jump, step in zip(field.jump, stride, strict=True)):
-            raise NotImplementedError(
-                f"`stride` {self.stride} does not divide the jump {field.jump} of the input, so that neighbours are a "
-                f"fraction of a pixel apart: {self!r}"
-            )
-        rows, columns = (jump // step for jump, step in zip(field.jump, stride, strict=True))
-        closer = ReceptiveField(field.size, (rows, columns), field.start)
-        return closer.through(Window(kernel, (1, 1), dilation, self._turned()), image)
+        """What contains the fields of all elements, of which neighbours are a stride closer than those of the input."""
+        size, padding = [], []
+        for kernel, stride, dilation, (before, after) in zip(
+            *(self._pair(each, 1) for each in (self.kernel_size, self.stride, self.dilation)),
+            self._sides(),
+            strict=True,
+        ):
+            reach = dilation * (kernel - 1)
+            size.append(Fraction(reach, stride) + 1)
+            padding.append((Fraction(reach - before, stride), Fraction(reach - after, stride)))
+        rows, columns = self._pair(self.stride, 1)
+        return Window((size[0], size[1]), (Fraction(1, rows), Fraction(1, columns)), padding=(padding[0], padding[1]))
 
     def _more_parts(self) -> list[str]:
         return [f"output_padding={self.output_padding}"] * (self.output_padding != (0,) * self._axes)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from .. import ops
 from ..backends import Array
-from ..backends.geometry import AdaptivePool2dGeometry
 from ..ops.arguments import flag, line_padding_form, normalize_padding, output_sizes, pair, single
 from ..ops.pooling import divisor_of, max_pool2d_backward_of_own, norm_of
 from .forward_cache import cached_forward
 from .layer import Layer
 from .lines import as_image_padding, as_image_shape, as_images, as_line_shape, as_lines
-from .receptive import WHOLE_IMAGE, ReceptiveField, Window
+from .receptive import WHOLE_IMAGE, ReceptiveField, Window, sliding
 from .settings import setting
 from .state import Shape, as_input
 
@@ -305,15 +306,15 @@ class _AdaptivePool2d(Layer):
         return WHOLE_IMAGE
 
     def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
-        """NotImplementedError where windows are of several sizes."""
         geometry = ops.adaptive_pool2d_geometry(shape, self.output_size)
         if (geometry.oh, geometry.ow) == (1, 1):
             return field.through(WHOLE_IMAGE, image)
-        if isinstance(geometry, AdaptivePool2dGeometry):
-            raise NotImplementedError(
-                f"windows of {geometry.h}x{geometry.w} for {geometry.oh}x{geometry.ow} are of several sizes: {self!r}"
-            )
-        return field.through(Window((geometry.kh, geometry.kw), (geometry.sh, geometry.sw)), image)
+        steps = Fraction(geometry.h, geometry.oh), Fraction(geometry.w, geometry.ow)
+        seen = [
+            [(math.floor(i * step), math.ceil((i + 1) * step) - 1) for i in range(count)]
+            for step, count in zip(steps, (geometry.oh, geometry.ow), strict=True)
+        ]
+        return field.through(sliding(seen, steps), image)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 from ..ops.arguments import shape_of
 
@@ -14,20 +17,43 @@ if TYPE_CHECKING:
 __all__ = ["WHOLE_IMAGE", "ReceptiveField", "Window", "receptive_field"]
 
 Pair = tuple[int, int]
+Length = Union[int, Fraction]  # noqa: UP007 - evaluated by Python 3.10
+Lengths = tuple[Length, Length]
 
 
 @dataclass(frozen=True)
 class Window:
-    """The sliding window of a layer: pairs (vertical, horizontal), ``padding`` ((top, bottom), (left, right))."""
+    """The sliding window of a layer: pairs (vertical, horizontal), ``padding`` ((top, bottom), (left, right)).
 
-    kernel: Pair
-    stride: Pair = (1, 1)
+    Where a layer enlarges images they are fractions: output i sees no pixel before ``i stride - padding``, and none
+    after that plus ``dilation (kernel - 1)``.
+    """
+
+    kernel: Lengths
+    stride: Lengths = (1, 1)
     dilation: Pair = (1, 1)
-    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    padding: tuple[Lengths, Lengths] = ((0, 0), (0, 0))
 
 
 WHOLE_IMAGE = Window((0, 0), (0, 0))
 """The window of a layer whose every output sees all positions: linear layers, flattening, global pooling."""
+
+
+def sliding(seen: Sequence[Collection[Pair]], stride: tuple[Fraction, Fraction]) -> Window:
+    """The smallest window that slides by ``stride`` and holds what is ``seen``.
+
+    That is, of the rows and of the columns, the first and the last pixel of each output.
+
+    >>> sliding([[(0, 0), (0, 0), (1, 1)], [(0, 0)]], (Fraction(1, 2), Fraction(1))).kernel
+    (Fraction(3, 2), Fraction(1, 1))
+    """
+    kernel, padding = [], []
+    for pixels, step in zip(seen, stride, strict=True):
+        before = max(i * step - first for i, (first, _) in enumerate(pixels))
+        after = max(last - i * step for i, (_, last) in enumerate(pixels))
+        kernel.append(before + after + 1)
+        padding.append((before, after + 1 - step))
+    return Window((kernel[0], kernel[1]), stride, padding=(padding[0], padding[1]))
 
 
 class ReceptiveField(NamedTuple):
@@ -38,20 +64,28 @@ class ReceptiveField(NamedTuple):
     there is one position only, the jump is 0. Araujo et al. 2019 ("Computing receptive fields of convolutional neural
     networks").
 
+    Behind layers that enlarge images neighbours are a fraction of a pixel apart, and some see more pixels than others.
+    Then these are `fractions.Fraction`, and hold for all elements: element i sees no row before ``start + i jump`` and
+    none after ``start + i jump + size - 1``, which makes ``floor(size)`` rows at most.
+
     >>> ReceptiveField(size=(7, 7), jump=(2, 2), start=(-3, -3)).pixels((0, 10))
     ((-3, 3), (17, 23))
     """
 
-    size: Pair = (1, 1)
-    jump: Pair = (1, 1)
-    start: Pair = (0, 0)
+    size: Lengths = (1, 1)
+    jump: Lengths = (1, 1)
+    start: Lengths = (0, 0)
 
     def pixels(self, unit: Pair) -> tuple[Pair, Pair]:
-        """First and last row, first and last column, of what the element at ``unit`` (row, column) sees."""
+        """First and last row, first and last column, of what the element at ``unit`` (row, column) sees.
+
+        Where there is none, as between the pixels that a transposed convolution spreads far out, the last is the one
+        before the first.
+        """
         (rh, rw), (jh, jw), (top, left) = self
         row, column = unit
         top, left = top + row * jh, left + column * jw
-        return (top, top + rh - 1), (left, left + rw - 1)
+        return (math.ceil(top), math.floor(top + rh - 1)), (math.ceil(left), math.floor(left + rw - 1))
 
     def through(self, window: Window | None, image: Pair) -> ReceptiveField:
         """After a layer with ``window``: size + dilation (kernel - 1) jump, jump stride, start - padding jump."""
@@ -63,19 +97,27 @@ class ReceptiveField(NamedTuple):
         (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
         (above, _), (before, _) = window.padding
         return ReceptiveField(
-            (rh + dh * (kh - 1) * jh, rw + dw * (kw - 1) * jw),
-            (jh * sh, jw * sw),
-            (top - above * jh, left - before * jw),
+            _whole(rh + dh * (kh - 1) * jh, rw + dw * (kw - 1) * jw),
+            _whole(jh * sh, jw * sw),
+            _whole(top - above * jh, left - before * jw),
         )
 
     def joined(self, other: ReceptiveField) -> ReceptiveField:
         """Of an element that is made of both: what contains both fields, and the larger jump."""
         (jh, jw), (ih, iw) = self.jump, other.jump
-        fields = [field.pixels((0, 0)) for field in (self, other)]
-        (top, bottom), (left, right) = (
-            (min(first for first, _ in axis), max(last for _, last in axis)) for axis in zip(*fields, strict=True)
-        )
-        return ReceptiveField((bottom - top + 1, right - left + 1), (max(jh, ih), max(jw, iw)), (top, left))
+        (rh, rw), _, (top, left) = self
+        (qh, qw), _, (above, before) = other
+        first_row, first_column = min(top, above), min(left, before)
+        size = max(top + rh, above + qh) - first_row, max(left + rw, before + qw) - first_column
+        return ReceptiveField(_whole(*size), (max(jh, ih), max(jw, iw)), (first_row, first_column))
+
+
+def _whole(rows: Length, columns: Length) -> Lengths:
+    """With ints for whole numbers."""
+    return (
+        rows.numerator if rows.denominator == 1 else rows,
+        columns.numerator if columns.denominator == 1 else columns,
+    )
 
 
 def receptive_field(model: Layer, input_shape: Shape) -> ReceptiveField:
@@ -88,6 +130,11 @@ def receptive_field(model: Layer, input_shape: Shape) -> ReceptiveField:
     >>> from numbacnn import nn
     >>> nn.receptive_field(nn.Sequential(nn.Conv2d(1, 1, 2), nn.Conv2d(1, 1, 2)), (1, 1, 8, 8))
     ReceptiveField(size=(3, 3), jump=(1, 1), start=(0, 0))
+
+    Behind the second of these, four neighbours see the same pixel:
+
+    >>> nn.receptive_field(nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=8)), (1, 1, 8, 8)).jump
+    (Fraction(1, 4), Fraction(1, 4))
     """
     shape = shape_of("input_shape", input_shape, "n, c, h, w")
     return model.receptive_field(ReceptiveField(), shape, (shape[2], shape[3]))

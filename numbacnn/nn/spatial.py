@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import partial
 from typing import Any, ClassVar
 
 from .. import ops
 from ..backends import Array
+from ..backends.geometry import Resampling
 from ..ops.arguments import integer, one_of, pair, real_number, sides
 from ..ops.spatial import (
     INTERPOLATIONS,
@@ -15,12 +17,13 @@ from ..ops.spatial import (
     padded_shape,
     pixel_shuffled_shape,
     pixel_unshuffled_shape,
+    pixels_seen,
     resamplings,
     scale_pair,
 )
 from .forward_cache import cached_forward
 from .layer import Layer, check_dy_shape
-from .receptive import ReceptiveField, Window
+from .receptive import ReceptiveField, Window, sliding
 from .settings import setting
 from .state import Shape, as_input
 
@@ -143,20 +146,16 @@ def _scale(name: str, value: Any) -> Any:
     return scales if isinstance(value, (tuple, list)) else scales[0]
 
 
-class _ChangesPixels(Layer):
-    """Neighbours in y are no whole number of pixels apart in x, so that receptive fields have no numbers."""
-
-    def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
-        raise NotImplementedError(
-            f"neighbours in the output of {type(self).__name__} are no whole number of pixels apart in its input: "
-            f"receptive fields behind it are not known: {self!r}"
-        )
-
-    def window(self) -> Window | None:
-        raise NotImplementedError(f"{type(self).__name__} has no `window` with a stride of whole pixels: {self!r}")
+def _step(axis: Resampling) -> Fraction:
+    """From a point to the next, in pixels."""
+    if axis.align_corners:
+        return Fraction(axis.size - 1, max(axis.outputs - 1, 1))
+    if axis.scale:
+        return Fraction(1 / axis.scale).limit_denominator(10**6)  # 10 / 23 rather than what the float 2.3 is
+    return Fraction(axis.size, axis.outputs)
 
 
-class Upsample(_ChangesPixels):
+class Upsample(Layer):
     """x (n, c, h, w) -> y (n, c, oh, ow): images of another size, larger or smaller, by PyTorch's rules.
 
     dx is the sum of the dy that were made of a pixel, each by the pixel's weight in it.
@@ -214,6 +213,14 @@ class Upsample(_ChangesPixels):
         rows, columns = resamplings(shape, *self._arguments())
         return (*shape[:2], rows.outputs, columns.outputs)
 
+    def window(self) -> Window | None:
+        raise NotImplementedError(f"the window depends on the size of the image, as does `output_shape`: {self!r}")
+
+    def receptive_field(self, field: ReceptiveField, shape: Shape, image: tuple[int, int]) -> ReceptiveField:
+        rows, columns = resamplings(shape, *self._arguments())
+        window = sliding((pixels_seen(rows), pixels_seen(columns)), (_step(rows), _step(columns)))
+        return field.through(window, image)
+
     def extra_repr(self) -> str:
         parts = [f"size={self.size}" if self.scale_factor is None else f"scale_factor={self.scale_factor}"]
         parts += [f"mode={self.mode!r}"]
@@ -221,7 +228,7 @@ class Upsample(_ChangesPixels):
         return ", ".join(parts)
 
 
-class PixelShuffle(_ChangesPixels):
+class PixelShuffle(Layer):
     """x (n, c r^2, h, w) -> y (n, c, h r, w r): pixels made of channels; dx is dy with channels made of pixels again.
 
     ``y[n, c, h r + i, w r + j] = x[n, c r^2 + i r + j, h, w]``, r the ``upscale_factor``, whose square divides the
@@ -250,6 +257,11 @@ class PixelShuffle(_ChangesPixels):
 
     def output_shape(self, shape: Shape) -> Shape:
         return pixel_shuffled_shape(shape, self.upscale_factor)
+
+    def window(self) -> Window | None:
+        step = Fraction(1, self.upscale_factor)
+        size, before = 2 - step, 1 - step
+        return Window((size, size), (step, step), padding=((before, before), (before, before)))
 
     def extra_repr(self) -> str:
         return f"upscale_factor={self.upscale_factor}"

@@ -166,7 +166,7 @@ def _cells(row: Row, unknown: str) -> tuple[str, ...]:
         str(row.output_shape),
         f"{row.parameters:,}",
         f"{row.flops / 1e6:,.3f}",
-        "{}x{}".format(*field.size) if field else unknown,
+        "{}x{}".format(*map(math.floor, field.size)) if field else unknown,
         "{}x{}".format(*field.jump) if field and field.jump != (0, 0) else unknown if field is None else "",
         "/".join(algorithms if len(set(algorithms)) > 1 else algorithms[:1]),
         _bytes(row.memory) if row.memory else "",

@@ -9,6 +9,7 @@ from typing import Any
 from .. import backends
 from ..backends import Array, Backend
 from ..backends.geometry import Resampling
+from ..backends.shared.resampling import resampled_taps
 from .arguments import (
     check_shape,
     common_dtype,
@@ -199,6 +200,20 @@ def resamplings(
         for pixels, points, scale in zip(shape[2:], outputs, scales, strict=True)
     )
     return rows, columns
+
+
+def pixels_seen(axis: Resampling) -> list[tuple[int, int]]:
+    """The first and the last pixel that each point of ``axis`` is made of.
+
+    >>> pixels_seen(Resampling(2, 4, "linear"))
+    [(0, 0), (0, 1), (0, 1), (1, 1)]
+    """
+    taps = resampled_taps(axis.size, axis.outputs, axis.mode, axis.align_corners, axis.scale)
+    first = taps[0].sources
+    last = first.copy()
+    for tap in taps[1:]:
+        last[tap.outputs] = tap.sources
+    return list(zip(first.tolist(), last.tolist(), strict=True))
 
 
 def check_interpolation(size: Any, scale_factor: Any, mode: str, align_corners: bool | None) -> bool:
