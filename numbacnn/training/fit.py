@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ from ..nn.grad_mode import evaluating
 from .callbacks import Callback, Run
 from .finite import first_not_finite
 from .history import EpochRecord, History
-from .metrics import RunningMean, evaluate
+from .metrics import RunningMean, by_name, evaluate
 from .step import TrainingStep
 
 if TYPE_CHECKING:
     from ..data import DataLoader
     from ..nn import Layer, Loss
     from ..optim import Optimizer, Schedule
+    from .metrics import Metric
     from .weight_average import WeightAverage
 
 __all__ = ["fit"]
@@ -42,6 +43,7 @@ def fit(
     schedule: Schedule | None = None,
     clip_norm: float | None = None,
     weight_average: WeightAverage | None = None,
+    metrics: Mapping[str, Metric] | Sequence[Metric] = (),
     capture: bool = True,
 ) -> History:
     """Train ``model`` until ``epochs`` epochs are finished, and evaluate it after each one.
@@ -71,18 +73,22 @@ def fit(
         weight_average: of ``model``; updated after each batch, and what the evaluation after each epoch is done with.
             The model ends with its own weights: ``with weight_average.applied():`` save or use the averages. When a run
             is resumed, ``load_checkpoint(path, model, optimizer, weight_average)`` first.
+        metrics: figures that each record of the history has as well, in its ``metrics``, by names, as
+            ``{"top5": Accuracy(k=5)}``; those of a sequence are named by what is printed of them. Each begins again at
+            every epoch, is "train_top5" over its batches, before each update, and then "test_top5" over those of
+            ``test_loader``, if there is one.
         capture: whether steps are launched in one go where that can be done, see `TrainingStep`.
 
     Returns:
         The history.
 
     Raises:
-        TypeError: loaders that are none, a loss without ``compute``; before anything is trained.
+        TypeError: loaders or metrics that are none, a loss without ``compute``; before anything is trained.
         FloatingPointError: the loss became infinite or NaN; says in which layer or parameter that is first seen, by a
             forward pass of the last batch. Nothing is saved after that.
         ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples,
             the schedule of another optimizer, or one that starts anew in a run that is resumed, the optimizer or the
-            average of another model.
+            average of another model, one metric given twice.
     """
     epochs, start_epoch = _check_epochs(epochs, start_epoch)
     for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
@@ -93,6 +99,7 @@ def fit(
                 f"`{name}` {loader!r} must be a DataLoader or another iterable, with a length, of batches: pairs of "
                 "images and targets"
             )
+    named = by_name(metrics)
     history = History() if history is None else history
     if history.records and history.records[-1].epoch != start_epoch:
         raise ValueError(f"`history` ends with epoch {history.records[-1].epoch}; `start_epoch` is {start_epoch}")
@@ -105,7 +112,13 @@ def fit(
         schedule=schedule,
         weight_average=weight_average,
     )
-    step = TrainingStep(model, loss, optimizer, clip_norm=clip_norm, weight_average=weight_average, capture=capture)
+    step = TrainingStep(
+        *(model, loss, optimizer),
+        clip_norm=clip_norm,
+        weight_average=weight_average,
+        metrics=list(named.values()),
+        capture=capture,
+    )
     if not model.training:
         model.train()
     try:
@@ -121,16 +134,21 @@ def fit(
             lr = optimizer.lr
             if hasattr(train_loader, "set_epoch"):
                 train_loader.set_epoch(epoch)
+            for metric in named.values():
+                metric.reset()
             step_seconds, x = _train(run, step, train_loader, callbacks)
+            # Read before the evaluation begins them again.
+            values = {f"train_{name}": metric.value() for name, metric in named.items()}
             test_loss = test_accuracy = math.nan
             if test_loader is not None:
                 if hasattr(test_loader, "set_epoch"):
                     test_loader.set_epoch(0)  # whatever is random in it is the same each time, and after a resume
                 with nullcontext() if weight_average is None else weight_average.applied():
-                    test_loss, test_accuracy = evaluate(model, test_loader, loss)
+                    test_loss, test_accuracy = evaluate(model, test_loader, loss, step.metrics)
                     if not math.isfinite(test_loss):
                         with evaluating(model):
                             raise _not_finite("test loss", test_loss, run, x)
+                values |= {f"test_{name}": metric.value() for name, metric in named.items()}
             clock, earlier = time.perf_counter(), clock
             record = EpochRecord(
                 epoch=run.epoch,
@@ -142,6 +160,7 @@ def fit(
                 wall_examples_per_second=run.average.examples / (clock - earlier),
                 lr=lr,
                 seconds=clock - earlier,
+                metrics=values,
             )
             history.records.append(record)
             if schedule is not None and schedule.per == "epoch":

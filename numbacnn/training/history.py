@@ -37,6 +37,8 @@ class EpochRecord:
     """Learning rate."""
     seconds: float
     """From the end of the epoch before: with loading, evaluation and callbacks."""
+    metrics: dict[str, float] = field(default_factory=dict, hash=False)
+    """Of the metrics that ``fit`` was given: "train_<name>", before each update as above, and "test_<name>"."""
 
 
 @dataclass(repr=False)
@@ -54,18 +56,21 @@ class History:
             return "History(0 epochs)"
         last = self.records[-1]
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-        values = {name: getattr(last, name) for name in names}
+        values = {name: getattr(last, name) for name in names} | last.metrics
         figures = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if not math.isnan(value))
         return f"History({len(self)} epoch{'s' * (len(self) > 1)}, the last one with {figures})"
 
     def __str__(self) -> str:
         """A table with a line for each epoch."""
-        lines = ["epoch  train loss  accuracy  test loss  accuracy  examples/s  seconds"]
-        lines += [
-            f"{r.epoch:5}  {r.train_loss:10.4g}  {r.train_accuracy:8.3f}  {r.test_loss:9.4g}  {r.test_accuracy:8.3f}  "
-            f"{r.examples_per_second:10,.0f}  {r.seconds:7.1f}"
-            for r in self.records
-        ]
+        names = list(dict.fromkeys(name for record in self.records for name in record.metrics))
+        titles = "".join(f"{name:>10}  " for name in names)
+        lines = [f"epoch  train loss  accuracy  test loss  accuracy  {titles}examples/s  seconds"]
+        for r in self.records:
+            metrics = "".join(f"{r.metrics.get(name, math.nan):{max(len(name), 10)}.4g}  " for name in names)
+            lines.append(
+                f"{r.epoch:5}  {r.train_loss:10.4g}  {r.train_accuracy:8.3f}  {r.test_loss:9.4g}  "
+                f"{r.test_accuracy:8.3f}  {metrics}{r.examples_per_second:10,.0f}  {r.seconds:7.1f}"
+            )
         return "\n".join(lines)
 
     def __len__(self) -> int:
@@ -88,9 +93,10 @@ class History:
         return [record.wall_examples_per_second * record.seconds for record in self.records]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One dict per epoch, made of numbers, and None for those that are NaN."""
+        """One dict per epoch, made of numbers, and None for those that are NaN; "metrics" is a dict of such numbers."""
         return [
-            {name: None if name in _MAY_BE_UNKNOWN and math.isnan(value) else value for name, value in record.items()}
+            {name: _null_for_nan(value) if name in _MAY_BE_UNKNOWN else value for name, value in record.items()}
+            | {"metrics": {name: _null_for_nan(value) for name, value in record["metrics"].items()}}
             for record in map(asdict, self.records)
         ]
 
@@ -100,26 +106,44 @@ class History:
 
     @classmethod
     def from_json(cls, records: Iterable[Mapping[str, Any]]) -> History:
-        """The inverse of :meth:`to_json`; ValueError for anything else, such as epochs that do not count from 1."""
+        """The inverse of :meth:`to_json`; ValueError for anything else, such as epochs that do not count from 1.
+
+        Records without "metrics" are of runs that had none.
+        """
         names = [item.name for item in fields(EpochRecord)]
         history = cls()
         for number, record in enumerate(records, 1):
-            if not isinstance(record, Mapping) or sorted(record) != sorted(names):
+            if not isinstance(record, Mapping) or {*record, "metrics"} != {*names}:
                 raise ValueError(f"record {number} of the history must have the fields {', '.join(names)}: {record!r}")
+            metrics = record.get("metrics", {})
+            if not isinstance(metrics, Mapping) or not all(isinstance(name, str) for name in metrics):
+                raise ValueError(
+                    f"record {number} of the history must have names with numbers as `metrics`: {record!r}"
+                )
+            figures = {name: value for name, value in record.items() if name != "metrics"}
             record = {
-                name: math.nan if name in _MAY_BE_UNKNOWN and value is None else value for name, value in record.items()
+                name: _nan_for_null(value) if name in _MAY_BE_UNKNOWN else value for name, value in figures.items()
             }
-            if not all(_is_number(value) for value in record.values()):
-                raise ValueError(f"record {number} of the history must be made of numbers: {record!r}")
+            metrics = {name: _nan_for_null(value) for name, value in metrics.items()}
+            if not all(map(_is_number, (*record.values(), *metrics.values()))):
+                raise ValueError(f"record {number} of the history must be made of numbers: {record | metrics!r}")
             if record["epoch"] != number:
                 raise ValueError(f"record {number} of the history must be of epoch {number}, not {record['epoch']}")
             if not all(record[name] > 0 for name in ("examples_per_second", "wall_examples_per_second", "seconds")):
                 raise ValueError(f"record {number} of the history must have rates and seconds above 0: {record!r}")
-            history.records.append(EpochRecord(**record))
+            history.records.append(EpochRecord(**record, metrics=metrics))
         return history
 
 
 _MAY_BE_UNKNOWN = {"train_accuracy", "test_loss", "test_accuracy"}
+
+
+def _null_for_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _nan_for_null(value: Any) -> Any:
+    return math.nan if value is None else value
 
 
 def _is_number(value: Any) -> bool:

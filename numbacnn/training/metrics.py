@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = [
     "Metric",
     "MetricSums",
     "RunningMean",
+    "by_name",
     "confusion_matrix",
     "evaluate",
     "on_backend",
@@ -259,6 +260,21 @@ class MeanAbsoluteError(Metric):
     def value_of(self, *sums: Any) -> float:
         total, elements = map(float, sums)
         return total / elements if elements else math.nan
+
+
+def by_name(metrics: Mapping[str, Metric] | Sequence[Metric]) -> dict[str, Metric]:
+    """The metrics of an argument with their names, those of a sequence being what is printed of them."""
+    if isinstance(metrics, Metric) or not isinstance(metrics, (Mapping, Sequence)):
+        raise TypeError(f"`metrics` {metrics!r} must be a mapping of names to metrics or a sequence of metrics")
+    named = list(metrics.items() if isinstance(metrics, Mapping) else ((repr(metric), metric) for metric in metrics))
+    for name, metric in named:
+        if not isinstance(name, str) or not isinstance(metric, Metric):
+            raise TypeError(f"`metrics` must be made of metrics with strings as names, not {name!r}: {metric!r}")
+    if len({id(metric) for _, metric in named}) < len(named):
+        raise ValueError(f"`metrics` {metrics!r} must hold each metric once")
+    if len(dict(named)) < len(named):
+        raise ValueError(f"`metrics` {metrics!r} must be a mapping where two are printed alike, to tell them apart")
+    return dict(named)
 
 
 def evaluate(

@@ -46,7 +46,7 @@ class ProgressBar(Callback):
         record = run.history.records[-1]
         is_of_classes = not math.isnan(record.train_accuracy)
         test = {"test acc": record.test_accuracy} if is_of_classes else {"test loss": record.test_loss}
-        figures = _said({"loss": record.train_loss, "train acc": record.train_accuracy, **test})
+        figures = _said({"loss": record.train_loss, "train acc": record.train_accuracy, **test, **record.metrics})
         with self._while_open():
             if self._bar is not None:
                 self._bar.set_postfix_str(figures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from numbacnn import backends, nn, optim
 from numbacnn.data import DataLoader
 from numbacnn.io import load_checkpoint
-from numbacnn.training import Callback, CheckpointFile, History, HistoryFile, Run, TrainingStep, evaluate, fit
+from numbacnn.training import Accuracy, Callback, CheckpointFile, History, HistoryFile, Run, TrainingStep, evaluate, fit
 from tests.strategies import SIMULATED
 from tests.training.toy import dataset, loaders, model_and_optimizer, record
 
@@ -57,6 +58,65 @@ def test_it_is_the_plain_loop(backend: backends.Backend) -> None:
         )
         assert learning(history)[epoch] == (*expected, 0.5)
     assert_same_weights(model, plain)
+
+
+def test_metrics_of_training_and_of_tests_do_not_mix(backend: backends.Backend) -> None:
+    epochs = 2
+    top, share = Accuracy(k=2), Accuracy()
+    model, optimizer = model_and_optimizer()
+    loss = nn.CrossEntropyLoss()
+    train_loader, test_loader = loaders()
+    history = fit(model, train_loader, test_loader, loss, optimizer, epochs, metrics={"top2": top, "share": share})
+    for record in history.records:
+        assert list(record.metrics) == ["train_top2", "train_share", "test_top2", "test_share"]
+        assert record.metrics["train_top2"] == record.metrics["test_top2"] == 1
+        assert record.metrics["train_share"] == record.train_accuracy
+        assert record.metrics["test_share"] == record.test_accuracy
+    alone, plain = run_fit(epochs)
+    assert learning(plain) == learning(history) and not plain.records[0].metrics
+    assert_same_weights(model, alone)
+
+
+def test_metrics_in_captured_steps_are_those_of_plain_ones() -> None:
+    figures = []
+    for capture in (True, False):
+        with backends.use_backend("cpu"):
+            model, optimizer = model_and_optimizer()
+            loss = nn.CrossEntropyLoss()
+        history = fit(model, *loaders(), loss, optimizer, 3, metrics=[Accuracy()], capture=capture)
+        figures.append([record.metrics for record in history.records])
+        assert [*figures[-1][0]] == [f"{part}_Accuracy(k=1, ignore_index=-100)" for part in ("train", "test")]
+        assert [record.train_accuracy for record in history.records] == [next(iter(f.values())) for f in figures[-1]]
+    assert figures[0] == figures[1]
+
+
+def test_metrics_without_tests_and_of_a_resumed_run() -> None:
+    model, optimizer = model_and_optimizer()
+    train_loader, _ = loaders()
+    history = fit(model, train_loader, None, nn.CrossEntropyLoss(), optimizer, 1, metrics={"top1": Accuracy()})
+    assert list(history.records[0].metrics) == ["train_top1"]
+    history = History.from_json(history.to_json())
+    fit(model, train_loader, None, nn.CrossEntropyLoss(), optimizer, 2, start_epoch=1, history=history)
+    assert [list(record.metrics) for record in history.records] == [["train_top1"], []]
+
+
+ONE = Accuracy()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "match"),
+    [
+        (Accuracy(), TypeError, "`metrics` Accuracy.* must be a mapping of names to metrics or a sequence"),
+        (["accuracy"], TypeError, "must be made of metrics with strings as names"),
+        ({1: Accuracy()}, TypeError, "must be made of metrics with strings as names, not 1"),
+        ({"a": ONE, "b": ONE}, ValueError, "must hold each metric once"),
+        ([Accuracy(), Accuracy()], ValueError, "must be a mapping where two are printed alike"),
+    ],
+)
+def test_metrics_that_are_refused(metrics: Any, error: type[Exception], match: str) -> None:
+    model, optimizer = model_and_optimizer()
+    with pytest.raises(error, match=match):
+        fit(model, *loaders(), nn.CrossEntropyLoss(), optimizer, 1, metrics=metrics)
 
 
 def test_the_figures_of_time_fit_together() -> None:

@@ -19,6 +19,28 @@ def test_json_there_and_back() -> None:
     assert History.from_json(json.loads(json.dumps(history.to_json()))) == history
 
 
+def test_metrics_are_in_json_in_the_table_and_in_what_is_printed() -> None:
+    name = "train_Accuracy(k=5)"
+    first = {"train_iou": 0.25, "test_iou": math.nan}
+    history = History([record(1, metrics=first), record(2, metrics={name: 0.5}), record(3)])
+    assert history.to_json()[0]["metrics"] == {"train_iou": 0.25, "test_iou": None}
+    again = History.from_json(json.loads(json.dumps(history.to_json())))
+    assert math.isnan(again.records[0].metrics.pop("test_iou"))
+    assert again.records[0].metrics == {"train_iou": 0.25} and again.records[1:] == history.records[1:]
+    lines = str(history).splitlines()
+    assert len(set(map(len, lines))) == 1
+    assert lines[0].split()[-5:] == ["train_iou", "test_iou", name, "examples/s", "seconds"]
+    assert lines[1].split()[5:8] == ["0.25", "nan", "nan"] and lines[2].split()[5:8] == ["nan", "nan", "0.5"]
+    assert repr(History(history.records[:1])).endswith("test_accuracy=0.4, train_iou=0.25)")
+    assert len({record(1), record(1)}) == 1
+
+
+def test_json_from_before_there_were_metrics() -> None:
+    records = History([record(1)]).to_json()
+    assert records[0].pop("metrics") == {}
+    assert History.from_json(records) == History([record(1)])
+
+
 def test_rates_over_epochs_are_samples_over_seconds() -> None:
     # 1000 samples in 2 s, of which 1 s in steps; 3000 samples in 2 s, of which 0.5 s in steps.
     history = History(
@@ -73,6 +95,7 @@ def test_no_epochs() -> None:
     "records",
     [
         *([{}], [{"epoch": 1}], [5], ["epoch"], [record(1).__dict__ | {"more": 1}]),
+        *([record(1).__dict__ | {"metrics": metrics}] for metrics in (1, None, {"a": "1"}, {"a": True}, {1: 1.0})),
         *([record(1).__dict__ | {"lr": lr}] for lr in ("0.1", True, None, 10**400)),
         *([record(1).__dict__ | {"epoch": epoch}] for epoch in (True, 0, 2, 1.5)),
         *([record(1).__dict__ | {name: value}] for name in ("seconds", "examples_per_second") for value in (0, -1.0)),
@@ -96,7 +119,7 @@ def test_the_file_has_a_line_per_epoch(tmp_path: Path) -> None:
         assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epoch + 1))
     assert set(json.loads(lines[0])) == {
         *("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"),
-        *("examples_per_second", "wall_examples_per_second", "lr", "seconds"),
+        *("examples_per_second", "wall_examples_per_second", "lr", "seconds", "metrics"),
     }
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from numbacnn import nn
-from numbacnn.training import Callback, ProgressBar, Run, fit
+from numbacnn.training import Accuracy, Callback, ProgressBar, Run, fit
 from tests.recorder import Recorder
 from tests.training.toy import loaders, model_and_optimizer
 
@@ -44,6 +44,14 @@ def test_a_plain_line_per_epoch_where_there_is_no_terminal() -> None:
     for epoch, line in enumerate(lines, 1):
         assert re.fullmatch(rf"epoch {epoch}/2: {figures}", line)
     assert stream.getvalue().replace("\n", "").isprintable()
+
+
+def test_metrics_are_said_at_the_end_of_an_epoch() -> None:
+    stream = io.StringIO()
+    model, optimizer = model_and_optimizer()
+    progress, metrics = ProgressBar(stream), {"top2": Accuracy(k=2)}
+    fit(model, *loaders(), nn.CrossEntropyLoss(), optimizer, 1, callbacks=[progress], metrics=metrics)
+    assert ", train_top2 1.000, test_top2 1.000, " in stream.getvalue()
 
 
 def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def model_and_optimizer(lr: float = 0.5) -> tuple[nn.Sequential, optim.SGD]:
     return model, optim.SGD(model.parameters(), lr, momentum=0.5)
 
 
-def record(epoch: int, **changes: float) -> EpochRecord:
+def record(epoch: int, **changes: Any) -> EpochRecord:
     """Some figures of an epoch."""
     figures = {
         "train_loss": 2.0 / epoch,
