@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .containers import Sequential
-from .conv import Conv2d
+from .conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from .graph import Graph
 from .layer import Layer, inherits_forward
 from .linear import Linear
@@ -20,14 +20,21 @@ __all__ = ["fold_batch_norm"]
 
 _L = TypeVar("_L", bound=Layer)
 
-_FOLDS = {Conv2d: BatchNorm2d, Linear: BatchNorm1d}
+_FOLDS: dict[type[Layer], type[Layer]] = {
+    Conv1d: BatchNorm1d,
+    Conv2d: BatchNorm2d,
+    ConvTranspose1d: BatchNorm1d,
+    ConvTranspose2d: BatchNorm2d,
+    Linear: BatchNorm1d,
+}
 
 
 def fold_batch_norm(model: _L) -> _L:
     """A copy of ``model`` for inference, in evaluation mode, in which convolutions do the normalisation after them.
 
-    In every `Sequential` and `Graph` of the tree, a `BatchNorm2d` right after a `Conv2d`, or a `BatchNorm1d` right
-    after a `Linear`, of the same dtype, goes into its weight and bias, with the running averages as statistics:
+    In every `Sequential` and `Graph` of the tree, a `BatchNorm2d` right after a `Conv2d` or `ConvTranspose2d`, or a
+    `BatchNorm1d` right after a `Conv1d`, a `ConvTranspose1d` or a `Linear` of x (n, features), of the same dtype, goes
+    into its weight and bias, with the running averages as statistics:
 
         weight' = weight gamma / sqrt(variance + eps), bias' = (bias - mean) gamma / sqrt(variance + eps) + beta.
 
@@ -56,7 +63,7 @@ def fold_batch_norm(model: _L) -> _L:
 def _fold_within(sequential: Sequential, places: collections.Counter[int]) -> None:
     before: Layer | None = None
     for name, layer in list(sequential.named_children()):
-        if isinstance(before, (Conv2d, Linear)) and places[id(before)] == 1 and _fits(before, layer):
+        if before is not None and places[id(before)] == 1 and _fits(before, layer):
             _fold(before, layer)
             del sequential._layers[name]
         else:
@@ -69,12 +76,12 @@ def _fold_nodes(graph: Graph, places: collections.Counter[int]) -> None:
         if graph.only_use(before) != name or before in graph.inputs:
             continue
         layer = graph[before]
-        if isinstance(layer, (Conv2d, Linear)) and places[id(layer)] == places[id(norm)] == 1 and _fits(layer, norm):
+        if places[id(layer)] == places[id(norm)] == 1 and _fits(layer, norm):
             _fold(layer, norm)
             graph.bypass(name)
 
 
-def _fits(layer: Conv2d | Linear, norm: Any) -> bool:
+def _fits(layer: Any, norm: Any) -> bool:
     kind = _FOLDS.get(type(layer))
     return (
         kind is not None
@@ -84,20 +91,33 @@ def _fits(layer: Conv2d | Linear, norm: Any) -> bool:
         and norm.backend is layer.backend
         and norm.running_mean is not None
         and norm.dtype == layer.weight.dtype
-        and norm.num_features == layer.weight.shape[0]
+        and norm.num_features == _outputs(layer)
     )
 
 
-def _fold(layer: Conv2d | Linear, norm: Any) -> None:
+def _fold(layer: Any, norm: Any) -> None:
     weight, dtype = _host(layer.weight), layer.weight.dtype
     # A variance of zero without eps gives what it gives in the norm, infinity or NaN, and no warning either.
     with np.errstate(all="ignore"):
         scale = (1 if norm.weight is None else _host(norm.weight)) / np.sqrt(_host(norm.running_var) + norm.eps)
         bias = (0 if layer.bias is None else _host(layer.bias)) - _host(norm.running_mean)
         bias = (bias * scale + (0 if norm.bias is None else _host(norm.bias))).astype(dtype)
-        weight = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(dtype)
+        weight = (weight * _as_weight(layer, np.broadcast_to(scale, bias.shape))).astype(dtype)
     # New ones, because the former weight may be another layer's as well.
     layer.weight, layer.bias = Parameter(weight, layer.backend), Parameter(bias, layer.backend)
+
+
+def _outputs(layer: Any) -> int:
+    return layer.out_features if isinstance(layer, Linear) else layer.out_channels
+
+
+def _as_weight(layer: Any, scale: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A number for each output, broadcast to the weight."""
+    ones = [1] * (len(layer.weight.shape) - 2)
+    if not isinstance(layer, (ConvTranspose1d, ConvTranspose2d)):
+        return scale.reshape(-1, 1, *ones)
+    # Its first axis is of inputs, and those of a group have their outputs along the second.
+    return np.repeat(scale.reshape(layer.groups, -1, *ones), layer.in_channels // layer.groups, axis=0)
 
 
 def _host(state: State) -> np.ndarray[Any, Any]:

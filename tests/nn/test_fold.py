@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,49 @@ def test_outputs_stay_the_same(backend: Backend, dtype: Any, bound: float) -> No
     assert folded["conv1"].bias.grad.shape == (4,) and folded["conv1"].bias.backend is backend
 
 
+KINDS: dict[str, tuple[Callable[[Any], nn.Layer], type[nn.Layer], tuple[int, ...]]] = {
+    "Conv1d": (lambda dtype: nn.Conv1d(4, 6, 3, padding=1, groups=2, dtype=dtype), nn.BatchNorm1d, (3, 4, 5)),
+    "Conv2d reflecting": (
+        lambda dtype: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect", dtype=dtype), nn.BatchNorm2d, (2, 4, 3, 4)
+    ),
+    "ConvTranspose1d": (
+        lambda dtype: nn.ConvTranspose1d(4, 6, 3, 2, groups=2, bias=False, dtype=dtype), nn.BatchNorm1d, (3, 4, 5)
+    ),
+    "ConvTranspose2d": (
+        lambda dtype: nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, dtype=dtype), nn.BatchNorm2d, (2, 4, 3, 3)
+    ),
+    "ConvTranspose2d in groups": (
+        lambda dtype: nn.ConvTranspose2d(4, 6, 2, groups=2, dtype=dtype), nn.BatchNorm2d, (2, 4, 3, 3)
+    ),
+    "Linear": (lambda dtype: nn.Linear(4, 6, bias=False, dtype=dtype), nn.BatchNorm1d, (5, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("in_graph", [True, False])
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_layer(
+    backend: Backend, kind: str, dtype: Any, bound: float, in_graph: bool, affine: bool
+) -> None:
+    nn.init.manual_seed(0)
+    make, norm_kind, shape = KINDS[kind]
+    layer, norm = make(dtype), norm_kind(6, affine=affine, dtype=dtype)
+    rng = np.random.default_rng(0)
+    for state, low in ((norm.weight, 0.5), (norm.bias, -1), (norm.running_mean, -1), (norm.running_var, 0.5)):
+        if state is not None:
+            state.value = rng.uniform(low, 2, state.shape)
+    if in_graph:
+        model: nn.Layer = nn.Graph({"layer": (layer, "x"), "norm": (norm, "layer"), "end": (nn.Tanh(), "norm")})
+    else:
+        model = nn.Sequential(layer, norm, nn.Tanh())
+    x = rng.standard_normal(shape)
+    expected, folded = backend.to_numpy(model.predict(x)), nn.fold_batch_norm(model)
+    assert [type(child) for child in folded.children()] == [type(layer), nn.Tanh]
+    y = backend.to_numpy(folded(x))
+    assert y.dtype == dtype and np.abs(y - expected).max() <= bound
+
+
 def test_numbers_that_can_be_checked_by_eye(backend: Backend) -> None:
     model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1, eps=1))
     model[0].weight.value, model[0].bias.value = [[1, 2]], [5]
@@ -105,6 +149,8 @@ class Doubled(nn.Conv2d):
         lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, dtype=np.float64)),
         lambda: nn.Sequential(Doubled(2, 2, 1), nn.BatchNorm2d(2)),
         lambda: nn.Add(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)),
+        lambda: nn.Sequential(nn.Conv1d(2, 2, 1), nn.BatchNorm2d(2)),
+        lambda: nn.Sequential(nn.ConvTranspose2d(2, 3, 1), nn.BatchNorm2d(2)),
     ],
 )
 def test_other_norms_stay(backend: Backend, make) -> None:
