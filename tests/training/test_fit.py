@@ -67,11 +67,11 @@ def test_metrics_of_training_and_of_tests_do_not_mix(backend: backends.Backend) 
     loss = nn.CrossEntropyLoss()
     train_loader, test_loader = loaders()
     history = fit(model, train_loader, test_loader, loss, optimizer, epochs, metrics={"top2": top, "share": share})
-    for record in history.records:
-        assert list(record.metrics) == ["train_top2", "train_share", "test_top2", "test_share"]
-        assert record.metrics["train_top2"] == record.metrics["test_top2"] == 1
-        assert record.metrics["train_share"] == record.train_accuracy
-        assert record.metrics["test_share"] == record.test_accuracy
+    for one in history.records:
+        assert list(one.metrics) == ["train_top2", "train_share", "test_top2", "test_share"]
+        assert one.metrics["train_top2"] == one.metrics["test_top2"] == 1
+        assert one.metrics["train_share"] == one.train_accuracy
+        assert one.metrics["test_share"] == one.test_accuracy
     alone, plain = run_fit(epochs)
     assert learning(plain) == learning(history) and not plain.records[0].metrics
     assert_same_weights(model, alone)
@@ -84,9 +84,9 @@ def test_metrics_in_captured_steps_are_those_of_plain_ones() -> None:
             model, optimizer = model_and_optimizer()
             loss = nn.CrossEntropyLoss()
         history = fit(model, *loaders(), loss, optimizer, 3, metrics=[Accuracy()], capture=capture)
-        figures.append([record.metrics for record in history.records])
+        figures.append([one.metrics for one in history.records])
         assert [*figures[-1][0]] == [f"{part}_Accuracy(k=1, ignore_index=-100)" for part in ("train", "test")]
-        assert [record.train_accuracy for record in history.records] == [next(iter(f.values())) for f in figures[-1]]
+        assert [one.train_accuracy for one in history.records] == [next(iter(f.values())) for f in figures[-1]]
     assert figures[0] == figures[1]
 
 
@@ -97,7 +97,7 @@ def test_metrics_without_tests_and_of_a_resumed_run() -> None:
     assert list(history.records[0].metrics) == ["train_top1"]
     history = History.from_json(history.to_json())
     fit(model, train_loader, None, nn.CrossEntropyLoss(), optimizer, 2, start_epoch=1, history=history)
-    assert [list(record.metrics) for record in history.records] == [["train_top1"], []]
+    assert [list(one.metrics) for one in history.records] == [["train_top1"], []]
 
 
 ONE = Accuracy()
