@@ -19,14 +19,12 @@ from ..backends.geometry import Conv2dGeometry
 from ..ops.arguments import (
     flag,
     integer,
-    line_padding_form,
-    normalize_padding,
     one_of,
-    padding_form,
     pair,
     single,
 )
-from ..ops.conv import TRANSPOSED, ConvTranspose2dGeometry, output_padding_of, transposed_padding
+from ..ops.conv import TRANSPOSED, ConvTranspose2dGeometry, output_padding_of
+from ..ops.padding import line_padding_form, normalize_padding, padding_form, transposed_padding
 from ..ops.spatial import padded_shape
 from .forward_cache import cached_forward
 from .init import fan_in_uniform

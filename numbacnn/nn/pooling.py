@@ -9,7 +9,8 @@ from typing import Any
 
 from .. import ops
 from ..backends import Array
-from ..ops.arguments import flag, line_padding_form, normalize_padding, output_sizes, pair, single
+from ..ops.arguments import flag, output_sizes, pair, single
+from ..ops.padding import line_padding_form, normalize_padding
 from ..ops.pooling import divisor_of, max_pool2d_backward_of_own, norm_of
 from .forward_cache import cached_forward
 from .layer import Layer

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from .. import ops
 from ..backends import Array
 from ..backends.geometry import Resampling
-from ..ops.arguments import integer, one_of, pair, real_number, sides
+from ..ops.arguments import integer, one_of, pair, real_number
+from ..ops.padding import sides
 from ..ops.spatial import (
     INTERPOLATIONS,
     channel_shuffled_shape,

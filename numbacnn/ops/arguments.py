@@ -29,21 +29,21 @@ __all__ = [
     "array_list",
     "axis_number",
     "axis_sizes",
+    "both_axes",
     "check_shape",
     "class_labels",
     "class_targets",
     "common_dtype",
     "convert",
+    "entries_of",
     "finite",
     "flag",
+    "index_of",
     "integer",
-    "line_padding_form",
     "memoized",
-    "normalize_padding",
     "number",
     "one_of",
     "output_sizes",
-    "padding_form",
     "pair",
     "parameter_dtype",
     "part_sizes",
@@ -51,13 +51,11 @@ __all__ = [
     "real_array",
     "real_number",
     "shape_of",
-    "sides",
     "single",
 ]
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
-PADDING_NAMES = ("valid", "same", "same_lower")
 # Of a window: kernels work in 32 bits where they can.
 LARGEST_SIZE = 2**31 - 1
 ACTIVATION_NAMES: tuple[str, ...] = get_args(get_args(Activation)[0])
@@ -97,7 +95,7 @@ def integer(name: str, value: Any, minimum: int = 0, maximum: int | None = None)
     >>> integer("groups", 2, 1)
     2
     """
-    result = _index(value)
+    result = index_of(value)
     if result is None:
         raise TypeError(f"`{name}` {value!r} must be an int")
     if result < minimum or (maximum is not None and result > maximum):
@@ -114,12 +112,12 @@ def pair(name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
     >>> pair("kernel_size", 3), pair("stride", (2, 1)), pair("dilation", (2,))
     ((3, 3), (2, 1), (2, 2))
     """
-    entries = _both_axes(value)
+    entries = both_axes(value)
     if entries is None:
         raise TypeError(f"`{name}` {value!r} must be an int or a pair of ints")
     if len(entries) != 2:
         raise ValueError(f"`{name}` {value!r} must be an int or a pair of ints, not {len(entries)} entries")
-    first, second = _index(entries[0]), _index(entries[1])
+    first, second = index_of(entries[0]), index_of(entries[1])
     if first is None or second is None:
         raise TypeError(f"`{name}` {value!r} must be an int or a pair of ints")
     if min(first, second) < minimum:
@@ -135,10 +133,10 @@ def single(name: str, value: Any, minimum: int = 1) -> tuple[int]:
     >>> single("kernel_size", 3), single("stride", (2,))
     ((3,), (2,))
     """
-    entries = _entries(value)
+    entries = entries_of(value)
     if entries is not None and len(entries) != 1:
         raise ValueError(f"`{name}` {value!r} must be an int, not {len(entries)} entries")
-    result = _index(value if entries is None else entries[0])
+    result = index_of(value if entries is None else entries[0])
     if result is None:
         raise TypeError(f"`{name}` {value!r} must be an int")
     return pair(name, result, minimum)[:1]
@@ -150,8 +148,8 @@ def axis_sizes(name: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
     >>> axis_sizes("normalized_shape", 3), axis_sizes("normalized_shape", [4, 5])
     ((3,), (4, 5))
     """
-    entries = (value,) if _index(value) is not None else _entries(value)
-    sizes = [_index(entry) for entry in entries or ()]
+    entries = (value,) if index_of(value) is not None else entries_of(value)
+    sizes = [index_of(entry) for entry in entries or ()]
     if entries is None or None in sizes:
         raise TypeError(f"`{name}` {value!r} must be an int or a tuple of ints")
     found = tuple(size for size in sizes if size is not None)
@@ -160,87 +158,17 @@ def axis_sizes(name: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
     return found
 
 
-def normalize_padding(
-    padding: Any, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Any form of padding as ``((top, bottom), (left, right))``.
-
-    An int, also alone in a tuple, pads all four sides; ``(h, w)`` both sides of each axis;
-    ``((top, bottom), (left, right))`` says each side. ``"valid"`` is none. ``"same"`` and ``"same_lower"`` keep the
-    image's size, which takes stride 1: they share out ``dilation * (kernel - 1)`` rows, of which an odd one goes after
-    (``"same"``, as in PyTorch) or before (``"same_lower"``).
-
-    >>> normalize_padding("same", kernel_size=(4, 3), stride=(1, 1))
-    ((1, 2), (1, 1))
-    >>> normalize_padding("same_lower", kernel_size=(4, 3), stride=(1, 1))
-    ((2, 1), (1, 1))
-    """
-    if isinstance(padding, str):
-        one_of("padding", padding, PADDING_NAMES)
-        if padding == "valid":
-            return (0, 0), (0, 0)
-        if stride != (1, 1):
-            raise ValueError(f"`padding` {padding!r} needs `stride` 1, not {stride}")
-        return _same_padding(kernel_size[0], dilation[0], padding), _same_padding(kernel_size[1], dilation[1], padding)
-    forms = "an int, (h, w), ((top, bottom), (left, right)), 'valid', 'same' or 'same_lower'"
-    entries = _both_axes(padding)
-    if entries is None:
-        raise TypeError(f"`padding` {padding!r} must be {forms}")
-    if len(entries) != 2:
-        raise ValueError(f"`padding` {padding!r} must be {forms}, not {len(entries)} entries")
-    try:
-        vertical, horizontal = pair("padding", entries[0], 0), pair("padding", entries[1], 0)
-    except TypeError:
-        raise TypeError(f"`padding` {padding!r} must be {forms}") from None
-    except ValueError:
-        raise ValueError(f"`padding` {padding!r} must be {forms}, at least 0 everywhere") from None
-    return vertical, horizontal
-
-
 def output_sizes(name: str, value: Any) -> tuple[int | None, int | None]:
     """``value``, an int or None for both axes or a pair of these, as a pair of ints of at least 1 and None.
 
     >>> output_sizes("output_size", 3), output_sizes("output_size", (None, 2))
     ((3, 3), (None, 2))
     """
-    entries = (value, value) if value is None else _both_axes(value)
+    entries = (value, value) if value is None else both_axes(value)
     if entries is None or len(entries) != 2:
         raise TypeError(f"`{name}` {value!r} must be an int, None or a pair of these")
     rows, columns = pair(name, tuple(1 if size is None else size for size in entries))
     return None if entries[0] is None else rows, None if entries[1] is None else columns
-
-
-def padding_form(name: str, padding: Any) -> Any:
-    """``padding`` in its shortest form: a word, ``(h, w)`` or ``((top, bottom), (left, right))``.
-
-    >>> padding_form("padding", 2), padding_form("padding", ((1, 1), (0, 2))), padding_form("padding", "same")
-    ((2, 2), ((1, 1), (0, 2)), 'same')
-    """
-    if isinstance(padding, str):
-        return one_of(name, padding, PADDING_NAMES)
-    (top, bottom), (left, right) = sides = normalize_padding(padding, (1, 1), (1, 1))
-    return (top, left) if (top, left) == (bottom, right) else sides
-
-
-def line_padding_form(name: str, padding: Any) -> Any:
-    """The padding of lines (n, c, l) in its shortest form: a word, ``(p,)`` or ``((before, after),)``.
-
-    >>> line_padding_form("padding", 2), line_padding_form("padding", ((1, 2),)), line_padding_form("padding", "same")
-    ((2,), ((1, 2),), 'same')
-    """
-    if isinstance(padding, str):
-        return one_of(name, padding, PADDING_NAMES)
-    entries = (padding,) if _index(padding) is not None else _entries(padding)
-    forms = "an int, ((before, after),), 'valid', 'same' or 'same_lower'"
-    if entries is None:
-        raise TypeError(f"`{name}` {padding!r} must be {forms}")
-    if len(entries) != 1:
-        raise ValueError(f"`{name}` {padding!r} must be {forms}, not {len(entries)} entries")
-    try:
-        before, after = pair(name, entries[0], 0)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"`{name}` {padding!r} must be {forms}, at least 0") from None
-    return (before,) if before == after else ((before, after),)
 
 
 def number(name: str, value: Any, low: float, high: float = float("inf")) -> float:
@@ -262,29 +190,9 @@ def real_number(name: str, value: Any) -> float:
     return value if type(value) is float else _as_float(name, value)
 
 
-def sides(name: str, value: Any) -> tuple[int, int, int, int]:
-    """``value``, an int for all sides of an image or four in PyTorch's order, left, right, top, bottom; also below 0.
-
-    >>> sides("padding", 1), sides("padding", (1, 2, 0, -3))
-    ((1, 1, 1, 1), (1, 2, 0, -3))
-    """
-    entries = (value,) * 4 if _index(value) is not None else _entries(value)
-    found = [_index(entry) for entry in entries or ()]
-    if entries is None or None in found:
-        raise TypeError(f"`{name}` {value!r} must be an int or four ints (left, right, top, bottom)")
-    if len(found) != 4:
-        raise ValueError(
-            f"`{name}` {value!r} must be an int or four ints (left, right, top, bottom), not {len(found)} entries"
-        )
-    if max(map(abs, found)) > LARGEST_SIZE:  # type: ignore[arg-type]
-        raise ValueError(f"`{name}` {value!r} must be at most {LARGEST_SIZE}")
-    left, right, top, bottom = cast(list[int], found)
-    return left, right, top, bottom
-
-
 def axis_number(name: str, value: Any) -> int:
     """``value`` as the number of an axis after the batch: 1, 2, ..., or counted from the end, -1, -2, ..."""
-    found = _index(value)
+    found = index_of(value)
     if found is None:
         raise TypeError(f"`{name}` {value!r} must be an int")
     if found == 0:
@@ -298,7 +206,7 @@ def part_sizes(name: str, value: Any) -> tuple[int, ...]:
     >>> part_sizes("shape", [3, -1])
     (3, -1)
     """
-    found = [_index(entry) for entry in _entries(value) or ()]
+    found = [index_of(entry) for entry in entries_of(value) or ()]
     if not found or None in found:
         raise TypeError(f"`{name}` {value!r} must be one or more ints")
     sizes = tuple(cast(list[int], found))
@@ -352,8 +260,8 @@ def activation_name(value: Any) -> Activation:
 
 def shape_of(name: str, value: Any, axes: str) -> tuple[int, ...]:
     """A shape given as an argument, with one int for each of ``axes``, as in ``"n, c, h, w"``."""
-    entries = _entries(value)
-    sizes = [_index(entry) for entry in entries or ()]
+    entries = entries_of(value)
+    sizes = [index_of(entry) for entry in entries or ()]
     if entries is None or None in sizes:
         raise TypeError(f"`{name}` {value!r} must be a shape ({axes})")
     shape = tuple(size for size in sizes if size is not None)
@@ -508,7 +416,7 @@ def _check_range(name: str, values: Array, low: int, high: int, other: int | Non
             raise ValueError(f"`{name}` must be in {low}..{high}{also}, but hold {wrong[0]}")
 
 
-def _index(value: Any) -> int | None:
+def index_of(value: Any) -> int | None:
     """``operator.index`` without bools; None for what is no integer."""
     if isinstance(value, (bool, np.bool_)):
         return None
@@ -518,7 +426,8 @@ def _index(value: Any) -> int | None:
         return None
 
 
-def _entries(value: Any) -> tuple[Any, ...] | None:
+def entries_of(value: Any) -> tuple[Any, ...] | None:
+    """What a sequence or an array holds; None for what is neither, and for text."""
     if isinstance(value, (str, bytes)):
         return None
     if isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim):
@@ -526,15 +435,9 @@ def _entries(value: Any) -> tuple[Any, ...] | None:
     return None
 
 
-def _both_axes(value: Any) -> tuple[Any, ...] | None:
+def both_axes(value: Any) -> tuple[Any, ...] | None:
     """``value`` twice if it is an int or holds one int, else its entries; None for what has none."""
-    if _index(value) is not None:
+    if index_of(value) is not None:
         return value, value
-    entries = _entries(value)
-    return entries * 2 if entries is not None and len(entries) == 1 and _index(entries[0]) is not None else entries
-
-
-def _same_padding(kernel: int, dilation: int, name: str) -> tuple[int, int]:
-    total = dilation * (kernel - 1)
-    less, more = total // 2, total - total // 2
-    return (less, more) if name == "same" else (more, less)
+    entries = entries_of(value)
+    return entries * 2 if entries is not None and len(entries) == 1 and index_of(entries[0]) is not None else entries

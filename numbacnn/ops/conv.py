@@ -18,7 +18,6 @@ from .arguments import (
     flag,
     integer,
     memoized,
-    normalize_padding,
     one_of,
     output_array,
     pair,
@@ -27,6 +26,7 @@ from .arguments import (
     shape_of,
 )
 from .call_cache import cached_call
+from .padding import normalize_padding, transposed_padding
 
 __all__ = [
     "conv2d",
@@ -370,15 +370,6 @@ class _TransposedAxis:
             # What is added is first of all less to take away, and beyond that nothing reaches it.
             self.padding = before, max(after - output_padding, 0)
             self.seen -= max(output_padding - after, 0)
-
-
-def transposed_padding(name: str, padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The padding of a transposed convolution, which has no words for it, as ``((top, bottom), (left, right))``."""
-    if isinstance(padding, str):
-        raise ValueError(
-            f"`{name}` {padding!r} must be an int, (h, w) or ((top, bottom), (left, right)) of a transposed convolution"
-        )
-    return normalize_padding(padding, (1, 1), (1, 1))
 
 
 def output_padding_of(name: str, value: Any, stride: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:

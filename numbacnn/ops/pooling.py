@@ -16,7 +16,6 @@ from .arguments import (
     flag,
     integer,
     memoized,
-    normalize_padding,
     number,
     output_sizes,
     pair,
@@ -25,6 +24,7 @@ from .arguments import (
     shape_of,
 )
 from .call_cache import cached_call
+from .padding import normalize_padding
 
 __all__ = [
     "adaptive_avg_pool2d",

@@ -22,9 +22,9 @@ from .arguments import (
     real_array,
     real_number,
     shape_of,
-    sides,
 )
 from .call_cache import cached_call
+from .padding import sides
 
 __all__ = [
     "channel_shuffle",
