@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from .. import ops
 from ..backends import Array
@@ -12,6 +12,7 @@ from .child import answered, backward_through, passes_on, taken_over
 from .container import Container, naming
 from .conv import Conv2d
 from .grad_mode import enables_grad_within
+from .graph_plan import Plan, Source, checked_inputs, checked_source, value_of
 from .layer import Layer, check_result, is_stock
 from .linear import Linear
 from .merge import Sum
@@ -21,16 +22,6 @@ from .state import Shape, Shapes, as_shapes
 from .view_layer import ViewLayer
 
 __all__ = ["Graph"]
-
-
-class Source(NamedTuple):
-    """Where a value comes from: an input or a node, and of a node with several outputs which one."""
-
-    name: str
-    output: int | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.output is None else f"{self.name}[{self.output}]"
 
 
 class Graph(Container):
@@ -92,19 +83,19 @@ class Graph(Container):
                 raise TypeError(f"node {name!r} is {node!r}, must be (layer, source, ...)")
         super().__init__({name: node[0] for name, node in nodes.items()})
         names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
-        self.inputs: tuple[str, ...] = _checked_inputs(names, nodes)
+        self.inputs: tuple[str, ...] = checked_inputs(names, nodes)
         self._sources = {
-            name: tuple(_source(f"node {name!r}", given, (*names, *nodes)) for given in node[1:])
+            name: tuple(checked_source(f"node {name!r}", given, (*names, *nodes)) for given in node[1:])
             for name, node in nodes.items()
         }
         several = isinstance(outputs, list)
         wanted = outputs if several else [list(nodes)[-1] if outputs is None else outputs]
-        self.outputs: tuple[Source, ...] = tuple(_source("`outputs`", given, tuple(nodes)) for given in wanted)
+        self.outputs: tuple[Source, ...] = tuple(checked_source("`outputs`", given, tuple(nodes)) for given in wanted)
         if not self.outputs or len(set(self.outputs)) < len(self.outputs):
             raise ValueError(f"`outputs` {outputs!r} must be one or more, each once")
         self.returns_several = several
         self.takes_several = len(self.inputs) > 1
-        self._plan = _Plan.of(self.inputs, self.outputs, self._sources)
+        self._plan = Plan.of(self.inputs, self.outputs, self._sources)
 
     def _check_children(self, named: dict[str, Any]) -> None:
         for name, layer in named.items():
@@ -144,7 +135,7 @@ class Graph(Container):
         for name in self._plan.order:
             layer = self._layers[name]
             if name != fused:
-                given = [_value(values, source) for source in self._sources[name]]
+                given = [value_of(values, source) for source in self._sources[name]]
                 only_use = self._plan.only_use.get(name)
                 following = self._layers[only_use] if only_use else None
                 try:
@@ -167,7 +158,7 @@ class Graph(Container):
                     shapes[name] = tuple(tuple(y.shape) for y in values[name])
             for gone in self._plan.last_uses[name]:
                 values.pop(gone, None)
-        found = tuple(_value(values, source) for source in self.outputs)
+        found = tuple(value_of(values, source) for source in self.outputs)
         self.saved = (remembered, shapes)
         return found if self.returns_several else found[0]
 
@@ -226,14 +217,14 @@ class Graph(Container):
 
     def output_shape(self, *shapes: Shape) -> Any:
         found = self._shapes(shapes)
-        outputs = tuple(_value(found, source) for source in self.outputs)
+        outputs = tuple(value_of(found, source) for source in self.outputs)
         return outputs if self.returns_several else outputs[0]
 
     def child_inputs(self, *shapes: Shape) -> list[tuple[str, Layer, Shapes]]:
         found = self._shapes(shapes)
         inputs = []
         for name in self._plan.order:
-            of_node = tuple(_value(found, source) for source in self._sources[name])
+            of_node = tuple(value_of(found, source) for source in self._sources[name])
             inputs.append((name, self._layers[name], of_node if len(of_node) > 1 else of_node[0]))
         return inputs
 
@@ -244,7 +235,7 @@ class Graph(Container):
         for name in self._plan.order:
             layer = self._layers[name]
             with naming(name, layer):
-                found[name] = layer.output_shape(*[_value(found, source) for source in self._sources[name]])
+                found[name] = layer.output_shape(*[value_of(found, source) for source in self._sources[name]])
         return found
 
     def flops(self, *shapes: Shape) -> int:
@@ -295,7 +286,7 @@ class Graph(Container):
             for other, sources in self._sources.items()
         }
         self.outputs = tuple(before if source.name == name else source for source in self.outputs)
-        self._plan = _Plan.of(self.inputs, self.outputs, self._sources)
+        self._plan = Plan.of(self.inputs, self.outputs, self._sources)
 
     def only_use(self, name: str) -> str | None:
         """The node that alone uses what node ``name`` gives, which is not returned either; None without one."""
@@ -322,45 +313,6 @@ class Graph(Container):
             for name, layer in self._layers.items()
         ]
         return "\n  ".join([head, *lines]) + "\n)"
-
-
-class _Plan(NamedTuple):
-    """What follows from names and sources alone."""
-
-    order: tuple[str, ...]
-    last_uses: dict[str, tuple[str, ...]]
-    """The values that nobody needs after a node."""
-    only_use: dict[str, str]
-    """The node that alone uses what another gives, which is not returned either."""
-    returned: frozenset[str]
-
-    @classmethod
-    def of(
-        cls, inputs: tuple[str, ...], outputs: tuple[Source, ...], sources: Mapping[str, tuple[Source, ...]]
-    ) -> _Plan:
-        order = _order(inputs, sources)
-        returned = frozenset(source.name for source in outputs)
-        uses: dict[str, list[str]] = {name: [] for name in (*inputs, *order)}
-        for name in order:
-            for source in sources[name]:
-                uses[source.name].append(name)
-        unused = [name for name in inputs if not uses[name]]
-        if unused:
-            raise ValueError(f"`inputs` {', '.join(map(repr, unused))}: no node uses them")
-        idle = [name for name in order if not uses[name] and name not in returned]
-        if idle:
-            raise ValueError(f"node {idle[0]!r} leads to no output: `outputs` are {', '.join(map(str, outputs))}")
-        last: dict[str, list[str]] = {name: [] for name in order}
-        for name, users in uses.items():
-            if name not in returned:
-                last[users[-1]].append(name)
-        only = {name: users[0] for name, users in uses.items() if len(users) == 1 and name not in returned}
-        return cls(
-            order,
-            {name: tuple(gone) for name, gone in last.items()},
-            {name: user for name, user in only.items() if name not in inputs},
-            returned,
-        )
 
 
 class _Remembered:
@@ -419,53 +371,6 @@ class _Totals:
             self._backend.zeros(shape, dtype) if part is None else part
             for part, shape in zip(parts, shapes, strict=True)
         )
-
-
-def _order(inputs: tuple[str, ...], sources: Mapping[str, tuple[Source, ...]]) -> tuple[str, ...]:
-    """The nodes, sources first, and otherwise as they came."""
-    done, order, left = set(inputs), [], list(sources)
-    while left:
-        name = next((name for name in left if all(source.name in done for source in sources[name])), None)
-        if name is None:
-            raise ValueError(
-                f"these nodes of a Graph get each other's outputs in a cycle: {', '.join(map(repr, left))}"
-            )
-        order.append(name)
-        done.add(name)
-        left.remove(name)
-    return tuple(order)
-
-
-def _checked_inputs(names: tuple[str, ...], nodes: Mapping[str, Any]) -> tuple[str, ...]:
-    for name in names:
-        if not isinstance(name, str) or not name or "." in name:
-            raise ValueError(f"`inputs` has {name!r}, must be strings without dots")
-        if name in nodes or names.count(name) > 1:
-            raise ValueError(f"`inputs` has {name!r}, a name that is taken")
-    if not names:
-        raise ValueError("`inputs` must name one input at least")
-    return names
-
-
-def _source(where: str, given: Any, known: tuple[str, ...]) -> Source:
-    name, index = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-    if not isinstance(name, str) or not (index is None or (type(index) is int and index >= 0)):
-        raise TypeError(f"{where}: the source {given!r} must be a name, or (name, i) for output i")
-    if name not in known:
-        raise ValueError(f"{where}: there is no {name!r}, but {', '.join(map(repr, known))}")
-    return Source(name, index)
-
-
-def _value(values: Mapping[str, Any], source: Source) -> Any:
-    """The value of a source, or its shape: a tuple with tuples in it, or with arrays, is one of several outputs."""
-    value = values[source.name]
-    several = isinstance(value, tuple) and bool(value) and not isinstance(value[0], int)
-    if several == (source.output is None):
-        raise ValueError(
-            f"node {source.name!r} gives {len(value) if several else 'one'} outputs: "
-            + (f"a source is ({source.name!r}, i)" if several else f"its source is {source.name!r}")
-        )
-    return value[source.output] if several else value
 
 
 def _one_or_all(names: tuple[str, ...]) -> Any:
