@@ -7,6 +7,7 @@ from .containers import Add as Add
 from .containers import Concat as Concat
 from .containers import Sequential as Sequential
 from .conv import *
+from .conv_transpose import *
 from .densenet_block import *
 from .dropout import *
 from .feature_extraction import outputs as outputs

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from ..backends import Array
 from .activation import Identity, ReLU, Sigmoid, Tanh
-from .conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from .conv import Conv1d, Conv2d
+from .conv_transpose import ConvTranspose1d, ConvTranspose2d
 from .grad_mode import frees_after_backward
 from .layer import Layer, check_result, is_stock
 from .linear import Linear

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .containers import Sequential
-from .conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from .conv import Conv1d, Conv2d
+from .conv_transpose import ConvTranspose1d, ConvTranspose2d
 from .graph import Graph
 from .layer import Layer, inherits_forward
 from .linear import Linear

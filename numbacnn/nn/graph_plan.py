@@ -1,4 +1,4 @@
-"""What the names and sources of a graph's nodes say by themselves: the order they run in, the last use of each value."""
+"""What the names and sources of a graph's nodes say by themselves: their order, and the last use of each value."""
 
 from __future__ import annotations
 
