@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import ops
 from ..backends import Array
-from ..ops.arguments import axis_sizes, flag, integer, number
+from ..ops.arguments import axis_sizes, flag, integer
 from .forward_cache import cached_forward
-from .layer import Layer
-from .normalization import OF_THE_PARAMETERS
+from .normalization import OF_THE_PARAMETERS, Affine, ChannelNorm
 from .receptive import WHOLE_IMAGE, Window
 from .settings import OF_THE_WEIGHT, setting
-from .state import Buffer, Constant, Counter, Parameter, Shape, State, as_input, floating_dtype
+from .state import Shape, State, as_input
 
 __all__ = ["GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm"]
 
@@ -24,34 +24,39 @@ def _value(state: State | None) -> Array | None:
     return None if state is None else state.value
 
 
-class _Affine(Layer):
-    """With ``weight`` and ``bias``, either of which may be None."""
+class _OfSample(Affine):
+    """Over positions of a sample: passes by two operations that take the same arguments, ``_over`` among them."""
 
-    eps: float = setting(partial(number, low=0))
+    _normalize: ClassVar[Callable[..., Any]]
+    _normalize_backward: ClassVar[Callable[..., Any]]
+    _over: Any
+    """What is normalised together."""
 
-    weight: Parameter | None
-    bias: Parameter | None
+    @cached_forward
+    def forward(self, x: Any) -> Array:
+        x, keeps = as_input(x, self.backend, self._own_dtype()), self.saves
+        self.output_shape(tuple(x.shape))
+        found = type(self)._normalize(
+            x, self._over, _value(self.weight), _value(self.bias), self.eps,
+            return_statistics=keeps, backend=self.backend,
+        )  # fmt: skip
+        y, *statistics = found if keeps else (found,)
+        self.saved = (x, *statistics)
+        return y
 
-    def _make_parameters(self, shape: Shape, weight: bool, bias: bool, dtype: Any) -> None:
-        dtype = floating_dtype(dtype)
-        self.weight = Parameter(np.ones(shape, dtype), self.backend) if weight else None
-        self.bias = Parameter(np.zeros(shape, dtype), self.backend) if bias else None
-
-    def _input(self, x: Any) -> Array:
-        """``x`` in the dtype of the computation: that of the weight, if there is one."""
-        return as_input(x, self.backend, None if self.weight is None else self.weight.dtype)
-
-    def _accumulate(self, dweight: Array | None, dbias: Array | None) -> None:
-        if self.weight is not None:
-            self.weight.accumulate(dweight)
-        if self.bias is not None:
-            self.bias.accumulate(dbias)
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        x, *statistics = self.saved
+        dx, dweight, dbias = type(self)._normalize_backward(
+            dy, x, self._over, _value(self.weight), *statistics, backend=self.backend
+        )
+        self._accumulate(dweight, dbias)
+        return dx if input_gradient else None
 
     def window(self) -> Window | None:
         return WHOLE_IMAGE
 
 
-class GroupNorm(_Affine):
+class GroupNorm(_OfSample):
     """x (n, c, ...) -> y: each of ``num_groups`` groups of neighbouring channels of a sample is normalised by itself.
 
     y = weight (x - mean) / sqrt(variance + eps) + bias, with the mean and the biased variance over the channels and
@@ -62,6 +67,9 @@ class GroupNorm(_Affine):
     >>> GroupNorm(2, 6)
     GroupNorm(2, 6, eps=1e-05)
     """
+
+    _normalize = ops.group_norm
+    _normalize_backward = ops.group_norm_backward
 
     def _check_together(self) -> None:
         if self.num_channels % self.num_groups:
@@ -82,30 +90,9 @@ class GroupNorm(_Affine):
         self.affine = affine
         self._make_parameters((num_channels,), affine, affine, dtype)
 
-    @cached_forward
-    def forward(self, x: Any) -> Array:
-        x, keeps = self._input(x), self.saves
-        self.output_shape(tuple(x.shape))
-        found = ops.group_norm(
-            x,
-            self.num_groups,
-            _value(self.weight),
-            _value(self.bias),
-            self.eps,
-            return_statistics=keeps,
-            backend=self.backend,
-        )
-        y, *statistics = found if keeps else (found,)
-        self.saved = (x, *statistics)
-        return y
-
-    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        x, *statistics = self.saved
-        dx, dweight, dbias = ops.group_norm_backward(
-            dy, x, self.num_groups, _value(self.weight), *statistics, backend=self.backend
-        )
-        self._accumulate(dweight, dbias)
-        return dx if input_gradient else None
+    @property
+    def _over(self) -> Any:
+        return self.num_groups
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) not in (2, 3, 4) or shape[1] != self.num_channels:
@@ -118,17 +105,11 @@ class GroupNorm(_Affine):
     def extra_repr(self) -> str:
         parts = [f"{self.num_groups}, {self.num_channels}, eps={self.eps}"]
         parts += ["affine=False"] * (not self.affine)
-        parts += [f"dtype={self.weight.dtype}"] if self.weight is not None and self.weight.dtype != np.float32 else []
-        return ", ".join(parts)
+        return ", ".join(parts + self._dtype_shown())
 
 
-class _InstanceNorm(_Affine):
-    _axes = ""
-
-    num_features: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
-    momentum: float = setting(partial(number, low=0, high=1))
-    affine: bool = setting(flag, fixed=OF_THE_PARAMETERS)
-    track_running_stats: bool = setting(flag, fixed=OF_THE_PARAMETERS)
+class _InstanceNorm(ChannelNorm):
+    _default = False
 
     def __init__(
         self,
@@ -139,26 +120,18 @@ class _InstanceNorm(_Affine):
         track_running_stats: bool = False,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        self._make_parameters((num_features,), affine, affine, dtype)
-        ones, zeros = (np.full(num_features, value, floating_dtype(dtype)) for value in (1, 0))
-        self.running_mean = Buffer(zeros, self.backend) if track_running_stats else None
-        self.running_var = Buffer(ones, self.backend) if track_running_stats else None
-        self.num_batches_tracked = Counter() if track_running_stats else None
-        # What stands for the weight and the bias where the running averages are used.
-        constant = track_running_stats and not affine
-        self._scale = Constant(ones, self.backend) if constant else None
-        self._shift = Constant(zeros, self.backend) if constant else None
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+
+    def _has_constants(self) -> bool:
+        """Where the running averages are used."""
+        return self.track_running_stats and not self.affine
+
+    def _own_dtype(self) -> np.dtype[Any] | None:
+        return super()._own_dtype() if self.running_mean is None else self.running_mean.dtype
 
     @cached_forward
     def forward(self, x: Any) -> Array:
-        dtypes = [state.dtype for state in (self.weight, self.running_mean) if state is not None]
-        x, keeps = as_input(x, self.backend, dtypes[0] if dtypes else None), self.saves
+        x, keeps = as_input(x, self.backend, self._own_dtype()), self.saves
         self.output_shape(tuple(x.shape))
         use_input_stats = self.training or self.running_mean is None
         scale = self.weight if use_input_stats or self.affine else self._scale
@@ -188,20 +161,8 @@ class _InstanceNorm(_Affine):
         self._accumulate(dweight, dbias)
         return dx if input_gradient else None
 
-    def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) != len(self._axes.split(", ")) or shape[1] != self.num_features:
-            raise ValueError(
-                f"the input of {self!r} has shape {tuple(shape)}, must have ({self._axes}) with c = {self.num_features}"
-            )
-        return tuple(shape)
-
-    def extra_repr(self) -> str:
-        parts = [f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"]
-        parts += ["affine=True"] * self.affine
-        parts += ["track_running_stats=True"] * self.track_running_stats
-        states = [state for state in (self.weight, self.running_mean) if state is not None]
-        parts += [f"dtype={states[0].dtype}"] if states and states[0].dtype != np.float32 else []
-        return ", ".join(parts)
+    def window(self) -> Window | None:
+        return WHOLE_IMAGE
 
 
 class InstanceNorm1d(_InstanceNorm):
@@ -210,7 +171,7 @@ class InstanceNorm1d(_InstanceNorm):
     See `InstanceNorm2d`.
     """
 
-    _axes = "n, c, l"
+    _axes = ("n, c, l",)
 
 
 class InstanceNorm2d(_InstanceNorm):
@@ -229,10 +190,10 @@ class InstanceNorm2d(_InstanceNorm):
     InstanceNorm2d(3, eps=1e-05, momentum=0.1, affine=True)
     """
 
-    _axes = "n, c, h, w"
+    _axes = ("n, c, h, w",)
 
 
-class LayerNorm(_Affine):
+class LayerNorm(_OfSample):
     """``x (..., *normalized_shape)`` -> y: what the last axes hold is normalised together.
 
     y = weight (x - mean) / sqrt(variance + eps) + bias, with the biased variance; Ba, Kiros and Hinton 2016.
@@ -242,6 +203,9 @@ class LayerNorm(_Affine):
     >>> LayerNorm((3, 8, 8)).output_shape((5, 3, 8, 8))
     (5, 3, 8, 8)
     """
+
+    _normalize = ops.layer_norm
+    _normalize_backward = ops.layer_norm_backward
 
     normalized_shape: tuple[int, ...] = setting(axis_sizes, fixed=OF_THE_WEIGHT)
     elementwise_affine: bool = setting(flag, fixed=OF_THE_PARAMETERS)
@@ -261,30 +225,9 @@ class LayerNorm(_Affine):
         bias = flag("bias", bias)
         self._make_parameters(self.normalized_shape, elementwise_affine, elementwise_affine and bias, dtype)
 
-    @cached_forward
-    def forward(self, x: Any) -> Array:
-        x, keeps = self._input(x), self.saves
-        self.output_shape(tuple(x.shape))
-        found = ops.layer_norm(
-            x,
-            self.normalized_shape,
-            _value(self.weight),
-            _value(self.bias),
-            self.eps,
-            return_statistics=keeps,
-            backend=self.backend,
-        )
-        y, *statistics = found if keeps else (found,)
-        self.saved = (x, *statistics)
-        return y
-
-    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
-        x, *statistics = self.saved
-        dx, dweight, dbias = ops.layer_norm_backward(
-            dy, x, self.normalized_shape, _value(self.weight), *statistics, backend=self.backend
-        )
-        self._accumulate(dweight, dbias)
-        return dx if input_gradient else None
+    @property
+    def _over(self) -> Any:
+        return self.normalized_shape
 
     def output_shape(self, shape: Shape) -> Shape:
         last = self.normalized_shape
@@ -296,5 +239,4 @@ class LayerNorm(_Affine):
         parts = [f"{self.normalized_shape}, eps={self.eps}"]
         parts += ["elementwise_affine=False"] * (not self.elementwise_affine)
         parts += ["bias=False"] * (self.elementwise_affine and self.bias is None)
-        parts += [f"dtype={self.weight.dtype}"] if self.weight is not None and self.weight.dtype != np.float32 else []
-        return ", ".join(parts)
+        return ", ".join(parts + self._dtype_shown())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -18,18 +18,90 @@ from .state import Buffer, Constant, Counter, Parameter, Shape, State, as_input,
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
 
-
 OF_THE_PARAMETERS = "for a new layer has other parameters"
 
 
-class _BatchNorm(Layer):
-    _axes: tuple[str, ...] = ()
+class Affine(Layer):
+    """With ``weight`` and ``bias``, either of which may be None, that a normalised x is scaled and shifted by."""
+
+    eps: float = setting(partial(number, low=0))
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _make_parameters(self, shape: Shape, weight: bool, bias: bool, dtype: Any) -> None:
+        dtype = floating_dtype(dtype)
+        self.weight = Parameter(np.ones(shape, dtype), self.backend) if weight else None
+        self.bias = Parameter(np.zeros(shape, dtype), self.backend) if bias else None
+
+    def _own_dtype(self) -> np.dtype[Any] | None:
+        """Of the computation; None where x has it."""
+        return None if self.weight is None else self.weight.dtype
+
+    def _accumulate(self, dweight: Array | None, dbias: Array | None) -> None:
+        if self.weight is not None:
+            self.weight.accumulate(dweight)
+        if self.bias is not None:
+            self.bias.accumulate(dbias)
+
+    def _dtype_shown(self) -> list[str]:
+        dtype = self._own_dtype()
+        return [] if dtype is None or dtype == np.float32 else [f"dtype={dtype}"]
+
+
+class ChannelNorm(Affine):
+    """The settings and the running averages of a normalisation that has numbers for each channel."""
+
+    _axes: ClassVar[tuple[str, ...]]
+    """What x may have."""
+    _default: ClassVar[bool]
+    """Of ``affine`` and ``track_running_stats``."""
 
     num_features: int = setting(partial(integer, minimum=1), fixed=OF_THE_WEIGHT)
-    eps: float = setting(partial(number, low=0))
     momentum: float = setting(partial(number, low=0, high=1))
     affine: bool = setting(flag, fixed=OF_THE_PARAMETERS)
     track_running_stats: bool = setting(flag, fixed=OF_THE_PARAMETERS)
+
+    def __init__(
+        self, num_features: int, eps: float, momentum: float, affine: bool, track_running_stats: bool, dtype: Any
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self._make_parameters((num_features,), affine, affine, dtype)
+        ones, zeros = (np.full(num_features, value, floating_dtype(dtype)) for value in (1, 0))
+        self.running_mean = Buffer(zeros, self.backend) if track_running_stats else None
+        self.running_var = Buffer(ones, self.backend) if track_running_stats else None
+        self.num_batches_tracked = Counter() if track_running_stats else None
+        # What stands for the weight and the bias.
+        is_constant = self._has_constants()
+        self._scale = Constant(ones, self.backend) if is_constant else None
+        self._shift = Constant(zeros, self.backend) if is_constant else None
+
+    def _has_constants(self) -> bool:
+        """Whether operations are given a weight and a bias where there are no parameters."""
+        return not self.affine
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) not in [len(axes.split(", ")) for axes in self._axes] or shape[1] != self.num_features:
+            axes = " or ".join(f"({axes})" for axes in self._axes)
+            raise ValueError(
+                f"the input of {self!r} has shape {tuple(shape)}, must have {axes} with c = {self.num_features}"
+            )
+        return tuple(shape)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"]
+        parts += [f"affine={self.affine}"] * (self.affine != self._default)
+        parts += [f"track_running_stats={self.track_running_stats}"] * (self.track_running_stats != self._default)
+        return ", ".join(parts + self._dtype_shown())
+
+
+class _BatchNorm(ChannelNorm):
+    _default = True
 
     def __init__(
         self,
@@ -40,27 +112,15 @@ class _BatchNorm(Layer):
         track_running_stats: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        dtype = floating_dtype(dtype)
-        ones, zeros = np.ones(num_features, dtype), np.zeros(num_features, dtype)
-        self.weight = Parameter(ones, self.backend) if affine else None
-        self.bias = Parameter(zeros, self.backend) if affine else None
-        self.running_mean = Buffer(zeros, self.backend) if track_running_stats else None
-        self.running_var = Buffer(ones, self.backend) if track_running_stats else None
-        self.num_batches_tracked = Counter() if track_running_stats else None
-        # What stands for the weight and the bias.
-        self._scale = None if affine else Constant(ones, self.backend)
-        self._shift = None if affine else Constant(zeros, self.backend)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the parameters and running averages, and of the computation."""
         return self._factors()[0].dtype
+
+    def _own_dtype(self) -> np.dtype[Any]:
+        return self.dtype
 
     @property
     def mixes_samples(self) -> bool:
@@ -120,28 +180,11 @@ class _BatchNorm(Layer):
             channels=self.num_features,
             backend=self.backend,
         )
-        if self.weight is not None and self.bias is not None:
-            self.weight.accumulate(dweight)
-            self.bias.accumulate(dbias)
+        self._accumulate(dweight, dbias)
         return dx if input_gradient else None
-
-    def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) not in [len(axes.split(", ")) for axes in self._axes] or shape[1] != self.num_features:
-            axes = " or ".join(f"({axes})" for axes in self._axes)
-            raise ValueError(
-                f"the input of {self!r} has shape {tuple(shape)}, must have {axes} with c = {self.num_features}"
-            )
-        return tuple(shape)
 
     def window(self) -> Window | None:
         return None
-
-    def extra_repr(self) -> str:
-        parts = [f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"]
-        parts += ["affine=False"] * (not self.affine)
-        parts += ["track_running_stats=False"] * (not self.track_running_stats)
-        parts += [f"dtype={self.dtype}"] * (self.dtype != np.float32)
-        return ", ".join(parts)
 
 
 class BatchNorm1d(_BatchNorm):
