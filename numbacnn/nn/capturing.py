@@ -24,9 +24,9 @@ from ..backends import Backend
 from .saved import NOT_SAVED, OF_THE_PASS
 from .state import State, StepCounter
 
-__all__ = ["Fingerprint", "NotCaptured", "Snapshot", "fingerprint", "first_refusal", "is_capturable", "warn"]
+__all__ = ["ATOMS", "Fingerprint", "NotCaptured", "Snapshot", "fingerprint", "first_refusal", "is_capturable", "warn"]
 
-_ATOMS: frozenset[type] = frozenset({int, float, complex, bool, str, bytes, type(None)})
+ATOMS: frozenset[type] = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -150,13 +150,13 @@ def _add(value: Any, key: list[Any], found: Fingerprint, seen: set[int]) -> None
 def _add_all(values: Iterable[Any], key: list[Any], found: Fingerprint, seen: set[int]) -> None:
     for value in values:
         kind = type(value)
-        if kind in _ATOMS:
+        if kind in ATOMS:
             key += (kind, value)
         else:
             _add(value, key, found, seen)
 
 
-_WHAT: dict[type, str] = {tuple: "tuple", **dict.fromkeys(_ATOMS, "atom")}
+_WHAT: dict[type, str] = {tuple: "tuple", **dict.fromkeys(ATOMS, "atom")}
 
 
 def _what(kind: type) -> str:
@@ -212,25 +212,32 @@ class Snapshot:
     def __init__(self, parts: Sequence[Any]) -> None:
         self._parts = parts
         self._before = fingerprint(*parts)
-        self._attributes = [dict(vars(part)) for part in parts]
+        self._watched = [*parts, *(part for part in self._before.kept if isinstance(part, State))]
+        self._attributes = [dict(vars(part)) for part in self._watched]
 
     def refusal(self) -> NotCaptured | None:
         """Why the pass cannot be captured, if it has changed a setting: a launch would not."""
         if fingerprint(*self._parts).key == self._before.key:
             return None
-        for part, former in zip(self._parts, self._attributes, strict=True):
+        for part, former in zip(self._watched, self._attributes, strict=True):
             changed = [
                 f"`{name}`"
                 for name in dict.fromkeys([*former, *vars(part)])
                 if name not in OF_THE_PASS and former.get(name, part) is not vars(part).get(name, part)
             ]
+            if changed and isinstance(part, State):
+                return NotCaptured(
+                    self._parts[0],
+                    f"a pass gives a {type(part).__name__} another array; gradients are set to zero in place by "
+                    "`optimizer.zero_grad()`",
+                )
             if changed:
                 return NotCaptured(part, f"a pass changes {', '.join(changed)} of {type(part).__name__}")
         return NotCaptured(self._parts[0], "a pass changes what an attribute holds")
 
     def restore(self) -> None:
         """Put all attributes back as they were."""
-        for part, former in zip(self._parts, self._attributes, strict=True):
+        for part, former in zip(self._watched, self._attributes, strict=True):
             vars(part).clear()
             vars(part).update(former)
 

@@ -4,6 +4,7 @@ from .callbacks import Callback as Callback
 from .callbacks import CheckpointFile as CheckpointFile
 from .callbacks import HistoryFile as HistoryFile
 from .callbacks import Run as Run
+from .captured import CapturedFunction as CapturedFunction
 from .curves import PlotCurves as PlotCurves
 from .fit import fit as fit
 from .history import EpochRecord as EpochRecord
@@ -23,6 +24,7 @@ from .weight_average import WeightAverage as WeightAverage
 __all__ = [
     "Accuracy",
     "Callback",
+    "CapturedFunction",
     "CheckpointFile",
     "EarlyStopping",
     "EpochRecord",

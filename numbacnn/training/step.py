@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backends import Array, Backend
-from ..backends.capture import Captures, Effects, recording
-from ..backends.precision import is_strict
-from ..data.columns import as_tuple, each_of
-from ..nn.capturing import Fingerprint, NotCaptured, Snapshot, fingerprint, first_refusal, warn
+from ..data.columns import as_tuple
 from ..nn.grad_mode import free_after_backward
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.state import Parameter
 from ..ops.arguments import flag, number
 from ..optim import clip_grad_norm
+from .captured import StagedWork, drop_saved
 from .metrics import Metric, MetricSums, on_backend
 
 if TYPE_CHECKING:
@@ -100,15 +96,7 @@ class TrainingStep:
         self.metrics = tuple(metrics)
         self.capture = flag("capture", capture)
         self._totals = MetricSums(model.backend)
-        self._settings = Fingerprint()
-        self._circumstances: Any = None
-        self._layers: list[Any] = []
-        """And losses."""
-        self._refusal: NotCaptured | None = None
-        self._found_out: list[NotCaptured] = []
-        self._warned = False
-        self._captures: Captures[_Captured] = Captures()
-        self._mode: str | None = None
+        self._work = StagedWork("step", _may_update)
 
     def __repr__(self) -> str:
         return f"TrainingStep({type(self.model).__name__}, {self.loss!r}, {self.optimizer!r}, mode={self.mode!r})"
@@ -116,7 +104,7 @@ class TrainingStep:
     @property
     def mode(self) -> str | None:
         """How the last call ran, ``"plain"`` or ``"captured"``; None before the first."""
-        return self._mode
+        return self._work.mode
 
     def __call__(self, x: Any, y: Any) -> None:
         """Train on inputs ``x`` (n, ...) and targets ``y`` (n, ...), of NumPy or of the model's backend.
@@ -127,25 +115,10 @@ class TrainingStep:
         x, y = on_backend(x, backend), on_backend(y, backend)
         if backend is not self._totals.backend:
             self._totals = MetricSums(backend, *self._totals.read())
-        if backend is not self.loss.backend:
-            self.loss.to(backend)
-        self.optimizer.prepare()
-        for metric in self.metrics:
-            metric.prepare(backend)
-        if self.weight_average is not None:
-            self.weight_average.prepare()
-        captured = self._find_or_capture(x, y, backend) if self.capture else None
-        if captured is None:
-            before = Snapshot(self._layers) if self.capture and self._refusal is None else None
-            loss = self._compare(x, y)
-            if _may_update(backend, loss):
-                self._update()
-            if before is not None:
-                self._is_spoilt(before, backend)
-            self._mode = "plain"
-        else:
-            captured.run(x, y, backend)
-            self._mode = "captured"
+        average = [] if self.weight_average is None else [self.weight_average]
+        parts = [self.model, self.loss, self.optimizer, *self.metrics, *average]
+        stages: list[Callable[..., Any]] = [self._compare, self._update]
+        self._work(stages, [x, y], parts, backend, self.capture, lambda: self.clip_norm)
 
     def totals(self) -> tuple[float, float, int]:
         """Loss before the update, summed over the samples, how many were classified correctly, and how many there were.
@@ -169,84 +142,6 @@ class TrainingStep:
         if self.weight_average is not None:
             self.weight_average.apply()
 
-    def _find_or_capture(self, x: Any, y: Any, backend: Backend) -> _Captured | None:
-        self._look_at_settings(backend)
-        if self._refusal is not None:
-            self._tell(backend)
-            return None
-        kind = tuple((type(part), *((tuple(one.shape), one.dtype) for one in as_tuple(part))) for part in (x, y))
-        return self._captures.find(kind, lambda: self._capture(x, y, backend), backend.asynchronous)
-
-    def _look_at_settings(self, backend: Backend) -> None:
-        """Forget captures of other settings, and see whether there may be any of these."""
-        optimizer = self.optimizer
-        # Its settings are numbers on the backend or part of its version.
-        others = [(name, x) for name, x in vars(optimizer).items() if name not in optimizer.settings and name[0] != "_"]
-        parts = (self.model, self.loss, self.weight_average, *self.metrics, *chain.from_iterable(others))
-        circumstances = (backend.name, is_strict(), optimizer, self.clip_norm)
-        is_same = circumstances == self._circumstances
-        if is_same and self._settings.is_still_of(*parts):
-            return
-        settings = fingerprint(*parts)
-        if is_same and settings.key == self._settings.key:
-            self._settings = settings
-            return
-        self._circumstances, self._settings = circumstances, settings
-        self._captures.clear()
-        # Found among the settings, no layer is missed, wherever it is kept.
-        self._layers = [part for part in settings.kept if isinstance(part, (Layer, Loss))]
-        found_out = [refusal for refusal in self._found_out if any(refusal.part is layer for layer in self._layers)]
-        average = [] if self.weight_average is None else [self.weight_average]
-        self._refusal = (
-            found_out[0] if found_out else first_refusal([*self._layers, optimizer, *average, *self.metrics])
-        )
-
-    def _capture(self, x: Any, y: Any, backend: Backend) -> _Captured | None:
-        # What the last step saved would be kept beside what this one saves.
-        self.model.drop_saved()
-        self.loss.drop_saved()
-        x, y = (each_of(part, backend.copy) for part in (x, y))
-        loss: Array = None
-        effects: dict[Callable[[], None], Effects] = {}
-
-        def compare() -> None:
-            nonlocal loss
-            loss = self._compare(x, y)
-
-        def both() -> None:
-            compare()
-            self._update()
-
-        def recorded(half: Callable[[], None]) -> None:
-            with recording() as effects[half]:
-                half()
-
-        halves = (both,) if backend.asynchronous else (compare, self._update)
-        before = Snapshot(self._layers)
-        launches = backend.capture(*(functools.partial(recorded, half) for half in halves))
-        if self._is_spoilt(before, backend):
-            before.restore()
-            return None
-        if launches is None:
-            return None
-        return _Captured(
-            x, y, loss, [effects[half].around(launch) for half, launch in zip(halves, launches, strict=True)]
-        )
-
-    def _is_spoilt(self, before: Snapshot, backend: Backend) -> bool:
-        """Whether the pass since ``before`` cannot be repeated by a launch, as is found out then."""
-        refusal = before.refusal()
-        if refusal is not None:
-            self._refusal = refusal
-            self._found_out.append(refusal)
-            self._tell(backend)
-        return refusal is not None
-
-    def _tell(self, backend: Backend) -> None:
-        if self._refusal is not None and not self._warned:
-            self._warned = True
-            warn(self._refusal, "step", backend)
-
 
 def _check_parameters(optimizer: Optimizer, model: Layer, loss: Loss) -> None:
     own = [*model.parameters(), *(value for value in vars(loss).values() if isinstance(value, Parameter))]
@@ -257,25 +152,6 @@ def _check_parameters(optimizer: Optimizer, model: Layer, loss: Loss) -> None:
             f"`optimizer` must be made of parameters of `model`, all or some of `model.parameters()`, but "
             f"{len(foreign)} of its {len(optimizer.parameters)} are not, the first of them of shape {foreign[0].shape}"
         )
-
-
-class _Captured(NamedTuple):
-    """A step in one launch or, where the loss may forbid the update, in two; and what it reads its batch from."""
-
-    x: Any
-    y: Any
-    loss: Array
-    launches: list[Callable[[], None]]
-
-    def run(self, x: Any, y: Any, backend: Backend) -> None:
-        for own, given in ((self.x, x), (self.y, y)):
-            for target, source in zip(as_tuple(own), as_tuple(given), strict=True):
-                backend.assign(target, source)
-        first, *others = self.launches
-        first()
-        if _may_update(backend, self.loss):
-            for launch in others:
-                launch()
 
 
 def _may_update(backend: Backend, loss: Array) -> bool:
@@ -291,5 +167,4 @@ def set_gradients(model: Layer, loss: Loss, parameters: Iterable[Parameter]) -> 
         model.backward(loss.backward(), input_gradient=False)
     for parameter in parameters:
         parameter.settle_grad()
-    model.drop_saved()
-    loss.drop_saved()
+    drop_saved([model, loss])

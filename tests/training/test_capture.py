@@ -195,7 +195,7 @@ def test_a_launch_looks_at_the_settings_at_a_glance(backend: backends.Backend, m
     steps = batches([3] * 5)
     for x, y in steps[:3]:
         training(x, y)
-    monkeypatch.setattr("numbacnn.training.step.fingerprint", None)
+    monkeypatch.setattr("numbacnn.training.captured.fingerprint", None)
     for x, y in steps[3:]:
         training(x, y)
         assert training.mode == "captured"
