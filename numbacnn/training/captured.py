@@ -240,12 +240,12 @@ class CapturedFunction:
     the backend, or tuples, lists and dicts of these. The next call may write into them anew; copy what is to stay. A
     call waits for nothing.
 
-    The backends cpu and cuda run the function once for each of up to four kinds of shapes, write down what it asks for
-    and repeat that, cuda from the second call on; :attr:`mode` tells. So the function
+    The backends cpu and cuda run the function for each of up to four kinds of shapes, once or a few times, write down
+    what it asks for and repeat that, cuda from the second call on; :attr:`mode` tells. So the function
 
     - computes by layers, losses, ``ops``, optimizers, metrics and averages, and by nothing else: what NumPy computes
-      would be done once, as would anything else that Python does, such as counting and drawing random numbers, which
-      are arguments;
+      would not be done again, nor would anything else that Python does, such as counting and drawing random numbers;
+      these are arguments;
     - takes from a loss ``compute``, an array, not ``forward``, whose number is waited for;
     - sets gradients to zero by ``optimizer.zero_grad()``, in place, before backward passes add to them;
     - changes parameters by ``optimizer.step()``. Before each call the host's half of it, `Optimizer.prepare`, is done
