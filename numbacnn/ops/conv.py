@@ -163,15 +163,8 @@ def conv2d_geometry(
     >>> conv2d_geometry((1, 1, 8, 8), (1, 1, 3, 5), stride=(3, 4), padding=(0, 1)).y_shape
     (1, 1, 2, 2)
     """
-    n, c, h, w = shape_of("x", x_shape, "n, c, h, w")
-    k, c_per_group, kh, kw = shape_of("weight", weight_shape, "out_channels, in_channels / groups, kh, kw")
-    sh, sw = pair("stride", stride)
-    dh, dw = pair("dilation", dilation)
-    groups = integer("groups", groups, 1)
-    if 0 in weight_shape:
-        raise ValueError(f"`weight` {tuple(weight_shape)} must not be empty")
-    if 0 in (c, h, w):
-        raise ValueError(f"`x` {tuple(x_shape)} must not be empty: only the batch, its first axis, may hold nothing")
+    (n, c, h, w), (k, c_per_group, kh, kw) = _shapes(x_shape, weight_shape, "out_channels, in_channels / groups")
+    (sh, sw), (dh, dw), groups = pair("stride", stride), pair("dilation", dilation), integer("groups", groups, 1)
     if c % groups:
         raise ValueError(f"`groups` {groups} must divide the {c} channels of `x` {tuple(x_shape)}")
     if k % groups:
@@ -192,6 +185,15 @@ def conv2d_geometry(
             f"does not fit the padded input {h + pt + pb}x{w + pl + pr}"
         )
     return geometry
+
+
+def _shapes(x_shape: Any, weight_shape: Any, channels: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    x, weight = shape_of("x", x_shape, "n, c, h, w"), shape_of("weight", weight_shape, f"{channels}, kh, kw")
+    if 0 in weight:
+        raise ValueError(f"`weight` {weight} must not be empty")
+    if 0 in x[1:]:
+        raise ValueError(f"`x` {x} must not be empty: only the batch, its first axis, may hold nothing")
+    return x, weight
 
 
 def conv2d_choice(
@@ -326,15 +328,8 @@ def conv_transpose2d_geometry(
     >>> conv_transpose2d_geometry((1, 16, 7, 7), (16, 8, 3, 3), stride=2, padding=1, output_padding=1).y_shape
     (1, 8, 14, 14)
     """
-    n, c, h, w = shape_of("x", x_shape, "n, c, h, w")
-    of_weight, k_per_group, kh, kw = shape_of("weight", weight_shape, "in_channels, out_channels / groups, kh, kw")
-    sh, sw = pair("stride", stride)
-    dh, dw = pair("dilation", dilation)
-    groups = integer("groups", groups, 1)
-    if 0 in weight_shape:
-        raise ValueError(f"`weight` {tuple(weight_shape)} must not be empty")
-    if 0 in (c, h, w):
-        raise ValueError(f"`x` {tuple(x_shape)} must not be empty: only the batch, its first axis, may hold nothing")
+    (n, c, h, w), (of_weight, k_per_group, kh, kw) = _shapes(x_shape, weight_shape, "in_channels, out_channels / groups")
+    (sh, sw), (dh, dw), groups = pair("stride", stride), pair("dilation", dilation), integer("groups", groups, 1)
     if c != of_weight:
         raise ValueError(
             f"`x` {tuple(x_shape)} has {c} channels (axis 1), but `weight` {tuple(weight_shape)} takes {of_weight}"
