@@ -328,7 +328,7 @@ def conv_transpose2d_geometry(
     >>> conv_transpose2d_geometry((1, 16, 7, 7), (16, 8, 3, 3), stride=2, padding=1, output_padding=1).y_shape
     (1, 8, 14, 14)
     """
-    (n, c, h, w), (of_weight, k_per_group, kh, kw) = _shapes(x_shape, weight_shape, "in_channels, out_channels / groups")
+    (n, c, h, w), (of_weight, k_in_group, kh, kw) = _shapes(x_shape, weight_shape, "in_channels, out_channels / groups")
     (sh, sw), (dh, dw), groups = pair("stride", stride), pair("dilation", dilation), integer("groups", groups, 1)
     if c != of_weight:
         raise ValueError(
@@ -347,9 +347,9 @@ def conv_transpose2d_geometry(
         )
     (pt, pb), (pl, pr) = rows.padding, columns.padding
     convolution = Conv2dGeometry(
-        n, k_per_group * groups, rows.seen, columns.seen, c, kh, kw, sh, sw, pt, pb, pl, pr, dh, dw, groups
+        n, k_in_group * groups, rows.seen, columns.seen, c, kh, kw, sh, sw, pt, pb, pl, pr, dh, dw, groups
     )
-    return ConvTranspose2dGeometry(convolution, (n, k_per_group * groups, rows.outputs, columns.outputs))
+    return ConvTranspose2dGeometry(convolution, (n, k_in_group * groups, rows.outputs, columns.outputs))
 
 
 class _TransposedAxis:

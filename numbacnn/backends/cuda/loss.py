@@ -36,6 +36,19 @@ loss_of, slope_of = formulas(device_function, exp, log1p)
 
 
 @device_function
+def _cost(share, logits, place, largest, logarithm):
+    """Of ``share`` of a class: none of nothing, where the logarithm of a probability of 0 would make NaN of it."""
+    return share * (logarithm - (np.float64(logits[place]) - largest)) if share != 0.0 else 0.0
+
+
+@device_function
+def _share(target, weight, j, smoothing, classes, has_weight):
+    """What class j has of the loss, ``target`` being its probability."""
+    share = (1.0 - smoothing) * np.float64(target) + smoothing / np.float64(classes)
+    return share * np.float64(weight[j]) if has_weight else share
+
+
+@device_function
 def _add_to_parts(block, thread, partial, losses, loss, counted, counts, has_losses, row, blocks, scratch):
     """The loss of a row, in one of its threads, where ``counts``."""
     if counts and has_losses:
@@ -53,38 +66,26 @@ def _cross_entropy_rows(block, thread, partial, p, logits, labels, weight, losse
     scratch = cuda.shared.array(THREADS, np.float64)
     classes, lanes, step = g[1], 1 << g[2], g[3]
     blocks, has_weight, has_losses, ignore_index = options
-    row, lane, count = row_of(block, thread, g)
-    first = first_of(row if count else 0, classes, step)
+    row, first, lane, count = row_of(block, thread, g)
     largest, total = softmax_row(p, logits, first, step, count, thread, lane, lanes, scratch)
     logarithm = log(total) if count else 0.0
     label = labels[row] if count else ignore_index
     loss, counted = 0.0, 0.0
-    # Where nothing is asked of a class, one of probability 0 costs nothing; 0 times its logarithm would be NaN.
     if smoothing > 0.0 and label != ignore_index:
         j = lane
         while j < count:
             share = smoothing / np.float64(classes) * (np.float64(weight[j]) if has_weight else 1.0)
-            if share != 0.0:
-                loss += share * (logarithm - (np.float64(logits[first + j * step]) - largest))
+            loss += _cost(share, logits, first + j * step, largest, logarithm)
             j += lanes
     loss = lanes_sum(thread, lane, lanes, loss, scratch)
     if label != ignore_index and lane == 0:
         if label >= 0 and label < classes:
             counted = np.float64(weight[label]) if has_weight else 1.0
-            share = (1.0 - smoothing) * counted
-            if share != 0.0:
-                loss += share * (logarithm - (np.float64(logits[first + label * step]) - largest))
+            loss += _cost((1.0 - smoothing) * counted, logits, first + label * step, largest, logarithm)
         else:
             loss = math.nan
     counts = count > 0 and lane == 0
     _add_to_parts(block, thread, partial, losses, loss, counted, counts, has_losses, row, blocks, scratch)
-
-
-@device_function
-def _share(target, weight, j, smoothing, classes, has_weight):
-    """What class j has of the loss, ``target`` being its probability."""
-    share = (1.0 - smoothing) * np.float64(target) + smoothing / np.float64(classes)
-    return share * np.float64(weight[j]) if has_weight else share
 
 
 @block_kernel(THREADS)
@@ -93,16 +94,15 @@ def _soft_target_rows(block, thread, partial, p, logits, target, weight, losses,
     scratch = cuda.shared.array(THREADS, np.float64)
     classes, lanes, step = g[1], 1 << g[2], g[3]
     blocks, has_weight, has_losses, _ = options
-    row, lane, count = row_of(block, thread, g)
-    first = first_of(row if count else 0, classes, step)
+    row, first, lane, count = row_of(block, thread, g)
     largest, total = softmax_row(p, logits, first, step, count, thread, lane, lanes, scratch)
     logarithm = log(total) if count else 0.0
     loss = 0.0
     j = lane
     while j < count:
-        share = _share(target[first + j * step], weight, j, smoothing, classes, has_weight)
-        if share != 0.0:
-            loss += share * (logarithm - (np.float64(logits[first + j * step]) - largest))
+        place = first + j * step
+        share = _share(target[place], weight, j, smoothing, classes, has_weight)
+        loss += _cost(share, logits, place, largest, logarithm)
         j += lanes
     loss = lanes_sum(thread, lane, lanes, loss, scratch)
     counts = count > 0 and lane == 0
@@ -147,13 +147,18 @@ def _reduce(block, thread, loss, scale, partial, g):
             loss[0] = factor * total
 
 
+@device_function
+def _row_and_class(i, classes, step):
+    """Of element ``i`` of the logits."""
+    plane = quotient(i, step)
+    image = quotient(plane, classes)
+    return image * step + i - plane * step, plane - image * classes
+
+
 @mapping
 def _cross_entropy_gradient(i, scale, p, labels, weight, of_all, smoothing, g):
     classes, step, of_each, has_weight, ignore_index = g
-    plane = quotient(i, step)
-    image = quotient(plane, classes)
-    j = plane - image * classes
-    row = image * step + i - plane * step
+    row, j = _row_and_class(i, classes, step)
     label = labels[row]
     if label == ignore_index:
         return scalar(p, 0)
@@ -175,8 +180,7 @@ def _soft_target_gradient(block, thread, scale, dlogits, p, target, weight, smoo
     scratch = cuda.shared.array(THREADS, np.float64)
     classes, lanes, step = g[1], 1 << g[2], g[3]
     of_each, has_weight = options
-    row, lane, count = row_of(block, thread, g)
-    first = first_of(row if count else 0, classes, step)
+    row, first, lane, count = row_of(block, thread, g)
     summed = 0.0
     j = lane
     while j < count:
@@ -194,10 +198,7 @@ def _soft_target_gradient(block, thread, scale, dlogits, p, target, weight, smoo
 @mapping
 def _nll_gradient(i, scale, labels, weight, g):
     classes, step, of_each, has_weight, ignore_index = g
-    plane = quotient(i, step)
-    image = quotient(plane, classes)
-    j = plane - image * classes
-    row = image * step + i - plane * step
+    row, j = _row_and_class(i, classes, step)
     if labels[row] != j or j == ignore_index:
         return 0.0
     share = np.float64(weight[j]) if has_weight else 1.0
@@ -250,8 +251,7 @@ def _correct_rows(block, thread, partial, logits, labels, k, ignore_index, g):
     """``partial`` counts in float64, which is exact; so are the classes counted that come before the label's."""
     sums = cuda.shared.array(THREADS, np.float64)
     classes, lanes, step = g[1], 1 << g[2], g[3]
-    row, lane, count = row_of(block, thread, g)
-    first = first_of(row if count else 0, classes, step)
+    row, first, lane, count = row_of(block, thread, g)
     label = labels[row] if count else -1
     is_label = label >= 0 and label < classes and label != ignore_index
     before = 0.0
@@ -275,8 +275,7 @@ def _largest_rows(block, thread, largest_class, logits, labels, ignore_index, g)
     values = cuda.shared.array(THREADS, np.float64)
     places = cuda.shared.array(THREADS, np.int64)
     classes, lanes, step = g[1], 1 << g[2], g[3]
-    row, lane, count = row_of(block, thread, g)
-    first = first_of(row if count else 0, classes, step)
+    row, first, lane, count = row_of(block, thread, g)
     largest, place = -math.inf, classes
     j = lane
     while j < count:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..contract import Array
 from .block.reduce import THREADS, lanes_sum
-from .block.softmax import first_of, row_of, rows_along, softmax_row
+from .block.softmax import row_of, rows_along, softmax_row
 from .runtime import device_array
 from .runtime.kernel import block_kernel
 from .runtime.target import cuda, exp, log
@@ -21,8 +21,7 @@ __all__ = ["softmax", "softmax_backward"]
 def _softmax_rows(block, thread, y, x, g, logarithm):
     scratch = cuda.shared.array(THREADS, np.float64)
     lanes, step = 1 << g[2], g[3]
-    row, lane, count = row_of(block, thread, g)
-    first = first_of(row if count else 0, g[1], step)
+    _, first, lane, count = row_of(block, thread, g)
     largest, total = softmax_row(y, x, first, step, count, thread, lane, lanes, scratch)
     if logarithm and count:
         logarithm_of_total = log(total)
@@ -36,8 +35,7 @@ def _softmax_rows(block, thread, y, x, g, logarithm):
 def _softmax_backward_rows(block, thread, dx, dy, y, g, logarithm):
     scratch = cuda.shared.array(THREADS, np.float64)
     lanes, step = 1 << g[2], g[3]
-    row, lane, count = row_of(block, thread, g)
-    first = first_of(row if count else 0, g[1], step)
+    _, first, lane, count = row_of(block, thread, g)
     total = 0.0
     j = lane
     while j < count:

@@ -18,18 +18,22 @@ __all__ = ["first_of", "row_of", "rows_along", "softmax_row"]
 
 
 @device_function
-def row_of(block, thread, g):
-    """The row of a thread, its lane in it, and how many elements it has; 0 of them beyond the last row."""
-    rows, classes, bits, _ = g
-    row, lane = lane_of(block, thread, bits)
-    return row, lane, classes if row < rows else 0
-
-
-@device_function
 def first_of(row, classes, inner):
     """Where the first class of a row is; the others follow, ``inner`` apart."""
     image = quotient(row, inner)
     return image * classes * inner + row - image * inner
+
+
+@device_function
+def row_of(block, thread, g):
+    """The row of a thread, where its first class is, the thread's lane in it, and how many classes it has.
+
+    Beyond the last row that is 0, and the first class is some row's.
+    """
+    rows, classes, bits, inner = g
+    row, lane = lane_of(block, thread, bits)
+    is_row = row < rows
+    return row, first_of(row if is_row else 0, classes, inner), lane, classes if is_row else 0
 
 
 @device_function
