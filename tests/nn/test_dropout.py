@@ -114,23 +114,6 @@ def test_channels_are_dropped_as_elements_of_n_and_c(backend: Backend) -> None:
     np.testing.assert_array_equal(layer.eval()(x), x)
 
 
-def test_a_captured_step_draws_the_next_mask_of_channels_each_time(backend: Backend) -> None:
-    layer = nn.Dropout2d(0.5)
-    x = backend.asarray(np.random.default_rng(0).normal(size=(8, 4, 2, 3)))
-    layer.forward(x)  # from where on the count is on the device
-    results = []
-    launches = backend.capture(lambda: results.append(layer.forward(x)))
-    if launches is None:
-        pytest.skip("it captures nothing")
-    masks = [np.asarray(ops.dropout(np.ones((8, 4)), 0.5, layer.seed, number)) for number in range(12)]
-    numbers = []
-    for _ in range(3):
-        launches[0]()
-        drawn = np.array(backend.to_numpy(results[-1]) / backend.to_numpy(x))[..., 0, 0]
-        numbers.append(next(number for number, mask in enumerate(masks) if np.allclose(mask, drawn)))
-    assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
-
-
 def test_an_input_without_channels_is_refused_in_evaluation_too(backend: Backend) -> None:
     for layer in (nn.Dropout2d(), nn.Dropout2d().eval()):
         with pytest.raises(ValueError, match=r"\(2, 3\), must have 4 axes"):
