@@ -33,8 +33,18 @@ BATCHES = {"cuda": 512}
 CHANNELS, SIZE = 64, 56
 IMAGE_BYTES = 4 * CHANNELS * SIZE * SIZE
 # Images that are all there at the same time, arguments, results and what the memory is measured with.
-ARRAYS = 12
+ARRAYS = 14
 MIN_BATCH = 64
+
+
+POINTWISE: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(("gelu", "gelu_tanh", "hardsigmoid", "hardswish", "mish", "selu", "silu", "softsign"), ()),
+    **dict.fromkeys(("celu", "elu"), (1.0,)),
+    "hardtanh": (-1.0, 1.0),
+    "leaky_relu": (0.01,),
+    "softplus": (1.0, 20.0),
+}
+"""The parameters of the activations that are functions of one number."""
 
 
 class Case(NamedTuple):
@@ -67,7 +77,13 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
     of_channels = ones(n * c).reshape((n, c, 1, 1))
     _, mean, _, inverse_std = b.batch_norm_train(x, channel, channel, eps)
     groups = max(1, c // 8)
-    of_groups = b.group_norm(x, channel, channel, groups, eps)
+    _, *of_groups = b.group_norm(x, channel, channel, groups, eps)
+    _, *of_each = b.group_norm(x, None, None, c, eps)
+    of_windows = b.local_response_norm(x, 5, 1e-4, 0.75, 1.0)[1]
+    # Rows of as many numbers as two of an image have.
+    lines, of_lines = (normal(n * c * size // 2, 2 * size) for _ in range(2))
+    along = ones(2 * size)
+    _, *of_rows = b.group_norm(lines, along, along, 1, eps)
     value, gradient, velocity, square = (ones(n * c * size * size) for _ in range(4))
     sgd, with_momentum, adam = full(1e-9, 0, 0), full(1e-9, 0.9, 0), full(1e-9, 0.9, 0.999, 1e-8, 0)
     offset, step = (b.asarray(np.array(number, np.int64)) for number in (1, 3))
@@ -81,13 +97,23 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
         Case("sigmoid", lambda: b.sigmoid(x), Mix(whole, whole)),
         Case("sigmoid_backward", lambda: b.sigmoid_backward(dy, x), Mix(2 * whole, whole)),
         Case("tanh", lambda: b.tanh(x), Mix(whole, whole)),
-        Case("gelu", lambda: b.pointwise(x, "gelu", ()), Mix(whole, whole)),
-        Case("gelu_backward", lambda: b.pointwise_backward(dy, x, "gelu", ()), Mix(2 * whole, whole)),
-        Case("silu", lambda: b.pointwise(x, "silu", ()), Mix(whole, whole)),
-        Case("leaky_relu", lambda: b.pointwise(x, "leaky_relu", (0.01,)), Mix(whole, whole)),
+        *(
+            case
+            for kind, parameters in POINTWISE.items()
+            for case in (
+                Case(kind, partial(b.pointwise, x, kind, parameters), Mix(whole, whole)),
+                Case(
+                    f"{kind}_backward", partial(b.pointwise_backward, dy, x, kind, parameters), Mix(2 * whole, whole)
+                ),
+            )
+        ),
+        Case("prelu", lambda: b.prelu(x, channel), Mix(whole, whole)),
         Case("prelu_backward", lambda: b.prelu_backward(dy, x, channel), Mix(2 * whole, whole)),
         Case("softmax", lambda: b.softmax(x, 1), Mix(whole, whole)),
         Case("softmax_backward", lambda: b.softmax_backward(dy, x, 1), Mix(2 * whole, whole)),
+        Case("log_softmax", lambda: b.softmax(x, 1, True), Mix(whole, whole)),
+        Case("log_softmax_backward", lambda: b.softmax_backward(dy, x, 1, True), Mix(2 * whole, whole)),
+        Case("softmax of rows", lambda: b.softmax(lines, 1), Mix(whole, whole)),
         Case("multiply by channel", lambda: b.multiply(x, of_channels), Mix(whole, whole)),
         Case("sum_of_products", lambda: b.sum_of_products(dy, x), Mix(2 * whole, 0)),
         Case("dropout", lambda: b.dropout(x, 0.5, 1, offset), Mix(whole, whole)),
@@ -112,13 +138,30 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
         Case("group_norm", lambda: b.group_norm(x, channel, channel, groups, eps), Mix(whole, whole)),
         Case(
             "group_norm_backward",
-            lambda: b.group_norm_backward(dy, x, channel, of_groups[1], of_groups[3], groups),
+            lambda: b.group_norm_backward(dy, x, channel, of_groups[0], of_groups[2], groups),
+            Mix(2 * whole, whole),
+        ),
+        Case("group_norm of channels", lambda: b.group_norm(x, None, None, c, eps), Mix(whole, whole)),
+        Case(
+            "group_norm_backward of channels",
+            lambda: b.group_norm_backward(dy, x, None, of_each[0], of_each[2], c),
+            Mix(2 * whole, whole),
+        ),
+        Case("group_norm of rows", lambda: b.group_norm(lines, along, along, 1, eps), Mix(whole, whole)),
+        Case(
+            "group_norm_backward of rows",
+            lambda: b.group_norm_backward(of_lines, lines, along, of_rows[0], of_rows[2], 1),
             Mix(2 * whole, whole),
         ),
         Case(
             "local_response_norm",
             lambda: b.local_response_norm(x, 5, 1e-4, 0.75, 1.0),
             Mix(whole, 2 * whole),
+        ),
+        Case(
+            "local_response_norm_backward",
+            lambda: b.local_response_norm_backward(dy, x, of_windows, 5, 1e-4, 0.75),
+            Mix(3 * whole, whole),
         ),
         Case("sgd_step", lambda: b.sgd_step(value, gradient, None, sgd, False), Mix(each, updated=each)),
         Case(
