@@ -102,9 +102,7 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
             for kind, parameters in POINTWISE.items()
             for case in (
                 Case(kind, partial(b.pointwise, x, kind, parameters), Mix(whole, whole)),
-                Case(
-                    f"{kind}_backward", partial(b.pointwise_backward, dy, x, kind, parameters), Mix(2 * whole, whole)
-                ),
+                Case(f"{kind}_backward", partial(b.pointwise_backward, dy, x, kind, parameters), Mix(2 * whole, whole)),
             )
         ),
         Case("prelu", lambda: b.prelu(x, channel), Mix(whole, whole)),

@@ -331,7 +331,8 @@ def test_pointwise(ours: OnNumPy, kind: str, shape: tuple[int, ...], dtype: Any,
     parameters = PARAMETERS.get(kind, (0.75,))
     x, dy = np.asarray(4 * normal(shape, seed, dtype), dtype), np.asarray(normal(shape, seed + 1, dtype))
     y64 = reference.pointwise(*wide(x), kind, parameters)
-    assert_within(ours.pointwise(x, kind, parameters), y64, 1)
+    # Of GELU 1 is a term, times x.
+    assert_within(ours.pointwise(x, kind, parameters), y64, 1, np.abs(x).max(initial=0) if kind == "gelu" else None)
     dx64 = reference.pointwise_backward(*wide(dy, x), kind, parameters)
     assert_within(ours.pointwise_backward(dy, x, kind, parameters), dx64, 1, np.abs(dy).max(initial=0))
 

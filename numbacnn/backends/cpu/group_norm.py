@@ -28,6 +28,7 @@ from .runtime.microkernel import Microkernel
 from .vector.column_sums import CHUNK_ELEMENTS, MAX_CHUNKS, WIDE
 from .vector.layout import channels_last, flat, images
 from .vector.row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, find_moments, merge_moments
+from .vector.rows import SHORT, distances_of_run, gradients_of_run, squares_of_run
 from .vector.simd import flattened
 from .vector.sums import is_finite
 
@@ -38,6 +39,8 @@ FLOAT64 = np.dtype(np.float64)
 RUN = 1 << 12
 # Columns of a chunk of the sums of chunks.
 COLUMNS = 64
+# Columns of a matrix of few rows, each a chunk or more, are shared out a second time, so many to a chunk.
+FEW_ROWS, MANY_COLUMNS = 64, 512
 
 
 class _Runs(NamedTuple):
@@ -69,28 +72,42 @@ class _Pixels(NamedTuple):
 def moments_of_run(x, at, size):
     """The mean of x[at : at + size], and the sum of the squares about it.
 
-    What is summed first are differences from a number of the run, so that equal numbers have no variance at all.
+    What is summed first are differences from a number of the run, so that equal numbers have no variance at all. Sums
+    of no more than SHORT numbers are added up in float64.
     """
+    real = x.dtype.type
     mean, squares = 0.0, 0.0
     for start in range(0, size, RUN):
-        here = min(RUN, size - start)
-        first, end = np.uintp(at + start), np.uintp(at + start + here)
-        origin = np.float64(x[first])
+        here, first = min(RUN, size - start), at + start
+        origin = x[first]
         if not is_finite(origin):
-            origin = 0.0
+            origin = real(0)
         total, of_block = 0.0, 0.0
-        for i in range(first, end):
-            total += np.float64(x[i]) - origin
-        center = origin + total / here
-        for i in range(first, end):
-            distance = np.float64(x[i]) - center
-            of_block += distance * distance
+        for part in range(first, first + here, SHORT):
+            total += np.float64(distances_of_run(x, part, min(SHORT, first + here - part), origin))
+        center = np.float64(origin) + total / here
+        # The squares about what the dtype has next to the mean are too many by those of the distance.
+        middle = real(center)
+        for part in range(first, first + here, SHORT):
+            of_block += np.float64(squares_of_run(x, part, min(SHORT, first + here - part), middle))
+        if is_finite(middle):
+            of_block = max(of_block - (center - np.float64(middle)) ** 2 * here, 0.0)
         if start == 0:
             mean, squares = center, of_block
         else:
             distance, share = center - mean, here / (start + here)
             mean += distance * share
             squares += of_block + distance * distance * start * share
+    # A short sum may be too large for the dtype where the result is not.
+    if not (is_finite(mean) and is_finite(squares)):
+        reference, total, squares = np.float64(x[at]), 0.0, 0.0
+        if not is_finite(reference):
+            reference = 0.0
+        for i in range(np.uintp(at), np.uintp(at + size)):
+            total += np.float64(x[i]) - reference
+        mean = reference + total / size
+        for i in range(np.uintp(at), np.uintp(at + size)):
+            squares += (np.float64(x[i]) - mean) ** 2
     return mean, squares
 
 
@@ -132,11 +149,19 @@ def _run_gradients(chunk, dy, x, weight, mean, inverse_std, dx, of_dy, of_produc
         at, channel, middle, inverse = run * size, run % p.groups * p.channels, mean[run], inverse_std[run]
         total, product = 0.0, 0.0
         if p.length == 1:
-            for j in range(np.uintp(p.channels)):
-                i, c = np.uintp(at) + j, np.uintp(channel) + j
-                gradient = np.float64(dy[i]) * np.float64(weight[c])
-                total += gradient
-                product += gradient * (np.float64(x[i]) - np.float64(middle))
+            for part in range(0, size, SHORT):
+                of_dy_weight, of_product = gradients_of_run(
+                    dy, x, at + part, weight, channel + part, min(SHORT, size - part), middle
+                )  # fmt: skip
+                total += np.float64(of_dy_weight)
+                product += np.float64(of_product)
+            if not (is_finite(total) and is_finite(product)):
+                total, product = 0.0, 0.0
+                for j in range(np.uintp(size)):
+                    i = np.uintp(at) + j
+                    gradient = np.float64(dy[i]) * np.float64(weight[np.uintp(channel) + j])
+                    total += gradient
+                    product += gradient * (np.float64(x[i]) - np.float64(middle))
             if p.affine:
                 for j in range(np.uintp(p.channels)):
                     i, c = np.uintp(at) + j, np.uintp(channel) + j
@@ -317,6 +342,24 @@ def _pixel_gradients(chunk, dy, x, weight, mean, inverse_std, dx, of_dy, of_prod
 
 
 @kernel
+def _add_rows(chunk, dy, x, mean, inverse_std, dweight, dbias, totals):
+    """A chunk is MANY_COLUMNS columns of a matrix, over all rows of which the gradients of the parameters are sums.
+
+    For a few long rows: their chunks' sums would be as many numbers as dy and x are.
+    """
+    columns, first = dweight.size, chunk * MANY_COLUMNS
+    here, half = np.uintp(min(MANY_COLUMNS, columns - first)), np.uintp(MANY_COLUMNS)
+    totals[:] = 0
+    for row in range(mean.size):
+        at, middle, inverse = np.uintp(row * columns + first), mean[row], inverse_std[row]
+        for j in range(here):
+            totals[j] += np.float64(dy[at + j])
+            totals[half + j] += np.float64(dy[at + j]) * np.float64((x[at + j] - middle) * inverse)
+    for j in range(here):
+        dbias[np.uintp(first) + j], dweight[np.uintp(first) + j] = totals[j], totals[half + j]
+
+
+@kernel
 def _add_chunks(chunk, of_dy, of_products, dweight, dbias, totals):
     """A chunk is COLUMNS channels, of which the sums of all chunks are added up."""
     columns, first = dweight.size, chunk * COLUMNS
@@ -376,8 +419,15 @@ def _input_gradient(
 def _gradients(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse_std: np.ndarray, groups: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    dx, of_dy, of_products = _backward(dy, x, weight, mean, inverse_std, groups, affine=True)
     dweight, dbias = np.empty_like(weight), np.empty_like(weight)
+    if groups == 1 and weight.size * FEW_ROWS >= x.size and not _is_of_pixels(x) and math.prod(x.shape[2:]) == 1:
+        dx = _backward(dy, x, weight, mean, inverse_std, groups, affine=False)[0]
+        _add_rows(
+            -(-weight.size // MANY_COLUMNS), flat(dy), flat(x), mean.reshape(-1), inverse_std.reshape(-1), dweight,
+            dbias, Scratch(2 * MANY_COLUMNS, FLOAT64),
+        )  # fmt: skip
+        return dx, dweight, dbias
+    dx, of_dy, of_products = _backward(dy, x, weight, mean, inverse_std, groups, affine=True)
     _add_chunks(-(-weight.size // COLUMNS), of_dy, of_products, dweight, dbias, Scratch(2 * COLUMNS, FLOAT64))
     return dx, dweight, dbias
 

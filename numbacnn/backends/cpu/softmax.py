@@ -14,70 +14,53 @@ import math
 import numpy as np
 
 from .runtime.allocator import empty_like
-from .runtime.kernel import Scratch, inlined, kernel
+from .runtime.kernel import Scratch, kernel
 from .runtime.launch_cache import cached_launches
 from .vector.blocks import BLOCK
 from .vector.layout import flat, like
+from .vector.rows import SHORT, add_run, largest_of_run, scale_run, shift_run
 from .vector.simd import flattened
 from .vector.transcendental import exp, strict
 
 __all__ = ["softmax", "softmax_backward"]
 
 COLUMNS = 256
-# Numbers that are compared side by side: the largest of all is then found in vectors.
-ABREAST = 32
-
-
-@inlined
-def largest_of(x, at, count, maxima):
-    """The largest of x[at : at + count], NaN never being one; ``maxima`` has ABREAST numbers."""
-    whole = count // ABREAST * ABREAST
-    for i in range(np.uintp(ABREAST)):
-        maxima[i] = -np.inf
-    for start in range(at, at + whole, ABREAST):
-        for i in range(np.uintp(ABREAST)):
-            value = x[np.uintp(start) + i]
-            maxima[i] = value if value > maxima[i] else maxima[i]
-    for half in (16, 8, 4, 2, 1):
-        for i in range(np.uintp(half)):
-            other = maxima[i + np.uintp(half)]
-            maxima[i] = other if other > maxima[i] else maxima[i]
-    largest = maxima[0]
-    for i in range(np.uintp(at + whole), np.uintp(at + count)):
-        largest = x[i] if x[i] > largest else largest
-    return largest
+# Classes whose exponentials are added up in their own dtype before float64 takes the sum.
+CLASSES = 16
 
 
 @strict
 def log_share(x, largest, logarithm):
-    """(x - largest) - logarithm, in this order, as a sum of the last two may be as large as x and the result small."""
-    return np.float64(x) - np.float64(largest) - logarithm
+    """(x - largest) - logarithm, in this order, as a sum of the last two may be as large as x and the result small.
+
+    Neither of the two is above 0, so that rounding each costs the result no more than itself.
+    """
+    return x - largest - logarithm
 
 
 @kernel
-def _softmax_rows(chunk, x, y, maxima, rows, logarithm):
-    values, result, classes = flattened(x), flattened(y), np.uintp(x.shape[1])
-    for row in range(chunk * rows, min((chunk + 1) * rows, x.shape[0])):
-        at, total = np.uintp(row * x.shape[1]), 0.0
-        largest = largest_of(values, row * x.shape[1], x.shape[1], maxima)
+def _softmax_rows(chunk, x, y, exponentials, rows, logarithm):
+    """Exponentials are those of a whole chunk, one after the other, whatever the length of its rows."""
+    values, result, classes, real = flattened(x), flattened(y), x.shape[1], x.dtype.type
+    first, end = chunk * rows * classes, min((chunk + 1) * rows, x.shape[0]) * classes
+    for at in range(first, end, max(classes, 1)):
+        shift_run(result, at, values, at, classes, largest_of_run(values, at, classes))
+    start = np.uintp(first)
+    for i in range(np.uintp(end - first)):
+        exponentials[i] = exp(result[start + i])
+    for at in range(first, end, max(classes, 1)):
+        total = 0.0
+        for part in range(0, classes, SHORT):
+            total += np.float64(add_run(exponentials, at - first + part, min(SHORT, classes - part)))
         if logarithm:
-            for j in range(classes):
-                total += np.float64(exp(values[at + j] - largest))
-            total = np.log(total)
-            for j in range(classes):
-                result[at + j] = log_share(values[at + j], largest, total)
+            # Neither of the two is above 0, so that rounding each costs their difference no more than itself.
+            shift_run(result, at, result, at, classes, real(np.log(total)))
         else:
-            for j in range(classes):
-                exponential = exp(values[at + j] - largest)
-                total += np.float64(exponential)
-                result[at + j] = exponential
-            divisor = x.dtype.type(total)
-            for j in range(classes):
-                result[at + j] /= divisor
+            scale_run(result, at, exponentials, at - first, classes, real(1 / total))
 
 
 @kernel
-def _softmax_columns(chunk, x, y, maxima, totals, parts, logarithm):
+def _softmax_columns(chunk, x, y, maxima, sums, totals, parts, logarithm):
     values, result, zero = flattened(x), flattened(y), x.dtype.type(0)
     classes, inner, first = x.shape[1], x.shape[2], chunk % parts * COLUMNS
     start, here = chunk // parts * classes * inner + first, np.uintp(min(COLUMNS, inner - first))
@@ -88,23 +71,27 @@ def _softmax_columns(chunk, x, y, maxima, totals, parts, logarithm):
         for i in range(here):
             value = values[at + i]
             maxima[i] = value if value > maxima[i] else maxima[i]
-    for k in range(classes):
-        at = np.uintp(start + k * inner)
+    for some in range(0, classes, CLASSES):
         for i in range(here):
-            exponential = exp(values[at + i] - maxima[i])
-            totals[i] += np.float64(exponential)
-            result[at + i] = zero if logarithm else exponential
-    if logarithm:
+            sums[i] = zero
+        for k in range(some, min(some + CLASSES, classes)):
+            at = np.uintp(start + k * inner)
+            for i in range(here):
+                exponential = exp(values[at + i] - maxima[i])
+                sums[i] += exponential
+                result[at + i] = zero if logarithm else exponential
         for i in range(here):
-            totals[i] = np.log(totals[i])
+            totals[i] += np.float64(sums[i])
+    for i in range(here):
+        sums[i] = np.log(totals[i]) if logarithm else 1 / totals[i]
     for k in range(classes):
         at = np.uintp(start + k * inner)
         if logarithm:
             for i in range(here):
-                result[at + i] = log_share(values[at + i], maxima[i], totals[i])
+                result[at + i] = log_share(values[at + i], maxima[i], sums[i])
         else:
             for i in range(here):
-                result[at + i] /= x.dtype.type(totals[i])
+                result[at + i] *= sums[i]
 
 
 @kernel
@@ -160,13 +147,13 @@ def softmax(x: np.ndarray, axis: int, logarithm: bool = False) -> np.ndarray:
         rows = max(1, BLOCK // max(classes, 1))
         _softmax_rows(
             -(-outer // rows), flat(x).reshape(outer, classes), flat(y).reshape(outer, classes),
-            Scratch(ABREAST, x.dtype), rows, int(logarithm),
+            Scratch(rows * classes, x.dtype), rows, int(logarithm),
         )  # fmt: skip
     else:
         shape, parts = (outer, classes, inner), -(-inner // COLUMNS)
         _softmax_columns(
             outer * parts, flat(x).reshape(shape), flat(y).reshape(shape), Scratch(COLUMNS, x.dtype),
-            Scratch(COLUMNS, np.dtype(np.float64)), parts, int(logarithm),
+            Scratch(COLUMNS, x.dtype), Scratch(COLUMNS, np.dtype(np.float64)), parts, int(logarithm),
         )  # fmt: skip
     return y
 

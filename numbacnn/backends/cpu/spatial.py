@@ -10,6 +10,8 @@ of dy are added up, are a matter of L1 and L2.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,6 +34,8 @@ Pads = tuple[int, int, int, int]
 
 # More terms than these are added up in float64.
 SHORT_SUM = 16
+# Numbers whose places are looked up in a table, which the first cache has beside them.
+LONG_RUN = 1 << 11
 
 
 class _Run(NamedTuple):
@@ -182,6 +186,20 @@ def _rearrange_lines(chunk, x, y, p):
                 at += p.length5
 
 
+@kernel
+def _gather_lines(chunk, x, y, offsets, p):
+    """As :func:`_rearrange_lines`, where the inner loops are short: ``offsets`` says what a run of y reads of x."""
+    size = np.uintp(offsets.size)
+    runs = p.length3 * p.length4 * p.length5 // offsets.size
+    for line in range(chunk * p.rows, min((chunk + 1) * p.rows, p.lines)):
+        rest = line // p.length2
+        start = line % p.length2 * p.step2 + rest % p.length1 * p.step1 + rest // p.length1 * p.step0
+        for i in range(runs):
+            source, at = np.uintp(start + i * p.step3), np.uintp(line * runs + i) * size
+            for k in range(size):
+                y[at + k] = x[source + np.uintp(offsets[k])]
+
+
 @cached_launches
 def pad2d(x: np.ndarray, pads: Pads, mode: str, value: float) -> np.ndarray:
     return _padded(x, pads, mode, value)
@@ -228,9 +246,25 @@ def rearrange(x: np.ndarray, split: Sequence[Sequence[int]], joined: Sequence[Se
     lengths, steps = nested_loops(split, joined, _in_memory(x.ndim), _in_memory(y.ndim))
     lines = lengths[0] * lengths[1] * lengths[2]
     rows = max(1, BLOCK * lines // max(y.size, 1))
-    plan = _Loops(lines, rows, *lengths[1:], *steps)
-    _rearrange_lines(-(-lines // rows) if y.size else 0, source.reshape(x.size), _flat_images(y), plan)
+    plan, chunks = _Loops(lines, rows, *lengths[1:], *steps), -(-lines // rows) if y.size else 0
+    flat_x, flat_y = source.reshape(x.size), _flat_images(y)
+    if steps[5] != 1 and lengths[4] * lengths[5] <= LONG_RUN:
+        first = 3 if math.prod(lengths[3:]) <= LONG_RUN else 4
+        if first == 3:
+            plan = plan._replace(step3=0)
+        _gather_lines(chunks, flat_x, flat_y, _offsets(lengths[first:], steps[first:]), plan)
+    else:
+        _rearrange_lines(chunks, flat_x, flat_y, plan)
     return y
+
+
+@functools.lru_cache(maxsize=64)
+def _offsets(lengths: tuple[int, ...], steps: tuple[int, ...]) -> np.ndarray:
+    """How far apart what nested loops read is from what they read first, one after the other; kernels only read it."""
+    places = np.zeros(1, np.int64)
+    for length, step in zip(lengths, steps, strict=True):
+        places = (places[:, None] + step * np.arange(length)).reshape(-1)
+    return places.astype(np.int32)
 
 
 def _in_memory(axes: int) -> tuple[int, ...]:

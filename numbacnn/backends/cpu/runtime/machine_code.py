@@ -16,7 +16,7 @@ import os
 import pathlib
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import llvmlite
@@ -34,6 +34,7 @@ from ... import disk_cache
 
 __all__ = [
     "OPTIONS",
+    "VECTOR_BYTES",
     "WORD",
     "Entry",
     "Stamp",
@@ -48,6 +49,14 @@ __all__ = [
 ]
 
 WORD = ir.IntType(64)
+
+
+def _vector_bytes(features: Mapping[str, bool]) -> int:
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
+VECTOR_BYTES = _vector_bytes(llvm.get_host_cpu_features())
+"""Of a vector register of this machine."""
 
 Stamp = tuple[int, int] | None
 """The date and the size of the file that holds a function, by which a change is known; None where there is no file."""
@@ -191,6 +200,9 @@ def compile_function(
         module, context.call_conv.get_function_type(types.void, described.argtypes), described.llvm_func_name
     )
     entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORD] * words), name)
+    # Of AVX-512 LLVM's own choice is half of it, from the days when whole vectors slowed the clock. llvmlite takes only
+    # names that it knows, which this is none of.
+    set.add(entry.attributes, f'"prefer-vector-width"="{8 * VECTOR_BYTES}"')
     builder = ir.IRBuilder(entry.append_basic_block())
     context.call_conv.call_function(builder, body, types.void, described.argtypes, unpack(context, builder, entry.args))
     builder.ret_void()

@@ -1,7 +1,7 @@
 """Explicit vectors: a small vocabulary of LLVM's instructions, from which microkernels and short loops are built.
 
-Left to itself LLVM uses half the vector width on AVX-512 machines, and finishes short rows one element at a time. Here
-the width is chosen from the host's features, and the last vector of a row is masked.
+Left to itself LLVM finishes short rows one element at a time, and holds sums in as many registers as it sees fit. Here
+the last vector of a row is masked.
 
 Each loop has a definition in plain Python beside it, which is also what runs when the compiler is off.
 """
@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from ..runtime.kernel import inlined
+from ..runtime.machine_code import VECTOR_BYTES
 from ..runtime.microkernel import WORD
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "lane_sum",
     "lane_sums",
     "lanes_of",
+    "pointers",
     "run_copies",
 ]
 
@@ -44,15 +46,10 @@ def _host_features() -> dict[str, bool]:
     return dict(llvmlite.binding.get_host_cpu_features())
 
 
-def _vector_bytes(features: dict[str, bool]) -> int:
-    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
-
-
 def _registers(features: dict[str, bool]) -> int:
     return 32 if features.get("avx512f") or features.get("neon") else 16
 
 
-VECTOR_BYTES = _vector_bytes(_host_features())
 # The letter of LLVM's constraints for a register of vectors.
 VECTOR_REGISTER = "w" if platform.machine() in ("aarch64", "arm64") else "v"
 REGISTERS = _registers(_host_features())
@@ -159,13 +156,17 @@ class Vectors:
 
     def sum(self, value: Any) -> Any:
         """The lanes of a vector added up, halves first."""
+        return self.halved(value, self.builder.fadd)
+
+    def halved(self, value: Any, join: Callable[[Any, Any], Any]) -> Any:
+        """The lanes of a vector joined to one number, halves first."""
         width = self.lanes
         while width > 1:
             width //= 2
             upper = self.builder.shuffle_vector(
                 value, value, self._lane_numbers([(i + width) % self.lanes for i in range(self.lanes)])
             )
-            value = self.builder.fadd(value, upper)
+            value = join(value, upper)
         return self.builder.extract_element(value, INDEX(0))
 
     def transposed(self, rows: Sequence[Any]) -> list[Any]:
@@ -232,7 +233,7 @@ def lane_sums(size: int) -> tuple[Callable[..., Any], Any]:
     def compiled(typing_context: Any, source: Any, start: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
-            return v.sum(v.load(_pointers(context, builder, signature)(0, *arguments)))
+            return v.sum(v.load(pointers(context, builder, signature)(0, *arguments)))
 
         return source.dtype(source, types.int64), codegen
 
@@ -252,7 +253,7 @@ def run_copies(size: int) -> tuple[Callable[..., None], Any]:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             target, at, source, start, count = arguments
             v = Vectors(builder, context.get_value_type(signature.args[0].dtype), size)
-            pointer = _pointers(context, builder, signature)
+            pointer = pointers(context, builder, signature)
             at_target, at_source = pointer(0, target, at), pointer(2, source, start)
             whole = builder.and_(count, WORD(-v.lanes))
             with cgutils.for_range_slice(builder, WORD(0), whole, WORD(v.lanes), WORD) as (i, _):
@@ -290,7 +291,9 @@ def _flat_compiled(typing_context: Any, x: Any) -> Any:
     return flat(x), codegen
 
 
-def _pointers(context: Any, builder: Any, signature: Any) -> Callable[[int, Any, Any], Any]:
+def pointers(context: Any, builder: Any, signature: Any) -> Callable[[int, Any, Any], Any]:
+    """What gives the address of an element of an argument, in an intrinsic that is being built."""
+
     def pointer(argument: int, array: Any, start: Any) -> Any:
         """The address of element ``start`` of the array that is the given argument."""
         return builder.gep(context.make_array(signature.args[argument])(context, builder, array).data, [start])

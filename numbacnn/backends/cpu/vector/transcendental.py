@@ -1,7 +1,8 @@
 """exp, expm1, log1p, tanh and erf that LLVM can put into vectors: polynomials, with no branch between them.
 
-Relative errors are a few units in the last place. In float32 exp and tanh are Cephes' (Moshier, "Methods and Programs
-for Mathematical Functions", 1989) and erf is Juffa's; in float64 exp and expm1 are Taylor's, and erf is interpolated at
+Relative errors are a few units in the last place. In float32 exp is Cephes' (Moshier, "Methods and Programs for
+Mathematical Functions", 1989), and the coefficients of tanh, erf and log1p, which takes numbers of 0 to 1 alone, are
+the best in relative error by Lawson's weights; in float64 exp and expm1 are Taylor's, and erf is interpolated at
 Chebyshev's points: below 1 it is x + x P(x^2), above 1 - exp(-x^2) Q((x - 3) / (x + 3)). log1p reduces its argument as
 fdlibm does. They are compiled without reassociation, which would merge the two halves of log 2 that make the reduced
 argument exact.
@@ -61,18 +62,22 @@ def exp_float32(x):
 
 
 def tanh_float32(x):
-    """tanh of a float32: a polynomial near 0, where 1 - 2/(exp(2x) + 1) would cancel."""
-    size = abs(x)
-    z = x * x
-    p = np.float32(-5.70498872745e-3)
-    p = p * z + np.float32(2.06390887954e-2)
-    p = p * z + np.float32(-5.37397155531e-2)
-    p = p * z + np.float32(1.33314422036e-1)
-    p = p * z + np.float32(-3.33332819422e-1)
-    near = x + x * z * p
-    far = _ONE - _TWO / (exp_compiled(size + size) + _ONE)
-    far = -far if x < 0 else far
-    return near if size < np.float32(0.625) else far
+    """tanh of a float32: x P(x^2) / Q(x^2), up to where it rounds to 1."""
+    inside = min(max(x, np.float32(-9.1)), np.float32(9.1))
+    z = inside * inside
+    p = np.float32(-1.20336513e-11)
+    p = p * z + np.float32(3.0355574e-08)
+    p = p * z + np.float32(2.79119653e-05)
+    p = p * z + np.float32(3.86359468e-03)
+    p = p * z + np.float32(0.136761382)
+    p = p * z + _ONE
+    q = np.float32(1.28069641e-06)
+    q = q * z + np.float32(3.93028608e-04)
+    q = q * z + np.float32(2.72285175e-02)
+    q = q * z + np.float32(0.470094701)
+    q = q * z + _ONE
+    result = min(max(inside * p / q, -_ONE), _ONE)
+    return result if x == x else x
 
 
 def exp_float64(x):
@@ -140,28 +145,21 @@ def expm1_float64(x):
 
 
 def log1p_float32(x):
-    """log(1 + x) of a float32: u = 1 + x is 2^k (1 + f), and what rounding took from u comes back at the end."""
-    u = _ONE + x
-    lost = (x - (u - _ONE)) / u
-    bits = np.float32(u).view(np.int32)
-    k = np.int32(np.int32(bits - _BITS_OF_ROOT) >> np.int32(23))
-    f = np.int32(bits - np.int32(k << np.int32(23))).view(np.float32) - _ONE
-    k = np.float32(k)
-    s = f / (_TWO + f)
-    z = s * s
-    p = np.float32(0.24279078841)
-    p = p * z + np.float32(0.28498786688)
-    p = p * z + np.float32(0.40000972152)
-    p = p * z + np.float32(0.66666662693)
-    half = np.float32(0.5) * f * f
-    result = k * _LOG_2_HIGH - ((half - (s * (half + z * p) + (k * _LOG_2_LOW + lost))) - f)
-    result = result if x > -_ONE else np.float32(np.nan)
-    result = np.float32(-np.inf) if x == -_ONE else result
-    return x if x == np.float32(np.inf) or x == np.float32(0) else result
+    """log(1 + x) of a float32, 0 to 1: x P(x)."""
+    p = np.float32(5.23269142e-03)
+    p = p * x + np.float32(-2.95052274e-02)
+    p = p * x + np.float32(7.82259333e-02)
+    p = p * x + np.float32(-0.136632442)
+    p = p * x + np.float32(0.19106006)
+    p = p * x + np.float32(-0.24842982)
+    p = p * x + np.float32(0.333190968)
+    p = p * x + np.float32(-0.499994931)
+    # The first coefficient is 1 but for what float32 cannot say.
+    return p * x * x + x
 
 
 def log1p_float64(x):
-    """log(1 + x) of a float64, as in float32."""
+    """log(1 + x) of a float64, 0 to 1: u = 1 + x is 2^k (1 + f); what rounding took from u comes back at the end."""
     u = 1.0 + x
     lost = (x - (u - 1.0)) / u
     bits = np.float64(u).view(np.int64)
@@ -178,10 +176,7 @@ def log1p_float64(x):
     p = p * z + 3.999999999940941908e-01
     p = p * z + 6.666666666666735130e-01
     half = 0.5 * f * f
-    result = k * _LOG_2_HIGH_64 - ((half - (s * (half + z * p) + (k * _LOG_2_LOW_64 + lost))) - f)
-    result = result if x > -1.0 else np.nan
-    result = -np.inf if x == -1.0 else result
-    return x if x == np.inf or x == 0.0 else result
+    return k * _LOG_2_HIGH_64 - ((half - (s * (half + z * p) + (k * _LOG_2_LOW_64 + lost))) - f)
 
 
 def tanh_float64(x):
@@ -194,27 +189,23 @@ def tanh_float64(x):
 
 
 def erf_float32(x):
-    """erf of a float32."""
-    size, z = abs(x), x * x
-    near = np.float32(-5.96761703e-4)
-    near = near * z + np.float32(4.99119423e-3)
-    near = near * z + np.float32(-2.67681349e-2)
-    near = near * z + np.float32(1.12819925e-1)
-    near = near * z + np.float32(-3.76125336e-1)
-    near = near * z + np.float32(1.28379166e-1)
-    near = near * x + x
-    t = min(size, np.float32(4))  # from where on it is 1
-    p = np.float32(-1.72853470e-5)
-    p = p * t + np.float32(3.83197126e-4)
-    p = p * t + np.float32(-3.88396438e-3)
-    p = p * t + np.float32(2.42546219e-2)
-    p = p * t + np.float32(-1.06777877e-1)
-    p = p * t + np.float32(-6.34846687e-1)
-    p = p * t + np.float32(-1.28717512e-1)
-    far = _ONE - exp_compiled(p * t - t)
-    far = -far if x < 0 else far
-    far = near if size <= np.float32(0.92) else far
-    return far if x == x else x
+    """erf of a float32, as tanh."""
+    inside = min(max(x, np.float32(-4)), np.float32(4))
+    z = inside * inside
+    p = np.float32(1.98676487e-06)
+    p = p * z + np.float32(2.84564615e-04)
+    p = p * z + np.float32(3.88334539e-03)
+    p = p * z + np.float32(5.31017501e-02)
+    p = p * z + np.float32(0.193545298)
+    p = p * z + np.float32(1.12837914)
+    q = np.float32(3.74199225e-05)
+    q = q * z + np.float32(1.1855689e-03)
+    q = q * z + np.float32(1.52072565e-02)
+    q = q * z + np.float32(0.115350073)
+    q = q * z + np.float32(0.50485761)
+    q = q * z + _ONE
+    result = min(max(inside * p / q, -_ONE), _ONE)
+    return result if x == x else x
 
 
 def erf_float64(x):
@@ -272,7 +263,7 @@ def expm1(x):
 
 
 def log1p(x):
-    """log(1 + x) in the dtype of ``x``."""
+    """log(1 + x) in the dtype of ``x``, which is 0 to 1: what a softplus or a loss adds to the larger of two."""
     return np.log1p(x)
 
 
