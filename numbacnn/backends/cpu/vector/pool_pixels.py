@@ -36,14 +36,21 @@ OF_MAXIMA = (ELEMENTS, TABLE, TABLE, INTEGER, ELEMENTS, PLACES, INTEGER, INTEGER
 OF_MEANS = (ELEMENTS, TABLE, INTEGER, ELEMENTS, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER)
 
 
+# Vectors of channels that a mean is made of side by side: one after the other would take a part of a line at a time from
+# memory, and come back for the rest when a large window is through.
+SIDE_BY_SIDE = 4
+
+
 def _over_pixels(v: Vectors, pixels: Any, channels: Any, body: Callable[[Any, Any, Any], None]) -> None:
     """``body(pixel, channel, mask)`` for each vector of channels of each pixel."""
-    builder = v.builder
-    with (
-        cgutils.for_range_slice(builder, WORD(0), pixels, WORD(1), WORD) as (pixel, _),
-        cgutils.for_range_slice(builder, WORD(0), channels, WORD(v.lanes), WORD) as (channel, _),
-    ):
-        body(pixel, channel, v.mask(builder.sub(channels, channel)))
+    with cgutils.for_range_slice(v.builder, WORD(0), pixels, WORD(1), WORD) as (pixel, _):
+        _over_channels(v, WORD(0), channels, lambda channel, mask: body(pixel, channel, mask))
+
+
+def _over_channels(v: Vectors, first: Any, channels: Any, body: Callable[[Any, Any], None]) -> None:
+    """``body(channel, mask)`` for each vector of channels from ``first`` on."""
+    with cgutils.for_range_slice(v.builder, first, channels, WORD(v.lanes), WORD) as (channel, _):
+        body(channel, v.mask(v.builder.sub(channels, channel)))
 
 
 def maxima(with_places: bool, size: int = VECTOR_BYTES) -> Microkernel:
@@ -131,18 +138,31 @@ def means(size: int = VECTOR_BYTES) -> Microkernel:
         def widened(value: Any) -> Any:
             return value if value.type == double else builder.fpext(value, double)
 
-        def of_vector(pixel: Any, channel: Any, mask: Any) -> None:
-            source = builder.gep(x, [builder.add(builder.mul(pixel, x_step), channel)])
+        def of_vectors(pixel: Any, channel: Any, masks: list[Any]) -> None:
+            places = [builder.add(channel, WORD(i * v.lanes)) for i in range(len(masks))]
+            at_x, at_y = builder.mul(pixel, x_step), builder.mul(pixel, y_step)
+            sources = [builder.gep(x, [builder.add(at_x, place)]) for place in places]
 
             def step(tap: Any, kept: list[Any]) -> list[Any]:
-                value = v.load_masked(builder.gep(source, [builder.load(builder.gep(offsets, [tap]))]), mask)
-                return [builder.fadd(kept[0], widened(value))]
+                offset = builder.load(builder.gep(offsets, [tap]))
+                values = [
+                    v.load_masked(builder.gep(source, [offset]), mask)
+                    for source, mask in zip(sources, masks, strict=True)
+                ]
+                return [builder.fadd(total, widened(value)) for total, value in zip(kept, values, strict=True)]
 
-            mean = builder.fmul(v.repeated(taps, [wide.zero()], step)[0], share)
-            mean = mean if v.type == double else builder.fptrunc(mean, v.type)
-            v.store_masked(mean, builder.gep(y, [builder.add(builder.mul(pixel, y_step), channel)]), mask)
+            totals = v.repeated(taps, [wide.zero()] * len(masks), step)
+            for total, place, mask in zip(totals, places, masks, strict=True):
+                mean = builder.fmul(total, share)
+                mean = mean if v.type == double else builder.fptrunc(mean, v.type)
+                v.store_masked(mean, builder.gep(y, [builder.add(at_y, place)]), mask)
 
-        _over_pixels(v, pixels, channels, of_vector)
+        whole = builder.and_(channels, WORD(-SIDE_BY_SIDE * v.lanes))
+        everything = v.mask(WORD(v.lanes))
+        with cgutils.for_range_slice(builder, WORD(0), pixels, WORD(1), WORD) as (pixel, _):
+            with cgutils.for_range_slice(builder, WORD(0), whole, WORD(SIDE_BY_SIDE * v.lanes), WORD) as (channel, _):
+                of_vectors(pixel, channel, [everything] * SIDE_BY_SIDE)
+            _over_channels(v, whole, channels, lambda channel, mask: of_vectors(pixel, channel, [mask]))
 
     return EmittedMicrokernel(f"means_{size}", OF_MEANS, emit, definition)
 
