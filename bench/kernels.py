@@ -79,6 +79,7 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
     groups = max(1, c // 8)
     _, *of_groups = b.group_norm(x, channel, channel, groups, eps)
     _, *of_each = b.group_norm(x, None, None, c, eps)
+    halves = [laid_out(b, rng.standard_normal((n, c // 2, size, size), np.float32)) for _ in range(2)]
     of_windows = b.local_response_norm(x, 5, 1e-4, 0.75, 1.0)[1]
     # Rows of as many numbers as two of an image have.
     lines, of_lines = (normal(n * c * size // 2, 2 * size) for _ in range(2))
@@ -116,17 +117,18 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
         Case("sum_of_products", lambda: b.sum_of_products(dy, x), Mix(2 * whole, 0)),
         Case("dropout", lambda: b.dropout(x, 0.5, 1, offset), Mix(whole, whole)),
         Case("add", lambda: b.add([x, dy]), Mix(2 * whole, whole)),
-        Case("concat", lambda: ops.concat([x, dy], backend=b), Mix(2 * whole, 2 * whole)),
+        Case("concat", lambda: ops.concat(halves, backend=b), Mix(whole, whole)),
         Case("max_pool2d 2x2", lambda: b.max_pool2d(x, g), Mix(whole, part)),
         Case("max_pool2d_with_indices 2x2", lambda: b.max_pool2d_with_indices(x, g), Mix(whole, part + places.nbytes)),
         Case("max_pool2d_backward", lambda: b.max_pool2d_backward(pooled, places, g), Mix(part + places.nbytes, whole)),
         Case("avg_pool2d 2x2", lambda: b.avg_pool2d(x, g, True), Mix(whole, part)),
         Case("avg_pool2d_backward", lambda: b.avg_pool2d_backward(pooled, g, True), Mix(part, whole)),
-        Case("batch_norm_train", lambda: b.batch_norm_train(x, channel, channel, eps), Mix(whole, whole)),
+        # The statistics are those of all images, so that each number is read a second time.
+        Case("batch_norm_train", lambda: b.batch_norm_train(x, channel, channel, eps), Mix(2 * whole, whole)),
         Case(
             "batch_norm_train_backward",
             lambda: b.batch_norm_train_backward(dy, x, channel, mean, inverse_std),
-            Mix(2 * whole, whole),
+            Mix(4 * whole, whole),
         ),
         Case(
             "batch_norm_eval",

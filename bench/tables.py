@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .contender import is_ours, stands_for_us
-from .layer_rows import IMAGES
+from .layer_rows import IMAGES, SLOWER, reason_of
 from .report import geometric_mean, impossible, significant
 
 __all__ = [
@@ -256,20 +256,21 @@ def _layers(rows: list[dict[str, Any]]) -> list[str]:
     """Each layer beside PyTorch's: a row per layer, both passes in it."""
     lines = [
         f"Each layer on images {' x '.join(map(str, IMAGES))} or what it takes instead, in milliseconds; the ratio is "
-        "PyTorch's time, of its faster memory format, over ours.",
+        f"PyTorch's time, of its faster memory format, over ours. The last column says why one is below {SLOWER}.",
         "",
-        "| layer | forward | PyTorch's | ratio | backward | PyTorch's | ratio |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| layer | forward | PyTorch's | ratio | backward | PyTorch's | ratio | |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name in dict.fromkeys(row["kernel"] for row in rows):
-        cells = []
+        cells, is_slower = [], False
         for row in (row for row in rows if row["kernel"] == name):
             cells += [significant(row["milliseconds"]), significant(row["peer_milliseconds"]), f"{row['ratio']:.2f}"]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+            is_slower |= row["ratio"] < SLOWER
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {reason_of(name) if is_slower else ''} |")
     means = [
         geometric_mean([row["ratio"] for row in rows if row["pass"] == pass_]) for pass_ in ("forward", "backward")
     ]
-    lines.append(f"| geometric mean | | | {means[0]:.2f} | | | {means[1]:.2f} |")
+    lines.append(f"| geometric mean | | | {means[0]:.2f} | | | {means[1]:.2f} | |")
     return lines
 
 
@@ -357,9 +358,16 @@ def faults(found: dict[str, dict[str, Any]]) -> list[str]:
     """Why the pages cannot show these results, by the names of their files: a line for each reason.
 
     All must be of one version of the library, measured on a commit as it is; those of a GPU, another machine, are so
-    among themselves. No row may have a share that is impossible.
+    among themselves. No row may have a share that is impossible, and no layer may be slower than PyTorch's for a reason
+    that is not known.
     """
     said = [f"{name}: {line}" for name, results in found.items() for line in impossible(results)]
+    said += [
+        f"{name}: {row['kernel']} {row['pass']} is at {row['ratio']:.2f} of PyTorch's speed: give a reason or mend it"
+        for name, results in found.items()
+        for row in results.get("layers", ())
+        if row["ratio"] < SLOWER and not reason_of(row["kernel"])
+    ]
     for where in ("cpu", "cuda"):
         group = {name: results for name, results in found.items() if name.endswith(where)}
         newest = max(group, key=lambda name: group[name]["measured"], default="")

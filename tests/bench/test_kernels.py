@@ -15,6 +15,7 @@ from numbacnn import backends
 def ceilings(monkeypatch):
     found = {"peak_gflops": 1e6, "peak_gflops_1_thread": 1e6, "copy_gb_per_second": 10.0}
     monkeypatch.setattr(machine, "ceilings", lambda: found)
+    monkeypatch.setattr(kernels, "PAUSE", 0.0)
     return found
 
 

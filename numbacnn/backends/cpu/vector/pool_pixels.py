@@ -36,8 +36,8 @@ OF_MAXIMA = (ELEMENTS, TABLE, TABLE, INTEGER, ELEMENTS, PLACES, INTEGER, INTEGER
 OF_MEANS = (ELEMENTS, TABLE, INTEGER, ELEMENTS, INTEGER, INTEGER, INTEGER, INTEGER, INTEGER)
 
 
-# Vectors of channels that a mean is made of side by side: one after the other would take a part of a line at a time from
-# memory, and come back for the rest when a large window is through.
+# Vectors of channels that are averaged side by side: one after the other would take a part of each pixel from memory,
+# and come back for the rest when a large window is through.
 SIDE_BY_SIDE = 4
 
 
