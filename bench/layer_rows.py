@@ -113,7 +113,7 @@ def rows_of(
         for text in layers:
             shapes = LAYERS[text]
             with use_backend(backend):
-                layer = eval(text, dict(vars(nn))).train()
+                layer = eval(text, {name: getattr(nn, name) for name in nn.__all__}).train()
             state = Path(folder) / "state.npz"
             np.savez(state, **layer.state_dict())
             kinds = worker.ask("make", text=text, shapes=shapes, state=str(state))

@@ -17,8 +17,6 @@ from . import optim as optim
 from .backends import use_backend as use_backend
 from .backends.precision import precision as precision
 from .nn.init import manual_seed as manual_seed
-from .nn.summary import summary as summary
-from .nn.tune import tune as tune
 
 if TYPE_CHECKING:
     from . import data as data
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     from .drawing import draw as draw
     from .io import load as load
     from .io import save as save
+    from .nn.summary import summary as summary
+    from .nn.tune import tune as tune
     from .profiling import profile as profile
 
 __version__ = "0.1.0"
@@ -56,7 +56,14 @@ __all__ = [
 
 # Not every program reads files or trains, so these are imported when they are first used.
 _LAZY_MODULES = ("data", "io", "models", "testing", "training")
-_LAZY_FUNCTIONS = {"draw": "drawing", "load": "io", "profile": "profiling", "save": "io"}
+_LAZY_FUNCTIONS = {
+    "draw": "drawing",
+    "load": "io",
+    "profile": "profiling",
+    "save": "io",
+    "summary": "nn.summary",
+    "tune": "nn.tune",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
+
+import pytest
+
+from numbacnn import nn, ops
 
 HEAVY = ["numba", "matplotlib", "pooch", "tqdm", "safetensors", "torch", "PIL", "urllib.request", "multiprocessing"]
 
@@ -47,3 +52,19 @@ with event.install_listener("numba:run_pass", Listener()), event.install_listene
 assert not started, started[:3]
 """
     modules_after(script, XDG_CACHE_HOME=str(tmp_path))
+
+
+@pytest.mark.parametrize("package", [nn, ops])
+def test_names_that_are_imported_when_asked_are_those_of_their_modules(package):
+    for module, names in package._WHEN_ASKED.items():
+        found = import_module(f"{package.__name__}.{module}")
+        assert set(names) <= set(found.__all__)
+        # What modules offer to each other alone is no layer and no operation.
+        assert not [name for name in set(found.__all__) - set(names) if name[0].isupper() and package is nn]
+        assert package is nn or set(names) == set(found.__all__)
+
+
+def test_a_program_loads_the_layers_that_it_uses():
+    added = modules_after("import numbacnn as nc\nnc.nn.ReLU()")
+    assert "numbacnn.nn.activation" in added
+    assert not [name for name in ("graph", "group_norm", "spatial", "loss") if f"numbacnn.nn.{name}" in added]

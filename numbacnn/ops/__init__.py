@@ -4,20 +4,60 @@ Every operation takes keyword-only ``backend``: a backend, its name, or None for
 modified and results never share memory with them; ``arguments.py`` says which dtypes go in and come out.
 """
 
-from ..namespaces import public_names
-from .activation import *
-from .conv import *
-from .elementwise import *
+from typing import TYPE_CHECKING
+
+from ..namespaces import imported_when_asked, public_names
 from .group_norm import *
 from .linear import *
-from .loss import *
-from .normalization import *
-from .pooling import *
-from .response_norm import *
 from .softmax import *
-from .spatial import *
 
-__all__ = public_names(globals())
+if TYPE_CHECKING:
+    from .activation import *
+    from .conv import *
+    from .elementwise import *
+    from .loss import *
+    from .normalization import *
+    from .pooling import *
+    from .response_norm import *
+    from .spatial import *
+
+# The other files have the name of one of their functions, which it would stand for once they are imported.
+_WHEN_ASKED = {
+    "activation": (
+        *("celu", "celu_backward", "elu", "elu_backward", "gelu", "gelu_backward", "hardsigmoid"),
+        *("hardsigmoid_backward", "hardswish", "hardswish_backward", "hardtanh", "hardtanh_backward", "leaky_relu"),
+        *("leaky_relu_backward", "mish", "mish_backward", "prelu", "prelu_backward", "relu6", "relu6_backward"),
+        *("selu", "selu_backward", "silu", "silu_backward", "softplus", "softplus_backward", "softsign"),
+        *("softsign_backward",),
+    ),
+    "conv": (
+        *("conv2d", "conv2d_backward", "conv2d_choice", "conv2d_geometry", "conv_transpose2d"),
+        *("conv_transpose2d_backward", "conv_transpose2d_geometry", "corr2d"),
+    ),
+    "elementwise": (
+        *("add", "concat", "concat_backward", "copy", "dropout", "dropout2d", "flatten", "multiply"),
+        *("multiply_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward"),
+    ),
+    "loss": (
+        *("count_classes", "count_correct", "nll_loss", "nll_loss_backward", "pointwise_loss"),
+        *("pointwise_loss_backward", "softmax_cross_entropy", "softmax_cross_entropy_backward"),
+    ),
+    "normalization": ("batch_norm", "batch_norm_backward"),
+    "pooling": (
+        *("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", "adaptive_max_pool2d"),
+        *("adaptive_max_pool2d_backward", "adaptive_pool2d_geometry", "avg_pool2d", "avg_pool2d_backward"),
+        *("global_avg_pool2d", "global_avg_pool2d_backward", "lp_pool2d", "lp_pool2d_backward", "max_pool2d"),
+        *("max_pool2d_backward", "pool2d_geometry"),
+    ),
+    "response_norm": ("local_response_norm", "local_response_norm_backward"),
+    "spatial": (
+        *("channel_shuffle", "interpolate2d", "interpolate2d_backward", "pad2d", "pad2d_backward", "pixel_shuffle"),
+        *("pixel_unshuffle",),
+    ),
+}
+__getattr__ = imported_when_asked(__name__, _WHEN_ASKED)
+
+__all__ = public_names(globals(), (), _WHEN_ASKED)
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ ELSEWHERE = {
 
 
 def layer_of(text: str) -> nn.Layer:
-    return eval(text, dict(vars(nn)))
+    return eval(text, {name: getattr(nn, name) for name in nn.__all__})
 
 
 def test_every_layer_of_the_registry_is_measured():

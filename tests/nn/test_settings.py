@@ -54,7 +54,8 @@ def settings_of(owner: Any) -> list[str]:
 
 
 def test_every_argument_that_is_kept_is_a_setting(backend: Backend) -> None:
-    kinds = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, (nn.Layer, nn.Loss))]
+    public = [getattr(nn, name) for name in nn.__all__]
+    kinds = [kind for kind in public if isinstance(kind, type) and issubclass(kind, (nn.Layer, nn.Loss))]
     made = {type(layer): layer for layer in (make() for make in MADE)}
     cases = [entry.draw(np.random.default_rng(0), np.float32) for entry in ENTRIES.values()]
     made |= {type(layer): layer for layer in (case.layer() for case in cases)}

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numba
@@ -18,7 +19,7 @@ from numbacnn import backends, nn, ops
 from numbacnn.backends import autotune, disk_cache
 from numbacnn.backends.geometry import Conv2dGeometry
 
-tune_module = __import__("sys").modules["numbacnn.nn.tune"]
+tune_module = import_module("numbacnn.nn.tune")
 PASS = "forward"
 
 

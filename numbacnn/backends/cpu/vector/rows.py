@@ -118,7 +118,8 @@ def _about(is_squared: bool) -> Any:
             at, middle = pointers(context, builder, signature)(0, source, start), v.broadcast(center)
 
             def join(totals: list[Vector], values: list[Vector]) -> list[Vector]:
-                distance = builder.fsub(values[0], middle)
+                # Kernels may be reassociated, and sums of distances would become distances of sums.
+                (distance,) = v.fenced([builder.fsub(values[0], middle)])
                 return [v.fma(distance, distance, totals[0]) if is_squared else builder.fadd(totals[0], distance)]
 
             (total,) = _reduced(v, [at], [middle], count, [v.zero()], join)
