@@ -261,18 +261,6 @@ class Backend(Protocol):
     def tanh_backward(self, dy: Array, y: Array) -> Array:
         """dy (1 - y^2)."""
 
-    def pointwise(self, x: Array, kind: str, parameters: tuple[float, ...]) -> Array:
-        """The function ``kind`` of shared/pointwise.py of each element."""
-
-    def pointwise_backward(self, dy: Array, x: Array, kind: str, parameters: tuple[float, ...]) -> Array:
-        """dx: its gradient."""
-
-    def prelu(self, x: Array, weight: Array) -> Array:
-        """x where it is above 0, else weight times x; weight is (c,) for x (n, c, ...), or (1,) for any x."""
-
-    def prelu_backward(self, dy: Array, x: Array, weight: Array) -> tuple[Array, Array]:
-        """dx, and dweight, the sums of dy x where x is not above 0."""
-
     def dropout(self, x: Array, p: float, seed: int, offset: Array) -> Array:
         """x / (1 - p) where the mask of (seed, offset) keeps, else 0: shared/philox.py. Its own backward pass.
 
@@ -308,6 +296,19 @@ class Backend(Protocol):
 
     def increment(self, counter: Array) -> None:
         """In place: ``counter += 1``, int64 of shape ()."""
+
+    # activation.py: any shape
+    def pointwise(self, x: Array, kind: str, parameters: tuple[float, ...]) -> Array:
+        """The function ``kind`` of shared/pointwise.py of each element."""
+
+    def pointwise_backward(self, dy: Array, x: Array, kind: str, parameters: tuple[float, ...]) -> Array:
+        """dx: its gradient."""
+
+    def prelu(self, x: Array, weight: Array) -> Array:
+        """x where it is above 0, else weight times x; weight is (c,) for x (n, c, ...), or (1,) for any x."""
+
+    def prelu_backward(self, dy: Array, x: Array, weight: Array) -> tuple[Array, Array]:
+        """dx, and dweight, the sums of dy x where x is not above 0."""
 
     # batch.py: images (samples, ...) uint8 or floating, samples (samples, ...) of any real dtype but float16, index of
     # shape (n,), int64 in 0..samples-1. Any other index is an IndexError where arrays are in the host's memory; on a
@@ -417,8 +418,20 @@ class Backend(Protocol):
     ) -> Array:
         """dx, as of :meth:`softmax_cross_entropy_backward`; of x only shape and dtype count."""
 
-    # What is done for each element alone has the shape of the prediction, as its arguments have: shared/losses.py has
-    # the kinds. Each loss is multiplied by ``weight``
+    def count_correct(self, logits: Array, labels: Array, k: int = 1, ignore_index: int = -100) -> Array:
+        """How many labels, but ``ignore_index``, are among the k largest of their logits (shape (), int64).
+
+        The first of equal logits is the larger, and NaN the largest.
+        """
+
+    def count_classes(self, logits: Array, labels: Array, ignore_index: int = -100) -> Array:
+        """Of each class (3, classes) int64: positions with that label, with its logit the largest, and with both.
+
+        Positions count whose label is in 0..classes-1 and not ``ignore_index``; the largest is as there.
+        """
+
+    # pointwise_loss.py: what is done for each element alone has the shape of the prediction, as its arguments have;
+    # shared/losses.py has the kinds. Each loss is multiplied by ``weight``
     def pointwise_loss(
         self,
         prediction: Array,
@@ -454,18 +467,6 @@ class Backend(Protocol):
         scale: float = 1.0,
     ) -> Array:
         """dprediction = scale dy weight times the slope of the loss; None for a dy of ones."""
-
-    def count_correct(self, logits: Array, labels: Array, k: int = 1, ignore_index: int = -100) -> Array:
-        """How many labels, but ``ignore_index``, are among the k largest of their logits (shape (), int64).
-
-        The first of equal logits is the larger, and NaN the largest.
-        """
-
-    def count_classes(self, logits: Array, labels: Array, ignore_index: int = -100) -> Array:
-        """Of each class (3, classes) int64: positions with that label, with its logit the largest, and with both.
-
-        Positions count whose label is in 0..classes-1 and not ``ignore_index``; the largest is as there.
-        """
 
     # optim.py: steps in place, `gradient` is only read; `settings` is a float64 array of the backend, so that a
     # captured step follows its changes

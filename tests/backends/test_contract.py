@@ -179,7 +179,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
     for activation in ("relu", "sigmoid", "tanh"):
         for shape in ((4, 3, 2, 2), ()):
             found += [(activation, (x(*shape),)), (f"{activation}_backward", (x(*shape), x(*shape)))]
-    for kind in reference.elementwise._FORMULAS:
+    for kind in reference.activation._FORMULAS:
         found += [
             ("pointwise", (x(4, 5), kind, (0.5, 2.0))),
             ("pointwise_backward", (x(4, 5), x(4, 5), kind, (0.5, 2.0))),

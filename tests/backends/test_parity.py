@@ -321,7 +321,7 @@ def test_activation(ours: OnNumPy, name: str, shape: tuple[int, ...], dtype: Any
 PARAMETERS = {"hardtanh": (-0.5, 1.5), "softplus": (1.5, 4.0)}
 OF_POWERS = {"power", "root", "square"}
 """Which have no activation's bounds, and tests of their own."""
-KINDS = sorted(reference.elementwise._FORMULAS.keys() - OF_POWERS)
+KINDS = sorted(reference.activation._FORMULAS.keys() - OF_POWERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

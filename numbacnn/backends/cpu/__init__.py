@@ -9,6 +9,7 @@ The files here have the names and the functions of every backend. Behind them ar
 
 from __future__ import annotations
 
+from .activation import *
 from .augment import *
 from .batch import *
 from .capture import *
@@ -20,6 +21,7 @@ from .loss import *
 from .memory import *
 from .normalization import *
 from .optim import *
+from .pointwise_loss import *
 from .pooling import *
 from .response_norm import *
 from .softmax import *

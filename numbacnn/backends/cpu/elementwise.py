@@ -1,4 +1,4 @@
-"""Activations, dropout, and what the combinators do with whole arrays: a chunk is a run of BLOCK elements.
+"""ReLU, sigmoid, tanh, dropout, and what the combinators do with whole arrays: a chunk is a run of BLOCK elements.
 
 roofline: memory, one read per argument and one write. A block of a few arguments stays in L1 and L2.
 Tanh is bound by its polynomial, dropout by Philox's products.
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..shared import philox
-from ..shared.pointwise import two_of
 from .memory import copy
 from .runtime.allocator import empty, empty_like
 from .runtime.captured import recorded
@@ -22,10 +21,8 @@ from .runtime.launch_cache import cached_launches
 from .vector import layout
 from .vector.blocks import BLOCK, block, blocks, fill_zero
 from .vector.column_sums import WIDE, RowShares, total_of
-from .vector.layout import contiguous, flat, images, like, of_pixels, pixels
-from .vector.pointwise import GRADIENTS, VALUES
+from .vector.layout import contiguous, flat, images, like, pixels
 from .vector.row_sums import PRODUCTS, ROWS, add_block, fold
-from .vector.row_sums import VALUES as VALUE_SUMS
 from .vector.simd import copy_run, flattened
 from .vector.transcendental import exp
 from .vector.transcendental import tanh as hyperbolic_tangent
@@ -39,10 +36,6 @@ __all__ = [
     "fill_zero",
     "increment",
     "multiply",
-    "pointwise",
-    "pointwise_backward",
-    "prelu",
-    "prelu_backward",
     "put_channels",
     "relu",
     "relu_backward",
@@ -174,54 +167,11 @@ def _sum_products(chunk, a, b, partials, center, sums, totals, microkernel, p):
 
 
 @kernel
-def _finish_sums(chunk, sums, partials, parts, columns):
+def finish_sums(chunk, sums, partials, parts, columns):
     """A chunk is an image, of which each channel has ``parts`` sums."""
     at = chunk * parts * columns
     for j in range(columns):
         sums[chunk * columns + j] = total_of(partials[at : at + parts * columns], columns, j)
-
-
-@kernel
-def _prelu_rows(chunk, x, weight, y, wide, part):
-    """A chunk is ``part`` rows, and the slopes are in ``wide`` as the factors of _multiply_channels."""
-    columns, zero = x.shape[1], x.dtype.type(0)
-    for j in range(wide.size):
-        wide[j] = weight[j % columns]
-    values, result = flattened(x), flattened(y)
-    start, end = chunk * part * columns, min((chunk + 1) * part, x.shape[0]) * columns
-    for at in range(start, end, max(wide.size, 1)):
-        place = np.uintp(at)
-        for j in range(np.uintp(min(wide.size, end - at))):
-            value = values[place + j]
-            result[place + j] = value if value > zero else wide[j] * value
-
-
-@kernel
-def _prelu_backward_rows(chunk, dy, x, weight, dx, partials, wide, terms, totals, microkernel, p):
-    """dx, and partials[chunk, channel] of dweight, in float64: a chunk is ``p.part`` rows.
-
-    The terms of a block of rows are summed while they are in the first cache; see vector/row_sums.py. dy and x are read
-    once, dx is written, and there are some five operations an element.
-    """
-    columns, first, zero = x.shape[1], chunk * p.part, x.dtype.type(0)
-    rows, width = min(p.part, x.shape[0] - first), p.times * columns
-    slopes, sums = wide[:width], wide[width:]
-    for j in range(width):
-        slopes[j] = weight[j % columns]
-    totals[:] = 0
-    gradients, values, result = flattened(dy), flattened(x), flattened(dx)
-    for row in range(0, rows, ROWS * p.times):
-        here = min(ROWS * p.times, rows - row)
-        for at in range(0, here * columns, max(width, 1)):
-            place, of_terms = np.uintp((first + row) * columns + at), np.uintp(at)
-            for j in range(np.uintp(min(width, here * columns - at))):
-                value, gradient = values[place + j], gradients[place + j]
-                result[place + j] = gradient if value > zero else slopes[j] * gradient
-                terms[of_terms + j] = zero if value > zero else gradient * value
-        add_block(microkernel, terms, 0, columns, terms, 0, columns, sums, sums, totals, here, columns, p.times)
-    fold(totals, columns, p.times)
-    for j in range(columns):
-        partials[chunk * columns + j] = totals[j]
 
 
 @kernel
@@ -281,54 +231,6 @@ def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _map(_tanh_backward, dy, y)
 
 
-@cached_launches
-def pointwise(x: np.ndarray, kind: str, parameters: tuple[float, ...]) -> np.ndarray:
-    y = empty_like(x)
-    VALUES[kind](blocks(y), flat(x), flat(y), *two_of(parameters))
-    return y
-
-
-@cached_launches
-def pointwise_backward(dy: np.ndarray, x: np.ndarray, kind: str, parameters: tuple[float, ...]) -> np.ndarray:
-    dx = empty_like(x)
-    GRADIENTS[kind](blocks(dx), flat(like(dy, dx)), flat(x), flat(dx), *two_of(parameters))
-    return dx
-
-
-@cached_launches
-def prelu(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    of_x = _rows_of_slopes(x, weight)
-    y, part = empty_like(of_x), max(1, BLOCK // max(weight.size, 1))
-    _prelu_rows(-(-of_x.shape[0] // part), of_x, weight, y, _repeated(weight, part), part)
-    return _of_slopes(y, x, weight)
-
-
-@cached_launches
-def prelu_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    of_dy, of_x = _rows_of_slopes(like(dy, x), weight), _rows_of_slopes(x, weight)
-    columns = of_x.shape[1]
-    dx, dweight, rows = empty_like(of_x), empty_like(weight), RowShares(of_x, columns)
-    partials = rows.partials(columns)
-    _prelu_backward_rows(
-        rows.chunks, of_dy, of_x, weight, dx, partials, rows.scratch(2), Scratch(ROWS * rows.width, x.dtype),
-        rows.totals(), VALUE_SUMS, _Shares(rows.chunks, rows.part, rows.times),
-    )  # fmt: skip
-    _finish_sums(1, dweight, partials, rows.chunks, columns)
-    return _of_slopes(dx, x, weight), dweight
-
-
-def _rows_of_slopes(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """x as a matrix with a column for each slope."""
-    return flat(x).reshape(x.size, 1) if weight.size == 1 else pixels(x)
-
-
-def _of_slopes(y: np.ndarray, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The reverse of :func:`_rows_of_slopes`: y in the shape of x."""
-    if weight.size != 1:
-        return of_pixels(y, x)
-    return y.reshape(x.shape) if x.flags.c_contiguous else images(y.reshape(x.transpose(0, 2, 3, 1).shape))
-
-
 def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarray:
     # Masks are told by the place in (n, c, h, w).
     x = contiguous(x)
@@ -381,11 +283,11 @@ def multiply(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     product = empty_like(of_x)
     part = max(1, BLOCK // max(c, 1))
     parts = -(-positions // part)
-    _multiply_channels(n * parts, of_x, flat(y), product, _repeated(of_x, part), parts, part)
+    _multiply_channels(n * parts, of_x, flat(y), product, repeated(of_x, part), parts, part)
     return images(product.reshape(n, *x.shape[2:], c))
 
 
-class _Shares(NamedTuple):
+class Shares(NamedTuple):
     """How the pixels of an image are shared out: ``parts`` of ``part``, of which ``times`` are a wide row."""
 
     parts: int
@@ -401,9 +303,9 @@ def sum_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     partials, sums = empty((n * rows.chunks * c,), np.float64), empty((n, c), a.dtype)
     _sum_products(
         n * rows.chunks, of_a, of_b, partials, rows.scratch(), rows.scratch(), rows.totals(), PRODUCTS,
-        _Shares(rows.chunks, rows.part, rows.times),
+        Shares(rows.chunks, rows.part, rows.times),
     )  # fmt: skip
-    _finish_sums(n, sums.reshape(n * c), partials, rows.chunks, c)
+    finish_sums(n, sums.reshape(n * c), partials, rows.chunks, c)
     return sums.reshape(n, c, 1, 1)
 
 
@@ -412,7 +314,7 @@ def _images_of_pixels(x: np.ndarray) -> np.ndarray:
     return pixels(x).reshape(x.shape[0], math.prod(x.shape[2:]), x.shape[1])
 
 
-def _repeated(x: np.ndarray, rows: int) -> Scratch:
+def repeated(x: np.ndarray, rows: int) -> Scratch:
     """For numbers of each column of x, repeated to a row that is not short, of at most so many rows."""
     columns = x.shape[-1]
     return Scratch(columns * max(1, min(WIDE // max(columns, 1), rows)), x.dtype)

@@ -1,39 +1,32 @@
-"""Losses and accuracy: a chunk is a run of ROWS positions or BLOCK elements, whose sums are added in order afterwards.
+"""Losses of classes and accuracy: a chunk is a run of ROWS positions, whose sums are added in order afterwards.
 
 A position is a row of logits, its classes: those of a pixel are neighbours in memory, so images are such rows too.
 
-roofline: of squared, absolute and Huber's losses, memory: one read of each argument, one write of what is not a sum.
-Where there are exponentials these bound it, one for each class or element, in float64 as all losses and sums.
+roofline: memory, one read of each argument, one write of what is not a sum. Where there are exponentials these bound
+it, one for each class, in float64 as all losses and sums.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..contract import PointwiseLoss, Reduction
-from ..shared.losses import HUBER, KINDS, LOGISTIC, SMOOTH, SQUARED, formulas
+from ..contract import Reduction
 from .runtime.allocator import empty, empty_like
 from .runtime.kernel import inlined, kernel
 from .runtime.launch_cache import cached_launches
-from .vector.blocks import block, blocks
-from .vector.layout import flat, images, like, pixels
-from .vector.transcendental import exp, log1p
+from .vector.layout import images, pixels
+from .vector.transcendental import exp
 
 __all__ = [
     "count_classes",
     "count_correct",
     "nll_loss",
     "nll_loss_backward",
-    "pointwise_loss",
-    "pointwise_loss_backward",
-    "pointwise_loss_sum",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
 ]
 
 ROWS = 64
-
-loss_of, slope_of = formulas(inlined, exp, log1p)
 
 
 @inlined
@@ -211,85 +204,6 @@ def _nll_backward_rows(chunk, scale, labels, weight, dx, ignore_index):
                 dx[i, label] = -share * np.float64(scale[i] if scale.size > 1 else scale[0])
 
 
-# The kinds are numbers that the compiler knows where these are called, which makes a loop of its own for each.
-
-
-@inlined
-def _write_losses(kind, chunk, losses, x, target, weight, positive, parameter):
-    if weight.size == 0 and positive.size == 0:
-        for i in block(chunk, x.size):
-            losses[i] = loss_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), 1.0)
-    else:
-        for i in block(chunk, x.size):
-            factor = np.float64(weight[i]) if weight.size > 0 else 1.0
-            more = np.float64(positive[i]) if positive.size > 0 else 1.0
-            losses[i] = factor * loss_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), more)
-
-
-@inlined
-def _sum_losses(kind, chunk, x, target, weight, positive, parameter):
-    total = 0.0
-    if weight.size == 0 and positive.size == 0:
-        for i in block(chunk, x.size):
-            total += loss_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), 1.0)
-    else:
-        for i in block(chunk, x.size):
-            factor = np.float64(weight[i]) if weight.size > 0 else 1.0
-            more = np.float64(positive[i]) if positive.size > 0 else 1.0
-            total += factor * loss_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), more)
-    return total
-
-
-@inlined
-def _write_slopes(kind, chunk, dy, x, target, weight, positive, dx, parameter, scale):
-    if dy.size == 0 and weight.size == 0 and positive.size == 0:
-        for i in block(chunk, x.size):
-            dx[i] = scale * slope_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), 1.0)
-    else:
-        for i in block(chunk, x.size):
-            factor = scale * (np.float64(weight[i]) if weight.size > 0 else 1.0)
-            factor *= np.float64(dy[i]) if dy.size > 0 else 1.0
-            more = np.float64(positive[i]) if positive.size > 0 else 1.0
-            dx[i] = factor * slope_of(kind, parameter, np.float64(x[i]), np.float64(target[i]), more)
-
-
-@kernel
-def _loss_blocks(chunk, losses, x, target, weight, positive, parameter, kind):
-    if kind == SQUARED:
-        _write_losses(SQUARED, chunk, losses, x, target, weight, positive, parameter)
-    elif kind == SMOOTH:
-        _write_losses(SMOOTH, chunk, losses, x, target, weight, positive, parameter)
-    elif kind == HUBER:
-        _write_losses(HUBER, chunk, losses, x, target, weight, positive, parameter)
-    else:
-        _write_losses(LOGISTIC, chunk, losses, x, target, weight, positive, parameter)
-
-
-@kernel
-def _loss_sum_blocks(chunk, sums, x, target, weight, positive, parameter, kind):
-    """``sums`` come first so that ``parameter`` is float64."""
-    if kind == SQUARED:
-        sums[chunk] = _sum_losses(SQUARED, chunk, x, target, weight, positive, parameter)
-    elif kind == SMOOTH:
-        sums[chunk] = _sum_losses(SMOOTH, chunk, x, target, weight, positive, parameter)
-    elif kind == HUBER:
-        sums[chunk] = _sum_losses(HUBER, chunk, x, target, weight, positive, parameter)
-    else:
-        sums[chunk] = _sum_losses(LOGISTIC, chunk, x, target, weight, positive, parameter)
-
-
-@kernel
-def _loss_backward_blocks(chunk, dy, x, target, weight, positive, dx, parameter, scale, kind):
-    if kind == SQUARED:
-        _write_slopes(SQUARED, chunk, dy, x, target, weight, positive, dx, parameter, scale)
-    elif kind == SMOOTH:
-        _write_slopes(SMOOTH, chunk, dy, x, target, weight, positive, dx, parameter, scale)
-    elif kind == HUBER:
-        _write_slopes(HUBER, chunk, dy, x, target, weight, positive, dx, parameter, scale)
-    else:
-        _write_slopes(LOGISTIC, chunk, dy, x, target, weight, positive, dx, parameter, scale)
-
-
 @kernel
 def _add_up(chunk, total, numbers, scale):
     added = numbers.dtype.type(0)
@@ -408,59 +322,11 @@ def nll_loss_backward(
 
 
 @cached_launches
-def pointwise_loss(
-    prediction: np.ndarray,
-    target: np.ndarray,
-    kind: PointwiseLoss,
-    parameter: float = 0.0,
-    weight: np.ndarray | None = None,
-    positive_weight: np.ndarray | None = None,
-) -> np.ndarray:
-    losses = empty_like(prediction)
-    arrays = [_alike(array, prediction) for array in (prediction, target, weight, positive_weight)]
-    _loss_blocks(blocks(prediction), flat(losses), *arrays, float(parameter), KINDS[kind])
-    return losses
-
-
-@cached_launches
-def pointwise_loss_sum(
-    prediction: np.ndarray,
-    target: np.ndarray,
-    kind: PointwiseLoss,
-    parameter: float = 0.0,
-    weight: np.ndarray | None = None,
-    positive_weight: np.ndarray | None = None,
-    scale: float = 1.0,
-) -> np.ndarray:
-    sums = empty((blocks(prediction),), np.float64)
-    arrays = [_alike(array, prediction) for array in (prediction, target, weight, positive_weight)]
-    _loss_sum_blocks(sums.size, sums, *arrays, float(parameter), KINDS[kind])
-    return _total(sums, scale)
-
-
-@cached_launches
-def pointwise_loss_backward(
-    dy: np.ndarray | None,
-    prediction: np.ndarray,
-    target: np.ndarray,
-    kind: PointwiseLoss,
-    parameter: float = 0.0,
-    weight: np.ndarray | None = None,
-    positive_weight: np.ndarray | None = None,
-    scale: float = 1.0,
-) -> np.ndarray:
-    dx = empty_like(prediction)
-    arrays = [_alike(array, prediction) for array in (dy, prediction, target, weight, positive_weight)]
-    _loss_backward_blocks(blocks(prediction), *arrays, flat(dx), float(parameter), float(scale), KINDS[kind])
-    return dx
-
-
-@cached_launches
 def count_correct(logits: np.ndarray, labels: np.ndarray, k: int = 1, ignore_index: int = -100) -> np.ndarray:
     rows = pixels(logits)
     counts = empty((_runs(rows),), np.int64)
     _correct_rows(counts.size, rows, labels.reshape(-1), counts, k, ignore_index)
-    return _total(counts)
+    return scaled_total(counts)
 
 
 @cached_launches
@@ -481,11 +347,6 @@ def _or_none(x: np.ndarray | None, other: np.ndarray) -> np.ndarray:
     return empty((0,), other.dtype) if x is None else x
 
 
-def _alike(x: np.ndarray | None, other: np.ndarray) -> np.ndarray:
-    """Likewise the elements of ``x``, in the order of memory of ``other``."""
-    return empty((0,), other.dtype) if x is None else flat(like(x, other))
-
-
 def _of_positions(x: np.ndarray, reduction: Reduction) -> np.ndarray:
     """For a loss of each position, where these are asked for."""
     return empty((x.shape[0], *x.shape[2:]) if reduction == "none" else (0,), x.dtype)
@@ -504,7 +365,7 @@ def _reduced(sums: np.ndarray, losses: np.ndarray, reduction: Reduction) -> tupl
     return loss, scale
 
 
-def _total(numbers: np.ndarray, scale: float = 1) -> np.ndarray:
+def scaled_total(numbers: np.ndarray, scale: float = 1) -> np.ndarray:
     total = empty((), numbers.dtype)
     _add_up(1, total.reshape(1), numbers, float(scale) if numbers.dtype == np.float64 else int(scale))
     return total

@@ -1,4 +1,6 @@
-"""Losses and accuracy: neighbouring threads share a row of the logits, blocks' sums are added up in a second launch.
+"""Losses of classes and accuracy: neighbouring threads share a row of the logits.
+
+Blocks' sums are added up in a second launch.
 
 Of images a row is a pixel, whose classes are a plane apart; it has a thread of its own, so that neighbouring threads
 read neighbours.
@@ -12,27 +14,21 @@ import math
 
 import numpy as np
 
-from ..contract import Array, PointwiseLoss, Reduction
-from ..shared.losses import KINDS, formulas
-from .block.reduce import CHUNK, THREADS, block_sum, lanes_sum
+from ..contract import Array, Reduction
+from .block.reduce import THREADS, block_sum, lanes_sum
 from .block.softmax import first_of, row_of, rows_along, softmax_row
 from .runtime import device_array
 from .runtime.kernel import block_kernel, mapping
-from .runtime.target import cuda, device_function, exp, log, log1p, quotient, scalar
+from .runtime.target import cuda, device_function, log, quotient, scalar
 
 __all__ = [
     "count_classes",
     "count_correct",
     "nll_loss",
     "nll_loss_backward",
-    "pointwise_loss",
-    "pointwise_loss_backward",
-    "pointwise_loss_sum",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
 ]
-
-loss_of, slope_of = formulas(device_function, exp, log1p)
 
 
 @device_function
@@ -206,39 +202,6 @@ def _nll_gradient(i, scale, labels, weight, g):
 
 
 @device_function
-def _loss_at(i, x, target, weight, positive, parameter, options):
-    kind, has_weight, has_positive = options
-    factor = np.float64(weight[i]) if has_weight else 1.0
-    more = np.float64(positive[i]) if has_positive else 1.0
-    return factor * loss_of(kind, np.float64(parameter), np.float64(x[i]), np.float64(target[i]), more)
-
-
-@mapping
-def _losses(i, x, target, weight, positive, parameter, options):
-    return _loss_at(i, x, target, weight, positive, parameter, options)
-
-
-@block_kernel(THREADS)
-def _loss_sums(block, thread, partial, x, target, weight, positive, parameter, count, options):
-    sums = cuda.shared.array(THREADS, np.float64)
-    total = 0.0
-    for i in range(block * CHUNK + thread, min((block + 1) * CHUNK, count), THREADS):
-        total += _loss_at(i, x, target, weight, positive, parameter, options)
-    total = block_sum(thread, total, sums)
-    if thread == 0:
-        partial[block] = total
-
-
-@mapping
-def _slopes(i, dy, x, target, weight, positive, parameter, scale, options, has_dy):
-    kind, has_weight, has_positive = options
-    factor = np.float64(scale) * (np.float64(weight[i]) if has_weight else 1.0)
-    factor *= np.float64(dy[i]) if has_dy else 1.0
-    more = np.float64(positive[i]) if has_positive else 1.0
-    return factor * slope_of(kind, np.float64(parameter), np.float64(x[i]), np.float64(target[i]), more)
-
-
-@device_function
 def _comes_before(value, place, other, other_place):
     """Whether a number is the maximum rather than another: NaN is above all others, the first of equals counts."""
     if value != value:
@@ -344,7 +307,7 @@ def softmax_cross_entropy(
     partial = device_array.new((2 * blocks,), np.float64)
     options = (blocks, int(weight is not None), int(losses is not None), ignore_index)
     rows = _soft_target_rows if target.shape == logits.shape else _cross_entropy_rows
-    given = (logits, target, _or(weight, logits), _or(losses, logits))
+    given = (logits, target, or_other(weight, logits), or_other(losses, logits))
     rows(blocks, partial, p, *given, float(label_smoothing), sizes, options)
     loss, scale = _reduced(partial, losses, reduction)
     return loss, p, scale
@@ -358,7 +321,7 @@ def softmax_cross_entropy_backward(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
 ) -> Array:
-    p, weights = probabilities, _or(weight, probabilities)
+    p, weights = probabilities, or_other(weight, probabilities)
     dlogits = device_array.new(p.shape, p.dtype)
     of_each, has_weight = int(len(scale.shape) > 0), int(weight is not None)
     blocks, sizes = rows_along(p.shape, 1)
@@ -367,7 +330,7 @@ def softmax_cross_entropy_backward(
         _soft_target_gradient(blocks, scale, dlogits, p, target, weights, float(label_smoothing), sizes, options)
         return dlogits
     # Which only a smoothed target asks for.
-    of_all = p if weight is None else _total(weight, np.float64, 1.0)
+    of_all = p if weight is None else scaled_total(weight, np.float64, 1.0)
     given = (scale, p, target, weights, of_all, float(label_smoothing))
     sizes_and_options = (p.shape[1], math.prod(p.shape[2:]), of_each, has_weight, ignore_index)
     _cross_entropy_gradient(dlogits.size, dlogits, *given, sizes_and_options)
@@ -386,7 +349,7 @@ def nll_loss(
     partial = device_array.new((2 * blocks,), np.float64)
     options = (blocks, int(weight is not None), int(losses is not None), ignore_index)
     sizes = (labels.size, x.shape[1], math.prod(x.shape[2:]))
-    _nll_rows(blocks, partial, x, labels, _or(weight, x), _or(losses, x), sizes, options)
+    _nll_rows(blocks, partial, x, labels, or_other(weight, x), or_other(losses, x), sizes, options)
     return _reduced(partial, losses, reduction)
 
 
@@ -396,53 +359,7 @@ def nll_loss_backward(
     dx = device_array.new(x.shape, x.dtype)
     of_each, has_weight = int(len(scale.shape) > 0), int(weight is not None)
     options = (x.shape[1], math.prod(x.shape[2:]), of_each, has_weight, ignore_index)
-    _nll_gradient(dx.size, dx, scale, labels, _or(weight, dx), options)
-    return dx
-
-
-def pointwise_loss(
-    prediction: Array,
-    target: Array,
-    kind: PointwiseLoss,
-    parameter: float = 0.0,
-    weight: Array | None = None,
-    positive_weight: Array | None = None,
-) -> Array:
-    losses = device_array.new(prediction.shape, prediction.dtype)
-    given, options = _pointwise(prediction, target, kind, weight, positive_weight)
-    _losses(losses.size, losses, *given, float(parameter), options)
-    return losses
-
-
-def pointwise_loss_sum(
-    prediction: Array,
-    target: Array,
-    kind: PointwiseLoss,
-    parameter: float = 0.0,
-    weight: Array | None = None,
-    positive_weight: Array | None = None,
-    scale: float = 1.0,
-) -> Array:
-    partial = device_array.new((-(-prediction.size // CHUNK),), np.float64)
-    given, options = _pointwise(prediction, target, kind, weight, positive_weight)
-    _loss_sums(partial.size, partial, *given, float(parameter), prediction.size, options)
-    return _total(partial, np.float64, scale)
-
-
-def pointwise_loss_backward(
-    dy: Array | None,
-    prediction: Array,
-    target: Array,
-    kind: PointwiseLoss,
-    parameter: float = 0.0,
-    weight: Array | None = None,
-    positive_weight: Array | None = None,
-    scale: float = 1.0,
-) -> Array:
-    dx = device_array.new(prediction.shape, prediction.dtype)
-    given, options = _pointwise(prediction, target, kind, weight, positive_weight)
-    numbers = (float(parameter), float(scale))
-    _slopes(dx.size, dx, _or(dy, prediction), *given, *numbers, options, int(dy is not None))
+    _nll_gradient(dx.size, dx, scale, labels, or_other(weight, dx), options)
     return dx
 
 
@@ -450,7 +367,7 @@ def count_correct(logits: Array, labels: Array, k: int = 1, ignore_index: int = 
     blocks, sizes = rows_along(logits.shape, 1)
     partial = device_array.new((blocks,), np.float64)
     _correct_rows(blocks, partial, logits, labels, k, ignore_index, sizes)
-    return _total(partial, np.int64, 1.0)
+    return scaled_total(partial, np.int64, 1.0)
 
 
 def count_classes(logits: Array, labels: Array, ignore_index: int = -100) -> Array:
@@ -462,7 +379,7 @@ def count_classes(logits: Array, labels: Array, ignore_index: int = -100) -> Arr
     return counts
 
 
-def _or(x: Array | None, other: Array) -> Array:
+def or_other(x: Array | None, other: Array) -> Array:
     """What kernels take for ``x``, and do not read, where there is none."""
     return other if x is None else x
 
@@ -470,14 +387,6 @@ def _or(x: Array | None, other: Array) -> Array:
 def _of_positions(x: Array, reduction: Reduction) -> Array | None:
     """For a loss of each position, where these are asked for."""
     return device_array.new((x.shape[0], *x.shape[2:]), x.dtype) if reduction == "none" else None
-
-
-def _pointwise(
-    prediction: Array, target: Array, kind: PointwiseLoss, weight: Array | None, positive_weight: Array | None
-) -> tuple[tuple[Array, ...], tuple[int, ...]]:
-    """The arrays and the options that kernels of pointwise losses take."""
-    arrays = (prediction, target, _or(weight, prediction), _or(positive_weight, prediction))
-    return arrays, (KINDS[kind], int(weight is not None), int(positive_weight is not None))
 
 
 def _reduced(partial: Array, losses: Array | None, reduction: Reduction) -> tuple[Array, Array]:
@@ -489,7 +398,7 @@ def _reduced(partial: Array, losses: Array | None, reduction: Reduction) -> tupl
     return loss, scale
 
 
-def _total(partial: Array, dtype: type, scale: float) -> Array:
+def scaled_total(partial: Array, dtype: type, scale: float) -> Array:
     result = device_array.new((), dtype)
     _finish(1, result, partial, partial.size, float(scale))
     return result

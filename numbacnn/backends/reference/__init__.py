@@ -6,6 +6,7 @@ and NaN are NumPy's own, under ``np.errstate``.
 
 from __future__ import annotations
 
+from .activation import *
 from .augment import *
 from .batch import *
 from .capture import *
@@ -17,6 +18,7 @@ from .loss import *
 from .memory import *
 from .normalization import *
 from .optim import *
+from .pointwise_loss import *
 from .pooling import *
 from .response_norm import *
 from .softmax import *

@@ -1,4 +1,4 @@
-"""Activations, dropout, and what the combinators do with whole arrays.
+"""ReLU, sigmoid, tanh, dropout, and what the combinators do with whole arrays.
 
 ``np.asarray`` around a formula is for shape (), where NumPy's arithmetic gives a scalar, before NumPy 2 of another
 dtype.
@@ -6,14 +6,12 @@ dtype.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..contract import Activation, Array
 from ..shared.philox import drop_threshold, dropout_words
-from ..shared.pointwise import formulas, two_of
 
 __all__ = [
     "accumulate",
@@ -24,10 +22,6 @@ __all__ = [
     "fill_zero",
     "increment",
     "multiply",
-    "pointwise",
-    "pointwise_backward",
-    "prelu",
-    "prelu_backward",
     "put_channels",
     "relu",
     "relu_backward",
@@ -70,37 +64,6 @@ def tanh(x: Array) -> Array:
 def tanh_backward(dy: Array, y: Array) -> Array:
     """dy (1 - y^2)."""
     return np.asarray(dy * (1 - y * y), dy.dtype)
-
-
-def pointwise(x: Array, kind: str, parameters: tuple[float, ...]) -> Array:
-    """The function ``kind`` of shared/pointwise.py of each element."""
-    with np.errstate(all="ignore"):
-        return np.asarray(_FORMULAS[kind].value(x.astype(np.float64), *two_of(parameters)), x.dtype)
-
-
-def pointwise_backward(dy: Array, x: Array, kind: str, parameters: tuple[float, ...]) -> Array:
-    """dx: its gradient."""
-    with np.errstate(all="ignore"):
-        dx = _FORMULAS[kind].gradient(dy.astype(np.float64), x.astype(np.float64), *two_of(parameters))
-    return np.asarray(dx, dy.dtype)
-
-
-def prelu(x: Array, weight: Array) -> Array:
-    """x where it is above 0, else weight times x; weight is (c,) for x (n, c, ...), or (1,) for any x."""
-    return np.asarray(np.where(x > 0, x, _of_channels(weight, x) * x), x.dtype)
-
-
-def prelu_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array]:
-    """dx, and dweight, the sums of dy x where x is not above 0."""
-    dx = np.asarray(np.where(x > 0, dy, _of_channels(weight, x) * dy), dy.dtype)
-    terms = np.where(x > 0, 0, np.multiply(dy, x, dtype=np.float64))
-    axes = tuple(axis for axis in range(x.ndim) if weight.size == 1 or axis != 1)
-    return dx, terms.sum(axis=axes).reshape(weight.shape).astype(dy.dtype)
-
-
-def _of_channels(weight: Array, x: Array) -> Array:
-    """weight (c,) as it multiplies x (n, c, ...); of one number, any x."""
-    return weight.reshape(() if weight.size == 1 else (-1, *[1] * (x.ndim - 2)))
 
 
 def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
@@ -176,15 +139,4 @@ def written(value: Array, out: Array | None) -> Array:
     return out
 
 
-_FORMULAS = formulas(
-    lambda definition: definition,
-    lambda x, value: value,
-    np.where,
-    np.exp,
-    np.expm1,
-    np.log1p,
-    np.vectorize(math.erf, otypes=[np.float64]),
-    np.sqrt,
-    np.power,
-)
 _ACTIVATIONS = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}
