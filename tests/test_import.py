@@ -67,4 +67,4 @@ def test_names_that_are_imported_when_asked_are_those_of_their_modules(package):
 def test_a_program_loads_the_layers_that_it_uses():
     added = modules_after("import numbacnn as nc\nnc.nn.ReLU()")
     assert "numbacnn.nn.activation" in added
-    assert not [name for name in ("graph", "group_norm", "spatial", "loss") if f"numbacnn.nn.{name}" in added]
+    assert not [name for name in ("graph", "group_normalization", "spatial", "loss") if f"numbacnn.nn.{name}" in added]

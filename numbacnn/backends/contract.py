@@ -205,7 +205,8 @@ class Backend(Protocol):
     def update_running_average(self, average: Array, value: Array, momentum: float, correction: float) -> None:
         """In place: ``average = (1 - momentum) * average + momentum * correction * value``."""
 
-    # group_norm.py: x is (n, c, ...), c a multiple of `groups`, statistics are (n, groups), weight and bias are (c,)
+    # group_normalization.py: x is (n, c, ...), c a multiple of `groups`, statistics are (n, groups), weight and bias
+    # are (c,)
     def group_norm(
         self, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
     ) -> tuple[Array, Array, Array, Array]:
@@ -430,7 +431,7 @@ class Backend(Protocol):
         Positions count whose label is in 0..classes-1 and not ``ignore_index``; the largest is as there.
         """
 
-    # pointwise_loss.py: what is done for each element alone has the shape of the prediction, as its arguments have;
+    # pointwise_losses.py: what is done for each element alone has the shape of the prediction, as its arguments have;
     # shared/losses.py has the kinds. Each loss is multiplied by ``weight``
     def pointwise_loss(
         self,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..namespaces import imported_when_asked, public_names
 from . import init as init
 from .layer import Layer as Layer
+from .pooling import *
 from .state import Buffer as Buffer
 from .state import Counter as Counter
 from .state import Parameter as Parameter
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
     from .fold import *
     from .grad_mode import enable_grad as enable_grad
     from .graph import *
-    from .group_norm import *
+    from .group_normalization import *
     from .linear import *
     from .loss import *
     from .merge import *
     from .normalization import *
-    from .pooling import *
     from .receptive import *
     from .reshape import *
     from .response_norm import *
@@ -51,7 +51,7 @@ _WHEN_ASKED = {
     "fold": ("fold_batch_norm",),
     "grad_mode": ("enable_grad",),
     "graph": ("Graph",),
-    "group_norm": ("GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm"),
+    "group_normalization": ("GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm"),
     "linear": ("Linear",),
     "loss": (
         *("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "Loss", "MSELoss", "NLLLoss"),
@@ -59,10 +59,6 @@ _WHEN_ASKED = {
     ),
     "merge": ("Concatenate", "Product", "Sum"),
     "normalization": ("BatchNorm1d", "BatchNorm2d"),
-    "pooling": (
-        *("AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool1d", "AvgPool2d", "GlobalAvgPool2d", "LPPool2d"),
-        *("MaxPool1d", "MaxPool2d"),
-    ),
     "receptive": ("ReceptiveField", "Window", "WHOLE_IMAGE", "receptive_field"),
     "reshape": ("Flatten", "Reshape", "Unflatten"),
     "response_norm": ("LocalResponseNorm",),

@@ -23,8 +23,7 @@ from ..ops.arguments import (
     single,
 )
 from ..ops.conv import TRANSPOSED
-from ..ops.padding import line_padding_form, normalize_padding, padding_form
-from ..ops.spatial import padded_shape
+from ..ops.padding import line_padding_form, normalize_padding, padded_shape, padding_form
 from .forward_cache import cached_forward
 from .init import fan_in_uniform
 from .layer import Layer

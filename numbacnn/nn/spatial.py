@@ -10,12 +10,11 @@ from .. import ops
 from ..backends import Array
 from ..backends.geometry import Resampling
 from ..ops.arguments import integer, one_of, pair, real_number
-from ..ops.padding import sides
+from ..ops.padding import padded_shape, sides
 from ..ops.spatial import (
     INTERPOLATIONS,
     channel_shuffled_shape,
     check_interpolation,
-    padded_shape,
     pixel_shuffled_shape,
     pixel_unshuffled_shape,
     pixels_seen,

@@ -7,21 +7,21 @@ modified and results never share memory with them; ``arguments.py`` says which d
 from typing import TYPE_CHECKING
 
 from ..namespaces import imported_when_asked, public_names
-from .group_norm import *
 from .linear import *
+from .pooling import *
 from .softmax import *
 
 if TYPE_CHECKING:
     from .activation import *
     from .conv import *
     from .elementwise import *
+    from .group_normalization import *
     from .loss import *
     from .normalization import *
-    from .pooling import *
     from .response_norm import *
     from .spatial import *
 
-# The other files have the name of one of their functions, which it would stand for once they are imported.
+# linear.py and softmax.py have the name of a function, and would stand for it once somebody imports them by themselves.
 _WHEN_ASKED = {
     "activation": (
         *("celu", "celu_backward", "elu", "elu_backward", "gelu", "gelu_backward", "hardsigmoid"),
@@ -38,17 +38,19 @@ _WHEN_ASKED = {
         *("add", "concat", "concat_backward", "copy", "dropout", "dropout2d", "flatten", "multiply"),
         *("multiply_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward"),
     ),
+    "group_normalization": (
+        "group_norm",
+        "group_norm_backward",
+        "instance_norm",
+        "instance_norm_backward",
+        "layer_norm",
+        "layer_norm_backward",
+    ),
     "loss": (
         *("count_classes", "count_correct", "nll_loss", "nll_loss_backward", "pointwise_loss"),
         *("pointwise_loss_backward", "softmax_cross_entropy", "softmax_cross_entropy_backward"),
     ),
     "normalization": ("batch_norm", "batch_norm_backward"),
-    "pooling": (
-        *("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", "adaptive_max_pool2d"),
-        *("adaptive_max_pool2d_backward", "adaptive_pool2d_geometry", "avg_pool2d", "avg_pool2d_backward"),
-        *("global_avg_pool2d", "global_avg_pool2d_backward", "lp_pool2d", "lp_pool2d_backward", "max_pool2d"),
-        *("max_pool2d_backward", "pool2d_geometry"),
-    ),
     "response_norm": ("local_response_norm", "local_response_norm_backward"),
     "spatial": (
         *("channel_shuffle", "interpolate2d", "interpolate2d_backward", "pad2d", "pad2d_backward", "pixel_shuffle"),

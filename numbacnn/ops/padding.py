@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from .arguments import LARGEST_SIZE, both_axes, entries_of, index_of, one_of, pair
+from .arguments import LARGEST_SIZE, both_axes, entries_of, index_of, one_of, pair, shape_of
 
-__all__ = ["line_padding_form", "normalize_padding", "padding_form", "sides", "transposed_padding"]
+__all__ = ["line_padding_form", "normalize_padding", "padded_shape", "padding_form", "sides", "transposed_padding"]
 
 PADDING_NAMES = ("valid", "same", "same_lower")
+PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
 def normalize_padding(
@@ -108,6 +109,24 @@ def sides(name: str, value: Any) -> tuple[int, int, int, int]:
         raise ValueError(f"`{name}` {value!r} must be at most {LARGEST_SIZE}")
     left, right, top, bottom = cast(list[int], found)
     return left, right, top, bottom
+
+
+def padded_shape(x_shape: Any, padding: Any, mode: str = "constant") -> tuple[int, ...]:
+    """The shape of the result of :func:`ops.pad2d`, with its errors."""
+    n, c, h, w = shape_of("x_shape", x_shape, "n, c, h, w")
+    one_of("mode", mode, PAD_MODES)
+    left, right, top, bottom = sides("padding", padding)
+    for name, size, before, after in (("rows", h, top, bottom), ("columns", w, left, right)):
+        shown = f"`padding` {padding!r}"
+        rest = size + min(before, 0) + min(after, 0)
+        if rest < 1:
+            raise ValueError(f"{shown} must leave some of the {size} {name} of `x` {tuple(x_shape)}")
+        most = {"reflect": size - 1, "circular": rest}.get(mode)
+        if most is not None and max(before, after) > most:
+            raise ValueError(
+                f"{shown} must be at most {most} for the {size} {name} of `x` {tuple(x_shape)} in mode {mode!r}"
+            )
+    return n, c, h + top + bottom, w + left + right
 
 
 def _same_padding(kernel: int, dilation: int, name: str) -> tuple[int, int]:

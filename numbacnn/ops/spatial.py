@@ -24,7 +24,7 @@ from .arguments import (
     shape_of,
 )
 from .call_cache import cached_call
-from .padding import sides
+from .padding import padded_shape, sides
 
 __all__ = [
     "channel_shuffle",
@@ -36,7 +36,6 @@ __all__ = [
     "pixel_unshuffle",
 ]
 
-PAD_MODES = ("constant", "reflect", "replicate", "circular")
 INTERPOLATIONS = {"nearest": "nearest", "bilinear": "linear"}
 
 
@@ -88,24 +87,6 @@ def pad2d_backward(
 
 
 @memoized
-def padded_shape(x_shape: Any, padding: Any, mode: str = "constant") -> tuple[int, ...]:
-    """The shape of the result of :func:`pad2d`, with its errors."""
-    n, c, h, w = shape_of("x_shape", x_shape, "n, c, h, w")
-    one_of("mode", mode, PAD_MODES)
-    left, right, top, bottom = sides("padding", padding)
-    for name, size, before, after in (("rows", h, top, bottom), ("columns", w, left, right)):
-        shown = f"`padding` {padding!r}"
-        rest = size + min(before, 0) + min(after, 0)
-        if rest < 1:
-            raise ValueError(f"{shown} must leave some of the {size} {name} of `x` {tuple(x_shape)}")
-        most = {"reflect": size - 1, "circular": rest}.get(mode)
-        if most is not None and max(before, after) > most:
-            raise ValueError(
-                f"{shown} must be at most {most} for the {size} {name} of `x` {tuple(x_shape)} in mode {mode!r}"
-            )
-    return n, c, h + top + bottom, w + left + right
-
-
 def _pads(padding: Any) -> tuple[int, int, int, int]:
     """In the order of the backends: top, bottom, left, right."""
     left, right, top, bottom = sides("padding", padding)

@@ -15,8 +15,10 @@ import pytest
 
 import numbacnn.backends
 from numbacnn import backends
-from numbacnn.backends import contract, reference
+from numbacnn.backends import contract
 from numbacnn.backends.geometry import AdaptivePool2dGeometry, Conv2dGeometry, Pool2dGeometry, Resampling
+from numbacnn.backends.rare import RARE
+from numbacnn.backends.reference.activation import _FORMULAS as KINDS
 from tests.cases import CONV2D_CASES
 from tests.numeric import normal
 from tests.strategies import SIMULATED
@@ -24,6 +26,7 @@ from tests.strategies import SIMULATED
 FOLDER = Path(numbacnn.backends.__file__).parent
 AVAILABLE = [name for name, reason in backends.available().items() if reason is None]
 FUNCTIONS = [name for name, value in vars(contract.Backend).items() if inspect.isfunction(value) and name[0] != "_"]
+OF_THE_PACKAGE = {"RARE", "TYPE_CHECKING", "annotations", "imported_when_asked"}
 PASSES: tuple[contract.ConvPass, ...] = ("forward", "backward_input", "backward_weight")
 
 
@@ -36,6 +39,14 @@ def rooms() -> dict[str, list[str]]:
         elif function := re.match(r"    def (\w+)\(", line):
             room.append(function[1])
     return found
+
+
+def test_what_is_rare_is_told_by_the_contract() -> None:
+    assert {room: list(functions) for room, functions in RARE.items()} == {
+        room: sorted(rooms()[room]) for room in sorted(RARE)
+    }
+    # A file that is imported stands for its name.
+    assert not set(RARE) & set(FUNCTIONS)
 
 
 def test_headings_cover_the_contract() -> None:
@@ -65,8 +76,9 @@ def test_nothing_else_is_public(name: str) -> None:
     public = {
         key
         for key, value in vars(backends.get(name)).items()
-        if not key.startswith("_") and not isinstance(value, ModuleType) and key != "annotations"
+        if not key.startswith("_") and not isinstance(value, ModuleType) and key not in OF_THE_PACKAGE
     }
+    public |= {function for functions in RARE.values() for function in functions}
     assert public == {*FUNCTIONS, "name", "asynchronous"}
 
 
@@ -179,7 +191,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
     for activation in ("relu", "sigmoid", "tanh"):
         for shape in ((4, 3, 2, 2), ()):
             found += [(activation, (x(*shape),)), (f"{activation}_backward", (x(*shape), x(*shape)))]
-    for kind in reference.activation._FORMULAS:
+    for kind in KINDS:
         found += [
             ("pointwise", (x(4, 5), kind, (0.5, 2.0))),
             ("pointwise_backward", (x(4, 5), x(4, 5), kind, (0.5, 2.0))),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numbacnn.backends import reference
 from numbacnn.backends.contract import AnyPool2dGeometry
 from numbacnn.backends.geometry import AdaptivePool2dGeometry, Pool2dGeometry
+from numbacnn.backends.reference.activation import _FORMULAS
 from tests.numeric import assert_within, normal, wide
 from tests.on_numpy import OnNumPy
 from tests.strategies import (
@@ -321,7 +322,7 @@ def test_activation(ours: OnNumPy, name: str, shape: tuple[int, ...], dtype: Any
 PARAMETERS = {"hardtanh": (-0.5, 1.5), "softplus": (1.5, 4.0)}
 OF_POWERS = {"power", "root", "square"}
 """Which have no activation's bounds, and tests of their own."""
-KINDS = sorted(reference.activation._FORMULAS.keys() - OF_POWERS)
+KINDS = sorted(_FORMULAS.keys() - OF_POWERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,23 +10,31 @@ The files here have the names and the functions of every backend. Behind them ar
 
 from __future__ import annotations
 
-from .activation import *
-from .augment import *
+from typing import TYPE_CHECKING
+
+from ...namespaces import imported_when_asked
+from ..rare import RARE
 from .batch import *
 from .capture import *
 from .conv import *
 from .elementwise import *
-from .group_norm import *
 from .linear import *
 from .loss import *
 from .memory import *
 from .normalization import *
 from .optim import *
-from .pointwise_loss import *
 from .pooling import *
-from .response_norm import *
 from .softmax import *
-from .spatial import *
+
+if TYPE_CHECKING:
+    from .activation import *
+    from .augment import *
+    from .group_normalization import *
+    from .pointwise_losses import *
+    from .response_norm import *
+    from .spatial import *
+
+__getattr__ = imported_when_asked(__name__, RARE)
 
 name = "cuda"
 asynchronous = True
