@@ -19,6 +19,7 @@ __all__ = [
     "SECTIONS",
     "conv_section",
     "faults",
+    "found_results",
     "kernels_section",
     "ladder_section",
     "main",
@@ -308,9 +309,10 @@ def _origin(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     one = machine.get("peak_gflops_1_thread")
     of_one = f" ({one:.0f} on one thread)" if one else ""
+    older = ", of an older package" if results.get("older") else ""
     return (
         f"{where}; {versions}; float32 peak {machine['peak_gflops']:.0f} GFLOP/s{of_one}; "
-        f"measured {results['measured'][:10]} at {results['commit'][:10]}."
+        f"measured {results['measured'][:10]} at {results['commit'][:10]}{older}."
     )
 
 
@@ -354,12 +356,25 @@ def replace_section(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
+def found_results() -> dict[str, dict[str, Any]]:
+    """All results that there are, by the names of their files; "older" in each says if the newest's package is another.
+
+    Those of a GPU, another machine, are compared among themselves.
+    """
+    found = {name: results for name in (*SECTIONS, *PICTURES) if (results := results_of(name))}
+    for where in ("cpu", "cuda"):
+        group = {name: results for name, results in found.items() if name.endswith(where)}
+        newest = max(group, key=lambda name: group[name]["measured"], default="")
+        for results in group.values():
+            results["older"] = _library(results) != _library(group[newest])
+    return found
+
+
 def faults(found: dict[str, dict[str, Any]]) -> list[str]:
     """Why the pages cannot show these results, by the names of their files: a line for each reason.
 
-    All must be of one version of the library, measured on a commit as it is; those of a GPU, another machine, are so
-    among themselves. No row may have a share that is impossible, and no layer may be slower than PyTorch's for a reason
-    that is not known.
+    Each must be measured on a commit as it is. No row may have a share that is impossible, and no layer may be slower
+    than PyTorch's for a reason that is not known.
     """
     said = [f"{name}: {line}" for name, results in found.items() for line in impossible(results)]
     said += [
@@ -368,15 +383,10 @@ def faults(found: dict[str, dict[str, Any]]) -> list[str]:
         for row in results.get("layers", ())
         if row["ratio"] < SLOWER and not reason_of(row["kernel"])
     ]
-    for where in ("cpu", "cuda"):
-        group = {name: results for name, results in found.items() if name.endswith(where)}
-        newest = max(group, key=lambda name: group[name]["measured"], default="")
-        for name, results in group.items():
-            commit = results.get("commit", "unknown")
-            if commit == "unknown" or commit.endswith("-dirty"):
-                said.append(f"{name}: its commit is {commit}: measure the code of a commit as it is")
-            if _library(results) != _library(group[newest]):
-                said.append(f"{name} is older than {newest}: of {_library(results)}, not of {_library(group[newest])}")
+    for name, results in found.items():
+        commit = results.get("commit", "unknown")
+        if commit == "unknown" or commit.endswith("-dirty"):
+            said.append(f"{name}: its commit is {commit}: measure the code of a commit as it is")
     return said
 
 
@@ -389,7 +399,7 @@ def _library(results: dict[str, Any]) -> str:
 
 def main() -> int:
     """Rewrite the sections of the PAGES that there are results for; 1 where there are none or :func:`faults`."""
-    found = {name: results for name in (*SECTIONS, *PICTURES) if (results := results_of(name))}
+    found = found_results()
     if not found:
         print(f"error: nothing in {RESULTS}: run `python -m bench.conv --peer all` first", file=sys.stderr)
         return 1

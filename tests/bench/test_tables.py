@@ -58,7 +58,7 @@ def test_pages_show_the_committed_results(page, name):
     """Where there are none, the section is empty."""
     text = (tables.ROOT / page).read_text(encoding="utf-8")
     file, make = tables.PAGES[page][name]
-    results = tables.results_of(file)
+    results = tables.found_results().get(file)
     if results is None:
         assert f"<!-- bench:{name} -->\n<!-- end -->\n" in text
     else:
@@ -154,18 +154,6 @@ def of(**changed: Any) -> dict[str, Any]:
     ("found", "faults"),
     [
         ({"models-cpu": of(), "conv-cpu": of(measured="2026-01-02T23:00:00")}, []),
-        # another machine, which one cannot always have on the same day
-        ({"models-cpu": of(), "kernels-cuda": of(measured="2025-12-30T01:00:00", commit="fedcba9876543210")}, []),
-        (
-            {"models-cpu": of(library="ab12"), "conv-cpu": of(measured="2026-01-01T23:59:59", library="cd34")},
-            ["conv-cpu is older than models-cpu: of library cd34, not of library ab12"],
-        ),
-        # the package is the same, what measures it has changed
-        ({"models-cpu": of(library="ab12"), "conv-cpu": of(commit="fedcba9876543210", library="ab12")}, []),
-        (
-            {"conv-cpu": of(measured="2026-01-02T01:00:00", commit="fedcba9876543210"), "models-cpu": of()},
-            ["conv-cpu is older than models-cpu: of commit fedcba9876, not of commit 0123456789"],
-        ),
         (
             {"models-cpu": of(commit="0123-dirty")},
             ["models-cpu: its commit is 0123-dirty: measure the code of a commit as it is"],
@@ -180,7 +168,7 @@ def of(**changed: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_results_that_do_not_belong_together_are_refused(
+def test_results_that_cannot_be_shown_are_refused(
     found: Any, faults: Any, tmp_path: Any, capsys: Any, monkeypatch: Any
 ) -> None:
     assert tables.faults(found) == faults
@@ -195,9 +183,34 @@ def test_results_that_do_not_belong_together_are_refused(
     assert ("new" in (tmp_path / "README.md").read_text(encoding="utf-8")) is not bool(faults)
 
 
-def test_the_committed_results_belong_together():
-    names = (*tables.SECTIONS, *tables.PICTURES)
-    assert tables.faults({name: found for name in names if (found := tables.results_of(name))}) == []
+@pytest.mark.parametrize(
+    ("found", "older"),
+    [
+        ({"models-cpu": of(), "conv-cpu": of(measured="2026-01-02T23:00:00")}, []),
+        # another machine, which one cannot always have on the same day
+        ({"models-cpu": of(), "kernels-cuda": of(measured="2025-12-30T01:00:00", commit="fedcba9876543210")}, []),
+        (
+            {"models-cpu": of(library="ab12"), "conv-cpu": of(measured="2026-01-01T23:59:59", library="cd34")},
+            ["conv-cpu"],
+        ),
+        # the package is the same, what measures it has changed
+        ({"models-cpu": of(library="ab12"), "conv-cpu": of(commit="fedcba9876543210", library="ab12")}, []),
+        (
+            {"conv-cpu": of(measured="2026-01-02T01:00:00", commit="fedcba9876543210"), "models-cpu": of()},
+            ["conv-cpu"],
+        ),
+    ],
+)
+def test_results_of_an_older_package_say_so(found: Any, older: list[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(tables, "results_of", found.get)
+    marked = tables.found_results()
+    assert [name for name, results in marked.items() if results["older"]] == older
+    for name, results in marked.items():
+        assert (", of an older package." in tables.models_section(results)) is (name in older)
+
+
+def test_the_committed_results_can_be_shown():
+    assert tables.faults(tables.found_results()) == []
 
 
 def test_replaces_only_its_section():
