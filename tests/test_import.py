@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 
-from numbacnn import nn, ops
+from numbacnn import nn, ops, optim
 
 HEAVY = ["numba", "matplotlib", "pooch", "tqdm", "safetensors", "torch", "PIL", "urllib.request", "multiprocessing"]
 
@@ -54,7 +54,7 @@ assert not started, started[:3]
     modules_after(script, XDG_CACHE_HOME=str(tmp_path))
 
 
-@pytest.mark.parametrize("package", [nn, ops])
+@pytest.mark.parametrize("package", [nn, ops, optim])
 def test_names_that_are_imported_when_asked_are_those_of_their_modules(package):
     for module, names in package._WHEN_ASKED.items():
         found = import_module(f"{package.__name__}.{module}")

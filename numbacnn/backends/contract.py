@@ -361,7 +361,7 @@ class Backend(Protocol):
         them. x may have any number of axes, split there are at most six.
         """
 
-    # softmax.py: x of any shape but (), and one of its axes, 0..ndim-1
+    # softmaxes.py: x of any shape but (), and one of its axes, 0..ndim-1
     def softmax(self, x: Array, axis: int, logarithm: bool = False) -> Array:
         """exp(x - max) over its sum along the axis, or the logarithm of that."""
 

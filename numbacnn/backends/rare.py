@@ -10,6 +10,7 @@ RARE = {
     "group_normalization": ("group_norm", "group_norm_backward"),
     "pointwise_losses": ("pointwise_loss", "pointwise_loss_backward", "pointwise_loss_sum"),
     "response_norm": ("local_response_norm", "local_response_norm_backward"),
+    "softmaxes": ("softmax", "softmax_backward"),
     "spatial": ("pad2d", "pad2d_backward", "rearrange", "resample2d", "resample2d_backward"),
 }
 """Their functions by file, alike in every backend; none has the name of a file, which it would stand for."""

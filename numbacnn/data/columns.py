@@ -1,14 +1,13 @@
-"""The arrays of a data set, how batches are made of them, and parts of batches that are one array or several."""
+"""The arrays of a data set, and how batches are made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..backends import Array, Backend
 
-__all__ = ["Column", "as_tuple", "each_of"]
+__all__ = ["Column"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,3 @@ class Column:
     def batch(self, index: Any, backend: Backend) -> Array:
         """The samples of ``index``; both it and the column are on the backend."""
         return (backend.gather_images if self.is_image else backend.gather_samples)(self.array, index)
-
-
-def as_tuple(part: Any) -> tuple[Any, ...]:
-    """Inputs, outputs or targets, which are one or a tuple of several, as a tuple."""
-    return part if isinstance(part, tuple) else (part,)
-
-
-def each_of(part: Any, function: Callable[[Any], Any]) -> Any:
-    """What a function makes of inputs, outputs or targets: one, or a tuple of as many as there are."""
-    return tuple(map(function, part)) if isinstance(part, tuple) else function(part)

@@ -13,7 +13,7 @@ import numpy as np
 from .. import backends
 from ..backends import Backend
 from ..ops.arguments import integer
-from .columns import as_tuple, each_of
+from ..ops.parts import as_tuple, each_of
 from .dataset import ArrayDataset
 from .pairs import PairDataset
 from .transforms import Transform, check_transform

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..ops.arguments import integer
-from .columns import Column, as_tuple, each_of
+from ..ops.parts import as_tuple, each_of
+from .columns import Column
 
 __all__ = ["PairDataset"]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from ..backends import Array
@@ -12,10 +11,10 @@ from .densenet_block import DenseBlock
 from .grad_mode import evaluating
 from .graph import Graph
 from .layer import Layer, as_inputs, inherits_forward
+from .watching import Forward, watched
 
-__all__ = ["outputs", "upto", "watched"]
+__all__ = ["outputs", "upto"]
 
-Forward = Callable[..., Any]
 _CONTAINERS = (Sequential, Concat, Add, DenseBlock, Graph)
 
 
@@ -124,20 +123,3 @@ def _named(argument: str, model: Layer, name: str) -> Layer:
         known = ", ".join(other for other in layers if other)
         raise ValueError(f"`{argument}` {name!r} must be a layer of the model, which has {known or 'none'}")
     return layers[name]
-
-
-@contextmanager
-def watched(model: Layer, wrap: Callable[[str, Layer, Forward], Forward]) -> Iterator[None]:
-    """Each layer's ``forward`` is ``wrap(name, layer, forward)`` meanwhile, and none computes another's activation."""
-    layers = model.named_layers()
-    own = [vars(layer).get("forward") for _, layer in layers]
-    for name, layer in layers:
-        # An attribute of the layer, which also keeps containers from fusing it.
-        vars(layer)["forward"] = wrap(name, layer, layer.forward)
-    try:
-        yield
-    finally:
-        for (_, layer), forward in zip(layers, own, strict=True):
-            del vars(layer)["forward"]
-            if forward is not None:
-                vars(layer)["forward"] = forward

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from ..backends import Backend
 from ..backends.capture import Captures, Effects, recording
 from ..backends.precision import is_strict
-from ..data.columns import as_tuple, each_of
 from ..nn.capturing import ATOMS, Fingerprint, NotCaptured, Snapshot, fingerprint, first_refusal, warn
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..ops.arguments import flag
+from ..ops.parts import as_tuple, each_of
 from ..optim import Optimizer
 from .metrics import Metric, on_backend
 from .weight_average import WeightAverage

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.columns import as_tuple
-from ..nn.feature_extraction import watched
 from ..nn.state import Buffer, Parameter
+from ..nn.watching import watched
+from ..ops.parts import as_tuple
 from .metrics import on_backend
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import numpy as np
 from .. import backends, ops
 from ..backends import Array, Backend
 from ..backends.capture import after_launch
-from ..data.columns import as_tuple, each_of
 from ..nn.grad_mode import evaluating
 from ..nn.state import Buffer
 from ..ops.arguments import class_labels, integer, real_array
+from ..ops.parts import as_tuple, each_of
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends import Array, Backend
-from ..data.columns import as_tuple
 from ..nn.grad_mode import free_after_backward
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.state import Parameter
 from ..ops.arguments import flag, number
+from ..ops.parts import as_tuple
 from ..optim import clip_grad_norm
 from .captured import StagedWork, drop_saved
 from .metrics import Metric, MetricSums, on_backend

@@ -9,7 +9,7 @@ import pytest
 
 from numbacnn import backends, nn, optim
 from numbacnn.data import DataLoader, Normalize, PairDataset, RandomCrop
-from numbacnn.data.columns import as_tuple
+from numbacnn.ops.parts import as_tuple
 from numbacnn.training import evaluate, fit
 from tests.recorder import Recorder
 

@@ -24,7 +24,6 @@ from .memory import *
 from .normalization import *
 from .optim import *
 from .pooling import *
-from .softmax import *
 
 if TYPE_CHECKING:
     from .activation import *
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from .group_normalization import *
     from .pointwise_losses import *
     from .response_norm import *
+    from .softmaxes import *
     from .spatial import *
 
 __getattr__ = imported_when_asked(__name__, RARE)

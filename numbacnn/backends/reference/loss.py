@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array, Reduction
-from .softmax import softmax
+from .softmaxes import softmax
 
 __all__ = [
     "count_classes",

@@ -24,7 +24,7 @@ SUMS = ("loss", "normalization", "reduce", "optim._adam_factors", "pooling._plan
 SUMS += ("gemm._sum_of_many_parts", "pooling.avg_pool-")
 SUMS += ("optim._sgd", "optim._momentum")  # which read settings in float64
 SUMS += ("response_norm",)  # whose powers are, but for those that are roots
-SUMS += ("cuda.softmax.", "elementwise._row_products")
+SUMS += ("cuda.softmaxes.", "elementwise._row_products")
 SUMS += ("optim._square_chunks", "optim._finish_norm", "optim._clip_factor")
 
 
