@@ -11,7 +11,7 @@ import numpy as np
 from ..ops.arguments import one_of
 from .dataset import ArrayDataset
 from .files import DataFileError, open_regular
-from .plain_pickle import read_pickle
+from .pickled_arrays import read_pickled_arrays
 from .sources import Source, find_files
 
 __all__ = ["cifar10"]
@@ -111,7 +111,7 @@ def _unpickled(path: Path, data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def _pickle(path: Path, data: bytes) -> dict[bytes, Any]:
     try:
-        content = read_pickle(data)
+        content = read_pickled_arrays(data)
     except ValueError as error:
         raise DataFileError(f"{str(path)!r} cannot be read: {error}") from error
     if not isinstance(content, dict):

@@ -8,23 +8,27 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from ..files import replacing, user_path
 from ..ops.arguments import integer
+from .contents import LONGEST_TEXT, Contents, Entry
 from .json_text import parse_json
+from .torch_file import read_torch
 
-__all__ = ["CheckpointError", "Shapes", "read_arrays", "write_arrays"]
+__all__ = ["TORCH_FORMATS", "CheckpointError", "Shapes", "needed", "read_arrays", "read_contents", "write_arrays"]
 
+_T = TypeVar("_T")
 Shapes = Mapping[str, tuple[int, ...]]
 
 _METADATA = "__metadata__"  # the key that safetensors reserves; in an .npz file, an array that holds JSON text
-_MOST_TEXT = 100_000_000
-"""Bytes of metadata, and of the header of a ``.safetensors`` file, as its own package has it."""
+TORCH_FORMATS = (".pth", ".pt", ".bin", ".ckpt")
+"""How names of files of ``torch.save`` end."""
 
 
 class CheckpointError(ValueError):
@@ -42,7 +46,7 @@ def write_arrays(
         FileNotFoundError: the folder of ``path`` does not exist.
         OSError: the file cannot be written.
     """
-    write, _ = _format(path)
+    write = _WRITERS[_format(path, _WRITERS)]
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"`metadata` of type {type(metadata).__name__} must be a dict of strings")
     metadata = dict(metadata or {})
@@ -56,7 +60,7 @@ def write_arrays(
 def read_arrays(
     path: str | os.PathLike[str], shapes: Shapes | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays (writable) and the metadata of ``path``.
+    """The arrays (writable) and the metadata of ``path``, a file of :func:`write_arrays`.
 
     With ``shapes``, only arrays that have these names and shapes are read, so that a file takes no more memory than
     what it is for. In the place of any other stand zeros of the shape and dtype that the file gives it, which take no
@@ -67,13 +71,25 @@ def read_arrays(
         CheckpointError: the file is damaged, cut short or of another kind.
         FileNotFoundError: there is no such file.
     """
-    _, read = _format(path)
+    _format(path, _WRITERS)
+    return read_contents(path, lambda contents: (needed(contents.entries, shapes), contents.metadata))
+
+
+def read_contents(path: str | os.PathLike[str], use: Callable[[Contents], _T]) -> _T:
+    """What ``use`` makes of the contents of ``path``, while the file is open.
+
+    Raises:
+        ValueError: an extension that is none of a file of weights.
+        CheckpointError: the file is damaged, cut short or of another kind.
+        FileNotFoundError: there is no such file.
+    """
+    read = _READERS[_format(path, _READERS)]
     path = user_path(path)
     if path.exists() and not path.is_file():
         raise CheckpointError(f"{str(path)!r} is no regular file")
     with open(path, "rb") as file:
         try:
-            return read(file, shapes)
+            return use(read(file))
         except MemoryError:
             raise
         except Exception as error:  # what damaged bytes make the parsers raise is no closed list
@@ -84,11 +100,24 @@ def read_arrays(
             raise CheckpointError(f"{str(path)!r} is no whole {path.suffix} file: {reason}") from error
 
 
-def _format(path: str | os.PathLike[str]) -> tuple[Any, Any]:
+def needed(entries: Mapping[str, Entry], shapes: Shapes | None) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays that have these names and shapes, and zeros that take no memory in the place of all others."""
+    return {
+        name: entry.read() if shapes is None or shapes.get(name) == entry.shape else _stand_in(entry)
+        for name, entry in entries.items()
+    }
+
+
+def _stand_in(entry: Entry) -> np.ndarray[Any, Any]:
+    return np.broadcast_to(np.zeros((), entry.dtype), entry.shape)
+
+
+def _format(path: str | os.PathLike[str], formats: Iterable[str]) -> str:
     suffix = Path(path).suffix.lower()
-    if suffix not in _FORMATS:
-        raise ValueError(f"`path` {os.fspath(path)!r} must end in {' or '.join(_FORMATS)}")
-    return _FORMATS[suffix]
+    if suffix not in formats:
+        *others, last = formats
+        raise ValueError(f"`path` {os.fspath(path)!r} must end in {', '.join(others)} or {last}")
+    return suffix
 
 
 def _write_safetensors(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
@@ -107,16 +136,16 @@ _SAFETENSORS_DTYPES = {
 }
 
 
-def _read_safetensors(file: BinaryIO, shapes: Shapes | None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read_safetensors(file: BinaryIO) -> Contents:
     # Not by the package: it takes the last of several arrays of one name, knows no bfloat16, and copies the whole file.
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = 8 + int.from_bytes(file.read(8), "little")
-    if start > min(size, _MOST_TEXT):
+    if start > min(size, LONGEST_TEXT):
         raise ValueError(f"its header would end at byte {start} of {size}")
     header = parse_json(file.read(start - 8).decode("utf-8"))
     metadata = _checked(header.pop(_METADATA, {}))
-    arrays, position = {}, start
+    entries, position = {}, start
     # Bytes that are no array's, and those of two, are refused, as the format has it.
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         if entry["dtype"] not in _SAFETENSORS_DTYPES:
@@ -126,15 +155,16 @@ def _read_safetensors(file: BinaryIO, shapes: Shapes | None) -> tuple[dict[str, 
         end = position + dtype.itemsize * math.prod(shape)
         if [start + offset for offset in entry["data_offsets"]] != [position, end] or end > size:
             raise ValueError(f"{name!r} of {end - position} bytes is not at byte {position} of {size}")
-        if _is_needed(name, shape, shapes):
-            file.seek(position)
-            arrays[name] = np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
-        else:
-            arrays[name] = _stand_in(dtype, shape)
+        entries[name] = Entry(dtype, shape, partial(_read_at, file, position, dtype, shape))
         position = end
     if position != size:
         raise ValueError(f"its arrays end at byte {position} of {size}")
-    return arrays, metadata
+    return Contents(entries, metadata)
+
+
+def _read_at(file: BinaryIO, position: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    file.seek(position)
+    return np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
@@ -146,32 +176,30 @@ def _write_npz(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, st
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _read_npz(file: BinaryIO, shapes: Shapes | None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    arrays, metadata = {}, {}
+def _read_npz(file: BinaryIO) -> Contents:
+    entries, metadata = {}, {}
     seen = set()
-    with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            if name == info.filename:
-                raise ValueError(f"it holds {name!r}, which is no array")
-            if name in seen:
-                raise ValueError(f"it holds {name!r} twice")
-            seen.add(name)
-            # The others unpack without a bound on the memory that a few bytes take.
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{name!r} is compressed by another method than deflate")
-            dtype, shape = _npy_header(archive, info)
-            if name == _METADATA:
-                if dtype.kind != "U" or info.file_size > _MOST_TEXT:
-                    raise ValueError("its metadata is no text, or too long")
-                metadata = _checked(parse_json(str(_read_member(archive, info))))
-            elif dtype.kind not in "biufc" and dtype != np.dtype("V2"):
-                raise ValueError(f"{name!r} has the dtype {dtype}, which is not supported")
-            elif _is_needed(name, shape, shapes):
-                arrays[name] = _read_member(archive, info)
-            else:
-                arrays[name] = _stand_in(dtype, shape)
-    return arrays, metadata
+    archive = zipfile.ZipFile(file)
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name == info.filename:
+            raise ValueError(f"it holds {name!r}, which is no array")
+        if name in seen:
+            raise ValueError(f"it holds {name!r} twice")
+        seen.add(name)
+        # The others unpack without a bound on the memory that a few bytes take.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name!r} is compressed by another method than deflate")
+        dtype, shape = _npy_header(archive, info)
+        if name == _METADATA:
+            if dtype.kind != "U" or info.file_size > LONGEST_TEXT:
+                raise ValueError("its metadata is no text, or too long")
+            metadata = _checked(parse_json(str(_read_member(archive, info))))
+        elif dtype.kind not in "biufc" and dtype != np.dtype("V2"):
+            raise ValueError(f"{name!r} has the dtype {dtype}, which is not supported")
+        else:
+            entries[name] = Entry(dtype, shape, partial(_read_member, archive, info))
+    return Contents(entries, metadata)
 
 
 _LONGEST_HEADER = 1 << 14
@@ -203,18 +231,11 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _is_needed(name: str, shape: tuple[int, ...], shapes: Shapes | None) -> bool:
-    return shapes is None or shapes.get(name) == shape
-
-
-def _stand_in(dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    return np.broadcast_to(np.zeros((), dtype), shape)
-
-
 def _checked(metadata: Any) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata is no table of strings")
     return metadata
 
 
-_FORMATS = {".safetensors": (_write_safetensors, _read_safetensors), ".npz": (_write_npz, _read_npz)}
+_WRITERS = {".safetensors": _write_safetensors, ".npz": _write_npz}
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz, **dict.fromkeys(TORCH_FORMATS, read_torch)}

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..nn import Layer
-from .arrays import read_arrays, write_arrays
+from .arrays import TORCH_FORMATS, needed, read_contents, write_arrays
+from .contents import Contents
+from .prefix import common_prefix, without_prefix
 
 __all__ = ["check_path_and_model", "load", "save"]
 
@@ -44,24 +51,58 @@ def save(path: str | os.PathLike[str], model: Layer, metadata: Mapping[str, str]
 def load(path: str | os.PathLike[str], model: Layer, strict: bool = True) -> dict[str, str]:
     """Put the weights in ``path`` into ``model`` and return the file's metadata.
 
+    Files of ``torch.save`` are read without PyTorch, and nothing that they name is executed: tensors that are dense, of
+    any strides, in dictionaries, with plain data beside them. The weights may be in a table ``state_dict``,
+    ``model_state_dict``, ``model`` or the like, and their names may begin with what a wrapper puts there, such as
+    ``module.`` or ``model.``; a warning says what was left out. Text and numbers beside such a table are returned as
+    the metadata. Batch normalisation in these files may lack ``num_batches_tracked``, as before PyTorch 0.4.1: the
+    model's stays.
+
     Numbers of bfloat16 and float16 become the same numbers in the layers' dtype. Only arrays that the model has are
     read, so that no file takes more memory than the model.
 
     Args:
-        path: a ``.safetensors`` or ``.npz`` file with the names of the model's state dict.
+        path: a ``.safetensors`` or ``.npz`` file, or ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` of ``torch.save``, with
+            the names of the model's state dict.
         model: the layer that takes them; it is left as it was after any error.
         strict: whether missing and unexpected names are errors; shapes must always agree.
 
     Raises:
-        CheckpointError: the file is damaged, cut short or of another kind.
+        CheckpointError: the file is damaged, cut short or of another kind, or holds what is not read, such as objects
+            of classes, or sparse or quantized tensors; the error names it.
         TypeError: ``path`` and ``model`` in the other order.
-        ValueError: another extension, or names or shapes that are not the model's.
+        ValueError: another extension, or names or shapes that are not the model's; all of these are listed.
         FileNotFoundError: there is no such file.
+
+    Warns:
+        UserWarning: the weights are in a table inside of the file, or their names begin with what is not the model's.
     """
     check_path_and_model("load", path, model)
-    arrays, metadata = read_arrays(path, {name: array.shape for name, array in model.state_dict().items()})
-    model.load_state_dict(arrays, strict=strict)
+    state = model.state_dict()
+    shapes = {name: array.shape for name, array in state.items()}
+
+    def use(contents: Contents) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str], str, str]:
+        prefix = common_prefix(contents.entries, shapes)
+        return needed(without_prefix(contents.entries, prefix), shapes), contents.metadata, contents.table, prefix
+
+    arrays, metadata, table, prefix = read_contents(path, use)
+    if Path(path).suffix.lower() in TORCH_FORMATS:
+        arrays |= {name: state[name] for name in _uncounted(state, arrays)}
+    if table or prefix:
+        place = f"those in its table {table!r}" if table else "taken"
+        cut = f", without {prefix!r} before their names" if prefix else ""
+        warnings.warn(f"{os.fspath(path)!r}: the weights are {place}{cut}", UserWarning, stacklevel=2)
+    try:
+        model.load_state_dict(arrays, strict=strict)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {error}") from None
     return metadata
+
+
+def _uncounted(state: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[str]:
+    """The counts of batch normalisations that are in ``arrays`` without one."""
+    counts = [name for name in state if name.rpartition(".")[2] == "num_batches_tracked" and name not in arrays]
+    return [name for name in counts if name.removesuffix("num_batches_tracked") + "running_mean" in arrays]
 
 
 def check_path_and_model(function: str, path: object, model: object, *others: str) -> None:

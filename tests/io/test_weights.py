@@ -124,11 +124,18 @@ def test_arrays_of_any_shape_and_layout(tmp_path: Path, specifications: dict, su
         assert result[name].flags.writeable
 
 
-@pytest.mark.parametrize("name", ["weights", "weights.pt", "weights.safetensors.bak", ".npz", "npz"])
+@pytest.mark.parametrize("name", ["weights", "weights.h5", "weights.safetensors.bak", ".npz", "npz"])
 def test_the_extension_must_be_known(tmp_path: Path, name: str) -> None:
-    for call in (save, load):
-        with pytest.raises(ValueError, match=r"`path` .* must end in \.safetensors or \.npz"):
-            call(tmp_path / name, small_model())
+    with pytest.raises(ValueError, match=r"`path` .* must end in \.safetensors or \.npz"):
+        save(tmp_path / name, small_model())
+    with pytest.raises(ValueError, match=r"`path` .* must end in \.safetensors, \.npz, \.pth, \.pt, \.bin or \.ckpt"):
+        load(tmp_path / name, small_model())
+
+
+def test_what_is_only_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`path` .* must end in \.safetensors or \.npz"):
+        save(tmp_path / "weights.pth", small_model())
+    assert not os.listdir(tmp_path)
 
 
 def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
