@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from . import testing as testing
     from . import training as training
     from .drawing import draw as draw
+    from .io import from_pretrained as from_pretrained
     from .io import load as load
     from .io import save as save
+    from .io import save_pretrained as save_pretrained
     from .nn.summary import summary as summary
     from .nn.tune import tune as tune
     from .profiling import profile as profile
@@ -37,6 +39,7 @@ __all__ = [
     "backends",
     "data",
     "draw",
+    "from_pretrained",
     "io",
     "load",
     "manual_seed",
@@ -47,6 +50,7 @@ __all__ = [
     "precision",
     "profile",
     "save",
+    "save_pretrained",
     "summary",
     "testing",
     "training",
@@ -58,9 +62,11 @@ __all__ = [
 _LAZY_MODULES = ("data", "io", "models", "testing", "training")
 _LAZY_FUNCTIONS = {
     "draw": "drawing",
+    "from_pretrained": "io",
     "load": "io",
     "profile": "profiling",
     "save": "io",
+    "save_pretrained": "io",
     "summary": "nn.summary",
     "tune": "nn.tune",
 }

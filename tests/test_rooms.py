@@ -34,7 +34,7 @@ ALLOWED = {
     "models": {"nn", "ops"},
     "training": {"data", "io", "optim", "nn", "ops", "backends"},
     "data": {"io", "ops", "backends", "files"},
-    "io": {"numbacnn", "nn", "ops", "files"},
+    "io": {"numbacnn", "models", "nn", "ops", "files"},
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
     "ops": {"backends", "backends.shared", "namespaces"},

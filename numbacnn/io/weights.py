@@ -105,10 +105,10 @@ def _uncounted(state: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[str]
     return [name for name in counts if name.removesuffix("num_batches_tracked") + "running_mean" in arrays]
 
 
-def check_path_and_model(function: str, path: object, model: object, *others: str) -> None:
+def check_path_and_model(function: str, path: object, model: object, *others: str, path_name: str = "path") -> None:
     """TypeError, which tells the order of the arguments of ``function``, unless they are a path and a layer."""
-    order = f"the order is {function}({', '.join(('path', 'model', *others))})"
+    order = f"the order is {function}({', '.join((path_name, 'model', *others))})"
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"`path` of type {type(path).__name__} must be a str or a path: {order}")
+        raise TypeError(f"`{path_name}` of type {type(path).__name__} must be a str or a path: {order}")
     if not isinstance(model, Layer):
         raise TypeError(f"`model` of type {type(model).__name__} must be a Layer: {order}")

@@ -9,11 +9,13 @@ import numpy as np
 
 from .. import nn
 from ..ops.arguments import integer
+from .architecture import remembered
 from .arguments import divided, layout_defaults
 
 __all__ = ["alexnet", "classifier"]
 
 
+@remembered
 def alexnet(
     in_channels: int | None = None,
     num_classes: int | None = None,

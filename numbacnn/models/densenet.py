@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
+from .architecture import remembered
 from .arguments import chosen, divided, layout_defaults
 
 __all__ = ["dense_block", "densenet", "transition"]
@@ -15,6 +16,7 @@ __all__ = ["dense_block", "densenet", "transition"]
 _CONVOLUTIONS = {None: (4, 4, 4, 4), 121: (6, 12, 24, 16)}
 
 
+@remembered
 def densenet(
     in_channels: int | None = None,
     num_classes: int | None = None,

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from .. import nn
+from .architecture import remembered
 from .arguments import divided, layout_defaults
 
 __all__ = ["conv_unit", "googlenet", "inception"]
 
 
+@remembered
 def googlenet(
     in_channels: int | None = None,
     num_classes: int | None = None,

@@ -8,10 +8,12 @@ import numpy as np
 
 from .. import nn
 from ..ops.arguments import flag, integer, one_of
+from .architecture import remembered
 
 __all__ = ["lenet"]
 
 
+@remembered
 def lenet(
     in_channels: int = 1,
     num_classes: int = 10,

@@ -8,11 +8,13 @@ import numpy as np
 
 from .. import nn
 from ..ops.arguments import integer
+from .architecture import remembered
 from .arguments import divided
 
 __all__ = ["nin", "nin_block"]
 
 
+@remembered
 def nin(in_channels: int = 1, num_classes: int = 10, width_divisor: int = 1, dtype: Any = np.float32) -> nn.Sequential:
     """NiN for images (n, in_channels, 224, 224), giving logits (n, num_classes); 67 pixels are enough.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
+from .architecture import remembered
 from .arguments import chosen, divided, layout_defaults
 
 __all__ = ["residual_block", "resnet"]
@@ -15,6 +16,7 @@ __all__ = ["residual_block", "resnet"]
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
+@remembered
 def resnet(
     in_channels: int | None = None,
     num_classes: int | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 from .. import nn
 from ..ops.arguments import flag
 from .alexnet import classifier
+from .architecture import remembered
 from .arguments import chosen, divided, layout_defaults
 
 __all__ = ["vgg", "vgg_block"]
@@ -16,6 +17,7 @@ __all__ = ["vgg", "vgg_block"]
 _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
+@remembered
 def vgg(
     in_channels: int | None = None,
     num_classes: int | None = None,
