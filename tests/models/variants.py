@@ -35,8 +35,11 @@ _TORCHVISION: dict[str, tuple[Any, tuple[int, ...]]] = {
     "densenet121_tv": (partial(models.densenet, width_divisor=32), (3, 3, 40, 40)),
 }
 
+EFFICIENTNET = (partial(models.efficientnet_lite0, num_classes=6, width_divisor=8), (3, 3, 64, 64))
+
 ALL = {
     **BOOK,
+    "efficientnet_lite0": EFFICIENTNET,
     **{
         name: (partial(function, num_classes=6, layout="torchvision"), shape)
         for name, (function, shape) in _TORCHVISION.items()
