@@ -114,11 +114,9 @@ class TensorPickle(Vocabulary):
     def called(self, name: Name, arguments: tuple[Any, ...]) -> Any:
         if name == _OF_A_TYPE:
             made_by, kind, arguments, _ = _parts(arguments, tuple, 4)
-            if type(kind) is not Name or kind not in _PLAIN_TYPES:
-                return Refused("a tensor of a class of its own")
             name, arguments = of_type(made_by, Name), of_type(arguments, tuple)
-            if name == _OF_A_TYPE:
-                raise ValueError("its pickle is damaged: a tensor is made of itself")
+            if of_type(kind, Name) not in _PLAIN_TYPES or name == _OF_A_TYPE:
+                raise ValueError("its pickle is damaged: a tensor is of no type that there is")
         if name in _TENSORS or name == _TYPED_TENSOR:
             return _tensor(name, arguments)
         if name in _REFUSED:

@@ -108,6 +108,27 @@ def test_a_few_numbers_of_a_large_storage_are_read_alone(tmp_path: Path, writer:
     np.testing.assert_array_equal(model.weight.value, large[5 :: 1 << 20].reshape(2, 2))
 
 
+def test_pickles_of_protocol_4(tmp_path: Path, writer: tb.Writer) -> None:
+    """Which `torch.save` writes if it is asked to: names come from the stack, and everything is remembered."""
+    content = writer.state({"weight": ONES})
+
+    def short(value: bytes) -> bytes:
+        return b"\x8c" + bytes([len(value)]) + value + b"\x94"
+
+    for name in (b"torch FloatStorage", b"torch._utils _rebuild_tensor_v2", b"collections OrderedDict"):
+        module, function = name.split()
+        stacked = short(module) + short(function) + b"\x93\x94"
+        named = b"c" + module + b"\n" + function + b"\n"
+        assert named in content
+        content = content.replace(named, stacked)
+    content = content.replace(tb.text("weight"), short(b"weight"))
+    framed = b"\x95" + struct.pack("<Q", len(content) + 1) + content
+    (tmp_path / "w.pth").write_bytes(file_of(writer, framed))
+    model = nn.Linear(2, 1, bias=False)
+    load(tmp_path / "w.pth", model)
+    np.testing.assert_array_equal(model.weight.value, ONES)
+
+
 def test_views_of_storages_as_they_were_before_tensors_had_offsets(tmp_path: Path) -> None:
     writer = tb.Writer(True, "_rebuild_tensor")
     view = tb.row(tb.text("9"), tb.number(2), tb.number(2))

