@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import data as data
     from . import io as io
     from . import models as models
+    from . import onnx as onnx
     from . import testing as testing
     from . import training as training
     from .drawing import draw as draw
@@ -45,6 +46,7 @@ __all__ = [
     "manual_seed",
     "models",
     "nn",
+    "onnx",
     "ops",
     "optim",
     "precision",
@@ -59,7 +61,7 @@ __all__ = [
 ]
 
 # Not every program reads files or trains, so these are imported when they are first used.
-_LAZY_MODULES = ("data", "io", "models", "testing", "training")
+_LAZY_MODULES = ("data", "io", "models", "onnx", "testing", "training")
 _LAZY_FUNCTIONS = {
     "draw": "drawing",
     "from_pretrained": "io",
