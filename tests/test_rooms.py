@@ -33,7 +33,7 @@ ALLOWED = {
     "info": {"numbacnn", "backends", "cpu.runtime", "cpu.vector"},
     "profiling": {"training", "optim", "nn", "ops", "backends"},
     "models": {"nn", "ops"},
-    "onnx": {"numbacnn", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
+    "onnx": {"numbacnn", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
     "training": {"data", "io", "optim", "nn", "ops", "backends"},
     "data": {"io", "ops", "backends", "files"},
     "io": {"numbacnn", "models", "nn", "ops", "files"},

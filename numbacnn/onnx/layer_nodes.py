@@ -78,7 +78,7 @@ def _linear(export: Export, layer: nn.Linear, name: str, inputs: list[str], shap
 
 @writes(nn.MaxPool1d, nn.MaxPool2d)
 def _max_pool(export: Export, layer: Any, name: str, inputs: list[str], shapes: list[Shape]) -> str:
-    return export.node("MaxPool", inputs, name, ceil_mode=int(layer.ceil_mode), **_window(layer))
+    return export.node("MaxPool", inputs, name, **_rounded(layer, shapes[0], _window(layer)))
 
 
 @writes(nn.AvgPool1d, nn.AvgPool2d)
@@ -89,8 +89,8 @@ def _avg_pool(export: Export, layer: Any, name: str, inputs: list[str], shapes: 
     divisor, hangs = layer.divisor_override, _hangs_over(layer, shapes[0], options)
     if divisor is None and (not any(hangs) or not layer.count_include_pad):
         return export.node(
-            "AveragePool", [x], name, ceil_mode=int(layer.ceil_mode),
-            count_include_pad=int(layer.count_include_pad), **options,
+            "AveragePool", [x], name, count_include_pad=int(layer.count_include_pad),
+            **_rounded(layer, shapes[0], options),
         )  # fmt: skip
     # Windows that hang over the end count what is there, the padding included, and so it is made explicit.
     pads = options["pads"]
@@ -105,12 +105,28 @@ def _avg_pool(export: Export, layer: Any, name: str, inputs: list[str], shapes: 
     return export.node("Mul", [y, export.scalar(area / divisor, y, f"{name}/share")], name)
 
 
+def _rounded(layer: Any, shape: Shape, options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` with ceil_mode: before opset 19 it kept a last window that is all padding, which none is here."""
+    if not layer.ceil_mode:
+        return options
+    count, pads = len(options["kernel_shape"]), options["pads"]
+    outputs = []
+    for i, size in enumerate(shape[2:]):
+        extent = options.get("dilations", [1] * count)[i] * (options["kernel_shape"][i] - 1) + 1
+        outputs.append(-(-(size + pads[i] + pads[i + count] - extent) // options["strides"][i]) + 1)
+    if list(layer.output_shape(shape)[2:]) == outputs:
+        return {**options, "ceil_mode": 1}
+    hangs = _hangs_over(layer, shape, options)
+    return {**options, "pads": [*pads[:count], *(a + b for a, b in zip(pads[count:], hangs, strict=True))]}
+
+
 def _hangs_over(layer: Any, shape: Shape, options: dict[str, Any]) -> list[int]:
     """By how much the last window goes beyond the padded end of each axis."""
     count = len(options["kernel_shape"])
     found = []
     for i, (size, outputs) in enumerate(zip(shape[2:], layer.output_shape(shape)[2:], strict=True)):
-        end = (outputs - 1) * options["strides"][i] + options["kernel_shape"][i]
+        extent = options.get("dilations", [1] * count)[i] * (options["kernel_shape"][i] - 1) + 1
+        end = (outputs - 1) * options["strides"][i] + extent
         found.append(max(end - size - options["pads"][i] - options["pads"][i + count], 0))
     return found
 

@@ -168,6 +168,16 @@ def _hardswish(search: _Search, node: Node, found: Found) -> Node | None:
     return _made("HardSwish", node, [found["x"]])
 
 
+def _shuffle(search: _Search, node: Node, found: Found) -> Node | None:
+    split, restored = search.constant(found["#split"]), search.constant(found["#restored"])
+    order = _attribute_of(found["Transpose"], "perm")
+    axes = 0 if split is None else split.size
+    if restored is None or order is None or axes < 3 or order.ints.tolist() != [0, 2, 1, *range(3, axes)]:
+        return None
+    settings = {"split": split.reshape(-1).tolist(), "restored": restored.reshape(-1).tolist()}
+    return _made("ChannelShuffle", node, [found["x"]], **settings)
+
+
 def _softplus(search: _Search, node: Node, found: Found) -> Node | None:
     beta, threshold = search.number(found["#b"]), search.number(found["#t"])
     if beta is None or threshold is None:
@@ -246,6 +256,7 @@ PATTERNS: list[tuple[Pattern, Make]] = [
     (("Add", ("MatMul", "x", "w"), "b"), _linear),
     (("Add", ("Mul", _NORMALISED, "w"), "b"), _group_norm),
     (_NORMALISED, _group_norm),
+    (("Reshape", ("Transpose", ("Reshape", "x", "#split")), "#restored"), _shuffle),
     (("MatMul", "#r", ("MatMul", "x", "#c")), _adaptive),
     (("Pow", ("Mul", ("AveragePool", ("Pow", "x", "#p")), "#k"), "#q"), _powers),
     (

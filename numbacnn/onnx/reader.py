@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from .call import Call, Const, Tensor, UnsupportedError, Value, plain_number, tr
 from .folding import FOLDS, KEEPING, fold
 from .messages import Attribute, Model, Node, ValueInfo, read_model
 from .patterns import recognised
-from .tensors import array_of, name_of_type
+from .tensors import MOST_ELEMENTS, array_of, name_of_type
 
 __all__ = ["Import", "load"]
 
@@ -222,7 +223,8 @@ class Import:
     # Node by node.
 
     def _translate(self, node: Node) -> None:
-        label = f"node {node.name or '/'.join(node.output)!r} ({node.op_type})"
+        operator = node.op_type if node.op_type.isidentifier() else repr(node.op_type)
+        label = f"node {node.name or '/'.join(node.output)!r} ({operator})"
         try:
             if any(name in self._values for name in node.output if name):
                 raise UnsupportedError("its output has the name of another value")
@@ -309,6 +311,8 @@ class Import:
         """A node with this layer, and the shapes of what it gives."""
         tries = range(self.tries)
         shapes = tuple(tuple(layer.output_shape(*[tensor.shapes[i] for tensor in tensors])) for i in tries)
+        if any(math.prod(shape) > MOST_ELEMENTS for shape in shapes):
+            raise UnsupportedError(f"it would give the shape {shapes[0]}")
         self._nodes[name] = (layer, *[tensor.source for tensor in tensors])
         return Tensor(name, shapes)
 

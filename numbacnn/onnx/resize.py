@@ -23,6 +23,7 @@ _ROUNDING: dict[str, Callable[[Any], Any]] = {
     "round_prefer_floor": lambda at: np.ceil(at - 0.5),
     "round_prefer_ceil": lambda at: np.floor(at + 0.5),
 }
+MOST_OF_A_MATRIX = 1 << 25
 _CORNERS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
 
 
@@ -171,6 +172,8 @@ def resize_matrix(
     >>> resize_matrix(2, 4, 2.0, "nearest", point="asymmetric", nearest="floor").astype(int).tolist()
     [[1, 0], [1, 0], [0, 1], [0, 1]]
     """
+    if size * outputs > MOST_OF_A_MATRIX:
+        raise UnsupportedError(f"{outputs} points of {size}")
     i = np.arange(outputs, dtype=np.float64)
     if point == "half_pixel" or (point == "pytorch_half_pixel" and outputs > 1):
         at = (i + 0.5) / scale - 0.5

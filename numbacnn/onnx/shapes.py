@@ -11,7 +11,7 @@ from .. import nn
 from .arithmetic import Combine, Reduce
 from .call import Call, Const, Output, Tensor, UnsupportedError, translates
 from .folding import norm_axes, slices_of
-from .layers import PadAxis, Rearrange, Take
+from .layers import PadAxis, Rearrange, Take, reshaped
 
 __all__: list[str] = []
 
@@ -256,6 +256,24 @@ def _depth_to_space(call: Call) -> Output:
     if mode == "CRD":
         return call.emit(nn.PixelShuffle(size), x)
     return call.emit(Rearrange([(-1,), (size, size, -1), (-1,), (-1,)], [(0,), (3,), (4, 1), (5, 2)]), x)
+
+
+@translates("ChannelShuffle")
+def _channel_shuffle(call: Call) -> Output:
+    """Two changes of shape and a transposition between them, which `patterns` found."""
+    x, split, restored = call.tensor(), list(call.attribute("split")), list(call.attribute("restored"))
+    parts = [reshaped(shape, split) for shape in x.shapes]
+    wanted = [reshaped(shape, restored) for shape in x.shapes]
+    groups = parts[0][1]
+    is_shuffle = all(
+        part == (shape[0], groups, shape[1] // groups, *shape[2:]) and own == shape
+        for shape, part, own in zip(x.shapes, parts, wanted, strict=True)
+    )
+    if is_shuffle and x.rank > 1:
+        return call.emit(nn.ChannelShuffle(groups), x)
+    y = call.reshape(x, parts, "split")
+    y = call.transpose(y, [0, 2, 1, *range(3, y.rank)], "turned")
+    return call.reshape(y, [reshaped(shape, restored) for shape in y.shapes])
 
 
 @translates("SpaceToDepth")

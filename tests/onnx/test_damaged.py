@@ -1,0 +1,137 @@
+"""Files that are cut, changed, or made to do harm: one clear error each, little time and little memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numbacnn as nc
+from numbacnn import nn
+from tests.onnx.graphs import node, written
+
+MUTATIONS = 2000
+MOST_BYTES = 100_000_000
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A model with many kinds of nodes."""
+    nn.init.manual_seed(0)
+    graph = nn.Graph(
+        {
+            "conv": (nn.Conv2d(3, 4, 3, padding="same"), "x"),
+            "norm": (nn.BatchNorm2d(4), "conv"),
+            "gelu": (nn.GELU(), "norm"),
+            "up": (nn.Upsample(size=(12, 12)), "gelu"),
+            "groups": (nn.GroupNorm(2, 4), "up"),
+            "pool": (nn.AdaptiveAvgPool2d((5, 7)), "groups"),
+            "softplus": (nn.Softplus(2.0, 3.0), "pool"),
+            "mean": (nn.GlobalAvgPool2d(), "pool"),
+            "gate": (nn.Product(), "pool", "mean"),
+            "sum": (nn.Sum(), "gate", "softplus"),
+            "wide": (nn.ConvTranspose2d(4, 2, 3, stride=2), "sum"),
+            "flat": (nn.Flatten(), "wide"),
+            "head": (nn.Linear(330, 5), "flat"),
+        }
+    )
+    path = tmp_path_factory.mktemp("models") / "whole.onnx"
+    nc.onnx.save(graph, path, (2, 3, 8, 8))
+    assert nc.onnx.load(path).output_shape((2, 3, 8, 8)) == (2, 5)
+    return path.read_bytes()
+
+
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    changed = bytearray(data)
+    kind, at = rng.integers(5), int(rng.integers(len(data)))
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        for _ in range(rng.integers(1, 4)):
+            changed[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+    elif kind == 2:
+        changed[at:at] = rng.integers(0, 256, rng.integers(1, 12)).astype(np.uint8).tobytes()
+    elif kind == 3:
+        changed[at : at + 10] = b"\xff" * 8 + b"\x7f\x00"  # 2^63 - 1
+    else:
+        end = int(rng.integers(at, min(at + 200, len(data))))
+        changed[at:at] = data[at:end]
+    return bytes(changed)
+
+
+def refusals(path: Path, whole: bytes, seed: int, count: int) -> int:
+    """How many of ``count`` changed files are refused; the others are models."""
+    rng, refused = np.random.default_rng(seed), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights that became infinite
+        for _ in range(count):
+            path.write_bytes(mutated(whole, rng))
+            try:
+                assert isinstance(nc.onnx.load(path), nn.Graph)
+            except ValueError as error:
+                refused += 1
+                assert str(path) in str(error)
+    return refused
+
+
+def test_thousands_of_changes(tmp_path: Path, whole: bytes) -> None:
+    assert refusals(tmp_path / "changed.onnx", whole, 0, MUTATIONS) > MUTATIONS / 2
+
+
+def test_changes_take_little_memory(tmp_path: Path, whole: bytes) -> None:
+    tracemalloc.start()
+    refusals(tmp_path / "changed.onnx", whole, 1, MUTATIONS // 20)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < MOST_BYTES
+
+
+@pytest.mark.parametrize("length", range(0, 400, 7))
+def test_every_beginning_is_refused(tmp_path: Path, whole: bytes, length: int) -> None:
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(whole[:length])
+    with pytest.raises(ValueError, match=r"cut\.onnx"):
+        nc.onnx.load(path)
+
+
+def test_shapes_that_would_fill_the_memory(tmp_path: Path) -> None:
+    nodes = [
+        node("ConstantOfShape", ["s"], "a", value=np.zeros(1, np.float32)),
+        node("ConstantOfShape", ["t"], "b"),
+        node("Range", ["zero", "most", "one"], "c"),
+        node("Expand", ["one", "s"], "d"),
+        node("Tile", ["u", "s"], "e"),
+        node("Tile", ["x", "r"], "f"),
+        node("Sum", ["a", "b", "c", "d", "e", "f"], "y"),
+    ]
+    weights = {"s": np.array([2**20, 2**20]), "t": np.array([-5]), "zero": np.array(0), "most": np.array(2**62),
+               "one": np.array(1), "u": np.ones((1, 1), np.float32), "r": np.array([1, 2**40])}  # fmt: skip
+    path = written(tmp_path / "m.onnx", nodes, {"x": (2, 3)}, weights=weights)
+    with pytest.raises(ValueError) as caught:
+        nc.onnx.load(path)
+    assert [line.partition(")")[0] for line in str(caught.value).splitlines()[1:]] == [
+        "- node 'a' (ConstantOfShape", "- node 'b' (ConstantOfShape", "- node 'c' (Range", "- node 'd' (Expand",
+        "- node 'e' (Tile", "- node 'f' (Tile",
+    ]  # fmt: skip
+
+
+def test_attributes_that_would_fill_the_memory(tmp_path: Path) -> None:
+    most = 2**31 - 1
+    for one in (
+        node("Resize", ["x", "", "scales"], "y", mode="cubic"),
+        node("Pad", ["x", "pads"], "y"),
+        node("MaxPool", ["x"], "y", kernel_shape=[most, most]),
+        node("AveragePool", ["x"], "y", kernel_shape=[3, 3], pads=[most, most, most, most], count_include_pad=1),
+        node("Conv", ["x", "w"], "y", group=most),
+        node("DepthToSpace", ["x"], "y", blocksize=most),
+        node("LRN", ["x"], "y", size=most, alpha=float("inf")),
+        node("Upsample", ["x", "scales"], "y"),
+    ):
+        weights = {"scales": np.float32([1, 1, 1e9, 1e9]), "pads": np.array([0, 0, most, most, 0, 0, 0, 0]),
+                   "w": np.zeros((4, 3, 3, 3), np.float32)}  # fmt: skip
+        path = written(tmp_path / "m.onnx", [one], {"x": (2, 3, 8, 8)}, weights=weights)
+        with pytest.raises(ValueError, match=one.op_type):
+            nc.onnx.load(path)

@@ -1,0 +1,113 @@
+"""The layers for what `nn` has none: NumPy does the same, and their gradients are central differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from numbacnn import backends, nn, testing, use_backend
+from numbacnn.onnx.arithmetic import Combine, Reduce
+from numbacnn.onnx.layers import Along, PadAxis, Rearrange, ReshapeTo, Take
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((2, 3, 4, 5))
+CHANNELS = RNG.standard_normal((3, 1, 1)) + 3
+MATRIX = RNG.standard_normal((7, 4))
+
+ARITHMETIC: dict[str, Callable[..., Any]] = {
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide, "maximum": np.maximum,
+    "minimum": np.minimum,
+}  # fmt: skip
+OTHERS: list[tuple[Callable[[], nn.Layer], Any]] = [
+    (lambda: Rearrange.transpose((2, 0, 3, 1)), X.transpose(2, 0, 3, 1)),
+    (
+        lambda: Rearrange([(-1,), (-1,), (2, -1), (-1,)], [(0,), (2,), (1, 4), (3,)]),
+        X.reshape(2, 3, 2, 2, 5).transpose(0, 2, 1, 4, 3).reshape(2, 2, 15, 2),
+    ),
+    (lambda: Take(1, [2, 0, 0]), X[:, [2, 0, 0]]),
+    (lambda: Take(2, [1, 2]), X[:, :, [1, 2]]),
+    (lambda: Take(3, [4, 2, 0]), X[..., ::-2]),
+    (lambda: Take(0, [1]), X[1:]),
+    (lambda: PadAxis(1, 2, 1, value=2.0), np.pad(X, ((0, 0), (2, 1), (0, 0), (0, 0)), constant_values=2)),
+    (lambda: PadAxis(2, -1, 1), np.pad(X[:, :, 1:], ((0, 0), (0, 0), (0, 1), (0, 0)))),
+    (lambda: PadAxis(1, 1, 2, "reflect"), np.pad(X, ((0, 0), (1, 2), (0, 0), (0, 0)), "reflect")),
+    (lambda: Reduce("mean", (1, 3)), X.mean((1, 3), keepdims=True)),
+    (lambda: Reduce("sum", (0,)), X.sum(0, keepdims=True)),
+    (lambda: Reduce("max", (2, 3)), X.max((2, 3), keepdims=True)),
+    (lambda: Reduce("mean", (0, 1, 2, 3)), X.mean(keepdims=True)),
+    (lambda: ReshapeTo((-1, 2, 0)), X.reshape(-1, 2, 4)),
+    (lambda: Along(2, MATRIX), np.einsum("oh,nchw->ncow", MATRIX, X)),
+    (lambda: Along(1, MATRIX[:, :3]), np.einsum("oc,nchw->nohw", MATRIX[:, :3], X)),
+]
+
+
+def assert_does(layer: nn.Layer, inputs: tuple[Any, ...], expected: Any) -> None:
+    on_backend = [layer.backend.asarray(x) for x in inputs]
+    with nn.enable_grad():
+        y = layer.forward(*on_backend)
+    np.testing.assert_allclose(layer.backend.to_numpy(y), expected, rtol=1e-12, atol=1e-12)
+    assert layer.output_shape(*map(np.shape, inputs)) == expected.shape
+    dxs = layer.backward(layer.backend.asarray(expected))
+    shapes = [tuple(dx.shape) for dx in (dxs if isinstance(dxs, tuple) else (dxs,))]
+    assert shapes == [np.shape(x) for x in inputs]
+
+
+@pytest.mark.parametrize("operation", ARITHMETIC)
+def test_arithmetic_is_that_of_numpy(backend: backends.Backend, operation: str) -> None:
+    function = ARITHMETIC[operation]
+    assert_does(Combine(operation), (X, CHANNELS), function(X, CHANNELS))
+    assert_does(Combine(operation), (X[:1], X + 0.1), function(X[:1], X + 0.1))
+    assert_does(Combine(operation, CHANNELS, trainable=True), (X,), function(X, CHANNELS))
+    assert_does(Combine(operation, X, constant_first=True, trainable=True), (CHANNELS,), function(X, CHANNELS))
+    assert_does(Combine(operation, np.float64(2.5)), (X,), function(X, 2.5))
+
+
+@pytest.mark.parametrize("operation", ARITHMETIC)
+def test_gradients_of_arithmetic(operation: str) -> None:
+    with use_backend("reference"):
+        testing.check_gradients(Combine(operation), X, CHANNELS)
+        testing.check_gradients(Combine(operation), X[:1], X + 0.1)
+        testing.check_gradients(Combine(operation, CHANNELS, trainable=True), X)
+        testing.check_gradients(Combine(operation, X, constant_first=True, trainable=True), CHANNELS)
+
+
+@pytest.mark.parametrize(("make", "expected"), OTHERS)
+def test_the_others_are_those_of_numpy(backend: backends.Backend, make: Callable[[], nn.Layer], expected: Any) -> None:
+    assert_does(make(), (X,), expected)
+
+
+@pytest.mark.parametrize(("make", "expected"), OTHERS)
+def test_gradients_of_the_others(make: Callable[[], nn.Layer], expected: Any) -> None:
+    with use_backend("reference"):
+        testing.check_gradients(make(), X)
+
+
+def test_nan_and_infinity_go_through(backend: backends.Backend) -> None:
+    a, b = np.float32([np.nan, np.inf, -np.inf, 1]), np.float32([1, 2, 3, 0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for operation, function in ARITHMETIC.items():
+            layer = Combine(operation)
+            y = layer.backend.to_numpy(layer(*map(layer.backend.asarray, (a, b))))
+            np.testing.assert_array_equal(y, function(a, b), err_msg=operation)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes", "what"),
+    [
+        (Combine("add"), ((2, 3), (2, 4)), "cannot be broadcast"),
+        (Rearrange.transpose((1, 0)), ((2, 3, 4),), "must have 2 axes"),
+        (Rearrange([(2, -1), (-1,)], [(0, 1), (2,)]), ((3, 4),), "does not split"),
+        (Take(1, [3]), ((2, 3),), "these are not"),
+        (PadAxis(1, -2, -1), ((2, 3),), "nothing would be left"),
+        (Reduce("mean", (2,)), ((2, 3),), "must have the axes"),
+        (ReshapeTo((4, 0)), ((2, 3),), "cannot become"),
+        (ReshapeTo((1, 1, 0)), ((2, 3),), "does not have"),
+        (Along(0, MATRIX), ((3, 3),), "must have 4"),
+    ],
+)
+def test_shapes_that_do_not_fit(layer: nn.Layer, shapes: tuple[tuple[int, ...], ...], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        layer.output_shape(*shapes)
