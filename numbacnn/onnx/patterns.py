@@ -179,7 +179,8 @@ def _shuffle(search: _Search, node: Node, found: Found) -> Node | None:
 
 
 def _softplus(search: _Search, node: Node, found: Found) -> Node | None:
-    beta, threshold = search.number(found["#b"]), search.number(found["#t"])
+    beta = search.number(found["#b"]) if "#b" in found else 1.0
+    threshold = search.number(found["#t"])
     if beta is None or threshold is None:
         return None
     return _made("Softplus", node, [found["x"]], beta=beta, threshold=threshold)
@@ -252,6 +253,7 @@ PATTERNS: list[tuple[Pattern, Make]] = [
         ),
         _plain("Gelu", approximate="tanh"),
     ),
+    (("Where", ("Greater", "x", "#t"), "x", ("Softplus", "x")), _softplus),
     (("Where", ("Greater", ("Mul", "x", "#b"), "#t"), "x", ("Div", ("Softplus", ("Mul", "x", "#b")), "#b")), _softplus),
     (("Add", ("MatMul", "x", "w"), "b"), _linear),
     (("Add", ("Mul", _NORMALISED, "w"), "b"), _group_norm),
