@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
+from ..ops.padding import line_padding_form, padding_form
 from .arithmetic import Reduce
 from .call import Call, Output, Tensor, UnsupportedError, translates
 from .layers import PadAxis
@@ -173,7 +174,7 @@ def _pool(call: Call) -> Output:
         if any(layer.output_shape(shape) != floor.output_shape(shape) for shape in x.shapes):
             raise UnsupportedError("ceil_mode adds windows, whose sums would be means of what is there")
         return call.emit(layer, x)
-    options["padding"] = _setting(sides)
+    options["padding"] = (line_padding_form, padding_form)[count - 1]("padding", _setting(sides))
     if kind == "MaxPool":
         options["dilation"] = _setting(dilation)
         return call.emit((nn.MaxPool1d, nn.MaxPool2d)[count - 1](_setting(kernel), **options), x)
