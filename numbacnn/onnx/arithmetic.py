@@ -13,6 +13,7 @@ from ..nn.layer import check_dy_shape
 from ..nn.receptive import Window
 from ..nn.state import Constant, Parameter, Shape, as_floating, as_input
 from ..ops.arguments import common_dtype, convert
+from ..ops.pooling import max_pool2d_backward_of_own
 from .columns import OnnxLayer, as_columns, column_sums, kept_first, rearranged
 
 __all__ = ["Combine", "Reduce"]
@@ -100,9 +101,8 @@ class Combine(OnnxLayer):
         stacked = self._stacked(a, b, 1.0 if self.operation == "maximum" else -1.0)
         _, indices = ops.max_pool2d(stacked, (2, 1), return_indices=True, backend=backend)
         shape = tuple(dy.shape)
-        parts = ops.max_pool2d_backward(
-            backend.reshape(dy, (1, 1, 1, dy.size)), indices, tuple(stacked.shape), (2, 1), backend=backend
-        )
+        geometry = ops.pool2d_geometry(tuple(stacked.shape), (2, 1))
+        parts = max_pool2d_backward_of_own(backend.reshape(dy, (1, 1, 1, dy.size)), indices, geometry, backend)
         parts = backend.reshape(parts, (1, 2, dy.size))
         of_a, of_b = (backend.reshape(backend.take_channels(parts, i, 1), shape) for i in range(2))
         return of_a, of_b
@@ -167,7 +167,8 @@ class Reduce(OnnxLayer):
         elif self.operation == "sum":
             dx = self.backend.expand(dy, columns)
         else:
-            dx = ops.max_pool2d_backward(dy, indices, columns, (columns[2], 1), backend=self.backend)
+            geometry = ops.pool2d_geometry(columns, (columns[2], 1))
+            dx = max_pool2d_backward_of_own(dy, indices, geometry, self.backend)
         order = kept_first(self.axes, len(shape))
         dx = self.backend.reshape(dx, tuple(shape[axis] for axis in order))
         back = [(order.index(axis),) for axis in range(len(shape))]

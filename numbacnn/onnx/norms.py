@@ -11,6 +11,7 @@ from .. import nn
 from .arithmetic import Combine
 from .call import Call, Const, Output, Tensor, UnsupportedError, translates
 from .layers import Along, reshaped
+from .patterns import Recognised
 from .pointwise import combined
 
 __all__: list[str] = []
@@ -111,9 +112,8 @@ def _response_norm(call: Call) -> Output:
     alpha, beta, k = (
         float(call.attribute(name, default)) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
     )
-    if size % 2 == 0 and "before" not in call.attributes:
-        raise UnsupportedError(f"size {size} is even, which has one channel more before and not after")
-    call.ignore("before")
+    if size % 2 == 0 and not isinstance(call.node, Recognised):
+        raise UnsupportedError(f"size {size} is even, which has one channel more after and not before")
     return call.emit(nn.LocalResponseNorm(size, alpha, beta, k), call.tensor())
 
 

@@ -16,9 +16,7 @@ import numpy as np
 from .messages import Attribute, Graph, Node, attributes_of
 from .tensors import array_of
 
-__all__ = ["DOMAIN", "adaptive_matrix", "recognised"]
-
-DOMAIN = "numbacnn.pattern"
+__all__ = ["Recognised", "adaptive_matrix", "recognised"]
 
 Pattern = Any
 """A string is a value, the same wherever it is; a number a constant; ``("Op", pattern, ...)`` a node.
@@ -29,6 +27,10 @@ Found = dict[str, Any]
 
 _COMMUTE = {"Add", "Mul"}
 _TOLERANCE = 1e-5
+
+
+class Recognised(Node):
+    """What stands for several nodes: an operator of ONNX, some with more attributes, or one that only is here."""
 
 
 def recognised(graph: Graph, folder: Path, opset: int) -> list[Node]:
@@ -111,7 +113,7 @@ class _Search:
 
 
 def _made(op: str, node: Node, inputs: list[str], **settings: Any) -> Node:
-    return Node(inputs, list(node.output), node.name, op, attributes_of(settings), DOMAIN)
+    return Recognised(inputs, list(node.output), node.name, op, attributes_of(settings))
 
 
 Make = Callable[[_Search, Node, Found], "Node | None"]
@@ -230,7 +232,7 @@ def _response_norm(search: _Search, node: Node, found: Found) -> Node | None:
     size = int(kernel.ints[0])
     if kernel.ints.tolist() != [size, 1] or pads.ints.tolist() != [size // 2, 0, (size - 1) // 2, 0]:
         return None
-    return _made("LRN", node, [found["x"]], size=size, alpha=alpha, beta=beta, bias=k, before=size // 2)
+    return _made("LRN", node, [found["x"]], size=size, alpha=alpha, beta=beta, bias=k)
 
 
 _SQUARES = ("Mul", "x", "x")

@@ -19,7 +19,7 @@ from . import norms, pointwise, resize, shapes, windows
 from .call import Call, Const, Tensor, UnsupportedError, Value, plain_number, translators
 from .folding import FOLDS, KEEPING, fold
 from .messages import Attribute, Model, Node, ValueInfo, read_model
-from .patterns import recognised
+from .patterns import Recognised, recognised
 from .tensors import MOST_ELEMENTS, array_of, name_of_type
 
 __all__ = ["Import", "load"]
@@ -28,6 +28,8 @@ _TRANSLATE = (norms, pointwise, resize, shapes, windows)
 """They fill `translators`."""
 
 OLDEST, NEWEST = 6, 27
+OF_PATTERNS = {"AdaptiveAveragePool", "ChannelShuffle", "Linear", "PowerPool", "Silu"}
+"""Operators that `patterns` makes and ONNX does not have."""
 FLOATING = (1, 10, 11, 16)
 """The TensorProto.DataType of inputs that are taken: what is computed is float32 or float64 all the same."""
 
@@ -244,8 +246,10 @@ class Import:
 
     def _outputs(self, node: Node) -> Sequence[Value | None]:
         op = node.op_type
-        if node.domain not in ("", "ai.onnx", "numbacnn.pattern"):
+        if node.domain not in ("", "ai.onnx"):
             raise UnsupportedError(f"it is of the domain {node.domain!r}")
+        if op in OF_PATTERNS and not isinstance(node, Recognised):
+            raise UnsupportedError("this operator is not supported")
         inputs = [self._values[name] if name else None for name in node.input]
         if op not in translators and op not in FOLDS:
             raise UnsupportedError("this operator is not supported")

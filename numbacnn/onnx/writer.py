@@ -79,7 +79,7 @@ def save(
     if not isinstance(model, nn.Layer):
         raise TypeError(f"`model` {model!r} must be a Layer")
     opset = integer("opset", opset, OLDEST, NEWEST)
-    shapes = [shape_of("shape", one, ", ".join("n" * len(one))) for one in as_shapes(shape)]
+    shapes = _checked_shapes(model, shape)
     if flag("fold_batch_norm", fold_batch_norm):
         model = nn.fold_batch_norm(model)
     export = Export(model, shapes, opset, flag("dynamic_batch", dynamic_batch))
@@ -268,6 +268,17 @@ class Export:
             given = [values[source.name][source.output or 0] for source in graph.sources(node)]
             values[node] = self._outputs(layer, _joined(name, node), given, list(as_shapes(inner)))
         return [values[source.name][source.output or 0] for source in graph.outputs]
+
+
+def _checked_shapes(model: nn.Layer, shape: Any) -> list[Shape]:
+    """One for each input of ``model``."""
+    given = as_shapes(tuple(shape) if isinstance(shape, list) else shape)
+    if any(not isinstance(one, (tuple, list)) for one in given):
+        raise TypeError(f"`shape` {shape!r} must be a shape, or a tuple of the shapes of several inputs")
+    count = len(model.inputs) if isinstance(model, nn.Graph) else None if model.takes_several else 1
+    if count not in (None, len(given)):
+        raise ValueError(f"`shape` {shape!r} is of {len(given)} inputs, {type(model).__name__} takes {count}")
+    return [shape_of("shape", one, ", ".join("n" * len(one))) for one in given]
 
 
 def _joined(name: str, child: str) -> str:

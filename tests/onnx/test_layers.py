@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from numbacnn import backends, nn, testing, use_backend
+from numbacnn import backends, nn, optim, testing, training, use_backend
 from numbacnn.onnx.arithmetic import Combine, Reduce
 from numbacnn.onnx.layers import Along, PadAxis, Rearrange, ReshapeTo, Take
 
@@ -111,3 +111,48 @@ def test_nan_and_infinity_go_through(backend: backends.Backend) -> None:
 def test_shapes_that_do_not_fit(layer: nn.Layer, shapes: tuple[tuple[int, ...], ...], what: str) -> None:
     with pytest.raises(ValueError, match=what):
         layer.output_shape(*shapes)
+
+
+def all_layers() -> list[tuple[nn.Layer, tuple[Any, ...]]]:
+    x, channels = X.astype(np.float32), CHANNELS.astype(np.float32)
+    layers: list[tuple[nn.Layer, tuple[Any, ...]]] = [(make(), (x,)) for make, _ in OTHERS]
+    for operation in ARITHMETIC:
+        layers.append((Combine(operation), (x, channels)))
+        layers.append((Combine(operation, channels, trainable=True), (x,)))
+    return layers
+
+
+def test_sessions_predict_the_same(backend: backends.Backend) -> None:
+    for layer, inputs in all_layers():
+        expected = np.array(backend.to_numpy(layer.eval()(*inputs)))
+        session = nn.InferenceSession(layer)
+        for _ in range(3):
+            np.testing.assert_array_equal(backend.to_numpy(session(*inputs)), expected, err_msg=repr(layer))
+
+
+def test_captured_steps_train_as_plain_ones(backend: backends.Backend) -> None:
+    results = []
+    for capture in (False, True):
+        nn.init.manual_seed(0)
+        model = nn.Graph(
+            {
+                "scale": (Combine("multiply", CHANNELS.astype(np.float32), trainable=True), "x"),
+                "shift": (Combine("subtract", CHANNELS.astype(np.float32), trainable=True), "scale"),
+                "most": (Combine("maximum"), "shift", "x"),
+                "turned": (Rearrange.transpose((0, 2, 1, 3)), "most"),
+                "part": (Take(1, [3, 0, 1]), "turned"),
+                "padded": (PadAxis(1, 1, 0), "part"),
+                "ratio": (Combine("divide", np.float32(3.0)), "padded"),
+                "wide": (Along(3, MATRIX[:, [0, 1, 2, 3, 0]].astype(np.float32)), "ratio"),
+                "mean": (Reduce("mean", (1,)), "wide"),
+                "flat": (ReshapeTo((0, -1)), "mean"),
+                "head": (nn.Linear(21, 2), "flat"),
+            }
+        )
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        step = training.TrainingStep(model, nn.CrossEntropyLoss(), optimizer, capture=capture)
+        for _ in range(3):
+            step(X.astype(np.float32), np.array([0, 1]))
+        results.append(model.state_dict())
+    for name, value in results[0].items():
+        np.testing.assert_array_equal(results[1][name], value, err_msg=name)

@@ -240,6 +240,12 @@ def test_what_cannot_be_saved_is_named(tmp_path: Path) -> None:
         nc.onnx.save(nn.ReLU(), path, (1, 1, 8, 8), dynamic_batch=3)
     with pytest.raises(ValueError, match="takes 3"):
         nc.onnx.save(nn.Conv2d(3, 4, 3), path, (1, 1, 8, 8))
+    with pytest.raises(TypeError, match="`shape` 3 must be a shape"):
+        nc.onnx.save(nn.ReLU(), path, 3)
+    with pytest.raises(ValueError, match="is of 2 inputs, ReLU takes 1"):
+        nc.onnx.save(nn.ReLU(), path, ((1, 2), (1, 2)))
+    with pytest.raises(ValueError, match="is of 1 inputs, Graph takes 2"):
+        nc.onnx.save(nn.Graph({"s": (nn.Sum(), "p", "q")}, ["p", "q"]), path, (1, 2))
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         nc.onnx.save(nn.ReLU(), tmp_path / "nowhere" / "model.onnx", (1, 1, 8, 8))
     assert not list(tmp_path.iterdir())
