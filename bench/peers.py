@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from numbacnn import nn
+from numbacnn import nn, onnx
 from numbacnn.backends import use_backend
 from numbacnn.backends.contract import ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
@@ -37,10 +37,10 @@ __all__ = ["ALL", "BOUND", "NAMES", "Peers", "import_torch", "load"]
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
     "torch": ("torch",),
-    "onnxruntime": ("onnx", "onnxruntime"),
-    "openvino": ("onnx", "openvino"),
-    "mnn": ("onnx", "MNN"),
-    "ncnn": ("onnx", "pnnx", "ncnn"),
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "mnn": ("MNN",),
+    "ncnn": ("pnnx", "ncnn"),
 }
 """What is imported for each; the last one is what is measured."""
 NAMES = tuple(PACKAGES)
@@ -210,11 +210,9 @@ class Peers:
 
     def _alone(self, library: str, graph_model: Callable[[], nn.Layer], x: np.ndarray) -> Contender:
         """By a library in a process of its own, which ends with the case."""
-        from .onnx_graph import to_onnx
-
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
         graph, inputs, outputs = (folder / name for name in ("model.onnx", "x.npy", "y.npy"))
-        graph.write_bytes(to_onnx(graph_model(), x.shape).SerializeToString())
+        onnx.save(graph_model(), graph, x.shape, dynamic_batch=False)
         np.save(inputs, x)
         command = [sys.executable, "-m", "bench.peer_worker", library, f"{self._threads}", str(graph), str(inputs)]
         worker = self._open.enter_context(Worker(command, {"PYTHONPATH": str(ROOT)}))
