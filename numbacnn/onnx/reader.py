@@ -43,7 +43,7 @@ def load(path: str | os.PathLike[str], shape: Any = None) -> nn.Graph:
 
     It is trained like any other after ``model.train()``: ``backward`` works, and the file's initializers are its
     parameters and buffers, under their names with ``/`` for dots: ``layer1.0.conv1.weight`` is ``weight`` of node
-    ``layer1/0/conv1``. Opsets 6 to 21 are read, without the package ``onnx`` and without running anything that the file
+    ``layer1/0/conv1``. Opsets 6 to 27 are read, without the package ``onnx`` and without running anything that the file
     contains. Numbers of float16 and bfloat16 become float32.
 
     Args:
