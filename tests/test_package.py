@@ -11,7 +11,16 @@ import pytest
 
 import numbacnn as nc
 
-HEAVY = ("numba", "matplotlib", "pooch", "tqdm", "safetensors", "numbacnn.backends.cpu", "numbacnn.training")
+HEAVY = (
+    "numba",
+    "matplotlib",
+    "pooch",
+    "tqdm",
+    "safetensors",
+    "numbacnn.backends.cpu",
+    "numbacnn.onnx",
+    "numbacnn.training",
+)
 
 
 def test_importing_loads_nothing_heavy() -> None:
