@@ -8,8 +8,8 @@ has found. All else is taken as (n, c, length): a group is one run, and a chunk 
 What is shared out how is a matter of sizes alone. Gradients of the parameters are sums of chunks' sums in float64.
 
 roofline: memory. Forward reads x and writes y once, backward reads dy and x and writes dx once, where a sample, or a
-run, fits the second cache; else each is read twice. A number of a run becomes float64 and is added twice, in vectors:
-less work than bringing it from memory.
+run, fits the second cache; else each is read twice. A few numbers of a run are
+added up in their own dtype, in vectors, and such sums in float64.
 """
 
 from __future__ import annotations

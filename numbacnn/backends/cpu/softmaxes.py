@@ -4,7 +4,8 @@ Of rows, inner being 1, a chunk has some, and vectors are of neighbouring classe
 which are neighbours. Elsewhere a chunk is COLUMNS neighbours of one outer index, which go through the classes together.
 
 roofline: memory, one read per argument and one write, as far as the exponential keeps up, some 20 operations an
-element. What is read again is in the first or second cache: a row, or COLUMNS numbers of each class. Sums are float64.
+element. What is read again is in the first or second cache: a chunk of rows, or COLUMNS numbers of each class. A
+few numbers are added up in their own dtype, and such sums in float64.
 """
 
 from __future__ import annotations
