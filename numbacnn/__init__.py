@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from . import testing as testing
     from . import training as training
     from .drawing import draw as draw
-    from .io import from_pretrained as from_pretrained
+    from .hub import from_pretrained as from_pretrained
+    from .hub import save_pretrained as save_pretrained
     from .io import load as load
     from .io import save as save
-    from .io import save_pretrained as save_pretrained
     from .nn.summary import summary as summary
     from .nn.tune import tune as tune
     from .profiling import profile as profile
@@ -64,11 +64,11 @@ __all__ = [
 _LAZY_MODULES = ("data", "io", "models", "onnx", "testing", "training")
 _LAZY_FUNCTIONS = {
     "draw": "drawing",
-    "from_pretrained": "io",
+    "from_pretrained": "hub",
     "load": "io",
     "profile": "profiling",
     "save": "io",
-    "save_pretrained": "io",
+    "save_pretrained": "hub",
     "summary": "nn.summary",
     "tune": "nn.tune",
 }

@@ -18,6 +18,7 @@ ALLOWED = {
         "backends",
         "data",
         "drawing",
+        "hub",
         "io",
         "models",
         "nn",
@@ -29,14 +30,15 @@ ALLOWED = {
         "training",
     },
     "drawing": {"nn", "files"},
+    "hub": {"numbacnn", "models", "io", "nn", "files"},
     "testing": {"nn", "ops"},
     "info": {"numbacnn", "backends", "cpu.runtime", "cpu.vector"},
     "profiling": {"training", "optim", "nn", "ops", "backends"},
-    "models": {"nn", "ops"},
+    "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
     "training": {"data", "io", "optim", "nn", "ops", "backends"},
     "data": {"io", "ops", "backends", "files"},
-    "io": {"numbacnn", "models", "nn", "ops", "files"},
+    "io": {"numbacnn", "nn", "ops", "files"},
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
     "ops": {"backends", "backends.shared", "namespaces"},
@@ -59,8 +61,8 @@ ALLOWED = {
 
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
-    "PIL", "cuda", "grp", "gzip", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch", "pwd", "safetensors",
-    "shutil", "tarfile", "tqdm", "urllib", "zlib",
+    "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch", "pwd",
+    "safetensors", "shutil", "tarfile", "tqdm", "urllib", "zlib",
 }  # fmt: skip
 # These import the cpu backend, and with it Numba, where they are asked for what only it knows.
 LAZY = {"info.py", "backends/autotune.py"}

