@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ __all__ = [
     "UserError",
     "above_zero",
     "add_shared_options",
+    "check_same_classes",
     "choose_backend",
     "composed",
     "fitting",
@@ -35,6 +37,8 @@ __all__ = [
     "one_line",
     "parse_shared_options",
     "path",
+    "printable",
+    "read_folder",
     "refuse",
     "say",
     "seeded_model",
@@ -149,21 +153,29 @@ def load_folder(data_dir: Path, limit: int | None, image_size: int) -> list[data
             f"--data-dir {str(data_dir)!r} must have the folders {' and '.join(SPLITS)}, each with a folder of images "
             f"for each class, such as {SPLITS[0]}/cat/1.png: there is no {' and no '.join(missing)}"
         )
-    sets = []
-    for split in SPLITS:
-        try:
-            sets.append(data.image_folder(data_dir / split, image_size))
-        except ImportError as error:
-            raise UserError(str(error)) from error
-        except (FileNotFoundError, ValueError) as error:
-            raise UserError(f"--data-dir: {error}") from error
+    sets = [read_folder("--data-dir", data_dir / split, image_size) for split in SPLITS]
+    check_same_classes(data_dir, SPLITS, sets)
+    return [spread(images, limit) if limit else images for images in sets]
+
+
+def read_folder(option: str, folder: Path, image_size: int, **how: Any) -> data.ArrayDataset:
+    """The images in the folder that an option names, as ``data.image_folder`` reads them."""
+    try:
+        return data.image_folder(folder, image_size, **how)
+    except ImportError as error:
+        raise UserError(str(error)) from error
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(f"{option}: {error}") from error
+
+
+def check_same_classes(folder: Path, splits: Sequence[str], sets: Sequence[data.ArrayDataset]) -> None:
+    """Refuse two data sets, of the sub-folders called ``splits``, whose labels would not mean the same."""
     different = set(sets[0].classes) ^ set(sets[1].classes)
     if different:
         raise UserError(
-            f"{' and '.join(SPLITS)} in {str(data_dir)!r} must have the same classes; "
+            f"{' and '.join(splits)} in {str(folder)!r} must have the same classes; "
             f"only one of them has {', '.join(sorted(different))}"
         )
-    return [spread(images, limit) if limit else images for images in sets]
 
 
 def spread(images: data.ArrayDataset, limit: int) -> data.ArrayDataset:
@@ -241,6 +253,12 @@ def say(text: str) -> None:
     except BrokenPipeError:
         # What is left in the buffer would raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def printable(text: str) -> str:
+    """The text with what the terminal's encoding has no sign for spelled out."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def one_line(error: BaseException) -> str:
