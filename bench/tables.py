@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import exchange
 from .contender import is_ours, stands_for_us
 from .layer_rows import IMAGES, SLOWER, reason_of
 from .report import geometric_mean, impossible, significant
@@ -333,6 +334,11 @@ PICTURES = ("conv-models-cpu",)
 PAGES: dict[str, dict[str, tuple[str, Callable[[dict[str, Any]], str]]]] = {
     "docs/benchmarks.md": {name: (name, make) for name, make in SECTIONS.items()},
     "docs/convolution.md": {"ladder-cpu": ("conv-cpu", ladder_section)},
+    "docs/onnx.md": {
+        "exchange-models": ("exchange", exchange.models_section),
+        "exchange-light": ("exchange", exchange.light_section),
+        "exchange-suites": ("exchange", exchange.suites_section),
+    },
     "README.md": {
         "summary-cpu": ("zoo-cpu", summary_section),
         "train-lenet-cuda": ("train-lenet-cuda", train_section),
@@ -359,9 +365,11 @@ def replace_section(text: str, name: str, content: str) -> str:
 def found_results() -> dict[str, dict[str, Any]]:
     """All results that there are, by the names of their files; "older" in each says if the newest's package is another.
 
-    Those of a GPU, another machine, are compared among themselves.
+    Those of a GPU, another machine, are compared among themselves, and those of no speed with none.
     """
-    found = {name: results for name in (*SECTIONS, *PICTURES) if (results := results_of(name))}
+    shown = [name for sections in PAGES.values() for name, _ in sections.values()]
+    names = dict.fromkeys((*SECTIONS, *PICTURES, *shown))
+    found = {name: results for name in names if (results := results_of(name))}
     for where in ("cpu", "cuda"):
         group = {name: results for name, results in found.items() if name.endswith(where)}
         newest = max(group, key=lambda name: group[name]["measured"], default="")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
+from bench.exchange import draw_states
 from numbacnn import nn
 from numbacnn.onnx.messages import read_model
 from numbacnn.onnx.tensors import array_of
@@ -93,13 +94,8 @@ def drawn(name: str, dtype: Any) -> tuple[nn.Layer, np.ndarray]:
     function, shape = ALL[name]
     nn.init.manual_seed(0)
     model = function(dtype=dtype).eval()
-    nn.init.kaiming_normal(model)
     rng = np.random.default_rng(0)
-    for name_of_state, state in (*model.named_buffers(), *model.named_parameters()):
-        if name_of_state.endswith("running_var"):
-            state.value = rng.uniform(0.5, 1.5, state.shape)
-        elif len(state.shape) == 1 and not name_of_state.endswith("weight"):
-            state.value = rng.normal(0, 0.2, state.shape)
+    draw_states(model, rng)
     return model, rng.standard_normal(shape).astype(dtype)
 
 
