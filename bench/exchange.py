@@ -61,7 +61,9 @@ Compute = Callable[[Path, np.ndarray], np.ndarray]
 
 def _by_onnxruntime(path: Path, x: np.ndarray) -> np.ndarray:
     runtime = import_module("onnxruntime")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # It warns of each initializer that nothing uses.
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     y: np.ndarray = session.run(None, {session.get_inputs()[0].name: x})[0]
     return y
 

@@ -202,19 +202,29 @@ def light_network(name: str) -> Recorded:
 
 
 def with_drawn_weights(proto: Any, seed: int = 0) -> Any:
-    """A light network with random weights: ``ConstantOfShape`` becomes an initializer whose features do not explode."""
+    """A light network with random weights, whose features do not explode, and without the Softmax at its end.
+
+    A Softmax of large numbers would give ones and zeros, whatever their last digits are.
+    """
     import onnx
 
     drawn, rng = onnx.ModelProto(), np.random.default_rng(seed)
     drawn.CopyFrom(proto)
-    shapes = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in drawn.graph.initializer}
-    for node in [node for node in drawn.graph.node if node.op_type == "ConstantOfShape"]:
-        shape = tuple(int(size) for size in shapes[node.input[0]])
-        if len(shape) > 1:
-            fan_in = int(np.prod(shape[1:]))
-            weights = rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan_in))
+    graph, (output,) = drawn.graph, drawn.graph.output
+    shapes = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type == "Softmax" and output.name in node.output:
+            output.name = node.input[0]
+            output.type.tensor_type.ClearField("shape")
+        elif node.op_type == "ConstantOfShape":
+            shape = tuple(int(size) for size in shapes[node.input[0]])
+            if len(shape) > 1:
+                fan_in = int(np.prod(shape[1:]))
+                weights = rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan_in))
+            else:
+                weights = rng.uniform(0.5, 1.5, shape).astype(np.float32)
+            graph.initializer.append(onnx.numpy_helper.from_array(weights, node.output[0]))
         else:
-            weights = rng.uniform(0.5, 1.5, shape).astype(np.float32)
-        drawn.graph.initializer.append(onnx.numpy_helper.from_array(weights, node.output[0]))
-        drawn.graph.node.remove(node)
+            continue
+        graph.node.remove(node)
     return drawn

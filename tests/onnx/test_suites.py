@@ -40,5 +40,5 @@ def test_light_network_with_weights_that_matter(name: str, tmp_path: Path) -> No
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {session.get_inputs()[0].name: case.inputs[0]})
     y = nc.onnx.load(path).predict(case.inputs[0])
-    assert expected.std() > 1e-4 * np.abs(expected).max()
+    assert expected.std() > 1e-2 * np.abs(expected).max()
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
