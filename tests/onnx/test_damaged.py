@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,8 @@ import pytest
 
 import numbacnn as nc
 from numbacnn import nn
+from tests.mutation import MOST_BYTES, changes, peak_bytes, refusals
 from tests.onnx.graphs import node, written
-
-MUTATIONS = 2000
-MOST_BYTES = 100_000_000
 
 
 @pytest.fixture(scope="module")
@@ -44,49 +41,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    changed = bytearray(data)
-    kind, at = rng.integers(5), int(rng.integers(len(data)))
-    if kind == 0:
-        return data[:at]
-    if kind == 1:
-        for _ in range(rng.integers(1, 4)):
-            changed[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
-    elif kind == 2:
-        changed[at:at] = rng.integers(0, 256, rng.integers(1, 12)).astype(np.uint8).tobytes()
-    elif kind == 3:
-        changed[at : at + 10] = b"\xff" * 8 + b"\x7f\x00"  # 2^63 - 1
-    else:
-        end = int(rng.integers(at, min(at + 200, len(data))))
-        changed[at:at] = data[at:end]
-    return bytes(changed)
-
-
-def refusals(path: Path, whole: bytes, seed: int, count: int) -> int:
-    """How many of ``count`` changed files are refused; the others are models."""
-    rng, refused = np.random.default_rng(seed), 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # weights that became infinite
-        for _ in range(count):
-            path.write_bytes(mutated(whole, rng))
-            try:
-                assert isinstance(nc.onnx.load(path), nn.Graph)
-            except ValueError as error:
-                refused += 1
-                assert str(path) in str(error)
-    return refused
+def is_read(path: Path) -> None:
+    assert isinstance(nc.onnx.load(path), nn.Graph)
 
 
 def test_thousands_of_changes(tmp_path: Path, whole: bytes) -> None:
-    assert refusals(tmp_path / "changed.onnx", whole, 0, MUTATIONS) > MUTATIONS / 2
+    assert refusals(is_read, tmp_path / "changed.onnx", [whole], changes()) > len(changes()) / 2
 
 
 def test_changes_take_little_memory(tmp_path: Path, whole: bytes) -> None:
-    tracemalloc.start()
-    refusals(tmp_path / "changed.onnx", whole, 1, MUTATIONS // 20)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert most < MOST_BYTES
+    assert peak_bytes(is_read, tmp_path / "changed.onnx", [whole], range(100)) < MOST_BYTES
 
 
 @pytest.mark.parametrize("length", range(0, 400, 7))
@@ -135,3 +99,21 @@ def test_attributes_that_would_fill_the_memory(tmp_path: Path) -> None:
         path = written(tmp_path / "m.onnx", [one], {"x": (2, 3, 8, 8)}, weights=weights)
         with pytest.raises(ValueError, match=one.op_type):
             nc.onnx.load(path)
+
+
+def test_sizes_that_would_fill_the_memory(tmp_path: Path) -> None:
+    """What Resize does is compared with what a layer does, as matrices of some size."""
+    for size in (2**20, 2**22, 2**27):
+        nodes = [node("Resize", ["x", "", "", "sizes"], "y", mode="nearest", nearest_mode="floor",
+                      coordinate_transformation_mode="asymmetric")]  # fmt: skip
+        path = written(tmp_path / "m.onnx", nodes, {"x": (1, 1, 1, 8)}, weights={"sizes": np.array([1, 1, 1, size])})
+        tracemalloc.start()
+        try:
+            if size == 2**20:
+                assert nc.onnx.load(path).output_shape((1, 1, 1, 8)) == (1, 1, 1, size)
+            else:
+                with pytest.raises(ValueError, match=f"{size} points of 8 are too many"):
+                    nc.onnx.load(path)
+            assert tracemalloc.get_traced_memory()[1] < 2 * MOST_BYTES
+        finally:
+            tracemalloc.stop()
