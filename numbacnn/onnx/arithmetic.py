@@ -14,9 +14,9 @@ from ..nn.receptive import Window
 from ..nn.state import Constant, Parameter, Shape, as_floating, as_input
 from ..ops.arguments import common_dtype, convert
 from ..ops.pooling import max_pool2d_backward_of_own
-from .columns import OnnxLayer, as_columns, column_sums, kept_first, rearranged
+from .columns import OnnxLayer, as_columns, column_sums, expanded, kept_first, rearranged, summed
 
-__all__ = ["Combine", "Reduce"]
+__all__ = ["Combine", "Function", "Reduce"]
 
 
 class Combine(OnnxLayer):
@@ -46,15 +46,15 @@ class Combine(OnnxLayer):
         a, b = convert(self.backend, common_dtype(a, b), a, b)
         self.saved = (a, b)
         shape = np.broadcast_shapes(tuple(a.shape), tuple(b.shape))
-        return self._combined(self._expanded(a, shape), self._expanded(b, shape))
+        return self._combined(expanded(a, shape, self.backend), expanded(b, shape, self.backend))
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Any:
         a, b = self.saved
         shape = np.broadcast_shapes(tuple(a.shape), tuple(b.shape))
         check_dy_shape(dy, shape)
         dy = as_floating(dy, self.backend, a.dtype, "dy")
-        gradients = self._gradients(dy, self._expanded(a, shape), self._expanded(b, shape))
-        found = [_summed(g, tuple(x.shape), self.backend) for g, x in zip(gradients, (a, b), strict=True)]
+        gradients = self._gradients(dy, expanded(a, shape, self.backend), expanded(b, shape, self.backend))
+        found = [summed(g, tuple(x.shape), self.backend) for g, x in zip(gradients, (a, b), strict=True)]
         if self.value is None:
             return tuple(found) if input_gradient else None
         of_constant, of_input = found if self.constant_first else found[::-1]
@@ -67,9 +67,6 @@ class Combine(OnnxLayer):
             value = self.backend.asarray(self.value.value, inputs[0].dtype)
             inputs.insert(0 if self.constant_first else 1, value)
         return inputs
-
-    def _expanded(self, x: Array, shape: Shape) -> Array:
-        return x if tuple(x.shape) == shape else self.backend.expand(x, shape)
 
     def _combined(self, a: Array, b: Array) -> Array:
         backend = self.backend
@@ -129,6 +126,49 @@ class Combine(OnnxLayer):
         return ", ".join(parts + ["constant_first=True"] * (self.value is not None and self.constant_first))
 
 
+class Function(OnnxLayer):
+    """y = exp(x), log(x), the square root of x, or x to the power of ``exponent``, element by element.
+
+    ``operation`` is "exp", "log", "sqrt" or "power". dx is dy times the slope; where x is 0 that of a root and of a
+    power by less than 1, which is infinite, counts as 0.
+
+    >>> Function("power", 0.75)
+    Function('power', exponent=0.75)
+    """
+
+    def __init__(self, operation: str, exponent: float | None = None) -> None:
+        super().__init__()
+        self.operation = operation
+        self.exponent = exponent
+
+    def forward(self, x: Any) -> Array:
+        x = as_input(x, self.backend)
+        self.saved = x
+        return self.backend.pointwise(x, *self._kind())
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        x = self.saved
+        check_dy_shape(dy, tuple(x.shape))
+        if not input_gradient:
+            return None
+        return self.backend.pointwise_backward(as_floating(dy, self.backend, x.dtype, "dy"), x, *self._kind())
+
+    def _kind(self) -> tuple[str, tuple[float, ...]]:
+        """What backends call it, and its parameters."""
+        if self.exponent is not None:
+            return "power", (self.exponent, 1.0)
+        return ("root", (1.0,)) if self.operation == "sqrt" else (self.operation, ())
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return tuple(shape)
+
+    def window(self) -> Window | None:
+        return None
+
+    def extra_repr(self) -> str:
+        return repr(self.operation) + ("" if self.exponent is None else f", exponent={self.exponent}")
+
+
 class Reduce(OnnxLayer):
     """The mean, the sum or the largest element over some axes, which stay with one element each.
 
@@ -181,15 +221,6 @@ class Reduce(OnnxLayer):
 
     def extra_repr(self) -> str:
         return f"{self.operation!r}, axes={self.axes}"
-
-
-def _summed(dy: Array, shape: Shape, backend: Any) -> Array:
-    """``dy`` summed over the axes along which something of ``shape`` was repeated."""
-    full = (1,) * (len(dy.shape) - len(shape)) + shape
-    axes = [axis for axis, (size, own) in enumerate(zip(dy.shape, full, strict=True)) if size != own]
-    if axes:
-        dy = column_sums(as_columns(dy, axes, backend), backend)
-    return backend.reshape(dy, shape)
 
 
 def _scaled(x: Array, factor: float, backend: Any) -> Array:

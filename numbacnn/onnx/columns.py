@@ -1,4 +1,4 @@
-"""What the layers for ONNX have in common: they know no operations, and put axes in another order."""
+"""What the layers for ONNX have in common: axes in another order, and what is broadcast and summed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..nn.layer import Layer
 from ..nn.receptive import WHOLE_IMAGE, Window
 from ..nn.state import Shape
 
-__all__ = ["OnnxLayer", "as_columns", "column_sums", "kept_first", "rearranged"]
+__all__ = ["OnnxLayer", "as_columns", "column_sums", "expanded", "kept_first", "rearranged", "summed"]
 
 
 class OnnxLayer(Layer):
@@ -53,3 +53,17 @@ def column_sums(columns: Array, backend: Any) -> Array:
     # Ones that nothing brings from the host: what a step captures comes from no array of NumPy.
     ones = backend.pointwise(backend.zeros(tuple(columns.shape), columns.dtype), "hardtanh", (1.0, 1.0))
     return backend.sum_of_products(columns, ones)
+
+
+def expanded(x: Array, shape: Shape, backend: Any) -> Array:
+    """``x`` broadcast to ``shape``."""
+    return x if tuple(x.shape) == shape else backend.expand(x, shape)
+
+
+def summed(dy: Array, shape: Shape, backend: Any) -> Array:
+    """``dy`` summed over the axes along which something of ``shape`` was repeated."""
+    full = (1,) * (len(dy.shape) - len(shape)) + shape
+    axes = [axis for axis, (size, own) in enumerate(zip(dy.shape, full, strict=True)) if size != own]
+    if axes:
+        dy = column_sums(as_columns(dy, axes, backend), backend)
+    return backend.reshape(dy, shape)

@@ -197,6 +197,12 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
     return folded
 
 
+def _clip(inputs: Any, attributes: Attributes, opset: int) -> Any:
+    x, low, high = (*inputs, None, None)[:3]
+    low, high = attributes.get("min", low), attributes.get("max", high)
+    return x if low is None and high is None else np.clip(x, low, high).astype(x.dtype)
+
+
 def _constant(inputs: Any, attributes: Attributes, opset: int) -> Any:
     for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64),
                         ("value_ints", np.int64)):  # fmt: skip
@@ -212,7 +218,7 @@ def _flatten(inputs: Any, attributes: Attributes, opset: int) -> Any:
 
 
 FOLDS: dict[str, Callable[..., Any]] = {
-    "Abs": _of_one(np.abs), "Add": _binary(np.add), "And": _binary(np.logical_and), "Cast": _cast,
+    "Abs": _of_one(np.abs), "Add": _binary(np.add), "And": _binary(np.logical_and), "Cast": _cast, "Clip": _clip,
     "Ceil": _of_one(np.ceil), "Concat": _concat, "Constant": _constant, "ConstantOfShape": _constant_of_shape,
     "Div": _binary(_divide), "Equal": _binary(np.equal), "Exp": _of_one(np.exp), "Expand": _expand,
     "Flatten": _flatten, "Floor": _of_one(np.floor), "Gather": _gather, "Greater": _binary(np.greater),
@@ -220,7 +226,9 @@ FOLDS: dict[str, Callable[..., Any]] = {
     "LessOrEqual": _binary(np.less_equal), "Log": _of_one(np.log), "Max": _many(np.maximum), "Min": _many(np.minimum),
     "Mod": _binary(np.mod), "Mul": _binary(np.multiply), "Neg": _of_one(np.negative), "Not": _of_one(np.logical_not),
     "Or": _binary(np.logical_or), "Pow": _binary(_power), "Range": _range, "Reciprocal": _of_one(np.reciprocal),
-    "ReduceMax": _reduce(np.max), "ReduceMean": _reduce(np.mean), "ReduceMin": _reduce(np.min),
+    "ReduceL1": _reduce(lambda x, **options: np.sum(np.abs(x), **options)),
+    "ReduceL2": _reduce(lambda x, **options: np.sqrt(np.sum(x * x, **options))), "ReduceMax": _reduce(np.max),
+    "ReduceMean": _reduce(np.mean), "ReduceMin": _reduce(np.min),
     "ReduceProd": _reduce(np.prod), "ReduceSum": _reduce(np.sum), "Reshape": _reshape, "Round": _of_one(np.round),
     "Shape": lambda inputs, attributes, opset: np.array(
         inputs[0].shape[attributes.get("start", 0) : attributes.get("end")], np.int64

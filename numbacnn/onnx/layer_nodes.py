@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import nn
 from ..nn.state import Shape
-from . import arithmetic, layers
+from . import arithmetic, layers, products
 from .patterns import adaptive_matrix
 from .shape_nodes import padded
 from .writer import Export, writes
@@ -291,6 +291,18 @@ def _combine(export: Export, layer: arithmetic.Combine, name: str, inputs: list[
             value = export.constant(array, f"{name}/value")
         given.insert(0 if layer.constant_first else 1, value)
     return export.node(_ARITHMETIC[layer.operation], given, name)
+
+
+@writes(arithmetic.Function)
+def _function(export: Export, layer: arithmetic.Function, name: str, inputs: list[str], shapes: list[Shape]) -> str:
+    if layer.exponent is None:
+        return export.node(layer.operation.capitalize(), inputs, name)
+    return export.node("Pow", [*inputs, export.scalar(layer.exponent, inputs[0], f"{name}/exponent")], name)
+
+
+@writes(products.MatrixProduct)
+def _product(export: Export, layer: Any, name: str, inputs: list[str], shapes: list[Shape]) -> str:
+    return export.node("MatMul", inputs, name)
 
 
 @writes(arithmetic.Reduce)

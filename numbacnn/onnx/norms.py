@@ -13,6 +13,7 @@ from .call import Call, Const, Output, Tensor, UnsupportedError, translates
 from .layers import Along, reshaped
 from .patterns import Recognised
 from .pointwise import combined
+from .products import MatrixProduct
 
 __all__: list[str] = []
 
@@ -153,7 +154,13 @@ def _matmul(call: Call) -> Output:
         if factor.ndim != 2 or x.rank < 2:
             raise UnsupportedError(f"its first factor has the shape {factor.shape}, must have 2 axes")
         return call.emit(Along(x.rank - 2, factor), x)
-    x, weight = call.tensor(), call.weight(1, "the second factor")
+    x = call.tensor()
+    if not call.is_const(1):
+        other = call.tensor(1)
+        if min(x.rank, other.rank) < 2:
+            raise UnsupportedError(f"its factors have the shapes {x.shape} and {other.shape}, must have 2 axes or more")
+        return call.emit(MatrixProduct(), x, other)
+    weight = call.weight(1, "the second factor")
     numbers = weight.arrays[0]
     while numbers.ndim > 2 and numbers.shape[0] == 1:
         numbers = numbers[0]

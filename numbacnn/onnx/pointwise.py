@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from .arithmetic import Combine
+from .arithmetic import Combine, Function
 from .call import Call, Const, Output, Tensor, UnsupportedError, translates
 
-__all__ = ["combined"]
+__all__ = ["absolute", "combined", "negated"]
 
 _OPERATIONS = {
     "Add": "add", "Sum": "add", "Mean": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide",
@@ -91,14 +91,27 @@ def _gates(a: Tensor, b: Tensor) -> bool:
 
 @translates("Neg")
 def _negative(call: Call) -> Output:
-    return call.emit(Combine("multiply", np.float32(-1)), call.tensor())
+    return negated(call, call.tensor())
 
 
 @translates("Abs")
 def _absolute(call: Call) -> Output:
-    x = call.tensor()
-    negative = call.emit(Combine("multiply", np.float32(-1)), x, part="negative")
-    return call.emit(Combine("maximum"), x, negative)
+    return absolute(call, call.tensor())
+
+
+def negated(call: Call, x: Tensor, part: str = "") -> Tensor:
+    """-x."""
+    return call.emit(Combine("multiply", np.float32(-1)), x, part=part)
+
+
+def absolute(call: Call, x: Tensor, part: str = "") -> Tensor:
+    """The larger of x and -x."""
+    return call.emit(Combine("maximum"), x, negated(call, x, f"{part}negative"), part=part)
+
+
+@translates("Exp", "Log", "Sqrt")
+def _function(call: Call) -> Output:
+    return call.emit(Function(call.node.op_type.lower()), call.tensor())
 
 
 @translates("Reciprocal")
@@ -108,13 +121,14 @@ def _reciprocal(call: Call) -> Output:
 
 @translates("Pow")
 def _power(call: Call) -> Output:
-    x, exponent = call.tensor(), call.array(1, "the exponent")
-    if exponent.size != 1 or float(exponent.reshape(())) not in (1, 2, 3, -1):
-        raise UnsupportedError(f"its exponent is {exponent.reshape(-1)[:4].tolist()}, must be 1, 2, 3 or -1")
-    power = float(exponent.reshape(()))
+    x, power = call.tensor(), call.number(1, "the exponent")
     if power == -1:
         return call.emit(Combine("divide", np.float32(1), constant_first=True), x)
-    return x if power == 1 else call.emit(nn.Product(), *[x] * int(power))
+    if power in (2, 3):
+        return call.emit(nn.Product(), *[x] * int(power))
+    if power == 0.5:
+        return call.emit(Function("sqrt"), x)
+    return x if power == 1 else call.emit(Function("power", power), x)
 
 
 @translates("Clip")

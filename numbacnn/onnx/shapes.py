@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import nn
-from .arithmetic import Combine, Reduce
+from .arithmetic import Combine, Function, Reduce
 from .call import Call, Const, Output, Tensor, UnsupportedError, translates
 from .folding import norm_axes, slices_of
 from .layers import PadAxis, Rearrange, Take, reshaped
+from .pointwise import absolute, negated
 
 __all__: list[str] = []
 
@@ -221,28 +222,48 @@ def _padded(call: Call, x: Tensor, sides: dict[int, tuple[int, int]], mode: str,
     return x
 
 
-_REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "max"}
+Step = Callable[[Call, Tensor, str], Tensor]
+
+
+def _squared(call: Call, x: Tensor, part: str) -> Tensor:
+    return call.emit(nn.Product(), x, x, part=part)
+
+
+def _function(operation: str) -> Step:
+    return lambda call, x, part: call.emit(Function(operation), x, part=part)
+
+
+_REDUCTIONS: dict[str, tuple[Step | None, str, Step | None]] = {
+    "ReduceMean": (None, "mean", None), "ReduceSum": (None, "sum", None), "ReduceMax": (None, "max", None),
+    "ReduceMin": (negated, "max", negated), "ReduceL1": (absolute, "sum", None),
+    "ReduceSumSquare": (_squared, "sum", None), "ReduceL2": (_squared, "sum", _function("sqrt")),
+    "ReduceLogSum": (None, "sum", _function("log")),
+}  # fmt: skip
+"""What is done to each element, how they are reduced, and what is done to the result."""
 
 
 @translates(*_REDUCTIONS)
 def _reduce(call: Call) -> Output:
     x, kind = call.tensor(), call.node.op_type
+    before, operation, after = _REDUCTIONS[kind]
     axes = call.integers("axes", 1, 13 if kind == "ReduceSum" else 18)
     call.ignore("keepdims")
     if axes is None or not len(axes):
         if call.attribute("noop_with_empty_axes", 0):
+            if before or after:
+                raise UnsupportedError("noop_with_empty_axes is on")
             return x
         axes = list(range(x.rank))
     call.ignore("noop_with_empty_axes")
     where = sorted(norm_axes(axes, x.rank))
-    if kind == "ReduceMin":
-        x = call.emit(Combine("multiply", np.float32(-1)), x, part="negative")
-    layer: nn.Layer = Reduce(_REDUCTIONS[kind], where)
+    if before:
+        x = before(call, x, "each")
+    layer: nn.Layer = Reduce(operation, where)
     if kind == "ReduceMean" and x.rank == 4 and where == [2, 3]:
         layer = nn.GlobalAvgPool2d()
-    y = call.emit(layer, x, part="largest" if kind == "ReduceMin" else "")
-    if kind == "ReduceMin":
-        y = call.emit(Combine("multiply", np.float32(-1)), y)
+    y = call.emit(layer, x, part=operation if after else "")
+    if after:
+        y = after(call, y, "")
     if call.attribute("keepdims", 1):
         return y
     return call.reshape(y, [[s for i, s in enumerate(shape) if i not in where] for shape in y.shapes], "reduced")

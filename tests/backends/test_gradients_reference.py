@@ -69,9 +69,9 @@ def test_avg_pool2d(g: Pool2dGeometry, count_include_pad: bool, seed: int) -> No
 
 
 @CHECKS
-@given(shapes, st.sampled_from(("square", "root", "power")), st.floats(0.3, 4), st.floats(0.1, 9), seeds)
+@given(shapes, st.sampled_from(("square", "root", "power", "exp", "log")), st.floats(0.3, 4), st.floats(0.1, 9), seeds)
 def test_powers(shape: tuple[int, ...], kind: str, exponent: float, scale: float, seed: int) -> None:
-    parameters = {"square": (), "root": (scale,), "power": (exponent, scale)}[kind]
+    parameters = {"root": (scale,), "power": (exponent, scale)}.get(kind, ())
     x, dy = np.abs(normal(shape, seed)) + 0.5, normal(shape, seed + 1)
     dx = reference.pointwise_backward(dy, x, kind, parameters)
     assert_gradients(lambda x: reference.pointwise(x, kind, parameters), (x,), (dx,), dy, seed)

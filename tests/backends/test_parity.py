@@ -108,7 +108,7 @@ def test_adaptive_pool2d(ours: OnNumPy, g: AdaptivePool2dGeometry, divisor: int 
 
 
 POWERS = st.one_of(
-    st.just(("square", ())),
+    st.sampled_from((("square", ()), ("exp", ()), ("log", ()))),
     st.sampled_from((1.0, 0.25, 9.0)).map(lambda scale: ("root", (scale,))),
     st.tuples(st.sampled_from((1.0, 2.0, 3.0, 1 / 3, 1.7)), st.sampled_from((1.0, 0.25, 9.0))).map(
         lambda parameters: ("power", parameters)
@@ -120,7 +120,7 @@ POWERS = st.one_of(
 @given(shapes, POWERS, dtypes, seeds)
 def test_powers(ours: OnNumPy, shape: tuple[int, ...], power: Any, dtype: Any, seed: int) -> None:
     x, dy = np.asarray(normal(shape, seed, dtype)), np.asarray(normal(shape, seed + 1, dtype))
-    if power[0] == "root" or power[1][:1] in ((1 / 3,), (1.7,)):
+    if power[0] in ("root", "log") or power[1][:1] in ((1 / 3,), (1.7,)):
         x = np.asarray(np.abs(x) + dtype(0.1), dtype)
     y = reference.pointwise(*wide(x), *power)
     assert_within(ours.pointwise(x, *power), y, 1, max(1.0, np.abs(y).max(initial=1)))
@@ -129,16 +129,17 @@ def test_powers(ours: OnNumPy, shape: tuple[int, ...], power: Any, dtype: Any, s
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("exponent", [None, 1.0, 2.0, 3.0, 0.7, 1.7, 0.3])
-def test_powers_of_the_extremes(ours: OnNumPy, exponent: float | None, dtype: Any) -> None:
-    power = ("root", (1.0,)) if exponent is None else ("power", (exponent, 1.0))
+@pytest.mark.parametrize("power", ["root", "exp", "log", 1.0, 2.0, 3.0, 0.7, 1.7, 0.3, -0.5])
+def test_powers_of_the_extremes(ours: OnNumPy, power: Any, dtype: Any) -> None:
+    has_no_slope = power in ("root", 0.7, 0.3, -0.5)
+    power = ("power", (power, 1.0)) if isinstance(power, float) else (power, (1.0,))
     x = np.resize(np.array([-np.inf, -2, -0.0, 0, 1, 1e-3, 1e3, np.inf, np.nan], dtype), 45)
     dy = np.resize(np.array([1, np.nan, -2, np.inf], dtype), 45)
     tolerance = {"rtol": 1e-5 if dtype == np.float32 else 1e-12}
     np.testing.assert_allclose(ours.pointwise(x, *power), reference.pointwise(x, *power), **tolerance)
     expected = reference.pointwise_backward(dy, x, *power)
     np.testing.assert_allclose(ours.pointwise_backward(dy, x, *power), expected, **tolerance)
-    np.testing.assert_array_equal(expected[x == 0], np.where(exponent in (None, 0.7, 0.3), 0, expected[x == 0]))
+    np.testing.assert_array_equal(expected[x == 0], np.where(has_no_slope, 0, expected[x == 0]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -320,7 +321,7 @@ def test_activation(ours: OnNumPy, name: str, shape: tuple[int, ...], dtype: Any
 
 
 PARAMETERS = {"hardtanh": (-0.5, 1.5), "softplus": (1.5, 4.0)}
-OF_POWERS = {"power", "root", "square"}
+OF_POWERS = {"exp", "log", "power", "root", "square"}
 """Which have no activation's bounds, and tests of their own."""
 KINDS = sorted(_FORMULAS.keys() - OF_POWERS)
 

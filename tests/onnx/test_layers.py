@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from numbacnn import backends, nn, optim, testing, training, use_backend
-from numbacnn.onnx.arithmetic import Combine, Reduce
+from numbacnn.onnx.arithmetic import Combine, Function, Reduce
 from numbacnn.onnx.layers import Along, PadAxis, Rearrange, ReshapeTo, Take
+from numbacnn.onnx.products import MatrixProduct
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 3, 4, 5))
@@ -41,6 +42,25 @@ OTHERS: list[tuple[Callable[[], nn.Layer], Any]] = [
     (lambda: ReshapeTo((-1, 2, 0)), X.reshape(-1, 2, 4)),
     (lambda: Along(2, MATRIX), np.einsum("oh,nchw->ncow", MATRIX, X)),
     (lambda: Along(1, MATRIX[:, :3]), np.einsum("oc,nchw->nohw", MATRIX[:, :3], X)),
+]
+
+POSITIVE = np.abs(X) + 0.5
+FUNCTIONS: list[tuple[Function, Any]] = [
+    (Function("exp"), np.exp(POSITIVE)),
+    (Function("log"), np.log(POSITIVE)),
+    (Function("sqrt"), np.sqrt(POSITIVE)),
+    (Function("power", 0.3), POSITIVE**0.3),
+    (Function("power", -2.5), POSITIVE**-2.5),
+]
+FACTORS = [
+    ((4, 3), (3, 5)),
+    ((2, 4, 3), (2, 3, 5)),
+    ((2, 3, 4, 3), (2, 3, 3, 1)),
+    ((2, 1, 4, 3), (3, 3, 5)),
+    ((4, 3), (2, 2, 3, 5)),
+    ((0, 4, 3), (0, 3, 5)),
+    ((2, 0, 3), (2, 3, 5)),
+    ((2, 4, 0), (2, 0, 5)),
 ]
 
 
@@ -85,6 +105,50 @@ def test_gradients_of_the_others(make: Callable[[], nn.Layer], expected: Any) ->
         testing.check_gradients(make(), X)
 
 
+@pytest.mark.parametrize(("layer", "expected"), FUNCTIONS)
+def test_functions_are_those_of_numpy(layer: Function, expected: Any, backend: backends.Backend) -> None:
+    made = Function(layer.operation, layer.exponent)
+    assert_does(made, (POSITIVE,), expected)
+    with use_backend("reference"):
+        testing.check_gradients(Function(layer.operation, layer.exponent), POSITIVE)
+
+
+def test_functions_of_zero_and_below(backend: backends.Backend) -> None:
+    x = np.float32([0, -1, 2])
+    for layer, y, dx in (
+        (Function("sqrt"), [0, np.nan, 2**0.5], [0, np.nan, 0.5 / 2**0.5]),
+        (Function("log"), [-np.inf, np.nan, np.log(2)], [np.inf, -1, 0.5]),
+        (Function("power", 0.5), [0, np.nan, 2**0.5], [0, np.nan, 0.5 / 2**0.5]),
+        (Function("power", 4.0), [0, 1, 16], [0, -4, 32]),
+    ):
+        with nn.enable_grad(), np.errstate(all="ignore"):
+            found = backend.to_numpy(layer(backend.asarray(x)))
+            slope = backend.to_numpy(layer.backward(backend.asarray(np.ones_like(x))))
+        np.testing.assert_allclose(found, np.float32(y), rtol=1e-6, err_msg=repr(layer))
+        np.testing.assert_allclose(slope, np.float32(dx), rtol=1e-6, err_msg=repr(layer))
+
+
+@pytest.mark.parametrize(("a", "b"), FACTORS)
+def test_products_of_matrices(a: tuple[int, ...], b: tuple[int, ...], backend: backends.Backend) -> None:
+    left, right = RNG.standard_normal(a), RNG.standard_normal(b)
+    layer = MatrixProduct()
+    assert_does(layer, (left, right), left @ right)
+    assert layer.flops(a, b) == 2 * (left @ right).size * a[-1]
+    if left.size and right.size:
+        with use_backend("reference"):
+            testing.check_gradients(MatrixProduct(), left, right)
+
+
+def test_a_product_of_one_matrix_with_itself(backend: backends.Backend) -> None:
+    graph = nn.Graph({"turned": (Rearrange.transpose((0, 2, 1)), "x"), "y": (MatrixProduct(), "x", "turned")})
+    x = RNG.standard_normal((2, 3, 4))
+    with nn.enable_grad():
+        y = graph(backend.asarray(x))
+        dx = graph.backward(backend.asarray(np.ones((2, 3, 3))))
+    np.testing.assert_allclose(backend.to_numpy(y), x @ x.transpose(0, 2, 1), rtol=1e-12)
+    np.testing.assert_allclose(backend.to_numpy(dx), 2 * np.ones((2, 3, 3)) @ x, rtol=1e-12)
+
+
 def test_nan_and_infinity_go_through(backend: backends.Backend) -> None:
     a, b = np.float32([np.nan, np.inf, -np.inf, 1]), np.float32([1, 2, 3, 0])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -106,6 +170,9 @@ def test_nan_and_infinity_go_through(backend: backends.Backend) -> None:
         (ReshapeTo((4, 0)), ((2, 3),), "cannot become"),
         (ReshapeTo((1, 1, 0)), ((2, 3),), "does not have"),
         (Along(0, MATRIX), ((3, 3),), "must have 4"),
+        (MatrixProduct(), ((2, 3), (2, 3)), "cannot multiply matrices"),
+        (MatrixProduct(), ((3,), (3, 2)), "cannot multiply matrices"),
+        (MatrixProduct(), ((2, 2, 3), (3, 3, 2)), "cannot multiply matrices"),
     ],
 )
 def test_shapes_that_do_not_fit(layer: nn.Layer, shapes: tuple[tuple[int, ...], ...], what: str) -> None:
@@ -116,6 +183,8 @@ def test_shapes_that_do_not_fit(layer: nn.Layer, shapes: tuple[tuple[int, ...], 
 def all_layers() -> list[tuple[nn.Layer, tuple[Any, ...]]]:
     x, channels = X.astype(np.float32), CHANNELS.astype(np.float32)
     layers: list[tuple[nn.Layer, tuple[Any, ...]]] = [(make(), (x,)) for make, _ in OTHERS]
+    layers += [(Function(made.operation, made.exponent), (np.abs(x) + 1,)) for made, _ in FUNCTIONS]
+    layers.append((MatrixProduct(), (x, np.ascontiguousarray(x.transpose(0, 1, 3, 2)))))
     for operation in ARITHMETIC:
         layers.append((Combine(operation), (x, channels)))
         layers.append((Combine(operation, channels, trainable=True), (x,)))
@@ -144,9 +213,13 @@ def test_captured_steps_train_as_plain_ones(backend: backends.Backend) -> None:
                 "padded": (PadAxis(1, 1, 0), "part"),
                 "ratio": (Combine("divide", np.float32(3.0)), "padded"),
                 "wide": (Along(3, MATRIX[:, [0, 1, 2, 3, 0]].astype(np.float32)), "ratio"),
-                "mean": (Reduce("mean", (1,)), "wide"),
+                "slopes": (Function("exp"), "wide"),
+                "roots": (Function("power", 0.5), "slopes"),
+                "columns": (Rearrange.transpose((0, 1, 3, 2)), "roots"),
+                "pairs": (MatrixProduct(), "columns", "wide"),
+                "mean": (Reduce("mean", (1,)), "pairs"),
                 "flat": (ReshapeTo((0, -1)), "mean"),
-                "head": (nn.Linear(21, 2), "flat"),
+                "head": (nn.Linear(49, 2), "flat"),
             }
         )
         optimizer = optim.SGD(model.parameters(), lr=0.1)

@@ -198,11 +198,11 @@ def test_the_batch_is_open_or_fixed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("opset", [17, 21])
 def test_what_was_loaded_is_saved_again(tmp_path: Path, opset: int) -> None:
     """Also layers that only files have."""
-    from numbacnn.onnx.arithmetic import Combine, Reduce
+    from numbacnn.onnx.arithmetic import Combine, Function, Reduce
     from numbacnn.onnx.layers import Along, PadAxis, Rearrange, ReshapeTo, Take
 
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 4, 6, 5)).astype(np.float32)
+    x = rng.uniform(0.5, 4, (2, 4, 6, 5)).astype(np.float32)
     parts: list[nn.Layer] = [
         *[Combine(name, 2.5) for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")],
         Combine("divide", rng.uniform(1, 2, (4, 1, 1)).astype(np.float32), constant_first=True, trainable=True),
@@ -210,6 +210,7 @@ def test_what_was_loaded_is_saved_again(tmp_path: Path, opset: int) -> None:
         Rearrange.transpose((0, 2, 3, 1)),
         Rearrange([(-1,), (2, -1), (-1,), (-1,)], [(0,), (2, 1), (3,), (4,)]),
         Take(1, [1, 2]), Take(2, [5, 3, 1]), PadAxis(1, 1, -1), PadAxis(3, 1, 2, "reflect"),
+        *[Function(name) for name in ("exp", "log", "sqrt")], Function("power", 1.5),
         ReshapeTo((-1, 6, 2)), Along(1, rng.standard_normal((3, 4)).astype(np.float32)),
         Along(2, rng.standard_normal((3, 6)).astype(np.float32)),
         Along(3, rng.standard_normal((3, 5)).astype(np.float32)),

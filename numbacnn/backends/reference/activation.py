@@ -52,6 +52,7 @@ _FORMULAS = formulas(
     np.where,
     np.exp,
     np.expm1,
+    np.log,
     np.log1p,
     np.vectorize(math.erf, otypes=[np.float64]),
     np.sqrt,

@@ -40,6 +40,7 @@ def formulas(
     where: Callable[[Any, Any, Any], Any],
     exp: Callable[[Any], Any],
     expm1: Callable[[Any], Any],
+    log: Callable[[Any], Any],
     log1p: Callable[[Any], Any],
     erf: Callable[[Any], Any],
     sqrt: Callable[[Any], Any],
@@ -195,6 +196,22 @@ def formulas(
         return where(x <= low, number(x, 0), where(x >= high, number(x, 0), dy))
 
     @compiled
+    def exponential(x, _, __):
+        return exp(x)
+
+    @compiled
+    def exponential_gradient(dy, x, _, __):
+        return dy * exp(x)
+
+    @compiled
+    def logarithm(x, _, __):
+        return log(x)
+
+    @compiled
+    def logarithm_gradient(dy, x, _, __):
+        return dy / x
+
+    @compiled
     def square(x, _, __):
         return x * x
 
@@ -225,12 +242,14 @@ def formulas(
     return {
         "celu": Formula(celu, celu_gradient),
         "elu": Formula(elu, elu_gradient),
+        "exp": Formula(exponential, exponential_gradient),
         "gelu": Formula(gelu, gelu_gradient),
         "gelu_tanh": Formula(gelu_tanh, gelu_tanh_gradient),
         "hardsigmoid": Formula(hardsigmoid, hardsigmoid_gradient),
         "hardswish": Formula(hardswish, hardswish_gradient),
         "hardtanh": Formula(clamped, hardtanh_gradient),
         "leaky_relu": Formula(leaky_relu, leaky_relu_gradient),
+        "log": Formula(logarithm, logarithm_gradient),
         "mish": Formula(mish, mish_gradient),
         "power": Formula(power, power_gradient),
         "root": Formula(root, root_gradient),

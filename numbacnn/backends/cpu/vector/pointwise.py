@@ -49,7 +49,13 @@ def power_of(x, exponent):
     return x**exponent
 
 
-FORMULAS = formulas(strict, number, where, exp, expm1, log1p, erf, root_of, power_of)
+@inlined
+def log_of(x):
+    """As a power."""
+    return np.log(x)
+
+
+FORMULAS = formulas(strict, number, where, exp, expm1, log_of, log1p, erf, root_of, power_of)
 
 
 def value_of(kind, x, a, b):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...contract import Array
 from ...shared.pointwise import formulas
 from ..runtime.kernel import mapping
-from ..runtime.target import device_function, erf, exp, expm1, log1p, power_of, scalar, sqrt
+from ..runtime.target import device_function, erf, exp, expm1, log, log1p, power_of, scalar, sqrt
 from ..runtime.target import tanh as hyperbolic_tangent
 
 __all__ = ["FORMULAS", "accumulate", "activate", "sum_of"]
@@ -16,7 +16,7 @@ def _where(condition, a, b):
     return a if condition else b
 
 
-FORMULAS = formulas(device_function, scalar, _where, exp, expm1, log1p, erf, sqrt, power_of)
+FORMULAS = formulas(device_function, scalar, _where, exp, expm1, log, log1p, erf, sqrt, power_of)
 
 
 @device_function
