@@ -41,7 +41,7 @@ SLOW = (
     "tests/docs/",
     "tests/examples/",
     "tests/models/",
-    *(f"tests/onnx/test_{name}.py" for name in ("damaged", "runtimes", "save", "suites", "torch")),
+    *(f"tests/onnx/test_{name}.py" for name in ("damaged", "runtimes", "save", "suites", "torch", "torch_networks")),
     "tests/ops/test_memory_limits.py",
     "tests/test_installed.py",
     "tests/training/test_resume.py",

@@ -16,7 +16,7 @@ Numbers = np.ndarray[Any, Any]
 Attributes = Mapping[str, Any]
 
 MOST_OF_A_RANGE = 1 << 24
-KEEPING = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+KEEPING = {"Cast", "CastLike", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Those whose result is the same weight."""
 
 
@@ -218,7 +218,8 @@ def _flatten(inputs: Any, attributes: Attributes, opset: int) -> Any:
 
 
 FOLDS: dict[str, Callable[..., Any]] = {
-    "Abs": _of_one(np.abs), "Add": _binary(np.add), "And": _binary(np.logical_and), "Cast": _cast, "Clip": _clip,
+    "Abs": _of_one(np.abs), "Add": _binary(np.add), "And": _binary(np.logical_and), "Cast": _cast,
+    "CastLike": lambda inputs, attributes, opset: inputs[0].astype(inputs[1].dtype), "Clip": _clip,
     "Ceil": _of_one(np.ceil), "Concat": _concat, "Constant": _constant, "ConstantOfShape": _constant_of_shape,
     "Div": _binary(_divide), "Equal": _binary(np.equal), "Exp": _of_one(np.exp), "Expand": _expand,
     "Flatten": _flatten, "Floor": _of_one(np.floor), "Gather": _gather, "Greater": _binary(np.greater),
@@ -230,6 +231,7 @@ FOLDS: dict[str, Callable[..., Any]] = {
     "ReduceL2": _reduce(lambda x, **options: np.sqrt(np.sum(x * x, **options))), "ReduceMax": _reduce(np.max),
     "ReduceMean": _reduce(np.mean), "ReduceMin": _reduce(np.min),
     "ReduceProd": _reduce(np.prod), "ReduceSum": _reduce(np.sum), "Reshape": _reshape, "Round": _of_one(np.round),
+    "Sign": _of_one(np.sign),
     "Shape": lambda inputs, attributes, opset: np.array(
         inputs[0].shape[attributes.get("start", 0) : attributes.get("end")], np.int64
     ),

@@ -27,6 +27,8 @@ Found = dict[str, Any]
 
 _COMMUTE = {"Add", "Mul"}
 _TOLERANCE = 1e-5
+_MOST_IDENTITIES = 4
+"""By so many nodes one value may be another; exporters put one where two weights are equal."""
 
 
 class Recognised(Node):
@@ -56,7 +58,12 @@ class _Search:
         self._folder = folder
 
     def constant(self, name: str) -> Any:
-        """The numbers of ``name`` where that is an initializer, or a constant of a node; else None."""
+        """The numbers of ``name`` where that is an initializer, a constant of a node, or the same again; else None."""
+        for _ in range(_MOST_IDENTITIES):
+            node = self._by_output.get(name)
+            if node is None or node.op_type != "Identity" or not node.input:
+                break
+            name = node.input[0]
         tensor = self._initializers.get(name)
         if tensor is None:
             node = self._by_output.get(name)
@@ -235,9 +242,37 @@ def _response_norm(search: _Search, node: Node, found: Found) -> Node | None:
     return _made("LRN", node, [found["x"]], size=size, alpha=alpha, beta=beta, bias=k)
 
 
+def _layer_norm(search: _Search, node: Node, found: Found) -> Node | None:
+    division, mean, variance = found["Div"], search.node(found["Sub"].input[1]), found["ReduceMean"]
+    axes = [] if mean is None else [_attribute_of(one, "axes") for one in (mean, variance)]
+    kept = [] if mean is None else [_attribute_of(one, "keepdims") for one in (mean, variance)]
+    eps, scale, bias = search.number(found["#eps"]), search.constant(found["#w"]), search.constant(found["#b"])
+    if found["Pow"].input[0] != division.input[0] or eps is None or any(one and one.i != 1 for one in kept):
+        return None
+    found_axes = [[] if one is None else one.ints.tolist() for one in axes]
+    count = len(found_axes[0]) if found_axes else 0
+    trailing = list(range(-count, 0))
+    if not count or found_axes != [trailing, trailing] or scale.ndim != count or scale.shape != bias.shape:
+        return None
+    inputs = [found["x"], found["#w"], found["#b"]]
+    return _made("LayerNormalization", node, inputs, axis=-count, epsilon=eps)
+
+
+def _part_of_sequence(search: _Search, node: Node, found: Found) -> Node | None:
+    sizes, index = search.constant(found["#sizes"]), search.number(found["#i"])
+    axis = _attribute_of(found["SplitToSequence"], "axis")
+    if sizes is None or sizes.ndim > 1 or index is None:
+        return None
+    settings = {"axis": 0 if axis is None else axis.i, "index": int(index), "equal": int(sizes.ndim == 0)}
+    return _made("PartOfSequence", node, [found["x"]], sizes=sizes.reshape(-1).tolist(), **settings)
+
+
 _SQUARES = ("Mul", "x", "x")
 _CUBE = ("Mul", "x", _SQUARES)
 _NORMALISED = ("Reshape", ("InstanceNormalization", ("Reshape", "x", "#g"), "#s", "#z"), "shape")
+
+_CENTRED = ("Sub", "x", ("ReduceMean", "x"))
+_STANDARD = ("Div", _CENTRED, ("Sqrt", ("Add", ("ReduceMean", ("Pow", _CENTRED, 2.0)), "#eps")))
 
 PATTERNS: list[tuple[Pattern, Make]] = [
     (("Mul", "x", ("Sigmoid", "x")), _plain("Silu")),
@@ -246,6 +281,8 @@ PATTERNS: list[tuple[Pattern, Make]] = [
     (("Mul", ("Mul", "x", ("Add", ("Erf", ("Div", "x", math.sqrt(2))), 1.0)), 0.5), _plain("Gelu")),
     (("Mul", ("Mul", "x", ("Add", ("Erf", ("Mul", "x", math.sqrt(0.5))), 1.0)), 0.5), _plain("Gelu")),
     (("Mul", ("Mul", "x", 0.5), ("Add", ("Erf", ("Div", "x", math.sqrt(2))), 1.0)), _plain("Gelu")),
+    (("Mul", "x", ("Mul", ("Add", ("Erf", ("Div", "x", math.sqrt(2))), 1.0), 0.5)), _plain("Gelu")),
+    (("Mul", "x", ("Mul", ("Add", ("Erf", ("Mul", "x", math.sqrt(0.5))), 1.0), 0.5)), _plain("Gelu")),
     (("Mul", ("Mul", "x", 0.5), ("Add", ("Erf", ("Mul", "x", math.sqrt(0.5))), 1.0)), _plain("Gelu")),
     (
         (
@@ -258,6 +295,8 @@ PATTERNS: list[tuple[Pattern, Make]] = [
     (("Where", ("Greater", "x", "#t"), "x", ("Softplus", "x")), _softplus),
     (("Where", ("Greater", ("Mul", "x", "#b"), "#t"), "x", ("Div", ("Softplus", ("Mul", "x", "#b")), "#b")), _softplus),
     (("Add", ("MatMul", "x", "w"), "b"), _linear),
+    (("Add", ("Mul", _STANDARD, "#w"), "#b"), _layer_norm),
+    (("SequenceAt", ("SplitToSequence", "x", "#sizes"), "#i"), _part_of_sequence),
     (("Add", ("Mul", _NORMALISED, "w"), "b"), _group_norm),
     (_NORMALISED, _group_norm),
     (("Reshape", ("Transpose", ("Reshape", "x", "#split")), "#restored"), _shuffle),

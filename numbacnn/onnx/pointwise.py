@@ -240,6 +240,19 @@ def _identity(call: Call) -> Output:
     return call.inputs[0]
 
 
+@translates("CastLike")
+def _cast_like(call: Call) -> Output:
+    """What is computed is floating: a constant becomes so, too."""
+    value = call.inputs[0]
+    call.ignore("saturate", "round_mode")
+    if isinstance(value, Const) and not call.is_const(1):
+        arrays = [x if x.dtype.kind == "f" else x.astype(np.float32) for x in value.arrays]
+        return Const(tuple(arrays), value.origin, value.form)
+    if call.is_const(1) and call.several(1)[0].dtype.kind != "f":
+        raise UnsupportedError("it makes whole numbers of what the model computes")
+    return value
+
+
 @translates("Dropout")
 def _dropout(call: Call) -> Output:
     call.only_output()

@@ -28,7 +28,7 @@ _TRANSLATE = (norms, pointwise, resize, shapes, windows)
 """They fill `translators`."""
 
 OLDEST, NEWEST = 6, 27
-OF_PATTERNS = {"AdaptiveAveragePool", "ChannelShuffle", "Linear", "PowerPool", "Silu"}
+OF_PATTERNS = {"AdaptiveAveragePool", "ChannelShuffle", "Linear", "PartOfSequence", "PowerPool", "Silu"}
 """Operators that `patterns` makes and ONNX does not have."""
 FLOATING = (1, 10, 11, 16)
 """The TensorProto.DataType of inputs that are taken: what is computed is float32 or float64 all the same."""
@@ -299,8 +299,11 @@ class Import:
         return self._unique(f"{call.name}/{part}" if part else call.name, [*self._nodes, *self.inputs.values()])
 
     def prefer_name(self, call: Call, origins: Sequence[str]) -> None:
-        """Name the next node of ``call`` after its weights, where they have a dotted name."""
-        prefixes = {origin.rpartition(".")[0] for origin in origins}
+        """Name the next node of ``call`` after those of its weights that have a dotted name.
+
+        What an exporter has turned or folded has none.
+        """
+        prefixes = {origin.rpartition(".")[0] for origin in origins if "." in origin}
         if len(prefixes) == 1 and (prefix := _as_name(prefixes.pop())):
             call.name = prefix
 

@@ -118,6 +118,26 @@ def _split(call: Call) -> list[Output]:
     return found
 
 
+@translates("PartOfSequence")
+def _part(call: Call) -> Output:
+    """An element of what SplitToSequence gives, of which `patterns` found that nothing else is done with it."""
+    x, sizes, index = call.tensor(), list(call.attribute("sizes")), int(call.attribute("index"))
+    (axis,) = norm_axes(call.attribute("axis"), x.rank)
+    whole = x.shape[axis]
+    if call.attribute("equal"):
+        size, count = sizes[0], -(-whole // max(sizes[0], 1))
+    else:
+        size, count = 0, len(sizes)
+    shares = min(sizes, default=0) > 0 and (size or sum(sizes) == whole) and len({s[axis] for s in x.shapes}) == 1
+    if not shares or not -count <= index < count:
+        raise UnsupportedError(f"part {index} of the sizes {sizes} of axis {axis} of {x.shape}")
+    index %= count
+    first, end = (
+        (index * size, min((index + 1) * size, whole)) if size else (sum(sizes[:index]), sum(sizes[: index + 1]))
+    )
+    return call.emit(Take(axis, range(first, end)), x)
+
+
 @translates("Slice")
 def _slice(call: Call) -> Output:
     x = call.tensor()

@@ -11,7 +11,7 @@ import numpy as np
 from .. import nn
 from ..ops.padding import line_padding_form, padding_form
 from .arithmetic import Reduce
-from .call import Call, Output, Tensor, UnsupportedError, translates
+from .call import Call, Const, Output, Tensor, UnsupportedError, translates
 from .layers import PadAxis
 
 __all__: list[str] = []
@@ -71,18 +71,23 @@ def _conv(call: Call) -> Output:
     if tuple(kernel) != numbers.shape[2:]:
         raise UnsupportedError(f"kernel_shape {kernel} is not that of its weight {numbers.shape}")
     stride, dilation = _numbers(call, "strides", count, 1), _numbers(call, "dilations", count, 1)
-    groups = int(call.attribute("group", 1))
+    groups, bias = int(call.attribute("group", 1)), _bias(call)
     layer = (nn.Conv1d, nn.Conv2d)[count - 1](
         numbers.shape[1] * groups, numbers.shape[0], _setting(kernel), _setting(stride),
-        _setting(_sides(call, x, kernel, stride, dilation)), _setting(dilation), groups, call.has(2),
+        _setting(_sides(call, x, kernel, stride, dilation)), _setting(dilation), groups, bias is not None,
         dtype=_dtype(numbers),
     )  # fmt: skip
     states = {"weight": (weight, numbers)}
-    if call.has(2):
-        bias = call.weight(2, "the bias")
+    if bias is not None:
         states["bias"] = (bias, bias.arrays[0])
     call.fill(layer, states)
     return call.emit(layer, x)
+
+
+def _bias(call: Call) -> Const | None:
+    """Zeros that no initializer has, which some exporters give a layer without a bias, are none."""
+    bias = call.weight(2, "the bias") if call.has(2) else None
+    return None if bias is None or not (bias.origin or np.any(bias.arrays[0])) else bias
 
 
 @translates("ConvTranspose")
@@ -105,13 +110,13 @@ def _conv_transpose(call: Call) -> Output:
         sides[axis], more[axis] = (before, after - taken), more[axis] - taken
         if more[axis] > most:
             raise UnsupportedError(f"output_padding {more} must be less than the stride or the dilation")
+    bias = _bias(call)
     layer = (nn.ConvTranspose1d, nn.ConvTranspose2d)[count - 1](
         numbers.shape[0], numbers.shape[1] * groups, _setting(kernel), _setting(stride), _setting(sides),
-        _setting(more), groups, call.has(2), _setting(dilation), dtype=_dtype(numbers),
+        _setting(more), groups, bias is not None, _setting(dilation), dtype=_dtype(numbers),
     )  # fmt: skip
     states = {"weight": (weight, numbers)}
-    if call.has(2):
-        bias = call.weight(2, "the bias")
+    if bias is not None:
         states["bias"] = (bias, bias.arrays[0])
     call.fill(layer, states)
     return call.emit(layer, x)

@@ -82,3 +82,98 @@ def test_attention_between_pixels(tmp_path: Path) -> None:
         np.testing.assert_allclose(graph(x), shares @ queries, rtol=1e-5)
     nc.onnx.save(graph, tmp_path / "again.onnx", (2, 3, 4, 5))
     np.testing.assert_array_equal(nc.onnx.load(tmp_path / "again.onnx")(X), graph(X))
+
+
+def standardized(end: list[Any], weights: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Layer normalisation before opset 17, over the last axis."""
+    nodes = [
+        node("ReduceMean", ["x"], "mean", axes=[-1]),
+        node("Sub", ["x", "mean"], "centred"),
+        node("Pow", ["centred", "two"], "squares"),
+        node("ReduceMean", ["squares"], "variance", axes=[-1]),
+        node("Add", ["variance", "eps"], "more"),
+        node("Sqrt", ["more"], "deviation"),
+        node("Div", ["centred", "deviation"], "standard"),
+        node("Mul", ["standard", "n.weight"], "scaled"),
+        *end,
+    ]
+    return nodes, {"two": np.float32(2), "eps": np.float32(1e-3), "n.weight": np.float32([1, 2, 3, 4, 5]), **weights}
+
+
+def test_layer_normalisation_made_of_nodes(tmp_path: Path) -> None:
+    nodes, weights = standardized([node("Add", ["scaled", "n.bias"], "y")], {"n.bias": np.float32([1, 0, 2, 0, 3])})
+    expected = (X - X.mean(-1, keepdims=True)) / np.sqrt(X.var(-1, keepdims=True) + 1e-3)
+    expected = expected * weights["n.weight"] + weights["n.bias"]
+    graph = loaded(tmp_path, nodes, weights, 13)
+    assert isinstance(graph["n"], nn.LayerNorm) and len(list(graph.named_layers())) == 2
+    np.testing.assert_allclose(graph(X), expected, rtol=1e-4, atol=1e-5)
+    # Weights that are equal to others are those by another name.
+    scaled = node("Mul", ["standard", "other"], "scaled")
+    again = [node("Identity", ["n.weight"], "other"), *nodes[:-2], scaled, nodes[-1]]
+    assert any(isinstance(layer, nn.LayerNorm) for layer in loaded(tmp_path, again, weights, 13).layers())
+    np.testing.assert_allclose(loaded(tmp_path, again, weights, 13)(X), expected, rtol=1e-4, atol=1e-5)
+    # Over another axis it is not that layer, and neither is a factor for each row.
+    other = [node("ReduceMean", ["x"], "mean", axes=[-2]), *nodes[1:]]
+    found = loaded(tmp_path, other, weights, 13)
+    assert not any(isinstance(layer, nn.LayerNorm) for layer in found.layers())
+    centred = X - X.mean(-2, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * weights["n.weight"] + weights["n.bias"]
+    np.testing.assert_allclose(found(X), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["divided", "multiplied"])
+def test_gelu_made_of_nodes(tmp_path: Path, form: str) -> None:
+    scale = ("Div", 2**0.5) if form == "divided" else ("Mul", 0.5**0.5)
+    nodes = [
+        node(scale[0], ["x", "s"], "a"),
+        node("Erf", ["a"], "b"),
+        node("Add", ["b", "one"], "c"),
+        node("Mul", ["half", "c"], "d"),
+        node("Mul", ["x", "d"], "y"),
+    ]
+    graph = loaded(tmp_path, nodes, {"s": np.float32(scale[1]), "one": np.float32(1), "half": np.float32(0.5)})
+    assert [type(layer) for _, layer in graph.named_layers()][1:] == [nn.GELU]
+
+
+@pytest.mark.parametrize(("sizes", "shapes"), [(np.array(2), [2, 1]), (np.array([1, 2]), [1, 2]), (np.array(9), [3])])
+def test_parts_of_sequences(tmp_path: Path, sizes: Any, shapes: list[int]) -> None:
+    for i, size in enumerate(shapes):
+        nodes = [node("SplitToSequence", ["x", "s"], "parts", axis=1), node("SequenceAt", ["parts", "i"], "y")]
+        first = sum(shapes[:i])
+        for index in (i, i - len(shapes)):
+            graph = loaded(tmp_path, nodes, {"s": sizes, "i": np.array(index)})
+            np.testing.assert_array_equal(graph(X), X[:, first : first + size])
+    for wrong, index in ((sizes, len(shapes)), (np.array([1, 1]), 0), (np.array(0), 0)):
+        nodes = [node("SplitToSequence", ["x", "s"], "parts", axis=1), node("SequenceAt", ["parts", "i"], "y")]
+        with pytest.raises(ValueError, match=f"part {index} of the sizes"):
+            loaded(tmp_path, nodes, {"s": wrong, "i": np.array(index)})
+
+
+def test_constants_cast_to_what_is_computed(tmp_path: Path) -> None:
+    """A convolution without a bias has one of zeros then, which is none to train."""
+    kernel = np.random.default_rng(1).standard_normal((4, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        node("CastLike", ["zero", "x"], "a"),
+        node("Expand", ["a", "four"], "bias"),
+        node("Conv", ["x", "c.weight", "bias"], "b"),
+        node("CastLike", ["two", "b"], "c"),
+        node("CastLike", ["b", "x"], "d"),
+        node("Mul", ["d", "c"], "y"),
+    ]
+    weights = {"zero": np.array(0), "two": np.array(2), "four": np.array([4]), "c.weight": kernel}
+    graph = loaded(tmp_path, nodes, weights)
+    assert [name for name, _ in graph.named_parameters()] == ["c.weight"]
+    np.testing.assert_allclose(graph(X), 2 * np.einsum("oc,nchw->nohw", kernel[:, :, 0, 0], X), rtol=1e-5, atol=1e-6)
+    whole = [node("CastLike", ["x", "two"], "y")]
+    with pytest.raises(ValueError, match="it makes whole numbers of what the model computes"):
+        loaded(tmp_path, whole, weights)
+
+
+def test_a_weight_that_an_exporter_turned_leaves_the_name_to_the_bias(tmp_path: Path) -> None:
+    weights = {"onnx::MatMul_3": np.ones((5, 2), np.float32), "block.head.bias": np.zeros(2, np.float32)}
+    nodes = [
+        node("MatMul", ["x", "onnx::MatMul_3"], "a", name="/block/head/MatMul"),
+        node("Add", ["block.head.bias", "a"], "y", name="/block/head/Add"),
+    ]
+    names = [name for name, _ in loaded(tmp_path, nodes, weights).named_parameters()]
+    assert names == ["block/head.weight", "block/head.bias"]
