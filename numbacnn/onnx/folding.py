@@ -10,7 +10,7 @@ import numpy as np
 
 from .tensors import DTYPES, MOST_ELEMENTS
 
-__all__ = ["FOLDS", "KEEPING", "fold", "norm_axes", "slices_of"]
+__all__ = ["FOLDS", "KEEPING", "MOST_OF_A_RANGE", "fold", "norm_axes", "slices_of"]
 
 Numbers = np.ndarray[Any, Any]
 Attributes = Mapping[str, Any]

@@ -90,7 +90,8 @@ class Take(OnnxLayer):
     def __init__(self, axis: int, indices: Sequence[int]) -> None:
         super().__init__()
         self.axis = axis
-        self.indices = tuple(int(i) for i in indices)
+        # A range stays one: files of a few bytes have axes of any length.
+        self.indices: Sequence[int] = indices if isinstance(indices, range) else tuple(int(i) for i in indices)
 
     def forward(self, x: Any) -> Array:
         x = as_input(x, self.backend)
@@ -117,6 +118,8 @@ class Take(OnnxLayer):
 
     def _runs(self) -> list[tuple[int, int, int]]:
         """Where in y, where in x, how many: of neighbours in both."""
+        if isinstance(self.indices, range) and self.indices.step == 1:
+            return [(0, self.indices.start, len(self.indices))]
         runs: list[tuple[int, int, int]] = []
         for i, index in enumerate(self.indices):
             if runs and index == sum(runs[-1][1:]):
@@ -136,7 +139,8 @@ class Take(OnnxLayer):
         return (math.prod(shape[: self.axis]), shape[self.axis], math.prod(shape[self.axis + 1 :]))
 
     def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) <= self.axis or max(self.indices) >= shape[self.axis]:
+        ends = (self.indices[0], self.indices[-1]) if isinstance(self.indices, range) else self.indices
+        if len(shape) <= self.axis or max(ends) >= shape[self.axis]:
             raise ValueError(f"the input of {self!r} has shape {tuple(shape)}, in which these are not")
         return (*shape[: self.axis], len(self.indices), *shape[self.axis + 1 :])
 

@@ -208,7 +208,7 @@ def _channel_shuffle(export: Export, layer: Any, name: str, inputs: list[str], s
 @writes(layers.Take)
 def _take(export: Export, layer: layers.Take, name: str, inputs: list[str], shapes: list[Shape]) -> str:
     first, count = layer.indices[0], len(layer.indices)
-    if layer.indices != tuple(range(first, first + count)):
+    if tuple(layer.indices) != tuple(range(first, first + count)):
         return export.node("Gather", [*inputs, export.numbers(layer.indices, f"{name}/indices")], name, axis=layer.axis)
     return _cut(export, inputs[0], layer.axis, first, first + count, name)
 

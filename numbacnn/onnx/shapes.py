@@ -10,7 +10,7 @@ import numpy as np
 from .. import nn
 from .arithmetic import Combine, Function, Reduce
 from .call import Call, Const, Output, Tensor, UnsupportedError, translates
-from .folding import norm_axes, slices_of
+from .folding import MOST_OF_A_RANGE, norm_axes, slices_of
 from .layers import PadAxis, Rearrange, Take, reshaped
 from .pointwise import absolute, negated
 
@@ -185,6 +185,8 @@ def _tile(call: Call) -> Output:
         if count < 1 or (count > 1 and len({shape[axis] for shape in x.shapes}) > 1):
             raise UnsupportedError(f"it repeats axis {axis} of {x.shape} {count} times")
         if count > 1:
+            if x.shape[axis] * count > MOST_OF_A_RANGE:
+                raise UnsupportedError(f"it would repeat {x.shape[axis]} elements {count} times")
             x = call.emit(Take(axis, list(range(x.shape[axis])) * count), x, part=f"axis{axis}")
     return x
 

@@ -117,3 +117,32 @@ def test_sizes_that_would_fill_the_memory(tmp_path: Path) -> None:
             assert tracemalloc.get_traced_memory()[1] < 2 * MOST_BYTES
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("op", ["Slice", "Split", "SplitToSequence", "Tile"])
+def test_axes_that_are_long_take_no_memory(tmp_path: Path, op: str) -> None:
+    """What is taken of an axis is a range, however long the file says that the axis is."""
+    most = 2**29
+    nodes = {
+        "Slice": [node("Slice", ["x", "one", "end", "one"], "y")],
+        "Split": [node("Split", ["x", "halves"], ["a", "y"], axis=1)],
+        "SplitToSequence": [
+            node("SplitToSequence", ["x", "half"], "a", axis=1),
+            node("SequenceAt", ["a", "first"], "y"),
+        ],
+        "Tile": [node("Tile", ["x", "times"], "y")],
+    }
+    weights = {"one": np.array([1]), "end": np.array([most - 1]), "halves": np.array([most // 2] * 2),
+               "half": np.array(most // 2), "first": np.array(1), "times": np.array([1, 2])}  # fmt: skip
+    path = written(tmp_path / "m.onnx", nodes[op], {"x": (1, most)}, weights=weights)
+    tracemalloc.start()
+    try:
+        if op == "Tile":
+            with pytest.raises(ValueError, match=f"it would repeat {most} elements 2 times"):
+                nc.onnx.load(path)
+        else:
+            expected = most - 2 if op == "Slice" else most // 2
+            assert nc.onnx.load(path).output_shape((1, most)) == (1, expected)
+        assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
+    finally:
+        tracemalloc.stop()
