@@ -11,60 +11,57 @@ from __future__ import annotations
 import numpy as np
 
 from ..shared.pointwise import two_of
-from .elementwise import Shares, finish_sums, repeated
+from .elementwise import Shares, finish_sums
 from .runtime.allocator import empty_like
 from .runtime.kernel import Scratch, kernel
 from .runtime.launch_cache import cached_launches
 from .vector.blocks import BLOCK, blocks
-from .vector.column_sums import RowShares
+from .vector.column_sums import RowShares, wide_rows
 from .vector.layout import flat, images, like, of_pixels, pixels
 from .vector.pointwise import GRADIENTS, VALUES
-from .vector.row_sums import ROWS, add_block, fold
-from .vector.row_sums import VALUES as VALUE_SUMS
+from .vector.row_maps import CUT, map_all, map_block, repeat
+from .vector.row_sums import CUT_PRODUCTS, ROWS, add_block, fold
 from .vector.simd import flattened
 
 __all__ = ["pointwise", "pointwise_backward", "prelu", "prelu_backward"]
 
 
 @kernel
-def _prelu_rows(chunk, x, weight, y, wide, part):
-    """A chunk is ``part`` rows, and the slopes are in ``wide`` as the factors of elementwise._multiply_channels."""
-    columns, zero = x.shape[1], x.dtype.type(0)
-    for j in range(wide.size):
-        wide[j] = weight[j % columns]
-    values, result = flattened(x), flattened(y)
-    start, end = chunk * part * columns, min((chunk + 1) * part, x.shape[0]) * columns
-    for at in range(start, end, max(wide.size, 1)):
-        place = np.uintp(at)
-        for j in range(np.uintp(min(wide.size, end - at))):
-            value = values[place + j]
-            result[place + j] = value if value > zero else wide[j] * value
+def _prelu_rows(chunk, x, weight, y, wide, p):
+    """A chunk is ``p.part`` rows."""
+    columns, first, values = x.shape[1], chunk * p.part, flattened(x)
+    for j in range(columns):
+        wide[j] = weight[j]
+    repeat(wide, columns, p.times)
+    map_all(
+        p.microkernel, values, first * columns, columns, values, first * columns, columns, flattened(y),
+        first * columns, wide, 0, min(p.part, x.shape[0] - first), columns, p.times,
+    )  # fmt: skip
 
 
 @kernel
-def _prelu_backward_rows(chunk, dy, x, weight, dx, partials, wide, terms, totals, microkernel, p):
+def _prelu_backward_rows(chunk, dy, x, weight, dx, partials, wide, sums, totals, mapping, p):
     """dx, and partials[chunk, channel] of dweight, in float64: a chunk is ``p.part`` rows.
 
-    The terms of a block of rows are summed while they are in the first cache; see vector/row_sums.py. dy and x are read
-    once, dx is written, and there are some five operations an element.
+    A block of rows is read again from the first cache. dy and x are read once, dx is written, and there are some five
+    operations an element.
     """
-    columns, first, zero = x.shape[1], chunk * p.part, x.dtype.type(0)
-    rows, width = min(p.part, x.shape[0] - first), p.times * columns
-    slopes, sums = wide[:width], wide[width:]
-    for j in range(width):
-        slopes[j] = weight[j % columns]
+    columns, first = x.shape[1], chunk * p.part
+    rows = min(p.part, x.shape[0] - first)
+    for j in range(columns):
+        wide[j] = weight[j]
+    repeat(wide, columns, p.times)
     totals[:] = 0
     gradients, values, result = flattened(dy), flattened(x), flattened(dx)
     for row in range(0, rows, ROWS * p.times):
-        here = min(ROWS * p.times, rows - row)
-        for at in range(0, here * columns, max(width, 1)):
-            place, of_terms = np.uintp((first + row) * columns + at), np.uintp(at)
-            for j in range(np.uintp(min(width, here * columns - at))):
-                value, gradient = values[place + j], gradients[place + j]
-                result[place + j] = gradient if value > zero else slopes[j] * gradient
-                terms[of_terms + j] = zero if value > zero else gradient * value
-        add_block(microkernel, terms, 0, columns, terms, 0, columns, sums, sums, totals, here, columns, p.times)
-    fold(totals, columns, p.times)
+        here, at = min(ROWS * p.times, rows - row), (first + row) * columns
+        add_block(
+            p.microkernel, gradients, at, columns, values, at, columns, sums, sums, totals, here, columns, p.times
+        )  # fmt: skip
+        map_block(
+            mapping, gradients, at, columns, values, at, columns, result, at, wide, 0, here, columns, p.times
+        )  # fmt: skip
+    fold(totals, 0, columns, p.times)
     for j in range(columns):
         partials[chunk * columns + j] = totals[j]
 
@@ -86,8 +83,10 @@ def pointwise_backward(dy: np.ndarray, x: np.ndarray, kind: str, parameters: tup
 @cached_launches
 def prelu(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     of_x = _rows_of_slopes(x, weight)
-    y, part = empty_like(of_x), max(1, BLOCK // max(weight.size, 1))
-    _prelu_rows(-(-of_x.shape[0] // part), of_x, weight, y, repeated(weight, part), part)
+    y, times = empty_like(of_x), wide_rows(weight.size)
+    part = max(1, BLOCK // max(weight.size * times, 1)) * times
+    chunks = -(-of_x.shape[0] // part)
+    _prelu_rows(chunks, of_x, weight, y, Scratch(times * weight.size, x.dtype), Shares(CUT, chunks, part, times))
     return _of_slopes(y, x, weight)
 
 
@@ -98,8 +97,8 @@ def prelu_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> tuple[n
     dx, dweight, rows = empty_like(of_x), empty_like(weight), RowShares(of_x, columns)
     partials = rows.partials(columns)
     _prelu_backward_rows(
-        rows.chunks, of_dy, of_x, weight, dx, partials, rows.scratch(2), Scratch(ROWS * rows.width, x.dtype),
-        rows.totals(), VALUE_SUMS, Shares(rows.chunks, rows.part, rows.times),
+        rows.chunks, of_dy, of_x, weight, dx, partials, rows.scratch(), rows.scratch(), rows.totals(), CUT,
+        Shares(CUT_PRODUCTS, rows.chunks, rows.part, rows.times),
     )  # fmt: skip
     finish_sums(1, dweight, partials, rows.chunks, columns)
     return _of_slopes(dx, x, weight), dweight

@@ -18,10 +18,12 @@ from .runtime.allocator import empty, empty_like
 from .runtime.captured import recorded
 from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches
+from .runtime.microkernel import Microkernel
 from .vector import layout
 from .vector.blocks import BLOCK, block, blocks, fill_zero
-from .vector.column_sums import WIDE, RowShares, total_of
+from .vector.column_sums import RowShares, total_of, wide_rows
 from .vector.layout import contiguous, flat, images, like, pixels
+from .vector.row_maps import SCALED, map_all, repeat
 from .vector.row_sums import PRODUCTS, ROWS, add_block, fold
 from .vector.simd import copy_run, flattened
 from .vector.transcendental import exp
@@ -128,40 +130,46 @@ def _multiply(chunk, x, y, product):
         product[i] = x[i] * y[i]
 
 
-@kernel
-def _multiply_channels(chunk, x, factors, product, wide, parts, part):
-    """A chunk is ``part`` pixels of one image, x (n, h w, c).
+class Shares(NamedTuple):
+    """How the pixels of an image are shared out: ``parts`` of ``part``, of which ``times`` are a wide row."""
 
-    Its factors are in ``wide`` as often as they fit there, so that the innermost loop is long where channels are few.
+    microkernel: Microkernel
+    parts: int
+    part: int
+    times: int
+
+
+@kernel
+def _multiply_channels(chunk, x, factors, product, wide, p):
+    """A chunk is ``p.part`` pixels of one image, x (n, h w, c), whose factors are in ``wide``.
+
     One operation to two words of memory.
     """
-    image, first, columns = chunk // parts, chunk % parts * part, x.shape[2]
-    for j in range(wide.size):
-        wide[j] = factors[image * columns + j % columns]
-    values, products = flattened(x), flattened(product)
-    start = (image * x.shape[1] + first) * columns
-    end = start + min(part, x.shape[1] - first) * columns
-    for at in range(start, end, max(wide.size, 1)):
-        place = np.uintp(at)
-        for j in range(np.uintp(min(wide.size, end - at))):
-            products[place + j] = values[place + j] * wide[j]
+    image, first, columns = chunk // p.parts, chunk % p.parts * p.part, x.shape[2]
+    for j in range(columns):
+        wide[j] = factors[image * columns + j]
+    repeat(wide, columns, p.times)
+    values, start = flattened(x), (image * x.shape[1] + first) * columns
+    map_all(
+        p.microkernel, values, start, columns, values, start, columns, flattened(product), start, wide, 0,
+        min(p.part, x.shape[1] - first), columns, p.times,
+    )  # fmt: skip
 
 
 @kernel
-def _sum_products(chunk, a, b, partials, center, sums, totals, microkernel, p):
+def _sum_products(chunk, a, b, partials, sums, totals, p):
     """partials[image, part, channel], in float64: a chunk is ``p.part`` pixels of one image.
 
     Two operations to two words of memory; the sums of a block of pixels are in registers, see vector/row_sums.py.
     """
     image, first, columns = chunk // p.parts, chunk % p.parts * p.part, a.shape[2]
     start, rows = (image * a.shape[1] + first) * columns, min(p.part, a.shape[1] - first)
-    center[:] = 0
     totals[:] = 0
     of_a, of_b = flattened(a), flattened(b)
     for row in range(0, rows, ROWS * p.times):
         here, at = min(ROWS * p.times, rows - row), start + row * columns
-        add_block(microkernel, of_a, at, columns, of_b, at, columns, center, sums, totals, here, columns, p.times)
-    fold(totals, columns, p.times)
+        add_block(p.microkernel, of_a, at, columns, of_b, at, columns, sums, sums, totals, here, columns, p.times)
+    fold(totals, 0, columns, p.times)
     for j in range(columns):
         partials[chunk * columns + j] = totals[j]
 
@@ -281,18 +289,13 @@ def multiply(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     of_x = _images_of_pixels(x)
     n, positions, c = of_x.shape
     product = empty_like(of_x)
-    part = max(1, BLOCK // max(c, 1))
+    times = wide_rows(c)
+    part = max(1, BLOCK // max(c * times, 1)) * times
     parts = -(-positions // part)
-    _multiply_channels(n * parts, of_x, flat(y), product, repeated(of_x, part), parts, part)
+    _multiply_channels(
+        n * parts, of_x, flat(y), product, Scratch(times * c, x.dtype), Shares(SCALED, parts, part, times)
+    )  # fmt: skip
     return images(product.reshape(n, *x.shape[2:], c))
-
-
-class Shares(NamedTuple):
-    """How the pixels of an image are shared out: ``parts`` of ``part``, of which ``times`` are a wide row."""
-
-    parts: int
-    part: int
-    times: int
 
 
 @cached_launches
@@ -302,8 +305,8 @@ def sum_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     rows = RowShares(of_a.reshape(n * positions, c)[:positions], c)
     partials, sums = empty((n * rows.chunks * c,), np.float64), empty((n, c), a.dtype)
     _sum_products(
-        n * rows.chunks, of_a, of_b, partials, rows.scratch(), rows.scratch(), rows.totals(), PRODUCTS,
-        Shares(rows.chunks, rows.part, rows.times),
+        n * rows.chunks, of_a, of_b, partials, rows.scratch(), rows.totals(),
+        Shares(PRODUCTS, rows.chunks, rows.part, rows.times),
     )  # fmt: skip
     finish_sums(n, sums.reshape(n * c), partials, rows.chunks, c)
     return sums.reshape(n, c, 1, 1)
@@ -312,12 +315,6 @@ def sum_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _images_of_pixels(x: np.ndarray) -> np.ndarray:
     """(n, h w, c)"""
     return pixels(x).reshape(x.shape[0], math.prod(x.shape[2:]), x.shape[1])
-
-
-def repeated(x: np.ndarray, rows: int) -> Scratch:
-    """For numbers of each column of x, repeated to a row that is not short, of at most so many rows."""
-    columns = x.shape[-1]
-    return Scratch(columns * max(1, min(WIDE // max(columns, 1), rows)), x.dtype)
 
 
 def take_channels(x: np.ndarray, first: int, count: int) -> np.ndarray:

@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .normalization import normalize, repeat
 from .runtime.allocator import empty, empty_like
 from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches
 from .runtime.microkernel import Microkernel
-from .vector.column_sums import CHUNK_ELEMENTS, MAX_CHUNKS, WIDE
+from .vector.column_sums import CHUNK_ELEMENTS, MAX_CHUNKS, wide_rows
 from .vector.layout import channels_last, flat, images
-from .vector.row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, find_moments, merge_moments
+from .vector.row_maps import GRADIENT, NORMALIZED, map_all, repeat
+from .vector.row_sums import GRADIENTS, MOMENTS, add_gradients, find_moments, merge_moments
 from .vector.rows import SHORT, distances_of_run, gradients_of_run, squares_of_run
 from .vector.simd import flattened
 from .vector.sums import is_finite
@@ -56,11 +56,11 @@ class _Runs(NamedTuple):
 class _Pixels(NamedTuple):
     """How pixels are: ``rows`` of a sample, in ``parts`` of ``part``, ``times`` of them in a wide row.
 
-    The sums are those of differences and squares, or of values and products.
+    ``summing`` makes the sums that ``mapping`` needs.
     """
 
-    first_sums: Microkernel
-    second_sums: Microkernel
+    summing: Microkernel
+    mapping: Microkernel
     groups: int
     rows: int
     part: int
@@ -199,7 +199,7 @@ def find_part(chunk, x, center, sums, totals, columns, p):
     """find_moments of a part of a sample's pixels."""
     first = chunk % p.parts * p.part
     find_moments(
-        p.first_sums, p.second_sums, x, (chunk // p.parts * p.rows + first) * columns, columns, center, sums, totals,
+        p.summing, x, (chunk // p.parts * p.rows + first) * columns, columns, center, sums, totals,
         min(p.part, p.rows - first), columns, p.times,
     )  # fmt: skip
 
@@ -208,7 +208,7 @@ def find_part(chunk, x, center, sums, totals, columns, p):
 def _find_moments(chunk, x, moments, scratch, totals, p):
     """moments[0][chunk, column], the means, and moments[1], sums of squares about them."""
     columns, half = moments.shape[2], totals.size // 2
-    find_part(chunk, flattened(x), scratch[: scratch.size // 2], scratch[scratch.size // 2 :], totals, columns, p)
+    find_part(chunk, flattened(x), scratch[: scratch.size // 3], scratch[scratch.size // 3 :], totals, columns, p)
     means, squares = flattened(moments), moments.size // 2
     for j in range(columns):
         means[chunk * columns + j] = totals[j]
@@ -221,7 +221,7 @@ def _normalize_pixels(chunk, x, moments, weight, bias, y, mean, variance, invers
 
     Moments come from :func:`_find_moments` where a sample has several parts.
     """
-    columns, half, width = weight.size, totals.size // 2, scratch.size // 5
+    columns, half, width = weight.size, totals.size // 2, scratch.size // 6
     sample, values = chunk // p.parts, flattened(x)
     wide_mean, wide_scale, wide_bias = scratch[:width], scratch[width : 2 * width], scratch[2 * width : 3 * width]
     if p.parts == 1:
@@ -262,9 +262,9 @@ def _normalize_pixels(chunk, x, moments, weight, bias, y, mean, variance, invers
     repeat(wide_bias, columns, p.times)
     first = chunk % p.parts * p.part
     at = (sample * p.rows + first) * columns
-    normalize(
-        values, at, columns, flattened(y), at, wide_mean, wide_scale, wide_bias, min(p.part, p.rows - first), columns,
-        p.times, 0, 0,
+    map_all(
+        p.mapping, values, at, columns, values, at, columns, flattened(y), at, scratch, width,
+        min(p.part, p.rows - first), columns, p.times,
     )  # fmt: skip
 
 
@@ -275,8 +275,7 @@ def add_part(chunk, dy, x, center, inverse_std, of_dy, of_products, sums, totals
     sample = chunk // p.parts
     at = (sample * p.rows + first) * columns
     add_gradients(
-        p.first_sums, p.second_sums, dy, at, x, at, columns, center, sums, totals[:half], totals[half:],
-        min(p.part, p.rows - first), columns, p.times,
+        p.summing, dy, at, x, at, columns, center, sums, totals, min(p.part, p.rows - first), columns, p.times
     )  # fmt: skip
     for group in range(p.groups):
         inverse = np.float64(inverse_std[sample * p.groups + group])
@@ -297,7 +296,7 @@ def widen(values, at, wide, columns, p):
 @kernel
 def _add_gradients(chunk, dy, x, mean, inverse_std, of_dy, of_products, scratch, totals, p):
     columns = of_dy.shape[1]
-    center, sums = scratch[: scratch.size // 2], scratch[scratch.size // 2 :]
+    center, sums = scratch[: scratch.size // 3], scratch[scratch.size // 3 :]
     widen(mean, chunk // p.parts * p.groups, center, columns, p)
     add_part(
         chunk, flattened(dy), flattened(x), center, inverse_std, flattened(of_dy), flattened(of_products), sums, totals,
@@ -310,15 +309,14 @@ def _pixel_gradients(chunk, dy, x, weight, mean, inverse_std, dx, of_dy, of_prod
     """dx as of :func:`_run_gradients`; the sums come from :func:`_add_gradients` where a sample has several parts."""
     columns, width, sample = weight.size, scratch.size // 6, chunk // p.parts
     channels = columns // p.groups
-    dy_values, values, result = flattened(dy), flattened(x), flattened(dx)
+    dy_values, values = flattened(dy), flattened(x)
     sums, products = flattened(of_dy), flattened(of_products)
-    center, inverse, scale = scratch[:width], scratch[width : 2 * width], scratch[2 * width : 3 * width]
-    mean_dy, mean_product = scratch[3 * width : 4 * width], scratch[4 * width : 5 * width]
+    scale, center, mean_dy = scratch[:width], scratch[width : 2 * width], scratch[2 * width : 3 * width]
+    mean_product = scratch[3 * width : 4 * width]
     widen(mean, sample * p.groups, center, columns, p)
-    widen(inverse_std, sample * p.groups, inverse, columns, p)
     if p.parts == 1:
         add_part(
-            chunk, dy_values, values, center, inverse_std, sums, products, scratch[5 * width :], totals, columns, p
+            chunk, dy_values, values, center, inverse_std, sums, products, scratch[4 * width :], totals, columns, p
         )  # fmt: skip
     for group in range(p.groups):
         total, product, count = 0.0, 0.0, channels * p.rows
@@ -326,19 +324,19 @@ def _pixel_gradients(chunk, dy, x, weight, mean, inverse_std, dx, of_dy, of_prod
             for j in range(group * channels, (group + 1) * channels):
                 total += sums[part * columns + j] * weight[j]
                 product += products[part * columns + j] * weight[j]
+        inverse = inverse_std[sample * p.groups + group]
+        of_product = dx.dtype.type(product / count) * inverse
         for j in range(group * channels, (group + 1) * channels):
-            scale[j], mean_dy[j] = weight[j], total / count
-            mean_product[j] = dx.dtype.type(product / count) * inverse[j]
+            scale[j], mean_dy[j], mean_product[j] = weight[j] * inverse, total / count * inverse, of_product * inverse
     repeat(scale, columns, p.times)
     repeat(mean_dy, columns, p.times)
     repeat(mean_product, columns, p.times)
     first = chunk % p.parts * p.part
-    rows, at = min(p.part, p.rows - first), (sample * p.rows + first) * columns
-    for start in range(0, rows * columns, p.times * columns):
-        here = np.uintp(at + start)
-        for j in range(np.uintp(min(p.times * columns, rows * columns - start))):
-            i = here + j
-            result[i] = inverse[j] * (scale[j] * dy_values[i] - mean_dy[j] - (values[i] - center[j]) * mean_product[j])
+    at = (sample * p.rows + first) * columns
+    map_all(
+        p.mapping, dy_values, at, columns, values, at, columns, flattened(dx), at, scratch, width,
+        min(p.part, p.rows - first), columns, p.times,
+    )  # fmt: skip
 
 
 @kernel
@@ -388,14 +386,14 @@ def group_norm(
         _normalize_runs(-(-n * groups // runs.part), flat(x), weight, bias, flat(y), *statistics, float(eps), runs)
         return y, mean, variance, inverse_std
     of_x = channels_last(x)
-    y, pixels = empty(of_x.shape, x.dtype), _pixels(of_x, groups, DIFFERENCES, SQUARES)
+    y, pixels = empty(of_x.shape, x.dtype), _pixels(of_x, groups, MOMENTS, NORMALIZED)
     width, chunks = pixels.times * c, n * pixels.parts
     moments = empty((2, chunks if pixels.parts > 1 else 0, c), np.float64)
-    totals = Scratch(4 * width, FLOAT64)
+    totals = Scratch(2 * width, FLOAT64)
     if pixels.parts > 1:
-        _find_moments(chunks, of_x, moments, Scratch(2 * width, x.dtype), totals, pixels)
+        _find_moments(chunks, of_x, moments, Scratch(3 * width, x.dtype), totals, pixels)
     _normalize_pixels(
-        chunks, of_x, moments, weight, bias, y, *statistics, Scratch(5 * width, x.dtype), totals, float(eps), pixels
+        chunks, of_x, moments, weight, bias, y, *statistics, Scratch(6 * width, x.dtype), totals, float(eps), pixels
     )  # fmt: skip
     return images(y), mean, variance, inverse_std
 
@@ -453,13 +451,13 @@ def _backward(
         )  # fmt: skip
         return dx, of_dy, of_products
     of_dx, of_x = channels_last(dy), channels_last(x)
-    dx, pixels = empty(of_x.shape, x.dtype), _pixels(of_x, groups, VALUES, PRODUCTS)
+    dx, pixels = empty(of_x.shape, x.dtype), _pixels(of_x, groups, GRADIENTS, GRADIENT)
     width, chunks = pixels.times * c, n * pixels.parts
     of_dy, of_products = (empty((chunks, c), np.float64) for _ in range(2))
     totals = Scratch(2 * width, FLOAT64)
     if pixels.parts > 1:
         _add_gradients(
-            chunks, of_dx, of_x, *statistics, of_dy, of_products, Scratch(2 * width, x.dtype), totals, pixels
+            chunks, of_dx, of_x, *statistics, of_dy, of_products, Scratch(3 * width, x.dtype), totals, pixels
         )  # fmt: skip
     _pixel_gradients(
         chunks, of_dx, of_x, weight, *statistics, dx, of_dy, of_products, Scratch(6 * width, x.dtype), totals, pixels
@@ -482,13 +480,13 @@ def _runs(x: np.ndarray, groups: int, most: int | None = None, affine: bool = Fa
     return _Runs(groups, channels, length, part, int(affine))
 
 
-def _pixels(x: np.ndarray, groups: int, first_sums: Microkernel, second_sums: Microkernel) -> _Pixels:
+def _pixels(x: np.ndarray, groups: int, summing: Microkernel, mapping: Microkernel) -> _Pixels:
     """Of few samples each has several parts, of no fewer than CHUNK_ELEMENTS."""
     n, h, w, c = x.shape
-    rows, times = h * w, max(1, WIDE // max(c, 1))
+    rows, times = h * w, wide_rows(c)
     part = max(-(-rows // -(-MAX_CHUNKS // max(n, 1))), -(-CHUNK_ELEMENTS // max(c, 1)))
     part = -(-part // times) * times
-    return _Pixels(first_sums, second_sums, groups, rows, part, max(1, -(-rows // part)), times)
+    return _Pixels(summing, mapping, groups, rows, part, max(1, -(-rows // part)), times)
 
 
 @functools.lru_cache(maxsize=64)

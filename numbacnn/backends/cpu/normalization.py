@@ -25,7 +25,8 @@ from .vector.activations import activate, activation_of
 from .vector.blocks import block, blocks
 from .vector.column_sums import RowShares, total_of
 from .vector.layout import of_pixels, pixels
-from .vector.row_sums import DIFFERENCES, PRODUCTS, SQUARES, VALUES, add_gradients, find_moments, merge_moments
+from .vector.row_maps import GRADIENT, NORMALIZED, SCALED, map_all, map_block, repeat
+from .vector.row_sums import GRADIENTS, MOMENTS, add_gradients, find_moments, merge_moments
 from .vector.simd import flattened
 
 __all__ = [
@@ -40,21 +41,13 @@ __all__ = [
 ACTIVATED = 1 << 11
 
 
-@inlined
-def repeat(x, columns, times):
-    """x[t * columns + j] = x[j] for t < ``times``."""
-    for t in range(1, times):
-        for j in range(columns):
-            x[t * columns + j] = x[j]
-
-
 @kernel
-def _find_moments(chunk, x, moments, center, sums, totals, of_differences, of_squares, columns, part, times):
+def _find_moments(chunk, x, moments, center, sums, totals, microkernel, columns, part, times):
     """moments[0][chunk, column], the means, and moments[1], sums of squares about them."""
     first, means, squares = chunk * part, moments[0], moments[1]
     find_moments(
-        of_differences, of_squares, flattened(x), first * x.shape[1], x.shape[1], center, sums, totals,
-        min(part, x.shape[0] - first), columns, times,
+        microkernel, flattened(x), first * x.shape[1], x.shape[1], center, sums, totals, min(part, x.shape[0] - first),
+        columns, times,
     )  # fmt: skip
     for j in range(columns):
         means[chunk * columns + j] = totals[j]
@@ -62,32 +55,25 @@ def _find_moments(chunk, x, moments, center, sums, totals, of_differences, of_sq
 
 
 @inlined
-def normalize(x, at, row, y, to, mean, scale, bias, rows, columns, times, activating, activation):
-    """y = (x - mean) scale + bias, activated; rows of y are ``columns`` apart, those of x ``row``."""
-    # A row that has more than its columns is alone.
-    times = times if row == columns else 1
-    wide, width = rows // times, times * columns
-    # Rows that are activated together.
-    some = max(1, ACTIVATED // max(width, 1))
-    for start in range(0, wide, some):
-        end = min(start + some, wide)
-        for i in range(start, end):
-            p, q = np.uintp(at + i * times * row), np.uintp(to + i * width)
-            for j in range(np.uintp(width)):
-                y[q + j] = (x[p + j] - mean[j]) * scale[j] + bias[j]
-        if activation > 0:
-            activate(activating, y, to + start * width, (end - start) * width, activation)
-    for i in range(wide * times, rows):
-        p, q = np.uintp(at + i * row), np.uintp(to + i * columns)
-        for j in range(np.uintp(columns)):
-            y[q + j] = (x[p + j] - mean[j]) * scale[j] + bias[j]
-        if activation > 0:
-            activate(activating, y, to + i * columns, columns, activation)
+def normalize(x, at, row, y, to, wide, rows, columns, times, p):
+    """y = (x - mean) scale + bias, activated; rows of y are ``columns`` apart, those of x ``row``.
+
+    ``wide`` has the means of a wide row, its scales and its biases.
+    """
+    some = max(1, ACTIVATED // max(times * columns, 1)) * times
+    for start in range(0, rows, some):
+        here, source, target = min(some, rows - start), at + start * row, to + start * columns
+        map_block(
+            p.normalizing, x, source, row, x, source, row, y, target, wide, times * columns, here, columns, times
+        )  # fmt: skip
+        if p.activation > 0:
+            activate(p.activating, y, target, here * columns, p.activation)
 
 
 class _Forward(NamedTuple):
     """What forward passes are told: rows of a chunk, and of a wide row."""
 
+    normalizing: Microkernel
     activating: Microkernel | int
     activation: int
     part: int
@@ -95,9 +81,9 @@ class _Forward(NamedTuple):
 
 
 class _Backward(NamedTuple):
+    mapping: Microkernel
     part: int
     times: int
-    training: int
 
 
 @kernel
@@ -127,8 +113,7 @@ def _train_rows(chunk, x, moments, weight, bias, y, mean, variance, inverse_std,
     repeat(wide_bias, columns, p.times)
     rows = min(p.part, x.shape[0] - first)
     normalize(
-        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, wide_mean, wide_scale, wide_bias,
-        rows, columns, p.times, p.activating, p.activation,
+        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, wide, rows, columns, p.times, p
     )  # fmt: skip
 
 
@@ -143,15 +128,13 @@ def _eval_rows(chunk, x, weight, bias, mean, inverse_std, y, wide, p):
     repeat(wide_scale, columns, p.times)
     repeat(wide_bias, columns, p.times)
     normalize(
-        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, wide_mean, wide_scale, wide_bias,
-        min(p.part, x.shape[0] - first), columns, p.times, p.activating, p.activation,
+        flattened(x), first * x.shape[1], x.shape[1], flattened(y), first * columns, wide,
+        min(p.part, x.shape[0] - first), columns, p.times, p,
     )  # fmt: skip
 
 
 @kernel
-def _sum_gradients(
-    chunk, dy, x, mean, partials, scaled_partials, center, sums, totals, of_values, of_products, part, times
-):
+def _sum_gradients(chunk, dy, x, mean, partials, scaled_partials, center, sums, totals, microkernel, part, times):
     """partials[chunk, column] of dy, and of dy times the difference of x from the mean."""
     columns, first = mean.size, chunk * part
     rows = min(part, x.shape[0] - first)
@@ -161,8 +144,7 @@ def _sum_gradients(
     repeat(center, columns, times)
     half = totals.size // 2
     add_gradients(
-        of_values, of_products, dy_values, first * columns, values, first * row, row, center, sums, totals[:half],
-        totals[half:], rows, columns, times,
+        microkernel, dy_values, first * columns, values, first * row, row, center, sums, totals, rows, columns, times
     )  # fmt: skip
     for j in range(columns):
         partials[chunk * columns + j], scaled_partials[chunk * columns + j] = totals[j], totals[half + j]
@@ -170,11 +152,11 @@ def _sum_gradients(
 
 @kernel
 def _backward_rows(chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, wide, p):
-    """dx = weight inverse_std dy or, ``p.training``, weight inverse_std (dy - mean(dy) - x_hat mean(dy x_hat))."""
+    """dx = weight inverse_std dy or, in training, weight inverse_std (dy - mean(dy) - x_hat mean(dy x_hat))."""
     columns, first = weight.size, chunk * p.part
     size = p.times * columns
-    wide_scale, mean_dy = wide[:size], wide[size : 2 * size]
-    mean_product, wide_mean = wide[2 * size : 3 * size], wide[3 * size : 4 * size]
+    wide_scale, wide_mean = wide[:size], wide[size : 2 * size]
+    mean_dy, mean_product = wide[2 * size : 3 * size], wide[3 * size : 4 * size]
     count = max(x.shape[0], 1)
     for j in range(columns):
         total, total_scaled, scale = total_of(of_dy, columns, j), total_of(of_scaled, columns, j), inverse_std[j]
@@ -184,26 +166,16 @@ def _backward_rows(chunk, dy, x, of_dy, of_scaled, weight, mean, inverse_std, dx
         if chunk == 0:
             dbias[j], dweight[j] = total, total_scaled
         wide_scale[j], wide_mean[j] = weight[j] * scale, mean[j]
-        mean_dy[j] = total / count
-        mean_product[j] = dx.dtype.type(total_scaled / count) * scale
+        mean_dy[j] = total / count * wide_scale[j]
+        mean_product[j] = dx.dtype.type(total_scaled / count) * scale * wide_scale[j]
     repeat(wide_scale, columns, p.times)
     repeat(mean_dy, columns, p.times)
     repeat(mean_product, columns, p.times)
     repeat(wide_mean, columns, p.times)
-    rows, row = min(p.part, x.shape[0] - first), x.shape[1]
-    abreast = p.times if row == columns else 1
-    dy_values, values, result = flattened(dy), flattened(x), flattened(dx)
-    for i in range((rows + abreast - 1) // abreast):
-        here = min(abreast, rows - i * abreast) * columns
-        at_dy, at_x = np.uintp((first + i * abreast) * columns), np.uintp((first + i * abreast) * row)
-        if p.training:
-            for j in range(np.uintp(here)):
-                result[at_dy + j] = wide_scale[j] * (
-                    dy_values[at_dy + j] - mean_dy[j] - (values[at_x + j] - wide_mean[j]) * mean_product[j]
-                )
-        else:
-            for j in range(np.uintp(here)):
-                result[at_dy + j] = wide_scale[j] * dy_values[at_dy + j]
+    map_all(
+        p.mapping, flattened(dy), first * columns, columns, flattened(x), first * x.shape[1], x.shape[1], flattened(dx),
+        first * columns, wide, size, min(p.part, x.shape[0] - first), columns, p.times,
+    )  # fmt: skip
 
 
 @kernel
@@ -229,8 +201,7 @@ def batch_norm_train(
     mean, variance, inverse_std = (np.empty_like(weight) for _ in range(3))
     moments = empty((2, rows.chunks * c), np.float64)
     _find_moments(
-        rows.chunks, of_x, moments, rows.scratch(), rows.scratch(), rows.totals(4), DIFFERENCES, SQUARES, c,
-        rows.part, rows.times,
+        rows.chunks, of_x, moments, rows.scratch(), rows.scratch(2), rows.totals(2), MOMENTS, c, rows.part, rows.times
     )  # fmt: skip
     _train_rows(
         rows.chunks, of_x, moments, weight, bias, y, mean, variance, inverse_std, rows.scratch(3),
@@ -263,7 +234,7 @@ def batch_norm_eval(
 
 def _forward(rows: RowShares, activation: Activation) -> _Forward:
     code = ACTIVATIONS[activation]
-    return _Forward(activation_of(code), code, rows.part, rows.times)
+    return _Forward(NORMALIZED, activation_of(code), code, rows.part, rows.times)
 
 
 def _inverse_std(variance: np.ndarray, eps: float) -> np.ndarray:
@@ -293,11 +264,11 @@ def _backward(
     of_dy, of_scaled = rows.partials(c), rows.partials(c)
     dx, dweight, dbias = empty(dy_values.shape, dy.dtype), np.empty_like(weight), np.empty_like(weight)
     _sum_gradients(
-        rows.chunks, dy_values, of_x, mean, of_dy, of_scaled, rows.scratch(), rows.scratch(), rows.totals(2), VALUES,
-        PRODUCTS, rows.part, rows.times,
+        rows.chunks, dy_values, of_x, mean, of_dy, of_scaled, rows.scratch(), rows.scratch(2), rows.totals(2),
+        GRADIENTS, rows.part, rows.times,
     )  # fmt: skip
     _backward_rows(
         rows.chunks, dy_values, of_x, of_dy, of_scaled, weight, mean, inverse_std, dx, dweight, dbias, rows.scratch(4),
-        _Backward(rows.part, rows.times, int(training)),
+        _Backward(GRADIENT if training else SCALED, rows.part, rows.times),
     )  # fmt: skip
     return of_pixels(dx, dy), dweight, dbias

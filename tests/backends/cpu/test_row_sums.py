@@ -1,4 +1,6 @@
-"""Sums down columns, means and variances, of rows that lie side by side and of rows with more than their columns."""
+"""Sums down columns, means and variances, and functions of columns, of rows that lie side by side and of rows with more
+than their columns.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,22 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from numbacnn.backends.cpu.vector import row_sums
+from numbacnn.backends.cpu.vector import row_maps, row_sums
 
 pytestmark = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-ROUTINES = [row_sums.VALUES, row_sums.DIFFERENCES, row_sums.SQUARES, row_sums.PRODUCTS]
+ROUTINES = {
+    "values": row_sums.VALUES,
+    "moments": row_sums.MOMENTS,
+    "products": row_sums.PRODUCTS,
+    "gradients": row_sums.GRADIENTS,
+    "cut_products": row_sums.CUT_PRODUCTS,
+}
+MAPS = {
+    "normalized": row_maps.NORMALIZED,
+    "gradient": row_maps.GRADIENT,
+    "scaled": row_maps.SCALED,
+    "cut": row_maps.CUT,
+}
 
 
 def compiled(function):
@@ -19,12 +33,17 @@ def compiled(function):
 
 @compiled
 def sum_rows(microkernel, a, b, center, sums, rows, columns, add):
-    row_sums.sum_rows(microkernel, a, 1, 80, b, 2, 90, center, 3, sums, 4, rows, columns, add)
+    row_sums.sum_rows(microkernel, a, 1, 80, b, 2, 90, center, 3, sums, 4, 75, rows, columns, add)
 
 
 @compiled
-def find_moments(of_differences, of_squares, x, row, center, sums, totals, rows, columns, times):
-    row_sums.find_moments(of_differences, of_squares, x, 0, row, center, sums, totals, rows, columns, times)
+def map_rows(microkernel, a, b, y, of_columns, rows, columns):
+    row_maps.map_rows(microkernel, a, 1, 80, b, 2, 90, y, 3, 85, of_columns, 4, 75, rows, columns)
+
+
+@compiled
+def find_moments(microkernel, x, row, center, sums, totals, rows, columns, times):
+    row_sums.find_moments(microkernel, x, 0, row, center, sums, totals, rows, columns, times)
 
 
 def argument(microkernel, dtype):
@@ -35,28 +54,43 @@ def argument(microkernel, dtype):
 @pytest.mark.parametrize("rows", [0, 1, 7])
 @pytest.mark.parametrize("columns", [1, 15, 64, 70])
 @pytest.mark.parametrize("add", [0, 1])
-@pytest.mark.parametrize("microkernel", ROUTINES, ids=["values", "differences", "squares", "products"])
-def test_routines(dtype, microkernel, rows, columns, add):
+@pytest.mark.parametrize("name", ROUTINES)
+def test_sums(dtype, name, rows, columns, add):
+    microkernel = ROUTINES[name]
     rng = np.random.default_rng(rows)
     # Nothing lies behind the last numbers that are asked for.
     a, b = (rng.standard_normal(first + max(rows - 1, 0) * row + columns) for first, row in ((1, 80), (2, 90)))
-    center, sums = rng.standard_normal(3 + columns), rng.standard_normal(4 + columns)
+    center, sums = rng.standard_normal(3 + columns), rng.standard_normal(4 + 75 + columns)
     a, b, center, sums = (x.astype(dtype) for x in (a, b, center, sums))
     expected = sums.copy()
-    microkernel.definition(a, 1, 80, b, 2, 90, center, 3, expected, 4, rows, columns, add)
+    microkernel.definition(a, 1, 80, b, 2, 90, center, 3, expected, 4, 75, rows, columns, add)
     sum_rows(microkernel.address(np.dtype(dtype)), a, b, center, sums, rows, columns, add)
     np.testing.assert_allclose(sums, expected, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-13)
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+@pytest.mark.parametrize("rows", [0, 1, 7])
+@pytest.mark.parametrize("columns", [1, 15, 64, 70])
+@pytest.mark.parametrize("name", MAPS)
+def test_maps(dtype, name, rows, columns):
+    microkernel, rng = MAPS[name], np.random.default_rng(rows)
+    a, b, y = (rng.standard_normal(k + max(rows - 1, 0) * row + columns) for k, row in ((1, 80), (2, 90), (3, 85)))
+    a, b, y, of_columns = (x.astype(dtype) for x in (a, b, y, rng.standard_normal(4 + 3 * 75 + columns)))
+    expected = y.copy()
+    microkernel.definition(a, 1, 80, b, 2, 90, expected, 3, 85, of_columns, 4, 75, rows, columns)
+    map_rows(microkernel.address(np.dtype(dtype)), a, b, y, of_columns, rows, columns)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-13)
 
 
 def moments(dtype, x, columns, times):
     """Means and variances of the first ``columns`` columns."""
     wide = columns * times
-    totals = np.zeros(4 * wide)
+    totals = np.zeros(2 * wide)
     find_moments(
-        argument(row_sums.DIFFERENCES, dtype), argument(row_sums.SQUARES, dtype), x.reshape(-1), x.shape[1],
-        np.zeros(wide, dtype), np.zeros(wide, dtype), totals, x.shape[0], columns, times,
+        argument(row_sums.MOMENTS, dtype), x.reshape(-1), x.shape[1], np.zeros(wide, dtype),
+        np.zeros(2 * wide, dtype), totals, x.shape[0], columns, times,
     )  # fmt: skip
-    return totals[:columns], totals[2 * wide : 2 * wide + columns] / max(x.shape[0], 1)
+    return totals[:columns], totals[wide : wide + columns] / max(x.shape[0], 1)
 
 
 @pytest.mark.parametrize("rows, columns, times", [(1, 3, 4), (5, 3, 4), (9, 1, 4), (170, 3, 4), (100, 20, 1)])

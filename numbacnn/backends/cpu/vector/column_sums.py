@@ -9,10 +9,10 @@ from ..runtime.kernel import Scratch, inlined, kernel
 from .row_sums import VALUES, add_values
 from .simd import flattened
 
-__all__ = ["RowShares", "column_sums", "total_of"]
+__all__ = ["RowShares", "column_sums", "total_of", "wide_rows"]
 
 # Elements of a wide row, of a chunk at least, and chunks at most.
-WIDE, CHUNK_ELEMENTS, MAX_CHUNKS = 256, 1 << 13, 16
+WIDE, CHUNK_ELEMENTS, MAX_CHUNKS = 64, 1 << 13, 16
 
 
 @inlined
@@ -41,6 +41,11 @@ def _finish_sums(chunk, partials, sums):
         sums[j] = total_of(partials, sums.size, j)
 
 
+def wide_rows(columns: int) -> int:
+    """Rows that are taken as one wide row: those that fill the vectors that are summed side by side."""
+    return max(1, WIDE // max(columns, 1))
+
+
 class RowShares:
     """How the rows of a matrix are shared out: a matter of sizes alone.
 
@@ -51,7 +56,7 @@ class RowShares:
 
     def __init__(self, x: np.ndarray, columns: int) -> None:
         rows = x.shape[0]
-        self.times = max(1, WIDE // max(columns, 1))
+        self.times = wide_rows(columns)
         least = -(-CHUNK_ELEMENTS // max(columns, 1))
         part = max(-(-rows // MAX_CHUNKS), least)
         self.part = -(-part // self.times) * self.times

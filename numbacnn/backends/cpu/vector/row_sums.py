@@ -1,7 +1,8 @@
 """Sums down the columns of a matrix of pixels, and the mean and variance of each column.
 
 A block of rows is summed in the dtype of the array, in registers, and blocks in float64. Rows of few columns are taken
-several at a time, as one wide row, so that they fill vectors: ``times`` rows, each with sums of its own.
+several at a time, as one wide row, so that they fill vectors: ``times`` rows, each with sums of its own. Sums of
+several kinds are made side by side, so that a number is read once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba.core import cgutils
+from llvmlite import ir
 
 from ..runtime.kernel import inlined
 from ..runtime.microkernel import (
@@ -21,70 +22,88 @@ from ..runtime.microkernel import (
     Microkernel,
     calling,
 )
-from .simd import VECTOR_BYTES, Vectors
+from .simd import VECTOR_BYTES, Vectors, for_each_group
 from .sums import is_finite
 
 __all__ = [
-    "DIFFERENCES", "PRODUCTS", "SQUARES", "VALUES", "add_gradients", "add_values", "find_moments", "merge_moments",
-    "row_sums",
+    "CUT_PRODUCTS", "GRADIENTS", "MOMENTS", "PRODUCTS", "VALUES", "add_block", "add_gradients", "add_values",
+    "find_moments", "fold", "merge_moments", "row_sums",
 ]  # fmt: skip
 
-# Wide rows of a block: few enough for the dtype, and for the first cache, which has them when they are read again.
-ROWS = 32
+# Wide rows of a block: few enough for the dtype, and for the first cache.
+ROWS = 64
 # Vectors of columns that are summed side by side: an addition takes four cycles.
 SIDE_BY_SIDE = 4
-OF_ROWS = (ELEMENTS, INTEGER, ELEMENTS, INTEGER, ELEMENTS, ELEMENTS, INTEGER, INTEGER, INTEGER)
+# Bytes: processors look ahead by themselves within a page only, which is not enough where one array is read.
+AHEAD = 1 << 14
+OF_ROWS = (ELEMENTS, INTEGER, ELEMENTS, INTEGER, ELEMENTS, ELEMENTS, INTEGER, INTEGER, INTEGER, INTEGER)
 
 
 def row_sums(
-    name: str, term: Callable[..., Any], emit_term: Callable[..., Any], size: int = VECTOR_BYTES
+    name: str, terms: Callable[..., Any], emit_terms: Callable[..., Any], ahead: int = 0, size: int = VECTOR_BYTES
 ) -> Microkernel:
-    """sums[j] = or, if ``add``, += the sum of ``term(a[i, j], b[i, j], center[j])`` over i < ``rows``, j < ``columns``.
+    """sums[k * apart + j] = or, if ``add``, += the sum of ``terms(a[i, j], b[i, j], center[j])[k]`` over i < ``rows``.
 
-    ``emit_term`` is the term of vectors. Rows of a and b are ``a_row`` and ``b_row`` apart.
+    j goes up to ``columns``, and ``emit_terms`` gives the terms of vectors. Rows of a and b are ``a_row`` and
+    ``b_row`` apart. What is ``ahead`` bytes behind in a is brought into the second cache.
     """
 
     def definition(
-        a, at, a_row, b, b_at, b_row, center, center_at, sums, sums_at, rows, columns, add
+        a, at, a_row, b, b_at, b_row, center, center_at, sums, sums_at, apart, rows, columns, add
     ):  # fmt: skip
         lanes = np.arange(columns)
-        total = sums[sums_at + lanes] if add else np.zeros(columns, sums.dtype)
+        own = center[center_at + lanes]
+        kinds = range(len(terms(own, own, own)))
+        totals = [sums[sums_at + k * apart + lanes] if add else np.zeros(columns, sums.dtype) for k in kinds]
         for i in range(rows):
-            total = total + term(a[at + i * a_row + lanes], b[b_at + i * b_row + lanes], center[center_at + lanes])
-        sums[sums_at + lanes] = total
+            values = terms(a[at + i * a_row + lanes], b[b_at + i * b_row + lanes], own)
+            totals = [total + value for total, value in zip(totals, values, strict=True)]
+        for k in kinds:
+            sums[sums_at + k * apart + lanes] = totals[k]
 
     def emit(
-        builder: Any, element: Any, a: Any, a_row: Any, b: Any, b_row: Any, center: Any, sums: Any, rows: Any,
-        columns: Any, add: Any,
+        builder: Any, element: Any, a: Any, a_row: Any, b: Any, b_row: Any, center: Any, sums: Any, apart: Any,
+        rows: Any, columns: Any, add: Any,
     ) -> None:  # fmt: skip
         v = Vectors(builder, element, size)
         is_new = builder.icmp_signed("==", add, WORD(0))
+        kinds = len(emit_terms(builder, v.zero(), v.zero(), v.zero()))
 
-        def of_group(column: Any) -> None:
-            places = [builder.add(column, WORD(i * v.lanes)) for i in range(SIDE_BY_SIDE)]
-            masks = [v.mask(builder.sub(columns, place)) for place in places]
+        def of_group(column: Any, vectors: int, mask: Any = None) -> None:
+            places = [builder.add(column, WORD(i * v.lanes)) for i in range(vectors)]
+            targets = [
+                builder.gep(sums, [builder.add(place, builder.mul(apart, WORD(k)))])
+                for k in range(kinds)
+                for place in places
+            ]
 
-            def loaded(pointer: Any) -> list[Any]:
-                return [
-                    v.load_masked(builder.gep(pointer, [place]), mask)
-                    for place, mask in zip(places, masks, strict=True)
-                ]
+            def loaded(pointers: list[Any]) -> list[Any]:
+                return [v.load(one) if mask is None else v.load_masked(one, mask) for one in pointers]
 
-            centers = loaded(center)
-            first = [builder.select(is_new, v.zero(), value) for value in loaded(sums)]
+            def of_row(pointer: Any) -> list[Any]:
+                return loaded([builder.gep(pointer, [place]) for place in places])
+
+            centers = of_row(center)
+            first = [builder.select(is_new, v.zero(), value) for value in loaded(targets)]
 
             def step(row: Any, kept: list[Any]) -> list[Any]:
-                of_a = loaded(builder.gep(a, [builder.mul(row, a_row)]))
-                of_b = loaded(builder.gep(b, [builder.mul(row, b_row)]))
-                terms = [emit_term(builder, *each) for each in zip(of_a, of_b, centers, strict=True)]
-                return [builder.fadd(total, value) for total, value in zip(kept, terms, strict=True)]
+                row_of_a = builder.gep(a, [builder.mul(row, a_row)])
+                if ahead:
+                    far = builder.gep(row_of_a, [WORD(ahead // v.bytes)])
+                    for place in places:
+                        v.prefetch(builder.gep(far, [place]))
+                of_a = of_row(row_of_a)
+                of_b = of_row(builder.gep(b, [builder.mul(row, b_row)]))
+                values = [emit_terms(builder, *each) for each in zip(of_a, of_b, centers, strict=True)]
+                return [builder.fadd(kept[k * vectors + i], values[i][k]) for k in range(kinds) for i in range(vectors)]
 
-            totals = v.repeated(rows, first, step)
-            for total, place, mask in zip(totals, places, masks, strict=True):
-                v.store_masked(total, builder.gep(sums, [place]), mask)
+            for total, target in zip(v.repeated(rows, first, step), targets, strict=True):
+                if mask is None:
+                    v.store(total, target)
+                else:
+                    v.store_masked(total, target, mask)
 
-        with cgutils.for_range_slice(builder, WORD(0), columns, WORD(SIDE_BY_SIDE * v.lanes), WORD) as (column, _):
-            of_group(column)
+        for_each_group(v, columns, SIDE_BY_SIDE, of_group)
 
     return EmittedMicrokernel(f"sums_of_{name}", OF_ROWS, emit, definition)
 
@@ -93,56 +112,65 @@ sum_rows = calling(OF_ROWS)
 """sum_rows(microkernel, ...): what :func:`row_sums` says, with the arguments of its definition."""
 
 
-def _square(builder: Any, a: Any, b: Any, center: Any) -> Any:
+def _moments(builder: Any, a: Any, b: Any, center: Any) -> list[Any]:
     difference = builder.fsub(a, center)
-    return builder.fmul(difference, difference)
+    return [difference, builder.fmul(difference, difference)]
 
 
-VALUES = row_sums("values", lambda a, b, center: a, lambda builder, a, b, center: a)
-DIFFERENCES = row_sums(
-    "differences", lambda a, b, center: a - center, lambda builder, a, b, center: builder.fsub(a, center)
+def _cut_product(builder: Any, a: Any, b: Any, center: Any) -> list[Any]:
+    zero = ir.Constant(a.type, [0.0] * a.type.count)
+    return [builder.select(builder.fcmp_ordered(">", b, zero), zero, builder.fmul(a, b))]
+
+
+VALUES = row_sums("values", lambda a, b, center: (a,), lambda builder, a, b, center: [a])
+MOMENTS = row_sums("moments", lambda a, b, center: (a - center, (a - center) ** 2), _moments, AHEAD)
+PRODUCTS = row_sums("products", lambda a, b, center: (a * b,), lambda builder, a, b, center: [builder.fmul(a, b)])
+GRADIENTS = row_sums(
+    "gradients",
+    lambda a, b, center: (a, a * (b - center)),
+    lambda builder, a, b, center: [a, builder.fmul(a, builder.fsub(b, center))],
 )
-SQUARES = row_sums("squares", lambda a, b, center: (a - center) ** 2, _square)
-PRODUCTS = row_sums(
-    "products",
-    lambda a, b, center: a * (b - center),
-    lambda builder, a, b, center: builder.fmul(a, builder.fsub(b, center)),
-)
+CUT_PRODUCTS = row_sums("cut_products", lambda a, b, center: (np.where(b > 0, 0, a * b),), _cut_product)
+"""Products of gradients and what was cut because it is not above 0."""
 
 
 @inlined
 def sum_block(microkernel, a, at, a_row, b, b_at, b_row, center, sums, rows, columns, times):
-    """sums[t * columns + j] of the rows t, t + times, ...: alike whether or not rows have more than their columns."""
-    wide, left = rows // times, rows % times
+    """sums[t * columns + j] of the rows t, t + times, ...: alike whether or not rows have more than their columns.
+
+    Sums of another kind are those of a wide row further on.
+    """
+    wide, left, apart = rows // times, rows % times, times * columns
     if a_row == columns and b_row == columns:
         sum_rows(
-            microkernel, a, at, a_row * times, b, b_at, b_row * times, center, 0, sums, 0, wide, columns * times, 0
+            microkernel, a, at, apart, b, b_at, apart, center, 0, sums, 0, apart, wide, apart, 0
         )  # fmt: skip
-        sum_rows(
-            microkernel, a, at + wide * times * a_row, 0, b, b_at + wide * times * b_row, 0, center, 0, sums, 0, 1,
-            columns * left, 1,
-        )  # fmt: skip
+        if left > 0:
+            sum_rows(
+                microkernel, a, at + wide * apart, 0, b, b_at + wide * apart, 0, center, 0, sums, 0, apart, 1,
+                columns * left, 1,
+            )  # fmt: skip
     else:
         for t in range(times):
             sum_rows(
                 microkernel, a, at + t * a_row, a_row * times, b, b_at + t * b_row, b_row * times, center, t * columns,
-                sums, t * columns, wide + (1 if t < left else 0), columns, 0,
+                sums, t * columns, apart, wide + (1 if t < left else 0), columns, 0,
             )  # fmt: skip
 
 
 @inlined
 def add_block(microkernel, a, at, a_row, b, b_at, b_row, center, sums, totals, rows, columns, times):
-    """totals += the sums of at most ROWS wide rows."""
+    """totals += the sums of at most ROWS wide rows, of all kinds."""
     sum_block(microkernel, a, at, a_row, b, b_at, b_row, center, sums, rows, columns, times)
-    for j in range(np.uintp(times * columns)):
+    for j in range(np.uintp(totals.size)):
         totals[j] += sums[j]
 
 
 @inlined
-def fold(totals, columns, times):
-    """The sums of the rows side by side are added up to totals[:columns]; whether these are finite."""
+def fold(totals, first, columns, times):
+    """The sums of the rows side by side are added up to totals[first : first + columns]; whether these are finite."""
     finite = True
-    for j in range(columns):
+    for j in range(first, first + columns):
         for t in range(1, times):
             totals[j] += totals[t * columns + j]
         finite = finite and is_finite(totals[j])
@@ -157,7 +185,7 @@ def add_values(microkernel, x, at, row, sums, totals, rows, columns, times):
         here, to = min(ROWS * times, rows - start), at + start * row
         add_block(microkernel, x, to, row, x, to, row, sums, sums, totals, here, columns, times)
     # A block's sum may be too large for the dtype where that of all is not.
-    if not fold(totals, columns, times):
+    if not fold(totals, 0, columns, times):
         totals[:] = 0
         for i in range(rows):
             for j in range(columns):
@@ -165,23 +193,21 @@ def add_values(microkernel, x, at, row, sums, totals, rows, columns, times):
 
 
 @inlined
-def add_gradients(of_values, of_products, dy, at, x, x_at, row, center, sums, totals, products, rows, columns, times):
-    """As add_values, of dy, and ``products`` likewise of dy (x - center); rows of x are ``row`` apart."""
+def add_gradients(microkernel, dy, at, x, x_at, row, center, sums, totals, rows, columns, times):
+    """As add_values, of dy, and in the second half of ``totals`` of dy (x - center); rows of x are ``row`` apart."""
     totals[:] = 0
-    products[:] = 0
+    half = totals.size // 2
     for start in range(0, rows, ROWS * times):
         here, of_dy, of_x = min(ROWS * times, rows - start), at + start * columns, x_at + start * row
-        add_block(of_values, dy, of_dy, columns, dy, of_dy, columns, center, sums, totals, here, columns, times)
-        add_block(of_products, dy, of_dy, columns, x, of_x, row, center, sums, products, here, columns, times)
-    is_finite_sum, is_finite_product = fold(totals, columns, times), fold(products, columns, times)
+        add_block(microkernel, dy, of_dy, columns, x, of_x, row, center, sums, totals, here, columns, times)
+    is_finite_sum, is_finite_product = fold(totals, 0, columns, times), fold(totals, half, columns, times)
     if not (is_finite_sum and is_finite_product):
         totals[:] = 0
-        products[:] = 0
         for i in range(rows):
             for j in range(columns):
                 gradient = np.float64(dy[at + i * columns + j])
                 totals[j] += gradient
-                products[j] += gradient * (np.float64(x[x_at + i * row + j]) - np.float64(center[j]))
+                totals[half + j] += gradient * (np.float64(x[x_at + i * row + j]) - np.float64(center[j]))
 
 
 @inlined
@@ -195,39 +221,42 @@ def merge_moments(count, means, squares, first, other_count, other_means, other_
 
 
 @inlined
-def find_moments(of_differences, of_squares, x, at, row, center, sums, totals, rows, columns, times):
+def merge_block(count, totals, center, sums, first, end, of_block):
+    """:func:`merge_moments`, of totals[:size] and totals[size:] and of a block's sums of differences and squares."""
+    size = center.size
+    share, weight = 1.0 / max(of_block, 1), of_block / max(count + of_block, 1)
+    growth = count * weight
+    for j in range(np.uintp(first), np.uintp(end)):
+        far = np.uintp(size) + j
+        difference = np.float64(sums[j])
+        to_mean = difference * share
+        distance = np.float64(center[j]) + to_mean - totals[j]
+        totals[j] += distance * weight
+        totals[far] += np.float64(sums[far]) - to_mean * difference + distance * distance * growth
+
+
+@inlined
+def find_moments(microkernel, x, at, row, center, sums, totals, rows, columns, times):
     """totals[:columns], the means of ``rows`` rows, and totals[half:], sums of squares about them.
 
-    ``totals`` is as long as four wide rows: the second half of each half is for a block's. What a block sums are
-    differences from its first row: these are as small as the numbers allow, and x passes through the first cache once.
+    What a block sums are differences from its first row: these are as small as the numbers allow, and equal numbers
+    have no variance. ``center`` is as long as a wide row, ``sums`` and ``totals`` as two.
     """
-    size = times * columns
-    half = totals.size // 2
+    half = times * columns
     means, squares = totals[:half], totals[half:]
     totals[:] = 0
     for start in range(0, rows, ROWS * times):
-        here = min(ROWS * times, rows - start)
+        here, first = min(ROWS * times, rows - start), at + start * row
         for t in range(min(times, here)):
             for j in range(np.uintp(columns)):
-                center[np.uintp(t * columns) + j] = x[np.uintp(at + (start + t) * row) + j]
-        for j in range(min(times, here) * columns, size):
+                center[np.uintp(t * columns) + j] = x[np.uintp(first + t * row) + j]
+        for j in range(min(times, here) * columns, half):
             center[j] = 0
-        first = at + start * row
-        sum_block(of_differences, x, first, row, x, first, row, center, sums, here, columns, times)
-        for t in range(times):
-            count = max(here // times + (1 if t < here % times else 0), 1)
-            for j in range(np.uintp(t * columns), np.uintp((t + 1) * columns)):
-                means[np.uintp(size) + j] = sums[j] / np.float64(count)
-        sum_block(of_squares, x, first, row, x, first, row, center, sums, here, columns, times)
-        for t in range(times):
-            count = here // times + (1 if t < here % times else 0)
-            for j in range(np.uintp(t * columns), np.uintp((t + 1) * columns)):
-                distance = means[np.uintp(size) + j]
-                squares[np.uintp(size) + j] = sums[j] - distance * distance * count
-                means[np.uintp(size) + j] = center[j] + distance
-            merge_moments(
-                start // times, means, squares, t * columns, count, means, squares, size + t * columns, columns
-            )
+        sum_block(microkernel, x, first, row, x, first, row, center, sums, here, columns, times)
+        # The first of the rows side by side may have one more.
+        left = here % times * columns
+        merge_block(start // times, totals, center, sums, 0, left, here // times + 1)
+        merge_block(start // times, totals, center, sums, left, half, here // times)
     for t in range(1, times):
         first_rows = (rows // times) * t + min(t, rows % times)
         of_rest = rows // times + (1 if t < rows % times else 0)

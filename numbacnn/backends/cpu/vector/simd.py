@@ -32,6 +32,7 @@ __all__ = [
     "compiled_or_plain",
     "copy_run",
     "flattened",
+    "for_each_group",
     "lane_sum",
     "lane_sums",
     "lanes_of",
@@ -219,6 +220,20 @@ class Vectors:
         return cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(result, arguments), f"llvm.{name}.{suffix}"
         )
+
+
+def for_each_group(v: Vectors, count: Any, some: int, of_group: Callable[..., None]) -> None:
+    """Of ``count`` neighbours ``of_group(first, vectors)`` for ``some`` vectors at a time, for single vectors behind
+    these, and with the mask of what is left behind these.
+    """
+    builder = v.builder
+    whole, vectors = (builder.and_(count, WORD(-v.lanes * many)) for many in (some, 1))
+    with cgutils.for_range_slice(builder, WORD(0), whole, WORD(some * v.lanes), WORD) as (first, _):
+        of_group(first, some)
+    with cgutils.for_range_slice(builder, whole, vectors, WORD(v.lanes), WORD) as (first, _):
+        of_group(first, 1)
+    with builder.if_then(builder.icmp_signed("<", vectors, count)):
+        of_group(vectors, 1, v.mask(builder.sub(count, vectors)))
 
 
 def lane_sums(size: int) -> tuple[Callable[..., Any], Any]:
