@@ -1,11 +1,12 @@
 """Local response normalisation: a row has the channels of a pixel, and a chunk is some rows.
 
 What is not of images lies plane by plane, and a row has the planes of a sample, in which neighbouring channels are
-``inner`` elements apart: the same loops do for both. A window is summed one neighbour at a time, for all elements of a
-row, from the first cache.
+``inner`` elements apart: the same loops do for both. What is summed lies in rows with zeros on both sides, so that a
+window is summed one neighbour at a time for all elements of a chunk, from the first cache.
 
 roofline: memory, two arrays read or written more than the result's own and its argument: forward reads x and writes y
-and scale, backward reads dy, x and scale and writes dx. The power 3/4 is three roots, in vectors.
+and scale, backward reads dy, x and scale and writes dx. There are some 30 operations an element, a third of them of the
+power, which is made of fourth roots.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from .runtime.allocator import empty_like
 from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches
 from .vector.layout import channels_last, images
+from .vector.simd import clear, fetch_ahead
+from .vector.transcendental import inverse_fourth_root
 
 __all__ = ["local_response_norm", "local_response_norm_backward"]
 
 # Elements of a chunk, if a row has no more: as many as the first cache holds of all arrays.
 CHUNK = 1 << 11
+BLOCKS = 8
+# What lies between has normal powers.
+SMALLEST, LARGEST = 1e-30, 1e30
 
 
 class _Rows(NamedTuple):
@@ -36,68 +42,113 @@ class _Rows(NamedTuple):
     before: int
     after: int
     quarters: int
+    blocks: int
 
 
 @inlined
-def raise_to(powers, scale, first, count, beta, of_quarters):
-    """powers[i] = scale[first + i] ** beta for i < count."""
-    at, size = np.uintp(first), np.uintp(count)
+def find_factors(factors, scale, first, count, beta, of_quarters):
+    """factors[i] = scale[first + i] ** -beta for i < count."""
+    at, size, real = np.uintp(first), np.uintp(count), scale.dtype.type
     if of_quarters < 0:
         for i in range(size):
-            powers[i] = scale[at + i] ** beta
+            factors[i] = scale[at + i] ** -beta
         return
+    one, unusual, power = real(1), real(0), of_quarters % 4
     for i in range(size):
-        powers[i] = 1
+        value = scale[at + i]
+        unusual += real(0) if value > real(SMALLEST) and value < real(LARGEST) else one
+    if power == 0:
+        for i in range(size):
+            factors[i] = one
+    elif unusual > 0:
+        for i in range(size):
+            root = np.sqrt(scale[at + i])
+            factors[i] = (one / np.sqrt(root) if power != 2 else one) / (root if power != 1 else one)
+    elif power == 1:
+        for i in range(size):
+            factors[i] = inverse_fourth_root(scale[at + i])
+    elif power == 2:
+        for i in range(size):
+            root = inverse_fourth_root(scale[at + i])
+            factors[i] = root * root
+    else:
+        for i in range(size):
+            root = inverse_fourth_root(scale[at + i])
+            factors[i] = root * root * root
     for _ in range(of_quarters // 4):
         for i in range(size):
-            powers[i] *= scale[at + i]
-    if of_quarters & 2:
+            factors[i] /= scale[at + i]
+
+
+@inlined
+def sum_windows(sums, padded, p):
+    """sums[i], of the window that begins at padded[i], in all rows and between them."""
+    size = np.uintp(sums.size - (p.before + p.after) * p.inner)
+    for i in range(size):
+        sums[i] = padded[i]
+    for neighbour in range(1, p.before + p.after + 1):
+        shift = np.uintp(neighbour * p.inner)
         for i in range(size):
-            powers[i] *= np.sqrt(scale[at + i])
-    if of_quarters & 1:
-        for i in range(size):
-            powers[i] *= np.sqrt(np.sqrt(scale[at + i]))
+            sums[i] += padded[i + shift]
+
+
+@inlined
+def normalize_block(x, y, scale, padded, sums, factors, first, count, factor, beta, k, p):
+    at, apart, real = np.uintp(first), p.row + (p.before + p.after) * p.inner, x.dtype.type
+    for row in range(count // p.row):
+        source, target = at + np.uintp(row * p.row), np.uintp(row * apart + p.before * p.inner)
+        for i in range(np.uintp(p.row)):
+            padded[target + i] = x[source + i] * x[source + i]
+    sum_windows(sums, padded, p)
+    for row in range(count // p.row):
+        target, source = at + np.uintp(row * p.row), np.uintp(row * apart)
+        for i in range(np.uintp(p.row)):
+            scale[target + i] = real(k) + real(factor) * sums[source + i]
+    find_factors(factors, scale, first, count, beta, p.quarters)
+    for i in range(np.uintp(count)):
+        y[at + i] = x[at + i] * factors[i]
 
 
 @kernel
-def _normalize_rows(chunk, x, y, scale, powers, factor, beta, k, p):
-    first = chunk * p.part * p.row
-    count = min(p.part * p.row, x.size - first)
-    at = np.uintp(first)
-    for i in range(np.uintp(count)):
-        scale[at + i] = 0
-    for start in range(first, first + count, max(p.row, 1)):
-        for neighbour in range(-p.before, p.after + 1):
-            shift = neighbour * p.inner
-            target, source = np.uintp(start + max(0, -shift)), np.uintp(start + max(0, shift))
-            for i in range(np.uintp(max(0, p.row - abs(shift)))):
-                scale[target + i] += x[source + i] * x[source + i]
-    for i in range(np.uintp(count)):
-        scale[at + i] = k + factor * scale[at + i]
-    raise_to(powers, scale, first, count, beta, p.quarters)
-    for i in range(np.uintp(count)):
-        y[at + i] = x[at + i] / powers[i]
+def _normalize_rows(chunk, x, y, scale, work, factor, beta, k, p):
+    size, width = p.part * p.row, p.part * (p.row + (p.before + p.after) * p.inner)
+    padded, sums, factors = work[:width], work[width : 2 * width], work[2 * width :]
+    clear(padded, 0, width)
+    end = min((chunk + 1) * p.blocks * size, x.size)
+    for first in range(chunk * p.blocks * size, end, size):
+        fetch_ahead(x, first + size, min(first + 2 * size, end))
+        normalize_block(x, y, scale, padded, sums, factors, first, min(size, end - first), factor, beta, k, p)
+
+
+@inlined
+def find_gradients(dy, x, scale, dx, padded, sums, factors, first, count, factor, beta, p):
+    at, apart, real = np.uintp(first), p.row + (p.before + p.after) * p.inner, x.dtype.type
+    find_factors(factors, scale, first, count, beta, p.quarters)
+    for row in range(count // p.row):
+        source, of_row, target = at + np.uintp(row * p.row), np.uintp(row * p.row), np.uintp(row * apart)
+        target += np.uintp(p.before * p.inner)
+        for i in range(np.uintp(p.row)):
+            padded[target + i] = dy[source + i] * factors[of_row + i] * x[source + i] / scale[source + i]
+    sum_windows(sums, padded, p)
+    for row in range(count // p.row):
+        target, of_row, source = at + np.uintp(row * p.row), np.uintp(row * p.row), np.uintp(row * apart)
+        for i in range(np.uintp(p.row)):
+            dx[target + i] = dy[target + i] * factors[of_row + i] - real(factor) * x[target + i] * sums[source + i]
 
 
 @kernel
 def _backward_rows(chunk, dy, x, scale, dx, work, factor, beta, p):
     """``factor`` is 2 alpha beta / size; ``before`` and ``after`` are those of the windows that an element is in."""
-    first = chunk * p.part * p.row
-    count = min(p.part * p.row, x.size - first)
-    at, half = np.uintp(first), work.size // 3
-    powers, products, sums = work[:half], work[half : 2 * half], work[2 * half :]
-    raise_to(powers, scale, first, count, beta, p.quarters)
-    for i in range(np.uintp(count)):
-        products[i] = dy[at + i] / powers[i] * x[at + i] / scale[at + i]
-        sums[i] = 0
-    for start in range(0, count, max(p.row, 1)):
-        for neighbour in range(-p.before, p.after + 1):
-            shift = neighbour * p.inner
-            target, source = np.uintp(start + max(0, -shift)), np.uintp(start + max(0, shift))
-            for i in range(np.uintp(max(0, p.row - abs(shift)))):
-                sums[target + i] += products[source + i]
-    for i in range(np.uintp(count)):
-        dx[at + i] = dy[at + i] / powers[i] - factor * x[at + i] * sums[i]
+    size, width = p.part * p.row, p.part * (p.row + (p.before + p.after) * p.inner)
+    padded, sums, factors = work[:width], work[width : 2 * width], work[2 * width :]
+    clear(padded, 0, width)
+    end = min((chunk + 1) * p.blocks * size, x.size)
+    for first in range(chunk * p.blocks * size, end, size):
+        following, behind = first + size, min(first + 2 * size, end)
+        fetch_ahead(dy, following, behind)
+        fetch_ahead(x, following, behind)
+        fetch_ahead(scale, following, behind)
+        find_gradients(dy, x, scale, dx, padded, sums, factors, first, min(size, end - first), factor, beta, p)
 
 
 @cached_launches
@@ -106,7 +157,7 @@ def local_response_norm(x: np.ndarray, size: int, alpha: float, beta: float, k: 
     y, scale = empty_like(of_x), empty_like(of_x)
     rows = _rows(x, beta, *reach(size))
     _normalize_rows(
-        _chunks(x, rows), of_x.reshape(-1), y.reshape(-1), scale.reshape(-1), Scratch(rows.part * rows.row, x.dtype),
+        _chunks(x, rows), of_x.reshape(-1), y.reshape(-1), scale.reshape(-1), _work(rows, x.dtype),
         alpha / size, float(beta), float(k), rows,
     )  # fmt: skip
     return _as_given(y, x), _as_given(scale, x)
@@ -122,7 +173,7 @@ def local_response_norm_backward(
     rows = _rows(x, beta, after, before)
     _backward_rows(
         _chunks(x, rows), of_dy.reshape(-1), of_x.reshape(-1), of_scale.reshape(-1), dx.reshape(-1),
-        Scratch(3 * rows.part * rows.row, x.dtype), 2 * alpha * beta / size, float(beta), rows,
+        _work(rows, x.dtype), 2 * alpha * beta / size, float(beta), rows,
     )  # fmt: skip
     return _as_given(dx, x)
 
@@ -130,11 +181,17 @@ def local_response_norm_backward(
 def _rows(x: np.ndarray, beta: float, before: int, after: int) -> _Rows:
     inner = 1 if x.ndim == 4 else math.prod(x.shape[2:])
     row, most = x.shape[1] * inner, x.shape[1]
-    return _Rows(row, inner, max(1, CHUNK // max(row, 1)), min(before, most), min(after, most), quarters(beta))
+    return _Rows(row, inner, max(1, CHUNK // max(row, 1)), min(before, most), min(after, most), quarters(beta), BLOCKS)
+
+
+def _work(rows: _Rows, dtype: np.dtype) -> Scratch:
+    """For two chunks of rows with their margins, and one without."""
+    margins = (rows.before + rows.after) * rows.inner
+    return Scratch(rows.part * (3 * rows.row + 2 * margins), dtype)
 
 
 def _chunks(x: np.ndarray, rows: _Rows) -> int:
-    return -(-x.size // max(rows.part * rows.row, 1))
+    return -(-x.size // max(rows.blocks * rows.part * rows.row, 1))
 
 
 def _in_order(x: np.ndarray) -> np.ndarray:
