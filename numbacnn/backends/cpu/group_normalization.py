@@ -28,7 +28,14 @@ from .vector.column_sums import CHUNK_ELEMENTS, MAX_CHUNKS, wide_rows
 from .vector.layout import channels_last, flat, images
 from .vector.row_maps import GRADIENT, NORMALIZED, map_all, repeat
 from .vector.row_sums import GRADIENTS, MOMENTS, add_gradients, find_moments, merge_moments
-from .vector.rows import SHORT, distances_of_run, gradients_of_run, squares_of_run
+from .vector.rows import (
+    SHORT,
+    differentiate_run,
+    distances_of_run,
+    gradients_of_run,
+    normalize_run,
+    squares_of_run,
+)
 from .vector.simd import flattened
 from .vector.sums import is_finite
 
@@ -124,9 +131,7 @@ def _normalize_runs(chunk, x, weight, bias, y, mean, variance, inverse_std, eps,
         mean[run], variance[run], inverse_std[run] = center, of_group, inverse
         middle = mean[run]
         if p.length == 1:
-            for j in range(np.uintp(p.channels)):
-                i, c = np.uintp(at) + j, np.uintp(channel) + j
-                y[i] = (x[i] - middle) * (weight[c] * inverse) + bias[c]
+            normalize_run(y, x, at, weight, bias, channel, p.channels, middle, inverse)
         else:
             for j in range(p.channels):
                 scale, shift = weight[channel + j] * inverse, bias[channel + j]
@@ -184,9 +189,7 @@ def _run_gradients(chunk, dy, x, weight, mean, inverse_std, dx, of_dy, of_produc
         mean_dy = dx.dtype.type(total / max(size, 1))
         mean_product = dx.dtype.type(product * inverse / max(size, 1)) * inverse
         if p.length == 1:
-            for j in range(np.uintp(p.channels)):
-                i, c = np.uintp(at) + j, np.uintp(channel) + j
-                dx[i] = inverse * (weight[c] * dy[i] - mean_dy - (x[i] - middle) * mean_product)
+            differentiate_run(dx, dy, x, at, weight, channel, p.channels, middle, inverse, mean_dy, mean_product)
         else:
             for j in range(p.channels):
                 scale = weight[channel + j]

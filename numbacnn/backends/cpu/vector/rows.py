@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.microkernel import WORD
-from .simd import VECTOR_BYTES, Vectors, compiled_or_plain, pointers
+from .simd import VECTOR_BYTES, Vectors, compiled_or_plain, for_each_group, pointers
 
-__all__ = ["SHORT", "add_run", "distances_of_run", "gradients_of_run", "largest_of_run", "scale_run", "shift_run",
-           "squares_of_run"]  # fmt: skip
+__all__ = ["SHORT", "add_run", "differentiate_run", "distances_of_run", "gradients_of_run", "largest_of_run",
+           "normalize_run", "scale_run", "shift_run", "squares_of_run"]  # fmt: skip
 
 SHORT = 4 * VECTOR_BYTES
 """No lane adds up more than 16 numbers in float32, and 32 in float64."""
@@ -49,14 +48,20 @@ def _reduced(v: Vectors, sources: list[Any], others: list[Any], count: Any, firs
     return join(joined, last)
 
 
-def _mapped(v: Vectors, target: Any, source: Any, count: Any, change: Callable[[Any], Any]) -> None:
+def _mapped(v: Vectors, target: Any, sources: list[Any], count: Any, change: Callable[..., Vector]) -> None:
     builder = v.builder
-    whole = builder.and_(count, WORD(-v.lanes))
-    with cgutils.for_range_slice(builder, WORD(0), whole, WORD(v.lanes), WORD) as (i, _):
-        v.store(change(v.load(builder.gep(source, [i]))), builder.gep(target, [i]))
-    with builder.if_then(builder.icmp_signed("<", whole, count)):
-        mask = v.mask(builder.sub(count, whole))
-        v.store_masked(change(v.load_masked(builder.gep(source, [whole]), mask)), builder.gep(target, [whole]), mask)
+
+    def of_group(first: Any, vectors: int, mask: Any = None) -> None:
+        for k in range(vectors):
+            place = builder.add(first, WORD(k * v.lanes))
+            pointers = [builder.gep(source, [place]) for source in sources]
+            values = [v.load(one) if mask is None else v.load_masked(one, mask) for one in pointers]
+            if mask is None:
+                v.store(change(*values), builder.gep(target, [place]))
+            else:
+                v.store_masked(change(*values), builder.gep(target, [place]), mask)
+
+    for_each_group(v, count, 1, of_group)
 
 
 def _vectors(context: Any, builder: Any, signature: Any) -> Vectors:
@@ -173,13 +178,69 @@ def _compiled_map(operation: str) -> Any:
             v = _vectors(context, builder, signature)
             pointer, other = pointers(context, builder, signature), v.broadcast(by)
             change = getattr(builder, operation)
-            _mapped(v, pointer(0, target, at), pointer(2, source, start), count, lambda value: change(value, other))
+            _mapped(v, pointer(0, target, at), [pointer(2, source, start)], count, lambda value: change(value, other))
             return context.get_dummy_value()
 
         word = types.int64
         return types.void(target, word, source, word, word, target.dtype), codegen
 
     return compiled
+
+
+def _normalized(target, source, at, weight, bias, own, count, center, inverse):
+    values, columns = source[at : at + count], slice(own, own + count)
+    target[at : at + count] = (values - center) * (weight[columns] * inverse) + bias[columns]
+
+
+@intrinsic
+def _normalized_compiled(
+    typing_context: Any, target: Any, source: Any, at: Any, weight: Any, bias: Any, own: Any, count: Any, center: Any,
+    inverse: Any,
+) -> Any:  # fmt: skip
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, source, at, weight, bias, own, count, *numbers = arguments
+        v = _vectors(context, builder, signature)
+        pointer = pointers(context, builder, signature)
+        middle, scale = (v.broadcast(number) for number in numbers)
+
+        def change(x: Vector, weight: Vector, bias: Vector) -> Vector:
+            return v.fma(builder.fsub(x, middle), builder.fmul(weight, scale), bias)
+
+        sources = [pointer(1, source, at), pointer(3, weight, own), pointer(4, bias, own)]
+        _mapped(v, pointer(0, target, at), sources, count, change)
+        return context.get_dummy_value()
+
+    word, real = types.int64, target.dtype
+    return types.void(target, source, word, weight, bias, word, word, real, real), codegen
+
+
+def _differentiated(target, dy, x, at, weight, own, count, center, inverse, mean_dy, slope):
+    here = slice(at, at + count)
+    target[here] = inverse * (weight[own : own + count] * dy[here] - mean_dy - (x[here] - center) * slope)
+
+
+@intrinsic
+def _differentiated_compiled(
+    typing_context: Any, target: Any, dy: Any, x: Any, at: Any, weight: Any, own: Any, count: Any, center: Any,
+    inverse: Any, mean_dy: Any, slope: Any,
+) -> Any:  # fmt: skip
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, dy, x, at, weight, own, count, *numbers = arguments
+        v = _vectors(context, builder, signature)
+        pointer = pointers(context, builder, signature)
+        middle, scale, mean, factor = (v.broadcast(number) for number in numbers)
+
+        def change(dy: Vector, x: Vector, weight: Vector) -> Vector:
+            shifted = v.fma(builder.fsub(x, middle), factor, mean)
+            return builder.fmul(scale, builder.fsub(builder.fmul(weight, dy), shifted))
+
+        _mapped(
+            v, pointer(0, target, at), [pointer(1, dy, at), pointer(2, x, at), pointer(4, weight, own)], count, change
+        )
+        return context.get_dummy_value()
+
+    word, real = types.int64, target.dtype
+    return types.void(target, dy, x, word, weight, word, word, real, real, real, real), codegen
 
 
 largest_of_run = compiled_or_plain(_largest, _largest_compiled)
@@ -198,3 +259,11 @@ shift_run = compiled_or_plain(_shifted, _compiled_map("fsub"))
 """shift_run(y, at, x, start, count, by): y[at + i] = x[start + i] - by for i < count; y may be x."""
 scale_run = compiled_or_plain(_scaled, _compiled_map("fmul"))
 """scale_run(y, at, x, start, count, by): y[at + i] = by x[start + i] for i < count; y may be x."""
+normalize_run = compiled_or_plain(_normalized, _normalized_compiled)
+"""normalize_run(y, x, at, weight, bias, own, count, center, inverse): y[at + i] = (x[at + i] - center) inverse
+weight[own + i] + bias[own + i] for i < count.
+"""
+differentiate_run = compiled_or_plain(_differentiated, _differentiated_compiled)
+"""differentiate_run(dx, dy, x, at, weight, own, count, center, inverse, mean_dy, slope): dx[at + i] = inverse
+(weight[own + i] dy[at + i] - mean_dy - (x[at + i] - center) slope) for i < count.
+"""
