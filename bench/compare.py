@@ -64,8 +64,12 @@ def measure(
     """
     task, model, batch = case
     samples: tuple[list[float], list[float]] = ([], [])
-    for _ in range(pairs):
-        difference = _measure_pair(checkouts, case, threads, rounds, budget / pairs, samples)
+    for number in range(pairs):
+        # Of two processes of the same code the one that starts first may be some hundredths slower all its life.
+        order = (0, 1) if number % 2 == 0 else (1, 0)
+        difference = _measure_pair(
+            [checkouts[i] for i in order], case, threads, rounds, budget / pairs, [samples[i] for i in order]
+        )
     medians = [statistics.median(taken) for taken in samples]
     return {
         "task": task,
@@ -85,21 +89,21 @@ def measure(
 
 
 def _measure_pair(
-    checkouts: tuple[Path, Path],
+    checkouts: Sequence[Path],
     case: tuple[str, str, int],
     threads: int,
     rounds: int | None,
     budget: float,
-    samples: tuple[list[float], list[float]],
+    samples: Sequence[list[float]],
 ) -> float:
     """Ask two new processes in turns, each of them first in every other round; how far their results are apart.
 
-    ``samples`` gain what they say.
+    They start in the order of ``checkouts``, and ``samples`` gain what they say.
     """
     task, model, batch = case
-    with _worker(checkouts[0]) as ours, _worker(checkouts[1]) as other:
+    with _worker(checkouts[0]) as first, _worker(checkouts[1]) as second:
         results = []
-        for worker, checkout in ((ours, checkouts[0]), (other, checkouts[1])):
+        for worker, checkout in ((first, checkouts[0]), (second, checkouts[1])):
             try:
                 answer = worker.ask("prepare", task=task, model=model, batch_size=batch, threads=threads)
             except RuntimeError as error:
@@ -113,7 +117,7 @@ def _measure_pair(
             raise WrongResultError(f"{task} {model} {batch}: the results differ by {difference:.1e} of the largest")
         begin, done = time.perf_counter(), 0
         while done < (rounds or MIN_ROUNDS) or (not rounds and time.perf_counter() - begin < budget):
-            turns = [(ours, samples[0]), (other, samples[1])]
+            turns = [(first, samples[0]), (second, samples[1])]
             for worker, taken in turns if done % 2 == 0 else turns[::-1]:
                 time.sleep(PAUSE)
                 taken.append(worker.ask("sample"))
