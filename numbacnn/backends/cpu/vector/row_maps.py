@@ -48,12 +48,14 @@ def row_map(name: str, numbers: int, term: Callable[..., Any], emit_term: Callab
         v = Vectors(builder, element, VECTOR_BYTES)
         some = SIDE_BY_SIDE if REGISTERS >= 32 else max(1, (REGISTERS - 4) // max(numbers, 1))
 
-        def of_group(column: Any, vectors: int, mask: Any = None) -> None:
-            places = [builder.add(column, WORD(i * v.lanes)) for i in range(vectors)]
+        def of_group(column: Any, masks: list[Any]) -> None:
+            places = [builder.add(column, WORD(i * v.lanes)) for i in range(some)]
 
             def loaded(pointer: Any) -> list[Any]:
-                each = [builder.gep(pointer, [place]) for place in places]
-                return [v.load(one) if mask is None else v.load_masked(one, mask) for one in each]
+                return [
+                    v.load_masked(builder.gep(pointer, [place]), mask)
+                    for place, mask in zip(places, masks, strict=True)
+                ]
 
             own = [loaded(builder.gep(of_columns, [builder.mul(apart, WORD(k))])) for k in range(numbers)]
 
@@ -63,10 +65,7 @@ def row_map(name: str, numbers: int, term: Callable[..., Any], emit_term: Callab
                 target = builder.gep(y, [builder.mul(row, y_row)])
                 for i, place in enumerate(places):
                     value = emit_term(v, of_a[i], of_b[i], *(number[i] for number in own))
-                    if mask is None:
-                        v.store(value, builder.gep(target, [place]))
-                    else:
-                        v.store_masked(value, builder.gep(target, [place]), mask)
+                    v.store_masked(value, builder.gep(target, [place]), masks[i])
                 return kept
 
             v.repeated(rows, [], step)

@@ -69,7 +69,8 @@ def row_sums(
         is_new = builder.icmp_signed("==", add, WORD(0))
         kinds = len(emit_terms(builder, v.zero(), v.zero(), v.zero()))
 
-        def of_group(column: Any, vectors: int, mask: Any = None) -> None:
+        def of_group(column: Any, masks: list[Any]) -> None:
+            vectors = len(masks)
             places = [builder.add(column, WORD(i * v.lanes)) for i in range(vectors)]
             targets = [
                 builder.gep(sums, [builder.add(place, builder.mul(apart, WORD(k)))])
@@ -78,7 +79,7 @@ def row_sums(
             ]
 
             def loaded(pointers: list[Any]) -> list[Any]:
-                return [v.load(one) if mask is None else v.load_masked(one, mask) for one in pointers]
+                return [v.load_masked(one, masks[i % vectors]) for i, one in enumerate(pointers)]
 
             def of_row(pointer: Any) -> list[Any]:
                 return loaded([builder.gep(pointer, [place]) for place in places])
@@ -97,11 +98,8 @@ def row_sums(
                 values = [emit_terms(builder, *each) for each in zip(of_a, of_b, centers, strict=True)]
                 return [builder.fadd(kept[k * vectors + i], values[i][k]) for k in range(kinds) for i in range(vectors)]
 
-            for total, target in zip(v.repeated(rows, first, step), targets, strict=True):
-                if mask is None:
-                    v.store(total, target)
-                else:
-                    v.store_masked(total, target, mask)
+            for i, total in enumerate(v.repeated(rows, first, step)):
+                v.store_masked(total, targets[i], masks[i % vectors])
 
         for_each_group(v, columns, SIDE_BY_SIDE, of_group)
 

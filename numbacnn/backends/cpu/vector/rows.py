@@ -51,15 +51,9 @@ def _reduced(v: Vectors, sources: list[Any], others: list[Any], count: Any, firs
 def _mapped(v: Vectors, target: Any, sources: list[Any], count: Any, change: Callable[..., Vector]) -> None:
     builder = v.builder
 
-    def of_group(first: Any, vectors: int, mask: Any = None) -> None:
-        for k in range(vectors):
-            place = builder.add(first, WORD(k * v.lanes))
-            pointers = [builder.gep(source, [place]) for source in sources]
-            values = [v.load(one) if mask is None else v.load_masked(one, mask) for one in pointers]
-            if mask is None:
-                v.store(change(*values), builder.gep(target, [place]))
-            else:
-                v.store_masked(change(*values), builder.gep(target, [place]), mask)
+    def of_group(first: Any, masks: list[Any]) -> None:
+        values = [v.load_masked(builder.gep(source, [first]), masks[0]) for source in sources]
+        v.store_masked(change(*values), builder.gep(target, [first]), masks[0])
 
     for_each_group(v, count, 1, of_group)
 

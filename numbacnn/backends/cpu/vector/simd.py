@@ -103,13 +103,18 @@ class Vectors:
 
     def load_masked(self, pointer: Any, mask: Any, other: Any = None) -> Any:
         """The neighbours whose lanes the mask has, those of ``other`` or 0 in the other lanes, whose memory is not
-        touched.
+        touched. Without a mask it is :meth:`load`.
         """
+        if mask is None:
+            return self.load(pointer)
         load = self._declare("masked.load", self.type, [self.type.as_pointer(), INDEX, self._mask_type, self.type])
         return self.builder.call(load, [self._cast(pointer), INDEX(self.bytes), mask, other or self.zero()])
 
     def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
         """The reverse of :meth:`load_masked`."""
+        if mask is None:
+            self.store(value, pointer)
+            return
         store = self._declare(
             "masked.store", ir.VoidType(), [self.type, self.type.as_pointer(), INDEX, self._mask_type]
         )
@@ -225,17 +230,16 @@ class Vectors:
 
 
 def for_each_group(v: Vectors, count: Any, some: int, of_group: Callable[..., None]) -> None:
-    """Of ``count`` neighbours ``of_group(first, vectors)`` for ``some`` vectors at a time, for single vectors behind
-    these, and with the mask of what is left behind these.
+    """Of ``count`` neighbours ``of_group(first, masks)`` for ``some`` vectors at a time, a mask for each: None where
+    all lanes count, and the masks of what is left for the last of them.
     """
     builder = v.builder
-    whole, vectors = (builder.and_(count, WORD(-v.lanes * many)) for many in (some, 1))
+    whole = builder.and_(count, WORD(-v.lanes * some))
     with cgutils.for_range_slice(builder, WORD(0), whole, WORD(some * v.lanes), WORD) as (first, _):
-        of_group(first, some)
-    with cgutils.for_range_slice(builder, whole, vectors, WORD(v.lanes), WORD) as (first, _):
-        of_group(first, 1)
-    with builder.if_then(builder.icmp_signed("<", vectors, count)):
-        of_group(vectors, 1, v.mask(builder.sub(count, vectors)))
+        of_group(first, [None] * some)
+    with builder.if_then(builder.icmp_signed("<", whole, count)):
+        left = builder.sub(count, whole)
+        of_group(whole, [v.mask(builder.sub(left, WORD(i * v.lanes))) for i in range(some)])
 
 
 def lane_sums(size: int) -> tuple[Callable[..., Any], Any]:
