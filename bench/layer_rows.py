@@ -76,6 +76,7 @@ REASONS = {
         "Hardtanh",
         "ReLU6",
         "AvgPool2d",
+        "AdaptiveMaxPool2d",
     ): "both at the memory's rate",
     ("ChannelShuffle",): "channels of a pixel are neighbours, and each is moved by itself; PyTorch copies planes",
     ("AdaptiveAvgPool2d",): "sums are float64",
