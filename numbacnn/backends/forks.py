@@ -3,7 +3,8 @@
 A child has one thread, the one that forked, and a copy of everything as it was at that moment: locks that other threads
 held are held for ever, and what they were changing is half changed. So the locks of this package are
 :class:`ForkSafeLock`, whose owners renew with :func:`in_forked_children` what other threads may have left half done.
-Numba's compiler has locks and state of its own: a fork waits until no other thread compiles.
+Numba's compiler has locks and state of its own, and so has an import: a fork waits until no other thread compiles or
+imports. A module that is half imported would be so in the child for ever, and whoever asks for it would wait.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from importlib import _bootstrap  # type: ignore[attr-defined]
 from typing import Any
 
 __all__ = ["ForkSafeLock", "in_forked_children"]
 
-# Seconds that a fork waits for a compilation that does not end, such as one that waits for this thread.
+# Seconds that a fork waits for a compilation or an import that does not end, such as one that waits for this thread.
 LOCK_TIMEOUT = 60.0
+IMPORT_POLL_SECONDS = 0.001
 
 
 class ForkSafeLock:
@@ -80,9 +84,23 @@ def _compiler_lock() -> Any:
     return getattr(module, "global_compiler_lock", None)
 
 
-def _wait_for_the_compiler() -> None:
-    lock = _compiler_lock()
-    _held.lock = lock if lock is not None and lock._lock.acquire(timeout=LOCK_TIMEOUT) else None
+def _others_import() -> bool:
+    """Whether a thread other than this one is importing a module. Python has a lock for each that is being imported."""
+    locks = [reference() for reference in list(getattr(_bootstrap, "_module_locks", {}).values())]
+    return any(getattr(lock, "owner", None) not in (None, threading.get_ident()) for lock in locks)
+
+
+def _wait_for_others() -> None:
+    """Until no other thread compiles or imports; the compiler is held then, and given back after the fork."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        lock = _compiler_lock()
+        remaining = max(0.0, deadline - time.monotonic())
+        _held.lock = lock if lock is not None and lock._lock.acquire(timeout=remaining) else None
+        if not remaining or not _others_import():
+            return
+        _give_back_the_compiler()  # which the import may wait for
+        time.sleep(IMPORT_POLL_SECONDS)
 
 
 def _give_back_the_compiler() -> None:
@@ -113,7 +131,7 @@ def _renew_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_wait_for_the_compiler,
+        before=_wait_for_others,
         after_in_parent=_give_back_the_compiler,
         after_in_child=_renew_all,
     )

@@ -292,6 +292,38 @@ def test_a_child_that_is_forked_while_another_thread_asks_for_their_number():
     assert run(FORK_COUNTING) == ["0"]
 
 
+FORK_IMPORTING = """
+import importlib.abc, os, signal, sys, threading, time, warnings
+import numba
+import numbacnn
+warnings.simplefilter("ignore")
+importing = threading.Event()
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "multiprocessing.synchronize":
+            importing.set()
+            time.sleep(1)
+
+sys.meta_path.insert(0, Slow())
+assert "multiprocessing.synchronize" not in sys.modules
+thread = threading.Thread(target=numba.get_num_threads)
+thread.start()
+importing.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(numba.get_num_threads() - 2)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+thread.join()
+"""
+
+
+@posix
+def test_a_child_that_is_forked_while_another_thread_imports():
+    assert run(FORK_IMPORTING) == ["0"]
+
+
 FORK_COMPILING = (
     MODEL
     + """
