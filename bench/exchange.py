@@ -21,7 +21,7 @@ from numbacnn import models, nn
 
 from . import machine, onnx_suites
 from .command import UserError, WrongResultError, exit_code, say
-from .report import Table, write_results
+from .report import Table, measured_when, write_results
 
 __all__ = ["MODELS", "RUNTIMES", "ZooModel", "draw_states", "light_section", "main", "models_section", "suites_section"]
 
@@ -242,7 +242,7 @@ def suites_section(results: dict[str, Any]) -> str:
 
 def _origin(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    return f"{results['machine']['cpu']}; {versions}; measured {results['measured'][:10]} at {results['commit'][:10]}."
+    return f"{results['machine']['cpu']}; {versions}; {measured_when(results)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "geometric_mean",
     "impossible",
     "library",
+    "measured_when",
     "plot_bars",
     "plot_points",
     "significant",
@@ -239,3 +240,9 @@ def _finish(figure: Any, path: Path, title: str, handles: dict[str, Any]) -> Non
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def measured_when(results: dict[str, Any]) -> str:
+    """The end of the line above a table: the day, the commit, and whether the package has changed since."""
+    older = ", of an older package" if results.get("older") else ""
+    return f"measured {results['measured'][:10]} at {results['commit'][:10]}{older}."

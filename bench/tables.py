@@ -12,7 +12,7 @@ from typing import Any
 from . import exchange
 from .contender import is_ours, stands_for_us
 from .layer_rows import IMAGES, SLOWER, reason_of
-from .report import geometric_mean, impossible, significant
+from .report import geometric_mean, impossible, measured_when, significant
 
 __all__ = [
     "PAGES",
@@ -310,11 +310,7 @@ def _origin(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     one = machine.get("peak_gflops_1_thread")
     of_one = f" ({one:.0f} on one thread)" if one else ""
-    older = ", of an older package" if results.get("older") else ""
-    return (
-        f"{where}; {versions}; float32 peak {machine['peak_gflops']:.0f} GFLOP/s{of_one}; "
-        f"measured {results['measured'][:10]} at {results['commit'][:10]}{older}."
-    )
+    return f"{where}; {versions}; float32 peak {machine['peak_gflops']:.0f} GFLOP/s{of_one}; {measured_when(results)}"
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -365,16 +361,14 @@ def replace_section(text: str, name: str, content: str) -> str:
 def found_results() -> dict[str, dict[str, Any]]:
     """All results that there are, by the names of their files; "older" in each says if the newest's package is another.
 
-    Those of a GPU, another machine, are compared among themselves, and those of no speed with none.
+    The newest is that of every machine, so that what a GPU did long ago does not pass for what it does today.
     """
     shown = [name for sections in PAGES.values() for name, _ in sections.values()]
     names = dict.fromkeys((*SECTIONS, *PICTURES, *shown))
     found = {name: results for name in names if (results := results_of(name))}
-    for where in ("cpu", "cuda"):
-        group = {name: results for name, results in found.items() if name.endswith(where)}
-        newest = max(group, key=lambda name: group[name]["measured"], default="")
-        for results in group.values():
-            results["older"] = _library(results) != _library(group[newest])
+    newest = max(found.values(), key=lambda results: results["measured"], default={})
+    for results in found.values():
+        results["older"] = _library(results) != _library(newest)
     return found
 
 
