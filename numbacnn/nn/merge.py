@@ -10,16 +10,11 @@ from .layer import Layer, check_dy_shape
 from .receptive import Window
 from .state import Shape, as_floating, as_input
 
-__all__ = ["Concatenate", "Product", "Sum"]
+__all__ = ["AnyInputs", "Concatenate", "Product", "Sum"]
 
 
-class _Merge(Layer):
-    takes_several = True
-
-    def _inputs(self, inputs: tuple[Any, ...]) -> list[Array]:
-        if not inputs:
-            raise TypeError(f"{type(self).__name__} takes one input or more, got none")
-        return [as_input(x, self.backend) for x in inputs]
+class AnyInputs(Layer):
+    """What layers without children and products of matrices say, of however many inputs."""
 
     def flops(self, *shapes: Shape) -> int:
         return 0
@@ -29,6 +24,15 @@ class _Merge(Layer):
 
     def child_inputs(self, *shapes: Shape) -> list[Any]:
         return []
+
+
+class _Merge(AnyInputs):
+    takes_several = True
+
+    def _inputs(self, inputs: tuple[Any, ...]) -> list[Array]:
+        if not inputs:
+            raise TypeError(f"{type(self).__name__} takes one input or more, got none")
+        return [as_input(x, self.backend) for x in inputs]
 
     def window(self) -> Window | None:
         return None

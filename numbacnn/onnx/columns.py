@@ -7,24 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backends import Array
-from ..nn.layer import Layer
+from ..nn.merge import AnyInputs
 from ..nn.receptive import WHOLE_IMAGE, Window
 from ..nn.state import Shape
 
 __all__ = ["OnnxLayer", "as_columns", "column_sums", "expanded", "kept_first", "rearranged", "summed"]
 
 
-class OnnxLayer(Layer):
+class OnnxLayer(AnyInputs):
     """What layers of one input or several have in common."""
-
-    def flops(self, *shapes: Shape) -> int:
-        return 0
-
-    def algorithms(self, *shapes: Shape) -> dict[str, str]:
-        return {}
-
-    def child_inputs(self, *shapes: Shape) -> list[Any]:
-        return []
 
     def window(self) -> Window | None:
         return WHOLE_IMAGE

@@ -21,14 +21,13 @@ from .runtime.allocator import empty_like
 from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches
 from .vector.layout import channels_last, images
-from .vector.simd import clear, fetch_ahead
+from .vector.simd import clear
 from .vector.transcendental import inverse_fourth_root
 
 __all__ = ["local_response_norm", "local_response_norm_backward"]
 
 # Elements of a chunk, if a row has no more: as many as the first cache holds of all arrays.
 CHUNK = 1 << 11
-BLOCKS = 8
 # What lies between has normal powers.
 SMALLEST, LARGEST = 1e-30, 1e30
 
@@ -42,7 +41,6 @@ class _Rows(NamedTuple):
     before: int
     after: int
     quarters: int
-    blocks: int
 
 
 @inlined
@@ -114,10 +112,8 @@ def _normalize_rows(chunk, x, y, scale, work, factor, beta, k, p):
     size, width = p.part * p.row, p.part * (p.row + (p.before + p.after) * p.inner)
     padded, sums, factors = work[:width], work[width : 2 * width], work[2 * width :]
     clear(padded, 0, width)
-    end = min((chunk + 1) * p.blocks * size, x.size)
-    for first in range(chunk * p.blocks * size, end, size):
-        fetch_ahead(x, first + size, min(first + 2 * size, end))
-        normalize_block(x, y, scale, padded, sums, factors, first, min(size, end - first), factor, beta, k, p)
+    first = chunk * size
+    normalize_block(x, y, scale, padded, sums, factors, first, min(size, x.size - first), factor, beta, k, p)
 
 
 @inlined
@@ -142,13 +138,8 @@ def _backward_rows(chunk, dy, x, scale, dx, work, factor, beta, p):
     size, width = p.part * p.row, p.part * (p.row + (p.before + p.after) * p.inner)
     padded, sums, factors = work[:width], work[width : 2 * width], work[2 * width :]
     clear(padded, 0, width)
-    end = min((chunk + 1) * p.blocks * size, x.size)
-    for first in range(chunk * p.blocks * size, end, size):
-        following, behind = first + size, min(first + 2 * size, end)
-        fetch_ahead(dy, following, behind)
-        fetch_ahead(x, following, behind)
-        fetch_ahead(scale, following, behind)
-        find_gradients(dy, x, scale, dx, padded, sums, factors, first, min(size, end - first), factor, beta, p)
+    first = chunk * size
+    find_gradients(dy, x, scale, dx, padded, sums, factors, first, min(size, x.size - first), factor, beta, p)
 
 
 @cached_launches
@@ -181,7 +172,7 @@ def local_response_norm_backward(
 def _rows(x: np.ndarray, beta: float, before: int, after: int) -> _Rows:
     inner = 1 if x.ndim == 4 else math.prod(x.shape[2:])
     row, most = x.shape[1] * inner, x.shape[1]
-    return _Rows(row, inner, max(1, CHUNK // max(row, 1)), min(before, most), min(after, most), quarters(beta), BLOCKS)
+    return _Rows(row, inner, max(1, CHUNK // max(row, 1)), min(before, most), min(after, most), quarters(beta))
 
 
 def _work(rows: _Rows, dtype: np.dtype) -> Scratch:
@@ -191,7 +182,7 @@ def _work(rows: _Rows, dtype: np.dtype) -> Scratch:
 
 
 def _chunks(x: np.ndarray, rows: _Rows) -> int:
-    return -(-x.size // max(rows.blocks * rows.part * rows.row, 1))
+    return -(-x.size // max(rows.part * rows.row, 1))
 
 
 def _in_order(x: np.ndarray) -> np.ndarray:

@@ -31,7 +31,6 @@ __all__ = [
     "clear",
     "compiled_or_plain",
     "copy_run",
-    "fetch_ahead",
     "flattened",
     "for_each_group",
     "lane_sum",
@@ -333,27 +332,6 @@ def lanes_of(itemsize):
     return VECTOR_BYTES // itemsize
 
 
-def _ahead(x, start, end):
-    pass
-
-
-@intrinsic
-def _ahead_compiled(typing_context: Any, x: Any, start: Any, end: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(builder, context.get_value_type(signature.args[0].dtype), VECTOR_BYTES)
-        pointer = pointers(context, builder, signature)
-        with cgutils.for_range_slice(builder, arguments[1], arguments[2], WORD(LINE_BYTES // v.bytes), WORD) as (
-            place,
-            _,
-        ):
-            v.prefetch(pointer(0, arguments[0], place))
-        return context.get_dummy_value()
-
-    return types.void(x, types.int64, types.int64), codegen
-
-
-fetch_ahead = compiled_or_plain(_ahead, _ahead_compiled)
-"""fetch_ahead(x, start, end): x[start:end] is on its way to the second cache while other things are computed."""
 flattened = compiled_or_plain(_flat, _flat_compiled)
 """flattened(x): the elements of a C-contiguous array one after the other."""
 lane_sum = compiled_or_plain(*lane_sums(VECTOR_BYTES))
