@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numba
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from numba.core import config
 from numbacnn.backends.cpu.vector import simd, tiles
 
 WIDTHS = (16, 32, 64)
+# Each is compiled once, not for every case.
+gathering_tile, dot_tile = functools.cache(tiles.gathering_tile), functools.cache(tiles.dot_tile)
 # Narrower vectors run on every machine, and wider ones in parts.
 pytestmark = [
     pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled"),
@@ -18,18 +22,19 @@ pytestmark = [
 ]
 
 
+@numba.njit
+def multiply(tile, source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo):
+    tiles.multiply(
+        tile, source, 0, row_at, 1, step, 2, depth, length, b, 3, b_at, 5, shift, 1, c, 4, c_at, 1, count, todo
+    )
+
+
 @pytest.mark.parametrize("rows, columns, missing", [(1, 1, 1), (3, 2, 0), (3, 7, 3), (8, 3, 17)])
 @pytest.mark.parametrize("todo", [0, tiles.ADD + 3 * tiles.ROUND, tiles.RELU + tiles.ROUND, tiles.ADD + tiles.RELU])
 @pytest.mark.parametrize("length", [2, 7, 100])
 @pytest.mark.parametrize("elementwise, ahead", [(False, 0), (True, 0), (False, 2)])
 def test_gathering_tile(dtype, size, rows, columns, missing, todo, length, elementwise, ahead):
-    tile = tiles.gathering_tile(rows, columns, size, elementwise, ahead)
-
-    @numba.njit
-    def run(tile, source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo):
-        tiles.multiply(
-            tile, source, 0, row_at, 1, step, 2, depth, length, b, 3, b_at, 5, shift, 1, c, 4, c_at, 1, count, todo
-        )
+    tile = gathering_tile(rows, columns, size, elementwise, ahead)
 
     rng = np.random.default_rng(rows * columns)
     depth, width = 7, columns * size // np.dtype(dtype).itemsize
@@ -45,7 +50,7 @@ def test_gathering_tile(dtype, size, rows, columns, missing, todo, length, eleme
     tile.definition(
         source, 0, row_at, 1, step, 2, depth, length, b, 3, b_at, 5, shift, 1, expected, 4, c_at, 1, count, todo
     )
-    run(tile.address(np.dtype(dtype)), source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo)
+    multiply(tile.address(np.dtype(dtype)), source, row_at, step, depth, length, b, b_at, shift, c, c_at, count, todo)
     np.testing.assert_allclose(c, expected, rtol=0, atol=1e-4 if dtype == np.float32 else 1e-12)
 
 
@@ -81,7 +86,7 @@ def test_what_is_brought_into_the_cache_changes_no_bit(dtype, size, rows):
 @pytest.mark.parametrize("todo", [0, tiles.ADD])
 def test_rows_of_a_tile_may_be_one_row(dtype, size, todo):
     """Which is how the last tile has fewer rows than it could."""
-    tile = tiles.gathering_tile(3, 1, size)
+    tile = gathering_tile(3, 1, size)
 
     @numba.njit
     def run(tile, source, row_at, step, depth, b, b_at, shift, c, c_at, count, todo):
@@ -99,11 +104,9 @@ def test_rows_of_a_tile_may_be_one_row(dtype, size, todo):
     assert (c == 10 + (1 if todo else 0)).all()
 
 
-@pytest.mark.parametrize("rows, columns, count", [(1, 1, 1), (3, 2, 2), (4, 6, 99)])
-@pytest.mark.parametrize("add", [0, 1])
-@pytest.mark.parametrize("length", [2, 7, 100])
-def test_dot_tile(dtype, size, rows, columns, count, add, length):
-    tile = tiles.dot_tile(rows, columns, size)
+@functools.cache
+def dot_products(size):
+    """Compiled, of vectors of ``size`` bytes: a tile of products and the total of its first vector."""
     _, total_of = simd.lane_sums(size)
 
     @numba.njit
@@ -112,6 +115,15 @@ def test_dot_tile(dtype, size, rows, columns, count, add, length):
             tile, a, 0, a_at, 1, a_step, 2, b, 0, b_at, 3, b_step, 4, depth, length, count, c, 5, c_row, add
         )
         total[0] = total_of(c, 5)
+
+    return run
+
+
+@pytest.mark.parametrize("rows, columns, count", [(1, 1, 1), (3, 2, 2), (4, 6, 99)])
+@pytest.mark.parametrize("add", [0, 1])
+@pytest.mark.parametrize("length", [2, 7, 100])
+def test_dot_tile(dtype, size, rows, columns, count, add, length):
+    tile = dot_tile(rows, columns, size)
 
     rng = np.random.default_rng(count)
     depth, lanes = 7, size // np.dtype(dtype).itemsize
@@ -122,6 +134,7 @@ def test_dot_tile(dtype, size, rows, columns, count, add, length):
     expected, total = c.copy(), np.zeros(1, dtype)
     row = columns * lanes + 1
     tile.definition(a, 0, a_at, 1, a_step, 2, b, 0, b_at, 3, b_step, 4, depth, length, count, expected, 5, row, add)
+    run = dot_products(size)
     run(tile.address(np.dtype(dtype)), a, a_at, a_step, b, b_at, b_step, depth, length, count, c, row, add, total)
     tolerance = 1e-4 if dtype == np.float32 else 1e-12
     np.testing.assert_allclose(c, expected, rtol=0, atol=tolerance)
