@@ -6,24 +6,12 @@ from typing import Any
 
 from .. import ops
 from ..backends import Array
-from .layer import Layer, check_dy_shape
+from .any_inputs import AnyInputs
+from .layer import check_dy_shape
 from .receptive import Window
 from .state import Shape, as_floating, as_input
 
-__all__ = ["AnyInputs", "Concatenate", "Product", "Sum"]
-
-
-class AnyInputs(Layer):
-    """What layers without children and products of matrices say, of however many inputs."""
-
-    def flops(self, *shapes: Shape) -> int:
-        return 0
-
-    def algorithms(self, *shapes: Shape) -> dict[str, str]:
-        return {}
-
-    def child_inputs(self, *shapes: Shape) -> list[Any]:
-        return []
+__all__ = ["Concatenate", "Product", "Sum"]
 
 
 class _Merge(AnyInputs):

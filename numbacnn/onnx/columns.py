@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backends import Array
-from ..nn.merge import AnyInputs
+from ..nn.any_inputs import AnyInputs
 from ..nn.receptive import WHOLE_IMAGE, Window
 from ..nn.state import Shape
 
