@@ -66,7 +66,7 @@ _WHEN_ASKED = {
     "softmax": ("LogSoftmax", "Softmax"),
     "spatial": (
         *("ChannelShuffle", "CircularPad2d", "ConstantPad2d", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2d"),
-        *("ReplicationPad2d", "Upsample", "ZeroPad2d"),
+        *("ReplicationPad2d", "Upsample", "ZeroPad2d", "ZeroPadChannels"),
     ),
     "tied": ("tied_copy",),
 }

@@ -13,7 +13,9 @@ from ..ops.arguments import integer, one_of, pair, real_number
 from ..ops.padding import padded_shape, sides
 from ..ops.spatial import (
     INTERPOLATIONS,
+    channel_padded_shape,
     channel_shuffled_shape,
+    channel_sides,
     check_interpolation,
     pixel_shuffled_shape,
     pixel_unshuffled_shape,
@@ -37,6 +39,7 @@ __all__ = [
     "ReplicationPad2d",
     "Upsample",
     "ZeroPad2d",
+    "ZeroPadChannels",
 ]
 
 
@@ -337,3 +340,41 @@ class ChannelShuffle(Layer):
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}"
+
+
+class ZeroPadChannels(Layer):
+    """x (n, c, ...) -> y (n, before + c + after, ...): channels of zeros around those of x; dx is dy without them.
+
+    ``padding`` is an int for both ends, or (before, after); a negative one cuts channels off, of which one has to
+    remain, and dx is zero there. It makes the shortcuts without weights of He et al. 2016 ("Deep residual learning",
+    option A), and takes a part of the channels, as ShuffleNet V2 does. PyTorch has no such layer for batches of images.
+
+    >>> ZeroPadChannels((8, 8)).output_shape((1, 16, 4, 5)), ZeroPadChannels((-4, 0)).output_shape((2, 16, 9))
+    ((1, 32, 4, 5), (2, 12, 9))
+    """
+
+    padding: tuple[int, int] = setting(channel_sides)
+
+    def __init__(self, padding: Any) -> None:
+        super().__init__()
+        self.padding = padding
+
+    @cached_forward
+    def forward(self, x: Any) -> Array:
+        y = ops.pad_channels(as_input(x, self.backend), self.padding, backend=self.backend)
+        self.saved = tuple(y.shape)
+        return y
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+        check_dy_shape(dy, self.saved)
+        before, after = self.padding
+        return ops.pad_channels(dy, (-before, -after), backend=self.backend) if input_gradient else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return channel_padded_shape(shape, self.padding)
+
+    def window(self) -> Window | None:
+        return None
+
+    def extra_repr(self) -> str:
+        return str(self.padding)

@@ -228,6 +228,13 @@ def _pad(export: Export, layer: Any, name: str, inputs: list[str], shapes: list[
     return padded(export, inputs[0], shapes[0], before, after, layer.mode, layer.value, name, is_last=True)
 
 
+@writes(nn.ZeroPadChannels)
+def _pad_channels(export: Export, layer: Any, name: str, inputs: list[str], shapes: list[Shape]) -> str:
+    (before, after), others = layer.padding, [0] * (len(shapes[0]) - 2)
+    ends = [0, before, *others], [0, after, *others]
+    return padded(export, inputs[0], shapes[0], *ends, "constant", 0.0, name, is_last=True)
+
+
 @writes(layers.PadAxis)
 def _pad_axis(export: Export, layer: layers.PadAxis, name: str, inputs: list[str], shapes: list[Shape]) -> str:
     before, after = [0] * len(shapes[0]), [0] * len(shapes[0])

@@ -239,6 +239,8 @@ def _padded(call: Call, x: Tensor, sides: dict[int, tuple[int, int]], mode: str,
         if mode == "constant":
             return call.emit(nn.ConstantPad2d(around, value) if value else nn.ZeroPad2d(around), x)
         return call.emit(_OF_IMAGES[mode](around), x)
+    if set(sides) == {1} and mode == "constant" and not value:
+        return call.emit(nn.ZeroPadChannels(sides[1]), x)
     for axis, (before, after) in sides.items():
         x = call.emit(PadAxis(axis, before, after, mode, value), x, part=f"axis{axis}")
     return x

@@ -53,8 +53,8 @@ _WHEN_ASKED = {
     "normalization": ("batch_norm", "batch_norm_backward"),
     "response_norm": ("local_response_norm", "local_response_norm_backward"),
     "spatial": (
-        *("channel_shuffle", "interpolate2d", "interpolate2d_backward", "pad2d", "pad2d_backward", "pixel_shuffle"),
-        *("pixel_unshuffle",),
+        *("channel_shuffle", "interpolate2d", "interpolate2d_backward", "pad2d", "pad2d_backward", "pad_channels"),
+        *("pixel_shuffle", "pixel_unshuffle"),
     ),
 }
 __getattr__ = imported_when_asked(__name__, _WHEN_ASKED)

@@ -11,6 +11,7 @@ from ..backends import Array, Backend
 from ..backends.geometry import Resampling
 from ..backends.shared.resampling import resampled_taps
 from .arguments import (
+    LARGEST_SIZE,
     check_shape,
     common_dtype,
     flag,
@@ -32,6 +33,7 @@ __all__ = [
     "interpolate2d_backward",
     "pad2d",
     "pad2d_backward",
+    "pad_channels",
     "pixel_shuffle",
     "pixel_unshuffle",
 ]
@@ -91,6 +93,32 @@ def _pads(padding: Any) -> tuple[int, int, int, int]:
     """In the order of the backends: top, bottom, left, right."""
     left, right, top, bottom = sides("padding", padding)
     return top, bottom, left, right
+
+
+@cached_call
+def pad_channels(x: Any, padding: Any, *, backend: str | Backend | None = None) -> Array:
+    """x (n, c, ...) -> y (n, before + c + after, ...): channels of zeros before and after those of x.
+
+    ``padding`` is an int for both ends or a pair (before, after); a negative one cuts channels off, of which one has to
+    remain. The gradient is the same function with the numbers of the opposite sign. ValueError for padding that does
+    not fit, TypeError for what is no ints.
+
+    >>> pad_channels([[[1], [2], [3]]], (-1, 2), backend="reference").ravel()
+    array([2., 3., 0., 0.], dtype=float32)
+    """
+    backend = backends.get(backend)
+    x = real_array("x", x, backend)
+    y_shape = channel_padded_shape(x.shape, padding)
+    x = backend.asarray(x, common_dtype(x))
+    before, after = channel_sides("padding", padding)
+    kept = x.shape[1] + min(before, 0) + min(after, 0)
+    if kept < x.shape[1]:
+        x = backend.take_channels(x, max(-before, 0), kept)
+    y = backend.empty(y_shape, x.dtype)
+    if kept < y_shape[1]:
+        backend.fill_zero(y)
+    backend.put_channels(y, x, max(before, 0))
+    return y
 
 
 @cached_call
@@ -282,6 +310,21 @@ def channel_shuffle(x: Any, groups: int, *, backend: str | Backend | None = None
     return backend.reshape(backend.rearrange(x, split, joined), shape)
 
 
+def channel_sides(name: str, value: Any) -> tuple[int, int]:
+    """``value``, an int for both ends of the channels or a pair (before, after), also below 0."""
+    return pair(name, value, -LARGEST_SIZE)
+
+
+@memoized
+def channel_padded_shape(x_shape: Any, padding: Any) -> tuple[int, ...]:
+    """The shape of the result of :func:`pad_channels`, with its errors."""
+    before, after = channel_sides("padding", padding)
+    shape = _with_channels(x_shape)
+    if shape[1] + min(before, 0) + min(after, 0) < 1:
+        raise ValueError(f"`padding` {padding!r} must leave some of the {shape[1]} channels of `x` {shape}")
+    return (shape[0], before + shape[1] + after, *shape[2:])
+
+
 @memoized
 def pixel_shuffled_shape(x_shape: Any, upscale_factor: int) -> tuple[int, ...]:
     """The shape of the result of :func:`pixel_shuffle`, with its errors."""
@@ -308,12 +351,16 @@ def pixel_unshuffled_shape(x_shape: Any, downscale_factor: int) -> tuple[int, ..
 def channel_shuffled_shape(x_shape: Any, groups: int) -> tuple[int, ...]:
     """The shape of the result of :func:`channel_shuffle`, with its errors."""
     groups = integer("groups", groups, 1)
-    if len(x_shape) < 2:
-        raise ValueError(f"`x` {tuple(x_shape)} must have 2 or more axes (n, c, ...)")
-    shape = shape_of("x_shape", x_shape, ", ".join("n" * len(x_shape)))
+    shape = _with_channels(x_shape)
     if shape[1] % groups:
         raise ValueError(f"`groups` {groups} must divide the {shape[1]} channels of `x` {tuple(x_shape)}")
     return shape
+
+
+def _with_channels(x_shape: Any) -> tuple[int, ...]:
+    if len(x_shape) < 2:
+        raise ValueError(f"`x` {tuple(x_shape)} must have 2 or more axes (n, c, ...)")
+    return shape_of("x_shape", x_shape, ", ".join("n" * len(x_shape)))
 
 
 def _cotangent(dy: Any, y_shape: Sequence[int], x_shape: Any, backend: Backend) -> Array:

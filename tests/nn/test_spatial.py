@@ -34,6 +34,8 @@ from tests.strategies import SIMULATED
         (lambda: nn.PixelShuffle(0), ValueError, "`upscale_factor` 0 must be at least 1"),
         (lambda: nn.PixelUnshuffle(2.0), TypeError, "`downscale_factor` 2.0 must be an int"),
         (lambda: nn.ChannelShuffle(0), ValueError, "`groups` 0 must be at least 1"),
+        (lambda: nn.ZeroPadChannels(1.5), TypeError, "`padding` 1.5 must be an int or a pair of ints"),
+        (lambda: nn.ZeroPadChannels((1, 2, 3)), ValueError, r"`padding` \(1, 2, 3\) must be .* not 3 entries"),
         (lambda: nn.Unflatten(0, (1, 2)), ValueError, "`dim` 0 must be an axis after the batch"),
         (lambda: nn.Unflatten(1.0, (1, 2)), TypeError, "`dim` 1.0 must be an int"),
         (lambda: nn.Unflatten(1, (-1, -1)), ValueError, r"`unflattened_size` \(-1, -1\) must hold sizes of at least 1"),
@@ -61,6 +63,8 @@ def test_refused_when_made(backend: Backend, make: Any, error: type[Exception], 
         (lambda: nn.PixelShuffle(2), (1, 6, 4, 4), "the square of `upscale_factor` 2 must divide the 6 channels"),
         (lambda: nn.PixelUnshuffle(2), (1, 6, 4, 5), "`downscale_factor` 2 must divide height and width"),
         (lambda: nn.ChannelShuffle(4), (1, 6, 4), "`groups` 4 must divide the 6 channels"),
+        (lambda: nn.ZeroPadChannels((2, -4)), (1, 4, 9), "must leave some of the 4 channels of `x`"),
+        (lambda: nn.ZeroPadChannels(1), (6,), "must have 2 or more axes"),
         (lambda: nn.ChannelShuffle(4), (6,), "must have 2 or more axes"),
         (lambda: nn.Unflatten(2, (2, 2)), (1, 4), "`dim` 2 must be an axis after the batch, of the input"),
         (lambda: nn.Unflatten(-2, (2, 2)), (1, 4), "`dim` -2 must be an axis after the batch, of the input"),
@@ -88,7 +92,7 @@ def test_refused_when_run_and_when_asked_for_the_shape(
 def test_a_gradient_of_another_shape_is_refused(backend: Backend) -> None:
     x = np.ones((2, 4, 4, 4), np.float32)
     layers = (nn.ZeroPad2d(1), nn.Upsample(2), nn.PixelShuffle(2), nn.PixelUnshuffle(2), nn.ChannelShuffle(2))
-    for layer in (*layers, nn.Reshape(-1), nn.Unflatten(1, (2, 2))):
+    for layer in (*layers, nn.ZeroPadChannels(1), nn.Reshape(-1), nn.Unflatten(1, (2, 2))):
         layer(x)
         with pytest.raises(ValueError, match="`dy`"):
             layer.backward(np.ones((2, 4, 4, 3), np.float32))

@@ -152,6 +152,7 @@ CALLS = {
     ),
     "pixel_shuffle": Call(lambda x: ops.pixel_shuffle(x, 2), (X,)),
     "pixel_unshuffle": Call(lambda x: ops.pixel_unshuffle(x, 2), (whole(N, 3, 4, 6),)),
+    "pad_channels": Call(lambda x: ops.pad_channels(x, (1, -1)), (X,)),
     "channel_shuffle": Call(lambda x: ops.channel_shuffle(x, 2), (X,)),
     "channel_shuffle, sequences": Call(lambda x: ops.channel_shuffle(x, 3), (whole(N, 6, 5),)),
     "batch_norm, training": Call(train, (whole(N, 3, 4, 5), positive(3), whole(3)), weight=1),

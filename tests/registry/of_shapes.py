@@ -54,6 +54,20 @@ def _channel_shuffle(rng: np.random.Generator, dtype: Any) -> Case:
     return Case(lambda: nn.ChannelShuffle(groups), (x,), lambda torch: torch.nn.ChannelShuffle(groups))
 
 
+def _pad_channels(rng: np.random.Generator, dtype: Any) -> Case:
+    before, after = one_of(rng, (2, 2), (0, 3), (-1, 1), (2, -2), (-2, -1), (0, 0))
+    x = rng.standard_normal((one_of(rng, 1, 3), one_of(rng, 4, 17), *one_of(rng, (3, 4), (5,), ()))).astype(dtype)
+    # PyTorch pads by an axis counted from the last, which a layer of its own does for one number of axes only.
+    padding = (0,) * 2 * (x.ndim - 2) + (before, after)
+    return Case(
+        lambda: nn.ZeroPadChannels((before, after)),
+        (x,),
+        lambda torch: {2: torch.nn.ConstantPad1d, 3: torch.nn.ConstantPad2d, 4: torch.nn.ConstantPad3d}[x.ndim](
+            padding, 0
+        ),
+    )
+
+
 def _unflatten(rng: np.random.Generator, dtype: Any) -> Case:
     shape, dim, sizes = one_of(
         rng,
@@ -88,6 +102,7 @@ ENTRIES = [
     Entry("PixelShuffle", _pixel_shuffle),
     Entry("PixelUnshuffle", _pixel_unshuffle),
     Entry("ChannelShuffle", _channel_shuffle),
+    Entry("ZeroPadChannels", _pad_channels),
     Entry("Unflatten", _unflatten),
     Entry("Reshape", _reshape),
 ]
