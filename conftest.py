@@ -8,6 +8,7 @@ NEEDED = {
     "bench/torch_graph.py": "torch",
     "bench/torch_models.py": "torch",
     "bench/onnx_graph.py": "onnx",
+    "tests/models/torch_peers.py": "torch",
     "numbacnn/backends/cuda": "numba-cuda",
     "tests/backends/cuda/compile_only.py": "numba-cuda",
 }

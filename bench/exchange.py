@@ -32,10 +32,10 @@ BOUND = 1e-4
 
 
 class ZooModel(NamedTuple):
-    """An architecture, and the pictures that it is meant for."""
+    """An architecture, and the pictures, or the lines, that it is meant for."""
 
     build: Callable[[], nn.Layer]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
 
 
 def _models() -> dict[str, ZooModel]:
@@ -44,7 +44,16 @@ def _models() -> dict[str, ZooModel]:
         "lenet, batch norm": ZooModel(functools.partial(models.lenet, batch_norm=True), (1, 28, 28)),
         "nin": ZooModel(models.nin, (1, 224, 224)),
         "efficientnet_lite0": ZooModel(models.efficientnet_lite0, (3, 224, 224)),
+        "cifar_resnet": ZooModel(models.cifar_resnet, (3, 32, 32)),
+        "mobilenet_v2": ZooModel(models.mobilenet_v2, (3, 224, 224)),
+        "squeezenet": ZooModel(models.squeezenet, (3, 224, 224)),
+        "shufflenet_v2": ZooModel(models.shufflenet_v2, (3, 224, 224)),
+        "series_fcn": ZooModel(models.series_fcn, (1, 128)),
+        "series_resnet": ZooModel(models.series_resnet, (1, 128)),
     }
+    for name, options in {"ResNeXt": {"groups": 32, "width_per_group": 4}, "SE": {"se_reduction": 16}}.items():
+        build = functools.partial(models.resnet, depth=50, layout="torchvision", **options)
+        found[f"resnet, {name}"] = ZooModel(build, (3, 224, 224))
     sizes = {"alexnet": 224, "vgg": 224, "googlenet": 96, "resnet": 96, "densenet": 96}
     for name, size in sizes.items():
         build = getattr(models, name)

@@ -26,6 +26,8 @@ _OWN = ("library_name", "numbacnn_version", "architecture", "model_args")
 _LONGEST_CONFIG = 1 << 24
 _LARGE = 1024
 """An argument above it is the size of some weight, or a few bytes of text could ask for all memory there is."""
+_WIDE = 256
+"""So is the width of a ResNet's blocks above this one, a product of two arguments."""
 
 
 def save_pretrained(folder: str | os.PathLike[str], model: Layer, config: Mapping[str, Any] | None = None) -> None:
@@ -143,6 +145,11 @@ def _made(config: Path, weights: Path) -> Layer:
         for argument, value in arguments.items():
             if isinstance(value, int) and value > _LARGE and value not in lengths:
                 raise ValueError(f"`{argument}` {value} is no size of the weights in {weights.name!r}")
+        width = arguments.get("groups", 1) * arguments.get("width_per_group", 64)
+        if width > _WIDE and width not in lengths:
+            raise ValueError(
+                f"`groups` times `width_per_group`, {width}, is no size of the weights in {weights.name!r}"
+            )
         model: Layer = getattr(models, name)(**arguments)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{str(config)!r} says what cannot be: {error}") from error

@@ -191,6 +191,10 @@ def test_the_functions_keep_their_names_and_help() -> None:
         ('{"architecture": "lenet", "model_args": {"num_classes": 1e300}}', CheckpointError, "`num_classes` 1e.300"),
         ('{"architecture": "lenet", "model_args": {"num_classes": 1000000000000}}', CheckpointError, "no size of the"),
         ('{"architecture": "vgg", "model_args": {"hidden_features": 1025}}', CheckpointError, "no size of the weights"),
+        ('{"architecture": "resnet", "model_args": {"depth": 50, "groups": 99, "width_per_group": 999}}',
+         CheckpointError, "`groups` times `width_per_group`, 98901, is no size of the weights"),
+        ('{"architecture": "resnet", "model_args": {"groups": "99"}}', CheckpointError, "says what cannot be"),
+        ('{"architecture": "mobilenet_v2", "model_args": {"width_mult": 99.5}}', CheckpointError, "`width_mult` 99.5"),
         ('{"architecture": "lenet", "model_args": {"num_classes": 11}}', ValueError, r"has shape \(10, 84\)"),
     ],
 )  # fmt: skip

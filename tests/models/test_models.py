@@ -186,22 +186,24 @@ def test_names_are_distinct_and_the_model_prints(name: str) -> None:
     assert nc.summary(model, x.shape).parameters == count(model)
 
 
-LAYOUTS = {
-    name: ["book", "torchvision"] for name in models.__all__ if name not in ("lenet", "nin", "efficientnet_lite0")
+LAYOUTS = {name: ["book", "torchvision"] for name in ("alexnet", "vgg", "googlenet", "resnet", "densenet")}
+GMACS = {
+    **{"alexnet": 0.71, "vgg": 7.61, "googlenet": 1.50, "resnet": 1.81, "densenet": 2.83},
+    **{"mobilenet_v2": 0.30, "squeezenet": 0.35, "shufflenet_v2": 0.14},
 }
-GMACS = {"alexnet": 0.71, "vgg": 7.61, "googlenet": 1.50, "resnet": 1.81, "densenet": 2.83}
 """Of torchvision's models for one image of 224 pixels, as its documentation has them."""
+OF_IMAGES = [name for name in models.__all__ if not name.startswith("series")]
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [(name, layout) for name in models.__all__ for layout in LAYOUTS.get(name, ["book"])]
+    ("name", "layout"), [(name, layout) for name in OF_IMAGES for layout in LAYOUTS.get(name, ["book"])]
 )
 def test_summary_of_every_architecture(weightless: None, name: str, layout: str) -> None:
     torchvision = layout == "torchvision"
     model = getattr(models, name)(**({"layout": layout} if name in LAYOUTS else {}))
     shapes = {**{name: (1, 1, size, size) for name, (_, size, _) in PRINTED.items()}, "lenet": (1, 1, 28, 28)}
-    shapes["efficientnet_lite0"] = (1, 3, 224, 224)
-    shape = (1, 3, 224, 224) if torchvision else shapes[name]
+    shapes["cifar_resnet"] = (1, 3, 32, 32)
+    shape = (1, 3, 224, 224) if torchvision else shapes.get(name, (1, 3, 224, 224))
     table = nc.summary(model, shape)
     seen: set[str] = set()
     for row, (layer_name, layer) in zip(table.rows, model.named_layers(), strict=True):
@@ -210,14 +212,14 @@ def test_summary_of_every_architecture(weightless: None, name: str, layout: str)
         assert row.name == ("" if layer_name in seen else layer_name.rpartition(".")[2])
         seen.add(layer_name)
     assert table.parameters == table.rows[0].parameters == count(model)
-    assert table.rows[0].output_shape == (1, 10 if shape[1] == 1 else 1000)
+    assert table.rows[0].output_shape == (1, 1000 if shape[2] == 224 and shape[1] == 3 else 10)
     for row in table.rows:
         assert row.receptive_field is not None
         assert min(row.receptive_field.size) >= 1 and min(row.receptive_field.jump) >= 0
         assert max(*row.receptive_field.size, *row.receptive_field.jump) < 10_000
     assert table.rows[0].receptive_field.size == table.rows[-1].receptive_field.size == shape[2:]
     assert len(str(table).splitlines()) == len(table.rows) + 4
-    if torchvision:
+    if name in GMACS and shape[1] == 3:
         assert round(table.flops / 2e9, 2) == GMACS[name]
 
 
@@ -245,6 +247,21 @@ def test_receptive_fields_of_known_models(
         (models.resnet, {"depth": 121}, "`depth` 121 must be one of 18, 34, 50, 101, 152"),
         (models.densenet, {"depth": 18}, "`depth` 18 must be one of None, 121"),
         (models.densenet, {"depth": 18, "layout": "torchvision"}, "`depth` 18 must be one of None, 121"),
+        (models.resnet, {"groups": 2}, "`groups` 2 and `width_per_group` 64 must be 1 and 64 for `depth` 18, whose"),
+        (models.resnet, {"depth": 50, "groups": 0}, "`groups` 0 must be at least 1"),
+        (models.resnet, {"se_reduction": 3}, "`se_reduction` 3 must divide the number of channels, here 64"),
+        (models.cifar_resnet, {"depth": 18}, "`depth` 18 must be one of 20, 32, 44, 56, 110"),
+        (models.mobilenet_v2, {"width_mult": 0}, "`width_mult` 0 must be above 0"),
+        (models.mobilenet_v2, {"width_mult": 5}, r"`width_mult` 5 must be in 0\.\.4"),
+        (models.mobilenet_v2, {"dropout": -1}, "`p` -1 must be in 0"),
+        (models.squeezenet, {"version": "1_2"}, "`version` '1_2' must be one of '1_0', '1_1'"),
+        (models.shufflenet_v2, {"width_mult": 0.75}, r"`width_mult` 0\.75 must be one of 0\.5, 1\.0, 1\.5, 2\.0"),
+        (models.shufflenet_v2, {"width_divisor": 8}, "`width_divisor` 8 must divide the number of channels, here 116"),
+        (
+            models.series_resnet,
+            {"width_divisor": 128},
+            "`width_divisor` 128 must divide the number of channels, here 64",
+        ),
         (models.nin, {"width_divisor": 5}, "`width_divisor` 5 must divide the number of channels, here 96"),
         (models.vgg, {"hidden_features": 0}, "`hidden_features` 0 must be at least 1"),
         (models.googlenet, {"width_divisor": 0}, "`width_divisor` 0 must be at least 1"),

@@ -25,6 +25,11 @@ CASES: dict[str, tuple[Callable[..., nn.Sequential], int, float, int]] = {
     "googlenet": (partial(models.googlenet, width_divisor=4), 32, 1e-3, 100),
     "resnet18": (partial(models.resnet, width_divisor=8), 32, 3e-3, 100),
     "densenet": (partial(models.densenet, width_divisor=8), 32, 3e-3, 120),
+    "mobilenet_v2": (partial(models.mobilenet_v2, 1, 10, 0.25), 20, 3e-3, 150),
+    "squeezenet": (partial(models.squeezenet, 1, 40, width_divisor=4), 33, 2e-3, 200),
+    "shufflenet_v2": (partial(models.shufflenet_v2, 1, 10, 0.5, 2), 32, 3e-3, 120),
+    "se_resnet18": (partial(models.resnet, width_divisor=8, se_reduction=2), 32, 3e-3, 100),
+    "cifar_resnet20": (partial(models.cifar_resnet, 1, width_divisor=2), 16, 3e-3, 150),
 }
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from examples.recipes import RECIPES
 from numbacnn import nn as ours
-from tests.models.variants import ALL, build
+from tests.models.variants import ALL, OTHERS, build
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # PyTorch's own
 
 from bench import torch_models as peers  # noqa: E402
+from tests.models import torch_peers  # noqa: E402
 
 nn = torch.nn
 
@@ -103,6 +104,7 @@ class EfficientNetLite0(nn.Module):
 
 
 PEERS = {
+    **torch_peers.PEERS,
     "efficientnet_lite0": EfficientNetLite0,
     "lenet": peers.lenet,
     "lenet_bn": lambda: peers.lenet(batch_norm=True),
@@ -121,7 +123,7 @@ PEERS = {
 }
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *OTHERS])
 def test_logits_gradients_and_statistics(name: str) -> None:
     torch.manual_seed(0)
     peer = PEERS[name]().double()

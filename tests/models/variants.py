@@ -37,8 +37,30 @@ _TORCHVISION: dict[str, tuple[Any, tuple[int, ...]]] = {
 
 EFFICIENTNET = (partial(models.efficientnet_lite0, num_classes=6, width_divisor=8), (3, 3, 64, 64))
 
+_RESNET50 = partial(models.resnet, num_classes=6, depth=50, width_divisor=16, layout="torchvision")
+_CIFAR = partial(models.cifar_resnet, num_classes=6, width_divisor=4)
+
+LATER: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "mobilenet_v2": (partial(models.mobilenet_v2, num_classes=6, width_mult=0.25), (3, 3, 40, 40)),
+    "squeezenet": (partial(models.squeezenet, num_classes=6, width_divisor=8), (2, 3, 33, 33)),
+    "shufflenet_v2": (partial(models.shufflenet_v2, num_classes=6, width_mult=0.5, width_divisor=8), (3, 3, 40, 40)),
+    "se_resnet50": (partial(_RESNET50, se_reduction=4), (3, 3, 33, 33)),
+    "cifar_resnet20": (_CIFAR, (3, 3, 11, 11)),
+}
+
+OTHERS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "squeezenet_1_0": (partial(LATER["squeezenet"][0], version="1_0"), (2, 3, 47, 47)),
+    "resnext50": (partial(_RESNET50, groups=4, width_per_group=32), (3, 3, 33, 33)),
+    "wide_resnet50": (partial(_RESNET50, width_per_group=128), (3, 3, 33, 33)),
+    "cifar_resnet56": (partial(_CIFAR, depth=56), (3, 3, 10, 10)),
+    "series_fcn": (partial(models.series_fcn, 2, 6, width_divisor=16), (3, 2, 20)),
+    "series_resnet": (partial(models.series_resnet, 2, 6, width_divisor=16), (3, 2, 21)),
+}
+"""Those of lines, and what is much like another, which fewer tests are about."""
+
 ALL = {
     **BOOK,
+    **LATER,
     "efficientnet_lite0": EFFICIENTNET,
     **{
         name: (partial(function, num_classes=6, layout="torchvision"), shape)
@@ -49,6 +71,6 @@ ALL = {
 
 def build(name: str, seed: int = 0) -> tuple[nn.Sequential, np.ndarray]:
     """The model of the name, float64 and seeded, and an input."""
-    function, shape = ALL[name]
+    function, shape = {**ALL, **OTHERS}[name]
     nn.init.manual_seed(seed)
     return function(dtype=np.float64), np.random.default_rng(seed).standard_normal(shape)
