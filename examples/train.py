@@ -98,8 +98,8 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     """
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Train a model from Xavier-uniform weights, by default as Dive into Deep Learning does, or fast as "
-        "its recipe says.",
+        description="Train a model from Xavier-uniform weights, by default as its recipe says: as Dive into Deep "
+        "Learning does, but for fast and the ResNets for CIFAR-10. With --model NAME this help shows the recipe.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -116,7 +116,7 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--schedule", choices=SCHEDULES, default="constant",
         help="of the learning rate; step divides it by 10 after a half and three quarters of the epochs")  # fmt: skip
     add("--weight-decay", type=number(0, math.inf), default=argparse.SUPPRESS,
-        help="of all weights but those of norms, and not of biases (default: 0.01 for adamw, else 0)")  # fmt: skip
+        help="of weights but those of norms and biases; without a recipe's, 0.01 for adamw, else 0")  # fmt: skip
     add("--clip-norm", type=above_zero, help="the most that the norm of a batch's gradients may be")
     add("--label-smoothing", type=number(0, 1), default=0.0, help="share of the target that all classes have alike")
     add("--average", type=number(0, 1), metavar="DECAY",
@@ -138,11 +138,10 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
         only_model.add_argument("--model", nargs="?")
         recipe = RECIPES.get(only_model.parse_known_args(argv)[0].model or "")
     if recipe is not None:
-        parser.set_defaults(**recipe.options)
+        parser.set_defaults(batch_size=recipe.batch_size, **recipe.options)
     arguments = parse_shared_options(parser, argv)
     arguments.model = model or arguments.model
     recipe = RECIPES[arguments.model]
-    arguments.batch_size = arguments.batch_size or recipe.batch_size
     if "lr" not in arguments:
         arguments.lr = learning_rate(recipe, arguments.optimizer)
     if "weight_decay" not in arguments:

@@ -312,6 +312,18 @@ def test_a_recipe_s_options_hold_unless_others_are_given() -> None:
     assert train.parse_arguments(["--model=lenet"], None, "train").schedule == "constant"
 
 
+def test_the_recipe_of_a_resnet_for_cifar10(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = train.parse_arguments(["--model=resnet20", "--augment=flip", "--batch-size=64"], None, "train")
+    assert (arguments.optimizer, arguments.lr, arguments.schedule) == ("momentum", 0.1, "cosine")
+    assert (arguments.epochs, arguments.weight_decay) == (164, 1e-4)
+    assert (arguments.augment, arguments.batch_size) == ("flip", 64)
+    with pytest.raises(SystemExit):
+        train.parse_arguments(["--model=resnet56", "--help"], None, "train")
+    shown = " ".join(capsys.readouterr().out.split())
+    for what in ("(default: 164)", "(default: 128)", "(default: momentum)", "(default: 0.0001)", "(default: crop)"):
+        assert what in shown
+
+
 def test_a_last_batch_of_one_image_is_left_out_where_it_must_be(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,14 @@ def test_cifar10(train_on, cifar_folder: str, tmp_path: Path) -> None:
     }
 
 
+def test_resnet20_on_cifar10(train_on, cifar_folder: str, tmp_path: Path) -> None:
+    code, lines, errors = train_on("cifar10", cifar_folder, "--model=resnet20")
+    assert (code, errors) == (0, [])
+    assert lines[0] == "cifar10: 10 training and 2 test images of 3x32x32 pixels in 10 classes"
+    state = load_safetensors(tmp_path / "out" / "model.safetensors")
+    assert state["linear.weight"].shape == (10, 64) and state["conv1.weight"].shape == (16, 3, 3, 3)
+
+
 def test_cifar10_is_too_large_for_lenet(train_on, cifar_folder: str) -> None:
     code, _, errors = train_on("cifar10", cifar_folder, "--model=lenet")
     assert code == 2
