@@ -112,11 +112,12 @@ def pad_channels(x: Any, padding: Any, *, backend: str | Backend | None = None) 
     x = backend.asarray(x, common_dtype(x))
     before, after = channel_sides("padding", padding)
     kept = x.shape[1] + min(before, 0) + min(after, 0)
-    if kept < x.shape[1]:
+    if kept < x.shape[1] or kept == y_shape[1]:
         x = backend.take_channels(x, max(-before, 0), kept)
+    if kept == y_shape[1]:
+        return x
     y = backend.empty(y_shape, x.dtype)
-    if kept < y_shape[1]:
-        backend.fill_zero(y)
+    backend.fill_zero(y)
     backend.put_channels(y, x, max(before, 0))
     return y
 
