@@ -36,16 +36,16 @@ def resnet(
     networks") and SE-ResNet of Hu et al. 2018 ("Squeeze-and-excitation networks"). With 1000 classes in torchvision's
     layout these are
 
-    ==================  =======================================================  ==========
+    ==================  =======================================================  ===========
     network             arguments                                                parameters
-    ==================  =======================================================  ==========
+    ==================  =======================================================  ===========
     ResNet-50           ``depth=50``                                             25,557,032
     ResNeXt-50 32x4d    ``depth=50, groups=32, width_per_group=4``               25,028,904
     ResNeXt-101 32x8d   ``depth=101, groups=32, width_per_group=8``              88,791,336
     Wide ResNet-50-2    ``depth=50, width_per_group=128``                        68,883,240
     Wide ResNet-101-2   ``depth=101, width_per_group=128``                       126,886,696
     SE-ResNet-50        ``depth=50, se_reduction=16``                            28,088,024
-    ==================  =======================================================  ==========
+    ==================  =======================================================  ===========
 
     Args:
         in_channels, num_classes: 1 and 10 by default, 3 and 1000 in torchvision's layout.
