@@ -337,6 +337,29 @@ class Backend(Protocol):
         each pixel and its gray; hue in -1/2..1/2 of the circle of HSV colours. As torchvision adjusts them.
         """
 
+    def adjust_images(self, x: Array, kinds: Array, amounts: Array) -> Array:
+        """y (n, c, h, w): to each image, of 1 or 3 channels in 0..1, is done what adjustments.py says.
+
+        kinds are (n,) int64, the numbers there, and amounts (n,). Where there is an order of values, in the smallest
+        and largest of a channel and among levels, NaN is not in it, and what is NaN stays.
+        """
+
+    def affine_images(self, x: Array, places: Array, oh: int, ow: int, bilinear: bool, fill: Array) -> Array:
+        """y (n, c, oh, ow): each point is what lies at its place in the image.
+
+        places are (n, 2, 5) int64, the numbers of sampling.py for the row and the column of each image. At a place
+        lies the nearest pixel, of two the one after, or what is between four, of which those count that weigh more than
+        nothing. Beyond the outer pixels lies ``fill`` (c,).
+        """
+
+    def mix_images(self, x: Array, source: Array, index: Array, boxes: Array, weight: Array) -> Array:
+        """y (n, c, h, w): x, but in a box of each image weight x + (1 - weight) source[index], of the same pixel.
+
+        source is (m, c, h, w) or, of one color, (m, c, 1, 1); index is (n,) int64 in 0..m-1, weight (n,) in 0..1, where
+        x does not count if it is 0. boxes are (n, 4) int64: the first row and the row after the last, in 0..h, and
+        likewise columns.
+        """
+
     # spatial.py: images x (n, c, h, w); pads are (top, bottom, left, right), and cut off where they are negative. What
     # reads which pixel is in shared/resampling.py
     def pad2d(self, x: Array, pads: tuple[int, int, int, int], mode: str, value: float) -> Array:

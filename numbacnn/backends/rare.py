@@ -6,7 +6,14 @@ __all__ = ["RARE"]
 
 RARE = {
     "activation": ("pointwise", "pointwise_backward", "prelu", "prelu_backward"),
-    "augment": ("flip_and_crop", "jitter_colors", "normalize_images"),
+    "augment": (
+        "adjust_images",
+        "affine_images",
+        "flip_and_crop",
+        "jitter_colors",
+        "mix_images",
+        "normalize_images",
+    ),
     "group_normalization": ("group_norm", "group_norm_backward"),
     "pointwise_losses": ("pointwise_loss", "pointwise_loss_backward", "pointwise_loss_sum"),
     "response_norm": ("local_response_norm", "local_response_norm_backward"),

@@ -1,41 +1,59 @@
 """Data sets in memory (MNIST's, CIFAR-10, folders of images, built-in shapes), files of images, batches, transforms."""
 
+from .affine import RandomAffine as RandomAffine
+from .affine import RandomRotation as RandomRotation
 from .cifar import cifar10 as cifar10
+from .colors import ColorJitter as ColorJitter
+from .colors import Normalize as Normalize
 from .dataset import ArrayDataset as ArrayDataset
 from .files import DataFileError as DataFileError
 from .folder import image_folder as image_folder
+from .geometric import RandomCrop as RandomCrop
+from .geometric import RandomHorizontalFlip as RandomHorizontalFlip
+from .geometric import RandomResizedCrop as RandomResizedCrop
+from .geometric import RandomVerticalFlip as RandomVerticalFlip
+from .geometric import Resize as Resize
 from .idx import IdxError as IdxError
 from .idx import read_idx as read_idx
 from .idx import write_idx as write_idx
 from .imagenet import imagenet_classes as imagenet_classes
 from .loader import DataLoader as DataLoader
+from .mixing import BatchTransform as BatchTransform
+from .mixing import CutMix as CutMix
+from .mixing import MixUp as MixUp
+from .mixing import RandomErasing as RandomErasing
 from .mnist import fashion_mnist as fashion_mnist
 from .mnist import mnist as mnist
 from .pairs import PairDataset as PairDataset
 from .photographs import photographs as photographs
 from .photographs import read_image as read_image
+from .rand_augment import RandAugment as RandAugment
 from .shapes import shapes as shapes
 from .sources import DatasetUnavailable as DatasetUnavailable
-from .transforms import ColorJitter as ColorJitter
 from .transforms import Compose as Compose
-from .transforms import Normalize as Normalize
-from .transforms import RandomCrop as RandomCrop
-from .transforms import RandomHorizontalFlip as RandomHorizontalFlip
-from .transforms import Resize as Resize
 from .transforms import Transform as Transform
 
 __all__ = [
     "ArrayDataset",
+    "BatchTransform",
     "ColorJitter",
     "Compose",
+    "CutMix",
     "DataFileError",
     "DataLoader",
     "DatasetUnavailable",
     "IdxError",
+    "MixUp",
     "Normalize",
     "PairDataset",
+    "RandAugment",
+    "RandomAffine",
     "RandomCrop",
+    "RandomErasing",
     "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "RandomVerticalFlip",
     "Resize",
     "Transform",
     "cifar10",

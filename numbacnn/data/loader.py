@@ -15,6 +15,7 @@ from ..backends import Backend
 from ..ops.arguments import integer
 from ..ops.parts import as_tuple, each_of
 from .dataset import ArrayDataset
+from .mixing import BatchTransform, check_batch_transform, with_classes
 from .pairs import PairDataset
 from .transforms import Transform, check_transform
 
@@ -27,19 +28,25 @@ _Columns = tuple[Any, Any]
 
 
 class _Transformed(NamedTuple):
-    """The transform of one epoch; with None batches stay as they are."""
+    """The transforms of one epoch; without any, batches stay as they are."""
 
     transform: Transform | None
+    batch_transform: BatchTransform | None
     seed: int
     epoch: int
 
     def __call__(self, batch: _Batch, index: int, backend: Backend) -> _Batch:
         """The batch of number ``index``."""
-        if self.transform is None:
+        if self.transform is None and self.batch_transform is None:
             return batch
         images, labels = batch
         # The last number keeps the first batch of an epoch from drawing what the order of the epoch is drawn from.
-        return self.transform(images, np.random.default_rng([self.seed, self.epoch, index, 1]), backend), labels
+        random = np.random.default_rng([self.seed, self.epoch, index, 1])
+        if self.transform is not None:
+            images = self.transform(images, random, backend)
+        return (
+            (images, labels) if self.batch_transform is None else self.batch_transform(images, labels, random, backend)
+        )
 
 
 class DataLoader:
@@ -70,6 +77,10 @@ class DataLoader:
             is done on the backend's device, with its rounding, if that has memory of its own; otherwise in NumPy where
             the batch is prepared, which for any backend is then the background thread. The random numbers of a batch
             are those of ``np.random.default_rng([seed, epoch, batch, 1])``.
+        batch_transform: what is then done to images and targets together, ``MixUp`` and ``CutMix``, which take the
+            number of classes from an `ArrayDataset`, or a function that is called as (images, targets, random, backend)
+            and returns both, new. It goes on drawing from the same random numbers. Inputs must be as for ``transform``,
+            and targets one array.
 
     Attributes:
         epoch: the epoch that the next iterator will go through.
@@ -98,6 +109,7 @@ class DataLoader:
         prefetch: int = 2,
         backend: str | Backend | None = None,
         transform: Transform | None = None,
+        batch_transform: BatchTransform | None = None,
     ) -> None:
         if not isinstance(dataset, (ArrayDataset, PairDataset)):
             raise TypeError(f"`dataset` of type {type(dataset).__name__} must be an ArrayDataset or a PairDataset")
@@ -112,7 +124,13 @@ class DataLoader:
         self.image_shape = dataset.image_shape
         if transform is not None:
             check_transform("transform", transform)
-            self.image_shape = transform.output_shape(_image_shape(dataset))
+            self.image_shape = transform.output_shape(_image_shape("transform", dataset))
+        self.batch_transform = batch_transform
+        if batch_transform is not None:
+            check_batch_transform("batch_transform", batch_transform)
+            _image_shape("batch_transform", dataset)
+            classes = dataset.num_classes if isinstance(dataset, ArrayDataset) else None
+            self.batch_transform = with_classes(batch_transform, classes)
         self.epoch = 0
         self._on_device: _Columns | None = None
         self._fits: bool | None = None
@@ -135,6 +153,7 @@ class DataLoader:
             "prefetch": (self.prefetch, 2),
             "backend": (backend, None),
             "transform": (self.transform, None),
+            "batch_transform": (self.batch_transform, None),
         }
         changed = (f", {name}={value!r}" for name, (value, default) in options.items() if value != default)
         return f"DataLoader({self.dataset!r}, batch_size={self.batch_size}{''.join(changed)})"
@@ -145,10 +164,11 @@ class DataLoader:
         order = None
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(dataset))
-        transformed = _Transformed(self.transform, self.seed, epoch)
+        transformed = _Transformed(self.transform, self.batch_transform, self.seed, epoch)
+        is_transformed = self.transform is not None or self.batch_transform is not None
         on_host = backend is None or backend.free_memory() is None
         # Kernels of the host would take the cores from the training step, NumPy in the background takes one.
-        if backend is not None and not (on_host and self.transform is not None):
+        if backend is not None and not (on_host and is_transformed):
             resident = self._resident(backend)
             if resident is not None:
                 everything = np.arange(len(dataset)) if order is None else order
@@ -191,12 +211,14 @@ class DataLoader:
             yield transformed(_batch(columns, part, backend), i, backend)
 
 
-def _image_shape(dataset: ArrayDataset | PairDataset) -> tuple[int, int, int]:
-    """Of what a transform is given."""
-    columns, _ = dataset.columns()
+def _image_shape(name: str, dataset: ArrayDataset | PairDataset) -> tuple[int, int, int]:
+    """Of what the transform of this argument is given."""
+    columns, targets = dataset.columns()
+    if name == "batch_transform" and isinstance(targets, tuple):
+        raise ValueError(f"`{name}` must be None for a data set whose targets are not one array: {dataset!r}")
     if dataset.image_shape is None or not (columns.is_image or columns.array.dtype.kind == "f"):
         raise ValueError(
-            "`transform` must be None for a data set whose inputs are not one array (n, c, h, w) of uint8, float32 or "
+            f"`{name}` must be None for a data set whose inputs are not one array (n, c, h, w) of uint8, float32 or "
             f"float64: {dataset!r}"
         )
     return dataset.image_shape

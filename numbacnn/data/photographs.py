@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..files import user_path
+from .colors import Normalize
 from .picture import as_channels, as_fit, check_pillow, read_picture
-from .transforms import Normalize
 
 __all__ = ["CROP_PCT", "INTERPOLATION", "NORMALIZE", "photographs", "read_image"]
 

@@ -25,7 +25,7 @@ from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches
 from .vector import layout
 from .vector.blocks import BLOCK
-from .vector.layout import channels_last, contiguous, images
+from .vector.layout import channels_last, contiguous, images, neighbours, of_neighbours
 from .vector.simd import copy_run, flattened
 
 __all__ = ["pad2d", "pad2d_backward", "rearrange", "resample2d", "resample2d_backward"]
@@ -222,12 +222,12 @@ def resample2d(x: np.ndarray, rows: Resampling, columns: Resampling) -> np.ndarr
         above = resampling.nearest_sources(rows.size, rows.outputs, rows.scale)
         left = resampling.nearest_sources(columns.size, columns.outputs, columns.scale)
         return _taken(x, above, left, 0.0, 0, columns.outputs if columns.outputs == columns.size else 0, 0)
-    pixels, of = _pixels(x)
+    pixels, of = neighbours(x)
     y = empty((pixels.shape[0], rows.outputs, columns.outputs, pixels.shape[3]), x.dtype)
     some = _rows_of_chunk(y)
     tables = (*_linear(rows, x.dtype), *_linear(columns, x.dtype))
     _blend_rows(-(-y.shape[0] * rows.outputs // some), pixels, y, *tables, some)
-    return _as_images(y, of)
+    return of_neighbours(y, of)
 
 
 @cached_launches
@@ -289,12 +289,12 @@ def _taken(
     x: np.ndarray, rows: np.ndarray, columns: np.ndarray, value: float, first: int, end: int, source: int
 ) -> np.ndarray:
     """The rows and columns of these numbers; columns ``first`` .. ``end`` are neighbours, from ``source`` on."""
-    pixels, of = _pixels(x)
+    pixels, of = neighbours(x)
     y = empty((pixels.shape[0], len(rows), len(columns), pixels.shape[3]), x.dtype)
     some = _rows_of_chunk(y)
     run = _Run(first, end, source, some)
     _take_rows(-(-y.shape[0] * len(rows) // some), pixels, y, rows, columns, float(value), run)
-    return _as_images(y, of)
+    return of_neighbours(y, of)
 
 
 def _gathered(dy: np.ndarray, rows: resampling.Readers, columns: resampling.Readers) -> np.ndarray:
@@ -312,21 +312,6 @@ def _gathered(dy: np.ndarray, rows: resampling.Readers, columns: resampling.Read
 def _linear(axis: Resampling, dtype: np.dtype) -> tuple[np.ndarray, ...]:
     before, after, weight = resampling.linear_sources(axis.size, axis.outputs, axis.align_corners, axis.scale)
     return before, after, weight.astype(dtype)
-
-
-def _pixels(x: np.ndarray) -> tuple[np.ndarray, int]:
-    """``x`` (n, c, h, w) as (images, h, w, size), a view, and how many images make one."""
-    n, c, h, w = x.shape
-    view = x.transpose(0, 2, 3, 1)
-    if c > 1 and view.flags.c_contiguous:
-        return view, 1
-    return x.reshape(n * c, h, w, 1), c
-
-
-def _as_images(y: np.ndarray, of: int) -> np.ndarray:
-    """The reverse of :func:`_pixels`."""
-    planes, h, w, _ = y.shape
-    return images(y) if of == 1 else y.reshape(planes // max(of, 1), of, h, w)
 
 
 def _rows_of_chunk(y: np.ndarray) -> int:

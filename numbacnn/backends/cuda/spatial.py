@@ -42,7 +42,7 @@ def _taken(i, x, rows, columns, value, g):
 
 
 @device_function
-def _between(a, b, weight, x):
+def between(a, b, weight, x):
     """``weight`` of the way from a to b; what weighs nothing does not count, even if it is infinite."""
     return (scalar(x, 1) - weight) * a + weight * b if weight > scalar(x, 0) else a
 
@@ -55,9 +55,9 @@ def _blended(i, x, above, below, down, left, right, across, g):
     row, column = line - plane * oh, i - line * ow
     upper, lower = (plane * h + above[row]) * w, (plane * h + below[row]) * w
     first, second = left[column], right[column]
-    one = _between(x[upper + first], x[lower + first], down[row], x)
-    other = _between(x[upper + second], x[lower + second], down[row], x)
-    return _between(one, other, across[column], x)
+    one = between(x[upper + first], x[lower + first], down[row], x)
+    other = between(x[upper + second], x[lower + second], down[row], x)
+    return between(one, other, across[column], x)
 
 
 @mapping

@@ -26,6 +26,8 @@ __all__ = [
     "images",
     "is_laid_out",
     "like",
+    "neighbours",
+    "of_neighbours",
     "of_pixels",
     "pixels",
     "transpose_matrices",
@@ -92,6 +94,24 @@ def of_pixels(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     if x.ndim == 4:
         return images(y.reshape(shape[0], *shape[2:], shape[1]))
     return contiguous(images(y.reshape(shape[0], math.prod(shape[2:]), 1, shape[1]))).reshape(shape)
+
+
+def neighbours(x: np.ndarray) -> tuple[np.ndarray, int]:
+    """``x`` (n, c, h, w) as it lies, (images, h, w, size), and how many of these images make one of ``x``.
+
+    ``size`` numbers are neighbours, the channels of a pixel, or one, where images lie plane by plane.
+    """
+    n, c, h, w = x.shape
+    view = x.transpose(0, 2, 3, 1)
+    if c > 1 and view.flags.c_contiguous:
+        return view, 1
+    return x.reshape(n * c, h, w, 1), c
+
+
+def of_neighbours(y: np.ndarray, of: int) -> np.ndarray:
+    """The reverse of :func:`neighbours`."""
+    planes, h, w, _ = y.shape
+    return images(y) if of == 1 else y.reshape(planes // max(of, 1), of, h, w)
 
 
 def contiguous(x: np.ndarray) -> np.ndarray:
