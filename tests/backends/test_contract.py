@@ -167,6 +167,7 @@ RESAMPLINGS = (
     *[(Resampling(5, 7, mode), Resampling(6, 4, mode, scale=0.8)) for mode in ("nearest", "linear")],
     (Resampling(5, 300, "linear", align_corners=True), Resampling(6, 6, "linear")),
 )
+WARPS = np.tile(np.array([[1, 3, -2, -4, 20], [3, -1, 2, -4, 24]]) << 30, (4, 1, 1))
 
 
 def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
@@ -254,6 +255,12 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("flip_and_crop", (x(4, 3, 5, 6), labels - 1, -labels, labels % 2, 5, 6)),
         ("jitter_colors", (x(4, 3, 5, 6), *[np.ones(4, dtype)] * 3, np.full(4, 0.25, dtype))),
         ("normalize_images", (x(4, 3, 5, 6), x(3), variance)),
+        *[("affine_images", (x(4, 3, 5, 6), WARPS, 3, 4, bilinear, x(3))) for bilinear in (False, True)],
+        *[
+            ("mix_images", (x(4, 3, 5, 6), source, labels, np.tile([1, 4, 2, 6], (4, 1)), np.full(4, 0.25, dtype)))
+            for source in (x(3, 3, 5, 6), x(3, 3, 1, 1))
+        ],
+        *[("adjust_images", (np.abs(x(9, c, 5, 6)), np.arange(9), np.full(9, 0.75, dtype))) for c in (1, 3)],
         *[("pad2d", (x(2, 3, 5, 6), (1, 2, 0, -1), mode, 2.0)) for mode in PAD_MODES],
         *[("pad2d_backward", (x(2, 3, 8, 5), (2, 3, 5, 6), (1, 2, 0, -1), mode)) for mode in PAD_MODES],
         *[("resample2d", (x(2, 3, 5, 6), *axes)) for axes in RESAMPLINGS],

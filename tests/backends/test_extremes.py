@@ -55,6 +55,12 @@ def empty_calls() -> list[tuple[str, tuple[Any, ...]]]:
         ("sum_of_products", (zeros(2, 3, 0, 4), zeros(2, 3, 0, 4))),
         ("sum_of_products", (zeros(0, 3, 2, 4), zeros(0, 3, 2, 4))),
         ("jitter_colors", (zeros(2, 3, 0, 4), *[np.ones(2, np.float32)] * 3, zeros(2))),
+        ("affine_images", (zeros(2, 3, 0, 4), np.zeros((2, 2, 5), np.int64), 2, 3, True, zeros(3))),
+        (
+            "mix_images",
+            (zeros(2, 3, 0, 4), zeros(2, 3, 0, 4), *[np.zeros((2, *s), np.int64) for s in ((), (4,))], zeros(2)),
+        ),
+        *[("adjust_images", (zeros(2, 3, 0, 4), np.full(2, kind), np.ones(2, np.float32))) for kind in range(9)],
     ]
     for shape in ((0, 2, 5), (3, 2, 0), (0, 2, 0), (3, 0, 5)):
         c = shape[1]

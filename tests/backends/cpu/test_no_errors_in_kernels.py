@@ -100,6 +100,10 @@ def call_every_kernel() -> None:
     cpu.flip_and_crop(images, ones, ones, ones, 5, 6)
     cpu.normalize_images(images, normal(3), normal(3))
     cpu.jitter_colors(np.abs(images), *(normal(2) for _ in range(4)))
+    for bilinear in (False, True):
+        cpu.affine_images(images, np.ones((2, 2, 5), np.int64), 5, 6, bilinear, normal(3))
+    cpu.mix_images(images, images, ones, np.ones((2, 4), np.int64), normal(2))
+    cpu.adjust_images(images, ones, normal(2))
     for data in (images, np.zeros((2, 3, 8, 9), np.uint8)):
         cpu.gather_images(data, ones)
     parameter, gradient, first, second = (normal(100) ** 2 for _ in range(4))
