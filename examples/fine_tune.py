@@ -33,7 +33,7 @@ from .common import (
     say,
 )
 from .recipes import RECIPES
-from .train import AUGMENTATIONS, augmenting, leaves_one_out
+from .train import AUGMENTATIONS, augmenting, leaves_one_out, mixing
 
 SPLITS = ("train", "val")
 IMAGENET_SIZE = 224
@@ -159,6 +159,7 @@ def train_all(
             drop_last=drop_last,
             backend=device,
             transform=data.Compose([*augmenting(arguments.augment, size, 3), NORMALIZE]),
+            batch_transform=mixing(arguments.augment),
         ),
         data.DataLoader(sets[1], arguments.batch_size, backend=device, transform=NORMALIZE),
     )

@@ -76,8 +76,10 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, int, int], optim.Schedule | None
     "cosine": lambda optimizer, epochs, batches: optim.CosineAnnealingLR(optimizer, epochs),
     "one-cycle": lambda optimizer, epochs, batches: optim.OneCycleLR(optimizer, optimizer.lr, epochs * batches),
 }
-AUGMENTATIONS = ("none", "flip", "crop", "color")
+NESTED = ("none", "flip", "crop", "color")
 """Each does what those before it do, and more."""
+MIXED: dict[str, Callable[[], data.BatchTransform]] = {"mixup": partial(data.MixUp, 0.2), "cutmix": data.CutMix}
+AUGMENTATIONS = (*NESTED, "randaugment", "imagenet", *MIXED)
 DEFAULTS = {
     "--optimizer": "sgd",
     "--schedule": "constant",
@@ -124,7 +126,9 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--patience", type=integer(1), help="stop after so many epochs in a row without a lower test loss")
     add("--augment", choices=AUGMENTATIONS, default="none",
         help="of training images: flip mirrors half of them, crop moves them by up to an eighth as well, color changes "
-        "brightness, contrast, saturation and hue of red, green and blue images on top of that")  # fmt: skip
+        "brightness, contrast, saturation and hue of red, green and blue images on top of that; randaugment does what "
+        "crop does and two operations drawn at random, mixup and cutmix what crop does, and mix the images of a batch; "
+        "imagenet cuts out windows of 8 to 100 % of the image and mirrors half of them")  # fmt: skip
     add("--algorithm", choices=("auto", "loops", "im2col", "direct", "winograd", "implicit_gemm"), default="auto",
         help="of the convolutions, one that the backend has")  # fmt: skip
     add("--output-dir", type=path, default=model and Path("runs", model),
@@ -213,12 +217,24 @@ def augmenting(augment: str, size: int, channels: int) -> list[data.Transform]:
     """What ``--augment`` does to training images of so many channels, once they have height and width ``size``."""
     if augment == "color" and channels != 3:
         raise UserError(f"--augment color changes images of 3 channels, not {channels}")
+    if augment == "randaugment" and channels not in (1, 3):
+        raise UserError(f"--augment randaugment changes images of 1 or 3 channels, not {channels}")
+    flip = data.RandomHorizontalFlip()
+    if augment == "imagenet":
+        return [data.RandomResizedCrop(size), flip]
     every: list[data.Transform] = [
-        data.RandomHorizontalFlip(),
+        flip,
         data.RandomCrop(size, padding=size // 8),
         data.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05),
     ]
-    return every[: AUGMENTATIONS.index(augment)]
+    if augment in NESTED:
+        return every[: NESTED.index(augment)]
+    return [*every[:2], *([data.RandAugment()] if augment == "randaugment" else [])]
+
+
+def mixing(augment: str) -> data.BatchTransform | None:
+    """What ``--augment`` does to batches of training images after that."""
+    return MIXED[augment]() if augment in MIXED else None
 
 
 def leaves_one_out(model: nn.Layer, shape: tuple[int, ...], images: int, batch_size: int) -> bool:
@@ -268,6 +284,7 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
             drop_last=drop_last,
             backend=device,
             transform=composed(augmented),
+            batch_transform=mixing(arguments.augment),
         ),
         data.DataLoader(test_set, arguments.batch_size, backend=device, transform=composed(fit_size)),
     )

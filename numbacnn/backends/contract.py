@@ -442,6 +442,9 @@ class Backend(Protocol):
     ) -> Array:
         """dx, as of :meth:`softmax_cross_entropy_backward`; of x only shape and dtype count."""
 
+    def largest_classes(self, x: Array) -> Array:
+        """int64 (n, ...): the class of the largest number of each position, as of :meth:`count_correct`."""
+
     def count_correct(self, logits: Array, labels: Array, k: int = 1, ignore_index: int = -100) -> Array:
         """How many labels, but ``ignore_index``, are among the k largest of their logits (shape (), int64).
 

@@ -49,7 +49,8 @@ def fit(
     """Train ``model`` until ``epochs`` epochs are finished, and evaluate it after each one.
 
     Targets may be of any kind that ``loss`` takes: labels, numbers, images. Accuracies are NaN unless they are the
-    numbers of classes (n,) and the model gives logits (n, classes).
+    numbers of classes (n,) and the model gives logits (n, classes), or, for `CrossEntropyLoss`, the probabilities of
+    classes (n, classes), as `MixUp` and `CutMix` make them, of which the largest is the class.
 
     A model in evaluation mode is put into training mode at the start. Of one in training mode, the layers that are in
     evaluation mode stay there: to freeze a part, make the optimizer for the parameters of the others, and call

@@ -18,8 +18,8 @@ class EpochRecord:
     """The figures of one epoch.
 
     Losses are per sample, accuracies 0 to 1. Those of training are running averages over the epoch's batches, each
-    taken before its update. An accuracy is NaN where targets are no classes, and so are figures of tests where there
-    are none; JSON says null.
+    taken before its update. An accuracy is NaN where targets are neither classes nor their probabilities, and so are
+    figures of tests where there are none; JSON says null.
     """
 
     epoch: int

@@ -12,6 +12,7 @@ from .. import backends, ops
 from ..backends import Array, Backend
 from ..backends.capture import after_launch
 from ..nn.grad_mode import evaluating
+from ..nn.loss import CrossEntropyLoss
 from ..nn.state import Buffer
 from ..ops.arguments import class_labels, integer, real_array
 from ..ops.parts import as_tuple, each_of
@@ -72,7 +73,9 @@ class MetricSums:
     """Loss, right answers and samples of many batches, summed where they are computed: only ``read`` waits for them.
 
     Answers are counted of predictions (n, classes) and integer targets (n,), of which one that the loss ignores has no
-    right answer. Of any others no answer is right or wrong, and the count is NaN.
+    right answer, and of the probabilities of classes (n, classes) that `CrossEntropyLoss` takes, as `MixUp` makes them,
+    of which the most probable class is the right answer. Of any others no answer is right or wrong, and the count is
+    NaN.
 
     Args:
         backend: where the sums are.
@@ -96,12 +99,16 @@ class MetricSums:
         if loss.backend is not self.backend:
             loss.to(self.backend)
         n = int(as_tuple(target)[0].shape[0])
-        value, is_counted = loss.compute(prediction, target), _are_answers(prediction, target)
+        value, is_counted = loss.compute(prediction, target), True
         self.backend.accumulate(self._loss_sum, value, float(n) if loss.reduction == "mean" else 1.0)
-        if is_counted:
+        if _are_answers(prediction, target):
             ignored = getattr(loss, "ignore_index", None)
             correct = ops.count_correct(prediction, target, ignore_index=ignored, backend=self.backend)
             self.backend.accumulate(self._correct, correct)
+        elif _are_probabilities(loss, prediction, target):
+            self.backend.accumulate(self._correct, _count_probable(prediction, target, 1, self.backend))
+        else:
+            is_counted = False
         after_launch(lambda: self._count(n, is_counted))
         return value
 
@@ -131,6 +138,20 @@ def _are_answers(prediction: Any, target: Any) -> bool:
         return False
     shape = tuple(prediction.shape)
     return len(shape) == 2 and tuple(target.shape) == shape[:1] and np.dtype(target.dtype).kind in "iu"
+
+
+def _are_probabilities(loss: Loss, prediction: Any, target: Any) -> bool:
+    """Whether the target says how probable each of the classes is that there is a prediction for."""
+    if not isinstance(loss, CrossEntropyLoss) or isinstance(prediction, tuple) or isinstance(target, tuple):
+        return False
+    return len(prediction.shape) == 2 and tuple(target.shape) == tuple(prediction.shape)
+
+
+def _count_probable(prediction: Any, target: Any, k: int, backend: Backend) -> Array:
+    """How often the most probable class is among the k largest of its logits."""
+    # Labels that are computed need not be checked, and in a captured step cannot be.
+    labels = backend.largest_classes(backend.asarray(target))
+    return backend.count_correct(backend.asarray(prediction), labels, k)
 
 
 class Metric:
@@ -185,7 +206,7 @@ class Accuracy(Metric):
     """The share, 0 to 1, of labels that are among the ``k`` largest of their logits.
 
     Logits are (n, classes) or (n, classes, d1, ...) and labels (n, d1, ...); those that are ``ignore_index`` do not
-    count.
+    count. Of floating targets (n, classes), probabilities as `MixUp` makes them, the largest is the label.
 
     >>> accuracy = Accuracy(k=2)
     >>> accuracy.update([[3, 1, 2], [3, 1, 2]], [2, 1])
@@ -199,9 +220,14 @@ class Accuracy(Metric):
         self.ignore_index = _label("ignore_index", ignore_index)
 
     def add(self, sums: Sequence[Array], prediction: Array, target: Array, backend: Backend) -> None:
+        is_probable = len(target.shape) == 2 and target.shape == prediction.shape and np.dtype(target.dtype).kind == "f"
         # Every label that counts is among all classes.
         for total, k in zip(sums, (self.k, max(1, *prediction.shape[1:2])), strict=True):
-            backend.accumulate(total, ops.count_correct(prediction, target, k, self.ignore_index, backend=backend))
+            if is_probable:
+                correct = _count_probable(prediction, target, k, backend)
+            else:
+                correct = ops.count_correct(prediction, target, k, self.ignore_index, backend=backend)
+            backend.accumulate(total, correct)
 
     def value_of(self, *sums: Any) -> float:
         correct, labels = map(int, sums)
@@ -283,7 +309,8 @@ def evaluate(
     """Average loss and accuracy (0 to 1) of ``model`` over the batches of ``loader``, in evaluation mode.
 
     Targets may be whatever ``loss`` compares predictions with; the inputs of a model of several are a tuple. The
-    accuracy is NaN where targets are not the numbers of classes (n,), with predictions (n, classes). A loss that is a
+    accuracy is NaN where targets are neither the numbers of classes (n,), with predictions (n, classes), nor their
+    probabilities (n, classes), with `CrossEntropyLoss`. A loss that is a
     mean counts for as many samples as its batch has. Each of ``metrics`` begins again, and
     has the value of all batches afterwards. Then every layer is in the mode it was in.
 

@@ -123,8 +123,9 @@ class TrainingStep:
     def totals(self) -> tuple[float, float, int]:
         """Loss before the update, summed over the samples, how many were classified correctly, and how many there were.
 
-        Of all calls since the last time; waits until they are done. The second is NaN where targets are not the numbers
-        of classes (n,), with predictions (n, classes).
+        Of all calls since the last time; waits until they are done. The second is NaN where targets are neither the
+        numbers of classes (n,), with predictions (n, classes), nor, for `CrossEntropyLoss`, their probabilities (n,
+        classes), of which the largest is the class.
         """
         return self._totals.read()
 

@@ -311,6 +311,7 @@ def calls(dtype: Any) -> list[tuple[str, tuple[Any, ...]]]:
         ("count_correct", (x(4, 3), labels)),
         ("count_correct", (x(2, 3, 1, 2), planes, 2, 1)),
         ("count_classes", (x(2, 3, 1, 2), planes, 1)),
+        ("largest_classes", (x(2, 3, 1, 2),)),
         ("global_norm", ([x(4, 5)],)),
         ("global_norm", ([x(4, 5), x(), x(0, 3)],)),
     ]
@@ -326,6 +327,7 @@ FIXED_DTYPES = {
     "pointwise_loss_sum": {0: np.float64},
     "count_correct": {0: np.int64},
     "count_classes": {0: np.int64},
+    "largest_classes": {0: np.int64},
     "global_norm": {0: np.float64},
 }
 IN_PLACE = {

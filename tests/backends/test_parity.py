@@ -672,6 +672,8 @@ def test_counts_of_answers(
     logits = rng.integers(0, 4, (positions[0], classes, *positions[1:])).astype(dtype)  # of which many are equal
     logits[rng.random(logits.shape) < 0.1] = np.nan
     labels = rng.integers(-1, classes + 1, positions)
+    np.testing.assert_array_equal(ours.largest_classes(logits), logits.argmax(axis=1))
+    np.testing.assert_array_equal(reference.largest_classes(logits), logits.argmax(axis=1))
     for ignored in (-1, 0):
         arguments = (logits, labels, k, ignored)
         np.testing.assert_array_equal(ours.count_correct(*arguments), reference.count_correct(*arguments))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from examples import pictures, train
+from examples.common import UserError
 from examples.recipes import RECIPES
 from numbacnn import backends, data, nn
 from numbacnn.io.arrays import read_arrays, write_arrays
@@ -252,7 +253,7 @@ def test_values_out_of_range(option: str, rule: str, capsys: pytest.CaptureFixtu
     assert f"argument {option.split('=')[0]}: {rule}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("augment", ["flip", "crop"])
+@pytest.mark.parametrize("augment", ["flip", "crop", "randaugment", "imagenet", "mixup", "cutmix"])
 def test_augmented_images_are_other_images(run: Run, augment: str) -> None:
     with backends.use_backend("reference"):
         (plain,) = run("--model=lenet", "--epochs=1", "--lr=0.01")
@@ -261,13 +262,23 @@ def test_augmented_images_are_other_images(run: Run, augment: str) -> None:
 
 
 def test_each_augmentation_adds_to_the_one_before() -> None:
-    kinds = [[type(step).__name__ for step in train.augmenting(name, 32, 3)] for name in train.AUGMENTATIONS]
+    kinds = [[type(step).__name__ for step in train.augmenting(name, 32, 3)] for name in train.NESTED]
     assert kinds == [
         [],
         ["RandomHorizontalFlip"],
         ["RandomHorizontalFlip", "RandomCrop"],
         ["RandomHorizontalFlip", "RandomCrop", "ColorJitter"],
     ]
+    assert [type(step).__name__ for step in train.augmenting("randaugment", 32, 1)][2:] == ["RandAugment"]
+    assert [type(step).__name__ for step in train.augmenting("imagenet", 32, 1)] == [
+        "RandomResizedCrop",
+        "RandomHorizontalFlip",
+    ]
+    for name in ("mixup", "cutmix"):
+        assert len(train.augmenting(name, 32, 1)) == 2 and type(train.mixing(name)).__name__.lower() == name
+    assert train.mixing("crop") is None
+    with pytest.raises(UserError, match="--augment randaugment changes images of 1 or 3 channels, not 2"):
+        train.augmenting("randaugment", 32, 2)
 
 
 def test_a_resumed_run_follows_the_schedule(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

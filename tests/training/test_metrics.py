@@ -180,3 +180,20 @@ def test_what_metrics_refuse(backend: Backend) -> None:
         Accuracy(0)
     with pytest.raises(NotImplementedError, match="Metric must define `add`"):
         Metric(np.zeros(())).update(logits, labels)
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_the_answer_of_probabilities_is_the_most_probable_class(backend: Backend, capture: bool) -> None:
+    random = np.random.default_rng(0)
+    x, targets = random.standard_normal((12, 3)).astype(np.float32), random.random((12, 3)).astype(np.float32)
+    model, loss, metric = nn.Linear(3, 3), nn.CrossEntropyLoss(ignore_index=1), Accuracy(ignore_index=1)
+    expected = float((backend.to_numpy(model(x)).argmax(axis=1) == targets.argmax(axis=1)).mean())
+    step = TrainingStep(model, loss, optim.SGD(model.parameters(), lr=1e-9), capture=capture, metrics=[metric])
+    for _ in range(3):
+        step(x, targets)
+    assert step.totals()[1] == round(36 * expected)
+    assert metric.value() == pytest.approx(expected)
+    assert evaluate(model, [(x, targets)], loss, [metric])[1] == pytest.approx(expected)
+    assert metric.value() == pytest.approx(expected)
+    # Numbers that are no probabilities are not answers.
+    assert np.isnan(evaluate(model, [(x, targets)], nn.MSELoss())[1])

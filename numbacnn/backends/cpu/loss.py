@@ -14,12 +14,14 @@ from ..contract import Reduction
 from .runtime.allocator import empty, empty_like
 from .runtime.kernel import inlined, kernel
 from .runtime.launch_cache import cached_launches
+from .vector.blocks import fill_zero
 from .vector.layout import images, pixels
 from .vector.transcendental import exp
 
 __all__ = [
     "count_classes",
     "count_correct",
+    "largest_classes",
     "nll_loss",
     "nll_loss_backward",
     "softmax_cross_entropy",
@@ -327,6 +329,17 @@ def count_correct(logits: np.ndarray, labels: np.ndarray, k: int = 1, ignore_ind
     counts = empty((_runs(rows),), np.int64)
     _correct_rows(counts.size, rows, labels.reshape(-1), counts, k, ignore_index)
     return scaled_total(counts)
+
+
+@cached_launches
+def largest_classes(x: np.ndarray) -> np.ndarray:
+    rows = pixels(x)
+    largest = empty((rows.shape[0],), np.int64)
+    # The kernel asks whether the label is a class, and 0 is one.
+    fill_zero(largest)
+    if x.size:
+        _largest_rows(_runs(rows), rows, largest, largest, -1)
+    return largest.reshape(x.shape[0], *x.shape[2:])
 
 
 @cached_launches

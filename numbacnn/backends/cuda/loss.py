@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from ..contract import Array, Reduction
+from . import memory
 from .block.reduce import THREADS, block_sum, lanes_sum
 from .block.softmax import first_of, row_of, rows_along, softmax_row
 from .runtime import device_array
@@ -24,6 +25,7 @@ from .runtime.target import cuda, device_function, log, quotient, scalar
 __all__ = [
     "count_classes",
     "count_correct",
+    "largest_classes",
     "nll_loss",
     "nll_loss_backward",
     "softmax_cross_entropy",
@@ -368,6 +370,15 @@ def count_correct(logits: Array, labels: Array, k: int = 1, ignore_index: int = 
     partial = device_array.new((blocks,), np.float64)
     _correct_rows(blocks, partial, logits, labels, k, ignore_index, sizes)
     return scaled_total(partial, np.int64, 1.0)
+
+
+def largest_classes(x: Array) -> Array:
+    blocks, sizes = rows_along(x.shape, 1)
+    largest = memory.zeros((x.shape[0], *x.shape[2:]), np.int64)
+    # The kernel asks whether the label is a class, and 0 is one.
+    if x.size:
+        _largest_rows(blocks, largest, x, largest, -1, sizes)
+    return largest
 
 
 def count_classes(logits: Array, labels: Array, ignore_index: int = -100) -> Array:

@@ -10,6 +10,7 @@ from .softmaxes import softmax
 __all__ = [
     "count_classes",
     "count_correct",
+    "largest_classes",
     "nll_loss",
     "nll_loss_backward",
     "softmax_cross_entropy",
@@ -70,6 +71,11 @@ def nll_loss_backward(
     """-scale weight at the labels, 0 elsewhere."""
     shares = _shares(x.shape, labels, weight, ignore_index, 0.0)
     return np.where(shares == 0, 0, -_by_position(scale) * shares).astype(x.dtype)
+
+
+def largest_classes(x: Array) -> Array:
+    """The first maximum along the classes, NaN being the largest."""
+    return x.argmax(axis=1) if x.size else np.zeros((x.shape[0], *x.shape[2:]), np.int64)
 
 
 def count_correct(logits: Array, labels: Array, k: int = 1, ignore_index: int = -100) -> Array:
