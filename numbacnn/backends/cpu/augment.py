@@ -308,8 +308,10 @@ def _equalize(x, y, channels, table):
 
 @kernel
 def _adjust_images(chunk, x, y, kinds, amounts, table):
-    """A chunk is an image. Contrast, the ends of each channel and levels take a read of x more, of which the second
-    comes from the cache where an image fits; each operation but those on channels is done on vectors.
+    """A chunk is an image. What has to be known of an image or a channel first takes another read of x, from the cache
+    where an image fits. Memory bounds what is done to each number alone and to pixels with their neighbours; the ends
+    of channels, whose numbers are apart, take a few cycles for each number, and levels, which are counted one by one,
+    some ten.
     """
     w, channels, kind, amount = x.shape[2], x.shape[3], kinds[chunk], amounts[chunk]
     size = x.shape[1] * w * channels

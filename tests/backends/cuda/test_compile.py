@@ -25,6 +25,7 @@ SUMS += ("gemm._sum_of_many_parts", "pooling.avg_pool-")
 SUMS += ("optim._sgd", "optim._momentum")  # which read settings in float64
 SUMS += ("response_norm",)  # whose powers are, but for those that are roots
 SUMS += ("cuda.softmaxes.", "elementwise._row_products")
+SUMS += ("augment._adjust",)  # whose mean gray is
 SUMS += ("optim._square_chunks", "optim._finish_norm", "optim._clip_factor")
 
 
