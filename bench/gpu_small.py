@@ -176,7 +176,7 @@ def losses(backend: Backend) -> None:
 
 
 def optimizers(backend: Backend) -> None:
-    """SGD of each kind and Adam."""
+    """SGD of each kind, Adam and the others."""
 
     def calls(b: Backend, put: Any) -> list[Array]:
         gradient = put(normal(ELEMENTS))
@@ -191,7 +191,24 @@ def optimizers(backend: Backend) -> None:
             step, settings = put(np.array(2, np.int64)), put(np.array([0.1, 0.9, 0.999, 1e-8, 0.01]))
             b.adam_step(value, gradient, first, second, step, settings, decoupled)
             results += [value, first, second]
-        return results
+            value, first, second, product = (
+                put(normal(ELEMENTS, 1)[:, 0]),
+                *map(b.copy, (first, second)),
+                put(np.array(0.9)),
+            )
+            settings = put(np.array([0.1, 0.9, 0.999, 1e-8, 0.01, 0.004]))
+            b.nadam_step(value, gradient, first, second, product, step, settings, decoupled)
+            results += [value, first, second, product]
+        for centered, heavy in ((False, False), (True, False), (False, True), (True, True)):
+            value, square = put(normal(ELEMENTS, 1)[:, 0]), put(np.abs(normal(ELEMENTS, 3)[:, 0]) + 1)
+            mean, buffer = (put(np.zeros(ELEMENTS, np.float32)) if there else None for there in (centered, heavy))
+            b.rmsprop_step(value, gradient, square, mean, buffer, put(np.array([0.1, 0.99, 1e-8, 0.01, 0.9])))
+            results += [array for array in (value, square, mean, buffer) if array is not None]
+        value, square = put(normal(ELEMENTS, 1)[:, 0]), put(np.abs(normal(ELEMENTS, 3)[:, 0]))
+        b.adagrad_step(value, gradient, square, put(np.array(2, np.int64)), put(np.array([0.1, 0.1, 1e-8, 0.01])))
+        average = put(normal(ELEMENTS, 2)[:, 0])
+        b.lion_step(value, gradient, average, put(np.array([0.1, 0.9, 0.99, 0.01])))
+        return [*results, value, square, average]
 
     both(backend, "optimizers", calls)
 

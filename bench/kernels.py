@@ -87,6 +87,7 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
     _, *of_rows = b.group_norm(lines, along, along, 1, eps)
     value, gradient, velocity, square = (ones(n * c * size * size) for _ in range(4))
     sgd, with_momentum, adam = full(1e-9, 0, 0), full(1e-9, 0.9, 0), full(1e-9, 0.9, 0.999, 1e-8, 0)
+    rmsprop, lion = full(1e-9, 0.99, 1e-8, 0, 0), full(1e-9, 0.9, 0.99, 0)
     offset, step = (b.asarray(np.array(number, np.int64)) for number in (1, 3))
     square_matrix, other = normal(1024, 1024), normal(1024, 1024)
     features, weight = normal(256, 400), normal(120, 400)
@@ -174,6 +175,12 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
             lambda: b.adam_step(value, gradient, velocity, square, step, adam, False),
             Mix(each, updated=3 * each),
         ),
+        Case(
+            "rmsprop_step",
+            lambda: b.rmsprop_step(value, gradient, square, None, None, rmsprop),
+            Mix(each, updated=2 * each),
+        ),
+        Case("lion_step", lambda: b.lion_step(value, gradient, velocity, lion), Mix(each, updated=2 * each)),
         Case("linear 1024x1024x1024", lambda: b.linear(square_matrix, other, None), operations=2 * 1024**3),
         Case("linear 256x400x120", lambda: b.linear(features, weight, None), operations=2 * 256 * 400 * 120),
         Case("linear 16x6400x4096", lambda: b.linear(few, wide, None), operations=2 * 16 * 6400 * 4096),

@@ -11,13 +11,17 @@ from numbacnn.backends import reference
 
 IN_PLACE = {
     "accumulate",
+    "adagrad_step",
     "adam_step",
     "add_channels",
     "assign",
     "clip_scale",
     "fill_zero",
     "increment",
+    "lion_step",
+    "nadam_step",
     "put_channels",
+    "rmsprop_step",
     "sgd_step",
     "update_running_average",
 }

@@ -526,3 +526,39 @@ class Backend(Protocol):
 
         Weight decay joins the gradient or, ``decoupled``, shrinks the parameter (AdamW).
         """
+
+    def nadam_step(
+        self,
+        parameter: Array,
+        gradient: Array,
+        first_moment: Array,
+        second_moment: Array,
+        mu_product: Array,
+        step: Array,
+        settings: Array,
+        decoupled: bool,
+    ) -> None:
+        """NAdam, as :meth:`adam_step`; ``settings`` have momentum_decay as well.
+
+        ``mu_product``, float64 of shape (), from 1, becomes the product of all mu until now.
+        """
+
+    def rmsprop_step(
+        self,
+        parameter: Array,
+        gradient: Array,
+        square_average: Array,
+        gradient_average: Array | None,
+        momentum_buffer: Array | None,
+        settings: Array,
+    ) -> None:
+        """``settings`` are lr, alpha, eps, weight_decay and momentum.
+
+        With a ``gradient_average`` steps are divided by the root of the variance, not of the squares' average.
+        """
+
+    def adagrad_step(self, parameter: Array, gradient: Array, square_sum: Array, step: Array, settings: Array) -> None:
+        """Adagrad of ``step`` 1, 2, ...; ``settings`` are lr, lr_decay, eps and weight_decay."""
+
+    def lion_step(self, parameter: Array, gradient: Array, first_moment: Array, settings: Array) -> None:
+        """``settings`` are lr, beta1, beta2 and weight_decay."""

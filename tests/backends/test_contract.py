@@ -332,6 +332,7 @@ FIXED_DTYPES = {
 }
 IN_PLACE = {
     "accumulate",
+    "adagrad_step",
     "adam_step",
     "add_bias",
     "add_channels",
@@ -339,7 +340,10 @@ IN_PLACE = {
     "clip_scale",
     "fill_zero",
     "increment",
+    "lion_step",
+    "nadam_step",
     "put_channels",
+    "rmsprop_step",
     "sgd_step",
     "update_running_average",
 }
@@ -395,8 +399,9 @@ def test_updates_change_their_targets_and_only_read_the_rest(name: str, dtype: A
         return backend.asarray(normal((3, 4), seed, dtype))
 
     gradient = x(9)
-    sgd, adam = (backend.asarray(np.array(s)) for s in ((0.1, 0.9, 0.1), (0.1, 0.9, 0.99, 1e-8, 0.1)))
-    step, norm = backend.asarray(np.array(1)), backend.asarray(np.array(4.0))
+    hyper = (0.1, 0.9, 0.99, 1e-8, 0.1, 0.004)
+    sgd, four, adam, nadam = (backend.asarray(np.array(hyper[:length])) for length in (3, 4, 5, 6))
+    step, norm, mu_product = (backend.asarray(np.array(number)) for number in (1, 4.0, 1.0))
     for update, targets in (
         (lambda p: backend.accumulate(p, gradient), 1),
         (lambda p: backend.accumulate(p, gradient, 0.5), 1),
@@ -410,6 +415,13 @@ def test_updates_change_their_targets_and_only_read_the_rest(name: str, dtype: A
         (lambda p, v: backend.sgd_step(p, gradient, v, sgd, True), 2),
         (lambda p, m, v: backend.adam_step(p, gradient, m, v, step, adam, False), 3),
         (lambda p, m, v: backend.adam_step(p, gradient, m, v, step, adam, True), 3),
+        (lambda p, m, v: backend.nadam_step(p, gradient, m, v, mu_product, step, nadam, False), 3),
+        (lambda p, v: backend.rmsprop_step(p, gradient, v, None, None, adam), 2),
+        (lambda p, v, m: backend.rmsprop_step(p, gradient, v, m, None, adam), 3),
+        (lambda p, v, b: backend.rmsprop_step(p, gradient, v, None, b, adam), 3),
+        (lambda p, v, m, b: backend.rmsprop_step(p, gradient, v, m, b, adam), 4),
+        (lambda p, v: backend.adagrad_step(p, gradient, v, step, four), 2),
+        (lambda p, m: backend.lion_step(p, gradient, m, four), 2),
     ):
         arrays = [backend.asarray(np.abs(normal((3, 4), seed, dtype))) for seed in range(targets)]
         before = [np.array(backend.to_numpy(array)) for array in arrays]

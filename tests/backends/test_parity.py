@@ -747,6 +747,105 @@ def test_adam_step(
 
 
 @CHECKS
+@given(shapes, st.booleans(), st.sampled_from((0.0, 0.1)), dtypes, seeds)
+def test_nadam_step(
+    ours: OnNumPy, shape: tuple[int, ...], decoupled: bool, weight_decay: float, dtype: Any, seed: int
+) -> None:
+    parameter, gradient = (np.array(normal(shape, seed + i, dtype)) for i in range(2))
+    settings, products = np.array([0.05, 0.9, 0.99, 1e-3, weight_decay, 0.5]), (np.array(1.0), np.array(1.0))
+
+    def updates(backend: Any, product: np.ndarray) -> Callable[..., None]:
+        def update(step: int, gradient: np.ndarray, parameter: np.ndarray, m: np.ndarray, v: np.ndarray) -> None:
+            backend.nadam_step(parameter, gradient, m, v, product, np.array(step), settings, decoupled)
+
+        return update
+
+    targets = [parameter, np.zeros(shape, dtype), np.zeros(shape, dtype)]
+    check_updates(updates(ours, products[0]), updates(reference, products[1]), targets, gradient)
+    np.testing.assert_allclose(*products, rtol=1e-14)
+
+
+@CHECKS
+@given(shapes, st.booleans(), st.sampled_from((0.0, 0.9)), st.sampled_from((0.0, 0.1)), dtypes, seeds)
+def test_rmsprop_step(
+    ours: OnNumPy, shape: tuple[int, ...], centered: bool, momentum: float, weight_decay: float, dtype: Any, seed: int
+) -> None:
+    parameter, gradient = (np.array(normal(shape, seed + i, dtype)) for i in range(2))
+    settings = np.array([0.05, 0.9, 1e-3, weight_decay, momentum])
+
+    def updates(backend: Any) -> Callable[..., None]:
+        def update(step: int, gradient: np.ndarray, parameter: np.ndarray, v: np.ndarray, *others: np.ndarray) -> None:
+            mean = others[0] if centered else None
+            backend.rmsprop_step(parameter, gradient, v, mean, others[-1] if momentum else None, settings)
+
+        return update
+
+    # Squares above those of the mean, so that little cancels.
+    targets = [parameter, np.array(1 + gradient**2), *[np.zeros(shape, dtype)] * centered]
+    targets += [np.array(normal(shape, seed + 2, dtype))] * bool(momentum)
+    check_updates(updates(ours), updates(reference), targets, gradient)
+
+
+@CHECKS
+@given(shapes, st.sampled_from((0.0, 0.5)), st.sampled_from((0.0, 0.1)), dtypes, seeds)
+def test_adagrad_step(
+    ours: OnNumPy, shape: tuple[int, ...], lr_decay: float, weight_decay: float, dtype: Any, seed: int
+) -> None:
+    parameter, gradient = (np.array(normal(shape, seed + i, dtype)) for i in range(2))
+    settings = np.array([0.05, lr_decay, 1e-3, weight_decay])
+
+    def updates(backend: Any) -> Callable[..., None]:
+        def update(step: int, gradient: np.ndarray, parameter: np.ndarray, squares: np.ndarray) -> None:
+            backend.adagrad_step(parameter, gradient, squares, np.array(step), settings)
+
+        return update
+
+    check_updates(updates(ours), updates(reference), [parameter, np.full(shape, 0.1, dtype)], gradient)
+
+
+@CHECKS
+@given(shapes, st.sampled_from((0.0, 0.1)), dtypes, seeds)
+def test_lion_step(ours: OnNumPy, shape: tuple[int, ...], weight_decay: float, dtype: Any, seed: int) -> None:
+    parameter, gradient = (np.array(normal(shape, seed + i, dtype)) for i in range(2))
+    settings = np.array([0.05, 0.9, 0.99, weight_decay])
+
+    def updates(backend: Any) -> Callable[..., None]:
+        def update(step: int, gradient: np.ndarray, parameter: np.ndarray, average: np.ndarray) -> None:
+            backend.lion_step(parameter, gradient, average, settings)
+
+        return update
+
+    check_updates(updates(ours), updates(reference), [parameter, np.zeros(shape, dtype)], gradient)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["adam", "nadam", "rmsprop", "adagrad", "lion"])
+def test_optimizer_steps_of_the_extremes(ours: OnNumPy, name: str, dtype: Any) -> None:
+    gradient = np.resize(np.array([-np.inf, -1e3, -0.0, 0, 1e-3, 1e3, np.inf, np.nan], dtype), 45)
+    step = np.array(1)
+
+    def targets(kind: Any) -> list[np.ndarray]:
+        return [np.ones(45, kind), *(np.zeros(45, kind) for _ in range(3))]
+
+    calls: dict[str, Callable[..., None]] = {
+        "adam": lambda b, g, p, m, v, _: b.adam_step(p, g, m, v, step, np.array([0.1, 0.9, 0.99, 1e-8, 0.1]), True),
+        "nadam": lambda b, g, p, m, v, _: b.nadam_step(
+            p, g, m, v, np.array(1.0), step, np.array([0.1, 0.9, 0.99, 1e-8, 0.1, 0.004]), False
+        ),
+        "rmsprop": lambda b, g, p, v, m, u: b.rmsprop_step(p, g, v, m, u, np.array([0.1, 0.9, 1e-3, 0.0, 0.5])),
+        "adagrad": lambda b, g, p, v, *_: b.adagrad_step(p, g, v, step, np.array([0.1, 0.5, 1e-3, 0.0])),
+        "lion": lambda b, g, p, m, *_: b.lion_step(p, g, m, np.array([0.1, 0.9, 0.99, 0.1])),
+    }
+    found, expected = targets(dtype), targets(np.float64)
+    with np.errstate(invalid="ignore"):
+        calls[name](ours, gradient, *found)
+        calls[name](reference, gradient.astype(np.float64), *expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4 if dtype == np.float32 else 1e-9)
+    assert np.isnan(found[0][7]) and np.isfinite(found[0][1:6]).all()
+
+
+@CHECKS
 @given(st.integers(1, 70), st.floats(0, 1), st.floats(0.5, 2), dtypes, seeds)
 def test_update_running_average(
     ours: OnNumPy, c: int, momentum: float, correction: float, dtype: Any, seed: int

@@ -330,6 +330,47 @@ def test_adam_step_by_hand() -> None:
         np.testing.assert_allclose(parameter, decayed - 0.1, rtol=1e-7)
 
 
+def test_nadam_step_by_hand() -> None:
+    settings, product = np.array([0.1, 0.9, 0.99, 1e-8, 0.0, 0.5]), np.array(0.25)
+    parameter, first, second = np.array([1.0]), np.array([2.0]), np.zeros(1)
+    reference.nadam_step(parameter, np.array([3.0]), first, second, product, np.array(2), settings, False)
+    mu, following = (0.9 * (1 - 0.5 * 0.96**power) for power in (1.0, 1.5))
+    np.testing.assert_allclose((first[0], second[0], product), (0.9 * 2 + 0.1 * 3, 0.01 * 9, 0.25 * mu))
+    step = 3 * (1 - mu) / (1 - 0.25 * mu) + 2.1 * following / (1 - 0.25 * mu * following)
+    np.testing.assert_allclose(parameter, 1 - 0.1 * step / np.sqrt(0.09 / (1 - 0.99**2)))
+
+
+def test_rmsprop_step_by_hand() -> None:
+    settings, gradient = np.array([0.1, 0.75, 0.5, 0.25, 0.9]), np.array([3.75])  # with the decay of 1, 4
+    for centered, root in ((False, 5.0), (True, 4.0)):
+        for heavy in (False, True):
+            parameter, square = np.array([1.0]), np.array([28.0])
+            mean, buffer = np.array([8 / 3]) if centered else None, np.array([2.0]) if heavy else None
+            reference.rmsprop_step(parameter, gradient, square, mean, buffer, settings)
+            step = 4 / (root + 0.5) + (0.9 * 2 if heavy else 0)
+            np.testing.assert_allclose(parameter, 1 - 0.1 * step)
+            np.testing.assert_allclose(square, 25)
+            assert mean is None or np.allclose(mean, 3)
+            assert buffer is None or np.allclose(buffer, step)
+    parameter, square, mean = np.zeros(1), np.ones(1), np.ones(1)
+    reference.rmsprop_step(parameter, np.zeros(1), square, mean, None, np.array([0.1, 1 - 1e-9, 0.5, 0.0, 0.0]))
+    assert parameter == 0 and not np.isnan(parameter)
+
+
+def test_adagrad_step_by_hand() -> None:
+    parameter, square = np.array([1.0]), np.array([9.0])
+    reference.adagrad_step(parameter, np.array([3.0]), square, np.array(3), np.array([0.1, 0.5, 0.25, 1.0]))
+    np.testing.assert_allclose((parameter, square), ([1 - 0.1 / (1 + 2 * 0.5) * 4 / 5.25], [25]))
+
+
+def test_lion_step_by_hand() -> None:
+    parameter, first = np.array([1.0, 1.0, 1.0]), np.array([1.0, -1.0, 0.0])
+    gradient, settings = np.array([-8.0, -2.0, 0.0]), np.array([0.1, 0.9, 0.75, 0.5])
+    reference.lion_step(parameter, gradient, first, settings)
+    np.testing.assert_allclose(parameter, [0.95 - 0.1, 0.95 + 0.1, 0.95])
+    np.testing.assert_allclose(first, [0.75 - 2, -0.75 - 0.5, 0])
+
+
 def test_reductions_over_nothing_give_zero() -> None:
     g = Conv2dGeometry.parse("n0c3h6k5r3s1p1")
     pool = Pool2dGeometry(0, 3, 6, 6, 2, 2, 2, 2)

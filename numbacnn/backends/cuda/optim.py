@@ -1,7 +1,7 @@
 """Optimiser steps, in place, a thread per element. Settings and the step's count are read on the device.
 
 roofline: memory. SGD reads parameter and gradient and writes the parameter (12 bytes an element in float32), with
-momentum 20; Adam 28. A norm reads its arrays once, clipping reads and writes.
+momentum 20, as Lion, RMSprop and Adagrad; Adam and NAdam 28. A norm reads its arrays once, clipping reads and writes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,20 @@ from ..contract import Array
 from .block.reduce import CHUNK, THREADS, add_parts, block_sum
 from .runtime import device_array
 from .runtime.kernel import block_kernel, kernel, mapping
-from .runtime.target import cuda, scalar, sqrt
+from .runtime.target import cuda, device_function, scalar, sqrt
 
-__all__ = ["adam_step", "clip_scale", "global_norm", "sgd_step"]
+__all__ = [
+    "adagrad_step",
+    "adam_step",
+    "clip_scale",
+    "global_norm",
+    "lion_step",
+    "nadam_step",
+    "rmsprop_step",
+    "sgd_step",
+]
 
-ADAM_FACTORS = 9
+ADAM_FACTORS, ROOT_FACTORS, LION_FACTORS = 10, 6, 6
 
 
 @mapping
@@ -37,33 +46,115 @@ def _momentum(i, parameter, gradient, velocity, settings, nesterov):
     parameter[i] = p - lr * (g + momentum * v if nesterov else v)
 
 
+# What the elements of a step share, worked out once, in float64.
+
+
+@device_function
+def _moment_factors(factors, step, settings, decoupled):
+    """Those that Adam and NAdam have in common."""
+    lr, beta1, beta2, weight_decay = settings[0], settings[1], settings[2], settings[4]
+    factors[2] = sqrt(1.0 - beta2 ** step[0])
+    factors[3] = settings[3]
+    factors[4] = beta1
+    factors[5] = 1.0 - beta1
+    factors[6] = beta2
+    factors[7] = 1.0 - beta2
+    factors[8] = 0.0 if decoupled else weight_decay
+    factors[9] = 1.0 - lr * weight_decay if decoupled else 1.0
+
+
 @kernel
 def _adam_factors(i, factors, step, settings, decoupled):
-    """What the elements of a step share, worked out once, in float64."""
-    lr, beta1, beta2, eps, weight_decay = settings[0], settings[1], settings[2], settings[3], settings[4]
-    count = step[0]
-    factors[0] = lr / (1.0 - beta1**count)
-    factors[1] = sqrt(1.0 - beta2**count)
-    factors[2] = beta1
-    factors[3] = 1.0 - beta1
-    factors[4] = beta2
-    factors[5] = 1.0 - beta2
-    factors[6] = eps
-    factors[7] = 0.0 if decoupled else weight_decay
-    factors[8] = 1.0 - lr * weight_decay if decoupled else 1.0
+    factors[0] = settings[0] / (1.0 - settings[1] ** step[0])
+    factors[1] = 0.0
+    _moment_factors(factors, step, settings, decoupled)
 
 
 @kernel
-def _adam(i, parameter, gradient, first_moment, second_moment, factors):
+def _nadam_factors(i, factors, mu_product, step, settings, decoupled):
+    lr, half, decay, count = settings[0], 0.5 * settings[1], settings[5], np.float64(step[0])
+    mu = settings[1] - half * 0.96 ** (count * decay)
+    mu_next = settings[1] - half * 0.96 ** ((count + 1.0) * decay)
+    product = mu_product[0] * mu
+    mu_product[0] = product
+    factors[0] = lr * mu_next / (1.0 - product * mu_next)
+    factors[1] = lr * (1.0 - mu) / (1.0 - product)
+    _moment_factors(factors, step, settings, decoupled)
+
+
+@kernel
+def _moments(i, parameter, gradient, first_moment, second_moment, factors):
     p, first, second = parameter[i], first_moment[i], second_moment[i]
-    g = gradient[i] + factors[7] * p
-    first = factors[2] * first + factors[3] * g
-    second = factors[4] * second + factors[5] * g * g
-    denominator = sqrt(second) / factors[1] + factors[6]
-    p = factors[8] * p - factors[0] * first / denominator
+    g = gradient[i] + factors[8] * p
+    first = factors[4] * first + factors[5] * g
+    second = factors[6] * second + factors[7] * g * g
+    denominator = sqrt(second) / factors[2] + factors[3]
+    p = factors[9] * p - (factors[0] * first + factors[1] * g) / denominator
     first_moment[i] = first
     second_moment[i] = second
     parameter[i] = p
+
+
+@kernel
+def _rmsprop_factors(i, factors, settings):
+    factors[0] = settings[0]
+    factors[1] = settings[1]
+    factors[2] = 1.0 - settings[1]
+    factors[3] = settings[2]
+    factors[4] = settings[3]
+    factors[5] = settings[4]
+
+
+@kernel
+def _adagrad_factors(i, factors, step, settings):
+    factors[0] = settings[0] / (1.0 + (np.float64(step[0]) - 1.0) * settings[1])
+    factors[1] = 1.0
+    factors[2] = 1.0
+    factors[3] = settings[2]
+    factors[4] = settings[3]
+    factors[5] = 0.0
+
+
+@kernel
+def _roots(i, parameter, gradient, squares, mean, buffer, factors, centered, with_momentum):
+    """Where there is no mean to take off, or no buffer for momentum, those are any arrays."""
+    p, s = parameter[i], squares[i]
+    g = gradient[i] + factors[4] * p
+    s = factors[1] * s + factors[2] * g * g
+    squares[i] = s
+    if centered:
+        m = factors[1] * mean[i] + factors[2] * g
+        mean[i] = m
+        s -= m * m
+        zero = scalar(s, 0.0)
+        s = zero if s < zero else s
+    step = g / (sqrt(s) + factors[3])
+    if with_momentum:
+        step += factors[5] * buffer[i]
+        buffer[i] = step
+    parameter[i] = p - factors[0] * step
+
+
+@kernel
+def _lion_factors(i, factors, settings):
+    lr, beta1, beta2 = settings[0], settings[1], settings[2]
+    factors[0] = lr
+    factors[1] = beta1
+    factors[2] = 1.0 - beta1
+    factors[3] = beta2
+    factors[4] = 1.0 - beta2
+    factors[5] = 1.0 - lr * settings[3]
+
+
+@kernel
+def _lion(i, parameter, gradient, first_moment, factors):
+    p, g, m, length = parameter[i], gradient[i], first_moment[i], factors[0]
+    direction = factors[1] * m + factors[2] * g
+    zero = scalar(direction, 0.0)
+    # NaN is neither, and stays.
+    step = length if direction > zero else (-length if direction < zero else direction)
+    first_moment[i] = factors[3] * m + factors[4] * g
+    parameter[i] = factors[5] * p - step
 
 
 @block_kernel(THREADS)
@@ -135,4 +226,52 @@ def adam_step(
 ) -> None:
     factors = device_array.new((ADAM_FACTORS,), parameter.dtype)
     _adam_factors(1, factors, step, settings, int(decoupled))
-    _adam(parameter.size, parameter, gradient, first_moment, second_moment, factors)
+    _moments(parameter.size, parameter, gradient, first_moment, second_moment, factors)
+
+
+def nadam_step(
+    parameter: Array,
+    gradient: Array,
+    first_moment: Array,
+    second_moment: Array,
+    mu_product: Array,
+    step: Array,
+    settings: Array,
+    decoupled: bool,
+) -> None:
+    factors = device_array.new((ADAM_FACTORS,), parameter.dtype)
+    _nadam_factors(1, factors, mu_product, step, settings, int(decoupled))
+    _moments(parameter.size, parameter, gradient, first_moment, second_moment, factors)
+
+
+def rmsprop_step(
+    parameter: Array,
+    gradient: Array,
+    square_average: Array,
+    gradient_average: Array | None,
+    momentum_buffer: Array | None,
+    settings: Array,
+) -> None:
+    factors = device_array.new((ROOT_FACTORS,), parameter.dtype)
+    _rmsprop_factors(1, factors, settings)
+    _root_step(parameter, gradient, square_average, gradient_average, momentum_buffer, factors)
+
+
+def adagrad_step(parameter: Array, gradient: Array, square_sum: Array, step: Array, settings: Array) -> None:
+    factors = device_array.new((ROOT_FACTORS,), parameter.dtype)
+    _adagrad_factors(1, factors, step, settings)
+    _root_step(parameter, gradient, square_sum, None, None, factors)
+
+
+def _root_step(
+    parameter: Array, gradient: Array, squares: Array, mean: Array | None, buffer: Array | None, factors: Array
+) -> None:
+    others = [squares if array is None else array for array in (mean, buffer)]
+    flags = (int(mean is not None), int(buffer is not None))
+    _roots(parameter.size, parameter, gradient, squares, *others, factors, *flags)
+
+
+def lion_step(parameter: Array, gradient: Array, first_moment: Array, settings: Array) -> None:
+    factors = device_array.new((LION_FACTORS,), parameter.dtype)
+    _lion_factors(1, factors, settings)
+    _lion(parameter.size, parameter, gradient, first_moment, factors)

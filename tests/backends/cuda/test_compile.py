@@ -20,9 +20,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Sums that are worked out in float64 whatever the arrays are.
-SUMS = ("loss", "normalization", "reduce", "optim._adam_factors", "pooling._plane_means", "_backward_weight_elements")
+SUMS = ("loss", "normalization", "reduce", "pooling._plane_means", "_backward_weight_elements")
 SUMS += ("gemm._sum_of_many_parts", "pooling.avg_pool-")
 SUMS += ("optim._sgd", "optim._momentum")  # which read settings in float64
+SUMS += tuple(f"optim._{name}_factors" for name in ("adam", "nadam", "rmsprop", "adagrad", "lion"))
 SUMS += ("response_norm",)  # whose powers are, but for those that are roots
 SUMS += ("cuda.softmaxes.", "elementwise._row_products")
 SUMS += ("augment._adjust",)  # whose mean gray is
