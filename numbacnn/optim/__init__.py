@@ -8,9 +8,14 @@ from .adam import AdamW as AdamW
 from .clip import clip_grad_norm as clip_grad_norm
 from .decay import norms_and_biases as norms_and_biases
 from .optimizer import Optimizer as Optimizer
+from .parameter_groups import ParameterGroup as ParameterGroup
 from .sgd import SGD as SGD
 
 if TYPE_CHECKING:
+    from .adagrad import Adagrad as Adagrad
+    from .lion import Lion as Lion
+    from .nadam import NAdam as NAdam
+    from .rmsprop import RMSprop as RMSprop
     from .schedules import CosineAnnealingLR as CosineAnnealingLR
     from .schedules import LinearWarmup as LinearWarmup
     from .schedules import MultiStepLR as MultiStepLR
@@ -19,6 +24,10 @@ if TYPE_CHECKING:
     from .schedules import StepLR as StepLR
 
 _WHEN_ASKED = {
+    "adagrad": ("Adagrad",),
+    "lion": ("Lion",),
+    "nadam": ("NAdam",),
+    "rmsprop": ("RMSprop",),
     "schedules": ("CosineAnnealingLR", "LinearWarmup", "MultiStepLR", "OneCycleLR", "Schedule", "StepLR"),
 }
 __getattr__ = imported_when_asked(__name__, _WHEN_ASKED)

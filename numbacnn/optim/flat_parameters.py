@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..backends import Array, Backend
 from ..nn.state import Buffer, Parameter
+from .parameter_groups import ParameterGroup
 
 __all__ = ["FlatParameters", "flat_groups"]
 
@@ -17,16 +18,24 @@ ALIGNMENT = 32
 
 
 class FlatParameters:
-    """Parameters of one backend and dtype, and what an optimizer keeps for each, in one flat array of each kind.
+    """Parameters of a group, of one backend and dtype, and what is kept for each, in one flat array of each kind.
 
-    ``decays`` says whether weight decay is for them.
+    ``decays`` says whether weight decay is for them. What ``numbers`` names is one number for all of them, float64.
 
     Making it moves them: their arrays become views of ``value``, ``gradient`` and ``state[name]``. What lies between
     two parameters has no gradient and is nobody's.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], state: Sequence[dict[str, Buffer]], decays: bool) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        state: Sequence[dict[str, Buffer]],
+        group: ParameterGroup,
+        decays: bool,
+        numbers: Collection[str] = (),
+    ) -> None:
         self.parameters = list(parameters)
+        self.group = group
         self.decays = decays
         self.backend: Backend = parameters[0].backend
         starts = np.cumsum([0, *(-(-parameter.size // ALIGNMENT) * ALIGNMENT for parameter in parameters)])
@@ -43,12 +52,20 @@ class FlatParameters:
             parameter.place_grad(gradient)
         self.state: dict[str, Array] = {}
         for name in state[0]:
-            self.state[name], places = self._zeros()
+            if name in numbers:
+                self.state[name] = self.backend.zeros((), np.float64)
+                places = [self.state[name]] * len(state)
+            else:
+                self.state[name], places = self._zeros()
             for buffers, place in zip(state, places, strict=True):
                 buffers[name].place(place)
         self.settings: Array = None
         """The numbers that :meth:`write_settings` was last given, float64."""
         self._written: tuple[float, ...] | None = None
+
+    def setting(self, name: str) -> Any:
+        """That of the group; the weight decay of what does not decay is 0."""
+        return 0.0 if name == "weight_decay" and not self.decays else self.group[name]
 
     def is_in_place(self) -> bool:
         """Whether all parameters still are where they were put."""
@@ -84,15 +101,25 @@ class FlatParameters:
 
 
 def flat_groups(
-    parameters: Sequence[Parameter], state: Sequence[dict[str, Buffer]], decays: Sequence[bool]
+    groups: Sequence[ParameterGroup],
+    state: Sequence[dict[str, Buffer]],
+    decays: Sequence[bool],
+    numbers: Collection[str] = (),
 ) -> list[FlatParameters]:
-    """Put parameters, and what is kept for each, side by side by backend, dtype and whether they decay."""
-    members: dict[tuple[str, np.dtype[Any], bool], list[int]] = {}
-    for i, parameter in enumerate(parameters):
-        members.setdefault((parameter.backend.name, parameter.dtype, decays[i]), []).append(i)
-        for buffer in state[i].values():
-            buffer.to(parameter.backend)
+    """Put parameters, and what is kept for each, side by side by group, backend, dtype and whether they decay.
+
+    ``state`` and ``decays`` are of the parameters of all groups, one group after the other.
+    """
+    members: dict[tuple[int, str, np.dtype[Any], bool], list[int]] = {}
+    parameters: list[Parameter] = []
+    for number, group in enumerate(groups):
+        for parameter in group["params"]:
+            i = len(parameters)
+            parameters.append(parameter)
+            members.setdefault((number, parameter.backend.name, parameter.dtype, decays[i]), []).append(i)
+            for buffer in state[i].values():
+                buffer.to(parameter.backend)
     return [
-        FlatParameters([parameters[i] for i in group], [state[i] for i in group], decay)
-        for (_, _, decay), group in members.items()
+        FlatParameters([parameters[i] for i in places], [state[i] for i in places], groups[number], decay, numbers)
+        for (number, _, _, decay), places in members.items()
     ]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..backends import Array, Backend
-from ..nn.state import Buffer, Parameter, matching_arrays
-from ..ops.arguments import number
+from ..nn.state import Buffer, Parameter, StepCounter, matching_arrays
+from ..ops.arguments import LAST_COUNT, integer, number
 from .decay import which_decay
 from .flat_parameters import FlatParameters, flat_groups
+from .parameter_groups import ParameterGroup, checked_settings, parameter_groups, scale_rates
 
-__all__ = ["Optimizer", "below_one", "not_negative"]
+__all__ = ["CountingOptimizer", "Optimizer", "below_one", "not_negative"]
+
+_GROUPS = "param_groups"
 
 
 def not_negative(name: str, value: Any) -> float:
@@ -29,62 +32,77 @@ def below_one(name: str, value: Any) -> float:
     return result
 
 
+def step_count(name: str, value: Any) -> int:
+    """A number of steps that can be counted on from."""
+    return integer(name, value, 0, LAST_COUNT)
+
+
 class Optimizer:
-    """Changes ``parameters`` (a list of Parameter or of (name, Parameter)) by their gradients, once per :meth:`step`.
+    """Changes ``parameters`` by their gradients, once per :meth:`step`.
+
+    They are a list of Parameter or of (name, Parameter), or for groups with settings of their own a list of dicts,
+    ``{"params": [...], "lr": 0.1, ...}``, each with those that differ; :attr:`param_groups` has the groups.
 
     The parameters move into one array, where they are updated together (``flat_parameters.py``): read ``value`` and
     ``grad`` of a Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last
     that used it.
 
     ``no_decay`` are those of the parameters that ``weight_decay`` leaves alone, none by default; most often
-    `norms_and_biases`. An empty list of parameters is a ValueError, and so is one in ``no_decay`` that is not among
-    them.
+    `norms_and_biases`. An empty list of parameters is a ValueError, and so are an empty group, a parameter in two
+    groups, a setting that there is not, and a parameter in ``no_decay`` that is not in ``parameters``.
 
-    A subclass lists its settings and the arrays that it keeps for each parameter, and defines ``_numbers`` and
-    ``_update``. Its settings are attributes that may be changed between steps; values out of range, or that are no
-    numbers, are a ValueError or TypeError there as well, and the setting stays.
+    Settings are attributes, and entries of groups, that may be changed between steps; values out of range, or that are
+    no numbers, are a ValueError or TypeError there as well, and the setting stays. With several groups, an attribute
+    reads as that of the first one, and is set for all; but ``lr`` is set in proportion: where the first group's becomes
+    half of what it was, so do the others.
+
+    A subclass lists its settings, which of them its kernels read and the arrays that it keeps for each parameter, and
+    defines ``_update``.
     """
 
-    settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": not_negative}
+    settings: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {"lr": not_negative}
     """Name -> what checks a value and returns it."""
+    pairs: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """The name of two settings together -> theirs."""
+    shared: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
+    """As ``settings``: what is saved as well, and there once for all groups."""
+
+    _read: ClassVar[tuple[str, ...]] = ("lr",)
+    """The settings that ``_update`` finds in ``flat.settings``."""
+    _chosen: ClassVar[tuple[str, ...]] = ()
+    """The settings that ``_update`` depends on otherwise."""
+    _numbers: ClassVar[tuple[str, ...]] = ()
+    """What of ``_arrays`` is one number, float64, the same for all parameters of a group."""
 
     lr: float
     """Learning rate, 0 or more."""
 
-    def __init__(
-        self,
-        parameters: Iterable[Parameter | tuple[str, Parameter]],
-        no_decay: Iterable[Parameter] = (),
-        **settings: Any,
-    ) -> None:
-        if isinstance(parameters, Parameter):
-            raise TypeError("`parameters` is a single Parameter, must be a list")
-        self.parameters: list[Parameter] = []
-        for i, entry in enumerate(parameters):
-            parameter = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
-            if not isinstance(parameter, Parameter):
-                raise TypeError(f"`parameters`[{i}] of type {type(parameter).__name__} must be a Parameter")
-            if any(parameter is other for other in self.parameters):
-                raise ValueError(f"`parameters`[{i}] is in the list twice")
-            self.parameters.append(parameter)
-        if not self.parameters:
-            raise ValueError("`parameters` is empty: there is nothing to train")
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _add_properties(cls)
+
+    def __init__(self, parameters: Iterable[Any], no_decay: Iterable[Parameter] = (), **settings: Any) -> None:
+        self._param_groups = parameter_groups(parameters, type(self), settings)
+        for group in self._param_groups:
+            self._check(group)
+        self.parameters: list[Parameter] = [one for group in self._param_groups for one in group["params"]]
+        """Those of all groups."""
         self._decays = which_decay(self.parameters, no_decay)
-        for name, value in settings.items():
-            setattr(self, name, value)
         self.version = 0
         """Grows when :meth:`apply` becomes another computation: its arrays are others, or a choice has changed."""
-        self._choices: tuple[Any, ...] = ()
-        self._groups: list[FlatParameters] = []
-        self._state = self._from_zeros()
+        self._choices: list[Any] = []
+        self._flat: list[FlatParameters] = []
+        self._state: list[dict[str, Buffer]] = [{} for _ in self.parameters]
         self._settle()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, self.settings[name](name, value) if name in self.settings else value)
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies of views would be arrays of their own.
-        return {**vars(self), "_groups": []}
+        return {**vars(self), "_flat": []}
+
+    @property
+    def param_groups(self) -> list[ParameterGroup]:
+        """The groups, in their order; one, if the parameters were given as such."""
+        return [*self._param_groups]
 
     def step(self) -> None:
         """Change every parameter by its gradient: :meth:`prepare`, then :meth:`apply`."""
@@ -94,60 +112,78 @@ class Optimizer:
     def prepare(self) -> None:
         """What of a step is the host's: see that parameters and gradients are in their places, write settings down."""
         self._settle()
-        for group in self._groups:
-            group.write_settings(self._numbers(group))
-        if self._choices != self._chosen():
-            self._choices = self._chosen()
+        for flat in self._flat:
+            flat.write_settings([flat.setting(name) for name in self._read])
+        choices = [group[name] for group in self._param_groups for name in self._chosen]
+        if self._choices != choices:
+            self._choices = choices
             self.version += 1
 
     def apply(self) -> None:
         """What of a step is the backend's, after :meth:`prepare`; this may be captured and replayed."""
-        for group in self._groups:
-            self._update(group)
+        for flat in self._flat:
+            self._update(flat)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place: an array read from ``grad`` before becomes zero too."""
         self._settle()
-        for group in self._groups:
-            group.backend.fill_zero(group.gradient)
+        for flat in self._flat:
+            flat.backend.fill_zero(flat.gradient)
 
     def flat_gradients(self) -> list[tuple[Backend, Array]]:
         """All gradients, side by side in flat arrays, each with its backend; what is changed there is changed."""
         self._settle()
-        return [(group.backend, group.gradient) for group in self._groups]
+        return [(flat.backend, flat.gradient) for flat in self._flat]
 
     def _settle(self) -> None:
-        if not self._groups or not all(group.is_in_place() for group in self._groups):
-            self._groups = flat_groups(self.parameters, self._state, self._decays)
+        self._add_arrays()
+        if not self._flat or not all(flat.is_in_place() for flat in self._flat):
+            self._flat = flat_groups(self._param_groups, self._state, self._decays, self._numbers)
             self.version += 1
-        if any([group.collect_gradients() for group in self._groups]):
+        if any([flat.collect_gradients() for flat in self._flat]):
             self.version += 1
 
-    def _from_zeros(self) -> list[dict[str, Buffer]]:
-        return [
-            {name: Buffer(np.zeros(parameter.shape, parameter.dtype), parameter.backend) for name in self._arrays()}
-            for parameter in self.parameters
-        ]
+    def _add_arrays(self) -> None:
+        """Begin the arrays that settings ask for; what once was there is kept."""
+        first = 0
+        for group in self._param_groups:
+            arrays, last = self._arrays(group), first + len(group["params"])
+            if not arrays.keys() <= self._state[first].keys():
+                for parameter, state in zip(self.parameters[first:last], self._state[first:last], strict=True):
+                    for name, value in arrays.items():
+                        if name not in state:
+                            state[name] = self._array(name, value, parameter)
+                self._flat = []
+            first = last
 
-    def _arrays(self) -> tuple[str, ...]:
-        """The names of the arrays that are kept for each parameter, of its shape, from zeros."""
-        return ()
+    def _array(self, name: str, value: float, parameter: Parameter) -> Buffer:
+        shape, dtype = ((), np.float64) if name in self._numbers else (parameter.shape, parameter.dtype)
+        return Buffer(np.full(shape, value, dtype), parameter.backend)
 
-    def _numbers(self, group: FlatParameters) -> tuple[float, ...]:
-        """The settings that ``_update`` finds in ``group.settings``."""
-        return (self.lr,)
+    def _arrays(self, group: ParameterGroup) -> dict[str, float]:
+        """The arrays that are kept for each parameter, of its shape, by name: what they are full of at first."""
+        return {}
 
-    def _chosen(self) -> tuple[Any, ...]:
-        """The settings that ``_update`` depends on otherwise."""
-        return ()
+    def _check(self, group: ParameterGroup) -> None:
+        """ValueError for settings of a new group that do not go together."""
 
-    def _update(self, group: FlatParameters) -> None:
-        """Change the parameters ``group.value`` by ``group.gradient``, and in place the arrays ``group.state``."""
+    def _update(self, flat: FlatParameters) -> None:
+        """Change the parameters ``flat.value`` by ``flat.gradient``, and in place the arrays ``flat.state``."""
         raise NotImplementedError(f"{type(self).__name__} must define `_update`")
 
     def state_dict(self) -> dict[str, Any]:
-        """One flat dict: the settings and, as new arrays "0.velocity", ..., what is kept for each parameter."""
-        state: dict[str, Any] = {name: getattr(self, name) for name in self.settings}
+        """One flat dict: the settings and, as new arrays "0.velocity", ..., what is kept for each parameter.
+
+        Of several groups, "param_groups" is a list of dicts of settings, in which "params" says which parameters they
+        are of, by number.
+        """
+        if self._has_many():
+            places = self._places()
+            groups = zip(places, self._param_groups, strict=True)
+            state: dict[str, Any] = {_GROUPS: [{"params": params, **group.to_json()} for params, group in groups]}
+        else:
+            state = {name: self._param_groups[0][name] for name in self.settings}
+        state |= {name: getattr(self, name) for name in self.shared}
         for name, buffer in self._named_buffers().items():
             state[name] = np.array(buffer.backend.to_numpy(buffer.value))
         return state
@@ -155,24 +191,112 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken, to the same bits.
 
-        Everything is checked before anything is changed: ValueError or TypeError for settings out of range, and for
-        arrays that are missing, unexpected, of another shape or no numbers.
+        Everything is checked before anything is changed: ValueError or TypeError for settings out of range, for other
+        groups, and for arrays that are missing, unexpected, of another shape or no numbers.
         """
         targets = self._named_buffers()
         arrays, problems = matching_arrays(targets, state)
-        problems += [f"missing {name}" for name in (*self.settings, *targets) if name not in state]
-        problems += [f"unexpected {name}" for name in state if name not in self.settings and name not in targets]
+        if (_GROUPS in state) != self._has_many():
+            of, has = ("several groups", "one") if _GROUPS in state else ("one group", "several")
+            raise ValueError(f"`state` is of {of} of parameters, this {type(self).__name__} has {has}")
+        numbers = (*([_GROUPS] if self._has_many() else self.settings), *self.shared)
+        problems += [f"missing {name}" for name in (*numbers, *targets) if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in numbers and name not in targets]
         if problems:
             raise ValueError(f"`state` does not fit {type(self).__name__}: {'; '.join(problems)}")
-        settings = {name: check(name, state[name]) for name, check in self.settings.items()}
-        for name, value in settings.items():
+        if self._has_many():
+            entries = self._checked_groups(state[_GROUPS])
+        else:
+            entries = [{name: state[name] for name in self.settings} | {"base_lr": state["lr"]}]
+        puts = [group.from_json(entry) for group, entry in zip(self._param_groups, entries, strict=True)]
+        shared = {name: check(name, state[name]) for name, check in self.shared.items()}
+        for put in puts:
+            put()
+        for name, value in shared.items():
             setattr(self, name, value)
         for name, array in arrays.items():
             targets[name].value = array
 
+    def _checked_groups(self, entries: Any) -> list[dict[str, Any]]:
+        """The settings of each group, in a state; ValueError for groups of other parameters."""
+        places, keys = self._places(), {"params", "base_lr", *self.settings}
+        if not isinstance(entries, Sequence) or len(entries) != len(places):
+            raise ValueError(f"`state` must have a list of {len(places)} groups as {_GROUPS!r}")
+        for i, (entry, params) in enumerate(zip(entries, places, strict=True)):
+            if not isinstance(entry, Mapping) or entry.keys() != keys:
+                raise ValueError(f"`state` must have in {_GROUPS!r}[{i}] a dict of {', '.join(sorted(keys))}")
+            if entry["params"] != params:
+                raise ValueError(f"{_GROUPS!r}[{i}] of `state` is of the parameters {entry['params']}, not {params}")
+        return [{name: value for name, value in entry.items() if name != "params"} for entry in entries]
+
+    def _has_many(self) -> bool:
+        return len(self._param_groups) > 1
+
+    def _places(self) -> list[list[int]]:
+        """The numbers of the parameters of each group."""
+        ends = np.cumsum([len(group["params"]) for group in self._param_groups]).tolist()
+        return [[*range(first, last)] for first, last in zip([0, *ends], ends, strict=False)]
+
     def _named_buffers(self) -> dict[str, Buffer]:
+        self._add_arrays()
         return {f"{i}.{name}": buffer for i, arrays in enumerate(self._state) for name, buffer in arrays.items()}
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={getattr(self, name)}" for name in self.settings)
-        return f"{type(self).__name__}({len(self.parameters)} parameters, {settings})"
+        groups = [group.summary() for group in self._param_groups]
+        shared = [f"{name}={getattr(self, name)}" for name in self.shared]
+        if self._has_many():
+            groups = [f"[{summary}]" for summary in groups]
+        return f"{type(self).__name__}({', '.join([*groups, *shared])})"
+
+
+def _add_properties(kind: type[Optimizer]) -> None:
+    """Each setting as an attribute."""
+    for name in (*kind.settings, *kind.pairs):
+        setattr(kind, name, property(_getter(name), _setter(name)))
+
+
+def _getter(name: str) -> Callable[[Optimizer], Any]:
+    return lambda optimizer: optimizer._param_groups[0][name]
+
+
+def _setter(name: str) -> Callable[[Optimizer, Any], None]:
+    def set_for_all(optimizer: Optimizer, value: Any) -> None:
+        settings = checked_settings(type(optimizer), {name: value})
+        if name == "lr":
+            scale_rates(optimizer._param_groups, settings["lr"])
+        else:
+            for group in optimizer._param_groups:
+                group.write(settings)
+
+    return set_for_all
+
+
+_add_properties(Optimizer)
+
+
+class CountingOptimizer(Optimizer):
+    """An optimizer whose updates depend on how many steps were taken."""
+
+    shared: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {"steps": step_count}
+
+    def __init__(self, parameters: Iterable[Any], no_decay: Iterable[Parameter] = (), **settings: Any) -> None:
+        self._steps = StepCounter()
+        super().__init__(parameters, no_decay, **settings)
+
+    @property
+    def steps(self) -> int:
+        """Steps taken."""
+        return self._steps.value
+
+    @steps.setter
+    def steps(self, number: int) -> None:
+        self._steps.value = step_count("steps", number)
+
+    def prepare(self) -> None:
+        super().prepare()
+        for flat in self._flat:
+            self._steps.array(flat.backend)
+
+    def apply(self) -> None:
+        self._steps.increment()
+        super().apply()

@@ -1,15 +1,16 @@
-"""Learning-rate schedules: what an optimizer's settings are after so many steps."""
+"""Learning-rate schedules: what the settings of an optimizer's groups are after so many steps."""
 
 from __future__ import annotations
 
 import abc
 import bisect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..ops.arguments import LAST_COUNT, flag, integer, number, one_of
 from .optimizer import Optimizer, below_one, not_negative
+from .parameter_groups import checked_settings
 
 __all__ = ["CosineAnnealingLR", "LinearWarmup", "MultiStepLR", "OneCycleLR", "Schedule", "StepLR"]
 
@@ -27,41 +28,51 @@ class _SetAtOnce(abc.ABCMeta):
 
 
 class Schedule(metaclass=_SetAtOnce):
-    """Sets the learning rate of ``optimizer`` as a function of ``count``, how many times :meth:`step` was called.
+    """Sets the learning rates of ``optimizer`` as a function of ``count``, how many times :meth:`step` was called.
 
     It is set at once, for a count of 0, and worked out anew at each step, so that no error adds up; whatever else sets
     it lasts until the next step. A subclass defines :meth:`lr_at`; a rate that is negative, infinite or no number is a
     ValueError or TypeError, and the optimizer's stays. ``per`` is "batch" or "epoch": when
     ``training.fit`` calls :meth:`step`; a loop of one's own may do it whenever it likes.
 
-    ``base_lr`` is the rate that the schedule scales: the optimizer's when the schedule was made.
+    ``base_lrs`` are the rates that the schedule scales, one for each of ``optimizer.param_groups``: theirs when the
+    schedule was made, or what is given, a number for all groups or a list. :meth:`lr_at` is asked for each group in
+    turn, with ``base_lr`` the group's; otherwise that is the first one's.
     """
 
-    base_lr: float
+    base_lrs: list[float]
 
-    def __init__(self, optimizer: Optimizer, per: str, base_lr: float | None = None) -> None:
+    def __init__(self, optimizer: Optimizer, per: str, base_lr: float | Sequence[float] | None = None) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"`optimizer` of type {type(optimizer).__name__} must be an Optimizer")
         self.optimizer = optimizer
         self.per = one_of("per", per, ("batch", "epoch"))
-        self.base_lr = optimizer.lr if base_lr is None else not_negative("base_lr", base_lr)
+        rates = [group["lr"] for group in optimizer.param_groups] if base_lr is None else base_lr
+        self.base_lrs = for_each_group("base_lr", rates, optimizer)
         self.count = 0
+        self._group = 0
+
+    @property
+    def base_lr(self) -> float:
+        """What the schedule scales, of the group at work."""
+        return self.base_lrs[self._group]
 
     def lr_at(self, count: int) -> float:
-        """The learning rate after ``count`` steps."""
+        """The learning rate after ``count`` steps, of the group whose ``base_lr`` there is."""
         raise NotImplementedError(f"{type(self).__name__} must define `lr_at`")
 
     def settings_at(self, count: int) -> dict[str, float]:
-        """The optimizer's settings after ``count`` steps, by name."""
+        """The settings of that group after ``count`` steps, by name."""
         return {"lr": self.lr_at(count)}
 
     def step(self) -> None:
-        """Count one more, and set the optimizer's settings."""
+        """Count one more, and set the settings of all groups."""
         self._go_to(self.count + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """``count`` and ``base_lr``: all that changes, made of what JSON can say."""
-        return {"count": self.count, "base_lr": self.base_lr}
+        """``count`` and ``base_lr``, a list with several groups: all that changes, made of what JSON can say."""
+        many = len(self.base_lrs) > 1
+        return {"count": self.count, "base_lr": [*self.base_lrs] if many else self.base_lrs[0]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken, with a schedule made with the same arguments, to the same bits.
@@ -72,29 +83,53 @@ class Schedule(metaclass=_SetAtOnce):
             raise TypeError(f"`state` of type {type(state).__name__} must be a dict")
         if set(state) != {"count", "base_lr"}:
             raise ValueError(f"`state` has the keys {list(state)}, must have ['base_lr', 'count']")
-        count, former = integer("count", state["count"], 0, LAST_COUNT), self.base_lr
-        self.base_lr = not_negative("base_lr", state["base_lr"])
+        count, former = integer("count", state["count"], 0, LAST_COUNT), self.base_lrs
+        rates = for_each_group("base_lr", state["base_lr"], self.optimizer)
+        if isinstance(state["base_lr"], list) != (len(rates) > 1):
+            raise ValueError(
+                f"`base_lr` {state['base_lr']} must have a rate for each group of `optimizer`, {len(rates)}"
+            )
+        self.base_lrs = rates
         try:
             self._go_to(count)
         except BaseException:
-            self.base_lr = former
+            self.base_lrs = former
             raise
 
     def _go_to(self, count: int) -> None:
+        groups = self.optimizer.param_groups
+        settings = [self._checked_at(i, count) for i in range(len(groups))]
+        self.count = count
+        for group, found in zip(groups, settings, strict=True):
+            group.write(found)
+
+    def _checked_at(self, group: int, count: int) -> dict[str, Any]:
+        """What ``settings_at`` gives for the group of this number."""
+        self._group = group
         try:
             found = self.settings_at(count)
         except OverflowError as error:
             raise ValueError(f"the settings of {type(self).__name__} after {count} steps are too large") from error
-        checks = self.optimizer.settings
-        if not checks.keys() >= found.keys():
-            raise ValueError(f"`settings_at` gives {sorted(found)}; the optimizer's settings are {sorted(checks)}")
-        settings = {name: checks[name](name, value) for name, value in found.items()}
-        self.count = count
-        for name, value in settings.items():
-            setattr(self.optimizer, name, value)
+        finally:
+            self._group = 0
+        known = self.optimizer.settings
+        if not known.keys() >= found.keys():
+            raise ValueError(f"`settings_at` gives {sorted(found)}; the optimizer's settings are {sorted(known)}")
+        return checked_settings(type(self.optimizer), found)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(count={self.count}, per={self.per!r}, lr={self.optimizer.lr})"
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        return f"{type(self).__name__}(count={self.count}, per={self.per!r}, lr={rates if rates[1:] else rates[0]})"
+
+
+def for_each_group(name: str, value: Any, optimizer: Optimizer) -> list[float]:
+    """``value``, a number that is not negative or a list of one for each of the optimizer's groups, as such a list."""
+    groups = len(optimizer.param_groups)
+    if isinstance(value, (list, tuple)):
+        if len(value) != groups:
+            raise ValueError(f"`{name}` {value!r} must be a number, or a list of one for each of {groups} groups")
+        return [not_negative(name, one) for one in value]
+    return [not_negative(name, value)] * groups
 
 
 class StepLR(Schedule):
@@ -158,7 +193,7 @@ class OneCycleLR(Schedule):
 
     Args:
         optimizer: whose ``lr``, and with ``cycle_momentum`` whose ``momentum`` (or ``beta1``), is set.
-        max_lr: the highest rate.
+        max_lr: the highest rate, or a list of those of the groups.
         total_steps: 1 or more; of batches, epochs times batches.
         pct_start: the first phase's share, 0 to 1.
         anneal_strategy: "cos", half a period of a cosine in each phase, or "linear".
@@ -172,7 +207,7 @@ class OneCycleLR(Schedule):
     def __init__(
         self,
         optimizer: Optimizer,
-        max_lr: float,
+        max_lr: float | Sequence[float],
         total_steps: int,
         pct_start: float = 0.3,
         anneal_strategy: str = "cos",
@@ -183,7 +218,7 @@ class OneCycleLR(Schedule):
         max_momentum: float = 0.95,
         per: str = "batch",
     ) -> None:
-        super().__init__(optimizer, per, not_negative("max_lr", max_lr))
+        super().__init__(optimizer, per, for_each_group("max_lr", max_lr, optimizer))
         self.total_steps = integer("total_steps", total_steps, 1)
         self.pct_start = number("pct_start", pct_start, 0, 1)
         self.anneal_strategy = one_of("anneal_strategy", anneal_strategy, ("cos", "linear"))
@@ -191,7 +226,9 @@ class OneCycleLR(Schedule):
         self.final_div_factor = _above_zero("final_div_factor", final_div_factor)
         self.base_momentum = below_one("base_momentum", base_momentum)
         self.max_momentum = below_one("max_momentum", max_momentum)
-        momentum = next((name for name in ("momentum", "beta1") if getattr(optimizer, name, 0) > 0), None)
+        groups = optimizer.param_groups
+        having = (name for name in ("momentum", "beta1") if any(group.get(name, 0) > 0 for group in groups))
+        momentum = next(having, None)
         if cycle_momentum is None:
             cycle_momentum = momentum is not None
         if flag("cycle_momentum", cycle_momentum) and momentum is None:
@@ -248,18 +285,27 @@ class LinearWarmup(Schedule):
         if not isinstance(then, Schedule):
             raise TypeError(f"`then` of type {type(then).__name__} must be a Schedule")
         self.then = then
-        super().__init__(then.optimizer, then.per, then.base_lr)
+        super().__init__(then.optimizer, then.per, then.base_lrs)
         self.steps = integer("steps", steps, 1)
         self.start_factor = number("start_factor", _above_zero("start_factor", start_factor), 0, 1)
 
     @property
-    def base_lr(self) -> float:
-        """That of ``then``."""
-        return self.then.base_lr
+    def base_lrs(self) -> list[float]:
+        """Those of ``then``."""
+        return self.then.base_lrs
 
-    @base_lr.setter
-    def base_lr(self, new: float) -> None:
-        self.then.base_lr = new
+    @base_lrs.setter
+    def base_lrs(self, new: list[float]) -> None:
+        self.then.base_lrs = new
+
+    @property
+    def _group(self) -> int:
+        """That of ``then``, which is asked as well."""
+        return self.then._group
+
+    @_group.setter
+    def _group(self, new: int) -> None:
+        self.then._group = new
 
     def lr_at(self, count: int) -> float:
         return self.settings_at(count)["lr"]

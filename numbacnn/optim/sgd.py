@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from ..nn.state import Parameter
 from ..ops.arguments import flag
 from .flat_parameters import FlatParameters
 from .optimizer import Optimizer, below_one, not_negative
+from .parameter_groups import ParameterGroup
 
 __all__ = ["SGD"]
 
@@ -21,45 +22,37 @@ class SGD(Optimizer):
     negative. ``no_decay``: the parameters that weight_decay is 0 for, such as `norms_and_biases`.
     """
 
-    settings: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+    settings: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {
         "lr": not_negative,
         "momentum": below_one,
         "nesterov": flag,
         "weight_decay": not_negative,
     }
-    lr: float
     momentum: float
     nesterov: bool
     weight_decay: float
 
+    _read = ("lr", "momentum", "weight_decay")
+    _chosen = ("nesterov",)
+
     def __init__(
         self,
-        parameters: Iterable[Parameter | tuple[str, Parameter]],
-        lr: float,
+        parameters: Iterable[Parameter | tuple[str, Parameter] | Mapping[str, Any]],
+        lr: float = 1e-3,
         momentum: float = 0,
         nesterov: bool = False,
         weight_decay: float = 0,
         no_decay: Iterable[Parameter] = (),
     ) -> None:
-        if nesterov and momentum == 0:
-            raise ValueError(f"`nesterov` needs `momentum` above 0, not {momentum!r}")
-        self._has_velocity = momentum != 0
         super().__init__(parameters, no_decay, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name == "momentum" and self.momentum > 0 and not self._has_velocity:
-            self._has_velocity = True
-            self._state, self._groups = self._from_zeros(), []
+    def _check(self, group: ParameterGroup) -> None:
+        if group["nesterov"] and group["momentum"] == 0:
+            raise ValueError(f"`nesterov` needs `momentum` above 0, not {group['momentum']!r}")
 
-    def _arrays(self) -> tuple[str, ...]:
-        return ("velocity",) if self._has_velocity else ()
+    def _arrays(self, group: ParameterGroup) -> dict[str, float]:
+        return {"velocity": 0.0} if group["momentum"] > 0 else {}
 
-    def _numbers(self, group: FlatParameters) -> tuple[float, ...]:
-        return (self.lr, self.momentum, self.weight_decay * group.decays)
-
-    def _chosen(self) -> tuple[Any, ...]:
-        return (self.nesterov,)
-
-    def _update(self, group: FlatParameters) -> None:
-        group.backend.sgd_step(group.value, group.gradient, group.state.get("velocity"), group.settings, self.nesterov)
+    def _update(self, flat: FlatParameters) -> None:
+        velocity = flat.state.get("velocity")
+        flat.backend.sgd_step(flat.value, flat.gradient, velocity, flat.settings, flat.group["nesterov"])

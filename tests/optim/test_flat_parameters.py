@@ -12,6 +12,7 @@ import pytest
 from numbacnn import backends, nn, optim
 from numbacnn.backends import Backend
 from numbacnn.optim.flat_parameters import ALIGNMENT, flat_groups
+from numbacnn.optim.parameter_groups import parameter_groups
 from tests.recorder import Recorder
 
 SHAPES = [(2, 3), (), (40,), (0, 3), (5, 1, 2)]
@@ -48,7 +49,8 @@ def test_parameters_are_views_of_one_array_each_kind(backend: Backend) -> None:
     backward(params, 1)
     before = arrays(params)
     state = [{"velocity": nn.Buffer(np.full(p.shape, i, p.dtype))} for i, p in enumerate(params)]
-    groups = flat_groups(params, state, [True] * len(params))
+    (whole,) = parameter_groups(params, optim.SGD, {"lr": 0.1})
+    groups = flat_groups([whole], state, [True] * len(params))
     assert [(group.value.dtype, len(group.parameters)) for group in groups] == [(np.float32, 3), (np.float64, 2)]
     assert_same(arrays(params), before)
     for i, parameter in enumerate(params):
@@ -73,7 +75,7 @@ def test_what_lies_between_parameters_stays_zero(backend: Backend, make: Any) ->
     for step in range(3):
         backward(optimizer.parameters, step)
         optimizer.step()
-    for group in optimizer._groups:
+    for group in optimizer._flat:
         inside = sum(parameter.size for parameter in group.parameters)
         for flat in (group.value, group.gradient, *group.state.values()):
             assert np.count_nonzero(backend.to_numpy(flat)) == inside

@@ -65,6 +65,10 @@ OPTIMIZERS: dict[type[optim.Optimizer], Callable[[nn.Layer], optim.Optimizer]] =
     optim.SGD: lambda model: optim.SGD(model.parameters(), 0.1, momentum=0.5),
     optim.Adam: lambda model: optim.Adam(model.parameters(), 0.01),
     optim.AdamW: lambda model: optim.AdamW(model.parameters(), 0.01),
+    optim.NAdam: lambda model: optim.NAdam(model.parameters(), 0.01, weight_decay=0.1),
+    optim.RMSprop: lambda model: optim.RMSprop(model.parameters(), 0.01, momentum=0.5),
+    optim.Adagrad: lambda model: optim.Adagrad(model.parameters(), 0.01, lr_decay=0.1),
+    optim.Lion: lambda model: optim.Lion(model.parameters(), 0.01),
 }
 NAMES = {"algorithm": "im2col", "reduction": "sum"}
 """Other values of settings that are strings."""
@@ -215,7 +219,7 @@ def test_attributes_of_losses(changed: Callable[..., dict[str, Any]], kind: type
 
 @pytest.mark.parametrize("kind", OPTIMIZERS, ids=lambda kind: kind.__name__)
 def test_settings_of_optimizers(changed: Callable[..., dict[str, Any]], kind: type[optim.Optimizer]) -> None:
-    for name in kind.settings:
+    for name in (*kind.settings, *kind.pairs, *kind.shared):
 
         def change(training: Training, name: str = name) -> None:
             setattr(training.optimizer, name, other(name, getattr(training.optimizer, name)))
