@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .adagrad import Adagrad as Adagrad
     from .lion import Lion as Lion
     from .nadam import NAdam as NAdam
+    from .plateau import ReduceLROnPlateau as ReduceLROnPlateau
     from .rmsprop import RMSprop as RMSprop
     from .schedules import CosineAnnealingLR as CosineAnnealingLR
     from .schedules import LinearWarmup as LinearWarmup
@@ -27,6 +28,7 @@ _WHEN_ASKED = {
     "adagrad": ("Adagrad",),
     "lion": ("Lion",),
     "nadam": ("NAdam",),
+    "plateau": ("ReduceLROnPlateau",),
     "rmsprop": ("RMSprop",),
     "schedules": ("CosineAnnealingLR", "LinearWarmup", "MultiStepLR", "OneCycleLR", "Schedule", "StepLR"),
 }

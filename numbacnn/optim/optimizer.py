@@ -14,7 +14,7 @@ from .decay import which_decay
 from .flat_parameters import FlatParameters, flat_groups
 from .parameter_groups import ParameterGroup, checked_settings, parameter_groups, scale_rates
 
-__all__ = ["CountingOptimizer", "Optimizer", "below_one", "not_negative"]
+__all__ = ["CountingOptimizer", "Optimizer", "below_one", "for_each_group", "not_negative", "rates_as_text"]
 
 _GROUPS = "param_groups"
 
@@ -300,3 +300,19 @@ class CountingOptimizer(Optimizer):
     def apply(self) -> None:
         self._steps.increment()
         super().apply()
+
+
+def for_each_group(name: str, value: Any, optimizer: Optimizer) -> list[float]:
+    """``value``, a number that is not negative or a list of one for each of the optimizer's groups, as such a list."""
+    groups = len(optimizer.param_groups)
+    if isinstance(value, (list, tuple)):
+        if len(value) != groups:
+            raise ValueError(f"`{name}` {value!r} must be a number, or a list of one for each of {groups} groups")
+        return [not_negative(name, one) for one in value]
+    return [not_negative(name, value)] * groups
+
+
+def rates_as_text(optimizer: Optimizer) -> str:
+    """The rate, or those of several groups as a list."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return str(rates if len(rates) > 1 else rates[0])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..ops.arguments import LAST_COUNT, flag, integer, number, one_of
-from .optimizer import Optimizer, below_one, not_negative
+from .optimizer import Optimizer, below_one, for_each_group, not_negative, rates_as_text
 from .parameter_groups import checked_settings
 
 __all__ = ["CosineAnnealingLR", "LinearWarmup", "MultiStepLR", "OneCycleLR", "Schedule", "StepLR"]
@@ -118,18 +118,7 @@ class Schedule(metaclass=_SetAtOnce):
         return checked_settings(type(self.optimizer), found)
 
     def __repr__(self) -> str:
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        return f"{type(self).__name__}(count={self.count}, per={self.per!r}, lr={rates if rates[1:] else rates[0]})"
-
-
-def for_each_group(name: str, value: Any, optimizer: Optimizer) -> list[float]:
-    """``value``, a number that is not negative or a list of one for each of the optimizer's groups, as such a list."""
-    groups = len(optimizer.param_groups)
-    if isinstance(value, (list, tuple)):
-        if len(value) != groups:
-            raise ValueError(f"`{name}` {value!r} must be a number, or a list of one for each of {groups} groups")
-        return [not_negative(name, one) for one in value]
-    return [not_negative(name, value)] * groups
+        return f"{type(self).__name__}(count={self.count}, per={self.per!r}, lr={rates_as_text(self.optimizer)})"
 
 
 class StepLR(Schedule):

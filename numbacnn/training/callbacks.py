@@ -13,7 +13,7 @@ from .metrics import RunningMean
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
-    from ..optim import Optimizer, Schedule
+    from ..optim import Optimizer, ReduceLROnPlateau, Schedule
     from .weight_average import WeightAverage
 
 __all__ = ["Callback", "CheckpointFile", "HistoryFile", "Run"]
@@ -38,7 +38,7 @@ class Run:
     """How many batches of it are done."""
     average: RunningMean = field(default_factory=RunningMean)
     """Its loss and accuracy so far; on a backend that works in the background, up to a moment ago."""
-    schedule: Schedule | None = None
+    schedule: Schedule | ReduceLROnPlateau | None = None
     weight_average: WeightAverage | None = None
     """Of the model's weights; those are the averages inside of ``with run.weight_average.applied():`` alone."""
     stop: bool = False

@@ -10,6 +10,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..nn.grad_mode import evaluating
+from ..ops.arguments import one_of
+from ..optim.plateau import ReduceLROnPlateau
 from .callbacks import Callback, Run
 from .finite import first_not_finite
 from .history import EpochRecord, History
@@ -40,7 +42,7 @@ def fit(
     start_epoch: int = 0,
     callbacks: Sequence[Callback] = (),
     history: History | None = None,
-    schedule: Schedule | None = None,
+    schedule: Schedule | ReduceLROnPlateau | None = None,
     clip_norm: float | None = None,
     weight_average: WeightAverage | None = None,
     metrics: Mapping[str, Metric] | Sequence[Metric] = (),
@@ -68,7 +70,8 @@ def fit(
         callbacks: called in their order at each moment.
         history: the records of the epochs before ``start_epoch``; continued in place.
         schedule: of ``optimizer``; takes a step after each batch or after each epoch, as its ``per`` says, before
-            callbacks are called. When a run is resumed, load its state first:
+            callbacks are called; a `ReduceLROnPlateau` with the figure that it monitors. When a run is resumed, load
+            its state first:
             ``schedule.load_state_dict(load_checkpoint(path, model, optimizer)["settings"]["schedule"])``.
         clip_norm: the most that the norm of each batch's gradients may be, see ``optim.clip_grad_norm``; None for any.
         weight_average: of ``model``; updated after each batch, and what the evaluation after each epoch is done with.
@@ -88,8 +91,8 @@ def fit(
         FloatingPointError: the loss became infinite or NaN; says in which layer or parameter that is first seen, by a
             forward pass of the last batch. Nothing is saved after that.
         ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples,
-            the schedule of another optimizer, or one that starts anew in a run that is resumed, the optimizer or the
-            average of another model, one metric given twice.
+            the schedule of another optimizer, one that starts anew in a run that is resumed, or one that monitors what
+            there is not, the optimizer or the average of another model, one metric given twice.
     """
     epochs, start_epoch = _check_epochs(epochs, start_epoch)
     for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
@@ -104,7 +107,9 @@ def fit(
     history = History() if history is None else history
     if history.records and history.records[-1].epoch != start_epoch:
         raise ValueError(f"`history` ends with epoch {history.records[-1].epoch}; `start_epoch` is {start_epoch}")
-    _check_schedule(schedule, optimizer, start_epoch)
+    parts = ("train",) if test_loader is None else ("train", "test")
+    figures = [f"{part}_{name}" for part in parts for name in ("loss", "accuracy", *named)]
+    _check_schedule(schedule, optimizer, start_epoch, figures)
     batches = len(train_loader)
     run = Run(
         *(model, loss, optimizer, history, epochs),
@@ -164,7 +169,9 @@ def fit(
                 metrics=values,
             )
             history.records.append(record)
-            if schedule is not None and schedule.per == "epoch":
+            if isinstance(schedule, ReduceLROnPlateau):
+                schedule.step(_monitored(record, schedule.monitor or f"{parts[-1]}_loss"))
+            elif schedule is not None and schedule.per == "epoch":
                 schedule.step()
             for callback in callbacks:
                 callback.on_epoch_end(run)
@@ -193,8 +200,9 @@ def _train(
             _report(run, step, images)
             reported, batches_reported = time.perf_counter(), run.batch
         in_steps += time.perf_counter() - start
-        if run.schedule is not None and run.schedule.per == "batch":
-            run.schedule.step()
+        schedule = run.schedule
+        if schedule is not None and not isinstance(schedule, ReduceLROnPlateau) and schedule.per == "batch":
+            schedule.step()
         for callback in callbacks:
             callback.on_batch_end(run)
     if batches_reported != run.batch:
@@ -221,13 +229,25 @@ def _check_epochs(epochs: int, start_epoch: int) -> tuple[int, int]:
     return epochs, start_epoch
 
 
-def _check_schedule(schedule: Schedule | None, optimizer: Optimizer, start_epoch: int) -> None:
+def _monitored(record: EpochRecord, name: str) -> float:
+    """The figure of this name; ValueError where it is not known."""
+    figure = record.metrics.get(name, getattr(record, name, math.nan))
+    if math.isnan(figure):
+        raise ValueError(f"`monitor` {name!r} of `schedule` is not known in this run: its epochs have no such figure")
+    return float(figure)
+
+
+def _check_schedule(
+    schedule: Schedule | ReduceLROnPlateau | None, optimizer: Optimizer, start_epoch: int, figures: Sequence[str]
+) -> None:
     if schedule is None:
         return
     if schedule.optimizer is not optimizer:
         raise ValueError("`schedule` was made for another optimizer than `optimizer`")
     if start_epoch and not schedule.count:
         raise ValueError(f"`schedule` is at its beginning, `start_epoch` is {start_epoch}: load its state first")
+    if isinstance(schedule, ReduceLROnPlateau) and schedule.monitor is not None:
+        one_of("monitor", schedule.monitor, figures)
 
 
 def _not_finite(name: str, value: float, run: Run, images: Any) -> FloatingPointError:
