@@ -140,4 +140,5 @@ class ReduceLROnPlateau:
 
     def __repr__(self) -> str:
         monitor = "" if self.monitor is None else f", monitor={self.monitor!r}"
-        return f"{type(self).__name__}(count={self.count}, mode={self.mode!r}{monitor}, lr={rates_as_text(self.optimizer)})"
+        rates = rates_as_text(self.optimizer)
+        return f"{type(self).__name__}(count={self.count}, mode={self.mode!r}{monitor}, lr={rates})"

@@ -68,6 +68,80 @@ def test_adam(
         np.testing.assert_allclose(actual[i], value, rtol=1e-9, atol=1e-12)
 
 
+@given(st.integers(0, 100), RATES, st.floats(0, 0.99), st.floats(0, 0.999), RATES, RATES, st.booleans())
+@settings(max_examples=20)
+def test_nadam(
+    backend: Backend, seed: int, lr: float, beta1: float, beta2: float, weight_decay: float, psi: float, decoupled: bool
+) -> None:
+    values, gradients = problem(seed)
+    parameters = [nn.Parameter(v) for v in values]
+    actual = run(optim.NAdam(parameters, lr, (beta1, beta2), 1e-3, weight_decay, psi, decoupled), gradients)
+    for i, value in enumerate(values):
+        m, v, product = 0, 0, 1
+        for t, step in enumerate(gradients, 1):
+            g = step[i]
+            if decoupled:
+                value = value * (1 - lr * weight_decay)
+            else:
+                g = g + weight_decay * value
+            mu, following = (beta1 * (1 - 0.96 ** (n * psi) / 2) for n in (t, t + 1))
+            product = product * mu
+            m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+            ahead = (1 - mu) * g / (1 - product) + following * m / (1 - product * following)
+            value = value - lr * ahead / (np.sqrt(v / (1 - beta2**t)) + 1e-3)
+        np.testing.assert_allclose(actual[i], value, rtol=1e-9, atol=1e-12)
+
+
+@given(st.integers(0, 100), RATES, st.floats(0, 0.99), st.sampled_from([0, 0.5]), RATES, st.booleans())
+@settings(max_examples=20)
+def test_rmsprop(
+    backend: Backend, seed: int, lr: float, alpha: float, momentum: float, weight_decay: float, centered: bool
+) -> None:
+    values, gradients = problem(seed)
+    parameters = [nn.Parameter(v) for v in values]
+    actual = run(optim.RMSprop(parameters, lr, alpha, 1e-1, weight_decay, momentum, centered), gradients)
+    for i, value in enumerate(values):
+        squares = mean = buffer = 0
+        for step in gradients:
+            g = step[i] + weight_decay * value
+            squares, mean = alpha * squares + (1 - alpha) * g**2, alpha * mean + (1 - alpha) * g
+            root = np.sqrt(np.maximum(squares - mean**2, 0) if centered else squares)
+            buffer = momentum * buffer + g / (root + 1e-1)
+            value = value - lr * buffer
+        # A variance of 0 may be one of 1e-16 by rounding.
+        tolerance = 1e-5 if centered else 1e-9
+        np.testing.assert_allclose(actual[i], value, rtol=tolerance, atol=tolerance)
+
+
+@given(st.integers(0, 100), RATES, RATES, RATES, RATES)
+@settings(max_examples=20)
+def test_adagrad(backend: Backend, seed: int, lr: float, lr_decay: float, weight_decay: float, first: float) -> None:
+    values, gradients = problem(seed)
+    parameters = [nn.Parameter(v) for v in values]
+    actual = run(optim.Adagrad(parameters, lr, lr_decay, weight_decay, first, 1e-3), gradients)
+    for i, value in enumerate(values):
+        squares = first
+        for t, step in enumerate(gradients):
+            g = step[i] + weight_decay * value
+            squares = squares + g**2
+            value = value - lr / (1 + t * lr_decay) * g / (np.sqrt(squares) + 1e-3)
+        np.testing.assert_allclose(actual[i], value, rtol=1e-9, atol=1e-12)
+
+
+@given(st.integers(0, 100), RATES, st.floats(0, 0.99), st.floats(0, 0.99), RATES)
+@settings(max_examples=20)
+def test_lion(backend: Backend, seed: int, lr: float, beta1: float, beta2: float, weight_decay: float) -> None:
+    values, gradients = problem(seed)
+    actual = run(optim.Lion([nn.Parameter(v) for v in values], lr, (beta1, beta2), weight_decay), gradients)
+    for i, value in enumerate(values):
+        m = 0
+        for step in gradients:
+            direction = np.sign(beta1 * m + (1 - beta1) * step[i])
+            value = value - lr * (direction + weight_decay * value)
+            m = beta2 * m + (1 - beta2) * step[i]
+        np.testing.assert_allclose(actual[i], value, rtol=1e-9, atol=1e-12)
+
+
 def test_adam_moves_by_the_learning_rate_first(backend: Backend) -> None:
     parameter = nn.Parameter([1, 2, 3])
     optimizer = optim.Adam([parameter], lr=0.1)
@@ -81,6 +155,10 @@ MAKERS: dict[str, Any] = {
     "momentum": lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
     "adam": lambda p: optim.Adam(p, lr=0.1, weight_decay=0.01),
     "adamw": lambda p: optim.AdamW(p, lr=0.1),
+    "nadam": lambda p: optim.NAdam(p, lr=0.1, weight_decay=0.01),
+    "rmsprop": lambda p: optim.RMSprop(p, momentum=0.5, centered=True),
+    "adagrad": lambda p: optim.Adagrad(p, lr_decay=0.1, initial_accumulator_value=0.5),
+    "lion": lambda p: optim.Lion(p, lr=0.1),
 }
 
 
@@ -155,6 +233,14 @@ def test_states_that_do_not_fit(backend: Backend, change: dict, error: type[Exce
         (lambda p: optim.Adam(p, betas=(0.9, 1.0)), ValueError, "`beta2` 1.0 must be at least 0 and less than 1"),
         (lambda p: optim.Adam(p, betas=0.9), ValueError, r"`betas` 0.9 must be a pair \(beta1, beta2\)"),
         (lambda p: optim.AdamW(p, eps=-1), ValueError, "`eps` -1 must be at least 0"),
+        (lambda p: optim.NAdam(p, momentum_decay=-1), ValueError, "`momentum_decay` -1 must be at least 0"),
+        (lambda p: optim.NAdam(p, decoupled_weight_decay=1), TypeError, "`decoupled_weight_decay` 1 must be True or"),
+        (lambda p: optim.RMSprop(p, alpha=1.5), ValueError, r"`alpha` 1.5 must be in 0\.\.1"),
+        (lambda p: optim.RMSprop(p, momentum=1), ValueError, "`momentum` 1 must be at least 0 and less than 1"),
+        (lambda p: optim.RMSprop(p, centered=None), TypeError, "`centered` None must be True or False"),
+        (lambda p: optim.Adagrad(p, lr_decay=-1), ValueError, "`lr_decay` -1 must be at least 0"),
+        (lambda p: optim.Adagrad(p, initial_accumulator_value=-1), ValueError, "`initial_accumulator_value` -1 must"),
+        (lambda p: optim.Lion(p, betas=(0.9, 1)), ValueError, "`beta2` 1 must be at least 0 and less than 1"),
     ],
 )
 def test_arguments_that_are_refused(backend: Backend, make, error: type[Exception], message: str) -> None:
@@ -231,6 +317,26 @@ def test_more_steps_than_can_be_counted(backend: Backend, steps: int) -> None:
         optimizer.load_state_dict({**optimizer.state_dict(), "steps": steps})
     optimizer.step()
     assert optimizer.steps == 1
+
+
+def test_arrays_may_begin_later(backend: Backend) -> None:
+    values, gradients = problem(2)
+    late = optim.RMSprop([nn.Parameter(v) for v in values], 0.1)
+    run(late, gradients[:1])
+    squares = late.state_dict()["0.square_average"]
+    late.momentum, late.centered = 0.5, True
+    state = late.state_dict()
+    assert list(state)[6:9] == ["0.square_average", "0.gradient_average", "0.momentum_buffer"]
+    np.testing.assert_array_equal(state["0.square_average"], squares)
+    assert not state["0.momentum_buffer"].any()
+    whole = run(late, gradients[1:])
+    again = optim.RMSprop([nn.Parameter(v) for v in values], 0.1, momentum=0.5, centered=True)
+    run(again, gradients[:1])
+    again.load_state_dict(state)
+    for parameter, value in zip(again.parameters, late.parameters, strict=True):
+        assert parameter.shape == value.shape
+    late.centered = False
+    assert not np.array_equal(run(late, gradients[:1])[0], whole[0])
 
 
 def test_momentum_may_begin_later(backend: Backend) -> None:

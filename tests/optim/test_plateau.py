@@ -203,7 +203,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
 def test_figures_that_there_are_not() -> None:
     model, optimizer = model_and_optimizer()
     arguments = (model, *loaders(), nn.CrossEntropyLoss(), optimizer, 1)
-    with pytest.raises(ValueError, match="`monitor` 'loss' must be one of 'train_loss', .*'test_accuracy'"):
+    with pytest.raises(ValueError, match=r"`monitor` 'loss' must be one of 'train_loss', .*'test_accuracy'"):
         fit(*arguments, schedule=optim.ReduceLROnPlateau(optimizer, monitor="loss"))
     with pytest.raises(ValueError, match="`monitor` 'test_loss' must be one of 'train_loss', 'train_accuracy'"):
         run(1, tested=False, monitor="test_loss")
