@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from numbacnn import backends, nn, optim
 from numbacnn.backends import Backend
+from tests.strategies import SIMULATED
 
 RATES = st.floats(0, 1)
+FEW = settings(max_examples=4 if SIMULATED else 20)
 
 
 def run(optimizer: optim.Optimizer, gradients: list[list[np.ndarray]]) -> list[np.ndarray]:
@@ -69,7 +71,7 @@ def test_adam(
 
 
 @given(st.integers(0, 100), RATES, st.floats(0, 0.99), st.floats(0, 0.999), RATES, RATES, st.booleans())
-@settings(max_examples=20)
+@FEW
 def test_nadam(
     backend: Backend, seed: int, lr: float, beta1: float, beta2: float, weight_decay: float, psi: float, decoupled: bool
 ) -> None:
@@ -93,7 +95,7 @@ def test_nadam(
 
 
 @given(st.integers(0, 100), RATES, st.floats(0, 0.99), st.sampled_from([0, 0.5]), RATES, st.booleans())
-@settings(max_examples=20)
+@FEW
 def test_rmsprop(
     backend: Backend, seed: int, lr: float, alpha: float, momentum: float, weight_decay: float, centered: bool
 ) -> None:
@@ -114,7 +116,7 @@ def test_rmsprop(
 
 
 @given(st.integers(0, 100), RATES, RATES, RATES, RATES)
-@settings(max_examples=20)
+@FEW
 def test_adagrad(backend: Backend, seed: int, lr: float, lr_decay: float, weight_decay: float, first: float) -> None:
     values, gradients = problem(seed)
     parameters = [nn.Parameter(v) for v in values]
@@ -129,7 +131,7 @@ def test_adagrad(backend: Backend, seed: int, lr: float, lr_decay: float, weight
 
 
 @given(st.integers(0, 100), RATES, st.floats(0, 0.99), st.floats(0, 0.99), RATES)
-@settings(max_examples=20)
+@FEW
 def test_lion(backend: Backend, seed: int, lr: float, beta1: float, beta2: float, weight_decay: float) -> None:
     values, gradients = problem(seed)
     actual = run(optim.Lion([nn.Parameter(v) for v in values], lr, (beta1, beta2), weight_decay), gradients)
