@@ -36,6 +36,14 @@ assert (step.mode, session.mode) == ("captured", "captured")
 digest.update(np.stack([*outputs, model.eval().forward(x)]).tobytes())
 for value in model.state_dict().values():
     digest.update(value.tobytes())
+for kind in (nc.optim.NAdam, nc.optim.RMSprop, nc.optim.Adagrad, nc.optim.Lion):
+    values = np.random.default_rng(1).standard_normal((2, 100_003)).astype(np.float32)
+    parameter = nn.Parameter(values[0])
+    optimizer = kind([parameter])
+    for _ in range(2):
+        parameter.accumulate(values[1])
+        optimizer.step()
+    digest.update(parameter.value.tobytes())
 print(digest.hexdigest(), layer())
 """
 )
