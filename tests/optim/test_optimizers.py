@@ -94,7 +94,8 @@ def test_nadam(
         np.testing.assert_allclose(actual[i], value, rtol=1e-9, atol=1e-12)
 
 
-@given(st.integers(0, 100), RATES, st.floats(0, 0.99), st.sampled_from([0, 0.5]), RATES, st.booleans())
+# Of an alpha near 0 the first variance would be the difference of two equal numbers.
+@given(st.integers(0, 100), RATES, st.floats(0.5, 0.99), st.sampled_from([0, 0.5]), RATES, st.booleans())
 @FEW
 def test_rmsprop(
     backend: Backend, seed: int, lr: float, alpha: float, momentum: float, weight_decay: float, centered: bool
@@ -110,9 +111,7 @@ def test_rmsprop(
             root = np.sqrt(np.maximum(squares - mean**2, 0) if centered else squares)
             buffer = momentum * buffer + g / (root + 1e-1)
             value = value - lr * buffer
-        # A variance of 0 may be one of 1e-16 by rounding.
-        tolerance = 1e-5 if centered else 1e-9
-        np.testing.assert_allclose(actual[i], value, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(actual[i], value, rtol=1e-8, atol=1e-8)
 
 
 @given(st.integers(0, 100), RATES, RATES, RATES, RATES)
