@@ -18,12 +18,15 @@ from .idx import read_idx as read_idx
 from .idx import write_idx as write_idx
 from .imagenet import imagenet_classes as imagenet_classes
 from .loader import DataLoader as DataLoader
+from .mask_folder import mask_folder as mask_folder
+from .mask_folder import picture_pairs as picture_pairs
 from .mixing import BatchTransform as BatchTransform
 from .mixing import CutMix as CutMix
 from .mixing import MixUp as MixUp
 from .mixing import RandomErasing as RandomErasing
 from .mnist import fashion_mnist as fashion_mnist
 from .mnist import mnist as mnist
+from .paired import PairTransform as PairTransform
 from .pairs import PairDataset as PairDataset
 from .photographs import photographs as photographs
 from .photographs import read_image as read_image
@@ -46,6 +49,7 @@ __all__ = [
     "MixUp",
     "Normalize",
     "PairDataset",
+    "PairTransform",
     "RandAugment",
     "RandomAffine",
     "RandomCrop",
@@ -60,8 +64,10 @@ __all__ = [
     "fashion_mnist",
     "image_folder",
     "imagenet_classes",
+    "mask_folder",
     "mnist",
     "photographs",
+    "picture_pairs",
     "read_idx",
     "read_image",
     "shapes",

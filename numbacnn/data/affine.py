@@ -56,6 +56,10 @@ class RandomRotation:
         """``image_shape``."""
         return image_shape
 
+    def for_targets(self, mask: bool) -> RandomRotation:
+        """The nearest pixels of masks, the same as of inputs for pictures."""
+        return RandomRotation(self.degrees) if mask else self
+
     def __repr__(self) -> str:
         return f"RandomRotation({self.degrees}, interpolation={self.interpolation!r}, fill={self.fill})"
 
@@ -111,6 +115,11 @@ class RandomAffine:
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
         """``image_shape``."""
         return image_shape
+
+    def for_targets(self, mask: bool) -> RandomAffine:
+        """The nearest pixels of masks, the same as of inputs for pictures."""
+        shear = None if self.shear is None else [limit for limits in self.shear for limit in limits]
+        return RandomAffine(self.degrees, self.translate, self.scale, shear) if mask else self
 
     def __repr__(self) -> str:
         return (

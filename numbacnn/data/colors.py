@@ -50,6 +50,9 @@ class Normalize:
             raise ValueError(f"`mean` {self.mean} must be a number for each of the {image_shape[0]} channels")
         return image_shape
 
+    def for_targets(self, mask: bool) -> None:
+        """Nothing."""
+
     def __repr__(self) -> str:
         return f"Normalize({self.mean}, {self.std})"
 
@@ -98,6 +101,9 @@ class ColorJitter:
         if image_shape[0] != 3:
             raise ValueError(f"images of shape {tuple(image_shape)} must have 3 channels for their colours to change")
         return image_shape
+
+    def for_targets(self, mask: bool) -> None:
+        """Nothing."""
 
     def __repr__(self) -> str:
         return f"ColorJitter({self.brightness:g}, {self.contrast:g}, {self.saturation:g}, {self.hue:g})"

@@ -14,7 +14,7 @@ from .dataset import ArrayDataset
 from .files import DataFileError
 from .picture import as_channels, as_fit, check_pillow, read_picture
 
-__all__ = ["EXTENSIONS", "image_folder"]
+__all__ = ["EXTENSIONS", "found_images", "image_folder"]
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """What the names of images end in, in capitals or not; files of other names are skipped."""
@@ -123,7 +123,7 @@ def _listed(root: Path) -> tuple[list[str], list[Path], list[int]]:
         )
     paths: list[Path] = []
     labels: list[int] = []
-    for label, found in enumerate(_found(root, classes)):
+    for label, found in enumerate(found_images(root, classes)):
         if not found:
             raise FileNotFoundError(
                 f"the class folder {str(root / classes[label])!r} must hold images, files that end in "
@@ -134,7 +134,7 @@ def _listed(root: Path) -> tuple[list[str], list[Path], list[int]]:
     return classes, paths, labels
 
 
-def _found(root: Path, classes: list[str]) -> list[list[Path]]:
+def found_images(root: Path, classes: list[str]) -> list[list[Path]]:
     """The images of each class, by folder and name.
 
     Every folder counts once, whatever links lead to it: as a class, else where it is, else where the first link is.

@@ -50,8 +50,23 @@ class Resize:
             raise ValueError(f"images of shape {tuple(image_shape)} have no pixels that could be resized")
         return c, *self.size
 
+    def for_targets(self, mask: bool) -> Resize:
+        """The nearest pixels of masks, the same as of inputs for pictures."""
+        return _ResizeMask(self.size) if mask else self
+
     def __repr__(self) -> str:
         return f"Resize({self.size})"
+
+
+class _ResizeMask(Resize):
+    """Each pixel is the one that its centre is in; in NumPy."""
+
+    def __call__(self, images: Array, random: np.random.Generator, backend: Backend) -> Array:
+        rows, columns = (
+            (2 * np.arange(outputs) + 1) * size // (2 * outputs)
+            for size, outputs in zip(images.shape[2:], self.size, strict=True)
+        )
+        return images[:, :, rows[:, None], columns]
 
 
 class RandomHorizontalFlip:
@@ -77,6 +92,10 @@ class RandomHorizontalFlip:
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
         """``image_shape``."""
         return image_shape
+
+    def for_targets(self, mask: bool) -> RandomHorizontalFlip:
+        """The same."""
+        return self
 
     def __repr__(self) -> str:
         return f"RandomHorizontalFlip({self.p:g})"
@@ -106,6 +125,10 @@ class RandomVerticalFlip:
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
         """``image_shape``."""
         return image_shape
+
+    def for_targets(self, mask: bool) -> RandomVerticalFlip:
+        """The same."""
+        return self
 
     def __repr__(self) -> str:
         return f"RandomVerticalFlip({self.p:g})"
@@ -155,6 +178,10 @@ class RandomCrop:
                 f"`size` {self.size} must be at most the height and width {padded} of the images with their `padding`"
             )
         return c, *self.size
+
+    def for_targets(self, mask: bool) -> RandomCrop:
+        """The same."""
+        return self
 
     def __repr__(self) -> str:
         return f"RandomCrop({self.size}, padding={self.padding})"
@@ -216,6 +243,10 @@ class RandomResizedCrop:
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
         """``(c, *size)``."""
         return Resize(self.size).output_shape(image_shape)
+
+    def for_targets(self, mask: bool) -> RandomResizedCrop:
+        """The nearest pixels of masks, the same as of inputs for pictures."""
+        return RandomResizedCrop(self.size, self.scale, self.ratio, "nearest") if mask else self
 
     def __repr__(self) -> str:
         return (

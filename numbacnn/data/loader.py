@@ -16,6 +16,7 @@ from ..ops.arguments import integer
 from ..ops.parts import as_tuple, each_of
 from .dataset import ArrayDataset
 from .mixing import BatchTransform, check_batch_transform, with_classes
+from .paired import PairTransform
 from .pairs import PairDataset
 from .transforms import Transform, check_transform
 
@@ -42,7 +43,9 @@ class _Transformed(NamedTuple):
         images, labels = batch
         # The last number keeps the first batch of an epoch from drawing what the order of the epoch is drawn from.
         random = np.random.default_rng([self.seed, self.epoch, index, 1])
-        if self.transform is not None:
+        if isinstance(self.transform, PairTransform):
+            images, labels = self.transform.both(images, labels, random)
+        elif self.transform is not None:
             images = self.transform(images, random, backend)
         return (
             (images, labels) if self.batch_transform is None else self.batch_transform(images, labels, random, backend)
@@ -73,10 +76,11 @@ class DataLoader:
             dtype, from the first iteration on. What would take more than half of the device's free memory is prepared
             in the background and sent batch by batch.
         transform: what is done to the images of each batch once they are scaled, see ``data.transforms``; the targets
-            stay as they are. Of a `PairDataset`, inputs must be one array (n, c, h, w) of uint8, float32 or float64. It
-            is done on the backend's device, with its rounding, if that has memory of its own; otherwise in NumPy where
-            the batch is prepared, which for any backend is then the background thread. The random numbers of a batch
-            are those of ``np.random.default_rng([seed, epoch, batch, 1])``.
+            stay as they are, unless it is a `PairTransform`. Of a `PairDataset`, inputs must be one array (n, c, h, w)
+            of uint8, float32 or float64. It is done on the backend's device, with its rounding, if that has memory of
+            its own; otherwise, and of targets too, in NumPy where the batch is prepared, which for any backend is then
+            the background thread. The random numbers of a batch are those of
+            ``np.random.default_rng([seed, epoch, batch, 1])``.
         batch_transform: what is then done to images and targets together, ``MixUp`` and ``CutMix``, which take the
             number of classes from an `ArrayDataset`, or a function that is called as (images, targets, random, backend)
             and returns both, new. It goes on drawing from the same random numbers. Inputs must be as for ``transform``,
@@ -166,7 +170,7 @@ class DataLoader:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(dataset))
         transformed = _Transformed(self.transform, self.batch_transform, self.seed, epoch)
         is_transformed = self.transform is not None or self.batch_transform is not None
-        on_host = backend is None or backend.free_memory() is None
+        on_host = backend is None or backend.free_memory() is None or isinstance(self.transform, PairTransform)
         # Kernels of the host would take the cores from the training step, NumPy in the background takes one.
         if backend is not None and not (on_host and is_transformed):
             resident = self._resident(backend)

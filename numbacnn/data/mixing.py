@@ -73,6 +73,9 @@ class RandomErasing:
         """``image_shape``."""
         return image_shape
 
+    def for_targets(self, mask: bool) -> None:
+        """Nothing."""
+
     def __repr__(self) -> str:
         return f"RandomErasing({self.p:g}, scale={self.scale}, ratio={self.ratio}, value={self.value!r})"
 

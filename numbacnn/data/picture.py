@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +15,7 @@ from .files import DataFileError, open_regular
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Fit", "as_channels", "as_fit", "check_pillow", "read_picture"]
+__all__ = ["Fit", "as_channels", "as_fit", "check_pillow", "fitted", "read_mask", "read_picture"]
 
 _MODES = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
@@ -73,24 +75,75 @@ def read_picture(path: Path, fit: Fit | None, channels: int) -> np.ndarray:
         DataFileError: it cannot be read: it is no regular file or of no format that is known, damaged, has more pixels
             than ``PIL.Image.MAX_IMAGE_PIXELS``, or pixels that are not of 8 or 16 bits.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image
+
+    with _reading(path), open_regular(path) as opened, Image.open(opened, formats=_FORMATS) as file:
+        _check_pixels(file.size, Image.MAX_IMAGE_PIXELS)
+        file.load()
+        image = _upright(_eight_bits(file), _orientation(file))
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")  # without this step Pillow warns
+        image = image.convert(_MODES[channels])
+        if fit is not None:
+            image = _fitted(image, fit)
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """The numbers of a mask (h, w) uint8, upright: those of a palette's colours, or grey.
+
+    Colours that are all grey are taken for that, as many programs write grey so.
+
+    Raises:
+        DataFileError: it cannot be read, as of :func:`read_picture`; it is a JPEG, which changes numbers; it has
+            colours or numbers above 255.
+    """
+    from PIL import Image
+
+    with _reading(path), open_regular(path) as opened, Image.open(opened, formats=_FORMATS) as file:
+        if file.format == "JPEG":
+            raise ValueError("JPEG does not keep the numbers of a mask; it must be a PNG or the like")
+        _check_pixels(file.size, Image.MAX_IMAGE_PIXELS)
+        file.load()
+        numbers = np.asarray(_upright(file, _orientation(file)))
+        if numbers.ndim == 3:
+            grey = numbers[..., :1] if file.mode == "LA" else numbers[..., :3]
+            if file.mode not in ("LA", "RGB", "RGBA") or (grey != grey[..., :1]).any():
+                raise ValueError("it has colours; the pixels of a mask must be grey or have a palette")
+            numbers = grey[..., 0]
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 255:
+            raise ValueError(f"it holds {numbers.max()}; the numbers of a mask must be in 0..255")
+    return numbers.astype(np.uint8)
+
+
+def fitted(pixels: np.ndarray, fit: Fit) -> np.ndarray:
+    """An image (channels, h, w) or (h, w) uint8, brought to the size of ``fit``."""
+    from PIL import Image
+
+    grey = pixels.ndim == 2 or len(pixels) == 1
+    image = Image.fromarray(pixels.reshape(pixels.shape[-2:]) if grey else pixels.transpose(1, 2, 0))
+    found = np.asarray(_fitted(image, fit))
+    return found.reshape(*pixels.shape[:-2], *fit.size) if grey else found.transpose(2, 0, 1)
+
+
+def _fitted(image: Image, fit: Fit) -> Image:
+    from PIL import Image, ImageOps
+
+    method = Image.Resampling[fit.interpolation.upper()]
+    return ImageOps.fit(image, fit.size[::-1], method, (1 - fit.crop_pct) / 2)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong is an error that names the file."""
+    from PIL import UnidentifiedImageError
 
     try:
-        with open_regular(path) as opened, Image.open(opened, formats=_FORMATS) as file:
-            _check_pixels(file.size, Image.MAX_IMAGE_PIXELS)
-            file.load()
-            image = _upright(_eight_bits(file), _orientation(file))
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")  # without this step Pillow warns
-            image = image.convert(_MODES[channels])
-            if fit is not None:
-                method = Image.Resampling[fit.interpolation.upper()]
-                image = ImageOps.fit(image, fit.size[::-1], method, (1 - fit.crop_pct) / 2)
+        yield
     except UnidentifiedImageError as error:
         raise _unreadable(path, f"it is none of {', '.join(_FORMATS)}, or its first bytes are damaged") from error
     except Exception as error:  # broken images raise errors of many types
         raise _unreadable(path, " ".join(str(error).split()) or type(error).__name__) from error
-    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
 
 
 def _unreadable(path: Path, reason: str) -> DataFileError:

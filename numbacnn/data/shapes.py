@@ -11,7 +11,7 @@ import numpy as np
 from ..ops.arguments import integer, one_of
 from .dataset import ArrayDataset
 
-__all__ = ["CLASSES", "TEST_SIZE", "TRAIN_SIZE", "shapes"]
+__all__ = ["CLASSES", "DRAWINGS", "TEST_SIZE", "TRAIN_SIZE", "coverage", "segment_distance", "shapes"]
 
 TRAIN_SIZE = 33_280  # whole batches of 256: a small last one is a noisy step just before evaluation
 TEST_SIZE = 4_000
@@ -81,7 +81,7 @@ def shapes(split: str, size: int | None = None, image_size: int = 28, channels: 
         where = np.flatnonzero(order == label) + block * block_size
         where = where[where < size]
         labels[where] = label
-        images[where] = _draw(_DRAWINGS[label], stream(block, label), (len(where), *images.shape[1:]))
+        images[where] = _draw(DRAWINGS[label], stream(block, label), (len(where), *images.shape[1:]))
 
     tiles = -(-size // block_size) * len(CLASSES)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -127,13 +127,13 @@ def _draw(
         distance = drawing(px * a + py * b, px * c + py * d)
         distance *= to_pixels[part, None, None]
         stroked = np.flatnonzero(emptiness[part])
-        inside = _coverage(distance[stroked] + stroke[part][stroked, None, None])
+        inside = coverage(distance[stroked] + stroke[part][stroked, None, None])
         inside *= emptiness[part][stroked, None, None]
-        covered = _coverage(distance)
+        covered = coverage(distance)
         covered[stroked] -= inside
-        stray = _segment_distance(u, v, line[part])
+        stray = segment_distance(u, v, line[part])
         stray *= size / 2
-        stray = _coverage(stray)
+        stray = coverage(stray)
 
         picture = stray[:, None] * (clutter[part] - background[part])
         picture += background[part]
@@ -160,7 +160,7 @@ def _placement(draw: Callable[..., np.ndarray], size: int) -> tuple[np.ndarray, 
     return matrix.astype(np.float32), to_pixels.astype(np.float32), draw((-SHIFT, SHIFT), 2).astype(np.float32)
 
 
-def _coverage(distance: np.ndarray) -> np.ndarray:
+def coverage(distance: np.ndarray) -> np.ndarray:
     """How much of a pixel is covered, 0..1, by its distance in pixels to the edge (smoothstep); spoils its argument."""
     np.subtract(0.5, distance, out=distance)
     np.clip(distance, 0, 1, out=distance)
@@ -171,7 +171,7 @@ def _coverage(distance: np.ndarray) -> np.ndarray:
     return smooth
 
 
-def _segment_distance(u: np.ndarray, v: np.ndarray, lines: np.ndarray) -> np.ndarray:
+def segment_distance(u: np.ndarray, v: np.ndarray, lines: np.ndarray) -> np.ndarray:
     """Distance to one thick line per image; the columns of ``lines`` are x, y, dx, dy, thickness."""
     x, y, dx, dy, thickness = lines.T[:, :, None, None]
     px, py = u - x, v - y
@@ -261,5 +261,5 @@ def _hourglass(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _half_planes(np.abs(x), np.abs(y), (0.8, -0.6, 0.05), (0.0, 1.0, 0.81))
 
 
-_DRAWINGS = (_circle, _triangle, _arch, _cross, _stripes, _arrow, _crescent, _corner, _bars, _hourglass)
-CLASSES = tuple(drawing.__name__.lstrip("_") for drawing in _DRAWINGS)
+DRAWINGS = (_circle, _triangle, _arch, _cross, _stripes, _arrow, _crescent, _corner, _bars, _hourglass)
+CLASSES = tuple(drawing.__name__.lstrip("_") for drawing in DRAWINGS)

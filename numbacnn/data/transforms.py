@@ -3,7 +3,8 @@
 A transform is called as ``transform(images, random, backend)``, with images (n, c, h, w) of ``backend``, float32 or
 float64, and a NumPy generator, and returns new images of that backend; ``transform.output_shape((c, h, w))`` is the
 shape that images of a shape will have. Random numbers are drawn by NumPy, so that they are the same on every backend.
-``DataLoader(..., transform=...)`` applies one to each batch.
+``DataLoader(..., transform=...)`` applies one to each batch. For `PairTransform`, ``transform.for_targets(mask)`` is
+the transform of targets, masks or pictures, that goes with it, or None.
 """
 
 from __future__ import annotations

@@ -127,6 +127,7 @@ class Graph(Container):
     def forward(self, *inputs: Any) -> Any:
         if len(inputs) != len(self.inputs):
             raise TypeError(f"Graph takes {len(self.inputs)} inputs, {self._listed(self.inputs)}, got {len(inputs)}")
+        self._check_shapes([tuple(x.shape) for x in inputs if hasattr(x, "shape")])
         values: dict[str, Any] = dict(zip(self.inputs, inputs, strict=True))
         remembered = _Remembered(self._layers) if self.saves else None
         shapes: dict[str, tuple[Shape, ...]] = {}
@@ -204,6 +205,9 @@ class Graph(Container):
                 raise ValueError(f"`dy` is None for every output that input {name!r} leads to")
         return dxs if self.takes_several else dxs[0]
 
+    def _check_shapes(self, shapes: Sequence[Shape]) -> None:
+        """A subclass says here what inputs it cannot take, where a node's error would not say why."""
+
     def _needed(self, input_gradient: bool) -> set[str]:
         """The inputs and nodes whose values' gradients are needed: by the caller or by parameters before them."""
         found = set(self.inputs) if input_gradient else set()
@@ -231,6 +235,7 @@ class Graph(Container):
     def _shapes(self, shapes: tuple[Shape, ...]) -> dict[str, Any]:
         if len(shapes) != len(self.inputs):
             raise TypeError(f"Graph has {len(self.inputs)} inputs, got {len(shapes)} shapes")
+        self._check_shapes(shapes)
         found: dict[str, Any] = {name: tuple(shape) for name, shape in zip(self.inputs, shapes, strict=True)}
         for name in self._plan.order:
             layer = self._layers[name]
