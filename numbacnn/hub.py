@@ -22,6 +22,8 @@ _L = TypeVar("_L", bound=Layer)
 
 _CONFIG, _CARD = "config.json", "README.md"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_TASKS = {"unet": "image-segmentation", "dcgan_generator": "unconditional-image-generation"}
+"""What hubs call that which architectures other than classifiers do."""
 _OWN = ("library_name", "numbacnn_version", "architecture", "model_args")
 _LONGEST_CONFIG = 1 << 24
 _LARGE = 1024
@@ -163,10 +165,11 @@ def _card(name: str, model: Layer, made_by: Architecture | None) -> str:
     rows = [f"| `{key}` | {value} |" for key, value in (made_by.arguments if made_by else {}).items()]
     table = ["", "| argument | value |", "|---|---|", *rows] if rows else []
     call = f"nc.from_pretrained({name!r})" if made_by else f"nc.from_pretrained({name!r}, model)"
+    task = [f"pipeline_tag: {_TASKS.get(made_by.name, 'image-classification')}"] if made_by else []
     first = [] if made_by else ["model = ...  # layers with the names and shapes of the weights"]
     return "\n".join(
         [
-            *("---", "library_name: numbacnn", *(["pipeline_tag: image-classification"] if made_by else [])),
+            *("---", "library_name: numbacnn", *task),
             *("tags:", "- numbacnn", "---", "", f"# {name}", ""),
             f"A {kind} of numbacnn {__version__}, with {count:,} parameters.",
             *(*table, "", "## Use", "", "```python", "import numbacnn as nc", "", *first, f"model = {call}"),

@@ -31,6 +31,7 @@ from .pairs import PairDataset as PairDataset
 from .photographs import photographs as photographs
 from .photographs import read_image as read_image
 from .rand_augment import RandAugment as RandAugment
+from .shape_masks import shape_masks as shape_masks
 from .shapes import shapes as shapes
 from .sources import DatasetUnavailable as DatasetUnavailable
 from .transforms import Compose as Compose
@@ -70,6 +71,7 @@ __all__ = [
     "picture_pairs",
     "read_idx",
     "read_image",
+    "shape_masks",
     "shapes",
     "write_idx",
 ]

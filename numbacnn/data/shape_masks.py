@@ -18,19 +18,19 @@ MASKED_CLASSES = ("circle", "triangle", "cross")
 TRAIN_SIZE, TEST_SIZE = 3072, 512
 
 # What makes the set harder or easier. Levels of colour are in 0..1, lengths in half image widths.
-MOST = 4  # shapes in a picture
-SCALE = (0.2, 0.45)
+MOST = 3  # shapes in a picture
+SCALE = (0.4, 0.65)
 STRETCH = (0.85, 1.18)
 SHEAR = 0.2
-SHIFT = 0.8
+SHIFT = 0.7
 BACKGROUND = (0.2, 0.8)
-CONTRAST = (0.2, 0.5)  # to the background, in each channel, lighter or darker
-TEXTURE = (0.0, 0.12)  # amplitude of the stripes on shapes and background
+CONTRAST = (0.3, 0.5)  # to the background, in each channel, lighter or darker
+TEXTURE = (0.0, 0.06)  # amplitude of the stripes on shapes and background
 FREQUENCY = (0.5, 6.0)  # of the stripes, in periods per half image width
-CLUTTER = 2  # lines and dots of the shapes' colours that belong to the background
+CLUTTER = 1  # lines and dots of the shapes' colours that belong to the background
 CLUTTER_LENGTH = (0.001, 0.8)
 CLUTTER_THICKNESS = (0.03, 0.08)
-NOISE = (0.02, 0.1)  # standard deviation
+NOISE = (0.02, 0.06)  # standard deviation
 
 _BLOCK = 64  # pictures
 

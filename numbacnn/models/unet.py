@@ -99,8 +99,9 @@ class _UNet(nn.Graph):
     def __init__(self, nodes: dict[str, tuple[Any, ...]], depth: int, valid: bool) -> None:
         super().__init__(nodes)
         self._step = 1 << depth
-        # Without padding, two convolutions take four pixels before each halving, and four more of at least five.
-        self._more, self._fewest = (4 * (self._step - 1), 5) if valid else (0, 1)
+        # Without padding, two convolutions take four pixels before each halving, and what is left after the last one
+        # must do for four more, and again after each doubling.
+        self._more, self._fewest = (4 * (self._step - 1), 7 if depth == 1 else 8) if valid else (0, 1)
 
     def _check_shapes(self, shapes: Sequence[tuple[int, ...]]) -> None:
         for shape in shapes:

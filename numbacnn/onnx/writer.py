@@ -135,8 +135,8 @@ class Export:
         foreign = [
             f"{name or 'the model'}: {type(layer).__name__}"
             for name, layer in model.named_layers()
-            if not (type(layer) in layer_writers or type(layer) in _CONTAINERS)
-            or not inherits_forward(layer, type(layer))
+            if not (type(layer) in layer_writers and inherits_forward(layer, type(layer)))
+            and not any(isinstance(layer, kind) and inherits_forward(layer, kind) for kind in _CONTAINERS)
         ]
         if foreign:
             listed = "".join(f"\n- {one}" for one in foreign)

@@ -12,7 +12,7 @@ import numbacnn as nc
 from numbacnn import models, nn
 from numbacnn.backends import Backend
 from numbacnn.models.densenet import dense_block
-from tests.models.variants import ALL, BOOK, build
+from tests.models.variants import ALL, BOOK, CLASSIFIERS, build
 from tests.nn.test_gradients import check_gradients
 from tests.strategies import SIMULATED
 
@@ -192,7 +192,7 @@ GMACS = {
     **{"mobilenet_v2": 0.30, "squeezenet": 0.35, "shufflenet_v2": 0.14},
 }
 """Of torchvision's models for one image of 224 pixels, as its documentation has them."""
-OF_IMAGES = [name for name in models.__all__ if not name.startswith("series")]
+OF_IMAGES = [name for name in CLASSIFIERS if not name.startswith("series")]
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,8 @@ def test_receptive_fields_of_known_models(
         (models.vgg, {"hidden_features": 0}, "`hidden_features` 0 must be at least 1"),
         (models.googlenet, {"width_divisor": 0}, "`width_divisor` 0 must be at least 1"),
         (models.resnet, {"in_channels": 0}, "`in_channels` 0 must be at least 1"),
-        *((getattr(models, name), {"num_classes": 0}, "`num_classes` 0 must be at least 1") for name in models.__all__),
-        *((getattr(models, name), {"dtype": np.float16}, "`dtype` float16 must be") for name in models.__all__),
+        *((getattr(models, name), {"num_classes": 0}, "`num_classes` 0 must be at least 1") for name in CLASSIFIERS),
+        *((getattr(models, name), {"dtype": np.float16}, "`dtype` float16 must be") for name in CLASSIFIERS),
     ],
 )
 def test_bad_arguments(function: Callable[..., Any], arguments: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -125,8 +126,13 @@ PEERS = {
 
 @pytest.mark.parametrize("name", [*ALL, *OTHERS])
 def test_logits_gradients_and_statistics(name: str) -> None:
+    check_against(PEERS[name], name)
+
+
+def check_against(make_peer: Callable[[], Any], name: str) -> None:
+    """The model of a name and what it is in PyTorch have the same weights, outputs, gradients and statistics."""
     torch.manual_seed(0)
-    peer = PEERS[name]().double()
+    peer = make_peer().double()
     model, x = build(name)
     for key, array in peer.state_dict().items():
         if "running" in key or array.dim() == 1:

@@ -68,9 +68,23 @@ ALL = {
     },
 }
 
+UNETS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "unet": (partial(models.unet, 1, 3, 2, 2), (2, 1, 12, 8)),
+    "unet_bn": (partial(models.unet, 1, 3, 2, 2, batch_norm=True), (2, 1, 12, 8)),
+    "unet_bilinear": (partial(models.unet, 2, 3, 2, 2, batch_norm=True, up="bilinear"), (2, 2, 12, 8)),
+    "unet_valid": (partial(models.unet, 1, 2, 2, 2, "valid"), (1, 1, 44, 44)),
+}
+DCGANS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "dcgan_generator": (partial(models.dcgan_generator, 5, 2, 2, 16), (3, 5, 1, 1)),
+    "dcgan_discriminator": (partial(models.dcgan_discriminator, 2, 2, 16), (3, 2, 16, 16)),
+}
+
+CLASSIFIERS = [name for name in models.__all__ if not name.startswith(("unet", "dcgan"))]
+"""The architectures that name what an image shows."""
+
 
 def build(name: str, seed: int = 0) -> tuple[nn.Sequential, np.ndarray]:
     """The model of the name, float64 and seeded, and an input."""
-    function, shape = {**ALL, **OTHERS}[name]
+    function, shape = {**ALL, **OTHERS, **UNETS, **DCGANS}[name]
     nn.init.manual_seed(seed)
     return function(dtype=np.float64), np.random.default_rng(seed).standard_normal(shape)
