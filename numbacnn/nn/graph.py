@@ -249,23 +249,26 @@ class Graph(Container):
     def algorithms(self, *shapes: Shape) -> dict[str, str]:
         return {}
 
-    def child_fields(self, field: ReceptiveField, shape: Shapes, image: tuple[int, int]) -> list[ReceptiveField]:
+    # A graph within another gets a list, with the field of each of its inputs.
+
+    def child_fields(self, field: Any, shape: Shapes, image: tuple[int, int]) -> list[Any]:
         return self._fields(field, shape, image)[0]
 
-    def receptive_field(self, field: ReceptiveField, shape: Any, image: tuple[int, int]) -> ReceptiveField:
+    def receptive_field(self, field: Any, shape: Any, image: tuple[int, int]) -> ReceptiveField:
         after = self._fields(field, shape, image)[1]
         return functools.reduce(ReceptiveField.joined, [after[source.name] for source in self.outputs])
 
-    def _fields(
-        self, field: ReceptiveField, shape: Shapes, image: tuple[int, int]
-    ) -> tuple[list[ReceptiveField], dict[str, ReceptiveField]]:
+    def _fields(self, field: Any, shape: Shapes, image: tuple[int, int]) -> tuple[list[Any], dict[str, ReceptiveField]]:
         """Before each node, in order, and after each input and node."""
-        after, before = dict.fromkeys(self.inputs, field), []
+        of_inputs = field if isinstance(field, list) else [field] * len(self.inputs)
+        after, before = dict(zip(self.inputs, of_inputs, strict=True)), []
         for name, layer, inner in self.child_inputs(*as_shapes(shape)):
-            joined = functools.reduce(ReceptiveField.joined, [after[s.name] for s in self._sources[name]])
-            before.append(joined)
+            given: Any = [after[source.name] for source in self._sources[name]]
+            if not (isinstance(layer, Graph) and layer.takes_several):
+                given = functools.reduce(ReceptiveField.joined, given)
+            before.append(given)
             with naming(name, layer):
-                after[name] = layer.receptive_field(joined, cast(Shape, inner), image)
+                after[name] = layer.receptive_field(given, cast(Shape, inner), image)
         return before, after
 
     # Its parts.

@@ -92,9 +92,12 @@ def test_the_error_names_sizes_that_would_do() -> None:
 
 
 def test_receptive_fields(weightless: None) -> None:
-    """Of the bottom, which two convolutions at each of three scales make."""
-    part = nn.upto(models.unet(width=2, depth=2), "down2")
-    assert nn.receptive_field(part, (1, 3, 64, 64)).size == (32, 32)
+    """The bottom sees 32 pixels, 4 apart; half of those more, and four at each scale, what is made of it."""
+    model, shape = models.unet(width=2, depth=2), (1, 3, 64, 64)
+    found = {row.name: row.receptive_field for row in nc.summary(model, shape).rows if row.depth <= 1}
+    fields = [(field.size[0], field.jump[0]) for name in ("down2", "up1", "up2") if (field := found[name])]
+    assert fields == [(32, 4), (32 + 2 + 8, 2), (42 + 1 + 4, 1)]
+    assert nn.receptive_field(model, shape) == found[""]
 
 
 @pytest.mark.parametrize("name", UNETS)
