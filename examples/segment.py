@@ -68,7 +68,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--data-dir", type=path, metavar="FOLDER",
         help="has pictures in FOLDER/images and masks of the same names in FOLDER/masks, whose pixels are numbers of "
         "classes, or black and white (default: drawn shapes)")  # fmt: skip
-    add("--epochs", type=integer(1), default=11, help="passes over the training pictures")
+    add("--epochs", type=integer(1), default=7, help="passes over the training pictures")
     add("--size", type=integer(STEP), default=48, help=f"height and width of the pictures, a multiple of {STEP}")
     add("--limit", type=integer(2), help="use at most LIMIT training pictures, and as many to test")
     add("--batch-size", type=integer(2), default=16, help="pictures per step")
@@ -86,7 +86,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def drawn_sets(size: int, limit: int | None, seed: int) -> Sets:
     """Scenes of shapes; those to test on are the same for every seed."""
-    counts = (limit or 3072, min(limit or 256, 256))
+    counts = (limit or 6144, min(limit or 256, 256))
     train, val = (
         data.shape_masks(split, count, max(size, 16), seed=of)
         for split, count, of in zip(("train", "test"), counts, (seed, 0), strict=True)

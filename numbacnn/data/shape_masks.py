@@ -15,17 +15,18 @@ from .shapes import CLASSES, DRAWINGS, coverage, segment_distance
 __all__ = ["MASKED_CLASSES", "shape_masks"]
 
 MASKED_CLASSES = ("circle", "triangle", "cross")
-TRAIN_SIZE, TEST_SIZE = 3072, 512
+TRAIN_SIZE, TEST_SIZE = 6144, 512
 
 # What makes the set harder or easier. Levels of colour are in 0..1, lengths in half image widths.
 MOST = 3  # shapes in a picture
-SCALE = (0.4, 0.65)
-STRETCH = (0.85, 1.18)
-SHEAR = 0.2
-SHIFT = 0.7
+SCALE = (0.36, 0.62)
+AREA = 2.2  # of each shape, in units of its scale
+STRETCH = (0.9, 1.1)
+SHEAR = 0.1
+SHIFT = 0.65
 BACKGROUND = (0.2, 0.8)
 CONTRAST = (0.3, 0.5)  # to the background, in each channel, lighter or darker
-TEXTURE = (0.0, 0.06)  # amplitude of the stripes on shapes and background
+TEXTURE = (0.0, 0.05)  # amplitude of the stripes on shapes and background
 FREQUENCY = (0.5, 6.0)  # of the stripes, in periods per half image width
 CLUTTER = 1  # lines and dots of the shapes' colours that belong to the background
 CLUTTER_LENGTH = (0.001, 0.8)
@@ -51,7 +52,7 @@ def shape_masks(
 
     Args:
         split: ``"train"`` or ``"test"``, from different random streams.
-        size: number of pictures, at least 1; if None, 3,072 for training and 512 for the test.
+        size: number of pictures, at least 1; if None, 6,144 for training and 512 for the test.
         image_size: height and width in pixels, at least 16.
         channels: at least 1.
         classes: names of shapes, out of those that `shapes` draws; class 0 is the background, these are 1, 2, ...
@@ -122,8 +123,10 @@ def _draw(rng: np.random.Generator, numbers: np.ndarray, channels: int, size: in
         stray = segment_distance(u, v, np.column_stack((draw(-1, 1, 2), *ends)).astype(np.float32))
         pictures += coverage(stray * (size / 2))[:, None] * (colours() - pictures)
     shown = rng.integers(1, MOST + 1, n)
+    sizes = np.array([_size(number) for number in numbers], np.float32)
     for layer in range(MOST):
         which, scale, angle = rng.integers(0, len(numbers), n), draw(*SCALE), draw(0, 2 * np.pi)
+        scale *= sizes[which]
         stretch, shear, shift = draw(*STRETCH), draw(-SHEAR, SHEAR), draw(-SHIFT, SHIFT, 2)
         x, y = u - shift[:, 0, None, None], v - shift[:, 1, None, None]
         cos, sin = (np.float32(1) * part[:, None, None] for part in (np.cos(angle), np.sin(angle)))
@@ -141,3 +144,10 @@ def _draw(rng: np.random.Generator, numbers: np.ndarray, channels: int, size: in
         masks = np.where(covered > 0.5, (which + 1).astype(np.uint8)[:, None, None], masks)
     pictures += draw(*NOISE)[:, None, None, None] * rng.standard_normal(pictures.shape, np.float32)
     return np.clip(pictures * 255 + 0.5, 0, 255).astype(np.uint8), masks
+
+
+def _size(number: int) -> np.float32:
+    """How much larger a shape must be to have the common area: small ones would count as much in a mean of classes."""
+    centres = np.linspace(-1.6, 1.6, 64, dtype=np.float32)
+    inside = DRAWINGS[number](np.tile(centres, (64, 1)), np.tile(centres[:, None], (1, 64))) < 0
+    return np.float32(np.sqrt(AREA / (3.2**2 * inside.mean())))
