@@ -19,7 +19,7 @@ TRAIN_SIZE, TEST_SIZE = 6144, 512
 
 # What makes the set harder or easier. Levels of colour are in 0..1, lengths in half image widths.
 MOST = 3  # shapes in a picture
-SCALE = (0.36, 0.62)
+SCALE = (0.38, 0.64)
 AREA = 2.2  # of each shape, in units of its scale
 STRETCH = (0.9, 1.1)
 SHEAR = 0.1
@@ -31,7 +31,7 @@ FREQUENCY = (0.5, 6.0)  # of the stripes, in periods per half image width
 CLUTTER = 1  # lines and dots of the shapes' colours that belong to the background
 CLUTTER_LENGTH = (0.001, 0.8)
 CLUTTER_THICKNESS = (0.03, 0.08)
-NOISE = (0.02, 0.06)  # standard deviation
+NOISE = (0.02, 0.05)  # standard deviation
 
 _BLOCK = 64  # pictures
 
