@@ -35,6 +35,42 @@ def test_masks_go_where_their_pictures_go(backend: Backend) -> None:
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [
+        data.RandomVerticalFlip(),
+        data.RandomRotation(30),
+        data.RandomAffine(20, (0.1, 0.1), (0.8, 1.2), (1, 10, -5, 5)),
+        data.RandomResizedCrop(12, interpolation="nearest"),
+    ],
+    ids=repr,
+)
+def test_nearest_pixels_are_the_same_of_pictures_and_masks(transform: data.Transform) -> None:
+    pictures = np.random.default_rng(0).integers(1, 256, (6, 1, 20, 24)).astype(np.uint8)
+    dataset = data.PairDataset(pictures, pictures[:, 0].astype(np.int64))
+    x, masks = next(iter(data.DataLoader(dataset, 6, transform=data.PairTransform(transform))))
+    np.testing.assert_array_equal(np.rint(255 * x[:, 0]), masks)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [data.RandomRotation(30, "bilinear", fill=0.5), data.RandomAffine(20, interpolation="bilinear", fill=0.5)],
+    ids=repr,
+)
+def test_masks_are_not_interpolated_and_filled_with_their_own_number(transform: data.Transform) -> None:
+    masks = np.repeat(np.array([3, 7]), 10)[None, :, None].repeat(20, axis=2)
+    dataset = data.PairDataset(np.zeros((1, 1, 20, 20), np.uint8), masks)
+    _, moved = next(iter(data.DataLoader(dataset, 1, transform=data.PairTransform(transform, fill=9))))
+    assert set(np.unique(moved)) == {3, 7, 9}
+
+
+def test_what_is_erased_stays_in_the_masks() -> None:
+    pictures = np.full((2, 1, 8, 8), 255, np.uint8)
+    dataset = data.PairDataset(pictures, np.ones((2, 8, 8), np.int64))
+    x, masks = next(iter(data.DataLoader(dataset, 2, transform=data.PairTransform(data.RandomErasing(1.0)))))
+    assert (x == 0).any() and (masks == 1).all()
+
+
 def test_padding_has_the_number_to_fill_with() -> None:
     for x, masks in batches(data.PairTransform(data.RandomCrop((12, 16), padding=3), fill=-1)):
         padding = masks == -1
