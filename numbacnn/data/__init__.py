@@ -16,6 +16,7 @@ from .geometric import Resize as Resize
 from .idx import IdxError as IdxError
 from .idx import read_idx as read_idx
 from .idx import write_idx as write_idx
+from .image_files import ImageFiles as ImageFiles
 from .imagenet import imagenet_classes as imagenet_classes
 from .loader import DataLoader as DataLoader
 from .mask_folder import mask_folder as mask_folder
@@ -26,6 +27,7 @@ from .mixing import MixUp as MixUp
 from .mixing import RandomErasing as RandomErasing
 from .mnist import fashion_mnist as fashion_mnist
 from .mnist import mnist as mnist
+from .multi_label import multi_label_folder as multi_label_folder
 from .paired import PairTransform as PairTransform
 from .pairs import PairDataset as PairDataset
 from .photographs import photographs as photographs
@@ -34,6 +36,9 @@ from .rand_augment import RandAugment as RandAugment
 from .shape_masks import shape_masks as shape_masks
 from .shapes import shapes as shapes
 from .sources import DatasetUnavailable as DatasetUnavailable
+from .splits import Subset as Subset
+from .splits import random_split as random_split
+from .splits import train_test_split as train_test_split
 from .transforms import Compose as Compose
 from .transforms import Transform as Transform
 
@@ -47,6 +52,7 @@ __all__ = [
     "DataLoader",
     "DatasetUnavailable",
     "IdxError",
+    "ImageFiles",
     "MixUp",
     "Normalize",
     "PairDataset",
@@ -60,6 +66,7 @@ __all__ = [
     "RandomRotation",
     "RandomVerticalFlip",
     "Resize",
+    "Subset",
     "Transform",
     "cifar10",
     "fashion_mnist",
@@ -67,11 +74,14 @@ __all__ = [
     "imagenet_classes",
     "mask_folder",
     "mnist",
+    "multi_label_folder",
     "photographs",
     "picture_pairs",
+    "random_split",
     "read_idx",
     "read_image",
     "shape_masks",
     "shapes",
+    "train_test_split",
     "write_idx",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..ops.arguments import integer
 from .columns import Column
+from .image_files import ImageFiles
 
 __all__ = ["ArrayDataset"]
 
@@ -19,7 +20,7 @@ class ArrayDataset:
 
     Args:
         images: (n, c, h, w); uint8 are pixel values, which the loader scales from 0..255 to 0..1, float32 and float64
-            are taken as they are. Kept without a copy.
+            are taken as they are. Kept without a copy. Or `ImageFiles`, which are read when a batch needs them.
         labels: (n,) integers in 0..len(classes) - 1; kept as int64.
         classes: names of the classes; if None, the numbers from 0 to the largest label.
         name: what the data set is called where it is printed.
@@ -37,9 +38,9 @@ class ArrayDataset:
     """
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None, name: str = ""
+        self, images: np.ndarray | ImageFiles, labels: np.ndarray, classes: Sequence[str] | None = None, name: str = ""
     ) -> None:
-        images, labels = np.asarray(images), np.asarray(labels)
+        images, labels = images if isinstance(images, ImageFiles) else np.asarray(images), np.asarray(labels)
         if images.dtype not in _IMAGE_DTYPES:
             raise TypeError(f"`images` of dtype {images.dtype} must be uint8, float32 or float64")
         if images.ndim != 4:

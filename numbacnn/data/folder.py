@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,8 @@ import numpy as np
 from ..files import user_path
 from .dataset import ArrayDataset
 from .files import DataFileError
-from .picture import as_channels, as_fit, check_pillow, read_picture
+from .image_files import ImageFiles
+from .picture import as_channels, as_fit, check_pillow
 
 __all__ = ["EXTENSIONS", "found_images", "image_folder"]
 
@@ -37,6 +37,7 @@ def image_folder(
     channels: int = 3,
     interpolation: str = "bilinear",
     crop_pct: float = 1.0,
+    lazy: bool = False,
 ) -> ArrayDataset:
     """The images in a folder with one sub-folder for each class, as torchvision's ImageFolder finds them.
 
@@ -59,6 +60,8 @@ def image_folder(
         crop_pct: above 0, at most 1: images are scaled to just cover ``size`` divided by it, and cut to ``size`` then,
             so that it is the share of the shorter side that is left. 0.875 is how many models are evaluated, and what
             timm's have under this name. Below 1 only with a ``size``.
+        lazy: whether images stay in their files until a batch needs them, see `ImageFiles`, and are read anew in each
+            epoch; what is wrong in a file is then said when it is read.
 
     Returns:
         Images (n, channels, h, w) uint8 and their labels, named like the folder.
@@ -84,27 +87,12 @@ def image_folder(
     """
     check_pillow("image_folder")
     root = user_path(root)
-    fit = as_fit(size, interpolation, crop_pct)
-    channels = as_channels(channels)
+    as_fit(size, interpolation, crop_pct)  # before a large folder is gone through
+    as_channels(channels)
     classes, paths, labels = _listed(root)
 
-    first = read_picture(paths[0], fit, channels)
-    images = np.empty((len(paths), *first.shape), np.uint8)
-    images[0] = first
-
-    def fill(index: int) -> None:
-        image = read_picture(paths[index], fit, channels)
-        if image.shape != first.shape:
-            raise DataFileError(
-                f"{str(paths[index])!r} has height and width {image.shape[1:]}, {str(paths[0])!r} has "
-                f"{first.shape[1:]}; without `size` all images must have the same"
-            )
-        images[index] = image
-
-    # Pillow lets other threads run while it decodes and resizes.
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        list(pool.map(fill, range(1, len(paths))))
-    return ArrayDataset(images, np.array(labels), classes, root.resolve().name)
+    images = ImageFiles(paths, size, channels, interpolation, crop_pct)
+    return ArrayDataset(images if lazy else images.read(), np.array(labels), classes, root.resolve().name)
 
 
 def _listed(root: Path) -> tuple[list[str], list[Path], list[int]]:

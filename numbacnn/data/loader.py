@@ -12,12 +12,13 @@ import numpy as np
 
 from .. import backends
 from ..backends import Backend
-from ..ops.arguments import integer
+from ..ops.arguments import integer, one_of
 from ..ops.parts import as_tuple, each_of
 from .dataset import ArrayDataset
 from .mixing import BatchTransform, check_batch_transform, with_classes
 from .paired import PairTransform
 from .pairs import PairDataset
+from .splits import Subset, check_dataset, labels_of
 from .transforms import Transform, check_transform
 
 __all__ = ["DataLoader"]
@@ -64,7 +65,7 @@ class DataLoader:
     next, as to go on with a run that was ended. Any number of iterators may be in use at once.
 
     Args:
-        dataset: the samples, an `ArrayDataset` or a `PairDataset`.
+        dataset: the samples, an `ArrayDataset`, a `PairDataset` or a `Subset` of one.
         batch_size: samples in a batch, at least 1; the last batch has what is left.
         shuffle: whether each epoch has an order of its own, ``np.random.default_rng([seed, epoch]).permutation(n)``.
         seed: of the orders and of what the transform draws, at least 0.
@@ -82,9 +83,13 @@ class DataLoader:
             the background thread. The random numbers of a batch are those of
             ``np.random.default_rng([seed, epoch, batch, 1])``.
         batch_transform: what is then done to images and targets together, ``MixUp`` and ``CutMix``, which take the
-            number of classes from an `ArrayDataset`, or a function that is called as (images, targets, random, backend)
+            number of classes from the data set, or a function that is called as (images, targets, random, backend)
             and returns both, new. It goes on drawing from the same random numbers. Inputs must be as for ``transform``,
             and targets one array.
+        weights: how often each sample is drawn, in proportion, a number for each of n, 0 or more: an epoch is then n
+            draws with replacement, ``np.random.default_rng([seed, epoch]).choice(n, n, p=weights / weights.sum())``,
+            as PyTorch's WeightedRandomSampler has it. "balanced" weighs each sample by one over the size of its class,
+            so that all classes come equally often. Not with ``shuffle``.
 
     Attributes:
         epoch: the epoch that the next iterator will go through.
@@ -105,7 +110,7 @@ class DataLoader:
 
     def __init__(
         self,
-        dataset: ArrayDataset | PairDataset,
+        dataset: ArrayDataset | PairDataset | Subset,
         batch_size: int,
         shuffle: bool = False,
         seed: int = 0,
@@ -114,9 +119,9 @@ class DataLoader:
         backend: str | Backend | None = None,
         transform: Transform | None = None,
         batch_transform: BatchTransform | None = None,
+        weights: Any = None,
     ) -> None:
-        if not isinstance(dataset, (ArrayDataset, PairDataset)):
-            raise TypeError(f"`dataset` of type {type(dataset).__name__} must be an ArrayDataset or a PairDataset")
+        check_dataset(dataset)
         self.dataset = dataset
         self.batch_size = integer("batch_size", batch_size, 1)
         self.shuffle = bool(shuffle)
@@ -133,8 +138,11 @@ class DataLoader:
         if batch_transform is not None:
             check_batch_transform("batch_transform", batch_transform)
             _image_shape("batch_transform", dataset)
-            classes = dataset.num_classes if isinstance(dataset, ArrayDataset) else None
-            self.batch_transform = with_classes(batch_transform, classes)
+            self.batch_transform = with_classes(batch_transform, len(dataset.classes) or None)
+        self.weights = weights
+        self._shares = None if weights is None else _shares(weights, dataset)
+        if weights is not None and self.shuffle:
+            raise ValueError("`shuffle` must be False with `weights`, which draw an order of their own")
         self.epoch = 0
         self._on_device: _Columns | None = None
         self._fits: bool | None = None
@@ -158,6 +166,7 @@ class DataLoader:
             "backend": (backend, None),
             "transform": (self.transform, None),
             "batch_transform": (self.batch_transform, None),
+            "weights": (self.weights if self.weights is None or isinstance(self.weights, str) else ..., None),
         }
         changed = (f", {name}={value!r}" for name, (value, default) in options.items() if value != default)
         return f"DataLoader({self.dataset!r}, batch_size={self.batch_size}{''.join(changed)})"
@@ -168,6 +177,8 @@ class DataLoader:
         order = None
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(dataset))
+        elif self._shares is not None:
+            order = np.random.default_rng([self.seed, epoch]).choice(len(dataset), len(dataset), p=self._shares)
         transformed = _Transformed(self.transform, self.batch_transform, self.seed, epoch)
         is_transformed = self.transform is not None or self.batch_transform is not None
         on_host = backend is None or backend.free_memory() is None or isinstance(self.transform, PairTransform)
@@ -195,13 +206,16 @@ class DataLoader:
         return _sent(batches, backend, None if on_host else transformed)
 
     def _resident(self, backend: Backend) -> _Columns | None:
-        """The whole data set as arrays of the backend; None where it would take too much of its memory."""
+        """The whole data set as arrays of the backend; None where it would take too much memory, or lies in files."""
         columns = self.dataset.columns()
+        every = [column for part in columns for column in as_tuple(part)]
+        if any(column.is_in_files for column in every):
+            return None
         free = backend.free_memory()
         if free is None:
             return _of_both(columns, lambda column: column.on(backend))
         if self._fits is None:
-            self._fits = 2 * sum(column.array.nbytes for part in columns for column in as_tuple(part)) <= free
+            self._fits = 2 * sum(column.nbytes for column in every) <= free
             if self._fits:
                 self._on_device = _of_both(columns, lambda column: column.on(backend))
         return self._on_device
@@ -215,7 +229,23 @@ class DataLoader:
             yield transformed(_batch(columns, part, backend), i, backend)
 
 
-def _image_shape(name: str, dataset: ArrayDataset | PairDataset) -> tuple[int, int, int]:
+def _shares(weights: Any, dataset: ArrayDataset | PairDataset | Subset) -> np.ndarray[Any, Any]:
+    """How likely each sample is in a draw, by the argument ``weights``."""
+    if isinstance(weights, str):
+        one_of("weights", weights, ("balanced",))
+        labels = labels_of(dataset, "`weights` 'balanced'")
+        given = 1 / np.bincount(labels)[labels] if len(labels) else np.zeros(0)
+    else:
+        given = np.asarray(weights, np.float64)
+    if given.shape != (len(dataset),):
+        raise ValueError(f"`weights` of shape {given.shape} must be a number for each of the {len(dataset)} samples")
+    total = given.sum()
+    if not (np.isfinite(total) and (given >= 0).all() and (total > 0 or not len(given))):
+        raise ValueError("`weights` must be finite numbers, 0 or more, and not all 0")
+    return given / total if len(given) else given
+
+
+def _image_shape(name: str, dataset: ArrayDataset | PairDataset | Subset) -> tuple[int, int, int]:
     """Of what the transform of this argument is given."""
     columns, targets = dataset.columns()
     if name == "batch_transform" and isinstance(targets, tuple):

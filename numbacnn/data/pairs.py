@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ..ops.arguments import integer
 from ..ops.parts import as_tuple, each_of
 from .columns import Column
+from .image_files import ImageFiles
 
 __all__ = ["PairDataset"]
 
@@ -29,13 +31,15 @@ class PairDataset:
     uint8 is that as well in inputs of other shapes and in targets. Python's numbers become float32.
 
     Args:
-        inputs: (n, ...), or a tuple of such arrays; batches have a tuple where this is one.
+        inputs: (n, ...), or a tuple of such arrays; batches have a tuple where this is one. `ImageFiles` are read when
+            a batch needs them.
         targets: (n, ...), or a tuple of such arrays, likewise.
         name: what the data set is called where it is printed.
+        classes: what the columns of targets (n, classes) are called, if they have names.
 
     Raises:
-        TypeError: another dtype, such as float16.
-        ValueError: arrays of different lengths or without axes, an empty tuple.
+        TypeError: another dtype, such as float16; one string for ``classes``.
+        ValueError: arrays of different lengths or without axes, an empty tuple, names for another number of columns.
 
     Example:
         >>> photos, sizes = np.zeros((6, 3, 8, 8), np.uint8), np.ones((6, 2), np.float32)
@@ -49,13 +53,19 @@ class PairDataset:
         (dtype('float32'), (4, 2), (4, 8, 8), dtype('int64'))
     """
 
-    def __init__(self, inputs: Any, targets: Any, name: str = "") -> None:
+    def __init__(self, inputs: Any, targets: Any, name: str = "", classes: Sequence[str] = ()) -> None:
         self.inputs = _checked("inputs", inputs)
         self.targets = _checked("targets", targets)
         self.name = name
         lengths = [len(array) for array in (*as_tuple(self.inputs), *as_tuple(self.targets))]
         if len(set(lengths)) > 1:
             raise ValueError(f"`inputs` and `targets` must have one length, but their arrays have {lengths}")
+        if isinstance(classes, str):
+            raise TypeError(f"`classes` {classes!r} must be a sequence of names, not one string")
+        self.classes = tuple(map(str, classes))
+        columns = None if isinstance(self.targets, tuple) else self.targets.shape[1:]
+        if self.classes and columns != (len(self.classes),):
+            raise ValueError(f"`classes` {self.classes} must be a name for each column of `targets` (n, classes)")
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:
@@ -74,7 +84,7 @@ class PairDataset:
         """The first ``limit`` samples, at least 1, or all where there are fewer."""
         limit = integer("limit", limit, 1)
         inputs, targets = (each_of(part, lambda array: array[:limit]) for part in self._parts())
-        return PairDataset(inputs, targets, self.name)
+        return PairDataset(inputs, targets, self.name, self.classes)
 
     def __len__(self) -> int:
         return len(as_tuple(self.inputs)[0])
@@ -100,6 +110,8 @@ def _checked(name: str, part: Any) -> Any:
         if not part:
             raise ValueError(f"`{name}` must be an array or a tuple of arrays, not an empty tuple")
         return tuple(_checked(f"{name}[{i}]", one) for i, one in enumerate(part))
+    if isinstance(part, ImageFiles):
+        return part
     array = np.asarray(part)
     if not hasattr(part, "dtype") and array.dtype == np.float64:
         array = array.astype(np.float32)

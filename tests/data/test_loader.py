@@ -343,7 +343,7 @@ next(iterator)
         (
             {"dataset": np.zeros((3, 1, 2, 2))},
             TypeError,
-            "`dataset` of type ndarray must be an ArrayDataset or a Pair",
+            "`dataset` of type ndarray must be an ArrayDataset, a Pair",
         ),
         ({"batch_size": 0}, ValueError, "`batch_size` 0 must be at least 1"),
         ({"batch_size": 2.0}, TypeError, "`batch_size` 2.0 must be an int"),
