@@ -175,8 +175,10 @@ def read_model(path: Path) -> Model:
 
     Raises:
         ValueError: naming the file, for bytes that are none.
-        OSError: for a file that cannot be read.
+        OSError: for a file that cannot be read; FileNotFoundError where there is none.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
     data = path.read_bytes()
     try:
         model = decode(Model, data)

@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str], shape: Any = None) -> nn.Graph:
     Raises:
         ValueError: for a file that is no ONNX model or is damaged, and for one with parts that are not supported, each
             of which is listed with its node; all that is known before anything runs. Messages name the file.
-        OSError: for a file that cannot be read.
+        OSError: for a file that cannot be read; FileNotFoundError where there is none.
 
     Example:
         >>> import tempfile, pathlib

@@ -10,6 +10,7 @@ from .fit import fit as fit
 from .history import EpochRecord as EpochRecord
 from .history import History as History
 from .metrics import Accuracy as Accuracy
+from .metrics import ClassAccuracy as ClassAccuracy
 from .metrics import MeanAbsoluteError as MeanAbsoluteError
 from .metrics import MeanIoU as MeanIoU
 from .metrics import Metric as Metric
@@ -18,14 +19,17 @@ from .metrics import confusion_matrix as confusion_matrix
 from .metrics import evaluate as evaluate
 from .progress import ProgressBar as ProgressBar
 from .step import TrainingStep as TrainingStep
+from .stopping import BestCheckpoint as BestCheckpoint
 from .stopping import EarlyStopping as EarlyStopping
 from .weight_average import WeightAverage as WeightAverage
 
 __all__ = [
     "Accuracy",
+    "BestCheckpoint",
     "Callback",
     "CapturedFunction",
     "CheckpointFile",
+    "ClassAccuracy",
     "EarlyStopping",
     "EpochRecord",
     "History",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..io import replacing, save_checkpoint
 from .history import History
-from .metrics import RunningMean
+from .metrics import Metric, RunningMean
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss
@@ -41,6 +41,8 @@ class Run:
     schedule: Schedule | ReduceLROnPlateau | None = None
     weight_average: WeightAverage | None = None
     """Of the model's weights; those are the averages inside of ``with run.weight_average.applied():`` alone."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    """Those that ``fit`` was given, by their names."""
     stop: bool = False
     """What a callback sets to True for no further epoch to begin."""
 

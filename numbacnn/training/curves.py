@@ -14,7 +14,7 @@ __all__ = ["PlotCurves"]
 
 
 class PlotCurves(Callback):
-    """Draw train loss, train accuracy and test accuracy over the epochs to a PNG file, anew after every epoch.
+    """Draw train loss, accuracies and metrics over the epochs to a PNG file, anew after every epoch.
 
     The picture is in the manner of Dive into Deep Learning. Needs matplotlib, which is imported when the first picture
     is drawn; the state of pyplot is not touched.
@@ -62,6 +62,14 @@ class PlotCurves(Callback):
         ):
             if not all(map(math.isnan, values)):
                 axes.plot(x, values, style, marker=marker, label=label)
+        names = dict.fromkeys(name for record in history.records for name in record.metrics)
+        colours = {name: f"C{3 + i}" for i, name in enumerate(dict.fromkeys(n.partition("_")[2] for n in names))}
+        for name in names:
+            split, _, metric = name.partition("_")
+            values = [record.metrics.get(name, math.nan) for record in history.records]
+            if not all(map(math.isnan, values)):
+                line, label = "--" if split == "train" else "-.", f"{split} {metric}"
+                axes.plot(x, values, line, color=colours[metric], marker=marker, label=label)
         axes.set_xlabel("epoch")
         axes.set_xlim(1, max(epochs, 2))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -117,6 +117,7 @@ def fit(
         epoch=start_epoch,
         schedule=schedule,
         weight_average=weight_average,
+        metrics=named,
     )
     step = TrainingStep(
         *(model, loss, optimizer),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accuracy",
+    "ClassAccuracy",
     "MeanAbsoluteError",
     "MeanIoU",
     "Metric",
@@ -162,6 +163,9 @@ class Metric:
     in :meth:`add`, and says in :meth:`value_of` what comes of them.
     """
 
+    higher_is_better: bool | None = None
+    """Which of two values is better, for callbacks that look for the best epoch; None where that is not known."""
+
     def __init__(self, *sums: Any) -> None:
         self._sums = [Buffer(zeros, "reference") for zeros in sums]
 
@@ -214,6 +218,8 @@ class Accuracy(Metric):
     0.5
     """
 
+    higher_is_better = True
+
     def __init__(self, k: int = 1, ignore_index: int = -100) -> None:
         super().__init__(*(np.zeros((), np.int64) for _ in range(2)))
         self.k = integer("k", k, 1)
@@ -245,20 +251,86 @@ class MeanIoU(Metric):
     0.5
     """
 
+    higher_is_better = True
+
     def __init__(self, classes: int, ignore_index: int = -100) -> None:
         self.classes = integer("classes", classes, 1)
         super().__init__(np.zeros((3, self.classes), np.int64))
         self.ignore_index = _label("ignore_index", ignore_index)
 
     def add(self, sums: Sequence[Array], prediction: Array, target: Array, backend: Backend) -> None:
-        if tuple(prediction.shape[1:2]) != (self.classes,):
-            raise ValueError(f"`prediction` {tuple(prediction.shape)} must be of {self.classes} classes: {self!r}")
-        backend.accumulate(sums[0], ops.count_classes(prediction, target, self.ignore_index, backend=backend))
+        _count_classes(self, sums[0], prediction, target, backend)
 
     def value_of(self, *sums: Any) -> float:
         labelled, predicted, both = sums[0]
         either = labelled + predicted - both
         return float((both[either > 0] / either[either > 0]).mean()) if either.any() else math.nan
+
+
+class ClassAccuracy(Metric):
+    """The share of right answers among the labels of each class, 0 to 1: the diagonal of a confusion matrix, by rows.
+
+    Its value is the mean over the classes that there are labels of, which scikit-learn calls the balanced accuracy.
+    Printed, it is a table of the classes. Predictions and labels are those of `Accuracy`.
+
+    Args:
+        classes: the names of the classes, or how many there are.
+        ignore_index: the label that does not count.
+
+    >>> metric = ClassAccuracy(["cat", "dog"])
+    >>> metric.update([[1, 0], [1, 0], [0, 1], [2, 1], [3, 2]], [0, 1, 1, 1, 1])
+    >>> metric.value(), metric.of_each()
+    (0.625, {'cat': 1.0, 'dog': 0.25})
+    >>> print(metric)
+    class  accuracy  right  labels
+    cat       1.000      1       1
+    dog       0.250      1       4
+    mean      0.625      2       5
+    """
+
+    higher_is_better = True
+
+    def __init__(self, classes: int | Sequence[str], ignore_index: int = -100) -> None:
+        if isinstance(classes, str):
+            raise TypeError(f"`classes` {classes!r} must be a sequence of names or their number, not one string")
+        names = classes if isinstance(classes, Sequence) else range(integer("classes", classes, 1))
+        self.classes = len(names)
+        super().__init__(np.zeros((3, self.classes), np.int64))
+        self.ignore_index = _label("ignore_index", ignore_index)
+        self._names = tuple(map(str, names))
+
+    def add(self, sums: Sequence[Array], prediction: Array, target: Array, backend: Backend) -> None:
+        _count_classes(self, sums[0], prediction, target, backend)
+
+    def value_of(self, *sums: Any) -> float:
+        labelled, _, right = sums[0]
+        return float((right[labelled > 0] / labelled[labelled > 0]).mean()) if labelled.any() else math.nan
+
+    def of_each(self) -> dict[str, float]:
+        """The accuracy of each class, by its name; NaN where it has no labels."""
+        labelled, _, right = self._counts()
+        shares = [r / n if n else math.nan for r, n in zip(right, labelled, strict=True)]
+        return dict(zip(self._names, shares, strict=True))
+
+    def __str__(self) -> str:
+        labelled, _, right = self._counts()
+        rows = [*zip(self._names, self.of_each().values(), right, labelled, strict=True)]
+        rows.append(("mean", self.value(), sum(right), sum(labelled)))
+        width = max(len("class"), *(len(name) for name, *_ in rows))
+        lines = [f"{name:{width}}  {share:8.3f}  {r:5}  {n:6}" for name, share, r, n in rows]
+        return "\n".join([f"{'class':{width}}  accuracy  right  labels", *lines])
+
+    def _counts(self) -> list[list[int]]:
+        (counts,) = self._sums
+        rows: list[list[int]] = counts.backend.to_numpy(counts.value).tolist()
+        return rows
+
+
+def _count_classes(metric: MeanIoU | ClassAccuracy, sums: Array, prediction: Array, target: Array, on: Backend) -> None:
+    """Add how often each class is labelled, predicted, and both."""
+    if tuple(prediction.shape[1:2]) != (metric.classes,):
+        raise ValueError(f"`prediction` {tuple(prediction.shape)} must be of {metric.classes} classes: {metric!r}")
+    on.accumulate(sums, ops.count_classes(prediction, target, metric.ignore_index, backend=on))
 
 
 class MeanAbsoluteError(Metric):
@@ -269,6 +341,8 @@ class MeanAbsoluteError(Metric):
     >>> metric.value()
     1.5
     """
+
+    higher_is_better = False
 
     def __init__(self) -> None:
         super().__init__(np.zeros((), np.float64), np.zeros((), np.float64))

@@ -20,9 +20,11 @@ class ProgressBar(Callback):
 
     Args:
         stream: where to write; by default, standard output.
+        test_name: what the figures of the ``test_loader`` are called, such as "val" for those of validation.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, test_name: str = "test") -> None:
+        self.test_name = test_name
         self._stream: TextIO | None = stream if stream is not None else sys.stdout
         self._bar: Any = None
 
@@ -45,8 +47,13 @@ class ProgressBar(Callback):
     def on_epoch_end(self, run: Run) -> None:
         record = run.history.records[-1]
         is_of_classes = not math.isnan(record.train_accuracy)
-        test = {"test acc": record.test_accuracy} if is_of_classes else {"test loss": record.test_loss}
-        figures = _said({"loss": record.train_loss, "train acc": record.train_accuracy, **test, **record.metrics})
+        name, value = ("acc", record.test_accuracy) if is_of_classes else ("loss", record.test_loss)
+        test = {f"{self.test_name} {name}": value}
+        metrics = {
+            f"{self.test_name}_{name.removeprefix('test_')}" if name.startswith("test_") else name: value
+            for name, value in record.metrics.items()
+        }
+        figures = _said({"loss": record.train_loss, "train acc": record.train_accuracy, **test, **metrics})
         with self._while_open():
             if self._bar is not None:
                 self._bar.set_postfix_str(figures)

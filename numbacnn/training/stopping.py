@@ -1,15 +1,17 @@
-"""Ending a run when it gets no better."""
+"""Ending a run when it gets no better, and keeping what was best."""
 
 from __future__ import annotations
 
-import math
+import os
+from contextlib import nullcontext
+from typing import Any
 
-from ..ops.arguments import integer, number, one_of
+from ..io import save
+from ..ops.arguments import flag, integer, number
 from .callbacks import Callback, Run
+from .monitor import Monitor
 
-__all__ = ["EarlyStopping"]
-
-_HIGHER_IS_BETTER = {"train_loss": False, "train_accuracy": True, "test_loss": False, "test_accuracy": True}
+__all__ = ["BestCheckpoint", "EarlyStopping"]
 
 
 class EarlyStopping(Callback):
@@ -20,33 +22,102 @@ class EarlyStopping(Callback):
     Args:
         patience: 1 or more.
         min_delta: by how much more than this an epoch must be better to count as better, 0 or more.
-        monitor: "train_loss", "train_accuracy", "test_loss" or "test_accuracy".
+        monitor: "train_loss", "train_accuracy", "test_loss" or "test_accuracy", or "train_" or "test_" with the name of
+            one of the ``metrics`` of `fit`.
+        mode: "max" if higher is better, "min" if lower; None for what is known of the figure, or said by the metric's
+            ``higher_is_better``.
+        restore_best: whether the model ends with the weights and buffers that it had after the best epoch, and so does
+            the run's average of the weights; also where the run ends by an error or by Ctrl-C.
+            They are kept in memory: a run that is resumed after a better epoch does not have them, and is refused;
+            `BestCheckpoint` keeps them in a file.
 
     Attributes:
         best_epoch: the number of the best epoch, from 1; 0 before the first.
+
+    Raises:
+        TypeError, ValueError: arguments of another type or out of range; at the beginning of a run, a figure that it
+            does not have.
     """
 
-    def __init__(self, patience: int, min_delta: float = 0, monitor: str = "test_loss") -> None:
+    def __init__(
+        self,
+        patience: int,
+        min_delta: float = 0,
+        monitor: str = "test_loss",
+        mode: str | None = None,
+        restore_best: bool = False,
+    ) -> None:
         self.patience = integer("patience", patience, 1)
         self.min_delta = number("min_delta", min_delta, 0)
-        self.monitor = one_of("monitor", monitor, _HIGHER_IS_BETTER)
+        self._monitor = Monitor(monitor, mode)
+        self.monitor, self.mode = self._monitor.name, self._monitor.mode
+        self.restore_best = flag("restore_best", restore_best)
         self.best_epoch = 0
+        self._kept: list[tuple[Any, dict[str, Any]]] = []
+        """What is put back, and its state after the best epoch."""
 
     def on_fit_begin(self, run: Run) -> None:
+        self._kept = []
         self._look(run)
+        if self.restore_best and self.best_epoch and not self._kept:
+            raise ValueError(
+                f"`restore_best` must be False in a run that is resumed after epoch {len(run.history)}: the weights of "
+                f"its best epoch, {self.best_epoch}, are not kept in memory; BestCheckpoint keeps them in a file"
+            )
 
     def on_epoch_end(self, run: Run) -> None:
         self._look(run)
 
+    def on_fit_end(self, run: Run) -> None:
+        kept, self._kept = self._kept, []
+        for of, state in kept:
+            of.load_state_dict(state)
+
     def _look(self, run: Run) -> None:
-        latest = run.history.records[-1:]
-        if any(math.isnan(getattr(record, self.monitor)) for record in latest):
-            raise ValueError(f"`monitor` {self.monitor!r} is not known in this run: its epochs have no such figure")
-        sign = 1 if _HIGHER_IS_BETTER[self.monitor] else -1
-        best, self.best_epoch = -float("inf"), 0
-        for record in run.history.records:
-            score = sign * getattr(record, self.monitor)
-            if not self.best_epoch or score - best > self.min_delta:
-                best, self.best_epoch = score, record.epoch
-        if self.best_epoch and run.history.records[-1].epoch - self.best_epoch >= self.patience:
+        self.best_epoch = self._monitor.best(run, self.min_delta)
+        if not self.best_epoch:
+            return
+        latest = run.history.records[-1].epoch
+        if self.restore_best and latest == self.best_epoch:
+            of: list[Any] = [run.model, *([] if run.weight_average is None else [run.weight_average])]
+            self._kept = [(each, each.state_dict()) for each in of]
+        if latest - self.best_epoch >= self.patience:
             run.stop = True
+
+
+class BestCheckpoint(Callback):
+    """Save the weights after every epoch that is better than all before it: the file holds those of the best epoch.
+
+    It goes by the history, so that a resumed run keeps the file until an epoch is better than those before the resume.
+    ``numbacnn.load(path, model)`` reads it. To go on with a run takes more than weights, see `CheckpointFile`.
+
+    Args:
+        path: a ``.safetensors`` or ``.npz`` file, replaced each time as a whole. It says in its metadata which "epoch"
+            it is of and the figure. Of a run that averages the weights it holds the averages, which are evaluated.
+        monitor, mode: as of `EarlyStopping`.
+
+    Attributes:
+        best_epoch: the number of the best epoch, from 1; 0 before the first.
+
+    Raises:
+        ValueError: another extension, arguments out of range; at the beginning of a run, a figure that it has not.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], monitor: str = "test_loss", mode: str | None = None) -> None:
+        if os.path.splitext(path)[1].lower() not in (".safetensors", ".npz"):
+            raise ValueError(f"`path` {os.fspath(path)!r} must end in .safetensors or .npz")
+        self.path = path
+        self._monitor = Monitor(monitor, mode)
+        self.monitor, self.mode = self._monitor.name, self._monitor.mode
+        self.best_epoch = 0
+
+    def on_fit_begin(self, run: Run) -> None:
+        self.best_epoch = self._monitor.best(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        self.best_epoch = self._monitor.best(run)
+        latest = run.history.records[-1]
+        if self.best_epoch == latest.epoch:
+            metadata = {"epoch": str(latest.epoch), self.monitor: repr(self._monitor.value(latest))}
+            with nullcontext() if run.weight_average is None else run.weight_average.applied():
+                save(self.path, run.model, metadata)

@@ -273,5 +273,5 @@ def test_nothing_outside_of_the_folder_is_read(
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"there is no file '.*'$"):
         nc.onnx.load("nowhere.onnx")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from numbacnn.training import PlotCurves
-from tests.training.toy import run_with
+from tests.training.toy import record, run_with
 
 pytest.importorskip("matplotlib")
 
@@ -85,3 +85,10 @@ def test_a_run_that_ends_early_draws_nothing_more(tmp_path: Path) -> None:
     callback.on_epoch_begin(run_with(1))
     callback.on_fit_end(run_with(1))
     assert not list(tmp_path.iterdir())
+
+
+def test_metrics_have_curves(tmp_path: Path) -> None:
+    run, path = run_with(0), tmp_path / "curves.png"
+    run.history.records += [record(e, metrics={"train_top5": 0.1 * e, "test_top5": 0.2 * e}) for e in range(1, 5)]
+    PlotCurves(path).on_epoch_end(run)
+    assert (214, 39, 40) in size_and_colours(path)[1]

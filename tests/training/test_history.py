@@ -144,7 +144,9 @@ def test_what_is_printed() -> None:
         "History(2 epochs, the last one with train_loss=1, train_accuracy=0.5, test_loss=1.25, test_accuracy=0.4)"
     )
     assert repr(HistoryFile("history.jsonl")) == "HistoryFile(path='history.jsonl')"
-    assert repr(EarlyStopping(3)) == "EarlyStopping(patience=3, min_delta=0.0, monitor='test_loss', best_epoch=0)"
+    assert repr(EarlyStopping(3)) == (
+        "EarlyStopping(patience=3, min_delta=0.0, monitor='test_loss', mode=None, restore_best=False, best_epoch=0)"
+    )
     average = RunningMean()
     average.add(3.0, 1, 2)
     assert repr(average) == "RunningMean(loss=1.5, accuracy=0.5, examples=2)"

@@ -11,6 +11,7 @@ from numbacnn import nn, optim
 from numbacnn.backends import Backend
 from numbacnn.training import (
     Accuracy,
+    ClassAccuracy,
     MeanAbsoluteError,
     MeanIoU,
     Metric,
@@ -197,3 +198,34 @@ def test_the_answer_of_probabilities_is_the_most_probable_class(backend: Backend
     assert metric.value() == pytest.approx(expected)
     # Numbers that are no probabilities are not answers.
     assert np.isnan(evaluate(model, [(x, targets)], nn.MSELoss())[1])
+
+
+@pytest.mark.parametrize("positions", [(), (3, 2)])
+def test_the_accuracy_of_each_class(backend: Backend, positions: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((20, 4, *positions)).astype(np.float32)
+    labels = random.integers(0, 3, (20, *positions))  # none of the last class
+    labels[0] = -100
+    metric = ClassAccuracy(["a", "b", "c", "some other"])
+    metric.prepare(backend)
+    assert np.isnan(metric.value()) and all(map(np.isnan, metric.of_each().values()))
+    for part in (slice(0, 8), slice(8, 20)):
+        metric.update(logits[part], labels[part])
+    answers = logits.argmax(axis=1)
+    expected = [(answers[labels == k] == k).mean() for k in range(3)]
+    found = metric.of_each()
+    assert list(found) == ["a", "b", "c", "some other"] and np.isnan(found["some other"])
+    assert list(found.values())[:3] == expected and metric.value() == pytest.approx(np.mean(expected))
+    lines = str(metric).splitlines()
+    assert len(lines) == 6 and len(set(map(len, lines))) == 1 and lines[4].split() == ["some", "other", "nan", "0", "0"]
+    assert lines[5].split()[-1] == str((labels >= 0).sum())
+    assert repr(metric) == "ClassAccuracy(classes=4, ignore_index=-100)"
+
+
+def test_classes_that_class_accuracy_refuses() -> None:
+    with pytest.raises(TypeError, match="`classes` 'ab' must be a sequence of names"):
+        ClassAccuracy("ab")
+    with pytest.raises(ValueError, match="`classes` 0 must be at least 1"):
+        ClassAccuracy(0)
+    with pytest.raises(ValueError, match=r"`prediction` \(1, 2\) must be of 3 classes"):
+        ClassAccuracy(3).update([[1.0, 2.0]], [0])

@@ -54,6 +54,15 @@ def test_metrics_are_said_at_the_end_of_an_epoch() -> None:
     assert ", train_top2 1.000, test_top2 1.000, " in stream.getvalue()
 
 
+def test_the_figures_of_another_set_have_its_name() -> None:
+    stream = io.StringIO()
+    model, optimizer = model_and_optimizer()
+    progress, metrics = ProgressBar(stream, test_name="val"), {"top2": Accuracy(k=2)}
+    fit(model, *loaders(), nn.CrossEntropyLoss(), optimizer, 1, callbacks=[progress], metrics=metrics)
+    assert re.search(r", val acc \d\.\d{3}, train_top2 1\.000, val_top2 1\.000, ", stream.getvalue())
+    assert "test" not in stream.getvalue()
+
+
 def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     train(ProgressBar())
     out, err = capsys.readouterr()
