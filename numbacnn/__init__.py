@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from . import onnx as onnx
     from . import testing as testing
     from . import training as training
+    from .classifier import Classifier as Classifier
+    from .classifier import load_classifier as load_classifier
     from .drawing import draw as draw
     from .hub import from_pretrained as from_pretrained
     from .hub import save_pretrained as save_pretrained
@@ -37,12 +39,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Classifier",
     "backends",
     "data",
     "draw",
     "from_pretrained",
     "io",
     "load",
+    "load_classifier",
     "manual_seed",
     "models",
     "nn",
@@ -63,9 +67,11 @@ __all__ = [
 # Not every program reads files or trains, so these are imported when they are first used.
 _LAZY_MODULES = ("data", "io", "models", "onnx", "testing", "training")
 _LAZY_FUNCTIONS = {
+    "Classifier": "classifier",
     "draw": "drawing",
     "from_pretrained": "hub",
     "load": "io",
+    "load_classifier": "classifier",
     "profile": "profiling",
     "save": "io",
     "save_pretrained": "hub",

@@ -16,11 +16,11 @@ from .io.weights import check_path_and_model, load, save
 from .models.architecture import Architecture, architecture_of
 from .nn import Layer
 
-__all__ = ["from_pretrained", "save_pretrained"]
+__all__ = ["CONFIG", "from_pretrained", "read_config", "save_pretrained"]
 
 _L = TypeVar("_L", bound=Layer)
 
-_CONFIG, _CARD = "config.json", "README.md"
+CONFIG, _CARD = "config.json", "README.md"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TASKS = {"unet": "image-segmentation", "dcgan_generator": "unconditional-image-generation"}
 """What hubs call that which architectures other than classifiers do."""
@@ -42,7 +42,9 @@ def save_pretrained(folder: str | os.PathLike[str], model: Layer, config: Mappin
     Args:
         folder: made if it does not exist; files of these names in it are replaced, each at once and as a whole.
         model: any layer.
-        config: what else is to be in the configuration, such as the names of classes; anything that JSON knows.
+        config: what else is to be in the configuration, anything that JSON knows. What `Classifier` writes, and
+            :func:`load_classifier` reads, are "classes", "image_size", "channels", "interpolation", "crop_pct", "mean"
+            and "std".
 
     Raises:
         TypeError: ``folder`` and ``model`` in the other order, or ``config`` that is no dict of what JSON knows.
@@ -64,7 +66,7 @@ def save_pretrained(folder: str | os.PathLike[str], model: Layer, config: Mappin
     folder = user_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save(folder / _WEIGHTS[0], model)
-    _write(folder / _CONFIG, text)
+    _write(folder / CONFIG, text)
     if not (folder / _CARD).exists():
         _write(folder / _CARD, _card(folder.resolve().name, model, made_by))
 
@@ -100,7 +102,7 @@ def from_pretrained(folder: str | os.PathLike[str], model: Layer | None = None, 
     if weights is None:
         raise FileNotFoundError(f"the folder {str(folder)!r} has neither {' nor '.join(_WEIGHTS)}")
     if model is None:
-        model = _made(folder / _CONFIG, weights).eval()
+        model = _made(folder / CONFIG, weights).eval()
     load(weights, model, strict)
     return model
 
@@ -129,14 +131,7 @@ def _made(config: Path, weights: Path) -> Layer:
     """A new model as ``config`` says, whose size is bounded by that of the ``weights``."""
     if not config.is_file():
         raise FileNotFoundError(f"there is no {str(config)!r} to tell which model it is; give `model`")
-    try:
-        if config.stat().st_size > _LONGEST_CONFIG:
-            raise ValueError(f"it has more than {_LONGEST_CONFIG} bytes")
-        said = parse_json(config.read_bytes())
-        if not isinstance(said, dict):
-            raise ValueError("it is no table")
-    except ValueError as error:
-        raise CheckpointError(f"{str(config)!r} is no readable configuration: {error}") from error
+    said = read_config(config)
     name, arguments = said.get("architecture"), said.get("model_args", {})
     if name not in models.__all__:
         known = ", ".join(models.__all__)
@@ -156,6 +151,19 @@ def _made(config: Path, weights: Path) -> Layer:
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{str(config)!r} says what cannot be: {error}") from error
     return model
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a configuration says; CheckpointError for a file that is none, OSError for one that cannot be read."""
+    try:
+        if path.stat().st_size > _LONGEST_CONFIG:
+            raise ValueError(f"it has more than {_LONGEST_CONFIG} bytes")
+        said = parse_json(path.read_bytes())
+        if not isinstance(said, dict):
+            raise ValueError("it is no table")
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r} is no readable configuration: {error}") from error
+    return said
 
 
 def _card(name: str, model: Layer, made_by: Architecture | None) -> str:

@@ -30,6 +30,8 @@ from .mnist import mnist as mnist
 from .multi_label import multi_label_folder as multi_label_folder
 from .paired import PairTransform as PairTransform
 from .pairs import PairDataset as PairDataset
+from .photographs import PHOTOGRAPHS as PHOTOGRAPHS
+from .photographs import Preprocessing as Preprocessing
 from .photographs import photographs as photographs
 from .photographs import read_image as read_image
 from .rand_augment import RandAugment as RandAugment
@@ -43,6 +45,7 @@ from .transforms import Compose as Compose
 from .transforms import Transform as Transform
 
 __all__ = [
+    "PHOTOGRAPHS",
     "ArrayDataset",
     "BatchTransform",
     "ColorJitter",
@@ -57,6 +60,7 @@ __all__ = [
     "Normalize",
     "PairDataset",
     "PairTransform",
+    "Preprocessing",
     "RandAugment",
     "RandomAffine",
     "RandomCrop",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from numbacnn import backends, data
-from numbacnn.data.photographs import CROP_PCT, INTERPOLATION, NORMALIZE
+from numbacnn.data import PHOTOGRAPHS, Preprocessing
 
 
 def saved(path: Path, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Path:
@@ -54,16 +55,57 @@ def test_the_centre_of_the_image_in_numbers_around_zero(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (256, 384, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "1.png")
     (x,) = data.photographs([tmp_path / "1.png"])
-    np.testing.assert_array_equal(x, (pixels[16:240, 80:304].transpose(2, 0, 1) - np.float32(127)) / 128)
+    expected = (pixels[16:240, 80:304].transpose(2, 0, 1) - np.float32(127)) / 128
+    np.testing.assert_allclose(x, expected, atol=2e-7)
 
 
-def test_batches_of_a_loader_can_be_the_same(tmp_path: Path) -> None:
+PREPROCESSINGS = [
+    PHOTOGRAPHS,
+    Preprocessing(32),
+    Preprocessing((20, 31), 1, "nearest", 0.5, 0.2, [0.3]),
+    Preprocessing(9, mean=[0.1, 0.2, 0.3], std=0.5),
+]
+
+
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+def test_batches_of_a_loader_have_the_same_bits(tmp_path: Path, preprocessing: Preprocessing) -> None:
     (tmp_path / "a").mkdir()
     path = saved(tmp_path / "a" / "1.png")
-    folder = data.image_folder(tmp_path, 32, interpolation=INTERPOLATION, crop_pct=CROP_PCT)
+    folder = data.image_folder(tmp_path, **preprocessing.reading)
     with backends.use_backend("reference"):
-        ((x, _),) = data.DataLoader(folder, 1, prefetch=0, transform=NORMALIZE)
-    np.testing.assert_allclose(x, data.photographs(path, 32), atol=1e-6)
+        ((x, _),) = data.DataLoader(folder, 1, prefetch=0, transform=preprocessing.normalize)
+    assert x.shape[1:] == preprocessing.image_shape
+    np.testing.assert_array_equal(x, preprocessing(path))
+    pixels = data.read_image(path, channels=preprocessing.channels)
+    np.testing.assert_array_equal(x, preprocessing(pixels))
+    np.testing.assert_array_equal(x, preprocessing(pixels[None]))
+    np.testing.assert_array_equal(preprocessing.read([path, path])[1], folder.images[0])
+    assert Preprocessing.from_config(json.loads(json.dumps(preprocessing.config()))) == preprocessing
+
+
+def test_pixels_in_the_right_size_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 5, 6), np.uint8)
+    x = Preprocessing((5, 6), mean=0.5, std=2)(pixels)
+    np.testing.assert_allclose(x, (pixels / 255 - 0.5) / 2, atol=1e-6)
+    with pytest.raises(ImportError, match="Preprocessing needs Pillow"):
+        Preprocessing(4)(pixels)
+
+
+def test_preprocessings_that_cannot_be() -> None:
+    for options, words in (
+        ({"size": None}, "`size` None must be"),
+        ({"size": 3, "mean": [0.5], "std": [1]}, r"`mean` \(0\.5,\) must be a number for each of the 3 channels"),
+        ({"size": 3, "mean": [0.5]}, "must have as many numbers as `mean`, 1"),
+        ({"size": 3, "std": 0}, r"`std` \(0.*\) must be above 0"),
+        ({"size": 3, "channels": 2}, "`channels` 2 must be 1 or 3"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Preprocessing(**options)
+    with pytest.raises(TypeError, match="`images` of dtype float32 must be uint8"):
+        Preprocessing(4)(np.zeros((3, 4, 4), np.float32))
+    with pytest.raises(ValueError, match=r"`images` of shape \(4, 4, 3\) must be \(n, 3, h, w\)"):
+        Preprocessing(4)(np.zeros((4, 4, 3), np.uint8))
 
 
 def test_files_that_are_no_photographs(tmp_path: Path) -> None:
