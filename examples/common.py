@@ -17,6 +17,7 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import data, nn
+from numbacnn.backends import Backend
 from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
 from numbacnn.files import user_path
 
@@ -40,6 +41,8 @@ __all__ = [
     "printable",
     "read_folder",
     "refuse",
+    "run_command",
+    "run_on",
     "say",
     "seeded_model",
 ]
@@ -244,6 +247,32 @@ def interruptible() -> Iterator[None]:
     finally:
         if takes:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def run_on(backend: str | None, work: Callable[[Backend], int | None], interrupted: str = "interrupted") -> int:
+    """Do ``work`` with a backend in use, the default one for None; the exit code, as of :func:`run_command`."""
+
+    def on_backend() -> int | None:
+        with choose_backend(backend) as chosen:
+            return work(chosen)
+
+    return run_command(on_backend, interrupted)
+
+
+def run_command(work: Callable[[], int | None], interrupted: str = "interrupted") -> int:
+    """Do ``work``, and say in one line what the user can put right; the exit code.
+
+    That is the one that ``work`` returns, 0 for None; 130 after Ctrl-C, where ``interrupted`` is said, or what ``work``
+    raises KeyboardInterrupt with.
+    """
+    try:
+        with interruptible():
+            return work() or 0
+    except KeyboardInterrupt as error:
+        print(str(error) or interrupted, file=sys.stderr)
+        return 130
+    except (UserError, OSError, FloatingPointError) as error:
+        return refuse(error)
 
 
 def say(text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from .recipes import RECIPES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Scene", "draw_image", "new_figure", "new_parser", "run", "save"]
+__all__ = ["Scene", "check_matplotlib", "draw_image", "new_figure", "new_parser", "run", "save"]
 
 
 @dataclass(frozen=True)
@@ -76,19 +75,20 @@ def run(
     """
     arguments = common.parse_shared_options(parser, argv)
     folder = arguments.output_dir or Path("runs", arguments.model)
-    try:
-        if importlib.util.find_spec("matplotlib") is None:
-            raise UserError('pictures need matplotlib: pip install "numbacnn[plot]"')
-        with common.interruptible(), common.choose_backend(arguments.backend):
-            scene = _scene(arguments, default_layer)
-            folder.mkdir(parents=True, exist_ok=True)
-            draw(scene, arguments, folder)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except (UserError, OSError) as error:
-        return common.refuse(error)
-    return 0
+
+    def work(_: nc.backends.Backend) -> None:
+        check_matplotlib()
+        scene = _scene(arguments, default_layer)
+        folder.mkdir(parents=True, exist_ok=True)
+        draw(scene, arguments, folder)
+
+    return common.run_on(arguments.backend, work)
+
+
+def check_matplotlib() -> None:
+    """UserError unless it is installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError('pictures need matplotlib: pip install "numbacnn[plot]"')
 
 
 def _scene(arguments: argparse.Namespace, default_layer: Callable[[list[str]], str]) -> Scene:
@@ -157,7 +157,7 @@ def draw_image(axes: Any, image: np.ndarray[Any, Any]) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG file, whole or not at all, and say where."""
+    """Write a PNG file, or of another kind that the name ends in, whole or not at all, and say where."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format=path.suffix[1:].lower() or "png")
     common.say(f"wrote {path}")

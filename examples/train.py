@@ -33,17 +33,15 @@ from .common import (
     UserError,
     above_zero,
     add_shared_options,
-    choose_backend,
     composed,
     fitting,
     integer,
-    interruptible,
     load_data,
     number,
     one_line,
     parse_shared_options,
     path,
-    refuse,
+    run_on,
     say,
     seeded_model,
 )
@@ -364,16 +362,9 @@ def main(argv: Sequence[str] | None = None, model: str | None = None, program: s
     """Run the command and return its exit code; with ``model``, which is then no option, as ``program``."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = parse_arguments(argv, model, program)
-    try:
-        with interruptible(), choose_backend(arguments.backend) as backend:
-            train(arguments, backend)
-    except KeyboardInterrupt:
-        command = f"{program} {shlex.join(argv)}".rstrip()
-        print(f"interrupted; to go on: {command}{'' if arguments.resume else ' --resume'}", file=sys.stderr)
-        return 130
-    except (UserError, OSError, FloatingPointError) as error:
-        return refuse(error)
-    return 0
+    command = f"{program} {shlex.join(argv)}".rstrip()
+    interrupted = f"interrupted; to go on: {command}{'' if arguments.resume else ' --resume'}"
+    return run_on(arguments.backend, partial(train, arguments), interrupted)
 
 
 if __name__ == "__main__":

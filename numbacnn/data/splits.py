@@ -175,8 +175,7 @@ def train_test_split(
         (places,) = np.nonzero(labels == label)
         if len(places) < 2:
             raise ValueError(
-                f"the class {dataset.classes[label]} has 1 sample; with `stratify` it must have at least 2, one for "
-                "each part"
+                f"the class {dataset.classes[label]} has 1 sample; it must have at least 2, one for each part"
             )
         count = min(max(1, round(share * len(places))), len(places) - 1)
         is_test[random.permutation(places)[:count]] = True

@@ -101,7 +101,7 @@ def test_every_class_is_divided() -> None:
 
 
 def test_splits_that_are_refused() -> None:
-    with pytest.raises(ValueError, match="the class b has 1 sample; with `stratify` it must have at least 2"):
+    with pytest.raises(ValueError, match="the class b has 1 sample; it must have at least 2"):
         train_test_split(dataset([0, 0, 1]), stratify=True)
     with pytest.raises(ValueError, match="`dataset` has 1 sample; it must have at least 2"):
         train_test_split(dataset([0]))

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
         linear[0].weight.value[0, :25], linear[0].bias.value[0] = 1, -5
         linear[1].weight.value[0, 0], linear[1].bias.value[0] = 10, -5
         linear[2].weight.value[:, 0] = [4, 0, 2]
-        nc.save_pretrained(tmp_path / "model", model, {"classes": ["red", "blue", "rötlich"], "image_size": 28})
+        nc.Classifier(model, ["red", "blue", "rötlich"], replace(data.PHOTOGRAPHS, size=28)).save(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -81,7 +82,7 @@ def test_where_the_first_class_is_seen(folder: Path, tmp_path: Path, capsys: pyt
     path = tmp_path / "half.bmp"
     Image.fromarray(pixels).save(path)
     assert classify.main([str(path), f"--model={folder}", REFERENCE, "--explain"]) == 0
-    target = tmp_path / "half.gradcam.png"
+    target = tmp_path / "half.bmp.gradcam.png"
     assert capsys.readouterr().out.splitlines()[-1] == f"  wrote {target}: where it sees red"
     drawn = np.asarray(Image.open(target), int)
     assert drawn.shape == (56, 56, 3)
@@ -114,16 +115,16 @@ def test_a_place_that_cannot_be_written_to(
     assert classify.main([str(image), f"--model={folder}", REFERENCE, "--explain"]) == 2
     out, err = capsys.readouterr()
     assert "wrote" not in out
-    assert err == f"error: [Errno 13] Permission denied: {str(image.with_name('fire.gradcam.png'))!r}\n"
+    assert err == f"error: [Errno 13] Permission denied: {str(image.with_name('fire.jpg.gradcam.png'))!r}\n"
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": ["a", "b"]}, r"the model gives \(1, 3\), which must be a number for each of 2 classes"),
-        ({"classes": [1, 2, 3]}, "the model gives"),
-        ({"classes": None}, "NoneType"),
-        ({"image_size": None}, "config.json lacks 'image_size'"),
+        ({"classes": ["a", "b"]}, r"the model gives \(1, 3\), which must be a number for each of 2 `classes`"),
+        ({"classes": [1, 2, 3]}, "must be a list of names"),
+        ({"classes": None}, "must be a list of names"),
+        ({"image_size": None}, "config.json' lacks 'image_size'"),
         ({"image_size": 3}, "Conv2d"),
         ({"architecture": "nothing"}, "names the architecture 'nothing'"),
     ],
@@ -175,7 +176,7 @@ def test_the_network_of_the_package(
     assert first == str(image) and len(rows) == 3
     names = data.imagenet_classes()
     assert all(row[2:].rpartition("%")[0].rsplit(maxsplit=1)[0] in names for row in rows)
-    assert wrote.startswith(f"  wrote {tmp_path / 'fire.gradcam.png'}: where it sees ")
+    assert wrote.startswith(f"  wrote {tmp_path / 'fire.jpg.gradcam.png'}: where it sees ")
 
 
 @needs_weights
