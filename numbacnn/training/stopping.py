@@ -22,8 +22,8 @@ class EarlyStopping(Callback):
     Args:
         patience: 1 or more.
         min_delta: by how much more than this an epoch must be better to count as better, 0 or more.
-        monitor: "train_loss", "train_accuracy", "test_loss" or "test_accuracy", or "train_" or "test_" with the name of
-            one of the ``metrics`` of `fit`.
+        monitor: "train_loss", "train_accuracy", "test_loss" or "test_accuracy", or for one of the ``metrics`` of `fit`
+            ``"train_<name>"`` or ``"test_<name>"``.
         mode: "max" if higher is better, "min" if lower; None for what is known of the figure, or said by the metric's
             ``higher_is_better``.
         restore_best: whether the model ends with the weights and buffers that it had after the best epoch, and so does
