@@ -270,6 +270,9 @@ def run_command(work: Callable[[], int | None], interrupted: str = "interrupted"
             return work() or 0
     except KeyboardInterrupt as error:
         print(str(error) or interrupted, file=sys.stderr)
+        # Where Ctrl-C came amid the text that a data class or the like is made of, Python would remember it to the end
+        # and exit by the signal. Another text makes it forget.
+        exec("")
         return 130
     except (UserError, OSError, FloatingPointError) as error:
         return refuse(error)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from numbacnn.training import Callback, History, fit
 from tests.strategies import SIMULATED
 
 Run = Callable[..., list[dict[str, float]]]
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(SIMULATED, reason="the models are too large for the simulator")
 
@@ -384,6 +388,26 @@ def test_steps_need_not_be_captured(run: Run, tmp_path: Path, monkeypatch: pytes
         captured = run("--model=lenet", "--epochs=1")
         monkeypatch.setattr(backends.get("cpu"), "capture", None)
         assert learning(run("--model=lenet", "--epochs=1", "--no-capture", folder="plain")) == learning(captured)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no exit by a signal here")
+def test_control_c_amid_an_executed_text_has_the_usual_exit_code(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from examples.common import run_command\n"
+        "interrupting = 'import signal; signal.raise_signal(signal.SIGINT)'\n"
+        "sys.exit(run_command(lambda: exec(interrupting)))\n"
+    )
+    (tmp_path / "interrupted.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
