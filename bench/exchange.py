@@ -48,6 +48,11 @@ def _models() -> dict[str, ZooModel]:
         "mobilenet_v2": ZooModel(models.mobilenet_v2, (3, 224, 224)),
         "squeezenet": ZooModel(models.squeezenet, (3, 224, 224)),
         "shufflenet_v2": ZooModel(models.shufflenet_v2, (3, 224, 224)),
+        "unet": ZooModel(functools.partial(models.unet, width=16), (3, 96, 96)),
+        "unet, bilinear": ZooModel(functools.partial(models.unet, width=16, up="bilinear"), (3, 96, 96)),
+        "unet, the paper's": ZooModel(functools.partial(models.unet, 1, width=16, padding="valid"), (1, 188, 188)),
+        "dcgan_generator": ZooModel(models.dcgan_generator, (100, 1, 1)),
+        "dcgan_discriminator": ZooModel(models.dcgan_discriminator, (3, 64, 64)),
         "series_fcn": ZooModel(models.series_fcn, (1, 128)),
         "series_resnet": ZooModel(models.series_resnet, (1, 128)),
     }
@@ -96,14 +101,21 @@ PACKAGES = {"onnx": "onnx", "onnxruntime": "onnxruntime", "openvino": "openvino"
 ROWS = Table([("model", -23), ("largest", 8), *((name, 11) for name in RUNTIMES)])
 
 
-def draw_states(model: nn.Layer, rng: np.random.Generator) -> None:
-    """Give ``model`` weights with which features neither vanish nor explode, and statistics that normalise."""
+def draw_states(model: nn.Layer, x: np.ndarray) -> None:
+    """Give ``model`` random weights, and the statistics of ``x``, with which features neither vanish nor explode."""
+    rng = np.random.default_rng(0)
     nn.init.kaiming_normal(model)
-    for name, state in (*model.named_buffers(), *model.named_parameters()):
-        if name.endswith("running_var"):
-            state.value = rng.uniform(0.5, 1.5, state.shape)
-        elif len(state.shape) == 1 and not name.endswith("weight"):
+    for name, state in model.named_parameters():
+        if len(state.shape) == 1 and not name.endswith("weight"):
             state.value = rng.normal(0, 0.2, state.shape)
+    norms = [layer for layer in model.layers() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    former = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train().forward(x)
+    for norm, momentum in zip(norms, former, strict=True):
+        norm.momentum = momentum
+    model.eval()
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -152,9 +164,9 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
     """Largest differences of each runtime from us."""
     made = MODELS[name]
     nn.init.manual_seed(0)
-    model, rng = made.build().eval(), np.random.default_rng(0)
-    draw_states(model, rng)
-    x = rng.standard_normal((BATCH, *made.image_shape)).astype(np.float32)
+    model = made.build()
+    x = np.random.default_rng(0).standard_normal((BATCH, *made.image_shape)).astype(np.float32)
+    draw_states(model, x)
     y = np.asarray(model.predict(x))
     differences = {}
     for runtime, compute in RUNTIMES.items():
@@ -163,7 +175,7 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
     largest = float(np.abs(y).max())
     say(ROWS.line([name, f"{largest:.3g}", *(f"{value:.1e}" for value in differences.values())]))
     return {
-        "model": name, "image_shape": list(made.image_shape), "classes": y.shape[1], "largest": largest,
+        "model": name, "image_shape": list(made.image_shape), "outputs": list(y.shape[1:]), "largest": largest,
         "differences": differences,
     }  # fmt: skip
 
@@ -216,11 +228,12 @@ def models_section(results: dict[str, Any]) -> str:
         f"{_origin(results)} The largest absolute difference from what this package computes, for "
         f"{results['settings']['batch_size']} random pictures and random weights.",
         "",
-        f"| model | picture | classes | largest output | {' | '.join(runtimes)} |",
-        f"|---|---|---:|---:|{'---:|' * len(runtimes)}",
+        f"| model | picture | output | largest output | {' | '.join(runtimes)} |",
+        f"|---|---|---|---:|{'---:|' * len(runtimes)}",
     ]
     for row in results["rows"]:
-        cells = [row["model"], "x".join(map(str, row["image_shape"])), str(row["classes"]), f"{row['largest']:.3g}"]
+        shapes = ["x".join(map(str, row[name])) for name in ("image_shape", "outputs")]
+        cells = [row["model"], *shapes, f"{row['largest']:.3g}"]
         cells += [f"{row['differences'][runtime]:.1e}" for runtime in runtimes]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

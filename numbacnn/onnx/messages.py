@@ -108,6 +108,11 @@ class Attribute:
     strings: list[Any] = field(9, "bytes", repeated=True)
     type: int = field(20, "int")
 
+    @property
+    def chosen(self) -> str | None:
+        """The field of its value, which some readers miss where it is 0 and left out."""
+        return {1: "f", 2: "i", 3: "s"}.get(self.type)
+
 
 @dataclass
 class Node:

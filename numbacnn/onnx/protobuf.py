@@ -105,7 +105,7 @@ def decode(kind: type[_M], data: Any, depth: int = 0) -> _M:
 
 
 def encode(message: Any) -> bytes:
-    """The bytes of a message; what is not set is left out."""
+    """The bytes of a message; what is 0 or empty is left out, but for the field that ``message.chosen`` names."""
     parts: list[Any] = []
     _write(message, parts)
     return b"".join(parts)
@@ -113,7 +113,7 @@ def encode(message: Any) -> bytes:
 
 def _write(message: Any, parts: list[Any]) -> int:
     """Appends the message's bytes to ``parts``; their number."""
-    size = 0
+    size, chosen = 0, getattr(message, "chosen", None)
     for number, (name, of, repeated) in _fields(type(message)).items():
         value = getattr(message, name)
         if repeated and of in ("int", *_NUMPY):
@@ -126,7 +126,8 @@ def _write(message: Any, parts: list[Any]) -> int:
                 size += _write_bytes(number, data, parts)
             continue
         for one in value if repeated else (value,):
-            if not repeated and (one is None or (isinstance(one, (int, float, str, bytes)) and not one)):
+            is_default = one is None or (isinstance(one, (int, float, str, bytes)) and not one)
+            if not repeated and is_default and name != chosen:
                 continue
             if not isinstance(of, str):
                 inner: list[Any] = []

@@ -12,12 +12,11 @@ import pytest
 import numbacnn as nc
 from bench import exchange
 from bench.onnx_suites import Tally
-from tests.models.variants import CLASSIFIERS
 
 RESULTS: dict[str, Any] = {
     "machine": {"cpu": "one"}, "versions": {"numbacnn": "0.1", "onnx": "1.2"}, "measured": "2026-01-02T03:04:05",
     "commit": "0123456789abcdef", "settings": {"batch_size": 2, "runtimes": ["onnxruntime", "opencv"]},
-    "rows": [{"model": "lenet", "image_shape": [1, 28, 28], "classes": 10, "largest": 1.25,
+    "rows": [{"model": "lenet", "image_shape": [1, 28, 28], "outputs": [10], "largest": 1.25,
               "differences": {"onnxruntime": 1.19e-7, "opencv": 0.0}}],
     "light": [
         {"network": "vgg", "recorded": 1e-3, "recorded_values": 1, "difference": 2.5e-8, "drawn_largest": 0.25,
@@ -55,7 +54,7 @@ def test_the_file_of_results(alone: None, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "exchange.json").read_text(encoding="utf-8"))
     assert content["versions"]["numbacnn"] == nc.__version__ and content["commit"]
     row = content["rows"][0]
-    assert row["model"] == "lenet" and row["classes"] == 10 and row["largest"] > 0.1
+    assert row["model"] == "lenet" and row["outputs"] == [10] and row["largest"] > 0.1
     assert list(row["differences"]) == ["onnxruntime", "openvino", "opencv"]
     assert max(row["differences"].values()) <= 1e-5
     assert content["suites"][0] == {"suite": "node", "passed": 5, "excluded": 2, "total": 7}
@@ -82,15 +81,15 @@ def test_a_test_that_fails_is_an_error(
 
 
 def test_every_architecture_takes_part() -> None:
-    assert {name.partition(",")[0] for name in exchange.MODELS} == set(CLASSIFIERS)
+    assert {name.partition(",")[0] for name in exchange.MODELS} == set(nc.models.__all__)
 
 
 def test_the_sections_of_the_page() -> None:
     first, *lines = exchange.models_section(RESULTS).splitlines()
     assert first.startswith("one; numbacnn 0.1, onnx 1.2; measured 2026-01-02 at 0123456789. The largest absolute ")
     assert lines[1:] == [
-        "| model | picture | classes | largest output | onnxruntime | opencv |",
-        "|---|---|---:|---:|---:|---:|",
+        "| model | picture | output | largest output | onnxruntime | opencv |",
+        "|---|---|---|---:|---:|---:|",
         "| lenet | 1x28x28 | 10 | 1.25 | 1.2e-07 | 0.0e+00 |",
     ]
     assert exchange.light_section(RESULTS).splitlines()[2:] == [

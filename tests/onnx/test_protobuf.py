@@ -25,6 +25,12 @@ def test_bytes_are_those_of_the_format() -> None:
     assert encode(messages.Dimension(dim_param="testing")) == bytes.fromhex("120774657374696e67")
 
 
+@pytest.mark.parametrize("value, expected", [(0, b"\x18\0"), (0.0, b"\x15\0\0\0\0"), ("", b"\x22\0")])
+def test_the_value_of_an_attribute_is_there_even_where_it_is_0(value: float | str, expected: bytes) -> None:
+    (attribute,) = messages.attributes_of({"axis": value})
+    assert expected in encode(attribute)
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_lists_with_and_without_keys_for_each_number(packed: bool) -> None:
     data = b"\x42\x03\x01\x96\x01" if packed else b"\x40\x01\x40\x96\x01"
