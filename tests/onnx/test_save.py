@@ -93,9 +93,10 @@ def drawn(name: str, dtype: Any) -> tuple[nn.Layer, np.ndarray]:
     """A model whose features neither vanish nor explode, and images for it."""
     function, shape = ALL[name]
     nn.init.manual_seed(0)
-    model, x = function(dtype=dtype), np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    draw_states(model, x)
-    return model, x
+    model = function(dtype=dtype).eval()
+    rng = np.random.default_rng(0)
+    draw_states(model, rng)
+    return model, rng.standard_normal(shape).astype(dtype)
 
 
 @pytest.mark.parametrize("name", MODELS)
