@@ -126,7 +126,7 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
         help="of training images: flip mirrors half of them, crop moves them by up to an eighth as well, color changes "
         "brightness, contrast, saturation and hue of red, green and blue images on top of that; randaugment does what "
         "crop does and two operations drawn at random, mixup and cutmix what crop does, and mix the images of a batch; "
-        "imagenet cuts out windows of 8 to 100 % of the image and mirrors half of them")  # fmt: skip
+        "imagenet cuts out windows of 8 to 100 %% of the image and mirrors half of them")  # fmt: skip
     add("--algorithm", choices=("auto", "loops", "im2col", "direct", "winograd", "implicit_gemm"), default="auto",
         help="of the convolutions, one that the backend has")  # fmt: skip
     add("--output-dir", type=path, default=model and Path("runs", model),
