@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 from .. import ops
 from ..backends import Array
-from .child import answered, backward_through, passes_on, taken_over
+from .child import (
+    answered,
+    backward_through,
+    first_that_trains,
+    keeping_for,
+    passes_on,
+    plans_gradients,
+    taken_over,
+    trains,
+)
 from .container import Container, naming
 from .conv import Conv2d
-from .grad_mode import enables_grad_within
+from .grad_mode import Kept, enables_grad_within, keeping, needs_no_input_gradient
 from .layer import Layer, check_dy_shape, check_result
 from .linear import Linear
 from .normalization import BatchNorm2d
@@ -33,30 +42,49 @@ class Sequential(Container):
     bits.
     """
 
+    @plans_gradients
     @enables_grad_within
     def forward(self, x: Any) -> Array:
         if not self._layers:
             return ops.copy(x, backend=self.backend)
-        return self._forward(list(self._layers.values()), x)
+        return self._forward_as_needed(list(self._layers.values()), x)
 
     @enables_grad_within
     def forward_first(self, x: Array) -> Array:
         """``forward`` of the first channels, as many as the first layer, a norm, takes: for a `DenseBlock`."""
         norm, *others = self._layers.values()
         activation = taken_over(norm, others[0]) if others else None
-        y = cast(BatchNorm2d, norm).forward_first(x, activation)
-        if activation is not None:
-            others.pop(0).saved = y
-        return self._forward(others, y)
+        is_first = needs_no_input_gradient() and not trains(norm)
+        with keeping_for(norm, False):
+            y = cast(BatchNorm2d, norm).forward_first(x, activation)
+            if activation is not None:
+                others.pop(0).saved = y
+        with nullcontext() if is_first else keeping_for(self, True):
+            return self._forward_as_needed(others, y)
 
-    def _forward(self, layers: list[Layer], x: Any) -> Array:
+    def _forward_as_needed(self, layers: list[Layer], x: Any) -> Array:
+        """Layers before the first that trains keep nothing where nobody needs the gradient of the input."""
+        if not needs_no_input_gradient():
+            return self._forward(layers, x)
+        first = first_that_trains(layers)
+        with keeping(Kept.NOTHING):
+            x = self._forward(layers[:first], x, is_end=first == len(layers))
+        if first < len(layers) and isinstance(layers[first], Container):
+            with keeping_for(layers[first], False):
+                x = self._forward(layers[first : first + 1], x)
+            first += 1
+        with keeping(Kept.ALL):
+            return self._forward(layers[first:], x)
+
+    def _forward(self, layers: list[Layer], x: Any, is_end: bool = True) -> Array:
+        """Of some of the layers; ``is_end`` if what they give is returned."""
         steps = iter(layers)
         step = next(steps, None)
         try:
             while step is not None:
                 following = next(steps, None)
                 activation = taken_over(step, following)
-                if following is not None and passes_on(step):
+                if (following is not None or not is_end) and passes_on(step):
                     x = cast(ViewLayer, step).forward_view(x)
                 elif activation is None:
                     x = check_result(step, step.forward(x))
@@ -70,14 +98,13 @@ class Sequential(Container):
                 raise
         return x
 
+    @plans_gradients
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         """The gradient of the input; layers are only asked for those that the caller or earlier parameters need."""
         layers = list(self._layers.values())
         if not layers:
             return ops.copy(dy, backend=self.backend) if input_gradient else None
-        last_needed = (
-            0 if input_gradient else next((i for i, f in enumerate(layers) if f.parameters()), len(layers) - 1)
-        )
+        last_needed = 0 if input_gradient else min(first_that_trains(layers), len(layers) - 1)
         layer = layers[-1]
         try:
             for layer in reversed(layers[last_needed + 1 :]):
@@ -135,7 +162,7 @@ class _Branches(Container):
         """The outputs, not to be changed nor returned, for that of an `Identity` is ``x``."""
         outputs = []
         for name, branch in self._layers.items():
-            with naming(name, branch):
+            with naming(name, branch), keeping_for(branch, False):
                 passed = passes_on(branch)
                 outputs.append(cast(ViewLayer, branch).forward_view(x) if passed else branch.forward(x))
                 check_result(branch, outputs[-1])
@@ -144,7 +171,7 @@ class _Branches(Container):
     def _backward_branches(self, dys: list[Array], input_gradient: bool) -> Array | None:
         dxs = []
         for (name, branch), dy in zip(self._layers.items(), dys, strict=True):
-            if not (input_gradient or branch.parameters()):
+            if not (input_gradient or trains(branch)):
                 answered(branch)
                 continue
             with naming(name, branch):
@@ -176,12 +203,14 @@ class Concat(_Branches):
     The outputs must agree in everything but axis 1. No branch at all is a ValueError.
     """
 
+    @plans_gradients
     @enables_grad_within
     def forward(self, x: Any) -> Array:
         outputs = self._forward_branches(x)
         self.saved = [output.shape[1] for output in outputs]
         return ops.concat(outputs, backend=self.backend)
 
+    @plans_gradients
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         return self._backward_branches(ops.concat_backward(dy, self.saved, backend=self.backend), input_gradient)
 
@@ -200,12 +229,14 @@ class Add(_Branches):
     all is a ValueError.
     """
 
+    @plans_gradients
     @enables_grad_within
     def forward(self, x: Any) -> Array:
         y = ops.add(self._forward_branches(x), backend=self.backend)
         self.saved = tuple(y.shape)
         return y
 
+    @plans_gradients
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         check_dy_shape(dy, self.saved)
         return self._backward_branches([dy] * len(self), input_gradient)

@@ -30,7 +30,7 @@ from .layer import Layer
 from .lines import as_image_padding, as_image_shape, as_images, as_line_shape, as_lines
 from .receptive import Window
 from .settings import OF_THE_WEIGHT, setting
-from .state import Parameter, Shape, as_input, floating_dtype
+from .state import Parameter, Shape, any_trains, as_input, floating_dtype
 
 __all__ = ["Conv1d", "Conv2d"]
 
@@ -114,9 +114,11 @@ class Convolution(Layer):
         out = self.weight.destination()
         dx, dweight, dbias = type(self)._convolve_backward(
             self._images("dy", dy), x, self._images("weight", self.weight.value), **self._options(),
-            input_gradient=input_gradient, dweight_out=None if out is None else self._images("weight", out),
+            input_gradient=input_gradient, weight_gradient=any_trains(self.weight, self.bias),
+            dweight_out=None if out is None else self._images("weight", out),
         )  # fmt: skip
-        self.weight.accumulate(self._restored(dweight) if out is None else out)
+        if dweight is not None:
+            self.weight.accumulate(self._restored(dweight) if out is None else out)
         if self.bias is not None:
             self.bias.accumulate(dbias)
         pads = self._pads_before()

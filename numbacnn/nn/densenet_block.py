@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, cast
 
 from ..backends import Array
 from ..ops.arguments import check_shape
-from .child import backward_through
+from .child import answered, backward_through, first_that_trains, keeping_for, plans_gradients
 from .container import Container, naming
 from .containers import Sequential
-from .grad_mode import enables_grad_within
+from .grad_mode import enables_grad_within, needs_no_input_gradient
 from .layer import Layer, check_dy_shape, check_result, is_stock
 from .normalization import BatchNorm2d
 from .receptive import ReceptiveField
@@ -35,6 +34,7 @@ class DenseBlock(Container):
     (4, 7, 8, 8)
     """
 
+    @plans_gradients
     @enables_grad_within
     def forward(self, x: Any) -> Array:
         x = as_input(x, self.backend, next((parameter.dtype for parameter in self.parameters()), None))
@@ -42,8 +42,10 @@ class DenseBlock(Container):
         n, _, h, w = x.shape
         whole = self.backend.empty((n, channels[-1], h, w), x.dtype)
         self.backend.put_channels(whole, x, 0)
-        for (name, layer), (before, after) in zip(self._layers.items(), pairwise(channels), strict=True):
-            with naming(name, layer):
+        first = first_that_trains(list(self)) if needs_no_input_gradient() else 0
+        for i, (name, layer) in enumerate(self._layers.items()):
+            before, after = channels[i : i + 2]
+            with naming(name, layer), keeping_for(layer, i > first):
                 y = as_input(self._appended(layer, whole, before), self.backend, whole.dtype)
                 check_shape("y", y, (n, after - before, h, w), "that `output_shape` says")
             self.backend.put_channels(whole, y, before)
@@ -59,15 +61,20 @@ class DenseBlock(Container):
                 return cast(Sequential, layer).forward_first(whole)
         return check_result(layer, layer.forward(self.backend.take_channels(whole, 0, channels)))
 
+    @plans_gradients
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         (n, h, w), channels = self.saved
         check_dy_shape(dy, (n, channels[-1], h, w))
         whole = self.backend.copy(as_floating(dy, self.backend, name="dy"))
+        first = -1 if input_gradient else first_that_trains(list(self))
         for i, (name, layer) in reversed(list(enumerate(self._layers.items()))):
+            if i < first:
+                answered(layer)
+                continue
             before, after = channels[i : i + 2]
             with naming(name, layer):
                 of_layer = self.backend.take_channels(whole, before, after - before)
-                dx = backward_through(layer, of_layer, input_gradient or i > 0)
+                dx = backward_through(layer, of_layer, i > first)
                 if dx is not None:
                     check_shape("dx", dx, (n, before, h, w), "of the input")
                     self.backend.add_channels(whole, as_floating(dx, self.backend, whole.dtype, "dx"))

@@ -56,7 +56,7 @@ def cached_forward(forward: _F) -> _F:
     def run(self: Layer, x: Any, *rest: Any) -> Any:
         values = vars(self)
         calls: dict[Any, _CachedForward] | None = values.get("_forward_cache")
-        if type(x) is not np.ndarray or calls is None or self.saves:
+        if type(x) is not np.ndarray or calls is None or self.saves or self.training:
             return forward(self, x, *rest)
         kind = (
             forward, rest, x.shape, x.strides, x.dtype, x.flags.aligned, self.backend, generation(), is_strict()

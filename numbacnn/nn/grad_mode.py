@@ -1,7 +1,12 @@
-"""What is kept for backward, and for how long: in evaluation mode nothing, for no backward pass comes."""
+"""What is kept for backward, and for how long: in evaluation mode nothing, for no backward pass comes.
+
+A training step wants no gradient of the input, so below the first layer that trains nothing need be kept either. The
+caller of a layer says what is needed of it by `keeping`; containers pass that on to their layers.
+"""
 
 from __future__ import annotations
 
+import enum
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -12,20 +17,33 @@ if TYPE_CHECKING:
     from .layer import Layer
 
 __all__ = [
+    "Kept",
     "enable_grad",
     "enables_grad_within",
     "evaluating",
     "free_after_backward",
     "frees_after_backward",
     "is_grad_enabled",
+    "keeping",
+    "may_save",
+    "needs_no_input_gradient",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+class Kept(enum.Enum):
+    """What layers keep of a forward pass for the backward pass."""
+
+    ALL = "what every gradient takes, that of the input too"
+    OWN = "what the gradients of a container's parameters take, but not that of its input"
+    NOTHING = "nothing, for no backward pass comes by"
+
+
 class _Scope(threading.local):
     grad = False
     freeing = False
+    kept = Kept.ALL
 
 
 _scope = _Scope()
@@ -71,6 +89,26 @@ def enables_grad_within(forward: _F) -> _F:
     return cast(_F, run)
 
 
+@contextmanager
+def keeping(kept: Kept) -> Iterator[None]:
+    """The layer that is run in the block, and what is in it, keeps this much."""
+    former, _scope.kept = _scope.kept, kept
+    try:
+        yield
+    finally:
+        _scope.kept = former
+
+
+def needs_no_input_gradient() -> bool:
+    """Whether a container that is asked in its forward pass may leave out what only the gradient of its input takes."""
+    return _scope.kept is Kept.OWN
+
+
+def may_save(training: bool) -> bool:
+    """Whether a layer in this mode keeps what it assigns to ``saved``."""
+    return (training or _scope.grad) and _scope.kept is not Kept.NOTHING
+
+
 def frees_after_backward() -> bool:
     """Whether what a layer saved is dropped as soon as its backward pass is done, in this thread."""
     return _scope.freeing
@@ -89,7 +127,7 @@ def free_after_backward() -> Iterator[None]:
 @contextmanager
 def evaluating(model: Layer) -> Iterator[None]:
     """The whole of ``model`` in evaluation mode, saving nothing; afterwards every layer is in the mode it was in."""
-    modes = [(layer, layer.training) for layer in model.layers()]
+    modes = [(layer, layer._training) for layer in model.layers()]
     model.eval()
     try:
         with enable_grad(False):

@@ -8,10 +8,10 @@ from typing import Any, NoReturn, cast
 
 from .. import ops
 from ..backends import Array
-from .child import answered, backward_through, passes_on, taken_over
+from .child import answered, backward_through, keeping_for, passes_on, plans_gradients, taken_over, trains
 from .container import Container, naming
 from .conv import Conv2d
-from .grad_mode import enables_grad_within
+from .grad_mode import enables_grad_within, needs_no_input_gradient
 from .graph_plan import Plan, Source, checked_inputs, checked_source, value_of
 from .layer import Layer, check_result, is_stock
 from .linear import Linear
@@ -123,6 +123,7 @@ class Graph(Container):
 
     # What it computes.
 
+    @plans_gradients
     @enables_grad_within
     def forward(self, *inputs: Any) -> Any:
         if len(inputs) != len(self.inputs):
@@ -133,13 +134,15 @@ class Graph(Container):
         shapes: dict[str, tuple[Shape, ...]] = {}
         """Of the nodes with several outputs."""
         fused = None
+        needed = self._needed(False) if needs_no_input_gradient() else set()
         for name in self._plan.order:
             layer = self._layers[name]
             if name != fused:
                 given = [value_of(values, source) for source in self._sources[name]]
                 only_use = self._plan.only_use.get(name)
                 following = self._layers[only_use] if only_use else None
-                try:
+                is_wanted = any(source.name in needed for source in self._sources[name])
+                with naming(name, layer), keeping_for(layer, is_wanted):
                     activation = taken_over(layer, following)
                     if activation is not None:
                         y = cast("Conv2d | Linear | BatchNorm2d", layer).forward_with(given[0], activation)
@@ -150,9 +153,6 @@ class Graph(Container):
                         values[name] = cast(ViewLayer, layer).forward_view(*given)
                     else:
                         values[name] = check_result(layer, layer.forward(*given))
-                except Exception:
-                    with naming(name, layer):
-                        raise
             if remembered is not None:
                 remembered.take(name)
                 if isinstance(values.get(name), tuple):
@@ -163,6 +163,7 @@ class Graph(Container):
         self.saved = (remembered, shapes)
         return found if self.returns_several else found[0]
 
+    @plans_gradients
     def backward(self, dy: Any, input_gradient: bool = True) -> Any:
         """The gradient of the input, or a tuple of those of several; nodes are asked only for what is needed."""
         remembered, shapes = self.saved
@@ -213,7 +214,7 @@ class Graph(Container):
         found = set(self.inputs) if input_gradient else set()
         for name in self._plan.order:
             before = any(source.name in found for source in self._sources[name])
-            if before or self._layers[name].parameters():
+            if before or trains(self._layers[name]):
                 found.add(name)
         return found
 

@@ -11,7 +11,7 @@ from .. import backends
 from ..backends import Array, Backend
 from ..ops.arguments import LAST_COUNT, integer, real_array
 from ..ops.elementwise import LAST_SEED
-from .grad_mode import enables_grad_within, evaluating, is_grad_enabled
+from .grad_mode import enables_grad_within, evaluating, may_save
 from .members import check_assignment, members
 from .receptive import ReceptiveField, Window
 from .saved import Remembering
@@ -54,8 +54,8 @@ class Layer(OnBackend, Remembering):
 
     In evaluation mode nothing is saved: assigning to ``self.saved`` then only drops what was there, so that prediction
     holds no activations. Two things ask for gradients all the same: a layer in training mode around the one in
-    evaluation mode, which is how a part of a model is frozen, and ``with nn.enable_grad():``. A layer of one's own is
-    such a layer around when it is called, ``layer(x)``, as the containers are in ``forward`` as well.
+    evaluation mode, and ``with nn.enable_grad():``. A layer of one's own is such a layer around when it is called,
+    ``layer(x)``, as the containers are in ``forward`` as well. :meth:`freeze` keeps a part of a model as it is.
 
     >>> from numbacnn import use_backend
     >>> class Scale(Layer):
@@ -86,6 +86,9 @@ class Layer(OnBackend, Remembering):
     """
 
     _no_members: ClassVar[tuple[str, ...]] = ("_saved", "_forward_cache")
+    _training: bool
+    """The mode that `train` and `eval` have set."""
+    _frozen: bool = False
     _remedy = "join the inputs into one batch, or give each place its own `nn.tied_copy` of the layer"
 
     takes_several: bool = False
@@ -109,13 +112,13 @@ class Layer(OnBackend, Remembering):
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "saved" and not name.startswith("_"):
             check_assignment(self, name, value, Layer)
-            if name != "training":  # in which nothing is known
+            if name != "training":  # in which nothing is known yet
                 vars(self).get("_forward_cache", {}).clear()
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         kind = type(self).__name__
-        hint = "" if "training" in vars(self) else f": {kind}.__init__ must call `super().__init__()`"
+        hint = "" if "_training" in vars(self) else f": {kind}.__init__ must call `super().__init__()`"
         raise AttributeError(f"{kind!r} object has no attribute {name!r}{hint}")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -177,9 +180,22 @@ class Layer(OnBackend, Remembering):
         return tuple(outputs or ()) if is_tuple else (outputs or [None])[0]
 
     @property
+    def training(self) -> bool:
+        """Whether it computes as in training: the mode that was set last, but of a frozen layer False."""
+        return self._training and not self._frozen
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = mode
+
+    @property
     def saves(self) -> bool:
-        """Whether a forward pass keeps what it assigns to ``saved``: in training mode or in ``nn.enable_grad()``."""
-        return self.training or is_grad_enabled()
+        """Whether a forward pass keeps what it assigns to ``saved``: in training mode or in ``nn.enable_grad()``.
+
+        Not below the first layer that trains, in the forward pass of a `TrainingStep`, which asks for no gradients
+        there.
+        """
+        return may_save(self._training)
 
     def drop_saved(self) -> None:
         """Forget what forward passes saved, here and in the layers within: backward needs a new forward pass."""
@@ -292,6 +308,42 @@ class Layer(OnBackend, Remembering):
     def eval(self: _L) -> _L:
         """``train(False)``."""
         return self.train(False)
+
+    def freeze(self: _L) -> _L:
+        """Keep the whole tree as it is, whatever trains around it, until :meth:`unfreeze`. Returns itself.
+
+        ``requires_grad`` of its parameters becomes False: backward passes compute no gradients of them, optimizers
+        leave them alone, weight decay included, whether made before or afterwards. And it computes as in evaluation
+        mode, in training mode too: batch normalisation takes its running averages, which rest, and dropout does
+        nothing. That goes for the layers that are not made of layers; one around a layer that trains is in the mode
+        that was set. To have running averages follow the new data under weights that stay, as in PyTorch, set
+        ``requires_grad`` of the parameters alone.
+
+        Gradients go through a frozen layer where something before it needs them, the input of ``backward`` among
+        it. Parameters that are in several places are frozen in all of them. `parameters` and `state_dict` have them as
+        before, and no file says what is frozen.
+
+        >>> from numbacnn import nn, use_backend
+        >>> with use_backend("reference"):
+        ...     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        >>> model[:3].freeze().train()[1].training
+        False
+        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        ['3.weight', '3.bias']
+        """
+        return self._set_frozen(True)
+
+    def unfreeze(self: _L) -> _L:
+        """Train the whole tree again, in the mode that was last set; gradients stay as they were. Returns itself."""
+        return self._set_frozen(False)
+
+    def _set_frozen(self: _L, frozen: bool) -> _L:
+        for layer in self.layers():
+            for _, parameter in layer._members(Parameter):
+                parameter.requires_grad = not frozen
+            if next(layer.children(), None) is None:
+                layer._frozen = frozen
+        return self
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""

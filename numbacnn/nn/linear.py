@@ -16,7 +16,7 @@ from .init import fan_in_uniform
 from .layer import Layer
 from .receptive import WHOLE_IMAGE, Window
 from .settings import OF_THE_WEIGHT, setting
-from .state import Parameter, Shape, as_input, floating_dtype
+from .state import Parameter, Shape, any_trains, as_input, floating_dtype
 
 __all__ = ["Linear"]
 
@@ -61,7 +61,8 @@ class Linear(Layer):
     def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
         x = self.saved
         dx, dweight, dbias = ops.linear_backward(
-            dy, x, self.weight.value, input_gradient=input_gradient, dweight_out=self.weight.destination(),
+            dy, x, self.weight.value, input_gradient=input_gradient,
+            weight_gradient=any_trains(self.weight, self.bias), dweight_out=self.weight.destination(),
             backend=self.backend,
         )  # fmt: skip
         self.weight.accumulate(dweight)

@@ -58,7 +58,7 @@ def check_assignment(layer: Layer, name: str, value: Any, base: type[Layer]) -> 
             raise TypeError(f"`{name}` of {kind} is a set, which has no order: layers and parameters go into a list")
         return
     if any(list(members(name, value, kinds))):
-        if "training" not in vars(layer):
+        if "_training" not in vars(layer):
             raise RuntimeError(f"{kind}.__init__ must call `super().__init__()` before it assigns `{name}`")
         if hasattr(base, name):
             raise TypeError(f"`{name}` of {kind} is an attribute of every layer: another name must be taken")

@@ -10,7 +10,7 @@ import numpy as np
 from .. import backends
 from ..backends import Array, Backend
 from ..backends.capture import after_launch
-from ..ops.arguments import common_dtype, real_array
+from ..ops.arguments import common_dtype, flag, real_array
 from .bfloat16 import widened
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Shapes",
     "State",
     "StepCounter",
+    "any_trains",
     "as_floating",
     "as_input",
     "as_shapes",
@@ -38,7 +39,7 @@ Shape = tuple[int, ...]
 Shapes = Union[Shape, tuple[Shape, ...]]  # noqa: UP007 - evaluated by Python 3.10
 """That of the input, or those of several."""
 
-_FREEZING = "to freeze weights, give the optimizer the other parameters only, and `eval()` the normalisation among them"
+_FREEZING = "weights are frozen by `freeze()` of their layer, or one by one by `requires_grad` of a Parameter"
 WITHOUT_MEANING = {"requires_grad": _FREEZING, "trainable": _FREEZING}
 """Attributes that other frameworks have on parameters and layers, and what is done here instead."""
 
@@ -125,6 +126,8 @@ class Parameter(State):
     """What training changes: ``value`` and ``grad``, two arrays of one shape. Backward passes add to ``grad``.
 
     A float64 array stays float64, every other real array becomes float32, as do Python's numbers and lists of them.
+    With ``requires_grad=False``, which may be set at any time, it is frozen: nothing is added to ``grad``, which stays
+    as it was, and optimizers leave it alone. `Layer.freeze` does that for a layer.
 
     >>> from numbacnn import use_backend
     >>> with use_backend("reference"):
@@ -134,14 +137,24 @@ class Parameter(State):
     array([0.5, 0.5], dtype=float32)
     """
 
-    _attributes = (*State._attributes, "grad")
+    _attributes = (*State._attributes, "grad", "requires_grad")
 
-    def __init__(self, value: Any, backend: str | Backend | None = None) -> None:
+    def __init__(self, value: Any, backend: str | Backend | None = None, requires_grad: bool = True) -> None:
+        self.requires_grad = requires_grad
         backend = backends.get(backend)
         dtype = None if hasattr(value, "dtype") else np.float32
         super().__init__(as_floating(value, backend, dtype, "value"), backend)
         self._grad = self.backend.zeros(self.shape, self.dtype)
         self._is_cleared = False
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether it is trained."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, new: bool) -> None:
+        self._requires_grad = flag("requires_grad", new)
 
     @property
     def grad(self) -> Array:
@@ -155,7 +168,9 @@ class Parameter(State):
             self._is_cleared = False
 
     def accumulate(self, array: Any) -> None:
-        """``grad += array``."""
+        """``grad += array``; nothing where it is frozen."""
+        if not self._requires_grad:
+            return
         array = self._converted("array", array)
         if self._is_cleared:
             if array is not self._grad:
@@ -166,7 +181,7 @@ class Parameter(State):
 
     def destination(self) -> Array | None:
         """Where a gradient that is then given to :meth:`accumulate` may be written: None where it has to be added."""
-        return self._grad if self._is_cleared else None
+        return self._grad if self._is_cleared and self._requires_grad else None
 
     def zero_grad(self) -> None:
         """Start ``grad`` again from zeros; an array read from it before keeps its numbers."""
@@ -197,6 +212,14 @@ class Parameter(State):
         if target is not self.backend:
             self._grad = target.copy(target.asarray(self.backend.to_numpy(self.grad)))
         super().to(target)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self._requires_grad else f"{super().__repr__()[:-1]}, requires_grad=False)"
+
+
+def any_trains(*parameters: Parameter | None) -> bool:
+    """Whether there is a parameter among these that is not frozen."""
+    return any(parameter is not None and parameter.requires_grad for parameter in parameters)
 
 
 class Buffer(State):

@@ -46,6 +46,8 @@ class Summary:
     parameters: int
     flops: int
     memory: int
+    trainable: int
+    """How many of the parameters are not frozen."""
 
     def __str__(self) -> str:
         headers = ("layer", "output shape", "parameters", "MFLOPs", "sees", "jump", "algorithm", "memory")
@@ -60,8 +62,10 @@ class Summary:
             for line in cells
         ]
         rule = "-" * len(lines[0])
+        frozen = self.parameters - self.trainable
+        split = f"{self.trainable:,} trainable and {frozen:,} frozen, " if frozen else ""
         total = (
-            f"{self.parameters:,} parameters, {self.flops / 1e6:,.3f} MFLOPs forward, "
+            f"{self.parameters:,} parameters, {split}{self.flops / 1e6:,.3f} MFLOPs forward, "
             f"{_bytes(self.memory)} of activations for an input {self.input_shape}"
         )
         return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:], rule, total))
@@ -90,6 +94,7 @@ def summary(model: Layer, input_shape: Shapes) -> Summary:
         sum(parameter.size for parameter in parameters),
         rows[0].flops,
         sum(row.memory for row in rows),
+        sum(parameter.size for parameter in parameters if parameter.requires_grad),
     )
 
 

@@ -128,14 +128,16 @@ def conv2d_backward(
     algorithm: str = "auto",
     *,
     input_gradient: bool = True,
+    weight_gradient: bool = True,
     dweight_out: Array | None = None,
     backend: str | Backend | None = None,
-) -> tuple[Array | None, Array, Array]:
+) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of :func:`conv2d` for a cotangent ``dy`` (n, out_channels, oh, ow) of its result.
 
-    Returns ``dx`` (None with ``input_gradient=False``), ``dweight`` and ``dbias``, of the shapes of ``x``, ``weight``
-    and (out_channels,). The other arguments are those of the forward call; errors are those of :func:`conv2d`, and
-    ValueError for a ``dy`` of another shape than the result's.
+    Returns ``dx`` (None with ``input_gradient=False``), ``dweight`` and ``dbias`` (both None with
+    ``weight_gradient=False``), of the shapes of ``x``, ``weight`` and (out_channels,). The other arguments are those of
+    the forward call; errors are those of :func:`conv2d`, and ValueError for a ``dy`` of another shape than the
+    result's.
 
     With ``dweight_out``, an array of the backend with the shape and dtype of ``dweight``, that is written there and is
     what is returned.
@@ -146,10 +148,13 @@ def conv2d_backward(
     check_shape("dy", dy, geometry.y_shape, f"of the result for `x` {geometry.x_shape}")
     choice = conv2d_choice(geometry, algorithm, backend=backend)
     input_gradient = flag("input_gradient", input_gradient)
+    weight_gradient = flag("weight_gradient", weight_gradient)
     dtype = parameter_dtype(weight)
     out = output_array("dweight_out", dweight_out, weight.shape, dtype, backend)
     dy, x, weight = convert(backend, dtype, dy, x, weight)
     dx = backend.conv2d_backward_input(dy, weight, geometry, choice["backward_input"]) if input_gradient else None
+    if not weight_gradient:
+        return dx, None, None
     dweight = backend.conv2d_backward_weight(dy, x, geometry, choice["backward_weight"], out)
     return dx, dweight, backend.conv2d_backward_bias(dy)
 
@@ -290,9 +295,10 @@ def conv_transpose2d_backward(
     algorithm: str = "auto",
     *,
     input_gradient: bool = True,
+    weight_gradient: bool = True,
     dweight_out: Array | None = None,
     backend: str | Backend | None = None,
-) -> tuple[Array | None, Array, Array]:
+) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of :func:`conv_transpose2d` for a cotangent ``dy`` (n, out_channels, oh, ow) of its result.
 
     ``dx`` is the convolution of dy. What is returned, and ``dweight_out``, are as in :func:`conv2d_backward`; the other
@@ -304,11 +310,14 @@ def conv_transpose2d_backward(
     check_shape("dy", dy, y_shape, f"of the result for `x` {g.y_shape}")
     choice = conv2d_choice(g, algorithm, backend=backend)
     input_gradient = flag("input_gradient", input_gradient)
+    weight_gradient = flag("weight_gradient", weight_gradient)
     dtype = parameter_dtype(weight)
     out = output_array("dweight_out", dweight_out, weight.shape, dtype, backend)
     dy, x, weight = convert(backend, dtype, dy, x, weight)
     seen = _of_size(dy, g.x_shape, backend)
     dx = backend.conv2d(seen, weight, None, g, choice[TRANSPOSED["backward_input"]]) if input_gradient else None
+    if not weight_gradient:
+        return dx, None, None
     dweight = backend.conv2d_backward_weight(x, seen, g, choice[TRANSPOSED["backward_weight"]], out)
     return dx, dweight, backend.conv2d_backward_bias(dy)
 

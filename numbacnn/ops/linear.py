@@ -47,13 +47,14 @@ def linear_backward(
     weight: Any,
     *,
     input_gradient: bool = True,
+    weight_gradient: bool = True,
     dweight_out: Array | None = None,
     backend: str | Backend | None = None,
-) -> tuple[Array | None, Array, Array]:
+) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of :func:`linear` for a cotangent ``dy`` (..., out_features) of its result.
 
-    Returns ``dx = dy weight`` (None with ``input_gradient=False``), ``dweight = dy^T x`` and ``dbias``, the sum of dy.
-    ValueError for shapes that do not go together.
+    Returns ``dx = dy weight`` (None with ``input_gradient=False``), ``dweight = dy^T x`` and ``dbias``, the sum of dy
+    (both None with ``weight_gradient=False``). ValueError for shapes that do not go together.
 
     With ``dweight_out``, an array of the backend with the shape and dtype of ``dweight``, that is written there and is
     what is returned.
@@ -64,12 +65,15 @@ def linear_backward(
     shape = tuple(x.shape)
     check_shape("dy", dy, (*shape[:-1], out_features), f"of the result for `x` {shape}")
     input_gradient = flag("input_gradient", input_gradient)
+    weight_gradient = flag("weight_gradient", weight_gradient)
     dtype = parameter_dtype(weight)
     out = output_array("dweight_out", dweight_out, weight.shape, dtype, backend)
     dy, x, weight = convert(backend, dtype, dy, x, weight)
     rows = math.prod(shape[:-1])
     dy, x = backend.reshape(dy, (rows, out_features)), backend.reshape(x, (rows, in_features))
     dx = backend.reshape(backend.linear_backward_input(dy, weight), shape) if input_gradient else None
+    if not weight_gradient:
+        return dx, None, None
     return dx, backend.linear_backward_weight(dy, x, out), backend.linear_backward_bias(dy)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from ..backends import Array
 from ..nn.state import Parameter
 from .optimizer import Optimizer, not_negative
@@ -15,7 +17,8 @@ def clip_grad_norm(gradients_of: Optimizer | Iterable[Parameter], max_norm: floa
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)), in place; ``norm`` is that of all of them together.
 
     Between the backward pass and ``optimizer.step()``. It waits for nothing and may be captured: the length stays on
-    the backend. A gradient that is infinite or NaN leaves NaN. Pascanu et al. 2013, in PyTorch's form.
+    the backend. A gradient that is infinite or NaN leaves NaN. What is frozen does not count. Pascanu et al. 2013, in
+    PyTorch's form.
 
     Args:
         gradients_of: an optimizer, whose gradients lie side by side and take one call, or parameters; all on one
@@ -38,14 +41,17 @@ def clip_grad_norm(gradients_of: Optimizer | Iterable[Parameter], max_norm: floa
         (5.0, array([0.6, 0.8], dtype=float32))
     """
     max_norm = not_negative("max_norm", max_norm)
+    parameters = gradients_of.parameters if isinstance(gradients_of, Optimizer) else _parameters(gradients_of)
+    names = sorted({parameter.backend.name for parameter in parameters})
+    if len(names) != 1:
+        raise ValueError(f"`gradients_of` must have gradients on one backend, not on {', '.join(names) or 'none'}")
+    backend = parameters[0].backend
     if isinstance(gradients_of, Optimizer):
-        pairs = gradients_of.flat_gradients()
+        gradients = [gradient for _, gradient in gradients_of.flat_gradients()]
     else:
-        pairs = [(parameter.backend, parameter.grad) for parameter in _parameters(gradients_of)]
-    if len({backend.name for backend, _ in pairs}) != 1:
-        names = ", ".join(sorted({backend.name for backend, _ in pairs})) or "none"
-        raise ValueError(f"`gradients_of` must have gradients on one backend, not on {names}")
-    backend, gradients = pairs[0][0], [gradient for _, gradient in pairs]
+        gradients = [parameter.grad for parameter in parameters if parameter.requires_grad]
+    if not gradients:
+        return backend.zeros((), np.float64)
     norm = backend.global_norm(gradients)
     for gradient in gradients:
         backend.clip_scale(gradient, norm, max_norm)

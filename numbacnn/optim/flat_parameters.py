@@ -20,7 +20,8 @@ ALIGNMENT = 32
 class FlatParameters:
     """Parameters of a group, of one backend and dtype, and what is kept for each, in one flat array of each kind.
 
-    ``decays`` says whether weight decay is for them. What ``numbers`` names is one number for all of them, float64.
+    ``decays`` says whether weight decay is for them, ``trains`` whether they are trained or frozen. What ``numbers``
+    names is one number for all of them, float64.
 
     Making it moves them: their arrays become views of ``value``, ``gradient`` and ``state[name]``. What lies between
     two parameters has no gradient and is nobody's.
@@ -37,6 +38,7 @@ class FlatParameters:
         self.parameters = list(parameters)
         self.group = group
         self.decays = decays
+        self.trains = parameters[0].requires_grad
         self.backend: Backend = parameters[0].backend
         starts = np.cumsum([0, *(-(-parameter.size // ALIGNMENT) * ALIGNMENT for parameter in parameters)])
         self._places = [
@@ -68,8 +70,11 @@ class FlatParameters:
         return 0.0 if name == "weight_decay" and not self.decays else self.group[name]
 
     def is_in_place(self) -> bool:
-        """Whether all parameters still are where they were put."""
-        return all(parameter.value is value for parameter, value in zip(self.parameters, self._values, strict=True))
+        """Whether all parameters still are where they were put, and none was frozen or is trained again."""
+        return all(
+            parameter.value is value and parameter.requires_grad is self.trains
+            for parameter, value in zip(self.parameters, self._values, strict=True)
+        )
 
     def collect_gradients(self) -> bool:
         """Whether gradients had gone elsewhere: then all are side by side again, in a new array.
@@ -106,20 +111,21 @@ def flat_groups(
     decays: Sequence[bool],
     numbers: Collection[str] = (),
 ) -> list[FlatParameters]:
-    """Put parameters, and what is kept for each, side by side by group, backend, dtype and whether they decay.
+    """Put parameters and what is kept for each side by side, by group, backend, dtype, whether they decay and train.
 
     ``state`` and ``decays`` are of the parameters of all groups, one group after the other.
     """
-    members: dict[tuple[int, str, np.dtype[Any], bool], list[int]] = {}
+    members: dict[tuple[int, str, np.dtype[Any], bool, bool], list[int]] = {}
     parameters: list[Parameter] = []
     for number, group in enumerate(groups):
         for parameter in group["params"]:
             i = len(parameters)
             parameters.append(parameter)
-            members.setdefault((number, parameter.backend.name, parameter.dtype, decays[i]), []).append(i)
+            key = (number, parameter.backend.name, parameter.dtype, decays[i], parameter.requires_grad)
+            members.setdefault(key, []).append(i)
             for buffer in state[i].values():
                 buffer.to(parameter.backend)
     return [
         FlatParameters([parameters[i] for i in places], [state[i] for i in places], groups[number], decay, numbers)
-        for (number, _, _, decay), places in members.items()
+        for (number, _, _, decay, _), places in members.items()
     ]

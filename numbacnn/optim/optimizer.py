@@ -45,7 +45,7 @@ class Optimizer:
 
     The parameters move into one array, where they are updated together (``flat_parameters.py``): read ``value`` and
     ``grad`` of a Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last
-    that used it.
+    that used it. One that is frozen stays as it is, and so does what is kept for it, see `Layer.freeze`.
 
     ``no_decay`` are those of the parameters that ``weight_decay`` leaves alone, none by default; most often
     `norms_and_biases`. An empty list of parameters is a ValueError, and so are an empty group, a parameter in two
@@ -122,7 +122,8 @@ class Optimizer:
     def apply(self) -> None:
         """What of a step is the backend's, after :meth:`prepare`; this may be captured and replayed."""
         for flat in self._flat:
-            self._update(flat)
+            if flat.trains:
+                self._update(flat)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place: an array read from ``grad`` before becomes zero too."""
@@ -131,9 +132,9 @@ class Optimizer:
             flat.backend.fill_zero(flat.gradient)
 
     def flat_gradients(self) -> list[tuple[Backend, Array]]:
-        """All gradients, side by side in flat arrays, each with its backend; what is changed there is changed."""
+        """The gradients of what trains, side by side in flat arrays with their backends, to be changed in place."""
         self._settle()
-        return [(flat.backend, flat.gradient) for flat in self._flat]
+        return [(flat.backend, flat.gradient) for flat in self._flat if flat.trains]
 
     def _settle(self) -> None:
         self._add_arrays()

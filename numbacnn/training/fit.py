@@ -55,8 +55,7 @@ def fit(
     classes (n, classes), as `MixUp` and `CutMix` make them, of which the largest is the class.
 
     A model in evaluation mode is put into training mode at the start. Of one in training mode, the layers that are in
-    evaluation mode stay there: to freeze a part, make the optimizer for the parameters of the others, and call
-    ``part.eval()``, so that its running statistics rest as well and its dropout does nothing.
+    evaluation mode stay there. ``part.freeze()`` keeps a part as it is, see `Layer.freeze`.
 
     Args:
         model: gives predictions.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends import Array, Backend
-from ..nn.grad_mode import free_after_backward
+from ..nn.child import keeping_for, trains
+from ..nn.grad_mode import Kept, free_after_backward, keeping
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.state import Parameter
@@ -130,7 +131,8 @@ class TrainingStep:
         return self._totals.read()
 
     def _compare(self, x: Any, y: Any) -> Array:
-        prediction = self.model.forward(*as_tuple(x))
+        with keeping(Kept.OWN), keeping_for(self.model, False):
+            prediction = self.model.forward(*as_tuple(x))
         for metric in self.metrics:
             metric.update(prediction, y)
         return self._totals.add(self.loss, prediction, y)
@@ -160,12 +162,17 @@ def _may_update(backend: Backend, loss: Array) -> bool:
 
 
 def set_gradients(model: Layer, loss: Loss, parameters: Iterable[Parameter]) -> None:
-    """The gradients of the parameters are those of the loss that was computed last, and of nothing before it."""
-    parameters = dict.fromkeys(parameters)
+    """The gradients of the parameters are those of the loss that was computed last, and of nothing before it.
+
+    Those of what is frozen stay as they were.
+    """
+    parameters = [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
     for parameter in parameters:
         parameter.clear_grad()  # in place, where a launch will look for it
     with free_after_backward():
-        model.backward(loss.backward(), input_gradient=False)
+        dy = loss.backward()
+        if trains(model):
+            model.backward(dy, input_gradient=False)
     for parameter in parameters:
         parameter.settle_grad()
     drop_saved([model, loss])
