@@ -16,6 +16,7 @@ IN_PLACE = {
     "add_channels",
     "assign",
     "clip_scale",
+    "divide",
     "fill_zero",
     "increment",
     "lion_step",

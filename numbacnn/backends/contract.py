@@ -503,6 +503,9 @@ class Backend(Protocol):
     def clip_scale(self, target: Array, norm: Array, max_norm: float) -> None:
         """In place: ``target *= min(1, max_norm / (norm + 1e-6))``, norm float64 of shape (); NaN if norm is."""
 
+    def divide(self, target: Array, divisor: Array) -> None:
+        """In place: ``target /= divisor``, a float64 of shape () that is rounded to the target's dtype."""
+
     def sgd_step(
         self, parameter: Array, gradient: Array, velocity: Array | None, settings: Array, nesterov: bool
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, get_args
 
@@ -11,9 +12,10 @@ from .. import backends, ops
 from ..backends import Array, Backend
 from ..backends.contract import Reduction
 from ..ops.arguments import integer, number, one_of
+from ..ops.parts import each_of
 from .saved import Remembering
 from .settings import setting
-from .state import Buffer, OnBackend, State, as_floating
+from .state import Buffer, Constant, OnBackend, State, as_floating
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -71,6 +73,28 @@ class Loss(OnBackend, Remembering):
     def backward(self, dy: Any = None) -> Array:
         """The gradient of the last loss with respect to the prediction; ``dy`` is for the reduction ``"none"``."""
         raise NotImplementedError(f"{type(self).__name__} must define `backward`")
+
+    def backward_of_sum(self, samples: int) -> tuple[Any, Any]:
+        """``backward`` of the sum that the last mean is made of, and what that was divided by: numbers of batches add.
+
+        Of a loss of one's own, which says nothing of it, they are the gradient times ``samples``, those of the batch,
+        and ``samples``. Of a loss that is a sum, the divisor is None. It is a float, or a float64 of shape () on the
+        backend.
+        """
+        dy = self.backward()
+        if self.reduction == "sum":
+            return dy, None
+        return each_of(dy, lambda part: None if part is None else self._times(part, samples)), float(samples)
+
+    def _times(self, dy: Any, factor: float) -> Array:
+        dy = as_floating(dy, self.backend, name="dy")
+        total = self.backend.zeros(tuple(dy.shape), dy.dtype)
+        self.backend.accumulate(total, dy, float(factor))
+        return total
+
+    def _computes_as(self, kind: type[Loss]) -> bool:
+        """Whether no subclass has taken the place of what ``kind`` computes."""
+        return type(self).compute is kind.compute and type(self).backward is kind.backward
 
     def __call__(self, prediction: Any, target: Any) -> Any:
         return self.forward(prediction, target)
@@ -145,6 +169,7 @@ class _OfClasses(Loss):
         super().__init__(reduction)
         self.weight = weight
         self.ignore_index = ignore_index
+        self._one = Constant(np.ones((), np.float64), self.backend)
         _follow(self)
 
     def extra_repr(self) -> str:
@@ -159,6 +184,20 @@ class _OfClasses(Loss):
                 f"{'none' if scale is None else self.reduction!r}: {self!r}"
             )
         return scale if dy is None else dy
+
+    def _backward_of_sum(self, kind: type[Loss], samples: int) -> tuple[Any, Any]:
+        """`backward_of_sum` of a loss that keeps first what its sum was multiplied by, and has ``_gradient``."""
+        if self.reduction != "mean" or not self._computes_as(kind):
+            return Loss.backward_of_sum(self, samples)
+        scale, *kept = self.saved
+        self.answered()
+        divisor = self.backend.copy(self._one.value)
+        self.backend.divide(divisor, scale)
+        return self._gradient(self._one.value, *kept), divisor
+
+    def _gradient(self, scale: Any, *kept: Any) -> Array:
+        """That of the losses of all positions times ``scale``."""
+        raise NotImplementedError
 
 
 class CrossEntropyLoss(_OfClasses):
@@ -205,11 +244,16 @@ class CrossEntropyLoss(_OfClasses):
         return loss
 
     def backward(self, dy: Any = None) -> Array:
-        scale, probabilities, target = self.saved
+        scale, *kept = self.saved
+        return self._gradient(self._scale(scale, dy), *kept)
+
+    def backward_of_sum(self, samples: int) -> tuple[Any, Any]:
+        return self._backward_of_sum(CrossEntropyLoss, samples)
+
+    def _gradient(self, scale: Any, *kept: Any) -> Array:
+        probabilities, target = kept
         options = (_value(self.weight), self.ignore_index, self.label_smoothing)
-        return ops.softmax_cross_entropy_backward(
-            self._scale(scale, dy), probabilities, target, *options, backend=self.backend
-        )
+        return ops.softmax_cross_entropy_backward(scale, probabilities, target, *options, backend=self.backend)
 
     def extra_repr(self) -> str:
         smoothing = [f"label_smoothing={self.label_smoothing}"] if self.label_smoothing else []
@@ -238,9 +282,16 @@ class NLLLoss(_OfClasses):
         return loss
 
     def backward(self, dy: Any = None) -> Array:
-        scale, x, labels = self.saved
+        scale, *kept = self.saved
+        return self._gradient(self._scale(scale, dy), *kept)
+
+    def backward_of_sum(self, samples: int) -> tuple[Any, Any]:
+        return self._backward_of_sum(NLLLoss, samples)
+
+    def _gradient(self, scale: Any, *kept: Any) -> Array:
+        x, labels = kept
         options = (_value(self.weight), self.ignore_index)
-        return ops.nll_loss_backward(self._scale(scale, dy), x, labels, *options, backend=self.backend)
+        return ops.nll_loss_backward(scale, x, labels, *options, backend=self.backend)
 
 
 class _Pointwise(Loss):
@@ -258,11 +309,21 @@ class _Pointwise(Loss):
         return loss
 
     def backward(self, dy: Any = None) -> Array:
+        return self._gradient(dy, self.reduction)
+
+    def backward_of_sum(self, samples: int) -> tuple[Any, Any]:
+        if self.reduction != "mean" or not self._computes_as(_Pointwise):
+            return super().backward_of_sum(samples)
+        gradient = self._gradient(None, "sum")
+        self.answered()
+        return gradient, float(math.prod(gradient.shape))
+
+    def _gradient(self, dy: Any, reduction: str) -> Array:
         prediction, target = self.saved
         kind, parameter, *weights = self._settings()
         weights = [_value(weight) for weight in weights]
         return ops.pointwise_loss_backward(
-            dy, prediction, target, kind, parameter, self.reduction, *weights, backend=self.backend
+            dy, prediction, target, kind, parameter, reduction, *weights, backend=self.backend
         )
 
 

@@ -66,7 +66,7 @@ class Callback:
         """Before the first batch of an epoch."""
 
     def on_batch_end(self, run: Run) -> None:
-        """After the update with a batch."""
+        """After a batch and, where it is the last of those that ``accumulate`` adds up, the update."""
 
     def on_epoch_end(self, run: Run) -> None:
         """After evaluation, with the epoch's record in the history."""

@@ -44,6 +44,7 @@ def fit(
     history: History | None = None,
     schedule: Schedule | ReduceLROnPlateau | None = None,
     clip_norm: float | None = None,
+    accumulate: int = 1,
     weight_average: WeightAverage | None = None,
     metrics: Mapping[str, Metric] | Sequence[Metric] = (),
     capture: bool = True,
@@ -68,12 +69,15 @@ def fit(
         start_epoch: how many epochs are finished already, when a run is resumed.
         callbacks: called in their order at each moment.
         history: the records of the epochs before ``start_epoch``; continued in place.
-        schedule: of ``optimizer``; takes a step after each batch or after each epoch, as its ``per`` says, before
-            callbacks are called; a `ReduceLROnPlateau` with the figure that it monitors. When a run is resumed, load
-            its state first:
+        schedule: of ``optimizer``; takes a step after each of the optimizer's or after each epoch, as its ``per``
+            says, "batch" or "epoch", before callbacks are called; a `ReduceLROnPlateau` after each epoch, with the
+            figure that it monitors. When a run is resumed, load its state first:
             ``schedule.load_state_dict(load_checkpoint(path, model, optimizer)["settings"]["schedule"])``.
-        clip_norm: the most that the norm of each batch's gradients may be, see ``optim.clip_grad_norm``; None for any.
-        weight_average: of ``model``; updated after each batch, and what the evaluation after each epoch is done with.
+        clip_norm: the most that the norm of each step's gradients may be, see ``optim.clip_grad_norm``; None for any.
+        accumulate: of how many batches the gradients are added up before a step of the optimizer, see `TrainingStep`.
+            What is left over at the end of an epoch has a step of its own, with the mean over its samples, so that an
+            epoch has ceil(batches / accumulate) steps, which is what a schedule counts, and ends with none pending.
+        weight_average: of ``model``; updated after each step, and what the evaluation after each epoch is done with.
             The model ends with its own weights: ``with weight_average.applied():`` save or use the averages. When a run
             is resumed, ``load_checkpoint(path, model, optimizer, weight_average)`` first.
         metrics: figures that each record of the history has as well, in its ``metrics``, by names, as
@@ -121,6 +125,7 @@ def fit(
     step = TrainingStep(
         *(model, loss, optimizer),
         clip_norm=clip_norm,
+        accumulate=accumulate,
         weight_average=weight_average,
         metrics=list(named.values()),
         capture=capture,
@@ -196,21 +201,32 @@ def _train(
         start = time.perf_counter()
         step(images, labels)
         run.batch += 1
+        if run.batch == run.batches:
+            step.flush()
         if not asynchronous or run.batch == run.batches or start - reported >= REPORT_SECONDS:
             _report(run, step, images)
             reported, batches_reported = time.perf_counter(), run.batch
         in_steps += time.perf_counter() - start
-        schedule = run.schedule
-        if schedule is not None and not isinstance(schedule, ReduceLROnPlateau) and schedule.per == "batch":
-            schedule.step()
+        if not step.pending:
+            _follow_schedule(run)
         for callback in callbacks:
             callback.on_batch_end(run)
+    if step.pending:  # there were fewer batches than the loader says
+        step.flush()
+        _follow_schedule(run)
     if batches_reported != run.batch:
         _report(run, step, images)
         reported = time.perf_counter()
     if not run.average.examples:
         raise ValueError("`train_loader` gives no samples to train on")
     return reported - begin if asynchronous else in_steps, images
+
+
+def _follow_schedule(run: Run) -> None:
+    """After a step of the optimizer."""
+    schedule = run.schedule
+    if schedule is not None and not isinstance(schedule, ReduceLROnPlateau) and schedule.per == "batch":
+        schedule.step()
 
 
 def _report(run: Run, step: TrainingStep, images: Any) -> None:

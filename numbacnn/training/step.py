@@ -1,22 +1,23 @@
-"""One step of training: from a batch to updated parameters."""
+"""One step of training: from a batch, or several, to updated parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backends import Array, Backend
-from ..nn.child import keeping_for, trains
-from ..nn.grad_mode import Kept, free_after_backward, keeping
+from ..nn.child import keeping_for
+from ..nn.grad_mode import Kept, keeping
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.state import Parameter
-from ..ops.arguments import flag, number
+from ..ops.arguments import flag, integer, number
 from ..ops.parts import as_tuple
 from ..optim import clip_grad_norm
-from .captured import StagedWork, drop_saved
+from .accumulation import Group, add_gradients
+from .captured import StagedWork
 from .metrics import Metric, MetricSums, on_backend
 
 if TYPE_CHECKING:
@@ -45,12 +46,22 @@ class TrainingStep:
     A loss that is infinite or NaN: where work is done at once, that batch changes no parameter, so that they still show
     where it began; a backend that works in the background goes on with what comes of it.
 
+    With ``accumulate=k`` the gradients of k batches add up before the optimizer takes a step; each call is of one batch
+    still. The step is that of the mean loss over all their samples, whatever the sizes of the batches, or of the sum
+    where the loss is one. The mean is that of one batch of them all: a `CrossEntropyLoss` divides by the labels that
+    count, with their weights; of a loss of one's own a batch counts for as many samples as it has. Batch normalisation
+    sees each batch for itself. :meth:`flush` takes the step early, with the mean of what there is. The sums of a batch,
+    of whatever layer, are rounded before the next is added: the gradient is that of one large batch but for the last
+    bits, a few 1e-7 of the largest in float32 and 1e-15 in float64, and the same bits where no sum has to be rounded.
+
     Args:
         model: gives predictions, of whatever shape the loss takes.
         loss: compares them with targets: labels, numbers, images. Its reduction is "mean" or "sum".
         optimizer: updates parameters of ``model``, all or some; a ValueError if it has any that is not the model's.
-        clip_norm: the most that the gradients' norm may be, see ``optim.clip_grad_norm``; None for any.
-        weight_average: of ``model``, updated after each step.
+        clip_norm: the most that the gradients' norm may be, see ``optim.clip_grad_norm``; None for any. With
+            ``accumulate`` it is that of the accumulated gradients.
+        accumulate: of how many batches the gradients are added up before a step of the optimizer, 1 or more.
+        weight_average: of ``model``, updated after each step of the optimizer.
         metrics: updated with the predictions before each step; reset and read them when it suits.
         capture: whether to capture where that can be done; with False each step is plain.
 
@@ -80,6 +91,7 @@ class TrainingStep:
         optimizer: Optimizer,
         *,
         clip_norm: float | None = None,
+        accumulate: int = 1,
         weight_average: WeightAverage | None = None,
         metrics: Sequence[Metric] = (),
         capture: bool = True,
@@ -93,11 +105,13 @@ class TrainingStep:
         self.loss = loss
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0)
+        self.accumulate = integer("accumulate", accumulate, 1)
         self.weight_average = weight_average
         self.metrics = tuple(metrics)
         self.capture = flag("capture", capture)
         self._totals = MetricSums(model.backend)
         self._work = StagedWork("step", _may_update)
+        self._group = Group(model.backend)
 
     def __repr__(self) -> str:
         return f"TrainingStep({type(self.model).__name__}, {self.loss!r}, {self.optimizer!r}, mode={self.mode!r})"
@@ -118,8 +132,27 @@ class TrainingStep:
             self._totals = MetricSums(backend, *self._totals.read())
         average = [] if self.weight_average is None else [self.weight_average]
         parts = [self.model, self.loss, self.optimizer, *self.metrics, *average]
-        stages: list[Callable[..., Any]] = [self._compare, self._update]
-        self._work(stages, [x, y], parts, backend, self.capture, lambda: self.clip_norm)
+        if self.accumulate == 1 and not self.pending:
+            self._work([self._compare, self._update], [x, y], parts, backend, self.capture, lambda: self.clip_norm)
+            return
+        self._group.begin_batch(self.model, self.optimizer)
+        loss = self._work([self._compare, self._add], [x, y], parts, backend, self.capture, lambda: "accumulating")
+        self._group.end_batch(_may_update(backend, loss))
+        if self.pending >= self.accumulate:
+            self.flush()
+
+    @property
+    def pending(self) -> int:
+        """How many batches there were since the optimizer's last step; their gradients are in no checkpoint."""
+        return self._group.batches
+
+    def flush(self) -> None:
+        """Take the step of the optimizer now, for the batches that are :attr:`pending`, if there are any."""
+        if self._group.ends():
+            average = [] if self.weight_average is None else [self.weight_average]
+            others, is_captured = lambda: (self.clip_norm, self.loss.reduction), self.mode == "captured"
+            parts = [self.model, self.optimizer, *average]
+            self._group.work([self._take_mean_step], [], parts, self.model.backend, is_captured, others)
 
     def totals(self) -> tuple[float, float, int]:
         """Loss before the update, summed over the samples, how many were classified correctly, and how many there were.
@@ -135,10 +168,21 @@ class TrainingStep:
             prediction = self.model.forward(*as_tuple(x))
         for metric in self.metrics:
             metric.update(prediction, y)
+        self._group.samples = int(as_tuple(y)[0].shape[0])
         return self._totals.add(self.loss, prediction, y)
 
     def _update(self) -> None:
         set_gradients(self.model, self.loss, [*self.model.parameters(), *self.optimizer.parameters])
+        self._take_step()
+
+    def _add(self) -> None:
+        self._group.add(self.model, self.loss)
+
+    def _take_mean_step(self) -> None:
+        self._group.divide(self.model, self.loss, self.optimizer)
+        self._take_step()
+
+    def _take_step(self) -> None:
         if self.clip_norm is not None:
             clip_grad_norm(self.optimizer, self.clip_norm)
         self.optimizer.apply()
@@ -169,10 +213,6 @@ def set_gradients(model: Layer, loss: Loss, parameters: Iterable[Parameter]) -> 
     parameters = [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
     for parameter in parameters:
         parameter.clear_grad()  # in place, where a launch will look for it
-    with free_after_backward():
-        dy = loss.backward()
-        if trains(model):
-            model.backward(dy, input_gradient=False)
+    add_gradients(model, loss, loss.backward())
     for parameter in parameters:
         parameter.settle_grad()
-    drop_saved([model, loss])

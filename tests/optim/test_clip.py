@@ -67,6 +67,17 @@ def test_clip_scale(ours: OnNumPy, norm: float, dtype: Any) -> None:
     assert np.array_equal(x, before) == (norm < 2)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("divisor", [1.0, 3.0, 0.1, 0.0, np.inf, np.nan])
+def test_divide(ours: OnNumPy, divisor: float, dtype: Any) -> None:
+    x, expected = np.append(normal((3, 7), 0, dtype), dtype(0)), np.append(normal((3, 7), 0, dtype), dtype(0))
+    for backend, array in ((ours, x), (reference, expected)):
+        backend.divide(array, np.array(divisor))
+    np.testing.assert_array_equal(x, expected)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(x, np.append(normal((3, 7), 0, dtype), dtype(0)) / dtype(divisor))
+
+
 @pytest.mark.parametrize("of", ["optimizer", "parameters"])
 @pytest.mark.parametrize("max_norm", [0.0, 0.5, 1e6])
 def test_clipping(backend: Backend, of: str, max_norm: float) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "adagrad_step",
     "adam_step",
     "clip_scale",
+    "divide",
     "global_norm",
     "lion_step",
     "nadam_step",
@@ -191,6 +192,13 @@ def _clip_blocks(chunk, norm, x, max_norm):
             x[i] *= scale
 
 
+@kernel
+def _divide_blocks(chunk, divisor, x):
+    by = x.dtype.type(divisor[0])
+    for i in block(chunk, x.size):
+        x[i] /= by
+
+
 def global_norm(arrays: Sequence[np.ndarray]) -> np.ndarray:
     norm = empty((), np.float64)
     _write_norm(norm, arrays)
@@ -210,6 +218,10 @@ def _write_norm(norm: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
 def clip_scale(target: np.ndarray, norm: np.ndarray, max_norm: float) -> None:
     # The norm, of float64, comes first: that is what numbers are passed as.
     _clip_blocks(blocks(target), norm.reshape(1), target.reshape(-1), float(max_norm))
+
+
+def divide(target: np.ndarray, divisor: np.ndarray) -> None:
+    _divide_blocks(blocks(target), divisor.reshape(1), target.reshape(-1))
 
 
 def sgd_step(

@@ -20,6 +20,7 @@ __all__ = [
     "adagrad_step",
     "adam_step",
     "clip_scale",
+    "divide",
     "global_norm",
     "lion_step",
     "nadam_step",
@@ -190,6 +191,16 @@ def _scaled(i, x, factor):
     return x[i] * factor[0]
 
 
+@kernel
+def _rounded(i, divisor, number):
+    divisor[0] = number[0]
+
+
+@mapping
+def _divided(i, x, divisor):
+    return x[i] / divisor[0]
+
+
 def global_norm(arrays: Sequence[Array]) -> Array:
     chunks = [-(-array.size // CHUNK) for array in arrays]
     partial = device_array.new((sum(chunks),), np.float64)
@@ -206,6 +217,12 @@ def clip_scale(target: Array, norm: Array, max_norm: float) -> None:
     factor = device_array.new((1,), target.dtype)
     _clip_factor(1, factor, norm, float(max_norm))
     _scaled(target.size, target, target, factor)
+
+
+def divide(target: Array, divisor: Array) -> None:
+    rounded = device_array.new((1,), target.dtype)
+    _rounded(1, rounded, divisor)
+    _divided(target.size, target, target, rounded)
 
 
 def sgd_step(parameter: Array, gradient: Array, velocity: Array | None, settings: Array, nesterov: bool) -> None:

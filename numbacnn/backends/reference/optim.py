@@ -12,6 +12,7 @@ __all__ = [
     "adagrad_step",
     "adam_step",
     "clip_scale",
+    "divide",
     "global_norm",
     "lion_step",
     "nadam_step",
@@ -28,6 +29,12 @@ def global_norm(arrays: Sequence[Array]) -> Array:
 def clip_scale(target: Array, norm: Array, max_norm: float) -> None:
     """In place: ``target *= min(1, max_norm / (norm + 1e-6))``, norm float64 of shape (); NaN if norm is."""
     target *= float(np.minimum(1, max_norm / (norm + 1e-6)))
+
+
+def divide(target: Array, divisor: Array) -> None:
+    """In place: ``target /= divisor``, a float64 of shape () that is rounded to the target's dtype."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        target /= target.dtype.type(divisor)
 
 
 def sgd_step(parameter: Array, gradient: Array, velocity: Array | None, settings: Array, nesterov: bool) -> None:

@@ -117,6 +117,7 @@ def call_every_kernel() -> None:
     cpu.adagrad_step(parameter, gradient, first, one, settings)
     cpu.lion_step(parameter, gradient, first, settings)
     cpu.clip_scale(gradient, cpu.global_norm([gradient]), 0.1)
+    cpu.divide(gradient, cpu.global_norm([gradient]))
     cpu.accumulate(parameter, gradient, 0.5)
     cpu.accumulate(parameter, gradient)
     cpu.fill_zero(parameter)

@@ -138,6 +138,7 @@ def run_the_rest(dtype: Any) -> None:
     cuda.adagrad_step(value, value, value, step, settings)
     cuda.lion_step(value, value, value, settings)
     cuda.clip_scale(value, new(kind=np.float64), 1.0)
+    cuda.divide(value, new(kind=np.float64))
     cuda.accumulate(value, value)
     cuda.add_bias(new(2, 3, 4, 4), new(3), "relu")
     cuda.put_channels(new(2, 5, 3), new(2, 2, 3), 3)
