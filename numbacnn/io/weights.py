@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import Layer
+from ..nn import IncompatibleKeys, Layer
 from .arrays import TORCH_FORMATS, needed, read_contents, write_arrays
 from .contents import Contents
 from .prefix import common_prefix, without_prefix
@@ -48,7 +48,17 @@ def save(path: str | os.PathLike[str], model: Layer, metadata: Mapping[str, str]
     write_arrays(path, model.state_dict(), metadata)
 
 
-def load(path: str | os.PathLike[str], model: Layer, strict: bool = True) -> dict[str, str]:
+class Metadata(dict[str, str]):
+    """A file's metadata, and in :attr:`report` what of it and of the model did not fit."""
+
+    def __init__(self, metadata: Mapping[str, str], report: IncompatibleKeys) -> None:
+        super().__init__(metadata)
+        self.report = report
+
+
+def load(
+    path: str | os.PathLike[str], model: Layer, strict: bool = True, ignore_mismatched_sizes: bool = False
+) -> Metadata:
     """Put the weights in ``path`` into ``model`` and return the file's metadata.
 
     Files of ``torch.save`` are read without PyTorch, and nothing that they name is executed: tensors that are dense, of
@@ -65,7 +75,10 @@ def load(path: str | os.PathLike[str], model: Layer, strict: bool = True) -> dic
         path: a ``.safetensors`` or ``.npz`` file, or ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` of ``torch.save``, with
             the names of the model's state dict.
         model: the layer that takes them; it is left as it was after any error.
-        strict: whether missing and unexpected names are errors; shapes must always agree.
+        strict: whether missing and unexpected names are errors.
+        ignore_mismatched_sizes: whether arrays of another shape than the model's are left out, such as those of a head
+            for other classes, and not an error. What was left out is in the ``report`` of the result, see
+            `nn.IncompatibleKeys`.
 
     Raises:
         CheckpointError: the file is damaged, cut short or of another kind, or holds what is not read, such as objects
@@ -93,10 +106,10 @@ def load(path: str | os.PathLike[str], model: Layer, strict: bool = True) -> dic
         cut = f", without {prefix!r} before their names" if prefix else ""
         warnings.warn(f"{os.fspath(path)!r}: the weights are {place}{cut}", UserWarning, stacklevel=2)
     try:
-        model.load_state_dict(arrays, strict=strict)
+        report = model.load_state_dict(arrays, strict, ignore_mismatched_sizes)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {error}") from None
-    return metadata
+    return Metadata(metadata, report)
 
 
 def _uncounted(state: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[str]:

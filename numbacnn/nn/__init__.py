@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .graph import *
     from .group_normalization import *
     from .linear import *
+    from .loading import IncompatibleKeys as IncompatibleKeys
     from .loss import *
     from .merge import *
     from .normalization import *
@@ -53,6 +54,7 @@ _WHEN_ASKED = {
     "graph": ("Graph",),
     "group_normalization": ("GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm"),
     "linear": ("Linear",),
+    "loading": ("IncompatibleKeys",),
     "loss": (
         *("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "Loss", "MSELoss", "NLLLoss"),
         *("SmoothL1Loss",),

@@ -10,7 +10,7 @@ from ..backends import Array
 from .activation import Identity, ReLU, Sigmoid, Tanh
 from .conv import Conv1d, Conv2d
 from .conv_transpose import ConvTranspose1d, ConvTranspose2d
-from .grad_mode import Kept, frees_after_backward, keeping, needs_no_input_gradient
+from .grad_mode import frees_after_backward, keeping, needs_no_input_gradient
 from .layer import Layer, check_result, is_stock
 from .linear import Linear
 from .normalization import BatchNorm2d
@@ -72,13 +72,13 @@ def keeping_for(layer: Layer, input_gradient: bool) -> AbstractContextManager[No
     if not needs_no_input_gradient():
         return nullcontext()
     if input_gradient:
-        return keeping(Kept.ALL)
+        return keeping("all")
     if not trains(layer):
-        return keeping(Kept.NOTHING)
+        return keeping("nothing")
     passes = (type(layer).forward, type(layer).backward)
     is_planned = all(getattr(each, "plans_gradients", False) for each in passes)
     is_own = not vars(layer).keys().isdisjoint(("forward", "backward"))
-    return keeping(Kept.OWN if is_planned and not is_own else Kept.ALL)
+    return keeping("own" if is_planned and not is_own else "all")
 
 
 def answered(layer: Layer) -> None:

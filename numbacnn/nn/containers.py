@@ -20,7 +20,7 @@ from .child import (
 )
 from .container import Container, naming
 from .conv import Conv2d
-from .grad_mode import Kept, enables_grad_within, keeping, needs_no_input_gradient
+from .grad_mode import enables_grad_within, keeping, needs_no_input_gradient
 from .layer import Layer, check_dy_shape, check_result
 from .linear import Linear
 from .normalization import BatchNorm2d
@@ -67,13 +67,13 @@ class Sequential(Container):
         if not needs_no_input_gradient():
             return self._forward(layers, x)
         first = first_that_trains(layers)
-        with keeping(Kept.NOTHING):
+        with keeping("nothing"):
             x = self._forward(layers[:first], x, is_end=first == len(layers))
         if first < len(layers) and isinstance(layers[first], Container):
             with keeping_for(layers[first], False):
                 x = self._forward(layers[first : first + 1], x)
             first += 1
-        with keeping(Kept.ALL):
+        with keeping("all"):
             return self._forward(layers[first:], x)
 
     def _forward(self, layers: list[Layer], x: Any, is_end: bool = True) -> Array:

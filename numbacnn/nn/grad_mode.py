@@ -6,18 +6,16 @@ caller of a layer says what is needed of it by `keeping`; containers pass that o
 
 from __future__ import annotations
 
-import enum
 import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 if TYPE_CHECKING:
     from .layer import Layer
 
 __all__ = [
-    "Kept",
     "enable_grad",
     "enables_grad_within",
     "evaluating",
@@ -32,18 +30,14 @@ __all__ = [
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Kept(enum.Enum):
-    """What layers keep of a forward pass for the backward pass."""
-
-    ALL = "what every gradient takes, that of the input too"
-    OWN = "what the gradients of a container's parameters take, but not that of its input"
-    NOTHING = "nothing, for no backward pass comes by"
+_Kept = Literal["all", "own", "nothing"]
+"""What every gradient takes; what those of a container's parameters take, without its input's; nothing."""
 
 
 class _Scope(threading.local):
     grad = False
     freeing = False
-    kept = Kept.ALL
+    kept: _Kept = "all"
 
 
 _scope = _Scope()
@@ -90,7 +84,7 @@ def enables_grad_within(forward: _F) -> _F:
 
 
 @contextmanager
-def keeping(kept: Kept) -> Iterator[None]:
+def keeping(kept: _Kept) -> Iterator[None]:
     """The layer that is run in the block, and what is in it, keeps this much."""
     former, _scope.kept = _scope.kept, kept
     try:
@@ -101,12 +95,12 @@ def keeping(kept: Kept) -> Iterator[None]:
 
 def needs_no_input_gradient() -> bool:
     """Whether a container that is asked in its forward pass may leave out what only the gradient of its input takes."""
-    return _scope.kept is Kept.OWN
+    return _scope.kept == "own"
 
 
 def may_save(training: bool) -> bool:
     """Whether a layer in this mode keeps what it assigns to ``saved``."""
-    return (training or _scope.grad) and _scope.kept is not Kept.NOTHING
+    return (training or _scope.grad) and _scope.kept != "nothing"
 
 
 def frees_after_backward() -> bool:

@@ -12,6 +12,7 @@ from ..backends import Array, Backend
 from ..ops.arguments import LAST_COUNT, integer, real_array
 from ..ops.elementwise import LAST_SEED
 from .grad_mode import enables_grad_within, evaluating, may_save
+from .loading import IncompatibleKeys, fitting_arrays
 from .members import check_assignment, members
 from .receptive import ReceptiveField, Window
 from .saved import Remembering
@@ -24,7 +25,6 @@ from .state import (
     Shapes,
     State,
     as_shapes,
-    matching_arrays,
     scaled_pixels,
 )
 
@@ -375,24 +375,24 @@ class Layer(OnBackend, Remembering):
         """All parameters and buffers as new NumPy arrays, under PyTorch's names and in its order."""
         return {name: np.array(state.backend.to_numpy(state.value)) for name, state in self._named_states()}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(
+        self, state: Mapping[str, Any], strict: bool = True, ignore_mismatched_sizes: bool = False
+    ) -> IncompatibleKeys:
         """Overwrite parameters and buffers with arrays (anything NumPy takes) of the same names and shapes.
 
         Numbers of bfloat16 are taken exactly: as arrays of the package ml_dtypes, as tensors of PyTorch, or as their
         bits in uint16, which therefore stands for bfloat16 wherever a parameter or buffer is floating.
 
         Everything is checked before anything is changed. ValueError lists names that are missing or unexpected (not
-        with ``strict=False``), that have another shape, or that hold no numbers of the right kind.
+        with ``strict=False``), that have another shape (not with ``ignore_mismatched_sizes``, which leaves the model's
+        numbers there, such as those of a new head), or that hold no numbers of the right kind, and says what is most
+        likely the cause. What was left out is returned, as an `IncompatibleKeys`, which prints as a report.
         """
         targets = dict(self._named_states())
-        arrays, problems = matching_arrays(targets, state)
-        if strict:
-            problems += [f"missing {name}" for name in targets if name not in state]
-            problems += [f"unexpected {name}" for name in state if name not in targets]
-        if problems:
-            raise ValueError(f"`state` does not fit {type(self).__name__}: {'; '.join(problems)}")
+        arrays, report = fitting_arrays(type(self).__name__, targets, state, strict, ignore_mismatched_sizes)
         for name, array in arrays.items():
             targets[name].value = array
+        return report
 
     def random_state(self) -> dict[str, list[int]]:
         """Dotted name -> [seed, calls] of each layer that draws random numbers."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backends import Array, Backend
 from ..nn.child import keeping_for
-from ..nn.grad_mode import Kept, keeping
+from ..nn.grad_mode import keeping
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.state import Parameter
@@ -164,7 +164,7 @@ class TrainingStep:
         return self._totals.read()
 
     def _compare(self, x: Any, y: Any) -> Array:
-        with keeping(Kept.OWN), keeping_for(self.model, False):
+        with keeping("own"), keeping_for(self.model, False):
             prediction = self.model.forward(*as_tuple(x))
         for metric in self.metrics:
             metric.update(prediction, y)

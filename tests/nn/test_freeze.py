@@ -17,6 +17,7 @@ from numbacnn.backends import Backend, reference
 from numbacnn.nn.saved import NOT_SAVED
 from numbacnn.training import CapturedFunction, TrainingStep, WeightAverage, fit
 from tests.counting import calls_of
+from tests.quick import reference_by_default as reference_by_default
 from tests.recorder import Recorder
 
 JIT = not config.DISABLE_JIT
