@@ -15,7 +15,7 @@ from .arrays import TORCH_FORMATS, needed, read_contents, write_arrays
 from .contents import Contents
 from .prefix import common_prefix, without_prefix
 
-__all__ = ["check_path_and_model", "load", "save"]
+__all__ = ["Metadata", "check_path_and_model", "load", "save"]
 
 
 def save(path: str | os.PathLike[str], model: Layer, metadata: Mapping[str, str] | None = None) -> None:
