@@ -78,7 +78,7 @@ class _Dropout(Layer):
 
 
 class Dropout(_Dropout):
-    """In training each element is 0 with probability ``p``, else x / (1 - p); in evaluation y = x, a copy.
+    """In training each element is 0 with probability ``p``, else x / (1 - p); in evaluation and frozen y = x, a copy.
 
     Backward drops the same elements of dy: the mask is not stored but drawn again, from ``seed`` (drawn at
     construction) and the number of training passes before this one, ``calls``; it is the same on every backend.

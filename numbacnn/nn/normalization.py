@@ -202,8 +202,8 @@ class BatchNorm2d(_BatchNorm):
     y = weight (x - mean) / sqrt(variance + eps) + bias, with the biased variance. In training, mean and variance are
     those of the batch, the gradient goes through them, and the running averages move towards them:
     running = (1 - momentum) running + momentum batch, the variance unbiased there. In evaluation they are the running
-    averages, constants for the gradient, so that a sample's output does not depend on its batch.
-    Ioffe and Szegedy 2015.
+    averages, constants for the gradient, so that a sample's output does not depend on its batch, and likewise of a
+    frozen layer, see `Layer.freeze`, in training too. Ioffe and Szegedy 2015.
 
     ``weight`` and ``bias`` (c,) are parameters; ``running_mean``, ``running_var`` (c,) and ``num_batches_tracked``
     are saved with them. ``momentum`` is in 0..1, ``eps`` not negative, ``dtype`` float32 or float64. In training,
