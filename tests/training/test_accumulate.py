@@ -263,6 +263,30 @@ def test_fit_ends_an_epoch_with_what_is_left(told: int) -> None:
             np.testing.assert_allclose(models[1][name], array, rtol=1e-5, atol=1e-6)
 
 
+def test_schedules_of_groups_count_steps_of_the_optimizer_or_epochs() -> None:
+    found = []
+    for make in (
+        lambda optimizer: optim.OneCycleLR(optimizer, [1.0, 0.1], total_steps=6),
+        lambda optimizer: optim.ReduceLROnPlateau(
+            optimizer, factor=0.5, patience=0, threshold=1e9, threshold_mode="abs"
+        ),
+    ):
+        with nc.use_backend("reference"):
+            model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2))
+        model[1].freeze()
+        before = model.state_dict()
+        groups = [{"params": layer.parameters(), "lr": lr} for layer, lr in ((model[1], 0.5), (model[2], 0.25))]
+        optimizer = optim.Adam(groups, weight_decay=0.1)
+        schedule = make(optimizer)
+        fit(model, batches(5), None, nn.CrossEntropyLoss(), optimizer, 2, schedule=schedule, accumulate=2)
+        same = {name: np.array_equal(array, before[name]) for name, array in model.state_dict().items()}
+        assert same == {name: name.startswith("1.") for name in before}
+        found.append((optimizer.steps, schedule.count, [group["lr"] for group in optimizer.param_groups]))
+    assert found[0][:2] == (6, 6)
+    assert found[0][2] == pytest.approx([1 / 25 / 1e4, 0.1 / 25 / 1e4])
+    assert found[1] == (6, 2, [0.25, 0.125])
+
+
 @pytest.mark.parametrize(
     ("value", "error"), [(0, ValueError), (-2, ValueError), (1.5, TypeError), (None, TypeError), ("2", TypeError)]
 )
