@@ -45,7 +45,8 @@ class Optimizer:
 
     The parameters move into one array, where they are updated together (``flat_parameters.py``): read ``value`` and
     ``grad`` of a Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last
-    that used it. One that is frozen stays as it is, and so does what is kept for it, see `Layer.freeze`.
+    that used it. One that is frozen stays as it is, and so does what is kept for it, see `Layer.freeze`; what counts
+    steps counts them for all.
 
     ``no_decay`` are those of the parameters that ``weight_decay`` leaves alone, none by default; most often
     `norms_and_biases`. An empty list of parameters is a ValueError, and so are an empty group, a parameter in two
@@ -124,6 +125,8 @@ class Optimizer:
         for flat in self._flat:
             if flat.trains:
                 self._update(flat)
+            else:
+                self._pass_over(flat)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place: an array read from ``grad`` before becomes zero too."""
@@ -171,6 +174,9 @@ class Optimizer:
     def _update(self, flat: FlatParameters) -> None:
         """Change the parameters ``flat.value`` by ``flat.gradient``, and in place the arrays ``flat.state``."""
         raise NotImplementedError(f"{type(self).__name__} must define `_update`")
+
+    def _pass_over(self, flat: FlatParameters) -> None:
+        """Change what of the arrays ``flat.state`` is the same for all parameters of a group; these ones are frozen."""
 
     def state_dict(self) -> dict[str, Any]:
         """One flat dict: the settings and, as new arrays "0.velocity", ..., what is kept for each parameter.

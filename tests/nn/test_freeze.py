@@ -283,6 +283,13 @@ def test_of_parameters_alone_running_averages_go_on_in_front_too() -> None:
 MAKERS = {
     "sgd": lambda parameters: optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=0.1),
     "adamw": lambda parameters: optim.AdamW(parameters, 0.1, weight_decay=0.1),
+    "nadam": lambda parameters: optim.NAdam(parameters, 0.1, weight_decay=0.1),
+    "rmsprop": lambda parameters: optim.RMSprop(parameters, 0.1, weight_decay=0.1, momentum=0.9, centered=True),
+    "adagrad": lambda parameters: optim.Adagrad(parameters, 0.1, weight_decay=0.1),
+    "lion": lambda parameters: optim.Lion(parameters, 0.1, weight_decay=0.1),
+    "groups": lambda parameters: optim.SGD(
+        [{"params": parameters[:2], "momentum": 0.9}, {"params": parameters[2:], "lr": 0.2}], 0.1, weight_decay=0.1
+    ),
 }
 
 
@@ -308,7 +315,7 @@ def test_optimizers_leave_what_is_frozen_alone(backend: Backend, maker: str, mad
     if kept:
         now = optimizer.state_dict()
         for name, array in kept.items():
-            if name[:2] in ("0.", "1."):
+            if name[:2] in ("0.", "1.") and not name.endswith("mu_product"):
                 assert np.array_equal(array, now[name]) == name.startswith("1.")
     parameters[1].requires_grad = True
     optimizer.step()
@@ -318,6 +325,46 @@ def test_optimizers_leave_what_is_frozen_alone(backend: Backend, maker: str, mad
     assert backend.to_numpy(optim.clip_grad_norm(optimizer, 1)) == backend.to_numpy(
         optim.clip_grad_norm(parameters, 1)
     ) == 0  # fmt: skip
+
+
+@pytest.mark.parametrize("frozen", [slice(1, 2), slice(2)])
+def test_what_counts_steps_counts_those_of_frozen_parameters_too(backend: Backend, frozen: slice) -> None:
+    """So that a state says the same of all parameters of a group, whichever were frozen, and continues anywhere."""
+    made = []
+    for freezes in (True, False):
+        parameters = [nn.Parameter(np.full(4, i + 1.0)) for i in range(3)]
+        optimizer = optim.NAdam([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.1}], 0.01)
+        for step in range(4):
+            for parameter in parameters[frozen]:
+                parameter.requires_grad = not (freezes and step in (1, 2))
+            for parameter in parameters:
+                parameter.grad = np.full(4, 0.5 + step)
+            optimizer.step()
+        made.append((parameters, optimizer.state_dict()))
+    (changed, state), (others, expected) = made
+    assert state["steps"] == 4
+    for i in range(3):
+        assert state[f"{i}.mu_product"] == expected[f"{i}.mu_product"] < 0.5
+        same = np.array_equal(backend.to_numpy(changed[i].value), backend.to_numpy(others[i].value))
+        assert same == (changed[i] not in changed[frozen])
+
+
+def test_a_captured_step_counts_for_frozen_parameters_too(backend: Backend) -> None:
+    states = []
+    for capture in (False, True):
+        with nc.use_backend(backend):
+            nc.manual_seed(1)
+            model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        optimizer = optim.NAdam(model.parameters(), 0.01)
+        step = TrainingStep(model, nn.CrossEntropyLoss(), optimizer, capture=capture)
+        for change in (model[0].freeze, model[0].unfreeze):
+            change()
+            for _ in range(4):
+                step(np.ones((2, 3), np.float32), [0, 1])
+        states.append([*model.state_dict().values(), *optimizer.state_dict().values()])
+        assert step.mode == ("captured" if capture and backend is not backends.get("reference") and JIT else "plain")
+    for one, other in zip(*states, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_wholly_frozen_model_stays_and_its_step_says_the_loss(backend: Backend) -> None:

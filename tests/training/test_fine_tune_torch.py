@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,15 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = pytest.mark.torch
 
 STEPS, BATCH = 20, 6
+
+
+@pytest.fixture(autouse=True)
+def in_float64() -> Iterator[None]:
+    """PyTorch counts, and multiplies the mu of NAdam, in its default dtype."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(default)
 
 
 def networks() -> tuple[nn.Sequential, Any]:
@@ -46,6 +56,12 @@ def assert_close(ours: nn.Layer, theirs: Any) -> None:
         np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+def halves(parameters: Any) -> list[dict[str, Any]]:
+    """Two groups, of other rates."""
+    parameters = list(parameters)
+    return [{"params": parameters[:3]}, {"params": parameters[3:], "lr": 0.02}]
+
+
 OPTIMIZERS = {
     "sgd": (
         lambda ours: optim.SGD(ours, 0.05, momentum=0.9, weight_decay=0.1),
@@ -54,6 +70,10 @@ OPTIMIZERS = {
     "adamw": (
         lambda ours: optim.AdamW(ours, 0.01, weight_decay=0.1),
         lambda theirs: torch.optim.AdamW(theirs, 0.01, weight_decay=0.1),
+    ),
+    "nadam, groups": (
+        lambda ours: optim.NAdam(halves(ours), 0.01, weight_decay=0.1),
+        lambda theirs: torch.optim.NAdam(halves(theirs), 0.01, weight_decay=0.1),
     ),
 }
 FROZEN = {"front": [0, 1, 2], "middle": [3], "batch norm": [1, 4], "end": [7], "all but the head": range(7)}
