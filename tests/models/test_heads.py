@@ -21,8 +21,12 @@ def replace_the_head(model: Any) -> str:
         model[-1] = nn.Linear(model[-1].in_features, CLASSES)
         return list(model.named_children())[-1][0]
     if "classifier" in dict(model.named_children()):
-        model["classifier"][-1] = nn.Linear(model["classifier"][-1].in_features, CLASSES)
-        return "classifier.6"
+        classifier = model["classifier"]
+        if isinstance(classifier[-1], nn.Linear):
+            classifier[-1] = nn.Linear(classifier[-1].in_features, CLASSES)
+            return f"classifier.{len(classifier) - 1}"
+        classifier[1] = nn.Conv2d(classifier[1].in_channels, CLASSES, 1)
+        return "classifier.1"
     model[7][-2] = nn.Conv2d(model[7][-2].in_channels, CLASSES, 1)
     return "7.4"
 
