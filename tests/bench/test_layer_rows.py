@@ -11,10 +11,10 @@ from bench.timing import interleave
 from numbacnn import backends, nn
 from tests.registry import ENTRIES
 
-# What others are made of, or what is measured as a part of a network.
+# What others are made of, what is measured as a part of a network, and what PyTorch has no layer for.
 ELSEWHERE = {
     "Identity", "Concatenate", "Product", "Sum", "GlobalAvgPool2d", "Reshape", "ConstantPad2d", "InstanceNorm1d",
-    "LPPool2d",
+    "LPPool2d", "ZeroPadChannels",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 FILES = (
     "backends/test_parity_conv.py",
     "backends/test_parity.py",
+    "backends/test_parity_augment.py",
     "ops/test_contracts.py",
     "backends/cuda/test_arrays.py",
     "backends/test_contract.py",
