@@ -6,13 +6,11 @@ import html
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from .files import replacing
-from .nn.containers import Add, Concat, Sequential
-from .nn.graph import Graph
-from .nn.layer import Layer, inherits_forward
-from .nn.state import Shape, Shapes, as_shapes
+from .nn.flow import Node, flow
+from .nn.layer import Layer
+from .nn.state import Shapes
 
 __all__ = ["Drawing", "draw"]
 
@@ -35,24 +33,15 @@ def draw(model: Layer, input_shape: Shapes) -> Drawing:
     """
     if not isinstance(model, Layer):
         raise TypeError(f"`model` {model!r} must be a Layer")
-    shapes = as_shapes(input_shape)
-    outputs = model.output_shape(*shapes)
-    boxes = _Boxes()
-    names = model.inputs if isinstance(model, Graph) else tuple(f"input {i}" for i in range(len(shapes)))
-    names = names if len(shapes) > 1 or isinstance(model, Graph) else ("input",)
-    given = [_End(boxes.add(name, "", []), tuple(shape)) for name, shape in zip(names, shapes, strict=True)]
-    found = boxes.add_layer("", model, given)
-    for i, end in enumerate(found):
-        boxes.add(f"output {i}" if len(as_shapes(outputs)) > 1 else "output", "", [end])
-    return Drawing(boxes)
+    return Drawing(flow(model, input_shape))
 
 
 class Drawing:
     """What `draw` makes. ``svg`` is the text of the picture, ``size`` its width and height in pixels."""
 
-    def __init__(self, boxes: _Boxes) -> None:
-        self._count = len(boxes.labels)
-        self.svg, self.size = _picture(boxes)
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._count = len(nodes)
+        self.svg, self.size = _picture(nodes)
 
     def save(self, path: str | Path) -> None:
         """Write the picture to a file, an SVG whatever its name is."""
@@ -66,82 +55,30 @@ class Drawing:
         return f"Drawing({self._count} boxes, {self.size[0]} x {self.size[1]} pixels)"
 
 
-class _End(NamedTuple):
-    """Where a line begins: a box, and the shape of what it gives."""
-
-    box: int
-    shape: Shape
-
-
-class _Boxes:
-    def __init__(self) -> None:
-        self.labels: list[tuple[str, str]] = []
-        """What a box is called, and below that what it is."""
-        self.lines: list[tuple[int, int, str]] = []
-        """From which box to which, and what is written on it."""
-
-    def add(self, name: str, what: str, given: Sequence[_End]) -> int:
-        """A box below those that it gets something from."""
-        self.labels.append((name, what))
-        box = len(self.labels) - 1
-        self.lines += [(end.box, box, " x ".join(map(str, end.shape))) for end in given]
-        return box
-
-    def add_layer(self, name: str, layer: Layer, given: Sequence[_End]) -> list[_End]:
-        """The boxes of a layer and what is in it; where its outputs come from."""
-        within = f"{name}." if name else ""
-        if isinstance(layer, Sequential) and inherits_forward(layer, Sequential) and len(layer):
-            for child_name, child in layer.named_children():
-                given = self.add_layer(f"{within}{child_name}" if child_name else name, child, given)
-            return list(given)
-        if isinstance(layer, Graph) and inherits_forward(layer, Graph):
-            return self._add_graph(within, layer, given)
-        shapes = [end.shape for end in given]
-        outputs = as_shapes(layer.output_shape(*shapes))
-        kind = type(layer).__name__
-        for joined in (Add, Concat):
-            if isinstance(layer, joined) and inherits_forward(layer, joined):
-                ends = [
-                    self.add_layer(f"{within}{child_name}", child, given)[0]
-                    for child_name, child in layer.named_children()
-                ]
-                return [_End(self.add(name, kind, ends), tuple(outputs[0]))]
-        detail = layer.extra_repr()
-        box = self.add(name, f"{kind}({detail})" if detail else kind, given)
-        return [_End(box, tuple(shape)) for shape in outputs]
-
-    def _add_graph(self, within: str, graph: Graph, given: Sequence[_End]) -> list[_End]:
-        found = {name: [end] for name, end in zip(graph.inputs, given, strict=True)}
-        for name in graph.order:
-            ends = [found[source.name][source.output or 0] for source in graph.sources(name)]
-            found[name] = self.add_layer(f"{within}{name}", graph[name], ends)
-        return [found[source.name][source.output or 0] for source in graph.outputs]
-
-
-def _shortened(text: str, most: int = 40) -> str:
+def _shown(node: Node, most: int = 40) -> str:
+    """What a box is, below what it is called."""
+    text = f"{node.kind}({node.detail})" if node.detail else node.kind
     return text if len(text) <= most else text[: most - 1] + "\u2026"
 
 
 class _Layout:
     """Where boxes are: each below all that it gets something from, a line through each row that it passes."""
 
-    def __init__(self, boxes: _Boxes) -> None:
-        count = len(boxes.labels)
-        self.widths = [
-            max(60.0, CHARACTER * max(map(len, (name, _shortened(what)))) + 20) for name, what in boxes.labels
-        ]
-        row = [0] * count
-        for source, target, _ in boxes.lines:  # lines come in the order of their targets
-            row[target] = max(row[target], row[source] + 1)
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.widths = [max(60.0, CHARACTER * max(len(node.name), len(_shown(node))) + 20) for node in nodes]
+        row: list[int] = []
+        for node in nodes:
+            row.append(1 + max((row[end.node] for end in node.sources), default=-1))
         self.paths: list[list[int]] = []
         """Of each line the points that it goes through: its first box, one in each row between, its last."""
-        for source, target, _ in boxes.lines:
-            path = [source]
-            for between in range(row[source] + 1, row[target]):
-                self.widths.append(CHARACTER)
-                row.append(between)
-                path.append(len(row) - 1)
-            self.paths.append([*path, target])
+        for target, node in enumerate(nodes):
+            for end in node.sources:
+                path = [end.node]
+                for between in range(row[end.node] + 1, row[target]):
+                    self.widths.append(CHARACTER)
+                    row.append(between)
+                    path.append(len(row) - 1)
+                self.paths.append([*path, target])
         self.rows: list[list[int]] = [[] for _ in range(max(row) + 1)]
         for point, of_point in enumerate(row):
             self.rows[of_point].append(point)
@@ -182,14 +119,16 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
 
-def _picture(boxes: _Boxes) -> tuple[str, tuple[int, int]]:
+def _picture(nodes: Sequence[Node]) -> tuple[str, tuple[int, int]]:
     """The text of the picture, and its size."""
-    layout = _Layout(boxes)
+    layout = _Layout(nodes)
     parts: list[str] = []
     texts: list[str] = []
     ends = [x + width / 2 for x, width in zip(layout.x, layout.widths, strict=True)]
     written: set[tuple[int, str]] = set()
-    for (source, _, text), path in zip(boxes.lines, layout.paths, strict=True):
+    lines = [end for node in nodes for end in node.sources]
+    for (source, _, shape), path in zip(lines, layout.paths, strict=True):
+        text = " x ".join(map(str, shape))
         points = [(layout.x[p], layout.y[p]) for p in path]
         x, y = points[0][0], points[0][1] + HEIGHT / 2
         curve = f"M {x:.1f} {y:.1f}"
@@ -206,13 +145,13 @@ def _picture(boxes: _Boxes) -> tuple[str, tuple[int, int]]:
             x, y = points[0][0] + 6, points[0][1] + HEIGHT / 2 + 14
             texts.append(f'<text class="shape" x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>')
             ends.append(x + CHARACTER * len(text))
-    for box, (name, what) in enumerate(boxes.labels):
+    for box, node in enumerate(nodes):
         x, y, width = layout.x[box], layout.y[box], layout.widths[box]
         parts.append(
             f'<rect class="box" x="{x - width / 2:.1f}" y="{y - HEIGHT / 2:.1f}" width="{width:.1f}" '
             f'height="{HEIGHT}" rx="6"/>'
         )
-        shown = [(text, kind) for text, kind in ((name, "name"), (_shortened(what), "what")) if text]
+        shown = [(text, kind) for text, kind in ((node.name, "name"), (_shown(node), "what")) if text]
         for i, (text, kind) in enumerate(shown):
             at = y + (4 if len(shown) == 1 else -3 + 15 * i)
             parts.append(f'<text class="{kind}" x="{x:.1f}" y="{at:.1f}">{html.escape(text)}</text>')
