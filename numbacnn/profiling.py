@@ -24,6 +24,7 @@ from .nn.grad_mode import evaluating
 from .nn.layer import Layer
 from .nn.loss import CrossEntropyLoss, Loss, MSELoss
 from .nn.state import Shape, Shapes, as_shapes
+from .nn.table import Table
 from .ops.arguments import flag, integer, number, shape_of
 from .training.step import set_gradients
 
@@ -88,21 +89,22 @@ class Profile:
         return max(row.flops / peak, of_memory) / 1e9 / row.total or None
 
     def __str__(self) -> str:
+        return self._table().text(self._total())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self._table().html(self._total())
+
+    def _table(self) -> Table:
         headers = ["layer", "output shape", "algorithm", "layout", "ms"]
         headers += ["forward", "backward"] * self.training
         headers += ["share", "GFLOP/s", "GB/s"] + ["of roof"] * (self.roof is not None)
-        cells = [headers, *(self._cells(row) for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(headers))]
-        lines = [
-            "  ".join(c.ljust(w) if i < 4 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-            for line in cells
-        ]
-        rule = "-" * len(lines[0])
-        what = "a training step" if self.training else "a pass"
-        total = f"{self.seconds * 1e3:.3f} ms for {what} of {self.input_shape}, {self.mode}"
-        return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:], rule, total))
+        return Table(headers, [self._cells(row) for row in self.rows], left=range(4))
 
-    __repr__ = __str__
+    def _total(self) -> str:
+        what = "a training step" if self.training else "a pass"
+        return f"{self.seconds * 1e3:.3f} ms for {what} of {self.input_shape}, {self.mode}"
 
     def _cells(self, row: ProfileRow) -> list[str]:
         algorithms = list(row.algorithms.values()) if self.training else list(row.algorithms.values())[:1]

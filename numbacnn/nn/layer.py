@@ -14,6 +14,7 @@ from ..ops.elementwise import LAST_SEED
 from .grad_mode import enables_grad_within, evaluating, may_save
 from .loading import IncompatibleKeys, fitting_arrays
 from .members import check_assignment, members
+from .printing import Printed, remember_shapes
 from .receptive import ReceptiveField, Window
 from .saved import Remembering
 from .state import (
@@ -33,7 +34,7 @@ __all__ = ["Layer", "as_inputs", "check_dy_shape", "check_result", "inherits_for
 _L = TypeVar("_L", bound="Layer")
 
 
-class Layer(OnBackend, Remembering):
+class Layer(Printed, OnBackend, Remembering):
     """A node of the model: ``forward(x)`` and, next to it, ``backward(dy)``.
 
     A subclass calls ``super().__init__()``, which sets ``training`` (True) and ``backend`` (the default one), and
@@ -85,7 +86,7 @@ class Layer(OnBackend, Remembering):
     numbers and counts would be done once, when the capture is made.
     """
 
-    _no_members: ClassVar[tuple[str, ...]] = ("_saved", "_forward_cache")
+    _no_members: ClassVar[tuple[str, ...]] = ("_saved", "_forward_cache", "_seen")
     _training: bool
     """The mode that `train` and `eval` have set."""
     _frozen: bool = False
@@ -139,6 +140,7 @@ class Layer(OnBackend, Remembering):
 
     @enables_grad_within
     def __call__(self, *inputs: Any) -> Any:
+        remember_shapes(self, inputs)
         return check_result(self, self.forward(*[scaled_pixels(x, self.backend) for x in inputs]))
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
@@ -160,6 +162,7 @@ class Layer(OnBackend, Remembering):
         """
         batch_size = integer("batch_size", batch_size, 1)
         inputs = as_inputs(self, x)
+        remember_shapes(self, inputs)
         n = inputs[0].shape[0]
         outputs: list[Array] | None = None
         is_tuple = False
@@ -414,19 +417,6 @@ class Layer(OnBackend, Remembering):
             pairs[name] = integer("seed", pair[0], 0, LAST_SEED), integer("calls", pair[1], 0, LAST_COUNT)
         for name, layer in targets.items():
             layer.seed, layer.calls = pairs[name]
-
-    # Printing.
-
-    def extra_repr(self) -> str:
-        """The arguments that ``print`` shows."""
-        return ""
-
-    def __repr__(self) -> str:
-        named = (f"({name}): {child!r}" if name else repr(child) for name, child in self.named_children())
-        inner = [text.replace("\n", "\n  ") for text in named]
-        if not inner:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return "\n  ".join([f"{type(self).__name__}({self.extra_repr()}", *inner]) + "\n)"
 
 
 def as_inputs(model: Layer, x: Any) -> list[Array]:

@@ -14,7 +14,7 @@ NOT_SAVED = object()
 """In the place of what a forward pass in evaluation mode did not save."""
 
 
-OF_THE_PASS = ("_saved", "_unanswered", "_ambiguous", "_in_backward", "_forward_cache")
+OF_THE_PASS = ("_saved", "_unanswered", "_ambiguous", "_in_backward", "_forward_cache", "_seen")
 """Attributes that say what passes left, not what a layer computes."""
 
 

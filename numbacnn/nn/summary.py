@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 from ..ops.arguments import shape_of
 from .containers import Sequential
+from .folded import Branch, folded
 from .layer import Layer
+from .printing import known_shape
 from .receptive import ReceptiveField
 from .state import Shape, Shapes, as_shapes
+from .table import Table
 
-__all__ = ["Row", "Summary", "summary"]
+__all__ = ["Row", "Summary", "model_html", "summary"]
+
+HEADERS = ("output shape", "parameters", "MFLOPs", "sees", "jump", "algorithm", "memory")
+LEFT = ("output shape", "algorithm")
+"""What begins at the left of its column."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Row:
     ``parameters`` counts the numbers in the layer and what is in it, ``flops`` one forward pass (two per
     multiply-accumulate of convolution and linear layers), ``memory`` the bytes of its output, 0 for a container, whose
     output is its layers'. ``receptive_field`` is None where there is no image, and from a layer of one's own on that
-    does not define ``window``.
+    does not define ``window``. ``detail`` is what the layer prints of its arguments.
     """
 
     name: str
@@ -35,11 +44,15 @@ class Row:
     receptive_field: ReceptiveField | None
     algorithms: dict[str, str] = dataclasses.field(default_factory=dict)
     memory: int = 0
+    detail: str = ""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summary` found: ``rows``, the model itself first, and the totals. Printed, it is the table."""
+    """What `summary` found: ``rows``, the model itself first, and the totals.
+
+    Printed, it is the table; a notebook shows one whose containers can be folded.
+    """
 
     rows: list[Row]
     input_shape: Shapes
@@ -50,27 +63,27 @@ class Summary:
     """How many of the parameters are not frozen."""
 
     def __str__(self) -> str:
-        headers = ("layer", "output shape", "parameters", "MFLOPs", "sees", "jump", "algorithm", "memory")
-        unknown = "?" if len(as_shapes(self.input_shape)[0]) == 4 else ""
-        cells = [headers, *(_cells(row, unknown) for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(headers))]
-        left = (0, 1, 6)
-        lines = [
-            "  ".join(
-                c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in cells
-        ]
-        rule = "-" * len(lines[0])
+        cells = [["  " * row.depth + _titled(row.name, row.layer), *_cells(row, self._unknown)] for row in self.rows]
+        left = [i for i, header in enumerate(HEADERS, 1) if header in LEFT]
+        return Table(["layer", *HEADERS], cells, left=[0, *left]).text(self._total())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return folded([_branch(row, self._unknown) for row in self.rows], HEADERS, LEFT, self._total())
+
+    @property
+    def _unknown(self) -> str:
+        """What stands for fields of images that are not known."""
+        return "?" if len(as_shapes(self.input_shape)[0]) == 4 else ""
+
+    def _total(self) -> str:
         frozen = self.parameters - self.trainable
         split = f"{self.trainable:,} trainable and {frozen:,} frozen, " if frozen else ""
-        total = (
+        return (
             f"{self.parameters:,} parameters, {split}{self.flops / 1e6:,.3f} MFLOPs forward, "
             f"{_bytes(self.memory)} of activations for an input {self.input_shape}"
         )
-        return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:], rule, total))
-
-    __repr__ = __str__
 
 
 def summary(model: Layer, input_shape: Shapes) -> Summary:
@@ -96,6 +109,34 @@ def summary(model: Layer, input_shape: Shapes) -> Summary:
         sum(row.memory for row in rows),
         sum(parameter.size for parameter in parameters if parameter.requires_grad),
     )
+
+
+def model_html(model: Layer) -> str:
+    """A model as a notebook shows it: containers that can be folded, and in them the layers.
+
+    With the columns of its `summary` for the input that it was given last, if there was one and they can be told.
+    """
+    shape = known_shape(model)
+    if shape is not None:
+        # A layer of one's own may not tell shapes, and a layer that was replaced may want others.
+        with suppress(NotImplementedError, TypeError, ValueError):
+            return summary(model, shape)._repr_html_()
+    tree = [
+        Branch(
+            depth,
+            _titled(name, type(layer).__name__),
+            layer.extra_repr(),
+            [f"{sum(p.size for p in layer.parameters()):,}"],
+        )
+        for depth, name, layer in _tree("", model, 0)
+    ]
+    return folded(tree, ["parameters"], [])
+
+
+def _tree(name: str, layer: Layer, depth: int) -> Iterator[tuple[int, str, Layer]]:
+    yield depth, name, layer
+    for child_name, child in layer.named_children():
+        yield from _tree(child_name, child, depth + 1)
 
 
 def _checked(shape: Shape) -> Shape:
@@ -126,6 +167,7 @@ def _rows(
             _receptive_field(layer, before, shape, image),
             layer.algorithms(*shapes),
             0 if children else sum(map(math.prod, as_shapes(output_shape))) * itemsize,
+            layer.extra_repr(),
         )
     ]
     fields = _fields_within(layer, before, shape, image, len(children))
@@ -164,10 +206,17 @@ def _receptive_field(
         return None
 
 
-def _cells(row: Row, unknown: str) -> tuple[str, ...]:
+def _titled(name: str, kind: str) -> str:
+    return f"({name}) {kind}" if name else kind
+
+
+def _branch(row: Row, unknown: str) -> Branch:
+    return Branch(row.depth, _titled(row.name, row.layer), row.detail, _cells(row, unknown))
+
+
+def _cells(row: Row, unknown: str) -> list[str]:
     algorithms, field = list(row.algorithms.values()), row.receptive_field
-    return (
-        "  " * row.depth + (f"({row.name}) " if row.name else "") + row.layer,
+    return [
         str(row.output_shape),
         f"{row.parameters:,}",
         f"{row.flops / 1e6:,.3f}",
@@ -175,7 +224,7 @@ def _cells(row: Row, unknown: str) -> tuple[str, ...]:
         "{}x{}".format(*field.jump) if field and field.jump != (0, 0) else unknown if field is None else "",
         "/".join(algorithms if len(set(algorithms)) > 1 else algorithms[:1]),
         _bytes(row.memory) if row.memory else "",
-    )
+    ]
 
 
 def _bytes(count: int) -> str:

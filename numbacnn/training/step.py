@@ -12,6 +12,7 @@ from ..nn.child import keeping_for
 from ..nn.grad_mode import keeping
 from ..nn.layer import Layer
 from ..nn.loss import Loss
+from ..nn.printing import remember_shapes
 from ..nn.state import Parameter
 from ..ops.arguments import flag, integer, number
 from ..ops.parts import as_tuple
@@ -164,6 +165,7 @@ class TrainingStep:
         return self._totals.read()
 
     def _compare(self, x: Any, y: Any) -> Array:
+        remember_shapes(self.model, as_tuple(x))
         with keeping("own"), keeping_for(self.model, False):
             prediction = self.model.forward(*as_tuple(x))
         for metric in self.metrics:
