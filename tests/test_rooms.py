@@ -38,7 +38,7 @@ ALLOWED = {
     "profiling": {"training", "optim", "nn", "ops", "backends"},
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
-    "training": {"data", "io", "optim", "nn", "ops", "backends"},
+    "training": {"data", "io", "optim", "nn", "ops", "backends", "files"},
     "data": {"io", "ops", "backends", "files"},
     "io": {"numbacnn", "nn", "ops", "files"},
     "optim": {"nn", "ops", "backends", "namespaces"},
@@ -63,8 +63,8 @@ ALLOWED = {
 
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
-    "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch", "pwd",
-    "safetensors", "shutil", "tarfile", "tqdm", "urllib", "zlib",
+    "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch",
+    "pwd", "safetensors", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "zlib",
 }  # fmt: skip
 # These import the cpu backend, and with it Numba, where they are asked for what only it knows.
 LAZY = {"info.py", "backends/autotune.py"}

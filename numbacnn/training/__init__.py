@@ -9,6 +9,7 @@ from .curves import PlotCurves as PlotCurves
 from .fit import fit as fit
 from .history import EpochRecord as EpochRecord
 from .history import History as History
+from .live import LiveCurves as LiveCurves
 from .metrics import Accuracy as Accuracy
 from .metrics import ClassAccuracy as ClassAccuracy
 from .metrics import MeanAbsoluteError as MeanAbsoluteError
@@ -21,6 +22,10 @@ from .progress import ProgressBar as ProgressBar
 from .step import TrainingStep as TrainingStep
 from .stopping import BestCheckpoint as BestCheckpoint
 from .stopping import EarlyStopping as EarlyStopping
+from .tensorboard_file import TensorBoardFile as TensorBoardFile
+from .tracking import Tracker as Tracker
+from .tracking import TrackerFile as TrackerFile
+from .tracking import Tracking as Tracking
 from .weight_average import WeightAverage as WeightAverage
 
 __all__ = [
@@ -34,6 +39,7 @@ __all__ = [
     "EpochRecord",
     "History",
     "HistoryFile",
+    "LiveCurves",
     "MeanAbsoluteError",
     "MeanIoU",
     "Metric",
@@ -41,6 +47,10 @@ __all__ = [
     "ProgressBar",
     "Run",
     "RunningMean",
+    "TensorBoardFile",
+    "Tracker",
+    "TrackerFile",
+    "Tracking",
     "TrainingStep",
     "WeightAverage",
     "confusion_matrix",

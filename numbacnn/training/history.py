@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..ops.arguments import LAST_COUNT
+from .vector_curves import curves_html
 
 __all__ = ["EpochRecord", "History"]
 
@@ -40,10 +42,16 @@ class EpochRecord:
     metrics: dict[str, float] = field(default_factory=dict, hash=False)
     """Of the metrics that ``fit`` was given: "train_<name>", before each update as above, and "test_<name>"."""
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """All that is known, by name, the metrics among the others and the epoch's number aside."""
+        named = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("epoch", "metrics")}
+        return {name: value for name, value in (named | self.metrics).items() if not math.isnan(value)}
+
 
 @dataclass(repr=False)
 class History:
-    """The records of the finished epochs.
+    """The records of the finished epochs. Printed, it is a table; a notebook shows its curves as well.
 
     >>> History()
     History(0 epochs)
@@ -72,6 +80,12 @@ class History:
                 f"{r.test_accuracy:8.3f}  {metrics}{r.examples_per_second:10,.0f}  {r.seconds:7.1f}"
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        if not self.records:
+            return html.escape(repr(self))
+        table = f"<pre>{html.escape(str(self))}</pre>"
+        return f"{curves_html(self)}<details><summary>{len(self)} epochs</summary>{table}</details>"
 
     def __len__(self) -> int:
         return len(self.records)

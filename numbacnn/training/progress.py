@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from .callbacks import Callback, Run
+from .metrics import RunningMean
 
 __all__ = ["ProgressBar"]
 
 
 class ProgressBar(Callback):
     """Show a bar per epoch on a terminal, and elsewhere print a plain line per epoch.
+
+    The bar has the time that the batches of the epoch took and will take, and with the figures what is left of the run:
+    from its second epoch on by how long the last one took, with evaluation. A line has the latter.
 
     When the other end of ``stream`` goes away, training goes on in silence.
 
@@ -27,8 +32,16 @@ class ProgressBar(Callback):
         self.test_name = test_name
         self._stream: TextIO | None = stream if stream is not None else sys.stdout
         self._bar: Any = None
+        self._before = 0
+        """How many epochs were finished when the run began, perhaps on another machine."""
+        self._begin = 0.0
+        """Of the epoch."""
+
+    def on_fit_begin(self, run: Run) -> None:
+        self._before = len(run.history)
 
     def on_epoch_begin(self, run: Run) -> None:
+        self._begin = time.perf_counter()
         with self._while_open():
             if self._stream is not None and self._stream.isatty():
                 from tqdm import tqdm
@@ -39,9 +52,9 @@ class ProgressBar(Callback):
     def on_batch_end(self, run: Run) -> None:
         if self._bar is not None:
             with self._while_open():
-                if run.average.examples:
-                    figures = _said({"loss": run.average.loss, "train acc": run.average.accuracy})
-                    self._bar.set_postfix_str(figures, refresh=False)
+                average = run.average if run.average.examples else RunningMean()
+                figures = _said({"loss": average.loss, "train acc": average.accuracy})
+                self._bar.set_postfix_str(", ".join(filter(None, (figures, self._left(run)))), refresh=False)
                 self._bar.update()
 
     def on_epoch_end(self, run: Run) -> None:
@@ -59,12 +72,25 @@ class ProgressBar(Callback):
                 self._bar.set_postfix_str(figures)
                 self._close()
             elif self._stream is not None:
-                rate = f"{record.examples_per_second:.1f} examples/sec"
-                print(f"epoch {run.epoch}/{run.epochs}: {figures}, {rate}", file=self._stream, flush=True)
+                said = [figures, f"{record.examples_per_second:.1f} examples/sec", self._left(run)]
+                line = f"epoch {run.epoch}/{run.epochs}: {', '.join(filter(None, said))}"
+                print(line, file=self._stream, flush=True)
 
     def on_fit_end(self, run: Run) -> None:
         with self._while_open():
             self._close()
+
+    def _left(self, run: Run) -> str:
+        """The time that the batches and epochs to come will take; nothing at the end."""
+        from tqdm import tqdm
+
+        batches = max(run.batches, 1)
+        if len(run.history) > self._before:
+            per_epoch = run.history.records[-1].seconds
+        else:
+            per_epoch = (time.perf_counter() - self._begin) * batches / max(run.batch, 1)
+        left = per_epoch * (run.epochs - run.epoch + 1 - min(run.batch / batches, 1))
+        return f"{tqdm.format_interval(left)} left" if left > 0 and not run.stop else ""
 
     def _close(self) -> None:
         if self._bar is not None:

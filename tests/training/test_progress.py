@@ -6,13 +6,14 @@ import io
 import os
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from numbacnn import nn
-from numbacnn.training import Accuracy, Callback, ProgressBar, Run, fit
+from numbacnn.training import Accuracy, Callback, History, ProgressBar, Run, fit
 from tests.recorder import Recorder
-from tests.training.toy import loaders, model_and_optimizer
+from tests.training.toy import loaders, model_and_optimizer, record
 
 
 class Terminal(io.StringIO):
@@ -42,7 +43,7 @@ def test_a_plain_line_per_epoch_where_there_is_no_terminal() -> None:
     assert len(lines) == 2
     figures = r"loss \d\.\d{3}, train acc \d\.\d{3}, test acc \d\.\d{3}, \d+\.\d examples/sec"
     for epoch, line in enumerate(lines, 1):
-        assert re.fullmatch(rf"epoch {epoch}/2: {figures}", line)
+        assert re.fullmatch(rf"epoch {epoch}/2: {figures}{', 00:00 left' * (epoch == 1)}", line)
     assert stream.getvalue().replace("\n", "").isprintable()
 
 
@@ -78,6 +79,45 @@ def test_a_bar_per_epoch_on_a_terminal() -> None:
         assert re.search(rf"epoch {epoch}/2: 100%.*3/3.*loss \d\.\d+, train acc \d\.\d+, test acc \d\.\d+", text)
     assert text.endswith("\n")
     assert text.count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("resumed", "expected"),
+    [
+        # 4 s for each of the batches, of which there are three in an epoch; then 100 s for each epoch.
+        (0, ["00:32 left", "00:28 left", "00:24 left", "03:20 left", "02:46 left", "02:13 left", "01:40 left"]),
+        # What an epoch took before it was resumed says nothing.
+        (1, ["00:20 left", "00:16 left", "00:12 left", "01:40 left", "01:06 left", "00:33 left", ""]),
+    ],
+)
+def test_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch, resumed: int, expected: list[str]) -> None:
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr("numbacnn.training.progress.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    progress = ProgressBar(io.StringIO())
+    run = Run(*(None,) * 3, History([record(1)] * resumed), epochs=3, batches=3, epoch=resumed)  # type: ignore[arg-type]
+    progress.on_fit_begin(run)
+    left = []
+    for epoch in (1, 2):
+        run.epoch, run.batch = resumed + epoch, 0
+        progress.on_epoch_begin(run)
+        for _ in range(3):
+            run.batch += 1
+            left.append(progress._left(run))
+        if epoch == 1:
+            run.history.records.append(record(run.epoch, seconds=100.0))
+            left.append(progress._left(run))
+    assert left == expected
+
+
+def test_the_bar_tells_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tqdm.std.tqdm.update", lambda bar, n=1: bar.display())
+    terminal = Terminal()
+    train(ProgressBar(terminal))
+    amid = [bar for bar in terminal.getvalue().split("\r") if "train acc" in bar and "test acc" not in bar]
+    # Of each epoch's three batches; after the last one of all, nothing is left.
+    assert [re.search(r"train acc \d\.\d+(, \d\d:\d\d left)?", bar)[1] is not None for bar in amid] == [True] * 5 + [
+        False
+    ]
 
 
 def test_the_bar_says_nothing_of_what_is_not_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
