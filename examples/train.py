@@ -23,8 +23,10 @@ from numbacnn.training import (
     EarlyStopping,
     History,
     HistoryFile,
+    LiveCurves,
     PlotCurves,
     ProgressBar,
+    TensorBoardFile,
     WeightAverage,
     fit,
 )
@@ -131,6 +133,8 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
         help="of the convolutions, one that the backend has")  # fmt: skip
     add("--output-dir", type=path, default=model and Path("runs", model),
         help="folder for checkpoint, weights, history and plot")  # fmt: skip
+    add("--tensorboard", type=path, metavar="DIR", help="folder for what TensorBoard shows: tensorboard --logdir DIR")
+    add("--live", action="store_true", help="draw the curves by characters after every epoch")
     add("--no-capture", dest="capture", action="store_false", default=True,
         help="compute layer by layer, where else a whole step is launched in one go")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
@@ -256,6 +260,16 @@ def single_values(layer: nn.Layer, shape: tuple[int, ...]) -> bool:
     return any(single_values(child, child_shape) for _, child, child_shape in layer.child_inputs(shape))
 
 
+def event_files(folder: Path, loader: data.DataLoader) -> TensorBoardFile:
+    """What TensorBoard shows, with the first batch as the model gets it."""
+    loader.set_epoch(0)
+    images, _ = next(iter(loader))
+    try:
+        return TensorBoardFile(folder, images=np.asarray(images))
+    except ImportError as error:
+        raise UserError(str(error)) from error
+
+
 def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     """Everything that the command does once its options are read."""
     algorithms = ("auto", *backend.conv2d_algorithms())
@@ -326,6 +340,10 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         HistoryFile(output / HISTORY),
         ProgressBar(),
     ]
+    if arguments.live:
+        callbacks.append(LiveCurves(always=True))
+    if arguments.tensorboard:
+        callbacks.append(event_files(arguments.tensorboard, loaders[0]))
     if arguments.patience:
         callbacks.append(EarlyStopping(arguments.patience))
     try:

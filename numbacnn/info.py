@@ -31,6 +31,7 @@ EXTRAS = {
     "pooch": ("downloads of data sets", 'pip install "numbacnn[data]"'),
     "pillow": ("folders of images", 'pip install "numbacnn[data]"'),
     "matplotlib": ("plots", 'pip install "numbacnn[plot]"'),
+    "tensorboard": ("what TensorBoard shows of a run", 'pip install "numbacnn[tensorboard]"'),
     "torch": ("a peer in benchmarks", 'pip install "numbacnn[bench]"'),
     "onnxruntime": ("a peer in benchmarks", "pip install onnxruntime"),
     "numba-cuda": ("kernels on NVIDIA GPUs", 'pip install "numbacnn[cuda]"'),

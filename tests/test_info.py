@@ -29,6 +29,7 @@ LABELS = [
         "pooch",
         "pillow",
         "matplotlib",
+        "tensorboard",
         "torch",
         "onnxruntime",
         "numba-cuda",

@@ -333,6 +333,21 @@ def test_without_matplotlib_there_is_no_plot(run: Main, tmp_path: Path, monkeypa
     assert sorted(os.listdir(tmp_path / "out")) == [name for name in FILES if name != "curves.png"]
 
 
+def test_curves_and_what_tensorboard_shows(run: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    options = (*SMALL, "--backend=reference", f"--tensorboard={tmp_path / 'events'}", "--live")
+    code, lines, errors = run(*options)
+    assert (code, errors) == (0, [])
+    assert len([line for line in lines if line.startswith("loss ") and "accuracy" in line]) == 2
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "events" / "train")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2]
+    assert events.Tags()["images"] == ["images", "filters/0"] and events.Tags()["graph"]
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert refused(run(*options)) == 'TensorBoardFile needs tensorboard: pip install "numbacnn[tensorboard]"'
+
+
 def test_a_learning_rate_that_is_too_large(run: Main, backend: backends.Backend) -> None:
     needs_speed(backend)
     assert refused(run(*SMALL, "--lr=3e38")).startswith("training loss is nan in epoch 1, after batch 2 of 3; ")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,6 +27,11 @@ class Kept:
 
     def log(self, data: dict[str, float], step: int) -> None:
         self.calls.append((step, data))
+
+    is_finished = False
+
+    def finish(self) -> None:
+        self.is_finished = True
 
 
 def train(tracker: Tracker, epochs: int, history: History | None = None) -> History:
@@ -57,6 +66,31 @@ def test_the_figures_of_a_record_are_those_that_are_known() -> None:
         "seconds": 2.0,
         "train_iou": 0.25,
     }
+
+
+@pytest.mark.parametrize("service", ["wandb", "mlflow"])
+def test_the_guide_s_code_for_services_gives_them_the_figures(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what the code asks of their packages in their place."""
+    guide = (Path(__file__).parents[2] / "docs" / "seeing-training.md").read_text(encoding="utf-8")
+    (code,) = (
+        block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if f"import {service}\n" in block
+    )
+    kept, module = Kept(), ModuleType(service)
+    module.init = lambda **settings: kept  # type: ignore[attr-defined]
+    module.start_run = nullcontext  # type: ignore[attr-defined]
+    module.log_params = dict  # type: ignore[attr-defined]
+    module.log_metrics = lambda metrics, step: kept.log(metrics, step)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, service, module)
+    model, optimizer = model_and_optimizer()
+    names: dict[str, Any] = {
+        "model": model,
+        "loaders": loaders(),
+        "loss": nn.CrossEntropyLoss(),
+        "optimizer": optimizer,
+    }
+    exec(compile(code, service, "exec"), names)
+    assert [step for step, _ in kept.calls] == list(range(1, 11))
+    assert kept.is_finished == (service == "wandb") and "test_loss" in kept.calls[-1][1]
 
 
 @pytest.mark.parametrize("tracker", [None, print, Kept])
