@@ -12,8 +12,9 @@ __all__ = ["Branch", "folded"]
 
 OPEN_ROWS = 40
 """Of a tree with more rows than that only the first level is unfolded."""
-WIDTHS = {"output shape": "12em", "algorithm": "9em"}
-"""Of columns; the others have what numbers take."""
+FIRST, OTHERS = 22.0, 6.0
+WIDTHS = {"output shape": 10.0, "parameters": 8.5, "algorithm": 8.0, "jump": 5.0}
+"""Of columns in em: the least of the first one, and those of the others, by header."""
 
 
 class Branch(NamedTuple):
@@ -43,11 +44,11 @@ class _Tree:
         self._kept = kept
         self._styles = [CELL.format("left" if header in left else "right") for header in headers]
         # In tables within tables the columns at the right stand below each other, as the first one gives way.
-        columns = "".join(f'<col style="width:{WIDTHS.get(header, "6.5em")}"/>' for header in headers)
+        widths = [WIDTHS.get(header, OTHERS) for header in headers]
+        columns = "".join(f'<col style="width:{width}em"/>' for width in widths)
         self._columns = f"<colgroup><col/>{columns}</colgroup>"
-        width = 26 + sum(float(WIDTHS.get(header, "6.5em")[:-2]) for header in headers)
-        self._outer = f"{TABLE};table-layout:fixed;width:100%;min-width:{width:g}em"
         self._inner = f"{TABLE};table-layout:fixed;width:100%"
+        self._outer = f"{self._inner};min-width:{FIRST + sum(widths)}em;overflow-wrap:anywhere"
 
     def whole(self) -> str:
         cells = [
@@ -71,7 +72,7 @@ class _Tree:
     def _leaf(self, branch: Branch) -> str:
         shown = [branch.cells[i] for i in self._kept]
         cells = [f'<td style="{style}">{html.escape(c)}</td>' for c, style in zip(shown, self._styles, strict=True)]
-        return f'<tr><td style="{CELL.format("left")};overflow-wrap:anywhere">{_name(branch)}</td>{"".join(cells)}</tr>'
+        return f'<tr><td style="{CELL.format("left")}">{_name(branch)}</td>{"".join(cells)}</tr>'
 
     def _branch(self, branch: Branch, within: str) -> str:
         named = [(header, branch.cells[i]) for header, i in zip(self._headers, self._kept, strict=True)]

@@ -418,6 +418,10 @@ class Layer(Printed, OnBackend, Remembering):
         for name, layer in targets.items():
             layer.seed, layer.calls = pairs[name]
 
+    def extra_repr(self) -> str:
+        """The arguments that ``print`` shows."""
+        return ""
+
 
 def as_inputs(model: Layer, x: Any) -> list[Array]:
     """``x``, real arrays, as what ``model`` takes: one input, or a tuple of several, of as many samples each."""

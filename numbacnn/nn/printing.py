@@ -20,10 +20,6 @@ class Printed:
     _seen: Sequence[Any] = ()
     """The shapes of the inputs that it was given last, as the outermost layer; None of what was no array."""
 
-    def extra_repr(self) -> str:
-        """The arguments that ``print`` shows."""
-        return ""
-
     def __repr__(self: Any) -> str:
         named = (f"({name}): {child!r}" if name else repr(child) for name, child in self.named_children())
         inner = [text.replace("\n", "\n  ") for text in named]

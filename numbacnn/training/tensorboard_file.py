@@ -149,6 +149,7 @@ def _filters(model: Layer) -> dict[str, np.ndarray[Any, Any]]:
             weight = layer.backend.to_numpy(layer.weight.value)
             if weight.shape[1] not in (1, 3):
                 weight = weight.reshape(-1, 1, *weight.shape[2:])
-            low, high = weight.min(initial=0), weight.max(initial=0)
-            return {f"filters/{name}": tiled("weight", (weight - low) / (high - low or 1))}
+            low, high = weight.min(), weight.max()
+            with np.errstate(all="ignore"):  # of weights that are not finite
+                return {f"filters/{name}": tiled("weight", (weight - low) / ((high - low) or 1))}
     return {}
