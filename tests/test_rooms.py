@@ -39,7 +39,11 @@ ALLOWED = {
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
     "training": {"data", "io", "optim", "nn", "ops", "backends"},
-    "data": {"io", "ops", "backends", "files"},
+    "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends"},
+    "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
+    "data.arrays": {"data.readers", "ops", "backends"},
+    "data.readers": {"data.transforms", "io", "ops", "backends", "files"},
+    "data.transforms": {"ops", "backends"},
     "io": {"numbacnn", "nn", "ops", "files"},
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
@@ -61,6 +65,9 @@ ALLOWED = {
 }
 """Of each room, those that it imports from besides itself."""
 
+HAVE_ROOMS = ("data", "backends", "reference", "cpu", "cuda")
+"""The rooms whose folders are rooms of their own."""
+
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
     "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch", "pwd",
@@ -80,13 +87,11 @@ MODULES = {name_of(path) for path in FILES}
 
 def room_of(module: str) -> str:
     """The folder that a module is in, or the module itself, where it lies beside the folders."""
-    parts = module.split(".")[1:]
-    if parts[:1] == ["backends"] and len(parts) > 1:
-        if parts[1] == "shared":
-            return "backends.shared"
-        if parts[1] in ("reference", "cpu", "cuda"):
-            folder = ".".join(["numbacnn", *parts[:3]])
-            return ".".join(parts[1:3]) if (PACKAGE.parent / folder.replace(".", "/")).is_dir() else parts[1]
+    parts, within = module.split(".")[1:], PACKAGE
+    if parts[:2] in (["backends", "reference"], ["backends", "cpu"], ["backends", "cuda"]):
+        parts, within = parts[1:], PACKAGE / "backends"
+    if parts[:1] and parts[0] in HAVE_ROOMS and within.joinpath(*parts[:2]).is_dir():
+        return ".".join(parts[:2])
     return parts[0] if parts else "numbacnn"
 
 
