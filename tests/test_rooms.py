@@ -43,7 +43,7 @@ ALLOWED = {
     "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
     "data.arrays": {"data.readers", "ops", "backends"},
     "data.readers": {"data.transforms", "io", "ops", "backends", "files"},
-    "data.transforms": {"ops", "backends"},
+    "data.transforms": {"ops", "backends.shared", "backends"},
     "io": {"numbacnn", "nn", "ops", "files"},
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
@@ -75,6 +75,9 @@ WHERE_NEEDED = {
 }  # fmt: skip
 # These import the cpu backend, and with it Numba, where they are asked for what only it knows.
 LAZY = {"info.py", "backends/autotune.py"}
+
+COMPILED = {"block_kernel", "device_function", "inlined", "kernel", "loading_kernel", "mapping", "njit"}
+"""What functions are decorated with, or given to, to be compiled and kept."""
 
 
 def name_of(path: Path) -> str:
@@ -156,3 +159,23 @@ def test_functions_import_only_what_is_heavy_or_optional(path: Path) -> None:
             top = module.partition(".")[0]
             lazy = top == "numbacnn" and path.relative_to(PACKAGE).as_posix() in LAZY
             assert top in WHERE_NEEDED or lazy, f"{name_of(path)}, line {node.lineno}: {module}"
+
+
+@pytest.mark.parametrize("of", ["cpu", "cuda"])
+def test_kernels_are_made_of_sources_that_name_their_folder(of: str) -> None:
+    """Those of the backend and of ``shared/``: compiled code that the disk has would outlive a change elsewhere."""
+    for path in (PACKAGE / "backends" / of).rglob("*.py"):
+        elsewhere = {
+            alias.asname or alias.name
+            for node, module in imports_of(path)
+            if isinstance(node, ast.ImportFrom) and room_of(module) == "backends" and node.level
+            for alias in node.names
+        }
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                makers = [each.func if isinstance(each, ast.Call) else each for each in node.decorator_list]
+            else:
+                makers = [node.func] if isinstance(node, ast.Call) else []
+            if any(isinstance(maker, ast.Name) and maker.id in COMPILED for maker in makers):
+                used = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)} & elsewhere
+                assert not used, f"{name_of(path)}, line {node.lineno}: {used}"

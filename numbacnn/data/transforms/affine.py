@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...backends import Array, Backend
-from ...backends.sampling import places_of
+from ...backends.shared.sampling import places_of
 from ...ops.arguments import flag
 from .arguments import fill_values, interpolation_name, number_range, shares, shears
 from .transform import ImageShape

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...backends import Array, Backend
 from ...backends.geometry import Resampling
-from ...backends.sampling import places_of
+from ...backends.shared.sampling import places_of
 from ...ops.arguments import number, pair
 from .affine import sampled, warped
 from .arguments import drawn_boxes, interpolation_name, number_range

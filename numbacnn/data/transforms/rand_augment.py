@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...backends import Array, Backend, adjustments
+from ...backends import Array, Backend
+from ...backends.shared import adjustments
 from ...ops.arguments import integer
 from .affine import inverse_affine, warped
 from .arguments import fill_values, interpolation_name
