@@ -10,19 +10,20 @@ import numpy as np
 from ...backends import Array, Backend
 from ...backends.shared.sampling import places_of
 from ...ops.arguments import flag
-from .arguments import fill_values, interpolation_name, number_range, shares, shears
+from .arguments import fill_values, interpolation_name, number_range, point, shares, shears
 from .transform import ImageShape
 
 __all__ = ["RandomAffine", "RandomRotation", "inverse_affine", "sampled", "warped"]
 
 
 class RandomRotation:
-    """Turn each image about its middle by an angle of its own, counter-clockwise, as torchvision's RandomRotation.
+    """Turn each image about a point by an angle of its own, counter-clockwise, as torchvision's RandomRotation.
 
     Args:
         degrees: the least and the largest angle, uniform between these; a number for -degrees and degrees.
         interpolation: "nearest" or "bilinear".
         expand: False, for the images of a batch keep one size.
+        center: the point, (x, y) in pixels from the corner at the top left; None for the middle, (w / 2, h / 2).
         fill: what there is beyond the image, a number or one for each channel.
 
     Example:
@@ -38,18 +39,20 @@ class RandomRotation:
         degrees: float | tuple[float, float],
         interpolation: str = "nearest",
         expand: bool = False,
+        center: Sequence[float] | None = None,
         fill: float | Sequence[float] = 0,
     ) -> None:
         self.degrees = number_range("degrees", degrees)
         self.interpolation = interpolation_name(interpolation)
         if flag("expand", expand):
             raise ValueError("`expand` True must be False: the images of a batch are of one size")
+        self.center = None if center is None else point("center", center)
         self.fill = fill_values(fill)
 
     def __call__(self, images: Array, random: np.random.Generator, backend: Backend) -> Array:
         """Images of the same shape."""
         degrees = random.uniform(*self.degrees, images.shape[0])
-        matrices = inverse_affine(images.shape, degrees=-degrees)
+        matrices = inverse_affine(images.shape, degrees=-degrees, center=self.center)
         return warped(images, matrices, backend, self.interpolation, self.fill)
 
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
@@ -58,14 +61,17 @@ class RandomRotation:
 
     def for_targets(self, mask: bool) -> RandomRotation:
         """The nearest pixels of masks, the same as of inputs for pictures."""
-        return RandomRotation(self.degrees) if mask else self
+        return RandomRotation(self.degrees, center=self.center) if mask else self
 
     def __repr__(self) -> str:
-        return f"RandomRotation({self.degrees}, interpolation={self.interpolation!r}, fill={self.fill})"
+        return (
+            f"RandomRotation({self.degrees}, interpolation={self.interpolation!r}, center={self.center}, "
+            f"fill={self.fill})"
+        )
 
 
 class RandomAffine:
-    """Turn, move, scale and shear each image about its middle, as torchvision's RandomAffine.
+    """Turn, move, scale and shear each image about a point, as torchvision's RandomAffine.
 
     For each image an angle, a translation, a scale and two shears are drawn, all uniform.
 
@@ -77,6 +83,7 @@ class RandomAffine:
             shear of x; None for no shear.
         interpolation: "nearest" or "bilinear".
         fill: what there is beyond the image, a number or one for each channel.
+        center: the point, (x, y) in pixels from the corner at the top left; None for the middle, (w / 2, h / 2).
 
     Example:
         >>> RandomAffine(10, translate=(0.1, 0.1), scale=(0.9, 1.1)).output_shape((3, 32, 32))
@@ -91,6 +98,7 @@ class RandomAffine:
         shear: float | Sequence[float] | None = None,
         interpolation: str = "nearest",
         fill: float | Sequence[float] = 0,
+        center: Sequence[float] | None = None,
     ) -> None:
         self.degrees = number_range("degrees", degrees)
         self.translate = None if translate is None else shares("translate", translate)
@@ -98,6 +106,7 @@ class RandomAffine:
         self.shear = None if shear is None else shears("shear", shear)
         self.interpolation = interpolation_name(interpolation)
         self.fill = fill_values(fill)
+        self.center = None if center is None else point("center", center)
 
     def __call__(self, images: Array, random: np.random.Generator, backend: Backend) -> Array:
         """Images of the same shape."""
@@ -109,7 +118,7 @@ class RandomAffine:
         )
         scale = random.uniform(*(self.scale or (1.0, 1.0)), n)
         shear_x, shear_y = (random.uniform(*limits, n) for limits in self.shear or ((0.0, 0.0), (0.0, 0.0)))
-        matrices = inverse_affine(images.shape, degrees, (right, down), scale, (shear_x, shear_y))
+        matrices = inverse_affine(images.shape, degrees, (right, down), scale, (shear_x, shear_y), self.center)
         return warped(images, matrices, backend, self.interpolation, self.fill)
 
     def output_shape(self, image_shape: ImageShape) -> ImageShape:
@@ -119,12 +128,12 @@ class RandomAffine:
     def for_targets(self, mask: bool) -> RandomAffine:
         """The nearest pixels of masks, the same as of inputs for pictures."""
         shear = None if self.shear is None else [limit for limits in self.shear for limit in limits]
-        return RandomAffine(self.degrees, self.translate, self.scale, shear) if mask else self
+        return RandomAffine(self.degrees, self.translate, self.scale, shear, center=self.center) if mask else self
 
     def __repr__(self) -> str:
         return (
             f"RandomAffine({self.degrees}, translate={self.translate}, scale={self.scale}, shear={self.shear}, "
-            f"interpolation={self.interpolation!r}, fill={self.fill})"
+            f"interpolation={self.interpolation!r}, fill={self.fill}, center={self.center})"
         )
 
 

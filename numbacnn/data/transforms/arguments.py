@@ -10,7 +10,7 @@ import numpy as np
 
 from ...ops.arguments import finite, number, one_of
 
-__all__ = ["drawn_boxes", "fill_values", "interpolation_name", "number_range", "shares", "shears"]
+__all__ = ["drawn_boxes", "fill_values", "interpolation_name", "number_range", "point", "shares", "shears"]
 
 INTERPOLATIONS = ("nearest", "bilinear")
 # How often a box is drawn that may not fit, as torchvision does.
@@ -46,9 +46,7 @@ def number_range(name: str, value: Any, above: float | None = None) -> tuple[flo
     if above is None and not _is_list(value) and not isinstance(value, str):
         most = number(name, value, 0)
         return -most, most
-    if not _is_list(value) or len(value) != 2:
-        raise TypeError(f"`{name}` {value!r} must be two numbers{', or one' if above is None else ''}")
-    low, high = (finite(name, each) for each in value)
+    low, high = (finite(name, each) for each in _two(name, value, "" if above is not None else ", or one"))
     if low > high or (above is not None and low <= above):
         raise ValueError(f"`{name}` {value!r} must be in order{'' if above is None else f' and above {above:g}'}")
     return low, high
@@ -68,10 +66,14 @@ def fill_values(value: Any, name: str = "fill") -> float | tuple[float, ...]:
 
 def shares(name: str, value: Any) -> tuple[float, float]:
     """Two numbers in 0..1."""
-    if not _is_list(value) or len(value) != 2:
-        raise TypeError(f"`{name}` {value!r} must be two numbers, of the width and of the height")
-    across, down = (number(name, each, 0, 1) for each in value)
+    across, down = (number(name, each, 0, 1) for each in _two(name, value, ", of the width and of the height"))
     return across, down
+
+
+def point(name: str, value: Any) -> tuple[float, float]:
+    """Two finite numbers."""
+    x, y = (finite(name, each) for each in _two(name, value, ", x and y"))
+    return x, y
 
 
 def shears(name: str, value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -81,6 +83,13 @@ def shears(name: str, value: Any) -> tuple[tuple[float, float], tuple[float, flo
     if isinstance(value, str) or (_is_list(value) and len(value) != 2):
         raise TypeError(f"`{name}` {value!r} must be one, two or four numbers")
     return number_range(name, value), (0.0, 0.0)
+
+
+def _two(name: str, value: Any, words: str) -> Any:
+    """``value``; TypeError, which ends in ``words``, unless it is a list of two."""
+    if not _is_list(value) or len(value) != 2:
+        raise TypeError(f"`{name}` {value!r} must be two numbers{words}")
+    return value
 
 
 def _is_list(value: Any) -> bool:

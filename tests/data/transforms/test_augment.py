@@ -98,6 +98,45 @@ def test_right_angles_and_translations_move_whole_pixels(backend: Backend) -> No
     assert {column for _, column in found} == {*range(-3, 4)}
 
 
+def turned_and_sheared(turn: float, factor: float, x_turn: float, y_turn: float) -> np.ndarray:
+    """The matrix of (x, y) by radians, clockwise; sheared first."""
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    shears = np.array([[1, 0], [-np.tan(y_turn), 1]]) @ np.array([[1, -np.tan(x_turn)], [0, 1]])
+    return factor * rotation @ shears
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("center", [None, (0, 0), [7.25, -2]])
+def test_each_point_comes_from_where_the_matrix_about_the_center_says(
+    backend: Backend, center: Any, interpolation: str
+) -> None:
+    x, random = normal((3, 2, 6, 9), 3), np.random.default_rng(5)
+    n, _, h, w = x.shape
+    affine = RandomAffine((25, 25), (0.3, 0.3), (1.3, 1.3), (8, 8, -5, -5), interpolation, 7, center)
+    random.random(n)  # the angles
+    moved = np.stack([np.rint(random.uniform(-0.3 * size, 0.3 * size, n)) for size in (w, h)], axis=1)
+    inverse = np.linalg.inv(turned_and_sheared(np.radians(25), 1.3, *np.radians([8, -5])))
+    middle = np.array([w / 2, h / 2] if center is None else center)
+    points = np.stack(np.meshgrid(np.arange(w) + 0.5, np.arange(h) + 0.5), axis=-1)
+    for image, found, far in zip(x, apply(affine, x, backend, 5), moved, strict=True):
+        padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), constant_values=7)
+        # Pixels of the padded image, in which the first centre is at 0.
+        at = np.clip(middle + (points - middle - far) @ inverse.T + 0.5, 0, [w + 1, h + 1])
+        if interpolation == "nearest":
+            columns, rows = np.floor(at + 0.5).astype(int).transpose(2, 0, 1)
+            np.testing.assert_array_equal(found, padded[:, rows, columns])
+            continue
+        columns, rows = np.minimum(np.floor(at), [w, h]).astype(int).transpose(2, 0, 1)
+        right, down = at[..., 0] - columns, at[..., 1] - rows
+        above, below = (
+            (1 - right) * padded[:, line, columns] + right * padded[:, line, columns + 1] for line in (rows, rows + 1)
+        )
+        np.testing.assert_allclose(found, (1 - down) * above + down * below, rtol=0, atol=1e-8)
+    turned = apply(RandomRotation((25, 25), interpolation, center=center, fill=7), x, backend)
+    clockwise = RandomAffine((-25, -25), interpolation=interpolation, fill=7, center=center)
+    np.testing.assert_array_equal(turned, apply(clockwise, x, backend))
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 @pytest.mark.parametrize("shape", [(3, 2, 7, 10), (2, 1, 9, 4)])
@@ -111,10 +150,8 @@ def test_warps_are_pytorch_s_grids(shape: tuple[int, ...], interpolation: str) -
     shear, moved = rng.uniform(-30, 30, (2, n)), rng.uniform(-2, 2, (2, n))
     thetas = []
     drawn = zip(np.radians(degrees), scale, *np.radians(shear), *moved, strict=True)
-    for turn, factor, x_turn, y_turn, right, down in drawn:
-        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        shears = np.array([[1, 0], [-np.tan(y_turn), 1]]) @ np.array([[1, -np.tan(x_turn)], [0, 1]])
-        inverse = np.linalg.inv(factor * rotation @ shears)
+    for *turned, right, down in drawn:
+        inverse = np.linalg.inv(turned_and_sheared(*turned))
         half = np.diag([w / 2, h / 2])
         linear = np.linalg.inv(half) @ inverse @ half
         thetas.append(np.hstack([linear, -(np.linalg.inv(half) @ inverse @ [right, down])[:, None]]))
@@ -318,6 +355,8 @@ pairs = PairDataset(np.zeros((3, 1, 2, 2), np.float32), np.arange(3))
         (lambda: RandomRotation(-3), ValueError, "`degrees` -3 must be at least 0"),
         (lambda: RandomRotation("3"), TypeError, "`degrees` '3' must be two numbers, or one"),
         (lambda: RandomRotation(3, expand=True), ValueError, "`expand` True must be False"),
+        (lambda: RandomRotation(3, center=4), TypeError, "`center` 4 must be two numbers, x and y"),
+        (lambda: RandomAffine(3, center=(4, float("inf"))), ValueError, "`center` inf must be finite"),
         (lambda: RandomRotation(3, fill=float("nan")), ValueError, "`fill` nan must be finite"),
         (lambda: RandomRotation(3, fill=[1, 2])(*images()), ValueError, r"`fill` \(1.0, 2.0\) must be .* 3 channels"),
         (lambda: RandomAffine(3, translate=0.1), TypeError, "`translate` 0.1 must be two numbers"),

@@ -39,8 +39,8 @@ def test_masks_go_where_their_pictures_go(backend: Backend) -> None:
     "transform",
     [
         data.RandomVerticalFlip(),
-        data.RandomRotation(30),
-        data.RandomAffine(20, (0.1, 0.1), (0.8, 1.2), (1, 10, -5, 5)),
+        data.RandomRotation(30, center=(3, 4)),
+        data.RandomAffine(20, (0.1, 0.1), (0.8, 1.2), (1, 10, -5, 5), center=(20, 0)),
         data.RandomResizedCrop(12, interpolation="nearest"),
     ],
     ids=repr,
