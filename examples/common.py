@@ -18,7 +18,7 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn
 from numbacnn.backends import Backend
-from numbacnn.data.shapes import TEST_SIZE, TRAIN_SIZE
+from numbacnn.data.datasets.shapes import TEST_SIZE, TRAIN_SIZE
 from numbacnn.files import user_path
 
 from .recipes import Recipe

@@ -14,7 +14,7 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import data, nn, ops, optim
-from numbacnn.data.shape_masks import MASKED_CLASSES
+from numbacnn.data.datasets.shape_masks import MASKED_CLASSES
 from numbacnn.files import replacing
 from numbacnn.training import Callback, MeanIoU, Run, fit
 

@@ -80,9 +80,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = tuple(metafunc.config.getoption("--backend") or ())
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", _backend_names(chosen), indirect=True)
+    fast = [name for name in _backend_names(chosen) if name != "reference"]
+    if "fast" in metafunc.fixturenames:
+        metafunc.parametrize("fast", fast, indirect=True)
     if "ours" in metafunc.fixturenames:
-        fast = [name for name in _backend_names(chosen) if name != "reference"]
-        fast += [CAPTURED] if "cpu" in fast and not config.DISABLE_JIT else []
+        fast = [*fast, *([CAPTURED] if "cpu" in fast and not config.DISABLE_JIT else [])]
         if "algorithm" in metafunc.fixturenames:
             pairs = [(name, algorithm) for name in fast for algorithm in _algorithms(name)]
             metafunc.parametrize(("ours", "algorithm"), pairs, indirect=["ours"])
@@ -93,6 +95,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
     """A backend, the default one while the test runs; the test runs once for each."""
+    with backends.use_backend(request.param) as module:
+        yield module
+
+
+@pytest.fixture
+def fast(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
+    """A backend other than the reference, the default one while the test runs; the test runs once for each."""
     with backends.use_backend(request.param) as module:
         yield module
 

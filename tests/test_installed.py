@@ -66,7 +66,7 @@ def test_from_a_wheel(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        assert {"numbacnn/py.typed", "numbacnn/data/imagenet_classes.txt"} <= set(names)
+        assert {"numbacnn/py.typed", "numbacnn/data/datasets/imagenet_classes.txt"} <= set(names)
         assert not any(name.startswith(("tests", "bench", "docs")) for name in names)
         archive.extractall(tmp_path / "site")
     assert run(tmp_path, path=tmp_path / "site").startswith(str(tmp_path / "site"))

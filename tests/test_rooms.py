@@ -39,7 +39,11 @@ ALLOWED = {
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
     "training": {"data", "io", "optim", "nn", "ops", "backends", "files"},
-    "data": {"io", "ops", "backends", "files"},
+    "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends"},
+    "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
+    "data.arrays": {"data.readers", "ops", "backends"},
+    "data.readers": {"data.transforms", "io", "ops", "backends", "files"},
+    "data.transforms": {"ops", "backends.shared", "backends"},
     "io": {"numbacnn", "nn", "ops", "files"},
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
@@ -61,6 +65,9 @@ ALLOWED = {
 }
 """Of each room, those that it imports from besides itself."""
 
+HAVE_ROOMS = ("data", "backends", "reference", "cpu", "cuda")
+"""The rooms whose folders are rooms of their own."""
+
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
     "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch",
@@ -68,6 +75,9 @@ WHERE_NEEDED = {
 }  # fmt: skip
 # These import the cpu backend, and with it Numba, where they are asked for what only it knows.
 LAZY = {"info.py", "backends/autotune.py"}
+
+COMPILED = {"block_kernel", "device_function", "inlined", "kernel", "loading_kernel", "mapping", "njit"}
+"""What functions are decorated with, or given to, to be compiled and kept."""
 
 
 def name_of(path: Path) -> str:
@@ -80,13 +90,11 @@ MODULES = {name_of(path) for path in FILES}
 
 def room_of(module: str) -> str:
     """The folder that a module is in, or the module itself, where it lies beside the folders."""
-    parts = module.split(".")[1:]
-    if parts[:1] == ["backends"] and len(parts) > 1:
-        if parts[1] == "shared":
-            return "backends.shared"
-        if parts[1] in ("reference", "cpu", "cuda"):
-            folder = ".".join(["numbacnn", *parts[:3]])
-            return ".".join(parts[1:3]) if (PACKAGE.parent / folder.replace(".", "/")).is_dir() else parts[1]
+    parts, within = module.split(".")[1:], PACKAGE
+    if parts[:2] in (["backends", "reference"], ["backends", "cpu"], ["backends", "cuda"]):
+        parts, within = parts[1:], PACKAGE / "backends"
+    if parts[:1] and parts[0] in HAVE_ROOMS and within.joinpath(*parts[:2]).is_dir():
+        return ".".join(parts[:2])
     return parts[0] if parts else "numbacnn"
 
 
@@ -151,3 +159,23 @@ def test_functions_import_only_what_is_heavy_or_optional(path: Path) -> None:
             top = module.partition(".")[0]
             lazy = top == "numbacnn" and path.relative_to(PACKAGE).as_posix() in LAZY
             assert top in WHERE_NEEDED or lazy, f"{name_of(path)}, line {node.lineno}: {module}"
+
+
+@pytest.mark.parametrize("of", ["cpu", "cuda"])
+def test_kernels_are_made_of_sources_that_name_their_folder(of: str) -> None:
+    """Those of the backend and of ``shared/``: compiled code that the disk has would outlive a change elsewhere."""
+    for path in (PACKAGE / "backends" / of).rglob("*.py"):
+        elsewhere = {
+            alias.asname or alias.name
+            for node, module in imports_of(path)
+            if isinstance(node, ast.ImportFrom) and room_of(module) == "backends" and node.level
+            for alias in node.names
+        }
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                makers = [each.func if isinstance(each, ast.Call) else each for each in node.decorator_list]
+            else:
+                makers = [node.func] if isinstance(node, ast.Call) else []
+            if any(isinstance(maker, ast.Name) and maker.id in COMPILED for maker in makers):
+                used = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)} & elsewhere
+                assert not used, f"{name_of(path)}, line {node.lineno}: {used}"

@@ -338,7 +338,7 @@ class Backend(Protocol):
         """
 
     def adjust_images(self, x: Array, kinds: Array, amounts: Array) -> Array:
-        """y (n, c, h, w): to each image, of 1 or 3 channels in 0..1, is done what adjustments.py says.
+        """y (n, c, h, w): to each image, of 1 or 3 channels in 0..1, is done what shared/adjustments.py says.
 
         kinds are (n,) int64, the numbers there, and amounts (n,). Where there is an order of values, in the smallest
         and largest of a channel and among levels, NaN is not in it, and what is NaN stays.
@@ -347,9 +347,9 @@ class Backend(Protocol):
     def affine_images(self, x: Array, places: Array, oh: int, ow: int, bilinear: bool, fill: Array) -> Array:
         """y (n, c, oh, ow): each point is what lies at its place in the image.
 
-        places are (n, 2, 5) int64, the numbers of sampling.py for the row and the column of each image. At a place
-        lies the nearest pixel, of two the one after, or what is between four, of which those count that weigh more than
-        nothing. Beyond the outer pixels lies ``fill`` (c,).
+        places are (n, 2, 5) int64, the numbers of shared/sampling.py for the row and the column of each image. At a
+        place lies the nearest pixel, of two the one after, or what is between four, of which those count that weigh
+        more than nothing. Beyond the outer pixels lies ``fill`` (c,).
         """
 
     def mix_images(self, x: Array, source: Array, index: Array, boxes: Array, weight: Array) -> Array:

@@ -14,12 +14,12 @@ from .. import backends
 from ..backends import Backend
 from ..ops.arguments import integer, one_of
 from ..ops.parts import as_tuple, each_of
-from .dataset import ArrayDataset
-from .mixing import BatchTransform, check_batch_transform, with_classes
-from .paired import PairTransform
-from .pairs import PairDataset
-from .splits import Subset, check_dataset, labels_of
-from .transforms import Transform, check_transform
+from .arrays.array_dataset import ArrayDataset
+from .arrays.pair_dataset import PairDataset
+from .arrays.splits import Subset, check_dataset, labels_of
+from .transforms.mixing import BatchTransform, check_batch_transform, with_classes
+from .transforms.pair_transform import PairTransform
+from .transforms.transform import Transform, check_transform
 
 __all__ = ["DataLoader"]
 

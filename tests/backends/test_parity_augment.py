@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numba import get_num_threads, set_num_threads
 
 from numbacnn import backends
-from numbacnn.backends import adjustments, reference
-from numbacnn.backends.sampling import places_of
+from numbacnn.backends import reference
+from numbacnn.backends.shared import adjustments
+from numbacnn.backends.shared.sampling import places_of
 from tests.numeric import normal
 from tests.on_numpy import OnNumPy
 from tests.strategies import CHECKS, IN_PYTHON, dtypes, seeds

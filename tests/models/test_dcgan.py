@@ -15,8 +15,6 @@ from numbacnn.training import CapturedFunction
 from tests.models.test_models import count
 from tests.models.test_models import weightless as weightless
 from tests.models.test_torchvision_layout import norm, weight
-from tests.models.variants import DCGANS, build
-from tests.nn.test_gradients import check_gradients
 from tests.strategies import SIMULATED
 
 
@@ -37,12 +35,6 @@ def test_sizes_of_images(size: int) -> None:
     generator = models.dcgan_generator(5, 2, 2, size)
     assert generator.output_shape((3, 5, 1, 1)) == (3, 2, size, size)
     assert models.dcgan_discriminator(2, 2, size).output_shape((3, 2, size, size)) == (3, 1)
-
-
-@pytest.mark.parametrize("name", DCGANS)
-def test_gradients(name: str) -> None:
-    model, x = build(name)
-    check_gradients(model, x, np.random.default_rng(1))
 
 
 class Halves:

@@ -10,16 +10,13 @@ import pytest
 
 import numbacnn as nc
 from numbacnn import models, nn
-from numbacnn.backends import Backend
 from numbacnn.models.architecture import architecture_of
 from numbacnn.models.efficientnet import inverted_residual
 from tests.models.test_models import count
 from tests.models.test_models import weightless as weightless
 from tests.models.test_torchvision_layout import both, norm, weight
-from tests.models.variants import build
 from tests.models.weights_package import PACKAGE, install, needs_weights
 from tests.nn.test_gradients import check_gradients
-from tests.strategies import SIMULATED
 
 
 def keys() -> Iterator[str]:
@@ -91,19 +88,6 @@ def test_the_input_is_added_where_the_shape_stays() -> None:
 def test_gradients(channels: int, stride: int) -> None:
     block = inverted_residual(4, channels, 5, stride, dtype=np.float64)
     check_gradients(block, np.random.default_rng(0).standard_normal((3, 4, 6, 6)), np.random.default_rng(1))
-
-
-@pytest.mark.skipif(SIMULATED, reason="whole models take minutes in the simulator")
-def test_every_backend_computes_the_same(backend: Backend) -> None:
-    results = []
-    for where in ("reference", backend.name):
-        with nc.use_backend(where):
-            model, x = build("efficientnet_lite0")
-        y = model(x)
-        dx = model.backward(np.cos(np.arange(y.size)).reshape(y.shape))
-        results.append([np.asarray(array) for array in (y, dx, *(p.grad for p in model.parameters()))])
-    for expected, array in zip(*results, strict=True):
-        np.testing.assert_allclose(array, expected, rtol=0, atol=1e-9 * (1 + np.abs(expected).max()))
 
 
 def test_bad_arguments() -> None:

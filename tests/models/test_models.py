@@ -1,4 +1,4 @@
-"""What every architecture must do: count, have the printed shapes, differentiate, save, refuse bad arguments."""
+"""What every architecture must do: count, have the printed shapes, save, refuse bad arguments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import numbacnn as nc
 from numbacnn import models, nn
 from numbacnn.backends import Backend
 from numbacnn.models.densenet import dense_block
-from tests.models.variants import ALL, BOOK, CLASSIFIERS, build
-from tests.nn.test_gradients import check_gradients
-from tests.strategies import SIMULATED
+from tests.models.variants import ALL, CLASSIFIERS, build
 
 
 def count(model: nn.Layer) -> int:
@@ -132,26 +130,6 @@ def test_other_image_sizes(name: str, smallest: int) -> None:
     assert model.output_shape((2, 1, smallest, smallest)) == model.output_shape((2, 1, 300, 310)) == (2, 10)
     with pytest.raises(ValueError, match=r"does not fit|must not be empty"):
         model.output_shape((2, 1, smallest - 1, smallest - 1))
-
-
-@pytest.mark.parametrize("name", BOOK)
-def test_gradients(name: str) -> None:
-    model, x = build(name)
-    check_gradients(model, x, np.random.default_rng(1))
-
-
-@pytest.mark.skipif(SIMULATED, reason="whole models take minutes in the simulator")
-@pytest.mark.parametrize("name", BOOK)
-def test_every_backend_computes_the_same(backend: Backend, name: str) -> None:
-    results = []
-    for where in ("reference", backend.name):
-        with nc.use_backend(where):
-            model, x = build(name)
-        y = model(x)
-        dx = model.backward(np.cos(np.arange(y.size)).reshape(y.shape))
-        results.append([np.asarray(array) for array in (y, dx, *(p.grad for p in model.parameters()))])
-    for expected, array in zip(*results, strict=True):
-        np.testing.assert_allclose(array, expected, rtol=0, atol=1e-9 * (1 + np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("name", ALL)

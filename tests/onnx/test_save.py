@@ -14,13 +14,13 @@ from numbacnn import nn
 from numbacnn.onnx.messages import read_model
 from numbacnn.onnx.tensors import array_of
 from numbacnn.onnx.writer import layer_writers
-from tests.models.variants import ALL
+from tests.models.variants import ALL, OTHERS, UNETS
 from tests.registry import ENTRIES, Case
 from tests.registry.test_layers import assert_near, cases, made, passes
 from tests.strategies import IN_PYTHON
 
 DRAWS = 2 if IN_PYTHON else 8
-MODELS = ["lenet_bn", "resnet18"] if IN_PYTHON else list(ALL)
+MODELS = {**ALL, **UNETS, **{name: OTHERS[name] for name in ("series_fcn", "series_resnet")}}
 CONTAINERS = {"Add", "Concat", "DenseBlock", "Graph", "InferenceSession", "Layer", "Sequential"}
 
 # Where an operator of ONNX is missing, and the nodes in its place come back as several layers: the same up to rounding.
@@ -91,7 +91,7 @@ def test_float64_stays(tmp_path: Path, name: str) -> None:
 
 def drawn(name: str, dtype: Any) -> tuple[nn.Layer, np.ndarray]:
     """A model whose features neither vanish nor explode, and images for it."""
-    function, shape = ALL[name]
+    function, shape = MODELS[name]
     nn.init.manual_seed(0)
     model = function(dtype=dtype).eval()
     rng = np.random.default_rng(0)
@@ -99,7 +99,7 @@ def drawn(name: str, dtype: Any) -> tuple[nn.Layer, np.ndarray]:
     return model, rng.standard_normal(shape).astype(dtype)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["lenet_bn", "resnet18"] if IN_PYTHON else MODELS)
 @pytest.mark.parametrize("fold", [False, True])
 def test_a_model_comes_back_to_the_bit(tmp_path: Path, name: str, fold: bool) -> None:
     for dtype in (np.float32, np.float64):

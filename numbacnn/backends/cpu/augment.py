@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import sampling
-from ..adjustments import (
+from ..shared import sampling
+from ..shared.adjustments import (
     AUTOCONTRAST,
     BRIGHTNESS,
     COLOR,
@@ -22,7 +22,7 @@ from ..adjustments import (
     SOLARIZE,
     TO_LEVELS,
 )
-from ..sampling import FRACTION, FRACTION_BITS, HALF, UNIT
+from ..shared.sampling import FRACTION, FRACTION_BITS, HALF, UNIT
 from .runtime.allocator import empty, empty_like
 from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches

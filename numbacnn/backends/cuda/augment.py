@@ -9,8 +9,10 @@ import math
 
 import numpy as np
 
-from .. import sampling
-from ..adjustments import (
+from ..contract import Array
+from ..geometry import Pool2dGeometry
+from ..shared import sampling
+from ..shared.adjustments import (
     AUTOCONTRAST,
     BRIGHTNESS,
     COLOR,
@@ -22,9 +24,7 @@ from ..adjustments import (
     SOLARIZE,
     TO_LEVELS,
 )
-from ..contract import Array
-from ..geometry import Pool2dGeometry
-from ..sampling import FRACTION, FRACTION_BITS, HALF, UNIT
+from ..shared.sampling import FRACTION, FRACTION_BITS, HALF, UNIT
 from . import pooling
 from .block.reduce import THREADS, block_sum
 from .runtime import device_array

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import adjustments
 from ..contract import Array
-from ..sampling import FRACTION, FRACTION_BITS, HALF, UNIT
+from ..shared import adjustments
+from ..shared.sampling import FRACTION, FRACTION_BITS, HALF, UNIT
 
 __all__ = [
     "adjust_images",
