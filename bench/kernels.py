@@ -14,8 +14,9 @@ import numba
 import numpy as np
 
 from numbacnn import backends, ops
-from numbacnn.backends import Backend
+from numbacnn.backends import Backend, adjustments
 from numbacnn.backends.geometry import Pool2dGeometry
+from numbacnn.backends.sampling import places_of
 
 from . import gpu, machine, peers
 from .ceilings import IN_MEMORY, Mix, Traffic, last_cache_bytes, memory_bytes, traffic_of_memory
@@ -33,7 +34,7 @@ BATCHES = {"cuda": 512}
 CHANNELS, SIZE = 64, 56
 IMAGE_BYTES = 4 * CHANNELS * SIZE * SIZE
 # Images that are all there at the same time, arguments, results and what the memory is measured with.
-ARRAYS = 14
+ARRAYS = 16
 MIN_BATCH = 64
 
 
@@ -45,6 +46,9 @@ POINTWISE: dict[str, tuple[float, ...]] = {
     "softplus": (1.0, 20.0),
 }
 """The parameters of the activations that are functions of one number."""
+ADJUSTMENTS = {"BRIGHTNESS": 0.8, "COLOR": 0.8, "CONTRAST": 0.8, "SHARPNESS": 0.8, "POSTERIZE": 16.0, "SOLARIZE": 0.5,
+               "AUTOCONTRAST": 0.0, "EQUALIZE": 0.0}  # fmt: skip
+"""What is done to images, and the amount."""
 
 
 class Case(NamedTuple):
@@ -57,7 +61,7 @@ class Case(NamedTuple):
 
 
 def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
-    """All kernels on images (n, c, size, size), the optimisers on as many parameters, matrix products."""
+    """Kernels on images (n, c, size, size), the optimisers on as many parameters, matrix products and augmentations."""
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> backends.Array:
@@ -185,6 +189,48 @@ def cases(backend: Backend, n: int, c: int, size: int) -> list[Case]:
         Case("linear 256x400x120", lambda: b.linear(features, weight, None), operations=2 * 256 * 400 * 120),
         Case("linear 16x6400x4096", lambda: b.linear(few, wide, None), operations=2 * 16 * 6400 * 4096),
         Case("linear 128x6400x4096", lambda: b.linear(more, wide, None), operations=2 * 128 * 6400 * 4096),
+        *augmentations(b, max(1, n * c // 48), 4 * size),
+    ]
+
+
+def augmentations(backend: Backend, n: int, size: int) -> list[Case]:
+    """The kernels of augmentations on images (n, 3, size, size) in 0..1, as they come from a loader.
+
+    What has to be known of an image first is not counted as another read of it.
+    """
+    rng, b = np.random.default_rng(0), backend
+    x, source = (b.asarray(rng.random((n, 3, size, size), np.float32)) for _ in range(2))
+    order, corner = b.asarray(rng.permutation(n)), b.asarray(rng.integers(0, size // 4 + 1, n))
+    mirror = b.asarray(rng.integers(0, 2, n))
+    channel, fill = b.asarray(np.full(3, 0.5, np.float32)), b.asarray(np.zeros(3, np.float32))
+    factors = [b.asarray(rng.uniform(low, high, n).astype(np.float32)) for low, high in ((0.7, 1.3),) * 3 + ((0, 0.1),)]
+    # Each image is turned by an angle of its own, and what has to be read of it is less than the whole by the corners.
+    angles, middle = rng.uniform(-0.2, 0.2, n), (size - 1) / 2
+    cos, sin = np.cos(angles), np.sin(angles)
+    turns = np.array(
+        [[-sin, cos, middle * (1 + sin - cos)], [cos, sin, middle * (1 - sin - cos)]]
+    ).transpose(2, 0, 1)  # fmt: skip
+    places = b.asarray(places_of(turns, np.array([-1, -1]), np.array([size, size]), size, size))
+    everything, middles = (
+        b.asarray(np.tile(box, (n, 1))) for box in ([0, size, 0, size], [size // 4, 3 * size // 4] * 2)
+    )
+    shares, nothing = (b.asarray(np.full(n, share, np.float32)) for share in (0.25, 0.0))
+    once, twice = Mix(x.nbytes, x.nbytes), Mix(2 * x.nbytes, x.nbytes)
+    adjusted = [
+        Case(f"adjust_images {name.lower()}", partial(b.adjust_images, x, b.asarray(kinds), b.asarray(amounts)), once)
+        for name, amount in ADJUSTMENTS.items()
+        for kinds, amounts in [(np.full(n, getattr(adjustments, name)), np.full(n, amount, np.float32))]
+    ]
+    return [
+        Case("flip_and_crop", lambda: b.flip_and_crop(x, corner, corner, mirror, size, size), once),
+        Case("normalize_images", lambda: b.normalize_images(x, channel, channel), once),
+        Case("jitter_colors", lambda: b.jitter_colors(x, *factors), once),
+        Case("affine_images nearest", lambda: b.affine_images(x, places, size, size, False, fill), once),
+        Case("affine_images bilinear", lambda: b.affine_images(x, places, size, size, True, fill), once),
+        Case("mix_images", lambda: b.mix_images(x, source, order, everything, shares), twice),
+        # Of each pixel one of both is read.
+        Case("mix_images of boxes", lambda: b.mix_images(x, source, order, middles, nothing), once),
+        *adjusted,
     ]
 
 

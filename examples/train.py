@@ -55,9 +55,17 @@ CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetens
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": optim.SGD,
     "momentum": partial(optim.SGD, momentum=0.9),
+    "rmsprop": optim.RMSprop,
+    "adagrad": optim.Adagrad,
     "adam": optim.Adam,
     "adamw": optim.AdamW,
+    "nadam": optim.NAdam,
+    "lion": optim.Lion,
 }
+RATES = {"rmsprop": 1e-3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3, "nadam": 2e-3, "lion": 3e-4}
+"""What is usual, where no rate is given and the recipe's is for another optimizer."""
+DECAYS = {"adamw": 0.01, "lion": 0.1}
+"""Of those that do not add it to the gradient; what it takes in a step is in proportion to the rate as well."""
 
 
 def milestones(epochs: int) -> list[int]:
@@ -114,11 +122,12 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--optimizer", choices=OPTIMIZERS, default="sgd", help="momentum is SGD with momentum 0.9")
     add("--lr", type=above_zero, default=argparse.SUPPRESS,
         help="learning rate (default: the recipe's for its optimizer, else a tenth of that of sgd for momentum, "
-        "0.001 for adam)")  # fmt: skip
+        + ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items()) + ")")  # fmt: skip
     add("--schedule", choices=SCHEDULES, default="constant",
         help="of the learning rate; step divides it by 10 after a half and three quarters of the epochs")  # fmt: skip
     add("--weight-decay", type=number(0, math.inf), default=argparse.SUPPRESS,
-        help="of weights but those of norms and biases; without a recipe's, 0.01 for adamw, else 0")  # fmt: skip
+        help="of weights but those of norms and biases; without a recipe's, "
+        + ", ".join(f"{decay:g} for {name}" for name, decay in DECAYS.items()) + ", else 0")  # fmt: skip
     add("--clip-norm", type=above_zero, help="the most that the norm of a batch's gradients may be")
     add("--label-smoothing", type=number(0, 1), default=0.0, help="share of the target that all classes have alike")
     add("--average", type=number(0, 1), metavar="DECAY",
@@ -151,7 +160,7 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     if "lr" not in arguments:
         arguments.lr = learning_rate(recipe, arguments.optimizer)
     if "weight_decay" not in arguments:
-        arguments.weight_decay = 0.01 if arguments.optimizer == "adamw" else 0.0
+        arguments.weight_decay = DECAYS.get(arguments.optimizer, 0.0)
     arguments.output_dir = arguments.output_dir or Path("runs", arguments.model)
     return arguments
 
@@ -161,7 +170,7 @@ def learning_rate(recipe: Recipe, optimizer: str) -> float:
     if optimizer == recipe.optimizer:
         return recipe.lr
     sgd = recipe.lr if recipe.optimizer == "sgd" else 0.1
-    return {"sgd": sgd, "momentum": sgd / 10}.get(optimizer, 1e-3)
+    return {"sgd": sgd, "momentum": sgd / 10, **RATES}[optimizer]
 
 
 def resume(

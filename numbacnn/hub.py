@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -72,10 +73,19 @@ def save_pretrained(folder: str | os.PathLike[str], model: Layer, config: Mappin
 
 
 @overload
-def from_pretrained(folder: str | os.PathLike[str], model: None = None, strict: bool = True) -> Layer: ...
+def from_pretrained(
+    folder: str | os.PathLike[str], model: None = None, strict: bool = True, ignore_mismatched_sizes: bool = False
+) -> Layer: ...
 @overload
-def from_pretrained(folder: str | os.PathLike[str], model: _L, strict: bool = True) -> _L: ...
-def from_pretrained(folder: str | os.PathLike[str], model: Layer | None = None, strict: bool = True) -> Layer:
+def from_pretrained(
+    folder: str | os.PathLike[str], model: _L, strict: bool = True, ignore_mismatched_sizes: bool = False
+) -> _L: ...
+def from_pretrained(
+    folder: str | os.PathLike[str],
+    model: Layer | None = None,
+    strict: bool = True,
+    ignore_mismatched_sizes: bool = False,
+) -> Layer:
     """The model in ``folder``, which :func:`save_pretrained` wrote, in evaluation mode; or ``model`` with its weights.
 
     Without ``model``, the configuration must name a function of `numbacnn.models`; nothing else that it says is run.
@@ -86,12 +96,27 @@ def from_pretrained(folder: str | os.PathLike[str], model: Layer | None = None, 
         folder: with ``model.safetensors`` and ``config.json``.
         model: a layer that takes the weights, as :func:`load` puts them into it, and stays in its mode.
         strict: whether missing and unexpected names are errors.
+        ignore_mismatched_sizes: whether arrays of another shape than the model's are left out, such as those of a head
+            for other classes, and not an error.
 
     Raises:
         FileNotFoundError: there is no such folder, or it lacks a file.
         CheckpointError: a file is damaged, or the configuration says what cannot be.
         ValueError: no ``model`` is given and the configuration names none of this package's, or the weights do not fit.
         TypeError: ``folder`` is no path or ``model`` no layer.
+
+    Warns:
+        UserWarning: arrays of another shape were left out; it names them.
+
+    Example:
+        >>> import tempfile, warnings
+        >>> import numbacnn as nc
+        >>> with tempfile.TemporaryDirectory() as folder, nc.use_backend("reference"), warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     nc.save_pretrained(folder, nc.models.lenet())
+        ...     model = nc.from_pretrained(folder, nc.models.lenet(num_classes=7), ignore_mismatched_sizes=True)
+        >>> model.output_shape((1, 1, 28, 28))
+        (1, 7)
     """
     if model is not None or not isinstance(folder, (str, os.PathLike)):
         check_path_and_model("from_pretrained", folder, model, path_name="folder")
@@ -103,7 +128,10 @@ def from_pretrained(folder: str | os.PathLike[str], model: Layer | None = None, 
         raise FileNotFoundError(f"the folder {str(folder)!r} has neither {' nor '.join(_WEIGHTS)}")
     if model is None:
         model = _made(folder / CONFIG, weights).eval()
-    load(weights, model, strict)
+    report = load(weights, model, strict, ignore_mismatched_sizes).report
+    if report.mismatched_keys:
+        told = f"{str(weights)!r}: weights of another shape are left out, and the model's stay\n{report}"
+        warnings.warn(told, UserWarning, stacklevel=2)
     return model
 
 

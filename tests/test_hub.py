@@ -123,6 +123,28 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     from_pretrained(tmp_path, other, strict=False)
 
 
+def test_another_head_is_left_as_it_is_and_named(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    old, model = models.lenet(), models.lenet(num_classes=7)
+    save_pretrained(tmp_path, old)
+    before, trained = model.state_dict(), old.state_dict()
+    with pytest.raises(ValueError, match="10 in the state and 7 in the model: with `ignore_mismatched_sizes=True`"):
+        from_pretrained(tmp_path, model)
+    assert from_pretrained(tmp_path, model, ignore_mismatched_sizes=True) is model
+    head = {name for name, array in before.items() if array.shape != trained[name].shape}
+    assert {name.partition(".")[0] for name in head} == {"11"}
+    assert_same_state(model.state_dict(), {name: (before if name in head else trained)[name] for name in before})
+    (warning,) = recwarn.list
+    assert re.search(r"model\.safetensors': .*\n2 of another shape: 11\.weight \(10, 84\)", str(warning.message))
+    assert warning.filename == __file__
+    # So it is where the configuration tells of the other head.
+    config = config_of(tmp_path) | {"model_args": {"num_classes": 7}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="the head has another number of classes"):
+        assert from_pretrained(tmp_path, ignore_mismatched_sizes=True).output_shape((1, 1, 28, 28)) == (1, 7)
+    with pytest.raises(TypeError, match="`ignore_mismatched_sizes` 1 must be True or False"):
+        from_pretrained(tmp_path, model, ignore_mismatched_sizes=1)  # type: ignore[call-overload]
+
+
 def test_folders_of_other_libraries(tmp_path: Path) -> None:
     model = own_model()
     state = {f"module.{name}": array for name, array in model.state_dict().items()}

@@ -18,7 +18,7 @@ class Adagrad(CountingOptimizer):
 
     Duchi et al. 2011. g = grad + weight_decay parameter, and s begins with ``initial_accumulator_value``, which is for
     all groups. No setting is negative. ``no_decay``: the parameters that weight_decay is 0 for, such as
-    `norms_and_biases`. ``steps`` counts the steps taken.
+    `norms_and_biases`. ``steps`` counts those of each parameter while it is trained, as PyTorch does.
     """
 
     settings: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {
@@ -50,5 +50,5 @@ class Adagrad(CountingOptimizer):
         return {"square_sum": self._first_sum}
 
     def _update(self, flat: FlatParameters) -> None:
-        count = self._steps.array(flat.backend)
+        count = flat.steps.array(flat.backend)
         flat.backend.adagrad_step(flat.value, flat.gradient, flat.state["square_sum"], count, flat.settings)

@@ -45,7 +45,8 @@ class Adam(MomentOptimizer):
 
     m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g^2, from zero; g = grad + weight_decay parameter
     (Kingma and Ba 2015). ``betas`` are 0 or more and less than 1, the other settings not negative. ``no_decay``: the
-    parameters that weight_decay is 0 for, such as `norms_and_biases`. ``steps`` counts the steps taken.
+    parameters that weight_decay is 0 for, such as `norms_and_biases`. ``steps`` counts those of each parameter while it
+    is trained, as PyTorch does.
     """
 
     _decoupled = False
@@ -62,7 +63,7 @@ class Adam(MomentOptimizer):
         super().__init__(parameters, no_decay, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def _update(self, flat: FlatParameters) -> None:
-        flat.backend.adam_step(*self._moments(flat), self._steps.array(flat.backend), flat.settings, self._decoupled)
+        flat.backend.adam_step(*self._moments(flat), flat.steps.array(flat.backend), flat.settings, self._decoupled)
 
 
 class AdamW(Adam):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import Array, Backend
-from ..nn.state import Buffer, Parameter
+from ..nn.state import Buffer, Parameter, StepCounter
 from .parameter_groups import ParameterGroup
 
 __all__ = ["FlatParameters", "flat_groups"]
@@ -20,8 +20,8 @@ ALIGNMENT = 32
 class FlatParameters:
     """Parameters of a group, of one backend and dtype, and what is kept for each, in one flat array of each kind.
 
-    ``decays`` says whether weight decay is for them, ``trains`` whether they are trained or frozen. What ``numbers``
-    names is one number for all of them, float64.
+    ``decays`` says whether weight decay is for them, ``trains`` whether they are trained or frozen, ``steps`` counts
+    the steps that each of them took. What ``numbers`` names is one number for all of them, float64.
 
     Making it moves them: their arrays become views of ``value``, ``gradient`` and ``state[name]``. What lies between
     two parameters has no gradient and is nobody's.
@@ -33,11 +33,13 @@ class FlatParameters:
         state: Sequence[dict[str, Buffer]],
         group: ParameterGroup,
         decays: bool,
+        steps: StepCounter,
         numbers: Collection[str] = (),
     ) -> None:
         self.parameters = list(parameters)
         self.group = group
         self.decays = decays
+        self.steps = steps
         self.trains = parameters[0].requires_grad
         self.backend: Backend = parameters[0].backend
         starts = np.cumsum([0, *(-(-parameter.size // ALIGNMENT) * ALIGNMENT for parameter in parameters)])
@@ -109,23 +111,37 @@ def flat_groups(
     groups: Sequence[ParameterGroup],
     state: Sequence[dict[str, Buffer]],
     decays: Sequence[bool],
+    counters: list[StepCounter],
     numbers: Collection[str] = (),
 ) -> list[FlatParameters]:
-    """Put parameters and what is kept for each side by side, by group, backend, dtype, whether they decay and train.
+    """Put parameters and what is kept for each side by side: those that one update is for.
 
-    ``state`` and ``decays`` are of the parameters of all groups, one group after the other.
+    They are alike in group, backend, dtype, whether they decay and train, how many steps they took, and in ``numbers``.
+    ``state``, ``decays`` and ``counters`` are of the parameters of all groups, one group after the other. The counters
+    make room for new ones, which all share that are on one backend, train or do not, and took as many steps.
     """
-    members: dict[tuple[int, str, np.dtype[Any], bool, bool], list[int]] = {}
+    members: dict[tuple[Any, ...], list[int]] = {}
     parameters: list[Parameter] = []
+    shared: dict[tuple[str, bool, int], StepCounter] = {}
     for number, group in enumerate(groups):
         for parameter in group["params"]:
             i = len(parameters)
             parameters.append(parameter)
-            key = (number, parameter.backend.name, parameter.dtype, decays[i], parameter.requires_grad)
-            members.setdefault(key, []).append(i)
             for buffer in state[i].values():
                 buffer.to(parameter.backend)
+            name, trains, steps = parameter.backend.name, parameter.requires_grad, counters[i].value
+            counters[i] = shared.setdefault((name, trains, steps), StepCounter(steps))
+            own = [float(parameter.backend.to_numpy(state[i][key].value)) for key in numbers]
+            key = (number, name, parameter.dtype, decays[i], trains, steps, *own)
+            members.setdefault(key, []).append(i)
     return [
-        FlatParameters([parameters[i] for i in places], [state[i] for i in places], groups[number], decay, numbers)
-        for (number, _, _, decay, _), places in members.items()
+        FlatParameters(
+            [parameters[i] for i in places],
+            [state[i] for i in places],
+            groups[number],
+            decays[places[0]],
+            counters[places[0]],
+            numbers,
+        )
+        for (number, *_), places in members.items()
     ]

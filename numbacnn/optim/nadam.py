@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from ..backends import Array
 from ..nn.state import Parameter
 from ..ops.arguments import flag
 from .adam import MomentOptimizer
@@ -54,18 +53,10 @@ class NAdam(MomentOptimizer):
         return {**super()._arrays(group), "mu_product": 1.0}
 
     def _update(self, flat: FlatParameters) -> None:
-        self._take_step(flat, self._moments(flat))
-
-    def _pass_over(self, flat: FlatParameters) -> None:
-        # The product goes with `steps`, which corrects the bias of the other average: a step of nobody's element.
-        parameter, gradient, first, second = (flat.backend.zeros((1,), flat.value.dtype) for _ in range(4))
-        self._take_step(flat, (parameter, gradient, first, second))
-
-    def _take_step(self, flat: FlatParameters, arrays: tuple[Array, Array, Array, Array]) -> None:
         flat.backend.nadam_step(
-            *arrays,
+            *self._moments(flat),
             flat.state["mu_product"],
-            self._steps.array(flat.backend),
+            flat.steps.array(flat.backend),
             flat.settings,
             flat.group["decoupled_weight_decay"],
         )

@@ -32,8 +32,10 @@ def below_one(name: str, value: Any) -> float:
     return result
 
 
-def step_count(name: str, value: Any) -> int:
-    """A number of steps that can be counted on from."""
+def step_counts(name: str, value: Any) -> int | list[int]:
+    """A number of steps that can be counted on from, or a list of them."""
+    if isinstance(value, list):
+        return [integer(f"{name}[{i}]", one, 0, LAST_COUNT) for i, one in enumerate(value)]
     return integer(name, value, 0, LAST_COUNT)
 
 
@@ -45,8 +47,8 @@ class Optimizer:
 
     The parameters move into one array, where they are updated together (``flat_parameters.py``): read ``value`` and
     ``grad`` of a Parameter anew after an optimizer was made for it. A parameter is at home in one optimizer, the last
-    that used it. One that is frozen stays as it is, and so does what is kept for it, see `Layer.freeze`; what counts
-    steps counts them for all.
+    that used it. One that is frozen stays as it is, and so does what is kept for it, see `Layer.freeze`; where
+    steps are counted, they are those that each parameter took.
 
     ``no_decay`` are those of the parameters that ``weight_decay`` leaves alone, none by default; most often
     `norms_and_biases`. An empty list of parameters is a ValueError, and so are an empty group, a parameter in two
@@ -73,7 +75,7 @@ class Optimizer:
     _chosen: ClassVar[tuple[str, ...]] = ()
     """The settings that ``_update`` depends on otherwise."""
     _numbers: ClassVar[tuple[str, ...]] = ()
-    """What of ``_arrays`` is one number, float64, the same for all parameters of a group."""
+    """What of ``_arrays`` is one number, float64, for each parameter; parameters are updated together that share it."""
 
     lr: float
     """Learning rate, 0 or more."""
@@ -93,6 +95,7 @@ class Optimizer:
         """Grows when :meth:`apply` becomes another computation: its arrays are others, or a choice has changed."""
         self._choices: list[Any] = []
         self._flat: list[FlatParameters] = []
+        self._counters = [StepCounter()] * len(self.parameters)
         self._state: list[dict[str, Buffer]] = [{} for _ in self.parameters]
         self._settle()
 
@@ -125,8 +128,6 @@ class Optimizer:
         for flat in self._flat:
             if flat.trains:
                 self._update(flat)
-            else:
-                self._pass_over(flat)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place: an array read from ``grad`` before becomes zero too."""
@@ -142,7 +143,7 @@ class Optimizer:
     def _settle(self) -> None:
         self._add_arrays()
         if not self._flat or not all(flat.is_in_place() for flat in self._flat):
-            self._flat = flat_groups(self._param_groups, self._state, self._decays, self._numbers)
+            self._flat = flat_groups(self._param_groups, self._state, self._decays, self._counters, self._numbers)
             self.version += 1
         if any([flat.collect_gradients() for flat in self._flat]):
             self.version += 1
@@ -174,9 +175,6 @@ class Optimizer:
     def _update(self, flat: FlatParameters) -> None:
         """Change the parameters ``flat.value`` by ``flat.gradient``, and in place the arrays ``flat.state``."""
         raise NotImplementedError(f"{type(self).__name__} must define `_update`")
-
-    def _pass_over(self, flat: FlatParameters) -> None:
-        """Change what of the arrays ``flat.state`` is the same for all parameters of a group; these ones are frozen."""
 
     def state_dict(self) -> dict[str, Any]:
         """One flat dict: the settings and, as new arrays "0.velocity", ..., what is kept for each parameter.
@@ -217,12 +215,22 @@ class Optimizer:
             entries = [{name: state[name] for name in self.settings} | {"base_lr": state["lr"]}]
         puts = [group.from_json(entry) for group, entry in zip(self._param_groups, entries, strict=True)]
         shared = {name: check(name, state[name]) for name, check in self.shared.items()}
+        if self._numbers:
+            self._take_apart()
+            targets = self._named_buffers()
         for put in puts:
             put()
         for name, value in shared.items():
             setattr(self, name, value)
         for name, array in arrays.items():
             targets[name].value = array
+
+    def _take_apart(self) -> None:
+        """Have each parameter its own numbers, until those that are alike are side by side again."""
+        for arrays in self._state:
+            for name in self._numbers:
+                arrays[name] = Buffer(arrays[name].value, arrays[name].backend)
+        self._flat = []
 
     def _checked_groups(self, entries: Any) -> list[dict[str, Any]]:
         """The settings of each group, in a state; ValueError for groups of other parameters."""
@@ -282,30 +290,55 @@ _add_properties(Optimizer)
 
 
 class CountingOptimizer(Optimizer):
-    """An optimizer whose updates depend on how many steps were taken."""
+    """An optimizer whose updates depend on how many steps were taken, of each parameter while it was trained."""
 
-    shared: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {"steps": step_count}
-
-    def __init__(self, parameters: Iterable[Any], no_decay: Iterable[Parameter] = (), **settings: Any) -> None:
-        self._steps = StepCounter()
-        super().__init__(parameters, no_decay, **settings)
+    shared: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {"steps": step_counts}
 
     @property
     def steps(self) -> int:
-        """Steps taken."""
-        return self._steps.value
+        """Steps taken: of the parameters that were never frozen, or where there are none, of those that took most.
+
+        It may be set to a number, for all parameters, or to a list of one for each.
+        """
+        return max(self._counts())
 
     @steps.setter
-    def steps(self, number: int) -> None:
-        self._steps.value = step_count("steps", number)
+    def steps(self, steps: int | list[int]) -> None:
+        steps = self._checked_steps(steps)
+        if isinstance(steps, list):
+            self._counters = [StepCounter(count) for count in steps]
+            self._flat = []
+        else:
+            for counter in dict.fromkeys(self._counters):
+                counter.value = steps
+
+    def _counts(self) -> list[int]:
+        return [counter.value for counter in self._counters]
+
+    def _checked_steps(self, steps: Any) -> int | list[int]:
+        counts = step_counts("steps", steps)
+        if isinstance(counts, list) and len(counts) != len(self.parameters):
+            raise ValueError(f"`steps` {counts} must be a number, or one for each of {len(self.parameters)} parameters")
+        return counts
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of every optimizer; "steps" is a list of those of each parameter, where not all took as many."""
+        counts = self._counts()
+        return super().state_dict() | ({"steps": counts} if len(set(counts)) > 1 else {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As of every optimizer."""
+        self._checked_steps(state.get("steps", 0))
+        super().load_state_dict(state)
 
     def prepare(self) -> None:
         super().prepare()
         for flat in self._flat:
-            self._steps.array(flat.backend)
+            flat.steps.array(flat.backend)
 
     def apply(self) -> None:
-        self._steps.increment()
+        for counter in dict.fromkeys(flat.steps for flat in self._flat if flat.trains):
+            counter.increment()
         super().apply()
 
 

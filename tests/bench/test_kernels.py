@@ -36,6 +36,9 @@ def test_rows_and_shares(tmp_path, capsys, monkeypatch, ceilings):
     assert shares["relu"] == pytest.approx(1e-13 * 2 * image / seconds["relu"])
     assert shares["sgd_step"] == pytest.approx(1e-13 * 3 * image / seconds["sgd_step"])
     assert shares["max_pool2d 2x2"] == pytest.approx(1e-13 * 1.25 * image / seconds["max_pool2d 2x2"])
+    pictures = 4 * 3 * 224 * 224
+    assert shares["affine_images bilinear"] == pytest.approx(1e-13 * 2 * pictures / seconds["affine_images bilinear"])
+    assert shares["mix_images"] == pytest.approx(1e-13 * 3 * pictures / seconds["mix_images"])
     product = "linear 1024x1024x1024"
     assert shares[product] == pytest.approx(2 * 1024**3 / seconds[product] / 1e15)
     assert {(row["algorithm"], row["threads"], row["layer"]) for row in rows} == {

@@ -62,11 +62,16 @@ def test_every_model_trains(run: Run, name: str, capsys: pytest.CaptureFixture[s
     assert out.splitlines()[-1].endswith("examples/sec on cpu")
 
 
-@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.9), ("momentum", 0.09), ("adam", 1e-3), ("adamw", 1e-3)])
-def test_optimizers_have_rates_of_their_own(run: Run, optimizer: str, lr: float) -> None:
+RATES = {"sgd": 0.9, "momentum": 0.09, "rmsprop": 1e-3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3, "nadam": 2e-3,
+         "lion": 3e-4}  # fmt: skip
+"""For LeNet."""
+
+
+@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+def test_optimizers_have_rates_of_their_own(run: Run, optimizer: str) -> None:
     with backends.use_backend("reference"):
         (record,) = run("--model=lenet", "--epochs=1", f"--optimizer={optimizer}")
-    assert record["lr"] == pytest.approx(lr)
+    assert record["lr"] == pytest.approx(RATES[optimizer])
 
 
 @pytest.mark.parametrize(
@@ -208,9 +213,9 @@ def test_options_of_the_steps_change_the_bits(run: Run, option: str) -> None:
     assert learning(plain) != learning(other)
 
 
-@pytest.mark.parametrize(("optimizer", "decay"), [("sgd", 0), ("momentum", 0), ("adam", 0), ("adamw", 0.01)])
-def test_weight_decay_leaves_norms_and_biases_alone(optimizer: str, decay: float) -> None:
-    images = data.shapes("train", size=1)
+@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+def test_weight_decay_leaves_norms_and_biases_alone(optimizer: str) -> None:
+    images, decay = data.shapes("train", size=1), {"adamw": 0.01, "lion": 0.1}.get(optimizer, 0)
     for options, expected in ([], decay), (["--weight-decay=0.25"], 0.25), (["--weight-decay=0"], 0):
         argv = ["--model=lenet-bn", f"--optimizer={optimizer}", *options]
         model, made = train.new_model(train.parse_arguments(argv, None, "train"), images)

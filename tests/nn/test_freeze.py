@@ -327,29 +327,7 @@ def test_optimizers_leave_what_is_frozen_alone(backend: Backend, maker: str, mad
     ) == 0  # fmt: skip
 
 
-@pytest.mark.parametrize("frozen", [slice(1, 2), slice(2)])
-def test_what_counts_steps_counts_those_of_frozen_parameters_too(backend: Backend, frozen: slice) -> None:
-    """So that a state says the same of all parameters of a group, whichever were frozen, and continues anywhere."""
-    made = []
-    for freezes in (True, False):
-        parameters = [nn.Parameter(np.full(4, i + 1.0)) for i in range(3)]
-        optimizer = optim.NAdam([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.1}], 0.01)
-        for step in range(4):
-            for parameter in parameters[frozen]:
-                parameter.requires_grad = not (freezes and step in (1, 2))
-            for parameter in parameters:
-                parameter.grad = np.full(4, 0.5 + step)
-            optimizer.step()
-        made.append((parameters, optimizer.state_dict()))
-    (changed, state), (others, expected) = made
-    assert state["steps"] == 4
-    for i in range(3):
-        assert state[f"{i}.mu_product"] == expected[f"{i}.mu_product"] < 0.5
-        same = np.array_equal(backend.to_numpy(changed[i].value), backend.to_numpy(others[i].value))
-        assert same == (changed[i] not in changed[frozen])
-
-
-def test_a_captured_step_counts_for_frozen_parameters_too(backend: Backend) -> None:
+def test_a_captured_step_counts_as_a_plain_one(backend: Backend) -> None:
     states = []
     for capture in (False, True):
         with nc.use_backend(backend):

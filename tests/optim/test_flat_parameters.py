@@ -11,6 +11,7 @@ import pytest
 
 from numbacnn import backends, nn, optim
 from numbacnn.backends import Backend
+from numbacnn.nn.state import StepCounter
 from numbacnn.optim.flat_parameters import ALIGNMENT, flat_groups
 from numbacnn.optim.parameter_groups import parameter_groups
 from tests.recorder import Recorder
@@ -54,7 +55,7 @@ def test_parameters_are_views_of_one_array_each_kind(backend: Backend) -> None:
     before = arrays(params)
     state = [{"velocity": nn.Buffer(np.full(p.shape, i, p.dtype))} for i, p in enumerate(params)]
     (whole,) = parameter_groups(params, optim.SGD, {"lr": 0.1})
-    groups = flat_groups([whole], state, [True] * len(params))
+    groups = flat_groups([whole], state, [True] * len(params), [StepCounter()] * len(params))
     assert [(group.value.dtype, len(group.parameters)) for group in groups] == [(np.float32, 3), (np.float64, 2)]
     assert_same(arrays(params), before)
     for i, parameter in enumerate(params):

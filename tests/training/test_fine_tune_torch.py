@@ -75,6 +75,10 @@ OPTIMIZERS = {
         lambda ours: optim.NAdam(halves(ours), 0.01, weight_decay=0.1),
         lambda theirs: torch.optim.NAdam(halves(theirs), 0.01, weight_decay=0.1),
     ),
+    "adagrad": (
+        lambda ours: optim.Adagrad(ours, 0.05, lr_decay=0.1, eps=1e-3),
+        lambda theirs: torch.optim.Adagrad(theirs, 0.05, lr_decay=0.1, eps=1e-3),
+    ),
 }
 FROZEN = {"front": [0, 1, 2], "middle": [3], "batch norm": [1, 4], "end": [7], "all but the head": range(7)}
 
@@ -97,6 +101,32 @@ def test_frozen_parts(backend: Any, frozen: str, kind: str) -> None:
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
         of_theirs.step()
     assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_parts_that_are_thawed_later(backend: Any, kind: str) -> None:
+    """The head alone, with the middle, all but the front again, all: each part has taken other numbers of steps."""
+    ours, theirs = networks()
+    ours.to(backend)
+    make_ours, make_theirs = OPTIMIZERS[kind]
+    of_ours, of_theirs = make_ours(ours.parameters()), make_theirs(theirs.parameters())
+    step = TrainingStep(ours, nn.CrossEntropyLoss(), of_ours)
+    frozen = {0: range(6), 6: range(3), 9: [], 12: range(2), 15: []}
+    for i, (x, y) in enumerate(zip(*data(), strict=True)):
+        if i in frozen:
+            ours.unfreeze()
+            theirs.requires_grad_(True).train()
+            for part in frozen[i]:
+                ours[part].freeze()
+                theirs[part].requires_grad_(False).eval()
+        step(x, y)
+        of_theirs.zero_grad()
+        torch.nn.CrossEntropyLoss()(theirs(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        of_theirs.step()
+    assert_close(ours, theirs)
+    if kind != "sgd":
+        counts = [int(of_theirs.state[parameter]["step"]) for parameter in theirs.parameters()]
+        assert of_ours.state_dict()["steps"] == counts and len(set(counts)) == 3
 
 
 def test_parameters_alone(backend: Any) -> None:
