@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from .. import optim
 from ..nn.grad_mode import evaluating
 from ..ops.arguments import one_of
-from ..optim.plateau import ReduceLROnPlateau
 from .callbacks import Callback, Run
 from .finite import first_not_finite
 from .history import EpochRecord, History
@@ -21,7 +21,7 @@ from .step import TrainingStep
 if TYPE_CHECKING:
     from ..data import DataLoader
     from ..nn import Layer, Loss
-    from ..optim import Optimizer, Schedule
+    from ..optim import Optimizer, ReduceLROnPlateau, Schedule
     from .metrics import Metric
     from .weight_average import WeightAverage
 
@@ -174,7 +174,7 @@ def fit(
                 metrics=values,
             )
             history.records.append(record)
-            if isinstance(schedule, ReduceLROnPlateau):
+            if schedule is not None and isinstance(schedule, optim.ReduceLROnPlateau):
                 schedule.step(_monitored(record, schedule.monitor or f"{parts[-1]}_loss"))
             elif schedule is not None and schedule.per == "epoch":
                 schedule.step()
@@ -225,7 +225,7 @@ def _train(
 def _follow_schedule(run: Run) -> None:
     """After a step of the optimizer."""
     schedule = run.schedule
-    if schedule is not None and not isinstance(schedule, ReduceLROnPlateau) and schedule.per == "batch":
+    if schedule is not None and not isinstance(schedule, optim.ReduceLROnPlateau) and schedule.per == "batch":
         schedule.step()
 
 
@@ -262,7 +262,7 @@ def _check_schedule(
         raise ValueError("`schedule` was made for another optimizer than `optimizer`")
     if start_epoch and not schedule.count:
         raise ValueError(f"`schedule` is at its beginning, `start_epoch` is {start_epoch}: load its state first")
-    if isinstance(schedule, ReduceLROnPlateau) and schedule.monitor is not None:
+    if isinstance(schedule, optim.ReduceLROnPlateau) and schedule.monitor is not None:
         one_of("monitor", schedule.monitor, figures)
 
 

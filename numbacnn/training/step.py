@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import optim
 from ..backends import Array, Backend
 from ..nn.child import keeping_for
 from ..nn.grad_mode import keeping
@@ -15,7 +16,6 @@ from ..nn.loss import Loss
 from ..nn.state import Parameter
 from ..ops.arguments import flag, integer, number
 from ..ops.parts import as_tuple
-from ..optim import clip_grad_norm
 from .accumulation import Group, add_gradients
 from .captured import StagedWork
 from .metrics import Metric, MetricSums, on_backend
@@ -184,7 +184,7 @@ class TrainingStep:
 
     def _take_step(self) -> None:
         if self.clip_norm is not None:
-            clip_grad_norm(self.optimizer, self.clip_norm)
+            optim.clip_grad_norm(self.optimizer, self.clip_norm)
         self.optimizer.apply()
         if self.weight_average is not None:
             self.weight_average.apply()
