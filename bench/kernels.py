@@ -14,9 +14,10 @@ import numba
 import numpy as np
 
 from numbacnn import backends, ops
-from numbacnn.backends import Backend, adjustments
+from numbacnn.backends import Backend
 from numbacnn.backends.geometry import Pool2dGeometry
-from numbacnn.backends.sampling import places_of
+from numbacnn.backends.shared import adjustments
+from numbacnn.backends.shared.sampling import places_of
 
 from . import gpu, machine, peers
 from .ceilings import IN_MEMORY, Mix, Traffic, last_cache_bytes, memory_bytes, traffic_of_memory

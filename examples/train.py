@@ -79,10 +79,10 @@ def milestones(epochs: int) -> list[int]:
 
 
 SCHEDULES: dict[str, Callable[[optim.Optimizer, int, int], optim.Schedule | None]] = {
-    "constant": lambda optimizer, epochs, batches: None,
-    "step": lambda optimizer, epochs, batches: optim.MultiStepLR(optimizer, milestones(epochs)),
-    "cosine": lambda optimizer, epochs, batches: optim.CosineAnnealingLR(optimizer, epochs),
-    "one-cycle": lambda optimizer, epochs, batches: optim.OneCycleLR(optimizer, optimizer.lr, epochs * batches),
+    "constant": lambda optimizer, epochs, steps: None,
+    "step": lambda optimizer, epochs, steps: optim.MultiStepLR(optimizer, milestones(epochs)),
+    "cosine": lambda optimizer, epochs, steps: optim.CosineAnnealingLR(optimizer, epochs),
+    "one-cycle": lambda optimizer, epochs, steps: optim.OneCycleLR(optimizer, optimizer.lr, epochs * steps),
 }
 NESTED = ("none", "flip", "crop", "color")
 """Each does what those before it do, and more."""
@@ -97,6 +97,8 @@ DEFAULTS = {
     "--clip-norm": None,
     "--average": None,
     "--patience": None,
+    "--accumulate": 1,
+    "--micro-batch": None,
 }
 """What checkpoints that do not tell were made with."""
 
@@ -118,7 +120,7 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     recipe = RECIPES[model] if model else None
     add_shared_options(parser)
     add("--epochs", type=integer(1), default=10, help="passes over the training images")
-    add("--batch-size", type=integer(1), default=recipe and recipe.batch_size, help="images per step")
+    add("--batch-size", type=integer(1), default=recipe and recipe.batch_size, help="images per batch")
     add("--optimizer", choices=OPTIMIZERS, default="sgd", help="momentum is SGD with momentum 0.9")
     add("--lr", type=above_zero, default=argparse.SUPPRESS,
         help="learning rate (default: the recipe's for its optimizer, else a tenth of that of sgd for momentum, "
@@ -128,7 +130,11 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--weight-decay", type=number(0, math.inf), default=argparse.SUPPRESS,
         help="of weights but those of norms and biases; without a recipe's, "
         + ", ".join(f"{decay:g} for {name}" for name, decay in DECAYS.items()) + ", else 0")  # fmt: skip
-    add("--clip-norm", type=above_zero, help="the most that the norm of a batch's gradients may be")
+    add("--accumulate", type=integer(1), default=1, metavar="BATCHES",
+        help="how many batches are added up for a step of the optimizer")  # fmt: skip
+    add("--micro-batch", type=integer(1), metavar="IMAGES",
+        help="how many images of a batch are computed at a time, where the memory does not do for all")  # fmt: skip
+    add("--clip-norm", type=above_zero, help="the most that the norm of a step's gradients may be")
     add("--label-smoothing", type=number(0, 1), default=0.0, help="share of the target that all classes have alike")
     add("--average", type=number(0, 1), metavar="DECAY",
         help="evaluate and save the moving average of the weights that keeps DECAY of itself each step")  # fmt: skip
@@ -180,10 +186,10 @@ def resume(
     model: nn.Layer,
     optimizer: optim.Optimizer,
     schedule: optim.Schedule | None,
-    batches: int,
+    steps: int,
     average: WeightAverage | None,
 ) -> History:
-    """Load the checkpoint of epochs of ``batches`` and return its history, which is empty where there is none yet."""
+    """Load the checkpoint of epochs of so many ``steps`` and return its history, empty where there is none yet."""
     try:
         checkpoint = load_checkpoint(path, model, optimizer, average)
         history = History.from_json(checkpoint["history"])
@@ -203,8 +209,7 @@ def resume(
         raise UserError(f"cannot resume: {path} has {len(history)} epochs, more than --epochs {epochs}")
     if schedule is not None:
         state = former_settings.get("schedule")
-        steps = len(history) * (batches if schedule.per == "batch" else 1)
-        expected = {"count": steps, "base_lr": schedule.base_lr}
+        expected = {"count": len(history) * (steps if schedule.per == "batch" else 1), "base_lr": schedule.base_lr}
         if state != expected:
             raise UserError(f"cannot resume: {path} has the state {state} of the schedule, must have {expected}")
         schedule.load_state_dict(expected)
@@ -248,17 +253,26 @@ def mixing(augment: str) -> data.BatchTransform | None:
     return MIXED[augment]() if augment in MIXED else None
 
 
-def leaves_one_out(model: nn.Layer, shape: tuple[int, ...], images: int, batch_size: int) -> bool:
+def leaves_one_out(
+    model: nn.Layer, shape: tuple[int, ...], images: int, batch_size: int, micro_batch: int | None = None
+) -> bool:
     """Whether a last batch of a single image of ``shape`` (1, c, h, w) is to be left out: the model cannot train on it.
 
-    Batch normalisation needs more than one value per channel.
+    Batch normalisation needs more than one value per channel, in each piece of ``micro_batch`` images.
     """
+    size = batch_size if micro_batch is None else min(micro_batch, batch_size)
     last = images % batch_size or batch_size
-    if last > 1 or not single_values(model, shape):
+    alone = [n for n in (batch_size, last) if n <= images and (n % size or size) == 1]
+    if not alone or not single_values(model, shape):
         return False
     if batch_size == 1 or images == 1:
         which = "--batch-size 1" if images > 1 else "a single training image"
         raise UserError(f"{which}: batch normalisation needs batches of at least two images")
+    if alone != [1]:
+        raise UserError(
+            f"--micro-batch {micro_batch}: batch normalisation needs pieces of at least two images, and a batch of "
+            f"{max(alone)} has one of a single image"
+        )
     return True
 
 
@@ -296,7 +310,7 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     say(shape_table(model, input_shape))
     # In the host's memory a background thread prepares batches while the model trains; a device does it in no time.
     device = backend if backend.asynchronous else None
-    drop_last = leaves_one_out(model, input_shape, len(train_set), arguments.batch_size)
+    drop_last = leaves_one_out(model, input_shape, len(train_set), arguments.batch_size, arguments.micro_batch)
     if drop_last:
         say("each epoch leaves one image out: batch normalisation cannot do with a last batch of one")
     loaders = (
@@ -309,7 +323,8 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         ),
         data.DataLoader(test_set, arguments.batch_size, backend=device, transform=composed(fit_size)),
     )
-    schedule = SCHEDULES[arguments.schedule](optimizer, arguments.epochs, len(loaders[0]))
+    steps = -(-len(loaders[0]) // arguments.accumulate)
+    schedule = SCHEDULES[arguments.schedule](optimizer, arguments.epochs, steps)
     average = None if arguments.average is None else WeightAverage(model, arguments.average)
     settings = {
         "--backend": backend.name,
@@ -327,6 +342,8 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
         "--clip-norm": arguments.clip_norm,
         "--average": arguments.average,
         "--patience": arguments.patience,
+        "--accumulate": arguments.accumulate,
+        "--micro-batch": arguments.micro_batch,
         "training images": len(train_set),
         "test images": len(test_set),
     }
@@ -336,8 +353,8 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     output.mkdir(parents=True, exist_ok=True)
     history = History()
     if arguments.resume:
-        path, batches = output / CHECKPOINT, len(loaders[0])
-        history = resume(path, settings, arguments.epochs, model, optimizer, schedule, batches, average)
+        path = output / CHECKPOINT
+        history = resume(path, settings, arguments.epochs, model, optimizer, schedule, steps, average)
     for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES):
         for leftover in output.glob(f".{name}.*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink()
@@ -371,6 +388,8 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
             history=history,
             schedule=schedule,
             clip_norm=arguments.clip_norm,
+            accumulate=arguments.accumulate,
+            micro_batch=arguments.micro_batch,
             capture=arguments.capture,
             weight_average=average,
         )

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 
-from numbacnn import nn, ops, optim
+from numbacnn import io, nn, ops, optim, training
 
 HEAVY = ["numba", "matplotlib", "pooch", "tqdm", "safetensors", "torch", "PIL", "urllib.request", "multiprocessing"]
 
@@ -54,14 +54,43 @@ assert not started, started[:3]
     modules_after(script, XDG_CACHE_HOME=str(tmp_path))
 
 
-@pytest.mark.parametrize("package", [nn, ops, optim])
+@pytest.mark.parametrize("package", [io, nn, ops, optim, training])
 def test_names_that_are_imported_when_asked_are_those_of_their_modules(package):
     for module, names in package._WHEN_ASKED.items():
         found = import_module(f"{package.__name__}.{module}")
         assert set(names) <= set(found.__all__)
         # What modules offer to each other alone is no layer and no operation.
         assert not [name for name in set(found.__all__) - set(names) if name[0].isupper() and package is nn]
-        assert package is nn or set(names) == set(found.__all__)
+        assert package is not ops or set(names) == set(found.__all__)
+
+
+NOT_AT_ONCE = [
+    *("io", "models", "training", "nn.activation", "nn.conv", "nn.graph", "nn.loading", "nn.loss", "nn.pooling"),
+    *("optim.adam", "optim.clip", "optim.flat_parameters", "optim.optimizer", "optim.parameter_groups", "optim.sgd"),
+]
+NOT_BY_A_STEP = [
+    *("io.arrays", "io.checkpoint", "io.weights", "nn.graph", "nn.group_normalization", "nn.loading", "nn.merge"),
+    *("optim.adam", "optim.clip", "optim.plateau", "optim.schedules", "training.curves", "training.stopping"),
+]
+STEP = """
+import numpy as np
+from numbacnn import models, nn, optim, training, use_backend
+with use_backend("reference"):
+    model = models.lenet()
+    step = training.TrainingStep(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.1))
+    step(np.zeros((1, 1, 28, 28), np.float32), np.zeros(1, int))
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "unused"),
+    [("import numbacnn", NOT_AT_ONCE), (STEP, NOT_BY_A_STEP)],
+    ids=["import", "a step of LeNet"],
+)
+def test_a_program_loads_what_it_uses(statement, unused):
+    loaded = modules_after(statement)
+    assert "numbacnn.nn.layer" in loaded
+    assert not {f"numbacnn.{name}" for name in unused} & loaded
 
 
 def test_a_program_loads_the_layers_that_it_uses():

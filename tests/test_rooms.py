@@ -38,13 +38,13 @@ ALLOWED = {
     "profiling": {"training", "optim", "nn", "ops", "backends"},
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
-    "training": {"data", "io", "optim", "nn", "ops", "backends", "files"},
+    "training": {"data", "io", "optim", "nn", "ops", "backends", "files", "namespaces"},
     "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends"},
     "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
     "data.arrays": {"data.readers", "ops", "backends"},
     "data.readers": {"data.transforms", "io", "ops", "backends", "files"},
     "data.transforms": {"ops", "backends.shared", "backends"},
-    "io": {"numbacnn", "nn", "ops", "files"},
+    "io": {"numbacnn", "nn", "ops", "files", "namespaces"},
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
     "ops": {"backends", "backends.shared", "namespaces"},
@@ -73,8 +73,9 @@ WHERE_NEEDED = {
     "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch",
     "pwd", "safetensors", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "zlib",
 }  # fmt: skip
-# These import the cpu backend, and with it Numba, where they are asked for what only it knows.
-LAZY = {"info.py", "backends/autotune.py"}
+# The first two import the cpu backend, and with it Numba, where they are asked for what only it knows; the others what
+# every program would pay for that has a layer or a model.
+LAZY = {"info.py", "backends/autotune.py", "models/unet.py", "nn/layer.py"}
 
 COMPILED = {"block_kernel", "device_function", "inlined", "kernel", "loading_kernel", "mapping", "njit"}
 """What functions are decorated with, or given to, to be compiled and kept."""

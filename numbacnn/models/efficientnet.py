@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn
-from ..io import load
+from .. import io, nn
 from ..ops.arguments import flag, integer
 from .architecture import remembered
 from .arguments import divided
@@ -69,7 +68,7 @@ def efficientnet_lite0(
     if flag("pretrained", pretrained):
         path = _weights(in_channels, width_divisor)
         model = efficientnet_lite0(dropout=dropout, dtype=dtype)
-        load(path, model)
+        io.load(path, model)
         if integer("num_classes", num_classes, 1) != _CLASSES:
             model["_fc"] = nn.Linear(model["_fc"].in_features, num_classes, dtype=dtype)
         return model

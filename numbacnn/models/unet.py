@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -60,6 +59,8 @@ def unet(
         >>> model.output_shape((1, 1, 32, 48))
         (1, 5, 32, 48)
     """
+    from .unet_graph import UNet  # the other models need no graphs
+
     width, depth = integer("width", width, 1), integer("depth", depth, 1)
     valid = one_of("padding", padding, ("same", "valid")) == "valid"
     bilinear = one_of("up", up, ("transposed", "bilinear")) == "bilinear"
@@ -90,38 +91,7 @@ def unet(
         nodes[f"up{step}"] = (_up(larger, conv, margin if valid else 0), below, beside)
         below, inputs, margin = f"up{step}", outputs, 2 * (margin + 4)
     last = nn.Conv2d(inputs, integer("num_classes", num_classes, 1), 1, dtype=dtype)
-    return _UNet({**nodes, "outc": (nn.Sequential({"conv": last}), below)}, depth, valid)
-
-
-class _UNet(nn.Graph):
-    """The graph, and what it says of images whose halves would not fit what is laid beside them."""
-
-    def __init__(self, nodes: dict[str, tuple[Any, ...]], depth: int, valid: bool) -> None:
-        super().__init__(nodes)
-        self._step = 1 << depth
-        # Without padding, two convolutions take four pixels before each halving, and what is left after the last one
-        # must do for four more, and again after each doubling.
-        self._more, self._fewest = (4 * (self._step - 1), 7 if depth == 1 else 8) if valid else (0, 1)
-
-    def _check_shapes(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        for shape in shapes:
-            if len(shape) == 4 and not all(map(self._fits, shape[2:])):
-                rest = self._more % self._step
-                rule = f"a multiple of {self._step}{f' plus {rest}' if rest else ''}"
-                near = " and ".join(str(self._nearest(size)) for size in shape[2:])
-                least = self._fewest * self._step + self._more
-                raise ValueError(
-                    f"images of shape {tuple(shape)} must have a height and width of {rule}, at least {least}, for "
-                    f"the U-Net to halve and join: {near} would do"
-                )
-
-    def _fits(self, size: int) -> bool:
-        times, rest = divmod(size - self._more, self._step)
-        return times >= self._fewest and not rest
-
-    def _nearest(self, size: int) -> int:
-        times = max(round((size - self._more) / self._step), self._fewest)
-        return times * self._step + self._more
+    return UNet({**nodes, "outc": (nn.Sequential({"conv": last}), below)}, depth, valid)
 
 
 def _double_conv(

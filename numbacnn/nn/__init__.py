@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from ..namespaces import imported_when_asked, public_names
 from . import init as init
 from .layer import Layer as Layer
-from .pooling import *
 from .state import Buffer as Buffer
 from .state import Counter as Counter
 from .state import Parameter as Parameter
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from .loss import *
     from .merge import *
     from .normalization import *
+    from .pooling import *
     from .receptive import *
     from .reshape import *
     from .response_norm import *
@@ -61,6 +61,10 @@ _WHEN_ASKED = {
     ),
     "merge": ("Concatenate", "Product", "Sum"),
     "normalization": ("BatchNorm1d", "BatchNorm2d"),
+    "pooling": (
+        *("AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool1d", "AvgPool2d", "GlobalAvgPool2d", "LPPool2d"),
+        *("MaxPool1d", "MaxPool2d"),
+    ),
     "receptive": ("ReceptiveField", "Window", "WHOLE_IMAGE", "receptive_field"),
     "reshape": ("Flatten", "Reshape", "Unflatten"),
     "response_norm": ("LocalResponseNorm",),

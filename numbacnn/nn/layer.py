@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from ..backends import Array, Backend
 from ..ops.arguments import LAST_COUNT, integer, real_array
 from ..ops.elementwise import LAST_SEED
 from .grad_mode import enables_grad_within, evaluating, may_save
-from .loading import IncompatibleKeys, fitting_arrays
 from .members import check_assignment, members
 from .printing import Printed, remember_shapes
 from .receptive import ReceptiveField, Window
@@ -28,6 +27,9 @@ from .state import (
     as_shapes,
     scaled_pixels,
 )
+
+if TYPE_CHECKING:
+    from .loading import IncompatibleKeys
 
 __all__ = ["Layer", "as_inputs", "check_dy_shape", "check_result", "inherits_forward", "is_stock"]
 
@@ -391,6 +393,8 @@ class Layer(Printed, OnBackend, Remembering):
         numbers there, such as those of a new head), or that hold no numbers of the right kind, and says what is most
         likely the cause. What was left out is returned, as an `IncompatibleKeys`, which prints as a report.
         """
+        from .loading import fitting_arrays  # not every program loads weights
+
         targets = dict(self._named_states())
         arrays, report = fitting_arrays(type(self).__name__, targets, state, strict, ignore_mismatched_sizes)
         for name, array in arrays.items():

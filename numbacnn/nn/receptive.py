@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple, Union
 
 from ..ops.arguments import shape_of
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from .layer import Layer
     from .state import Shape
 
 __all__ = ["WHOLE_IMAGE", "ReceptiveField", "Window", "receptive_field"]
 
 Pair = tuple[int, int]
-Length = Union[int, Fraction]  # noqa: UP007 - evaluated by Python 3.10
+Length = Union[int, "Fraction"]
 Lengths = tuple[Length, Length]
 
 
@@ -44,6 +45,7 @@ def sliding(seen: Sequence[Collection[Pair]], stride: tuple[Fraction, Fraction])
 
     That is, of the rows and of the columns, the first and the last pixel of each output.
 
+    >>> from fractions import Fraction
     >>> sliding([[(0, 0), (0, 0), (1, 1)], [(0, 0)]], (Fraction(1, 2), Fraction(1))).kernel
     (Fraction(3, 2), Fraction(1, 1))
     """

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from ..nn.state import Parameter
 from ..ops.arguments import number
 
 __all__ = ["ParameterGroup", "checked_settings", "parameter_groups", "scale_rates"]
-
-
-class HasSettings(Protocol):
-    """An optimizer, of which its class is asked here."""
-
-    __name__: str
-    settings: ClassVar[Mapping[str, Callable[[str, Any], Any]]]
-    pairs: ClassVar[Mapping[str, tuple[str, str]]]
 
 
 def checked_settings(kind: Any, settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:

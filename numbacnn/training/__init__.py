@@ -1,15 +1,16 @@
 """Training: the step, the loop over epochs, evaluation, and callbacks that show and save how it goes."""
 
+from typing import TYPE_CHECKING
+
+from ..namespaces import imported_when_asked, public_names
 from .callbacks import Callback as Callback
 from .callbacks import CheckpointFile as CheckpointFile
 from .callbacks import HistoryFile as HistoryFile
 from .callbacks import Run as Run
 from .captured import CapturedFunction as CapturedFunction
-from .curves import PlotCurves as PlotCurves
 from .fit import fit as fit
 from .history import EpochRecord as EpochRecord
 from .history import History as History
-from .live import LiveCurves as LiveCurves
 from .metrics import Accuracy as Accuracy
 from .metrics import ClassAccuracy as ClassAccuracy
 from .metrics import MeanAbsoluteError as MeanAbsoluteError
@@ -18,42 +19,32 @@ from .metrics import Metric as Metric
 from .metrics import RunningMean as RunningMean
 from .metrics import confusion_matrix as confusion_matrix
 from .metrics import evaluate as evaluate
-from .progress import ProgressBar as ProgressBar
 from .step import TrainingStep as TrainingStep
-from .stopping import BestCheckpoint as BestCheckpoint
-from .stopping import EarlyStopping as EarlyStopping
-from .tensorboard_file import TensorBoardFile as TensorBoardFile
-from .tracking import Tracker as Tracker
-from .tracking import TrackerFile as TrackerFile
-from .tracking import Tracking as Tracking
 from .weight_average import WeightAverage as WeightAverage
 
-__all__ = [
-    "Accuracy",
-    "BestCheckpoint",
-    "Callback",
-    "CapturedFunction",
-    "CheckpointFile",
-    "ClassAccuracy",
-    "EarlyStopping",
-    "EpochRecord",
-    "History",
-    "HistoryFile",
-    "LiveCurves",
-    "MeanAbsoluteError",
-    "MeanIoU",
-    "Metric",
-    "PlotCurves",
-    "ProgressBar",
-    "Run",
-    "RunningMean",
-    "TensorBoardFile",
-    "Tracker",
-    "TrackerFile",
-    "Tracking",
-    "TrainingStep",
-    "WeightAverage",
-    "confusion_matrix",
-    "evaluate",
-    "fit",
-]
+if TYPE_CHECKING:
+    from .curves import PlotCurves as PlotCurves
+    from .live import LiveCurves as LiveCurves
+    from .progress import ProgressBar as ProgressBar
+    from .stopping import BestCheckpoint as BestCheckpoint
+    from .stopping import EarlyStopping as EarlyStopping
+    from .tensorboard_file import TensorBoardFile as TensorBoardFile
+    from .tracking import Tracker as Tracker
+    from .tracking import TrackerFile as TrackerFile
+    from .tracking import Tracking as Tracking
+
+_WHEN_ASKED = {
+    "curves": ("PlotCurves",),
+    "live": ("LiveCurves",),
+    "progress": ("ProgressBar",),
+    "stopping": ("BestCheckpoint", "EarlyStopping"),
+    "tensorboard_file": ("TensorBoardFile",),
+    "tracking": ("Tracker", "TrackerFile", "Tracking"),
+}
+__getattr__ = imported_when_asked(__name__, _WHEN_ASKED)
+
+__all__ = public_names(globals(), (), _WHEN_ASKED)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,8 @@
-"""Gradients of several batches, added up for one step of the optimizer."""
+"""Gradients of several batches, or of pieces of them, added up for one step of the optimizer."""
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from ..nn.grad_mode import free_after_backward
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.state import Buffer, Parameter
+from ..ops.parts import as_tuple, each_of
 from .captured import StagedWork, drop_saved
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
 
-__all__ = ["Group", "add_gradients"]
+__all__ = ["Group", "add_gradients", "pieces_of"]
 
 
 def add_gradients(model: Layer, loss: Loss, dy: Any) -> None:
@@ -28,20 +30,44 @@ def add_gradients(model: Layer, loss: Loss, dy: Any) -> None:
     drop_saved([model, loss])
 
 
-class Group:
-    """The batches since the last step of the optimizer.
+def pieces_of(x: Any, y: Any, size: int | None, backend: Backend) -> list[tuple[Any, Any]]:
+    """Inputs and targets of up to ``size`` samples each, one after another; all of them for None.
 
-    Gradients of sums are added up, and divided once by what the mean over all batches divides by. That number is the
+    Arrays of NumPy are cut where they are, so that a device holds one piece at a time.
+    """
+    if size is None:
+        return [(x, y)]
+    x, y = (each_of(part, lambda one: one if isinstance(one, np.ndarray) else backend.asarray(one)) for part in (x, y))
+    samples = [one.shape[0] if one.shape else None for one in (*as_tuple(x), *as_tuple(y))]
+    longest = max((count for count in samples if count is not None), default=0)
+    if longest <= size:
+        return [(x, y)]
+    if len(set(samples)) > 1:
+        raise ValueError(
+            f"`x` and `y` have {samples} samples, must have as many in each array to be cut into pieces of "
+            f"`micro_batch` {size}"
+        )
+    cuts = [slice(start, start + size) for start in range(0, longest, size)]
+    return [(each_of(x, itemgetter(cut)), each_of(y, itemgetter(cut))) for cut in cuts]
+
+
+class Group:
+    """The batches since the last step of the optimizer, in one piece each or in several.
+
+    Gradients of sums are added up, and divided once by what the mean over all pieces divides by. That number is the
     backend's, for how many labels count is known there.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.batches = 0
         self.samples = 0
-        """Of the batch at work."""
+        """Of the piece at work."""
         self.work = StagedWork("step")
-        """The end of a group."""
-        self._has_gradients = False
+        """Of a piece."""
+        self.end_work = StagedWork("step")
+        """Of the end of a group."""
+        self._is_finite = True
+        self._divisor_before = 0.0
         self._divisor = Buffer(np.zeros((), np.float64), backend)
         self._one = Buffer(np.ones((), np.float64), backend)
 
@@ -49,17 +75,11 @@ class Group:
         """All gradients are zero before the first batch, in the arrays that a launch adds to."""
         for buffer in (self._divisor, self._one):
             buffer.to(model.backend)
-        if self.batches:
-            return
-        self._has_gradients = False
-        optimizer.zero_grad()
-        for parameter in _others(model, optimizer):
-            parameter.clear_grad()
-            parameter.settle_grad()
-        model.backend.fill_zero(self._divisor.value)
+        if not self.batches:
+            self._clear(model, optimizer)
 
     def add(self, model: Layer, loss: Loss) -> None:
-        """Add the gradients of the batch whose loss was computed last."""
+        """Add the gradients of the piece whose loss was computed last."""
         dy, divisor = loss.backward_of_sum(self.samples)
         if isinstance(divisor, float):
             model.backend.accumulate(self._divisor.value, self._one.value, divisor)
@@ -67,14 +87,24 @@ class Group:
             model.backend.accumulate(self._divisor.value, divisor)
         add_gradients(model, loss, dy)
 
-    def end_batch(self, has_gradients: bool) -> None:
-        """``has_gradients``: whether :meth:`add` was done with it."""
-        self.batches += 1
-        self._has_gradients |= has_gradients
+    def end_piece(self, loss: Loss, value: Any) -> None:
+        """See, where work is done at once, whether ``value``, the loss, is finite.
 
-    def ends(self) -> bool:
+        A mean over nothing, such as over labels that are all ignored, is NaN, and is none of the mean over the group.
+        """
+        backend = self._divisor.backend
+        if backend.asynchronous:
+            return
+        before, self._divisor_before = self._divisor_before, float(backend.to_numpy(self._divisor.value))
+        counts = loss.reduction != "mean" or self._divisor_before != before
+        self._is_finite &= not counts or bool(np.isfinite(backend.to_numpy(value)))
+
+    def ends(self, model: Layer, optimizer: Optimizer) -> bool:
         """Whether there is a step to take, of a group that is over now."""
-        is_there, self.batches = self.batches > 0 and self._has_gradients, 0
+        is_there, self.batches = self.batches > 0, 0
+        if is_there and not self._is_finite:
+            self._clear(model, optimizer)
+            return False
         return is_there
 
     def divide(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
@@ -85,6 +115,14 @@ class Group:
             backend.divide(gradient, self._divisor.value)
         for parameter in _others(model, optimizer):
             parameter.backend.divide(parameter.grad, self._divisor.value)
+
+    def _clear(self, model: Layer, optimizer: Optimizer) -> None:
+        self._is_finite, self._divisor_before = True, 0.0
+        optimizer.zero_grad()
+        for parameter in _others(model, optimizer):
+            parameter.clear_grad()
+            parameter.settle_grad()
+        model.backend.fill_zero(self._divisor.value)
 
 
 def _others(model: Layer, optimizer: Optimizer) -> list[Parameter]:

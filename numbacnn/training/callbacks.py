@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..io import replacing, save_checkpoint
+from .. import io
 from .history import History
 from .metrics import Metric, RunningMean
 
@@ -92,7 +92,7 @@ class HistoryFile(Callback):
         self._write(run.history)
 
     def _write(self, history: History) -> None:
-        with replacing(self.path) as temporary:
+        with io.replacing(self.path) as temporary:
             temporary.write_text(history.lines(), encoding="ascii")
 
 
@@ -122,7 +122,7 @@ class CheckpointFile(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         schedule = {} if run.schedule is None else {_SCHEDULE: run.schedule.state_dict()}
-        save_checkpoint(
+        io.save_checkpoint(
             self.path,
             run.model,
             run.optimizer,

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from .. import optim
 from ..nn.grad_mode import evaluating
 from ..ops.arguments import one_of
-from ..optim.plateau import ReduceLROnPlateau
+from .accumulation import pieces_of
 from .callbacks import Callback, Run
 from .finite import first_not_finite
 from .history import EpochRecord, History
@@ -21,7 +22,7 @@ from .step import TrainingStep
 if TYPE_CHECKING:
     from ..data import DataLoader
     from ..nn import Layer, Loss
-    from ..optim import Optimizer, Schedule
+    from ..optim import Optimizer, ReduceLROnPlateau, Schedule
     from .metrics import Metric
     from .weight_average import WeightAverage
 
@@ -45,6 +46,7 @@ def fit(
     schedule: Schedule | ReduceLROnPlateau | None = None,
     clip_norm: float | None = None,
     accumulate: int = 1,
+    micro_batch: int | None = None,
     weight_average: WeightAverage | None = None,
     metrics: Mapping[str, Metric] | Sequence[Metric] = (),
     capture: bool = True,
@@ -77,6 +79,8 @@ def fit(
         accumulate: of how many batches the gradients are added up before a step of the optimizer, see `TrainingStep`.
             What is left over at the end of an epoch has a step of its own, with the mean over its samples, so that an
             epoch has ceil(batches / accumulate) steps, which is what a schedule counts, and ends with none pending.
+        micro_batch: how many samples of a batch are computed at a time, for batches larger than the memory would take,
+            see `TrainingStep`; None for all. The evaluation computes the batches of ``test_loader`` as they are.
         weight_average: of ``model``; updated after each step, and what the evaluation after each epoch is done with.
             The model ends with its own weights: ``with weight_average.applied():`` save or use the averages. When a run
             is resumed, ``load_checkpoint(path, model, optimizer, weight_average)`` first.
@@ -126,6 +130,7 @@ def fit(
         *(model, loss, optimizer),
         clip_norm=clip_norm,
         accumulate=accumulate,
+        micro_batch=micro_batch,
         weight_average=weight_average,
         metrics=list(named.values()),
         capture=capture,
@@ -158,7 +163,7 @@ def fit(
                     test_loss, test_accuracy = evaluate(model, test_loader, loss, step.metrics)
                     if not math.isfinite(test_loss):
                         with evaluating(model):
-                            raise _not_finite("test loss", test_loss, run, x)
+                            raise _not_finite("test loss", test_loss, run, step, x)
                 values |= {f"test_{name}": metric.value() for name, metric in named.items()}
             clock, earlier = time.perf_counter(), clock
             record = EpochRecord(
@@ -174,7 +179,7 @@ def fit(
                 metrics=values,
             )
             history.records.append(record)
-            if isinstance(schedule, ReduceLROnPlateau):
+            if schedule is not None and isinstance(schedule, optim.ReduceLROnPlateau):
                 schedule.step(_monitored(record, schedule.monitor or f"{parts[-1]}_loss"))
             elif schedule is not None and schedule.per == "epoch":
                 schedule.step()
@@ -199,10 +204,8 @@ def _train(
     reported, batches_reported = begin, 0
     for images, labels in loader:
         start = time.perf_counter()
-        step(images, labels)
+        step._train_on(images, labels, is_last=run.batch + 1 == run.batches)
         run.batch += 1
-        if run.batch == run.batches:
-            step.flush()
         if not asynchronous or run.batch == run.batches or start - reported >= REPORT_SECONDS:
             _report(run, step, images)
             reported, batches_reported = time.perf_counter(), run.batch
@@ -225,14 +228,14 @@ def _train(
 def _follow_schedule(run: Run) -> None:
     """After a step of the optimizer."""
     schedule = run.schedule
-    if schedule is not None and not isinstance(schedule, ReduceLROnPlateau) and schedule.per == "batch":
+    if schedule is not None and not isinstance(schedule, optim.ReduceLROnPlateau) and schedule.per == "batch":
         schedule.step()
 
 
 def _report(run: Run, step: TrainingStep, images: Any) -> None:
     loss_sum, correct, examples = step.totals()
     if not math.isfinite(loss_sum):
-        raise _not_finite("training loss", loss_sum, run, images)
+        raise _not_finite("training loss", loss_sum, run, step, images)
     run.average.add(loss_sum, correct, examples)
 
 
@@ -262,12 +265,13 @@ def _check_schedule(
         raise ValueError("`schedule` was made for another optimizer than `optimizer`")
     if start_epoch and not schedule.count:
         raise ValueError(f"`schedule` is at its beginning, `start_epoch` is {start_epoch}: load its state first")
-    if isinstance(schedule, ReduceLROnPlateau) and schedule.monitor is not None:
+    if isinstance(schedule, optim.ReduceLROnPlateau) and schedule.monitor is not None:
         one_of("monitor", schedule.monitor, figures)
 
 
-def _not_finite(name: str, value: float, run: Run, images: Any) -> FloatingPointError:
-    place = first_not_finite(run.model, images)
+def _not_finite(name: str, value: float, run: Run, step: TrainingStep, images: Any) -> FloatingPointError:
+    pieces = pieces_of(images, images, step.micro_batch, run.model.backend)
+    place = next(filter(None, (first_not_finite(run.model, piece) for piece, _ in pieces)), "")
     if place == "the input":
         reason = "the images of that batch hold infinity or NaN"
     else:

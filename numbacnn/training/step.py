@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import optim
 from ..backends import Array, Backend
 from ..nn.child import keeping_for
 from ..nn.grad_mode import keeping
@@ -16,8 +17,7 @@ from ..nn.printing import remember_shapes
 from ..nn.state import Parameter
 from ..ops.arguments import flag, integer, number
 from ..ops.parts import as_tuple
-from ..optim import clip_grad_norm
-from .accumulation import Group, add_gradients
+from .accumulation import Group, add_gradients, pieces_of
 from .captured import StagedWork
 from .metrics import Metric, MetricSums, on_backend
 
@@ -35,7 +35,8 @@ class TrainingStep:
 
     The backends cpu and cuda capture the whole step and launch it in one go, cuda from the second batch of a shape on;
     :attr:`mode` tells. Numbers are those of a plain step: everything may change at any time, a changed setting of a
-    layer or a loss costs another capture. Each of up to four shapes holds memory for a whole step.
+    layer or a loss costs another capture. Each of up to four shapes, of batches and of pieces, holds memory for a
+    whole step.
 
     Layers, losses and optimizers that are not of this package may compute by NumPy, which a launch would not do again.
     They are captured if their class declares ``capturable = True``, see `Layer.capturable`; otherwise steps are plain,
@@ -44,16 +45,23 @@ class TrainingStep:
     What layers saved is gone after the update: each lets go of it when its backward pass is done, so that its memory
     serves those before it.
 
-    A loss that is infinite or NaN: where work is done at once, that batch changes no parameter, so that they still show
-    where it began; a backend that works in the background goes on with what comes of it.
+    A loss that is infinite or NaN: where work is done at once, the step that it is a part of changes no parameter, so
+    that they still show where it began; a backend that works in the background goes on with what comes of it.
 
     With ``accumulate=k`` the gradients of k batches add up before the optimizer takes a step; each call is of one batch
     still. The step is that of the mean loss over all their samples, whatever the sizes of the batches, or of the sum
     where the loss is one. The mean is that of one batch of them all: a `CrossEntropyLoss` divides by the labels that
     count, with their weights; of a loss of one's own a batch counts for as many samples as it has. Batch normalisation
-    sees each batch for itself. :meth:`flush` takes the step early, with the mean of what there is. The sums of a batch,
-    of whatever layer, are rounded before the next is added: the gradient is that of one large batch but for the last
-    bits, a few 1e-7 of the largest in float32 and 1e-15 in float64, and the same bits where no sum has to be rounded.
+    sees each batch for itself. :meth:`flush` takes the step early, with the mean of what there is.
+
+    With ``micro_batch=m`` a batch is computed in pieces of m samples, one after another, and their gradients add up in
+    the same way: a step with a large batch in the memory that m samples need. To layers, metrics and :meth:`totals` a
+    piece is a batch: batch normalisation sees each piece for itself.
+
+    Steps whose samples are cut at the same places have the same bits, however many calls they come in: one batch of k m
+    samples with ``micro_batch=m`` is k batches of m with ``accumulate=k``, and a single piece is a plain step unless
+    :meth:`flush` ends it later. Cut otherwise or not at all, sums are rounded at other places: gradients then differ by
+    a few 1e-7 of the largest in float32 and 1e-15 in float64.
 
     Args:
         model: gives predictions, of whatever shape the loss takes.
@@ -62,13 +70,16 @@ class TrainingStep:
         clip_norm: the most that the gradients' norm may be, see ``optim.clip_grad_norm``; None for any. With
             ``accumulate`` it is that of the accumulated gradients.
         accumulate: of how many batches the gradients are added up before a step of the optimizer, 1 or more.
+        micro_batch: how many samples of a batch are computed at a time, 1 or more; the last piece may be smaller. None
+            for all.
         weight_average: of ``model``, updated after each step of the optimizer.
         metrics: updated with the predictions before each step; reset and read them when it suits.
         capture: whether to capture where that can be done; with False each step is plain.
 
     Raises:
         TypeError: ``loss`` is no `Loss`.
-        ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one.
+        ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one; at a call, arrays of
+            different numbers of samples that are to be cut into pieces.
 
     Example:
         >>> import numpy as np
@@ -93,6 +104,7 @@ class TrainingStep:
         *,
         clip_norm: float | None = None,
         accumulate: int = 1,
+        micro_batch: int | None = None,
         weight_average: WeightAverage | None = None,
         metrics: Sequence[Metric] = (),
         capture: bool = True,
@@ -107,12 +119,14 @@ class TrainingStep:
         self.optimizer = optimizer
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0)
         self.accumulate = integer("accumulate", accumulate, 1)
+        self.micro_batch = None if micro_batch is None else integer("micro_batch", micro_batch, 1)
         self.weight_average = weight_average
         self.metrics = tuple(metrics)
         self.capture = flag("capture", capture)
         self._totals = MetricSums(model.backend)
         self._work = StagedWork("step", _may_update)
         self._group = Group(model.backend)
+        self._last_work = self._work
 
     def __repr__(self) -> str:
         return f"TrainingStep({type(self.model).__name__}, {self.loss!r}, {self.optimizer!r}, mode={self.mode!r})"
@@ -120,26 +134,40 @@ class TrainingStep:
     @property
     def mode(self) -> str | None:
         """How the last call ran, ``"plain"`` or ``"captured"``; None before the first."""
-        return self._work.mode
+        return self._last_work.mode
 
     def __call__(self, x: Any, y: Any) -> None:
         """Train on inputs ``x`` (n, ...) and targets ``y`` (n, ...), of NumPy or of the model's backend.
 
         Either may be a tuple: of the inputs of a model that takes several, of the targets of a loss that does.
         """
+        self._train_on(x, y, is_last=False)
+
+    def _train_on(self, x: Any, y: Any, is_last: bool) -> None:
+        """A call, and :meth:`flush` after it where it ``is_last``: then one that is all there is can be plain."""
         backend = self.model.backend
-        x, y = on_backend(x, backend), on_backend(y, backend)
+        pieces = pieces_of(x, y, self.micro_batch, backend)
         if backend is not self._totals.backend:
             self._totals = MetricSums(backend, *self._totals.read())
         average = [] if self.weight_average is None else [self.weight_average]
         parts = [self.model, self.loss, self.optimizer, *self.metrics, *average]
-        if self.accumulate == 1 and not self.pending:
-            self._work([self._compare, self._update], [x, y], parts, backend, self.capture, lambda: self.clip_norm)
+        if len(pieces) == 1 and not self.pending and (is_last or self.accumulate == 1):
+            self._last_work, stages = self._work, (self._compare, self._update)
+            self._work(stages, _on(backend, pieces[0]), parts, backend, self.capture, lambda: self.clip_norm)
             return
+        self._last_work = self._group.work
         self._group.begin_batch(self.model, self.optimizer)
-        loss = self._work([self._compare, self._add], [x, y], parts, backend, self.capture, lambda: "accumulating")
-        self._group.end_batch(_may_update(backend, loss))
-        if self.pending >= self.accumulate:
+        for i, piece in enumerate(pieces):
+            arrays, stages = _on(backend, piece), (self._compare, self._add)
+            try:
+                loss = self._group.work(stages, arrays, parts, backend, self.capture, lambda: None)
+            except BaseException:
+                if i:  # a part of this batch was added already
+                    self._group.batches = 0
+                raise
+            self._group.end_piece(self.loss, loss)
+        self._group.batches += 1
+        if is_last or self.pending >= self.accumulate:
             self.flush()
 
     @property
@@ -149,11 +177,11 @@ class TrainingStep:
 
     def flush(self) -> None:
         """Take the step of the optimizer now, for the batches that are :attr:`pending`, if there are any."""
-        if self._group.ends():
+        if self._group.ends(self.model, self.optimizer):
             average = [] if self.weight_average is None else [self.weight_average]
             others, is_captured = lambda: (self.clip_norm, self.loss.reduction), self.mode == "captured"
             parts = [self.model, self.optimizer, *average]
-            self._group.work([self._take_mean_step], [], parts, self.model.backend, is_captured, others)
+            self._group.end_work([self._take_mean_step], [], parts, self.model.backend, is_captured, others)
 
     def totals(self) -> tuple[float, float, int]:
         """Loss before the update, summed over the samples, how many were classified correctly, and how many there were.
@@ -186,7 +214,7 @@ class TrainingStep:
 
     def _take_step(self) -> None:
         if self.clip_norm is not None:
-            clip_grad_norm(self.optimizer, self.clip_norm)
+            optim.clip_grad_norm(self.optimizer, self.clip_norm)
         self.optimizer.apply()
         if self.weight_average is not None:
             self.weight_average.apply()
@@ -201,6 +229,10 @@ def _check_parameters(optimizer: Optimizer, model: Layer, loss: Loss) -> None:
             f"`optimizer` must be made of parameters of `model`, all or some of `model.parameters()`, but "
             f"{len(foreign)} of its {len(optimizer.parameters)} are not, the first of them of shape {foreign[0].shape}"
         )
+
+
+def _on(backend: Backend, arrays: Iterable[Any]) -> list[Any]:
+    return [on_backend(one, backend) for one in arrays]
 
 
 def _may_update(backend: Backend, loss: Array) -> bool:

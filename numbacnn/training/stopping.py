@@ -6,7 +6,7 @@ import os
 from contextlib import nullcontext
 from typing import Any
 
-from ..io import save
+from .. import io
 from ..ops.arguments import flag, integer, number
 from .callbacks import Callback, Run
 from .monitor import Monitor
@@ -120,4 +120,4 @@ class BestCheckpoint(Callback):
         if self.best_epoch == latest.epoch:
             metadata = {"epoch": str(latest.epoch), self.monitor: repr(self._monitor.value(latest))}
             with nullcontext() if run.weight_average is None else run.weight_average.applied():
-                save(self.path, run.model, metadata)
+                io.save(self.path, run.model, metadata)

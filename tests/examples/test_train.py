@@ -162,6 +162,8 @@ def test_one_cycle_goes_up_and_down(run: Run) -> None:
         ["--label-smoothing=0.1"],
         ["--average=0.9"],
         ["--patience=3"],
+        ["--accumulate=2"],
+        ["--micro-batch=2"],
     ],
 )
 def test_other_settings_are_not_resumed(run: Run, tmp_path: Path, options: list[str], capsys) -> None:
@@ -205,7 +207,19 @@ def test_the_averages_are_evaluated_and_saved(run: Run, tmp_path: Path) -> None:
         np.testing.assert_array_equal(array, arrays[f"average.{name}"], err_msg=name)
 
 
-@pytest.mark.parametrize("option", ["--weight-decay=0.5", "--clip-norm=0.01", "--label-smoothing=0.5"])
+def test_what_is_cut_at_the_same_places_has_the_same_bits(run: Run, tmp_path: Path) -> None:
+    fixed = ["--model=lenet", "--lr=0.1", "--schedule=one-cycle"]
+    with backends.use_backend("reference"):
+        whole = run(*fixed, "--epochs=2", "--batch-size=4", "--micro-batch=2", folder="whole")
+        run(*fixed, "--epochs=2", "--batch-size=2", "--accumulate=2")
+    assert len(whole) == 2
+    first, second = ((tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "out"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "option", ["--weight-decay=0.5", "--clip-norm=0.01", "--label-smoothing=0.5", "--accumulate=2", "--micro-batch=2"]
+)
 def test_options_of_the_steps_change_the_bits(run: Run, option: str) -> None:
     with backends.use_backend("reference"):
         plain = run("--model=lenet", "--epochs=1", "--lr=0.1")
@@ -252,7 +266,10 @@ def test_patience_ends_the_run(run: Run) -> None:
         ("--label-smoothing=-0.1", "'-0.1' must be a number, in 0..1"),
         ("--weight-decay=inf", "'inf' must be a number, 0 or more"),
         ("--clip-norm=0", "'0' must be a number above 0"),
-        ("--patience=0", "'0' must be a whole number, 1 or more"),
+        *(
+            (f"--{name}=0", "'0' must be a whole number, 1 or more")
+            for name in ("patience", "accumulate", "micro-batch")
+        ),
     ],
 )
 def test_values_out_of_range(option: str, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -363,6 +380,17 @@ def test_a_last_batch_of_one_image_is_left_out_where_it_must_be(
             assert train.main([*fixed, *options]) == 2
             errors = capsys.readouterr().err
             assert errors == f"error: {which}: batch normalisation needs batches of at least two images\n"
+        for options, size in (
+            (["--micro-batch=3", "--limit=8"], 4),
+            (["--batch-size=6", "--micro-batch=4", "--limit=11"], 5),
+        ):
+            assert (
+                train.main(
+                    ["--model=lenet", "--dataset=shapes", "--batch-size=4", f"--output-dir={tmp_path}", *options]
+                )
+                == 2
+            )
+            assert f"pieces of at least two images, and a batch of {size} has one" in capsys.readouterr().err
 
 
 def test_batch_normalisation_of_images_does_with_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,21 +184,28 @@ def test_metrics_and_totals_are_of_every_batch() -> None:
         assert accuracy.value() == pytest.approx(correct / 11)
 
 
-@pytest.mark.parametrize("bad", [(1,), (0, 1, 2)])
-def test_a_batch_whose_loss_is_not_finite_counts_for_nothing(bad: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("bad", [1, 5, 10])
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [((4, 4, 3), {"accumulate": 3}), ((8, 3), {"accumulate": 2, "micro_batch": 4}), ((11,), {"micro_batch": 4})],
+)
+def test_a_step_with_a_loss_that_is_not_finite_is_not_taken(
+    bad: int, sizes: tuple[int, ...], options: dict[str, int]
+) -> None:
+    """As with one batch of all the samples; the next step is as if there had been none before."""
     with nc.use_backend("reference"):
-        step = step_of("reference", nn.CrossEntropyLoss(), accumulate=3)
-        before = state_of(step)
-        for i, part in enumerate(parts()):
-            step(IMAGES[part] * (np.nan if i in bad else 1), LABELS[part])
-        after = state_of(step)
-        if len(bad) == 3:
-            assert_same(after, before)
-        else:
-            twin = step_of("reference", nn.CrossEntropyLoss(), accumulate=2)
-            for i in (0, 2):
-                twin(IMAGES[parts()[i]], LABELS[parts()[i]])
-            assert_same(after, state_of(twin))
+        step, twin = (step_of("reference", nn.CrossEntropyLoss(), **options) for _ in range(2))
+        before, spoilt = state_of(step), IMAGES.copy()
+        spoilt[bad, 0, 2, 3] = np.inf
+        with np.errstate(invalid="ignore"):
+            for part in parts(sizes):
+                step(spoilt[part], LABELS[part])
+        assert step.pending == 0 and step.totals()[2] == 11
+        assert_same(state_of(step), before)
+        for each in (step, twin):
+            for part in parts(sizes):
+                each(IMAGES[part], LABELS[part])
+        assert_same(state_of(step), state_of(twin))
 
 
 def test_parameters_that_are_not_the_optimizer_s_have_the_mean_s_gradient_too() -> None:
@@ -287,17 +294,21 @@ def test_schedules_of_groups_count_steps_of_the_optimizer_or_epochs() -> None:
     assert found[1] == (6, 2, [0.25, 0.125])
 
 
+@pytest.mark.parametrize("name", ["accumulate", "micro_batch"])
 @pytest.mark.parametrize(
     ("value", "error"), [(0, ValueError), (-2, ValueError), (1.5, TypeError), (None, TypeError), ("2", TypeError)]
 )
-def test_numbers_of_batches(value: Any, error: type[Exception]) -> None:
+def test_numbers_of_batches_and_of_samples(name: str, value: Any, error: type[Exception]) -> None:
     with nc.use_backend("reference"):
         model = network()
         optimizer = optim.SGD(model.parameters(), 0.1)
-        with pytest.raises(error, match=f"`accumulate` {value!r} must be"):
-            TrainingStep(model, nn.CrossEntropyLoss(), optimizer, accumulate=value)
-        with pytest.raises(error, match=f"`accumulate` {value!r} must be"):
-            fit(model, batches(1), None, nn.CrossEntropyLoss(), optimizer, 1, accumulate=value)
+        if name == "micro_batch" and value is None:
+            assert TrainingStep(model, nn.CrossEntropyLoss(), optimizer).micro_batch is None
+            return
+        with pytest.raises(error, match=f"`{name}` {value!r} must be"):
+            TrainingStep(model, nn.CrossEntropyLoss(), optimizer, **{name: value})
+        with pytest.raises(error, match=f"`{name}` {value!r} must be"):
+            fit(model, batches(1), None, nn.CrossEntropyLoss(), optimizer, 1, **{name: value})
 
 
 def test_nothing_outlives_the_step() -> None:

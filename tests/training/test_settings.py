@@ -79,13 +79,9 @@ OF_OTHER_TARGETS = dict.fromkeys(
 
 
 def public(base: type) -> set[type]:
-    """The classes below ``base`` that `nn` and `optim` offer."""
-    found = set()
-    for kind in base.__subclasses__():
-        found |= public(kind)
-        if any(getattr(room, kind.__name__, None) is kind for room in (nn, optim)):
-            found.add(kind)
-    return found
+    """The classes below ``base`` that `nn` and `optim` offer, whether anybody has asked for them yet or not."""
+    offered = [getattr(room, name) for room in (nn, optim) for name in room.__all__]
+    return {kind for kind in offered if isinstance(kind, type) and issubclass(kind, base) and kind is not base}
 
 
 def attributes(part: Any) -> Iterator[str]:

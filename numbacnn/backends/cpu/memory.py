@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,9 @@ def _copy(chunk, source, target):
 def asarray(x: Any, dtype: Any = None) -> np.ndarray:
     if type(x) is np.ndarray and (dtype is None or dtype == x.dtype) and _is_plain(x):
         return x
-    found: np.ndarray = numpy_memory.asarray(x, dtype)
+    # Of a step that is written down the arrays hold no numbers yet, which a warning could be about.
+    with contextlib.nullcontext() if current_recording() is None else np.errstate(all="ignore"):
+        found: np.ndarray = numpy_memory.asarray(x, dtype)
     if not found.flags.aligned or not found.dtype.isnative:  # neither of which machine code looks at
         found = np.array(found, found.dtype.newbyteorder("="), order="C")
     if current_recording() is None or not isinstance(x, np.ndarray) or np.may_share_memory(found, x):
