@@ -34,16 +34,34 @@ ALLOWED = {
     "drawing": {"nn", "files"},
     "hub": {"numbacnn", "models", "io", "nn", "files"},
     "testing": {"nn", "ops"},
-    "info": {"numbacnn", "backends", "cpu.runtime", "cpu.vector"},
+    "info": {"numbacnn", "backends", "command_line", "cpu.runtime", "cpu.vector"},
     "profiling": {"training", "optim", "nn", "ops", "backends"},
     "models": {"io", "nn", "ops"},
-    "onnx": {"numbacnn", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
+    "onnx": {"numbacnn", "command_line", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
     "training": {"data", "io", "optim", "nn", "ops", "backends"},
     "data": {"io", "ops", "backends", "files"},
     "io": {"numbacnn", "nn", "ops", "files"},
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
     "ops": {"backends", "backends.shared", "namespaces"},
+    "cli": {
+        "numbacnn",
+        "backends",
+        "classifier",
+        "command_line",
+        "cpu.runtime",
+        "cuda.runtime",
+        "data",
+        "hub",
+        "io",
+        "models",
+        "nn",
+        "profiling",
+        "training",
+        "optim",
+    },
+    "__main__": {"cli"},
+    "command_line": {"files"},
     "files": set(),
     "namespaces": set(),
     "backends": {"files"},
@@ -64,10 +82,10 @@ ALLOWED = {
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
     "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch", "pwd",
-    "safetensors", "shutil", "tarfile", "tqdm", "urllib", "zlib",
+    "safetensors", "shtab", "shutil", "tarfile", "tqdm", "urllib", "zlib",
 }  # fmt: skip
-# These import the cpu backend, and with it Numba, where they are asked for what only it knows.
-LAZY = {"info.py", "backends/autotune.py"}
+# These import a compiled backend, and with it Numba, where they are asked for what only it knows.
+LAZY = {"info.py", "backends/autotune.py", "cli/warmup.py"}
 
 
 def name_of(path: Path) -> str:
