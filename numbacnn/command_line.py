@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from .files import user_path
@@ -122,28 +123,35 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
+class _Press:
+    """A handler of Ctrl-C that remembers it."""
+
+    seen = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        signal.default_int_handler(number, frame)
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """KeyboardInterrupt for whatever error the block ends with once Ctrl-C was pressed.
+    """KeyboardInterrupt for whatever error the block ends with once Ctrl-C was pressed; blocks may be inside others.
 
     What is interrupted may turn it into an error of its own, as the import of a compiled module does.
     """
-    pressed = False
-
-    def press(number: int, frame: object) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.default_int_handler(number, frame)  # type: ignore[arg-type]
-
+    press = _Press()
+    takes = False
     # Only the main thread handles signals; who handles them otherwise, or ignores them, goes on doing so.
-    takes = threading.current_thread() is threading.main_thread()
-    takes = takes and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGINT)
+        takes = handler is signal.default_int_handler
+        press = handler if isinstance(handler, _Press) else press
     if takes:
         signal.signal(signal.SIGINT, press)
     try:
         yield
     except Exception as error:
-        if pressed:
+        if press.seen:
             raise KeyboardInterrupt from error
         raise
     finally:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import data, nn
+from .. import data, nn, ops
 from ..backends import Backend
 from ..command_line import Parser, UserError, one_line, say
-from ..training import fit
+from ..training import ClassAccuracy, evaluate, fit
 from .backend import run_on
 from .networks import add_network_options, network_of
 from .recipes import RECIPES
@@ -31,7 +31,7 @@ def new_parser(program: str) -> Parser:
     )
     add_network_options(parser)
     add = parser.add_argument
-    add("--train", action="store_true", help="those of training and evaluation as well, of a model that classifies")
+    add("--train", action="store_true", help="those of training as well, of a model that classifies")
     add("--optimizer", choices=OPTIMIZERS, help="for --train (default: that of the model's recipe, else sgd)")
     return parser
 
@@ -64,9 +64,12 @@ def kernel_name(file: Path) -> str:
 
 
 def infer(model: nn.Layer, shape: tuple[int, ...]) -> None:
-    """What a pass does, layer by layer and in one launch."""
+    """What a pass does, layer by layer and in one launch; of a model that classifies, naming images and evaluation."""
     x = np.zeros(shape, np.float32)
-    model.predict(x)
+    y = model.predict(x)
+    if y.ndim == 2:
+        ops.softmax(y, 1, backend=model.backend)
+        evaluate(model, [(x, np.zeros(len(y), np.int64))], nn.CrossEntropyLoss(), [ClassAccuracy(y.shape[1])])
     session = nn.InferenceSession(model)
     for _ in range(2):
         session(x)

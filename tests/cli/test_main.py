@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +81,27 @@ def test_control_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     monkeypatch.setattr(info, "collect", interrupt)
     assert main(["info"]) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
+def test_an_error_that_control_c_was_turned_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise OSError("cannot be read") from None
+
+    monkeypatch.setattr("numbacnn.cli.train.load_data", read)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["train", "--model=lenet", "--backend=reference"]) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, former)
+    said = "interrupted; to go on: numbacnn train --model=lenet --backend=reference --resume\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_a_reader_that_goes_away() -> None:
