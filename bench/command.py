@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import sys
 from collections.abc import Callable
 
 import numba
+
+from numbacnn.command_line import UserError, integer, refuse, run_command
 
 __all__ = [
     "UserError",
@@ -22,19 +22,12 @@ __all__ = [
 ]
 
 
-class UserError(Exception):
-    """Something that the user can put right, said in one line."""
-
-
 class WrongResultError(Exception):
     """Two contenders that disagree by more than rounding explains."""
 
 
-def whole_number(text: str) -> int:
-    """An option's value of 1 or more."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
-    return int(text)
+whole_number = integer(1)
+"""The type of an option that is a whole number of 1 or more."""
 
 
 def seconds(text: str) -> float:
@@ -64,27 +57,21 @@ def add_peer_option(parser: argparse.ArgumentParser) -> None:
 
 
 def say(text: str) -> None:
-    """Print at once."""
+    """Print at once; the command ends where nobody reads any more."""
     print(text, flush=True)
 
 
 def exit_code(run: Callable[[], None]) -> int:
-    """Run the command: 0, 1 for a wrong result, 2 for what the user can put right, 130 when interrupted."""
-    try:
-        run()
-    except KeyboardInterrupt:
-        return _complain("interrupted: nothing is written", 130)
-    except BrokenPipeError:
-        # What is left in the buffer would raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except WrongResultError as error:
-        return _complain(f"error: {error}", 1)
-    except MemoryError:
-        return _complain("error: out of memory: the problem is too large for this machine", 2)
-    except (UserError, OSError) as error:
-        return _complain(f"error: {error}", 2)
-    return 0
+    """Run the command: 1 for a wrong result, else as `run_command` says."""
+
+    def checked() -> int | None:
+        try:
+            return run()
+        except WrongResultError as error:
+            refuse(error)
+            return 1
+
+    return run_command(checked, "interrupted: nothing is written")
 
 
 def exit_code_with_threads(arguments: argparse.Namespace, run: Callable[[argparse.Namespace], None]) -> int:
@@ -103,8 +90,3 @@ def exit_code_with_threads(arguments: argparse.Namespace, run: Callable[[argpars
         return exit_code(run_with_threads)
     finally:
         numba.set_num_threads(threads)
-
-
-def _complain(text: str, code: int) -> int:
-    print(" ".join(text.split()), file=sys.stderr)
-    return code

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from examples.recipes import RECIPES
 from numbacnn import nn, optim
 from numbacnn.backends import Backend, use_backend
+from numbacnn.cli.recipes import RECIPES
 from numbacnn.data import ArrayDataset, DataLoader
 from numbacnn.nn.init import manual_seed, xavier_uniform
 from numbacnn.training import TrainingStep

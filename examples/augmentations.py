@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 
 from numbacnn import data
 from numbacnn.backends import get
+from numbacnn.command_line import Parser, UserError, integer, path, refuse, say
 from numbacnn.files import replacing
-
-from .common import UserError, integer, path, refuse, say
 
 GAP = 4
 """Pixels between images."""
@@ -63,10 +61,9 @@ def tiled(found: dict[str, np.ndarray]) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.augmentations",
-        description="Draw what augmentations make of one image, a row for each: " + ", ".join(rows(1)) + ".",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = Parser(
+        "python -m examples.augmentations",
+        "Draw what augmentations make of one image, a row for each: " + ", ".join(rows(1)) + ".",
     )
     add = parser.add_argument
     add("image", type=path, metavar="IMAGE", help="a photograph")

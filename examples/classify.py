@@ -11,13 +11,12 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import data
+from numbacnn.cli.backend import add_backend_option, run_on
+from numbacnn.cli.classifiers import IMAGENET, pretrained, rows, saved
+from numbacnn.command_line import Parser, UserError, integer, one_line, path, printable, refuse, say
 
-from .common import UserError, integer, one_line, path, printable, refuse, run_on, say
 from .grad_cam import blended, grad_cam, save_picture
 
-IMAGENET = "efficientnet_lite0"
-BAR = 30
-"""Signs of a bar for 100 %."""
 SCALE = 2
 """Pixels of the pictures of --explain for each that the model reads."""
 
@@ -25,16 +24,12 @@ SCALE = 2
 def load_classifier(name: str) -> nc.Classifier:
     """The network trained on ImageNet, or the one in a folder that ``examples.fine_tune`` wrote."""
     if name == IMAGENET:
-        try:
-            model = nc.models.efficientnet_lite0(pretrained=True)
-        except ImportError as error:
-            raise UserError(one_line(error)) from error
-        return nc.Classifier(model, data.imagenet_classes(), data.PHOTOGRAPHS)
+        return pretrained()
     folder = path(name)
     if not folder.is_dir():
         raise UserError(f"--model {name}: it must be {IMAGENET} or a folder that examples.fine_tune wrote")
     try:
-        return nc.load_classifier(folder)
+        return saved(folder)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"--model {name}: examples.fine_tune wrote no such folder: {one_line(error)}") from error
 
@@ -42,11 +37,7 @@ def load_classifier(name: str) -> nc.Classifier:
 def describe(classifier: nc.Classifier, file: Path, top: int, explain: bool) -> None:
     """Print the likeliest classes of the image in a file; with ``explain`` draw where the first of them is seen."""
     (best,) = classifier.predict([file], top)
-    width = max(len(name) for name, _ in best)
-    say(printable(str(file)))
-    sign = "█" if printable("█") == "█" else "#"
-    for name, share in best:
-        say(printable(f"  {name:{width}}  {share:6.1%}  {sign * round(BAR * share)}".rstrip()))
+    say("\n".join([printable(str(file)), *rows(best)]))
     if explain:
         _, h, w = classifier.preprocessing.image_shape
         how = {"size": (SCALE * h, SCALE * w), "channels": 3}
@@ -59,10 +50,9 @@ def describe(classifier: nc.Classifier, file: Path, top: int, explain: bool) -> 
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.classify",
-        description="Name what is in photographs, by a network that was trained on ImageNet or by one of your own.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = Parser(
+        "python -m examples.classify",
+        "Name what is in photographs, by a network that was trained on ImageNet or by one of your own.",
     )
     add = parser.add_argument
     add("images", nargs="+", type=path, metavar="IMAGE", help="a file, such as a JPEG or a PNG")
@@ -71,7 +61,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="write IMAGE.gradcam.png, such as 1.jpg.gradcam.png, beside each image, where what speaks for its first "
         "class is red")  # fmt: skip
     add("--model", default=IMAGENET, help=f"{IMAGENET}, or a folder that python -m examples.fine_tune wrote")
-    add("--backend", choices=nc.backends.NAMES, help="where to compute (default: NUMBACNN_BACKEND, else cpu)")
+    add_backend_option(parser)
     return parser.parse_args(argv)
 
 

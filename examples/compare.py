@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from numbacnn.cli.train import HISTORY
+from numbacnn.command_line import Parser, UserError, one_line, path, printable, run_command, say
 from numbacnn.training import EpochRecord, History
 
-from .common import UserError, one_line, path, printable, run_command, say
 from .pictures import check_matplotlib, new_figure, save
-from .train import HISTORY
 
 KINDS = (".png", ".svg", ".pdf")
 
@@ -28,10 +28,9 @@ class Run(NamedTuple):
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.compare",
-        description="Compare training runs, by what python -m examples.train and python -m examples.fine_tune write.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = Parser(
+        "python -m examples.compare",
+        "Compare training runs, by what python -m examples.train and python -m examples.fine_tune write.",
     )
     add = parser.add_argument
     add("runs", nargs="+", type=path, metavar="RUN", help=f"a folder with a {HISTORY}, or such a file")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from numbacnn import nn
+from numbacnn.command_line import say
 from numbacnn.training import confusion_matrix
 
-from .common import say
 from .pictures import Scene, draw_image, new_figure, new_parser, run, save
 
 MOST = 96

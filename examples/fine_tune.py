@@ -17,25 +17,15 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn, optim
 from numbacnn.backends import Backend
+from numbacnn.cli.backend import add_backend_option, run_on
+from numbacnn.cli.classifiers import IMAGENET, pretrained
+from numbacnn.cli.datasets import check_same_classes, read_folder
+from numbacnn.cli.recipes import RECIPES
+from numbacnn.cli.train import AUGMENTATIONS, HISTORY, augmenting, leaves_one_out, mixing
+from numbacnn.command_line import Parser, UserError, above_zero, integer, number, path, printable, say
 from numbacnn.training import ClassAccuracy, EarlyStopping, History, HistoryFile, ProgressBar, evaluate, fit
 
-from .classify import IMAGENET
-from .common import (
-    UserError,
-    above_zero,
-    check_same_classes,
-    integer,
-    number,
-    one_line,
-    path,
-    printable,
-    read_folder,
-    run_on,
-    say,
-)
-from .recipes import RECIPES
 from .saved_weights import Pretrained, load_pretrained, put_into
-from .train import AUGMENTATIONS, HISTORY, augmenting, leaves_one_out, mixing
 
 SPLITS = ("train", "val")
 HEAD_EPOCHS, HEAD_STEPS = 10, 200
@@ -47,13 +37,12 @@ MODELS = (IMAGENET, *(name for name in RECIPES if name != "fast"))
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.fine_tune",
-        description="Teach a network the classes of a folder. One that is trained already first gets a new last layer, "
+    parser = Parser(
+        "python -m examples.fine_tune",
+        "Teach a network the classes of a folder. One that is trained already first gets a new last layer, "
         "which is trained alone, and then all its layers are trained at a small rate; other models are trained "
         "from the beginning. The weights of the epoch with the lowest validation loss are kept. "
         "python -m examples.classify --model SAVE IMAGE uses the result.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("folder", type=path, metavar="FOLDER",
@@ -75,7 +64,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--lazy", action="store_true", help="read images when they are needed, where else all of them are in memory")
     add("--save", type=path, default=Path("runs", "fine_tune"), help="folder for the trained model")
     add("--seed", type=integer(0), default=0, help="of what is random: weights, validation images, order")
-    add("--backend", choices=nc.backends.NAMES, help="where to compute (default: NUMBACNN_BACKEND, else cpu)")
+    add_backend_option(parser)
     return parser.parse_args(argv)
 
 
@@ -107,10 +96,7 @@ def begin(arguments: argparse.Namespace) -> Pretrained | None:
         return load_pretrained(arguments.weights)
     if arguments.model not in (None, IMAGENET):
         return None
-    try:
-        model = nc.models.efficientnet_lite0(pretrained=True)
-    except ImportError as error:
-        raise UserError(one_line(error)) from error
+    model = pretrained().model
     state = {name: array for name, array in model.state_dict().items() if not name.startswith("_fc")}
     return Pretrained(state, build=None, preprocessing=data.PHOTOGRAPHS)
 

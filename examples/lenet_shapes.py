@@ -1,6 +1,7 @@
 """The shapes inside LeNet, layer by layer."""
 
-from numbacnn import models, nn
+from numbacnn import models
+from numbacnn.cli.networks import shape_table
 
 
 def main() -> None:
@@ -9,15 +10,6 @@ def main() -> None:
         model = models.lenet(pooling=pooling)
         print(f'lenet(pooling="{pooling}"), {sum(parameter.size for parameter in model.parameters())} parameters')
         print(shape_table(model, (1, 1, 28, 28)))
-
-
-def shape_table(model: nn.Sequential, shape: tuple[int, ...]) -> str:
-    """A line per layer: its name and its output's shape, for an input of ``shape``."""
-    lines = []
-    for layer in model:
-        shape = layer.output_shape(shape)
-        lines.append(f"{type(layer).__name__} output shape:\t{shape}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

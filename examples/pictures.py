@@ -13,11 +13,11 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import data, nn
+from numbacnn.cli import datasets
+from numbacnn.cli.backend import run_on
+from numbacnn.cli.recipes import RECIPES
+from numbacnn.command_line import Parser, UserError, path, say
 from numbacnn.io import replacing
-
-from . import common
-from .common import UserError
-from .recipes import RECIPES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,16 +50,21 @@ class Scene:
 
 def new_parser(program: str, description: str, layer: str) -> argparse.ArgumentParser:
     """The options of every such command; ``layer`` says which one is taken by default."""
-    parser = argparse.ArgumentParser(
-        prog=program, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    parser = Parser(
+        program,
+        description,
     )
     add = parser.add_argument
     add("--model", choices=RECIPES, required=True, help="as python -m examples.train makes it")
-    add("--weights", type=common.path, help="file with the weights of a trained model (default: those of the seed)")
+    add(
+        "--weights",
+        type=path,
+        help="file with the weights of a trained model (default: those of the seed)",
+    )
     add("--layer", help=f"dotted name of a layer (default: {layer})")
     add("--index", type=int, default=0, help="which test image, from 0")
-    add("--output-dir", type=common.path, help="folder for the pictures (default: runs/MODEL)")
-    common.add_shared_options(parser)
+    add("--output-dir", type=path, help="folder for the pictures (default: runs/MODEL)")
+    datasets.add_shared_options(parser)
     return parser
 
 
@@ -73,7 +78,7 @@ def run(
 
     ``default_layer`` picks out of the names of the convolutions.
     """
-    arguments = common.parse_shared_options(parser, argv)
+    arguments = datasets.parse_shared_options(parser, argv)
     folder = arguments.output_dir or Path("runs", arguments.model)
 
     def work(_: nc.backends.Backend) -> None:
@@ -82,7 +87,7 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
         draw(scene, arguments, folder)
 
-    return common.run_on(arguments.backend, work)
+    return run_on(arguments.backend, work)
 
 
 def check_matplotlib() -> None:
@@ -93,10 +98,10 @@ def check_matplotlib() -> None:
 
 def _scene(arguments: argparse.Namespace, default_layer: Callable[[list[str]], str]) -> Scene:
     recipe = RECIPES[arguments.model]
-    dataset, (_, test_set) = common.load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
+    dataset, (_, test_set) = datasets.load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
     if not 0 <= arguments.index < len(test_set):
         raise UserError(f"--index {arguments.index} must be in 0..{len(test_set) - 1}, the test images of {dataset}")
-    model = common.seeded_model(recipe, arguments.seed, test_set).eval()
+    model = datasets.seeded_model(recipe, arguments.seed, test_set).eval()
     layers: dict[str, nn.Layer] = {}
     for name, inner in model.named_layers()[1:]:
         layers.setdefault(name, inner)  # of a name that several share, the outermost, as in nn.outputs and nn.upto
@@ -112,7 +117,7 @@ def _scene(arguments: argparse.Namespace, default_layer: Callable[[list[str]], s
             raise UserError(f"--weights {arguments.weights}: there is no such file") from error
         except ValueError as error:
             raise UserError(f"--weights {arguments.weights}: {error}") from error
-    transform = common.composed(common.fitting(recipe, test_set.image_shape))
+    transform = datasets.composed(datasets.fitting(recipe, test_set.image_shape))
     chosen = slice(arguments.index, arguments.index + 1)
     one = data.ArrayDataset(test_set.images[chosen], test_set.labels[chosen], test_set.classes)
     ((image, _),) = data.DataLoader(one, 1, prefetch=0, transform=transform)
@@ -160,4 +165,4 @@ def save(figure: Figure, path: Path) -> None:
     """Write a PNG file, or of another kind that the name ends in, whole or not at all, and say where."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower() or "png")
-    common.say(f"wrote {path}")
+    say(f"wrote {path}")

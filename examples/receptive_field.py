@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from numbacnn import nn
+from numbacnn.command_line import UserError, say
 
-from .common import UserError, say
 from .pictures import Scene, draw_image, new_figure, new_parser, run, save
 
 FIELD = "tab:red"

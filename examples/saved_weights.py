@@ -10,13 +10,12 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import data, nn
+from numbacnn.command_line import UserError, one_line
 from numbacnn.hub import CONFIG, read_config
 from numbacnn.io.arrays import read_contents
 from numbacnn.io.contents import Contents
 from numbacnn.io.prefix import common_prefix, without_prefix
 from numbacnn.models.architecture import architecture_of
-
-from .common import UserError, one_line
 
 __all__ = ["Pretrained", "load_pretrained", "put_into"]
 

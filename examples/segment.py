@@ -14,14 +14,11 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import data, nn, ops, optim
-from numbacnn.data.datasets.shape_masks import MASKED_CLASSES
-from numbacnn.files import replacing
-from numbacnn.training import Callback, MeanIoU, Run, fit
-
-from .common import (
+from numbacnn.cli.backend import add_backend_option, choose_backend
+from numbacnn.command_line import (
+    Parser,
     UserError,
     above_zero,
-    choose_backend,
     integer,
     interruptible,
     one_line,
@@ -30,6 +27,9 @@ from .common import (
     refuse,
     say,
 )
+from numbacnn.data.datasets.shape_masks import MASKED_CLASSES
+from numbacnn.files import replacing
+from numbacnn.training import Callback, MeanIoU, Run, fit
 
 WIDTH, DEPTH = 12, 3
 STEP = 2**DEPTH
@@ -57,12 +57,11 @@ class Sets(NamedTuple):
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.segment",
-        description="Train a small U-Net to find circles, triangles and crosses in noisy scenes, or what masks of your "
+    parser = Parser(
+        "python -m examples.segment",
+        "Train a small U-Net to find circles, triangles and crosses in noisy scenes, or what masks of your "
         "own show, and draw what it makes of pictures that it has not seen; or, with --predict, write the masks of "
         "pictures.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--data-dir", type=path, metavar="FOLDER",
@@ -75,7 +74,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--lr", type=above_zero, default=0.006, help="the highest learning rate of AdamW")
     add("--seed", type=integer(0), default=0, help="of what is random: weights, order, which pictures are for tests")
     add("--save", type=path, default=Path("runs", "segment"), help="folder for the model and the picture")
-    add("--backend", choices=nc.backends.NAMES, help="where to compute (default: NUMBACNN_BACKEND, else cpu)")
+    add_backend_option(parser)
     add("--predict", nargs="+", type=path, metavar="IMAGE", help="write IMAGE.mask.png, and train nothing")
     add("--model", type=path, help="for --predict: folder that this command wrote (default: SAVE)")
     arguments = parser.parse_args(argv)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from . import train
+from numbacnn.cli import train
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return train.main(argv, model="lenet", program="python -m examples.train_lenet")
+    program = "python -m examples.train_lenet"
+    return train.main(argv, program=program, model="lenet", with_classifier=False)
 
 
 if __name__ == "__main__":

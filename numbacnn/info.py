@@ -5,7 +5,6 @@ Every line is asked for on its own, so that one broken package or tool leaves th
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib.metadata
 import json
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from . import __version__, backends
+from .command_line import Parser, printable, say
 
-__all__ = ["collect", "cpu_model", "gpus", "main", "package_version", "register_tile"]
+__all__ = ["collect", "cpu_model", "gpus", "main", "new_parser", "package_version", "register_tile"]
 
 PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "tqdm")
 # Distribution: what it adds, and how to get it.
@@ -249,11 +249,16 @@ def _smoke_text(test: dict[str, Any]) -> str:
     return f"relu of {SMOKE_SIZE:,} numbers is {verdict}: {first:.1f} ms with compiling or loading, {then:.2f} ms then"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print what was found; ``--json`` prints the dictionary of :func:`collect`."""
-    parser = argparse.ArgumentParser(prog="python -m numbacnn.info", description="What numbacnn finds on this machine.")
+def new_parser(program: str) -> Parser:
+    """The options of the command."""
+    parser = Parser(program, "What numbacnn finds on this machine.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, program: str = "python -m numbacnn.info") -> int:
+    """Print what was found; ``--json`` prints the dictionary of :func:`collect`."""
+    arguments = new_parser(program).parse_args(argv)
     found = collect()
     if arguments.json:
         text = json.dumps(found, indent=2)
@@ -262,12 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         width = max(len(label) for label, _ in lines)
         text = "\n".join(f"{label:{width}}  {value}" for label, value in lines)
     # A folder's name may hold what the terminal's encoding has no sign for.
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        # What is left in the buffer would raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    say(printable(text))
     return 0
 
 

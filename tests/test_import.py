@@ -30,6 +30,18 @@ def test_import_loads_little_more_than_numpy():
     assert not [name for name in HEAVY if name in added]
 
 
+def test_the_help_of_the_command_loads_no_more_than_the_package():
+    script = """
+import contextlib, io
+from numbacnn.cli.main import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(["--help"])
+"""
+    added = modules_after(script) - modules_after("import numbacnn")
+    assert not [name for name in added if name.startswith(("numbacnn.data", "numbacnn.models", "numbacnn.training"))]
+    assert not [name for name in HEAVY if name in added]
+
+
 def test_cpu_backend_adds_numba_and_nothing_of_cuda():
     added = modules_after("import numbacnn.backends.cpu") - modules_after("import numba, numba.extending")
     assert not [name for name in added if name.startswith(("numba.cuda", "numba_cuda", "cuda"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,15 +29,30 @@ for _ in range(3):
     step(x, y)
 print(nc.__file__, step.totals()[2], repr(model)[:10])
 """
+# What `numbacnn` does where it is installed, away from the checkout; the kernels that it lacks once it has warmed up.
+COMMAND = """
+import os, sys
+from glob import glob
+from importlib.metadata import distributions
+(found,) = distributions(name="numbacnn", path=[sys.argv[1]])
+(script,) = found.entry_points.select(group="console_scripts", name="numbacnn")
+main, shapes = script.load(), ["--dataset=shapes", "--limit=1"]
+def kept(): return set(glob(os.path.join(os.environ["NUMBA_CACHE_DIR"], "*", "*")))
+assert main(["train", "--model=lenet", "--epochs=1", "--backend=reference", *shapes]) == 0
+assert main(["warmup", "--model=runs/lenet", "--backend=cpu"]) == 0
+before = kept()
+assert main(["evaluate", "--model=runs/lenet", "--backend=cpu", *shapes]) == 0
+print(kept() - before)
+"""
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT or config.ENABLE_CUDASIM), reason="the usual way to run")
 
 
-def run(folder: Path, *options: str, path: Path | None) -> str:
+def run(folder: Path, *options: str, path: Path | None, script: str = SCRIPT) -> str:
     """What the script prints, started in ``folder`` with ``path`` in front of everything else, or only the checkout."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(path or ROOT)}
     environment |= {"COVERAGE_PROCESS_CONFIG": "", "NUMBACNN_COMPILE_PROCESSES": "0"}
-    command = [sys.executable, *options, "-c", SCRIPT]
+    command = [sys.executable, *options, "-c", script, str(path)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -70,3 +86,7 @@ def test_from_a_wheel(tmp_path: Path) -> None:
         assert not any(name.startswith(("tests", "bench", "docs")) for name in names)
         archive.extractall(tmp_path / "site")
     assert run(tmp_path, path=tmp_path / "site").startswith(str(tmp_path / "site"))
+    lines = run(tmp_path, path=tmp_path / "site", script=COMMAND).splitlines()
+    (compiled,) = (line for line in lines if " kernels compiled in " in line)
+    assert re.match(r"[1-9]\d* .* for inference of runs/lenet on \(1, 1, 28, 28\), by cpu; kept in ", compiled)
+    assert re.fullmatch(r"loss \d+\.\d{3}, acc \d\.\d{3}", lines[-2]) and lines[-1] == "set()"

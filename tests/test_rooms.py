@@ -34,10 +34,10 @@ ALLOWED = {
     "drawing": {"nn", "files"},
     "hub": {"numbacnn", "models", "io", "nn", "files"},
     "testing": {"nn", "ops"},
-    "info": {"numbacnn", "backends", "cpu.runtime", "cpu.vector"},
+    "info": {"numbacnn", "backends", "command_line", "cpu.runtime", "cpu.vector"},
     "profiling": {"training", "optim", "nn", "ops", "backends"},
     "models": {"io", "nn", "ops"},
-    "onnx": {"numbacnn", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
+    "onnx": {"numbacnn", "command_line", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
     "training": {"data", "io", "optim", "nn", "ops", "backends", "files", "namespaces"},
     "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends"},
     "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
@@ -48,6 +48,26 @@ ALLOWED = {
     "optim": {"nn", "ops", "backends", "namespaces"},
     "nn": {"ops", "backends", "namespaces"},
     "ops": {"backends", "backends.shared", "namespaces"},
+    "cli": {
+        "backends",
+        "classifier",
+        "command_line",
+        "cpu.runtime",
+        "cuda.runtime",
+        "data",
+        "data.datasets",
+        "hub",
+        "io",
+        "models",
+        "nn",
+        "numbacnn",
+        "ops",
+        "optim",
+        "profiling",
+        "training",
+    },
+    "__main__": {"cli"},
+    "command_line": {"files"},
     "files": set(),
     "namespaces": set(),
     "backends": {"files"},
@@ -71,11 +91,11 @@ HAVE_ROOMS = ("data", "backends", "reference", "cpu", "cuda")
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
     "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch",
-    "pwd", "safetensors", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "zlib",
+    "pwd", "safetensors", "shtab", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "zlib",
 }  # fmt: skip
-# The first two import the cpu backend, and with it Numba, where they are asked for what only it knows; the others what
-# every program would pay for that has a layer or a model.
-LAZY = {"info.py", "backends/autotune.py", "models/unet.py", "nn/layer.py"}
+# The first three import a compiled backend, and with it Numba, where they are asked for what only it knows; the others
+# what every program would pay for that has a layer or a model.
+LAZY = {"info.py", "backends/autotune.py", "cli/warmup.py", "models/unet.py", "nn/layer.py"}
 
 COMPILED = {"block_kernel", "device_function", "inlined", "kernel", "loading_kernel", "mapping", "njit"}
 """What functions are decorated with, or given to, to be compiled and kept."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from numbacnn import models, nn
+from .. import models, nn
 
 __all__ = ["RECIPES", "Recipe"]
 
@@ -31,7 +31,7 @@ class Recipe:
     resize: bool = True
     """Whether images of another size are made to fit."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of ``examples.train`` that are not as usual."""
+    """Options of ``numbacnn train`` that are not as usual."""
 
     @property
     def optimizer(self) -> str:

@@ -1,4 +1,4 @@
-"""Train a model on Fashion-MNIST, CIFAR-10, images of your own and others: ``python -m examples.train --help``."""
+"""Train a model on Fashion-MNIST, CIFAR-10, images of your own and others: ``numbacnn train --help``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-import numbacnn as nc
-from numbacnn import data, nn, optim
-from numbacnn.io import load_checkpoint
-from numbacnn.training import (
+from .. import data, io, nn, optim
+from ..backends import Backend
+from ..command_line import Parser, UserError, above_zero, integer, number, one_line, path, say
+from ..io import load_checkpoint
+from ..nn.state import Shapes, as_shapes
+from ..training import (
     Callback,
     CheckpointFile,
     EarlyStopping,
@@ -30,24 +32,10 @@ from numbacnn.training import (
     WeightAverage,
     fit,
 )
-
-from .common import (
-    UserError,
-    above_zero,
-    add_shared_options,
-    composed,
-    fitting,
-    integer,
-    load_data,
-    number,
-    one_line,
-    parse_shared_options,
-    path,
-    run_on,
-    say,
-    seeded_model,
-)
-from .lenet_shapes import shape_table
+from .backend import run_on
+from .classifiers import save_classifier
+from .datasets import add_shared_options, composed, fitting, load_data, parse_shared_options, seeded_model
+from .networks import shape_table
 from .recipes import RECIPES, Recipe
 
 CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetensors", "history.jsonl", "curves.png"
@@ -103,16 +91,12 @@ DEFAULTS = {
 """What checkpoints that do not tell were made with."""
 
 
-def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> argparse.Namespace:
-    """The options; exits with code 2 for values that cannot be used.
-
-    What is not given is the recipe's of the model, which is ``model`` or, for None, an option.
-    """
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description="Train a model from Xavier-uniform weights, by default as its recipe says: as Dive into Deep "
+def new_parser(program: str, model: str | None = None) -> Parser:
+    """The options, of which the model is one unless it is given."""
+    parser = Parser(
+        program,
+        "Train a model from Xavier-uniform weights, by default as its recipe says: as Dive into Deep "
         "Learning does, but for fast and the ResNets for CIFAR-10. With --model NAME this help shows the recipe.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     if model is None:
@@ -153,6 +137,16 @@ def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> arg
     add("--no-capture", dest="capture", action="store_false", default=True,
         help="compute layer by layer, where else a whole step is launched in one go")  # fmt: skip
     add("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    return parser
+
+
+def parse_arguments(argv: Sequence[str], model: str | None, program: str) -> argparse.Namespace:
+    """The options; exits with code 2 for values that cannot be used.
+
+    What is not given is the recipe's of the model, which is ``model`` or, for None, an option.
+    """
+    parser = new_parser(program, model)
+    recipe = RECIPES[model] if model else None
     if model is None:
         # The recipe's options have to be known before the others are read.
         only_model = argparse.ArgumentParser(add_help=False)
@@ -276,11 +270,12 @@ def leaves_one_out(
     return True
 
 
-def single_values(layer: nn.Layer, shape: tuple[int, ...]) -> bool:
-    """Whether batch normalisation gets one value per channel of an input of ``shape`` somewhere in ``layer``."""
+def single_values(layer: nn.Layer, shapes: Shapes) -> bool:
+    """Whether batch normalisation gets one value per channel of inputs of ``shapes`` somewhere in ``layer``."""
+    first, *others = as_shapes(shapes)
     if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-        return math.prod(shape) == shape[1]
-    return any(single_values(child, child_shape) for _, child, child_shape in layer.child_inputs(shape))
+        return math.prod(first) == first[1]
+    return any(single_values(child, inner) for _, child, inner in layer.child_inputs(first, *others))
 
 
 def event_files(folder: Path, loader: data.DataLoader) -> TensorBoardFile:
@@ -293,8 +288,8 @@ def event_files(folder: Path, loader: data.DataLoader) -> TensorBoardFile:
         raise UserError(str(error)) from error
 
 
-def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
-    """Everything that the command does once its options are read."""
+def train(arguments: argparse.Namespace, with_classifier: bool, backend: Backend) -> None:
+    """Everything that the command does once its options are read; for ``with_classifier`` see :func:`main`."""
     algorithms = ("auto", *backend.conv2d_algorithms())
     if arguments.algorithm not in algorithms:
         raise UserError(f"--algorithm {arguments.algorithm}: {backend.name} has {', '.join(algorithms)}")
@@ -394,7 +389,10 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
             weight_average=average,
         )
     with nullcontext() if average is None else average.applied():
-        nc.save(output / WEIGHTS, model)
+        if with_classifier:
+            save_classifier(output, model, arguments.model, train_set)
+        else:
+            io.save(output / WEIGHTS, model)
 
     last, seconds = history.records[-1], sum(record.seconds for record in history.records)
     say(f"{seconds:.1f} s with loading and evaluation: {history.wall_examples_per_second:.1f} examples/sec")
@@ -404,14 +402,22 @@ def train(arguments: argparse.Namespace, backend: nc.backends.Backend) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None, model: str | None = None, program: str = "python -m examples.train") -> int:
-    """Run the command and return its exit code; with ``model``, which is then no option, as ``program``."""
+def main(
+    argv: Sequence[str] | None = None,
+    program: str = "numbacnn train",
+    model: str | None = None,
+    with_classifier: bool = True,
+) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        argv: the options; None for those of the process.
+        program: what the command is called.
+        model: which one is trained, and then it is no option.
+        with_classifier: whether the output folder also gets what `load_classifier` needs beside the weights.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = parse_arguments(argv, model, program)
     command = f"{program} {shlex.join(argv)}".rstrip()
     interrupted = f"interrupted; to go on: {command}{'' if arguments.resume else ' --resume'}"
-    return run_on(arguments.backend, partial(train, arguments), interrupted)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return run_on(arguments.backend, partial(train, arguments, with_classifier), interrupted)

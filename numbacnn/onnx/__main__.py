@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..data import read_image
-from ..files import user_path
+from ..command_line import Parser, UserError, number, one_line, path, printable, run_command, say, sizes
+from ..data import DataFileError, read_image
 from ..nn.state import Shape, as_shapes
 from .messages import Model, ValueInfo, read_model
 from .reader import Import
 from .tensors import name_of_type
 
-__all__ = ["main"]
+__all__ = ["main", "new_parser"]
 
 MOST_PRINTED = 5
 
@@ -35,7 +34,7 @@ def _described(info: ValueInfo) -> str:
     return f"{info.name} {sizes} {name_of_type(of_tensor.elem_type)}"
 
 
-def _lines_of_file(path: Path, model: Model) -> list[str]:
+def _lines_of_file(file: Path, model: Model) -> list[str]:
     graph = model.graph
     assert graph is not None
     initializers = {tensor.name for tensor in graph.initializer}
@@ -43,7 +42,7 @@ def _lines_of_file(path: Path, model: Model) -> list[str]:
     versions = ", ".join(f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import)
     producer = " ".join(filter(None, (model.producer_name, model.producer_version))) or "nobody says"
     return [
-        f"{path}: {path.stat().st_size:,} bytes, IR version {model.ir_version}, written by {producer}",
+        f"{file}: {file.stat().st_size:,} bytes, IR version {model.ir_version}, written by {producer}",
         f"operators of {versions}: " + ", ".join(f"{count} {name}" for name, count in operators.most_common()),
         *[f"input {_described(info)}" for info in graph.input if info.name not in initializers],
         *[f"output {_described(info)}" for info in graph.output],
@@ -75,14 +74,20 @@ def _table(graph: nn.Graph, shapes: Sequence[Shape]) -> list[str]:
     return [*lines, f"{count:,} parameters, {graph.flops(*shapes) / 1e6:,.3f} MFLOPs for inputs {list(shapes)}"]
 
 
-def _input_of_image(path: Path, shape: tuple[int, ...], mean: Sequence[float], std: Sequence[float]) -> Any:
+def _input_of_image(file: Path, shape: tuple[int, ...], mean: Sequence[float], std: Sequence[float]) -> Any:
     """The picture in a file as what the model takes, (1, c, h, w), scaled to 0..1 and normalised."""
     if len(shape) != 4 or shape[1] not in (1, 3):
-        raise ValueError(f"the model takes {shape}, which is no image of 1 or 3 channels")
-    pixels = read_image(path, (shape[2], shape[3]), shape[1]).astype(np.float32) / 255
+        raise UserError(f"--run {file}: the model takes {shape}, which is no image of 1 or 3 channels")
+    try:
+        pixels = read_image(file, (shape[2], shape[3]), shape[1]).astype(np.float32) / 255
+    except (DataFileError, ImportError) as error:
+        raise UserError(f"--run {file}: {one_line(error)}") from error
     factors = [np.asarray(values, np.float32).reshape(-1, 1, 1) for values in (mean, std)]
-    if any(len(values) not in (1, shape[1]) for values in factors) or not np.all(factors[1]):
-        raise ValueError(f"--mean and --std must be 1 or {shape[1]} numbers, the latter not 0")
+    for option, values in zip(("--mean", "--std"), factors, strict=True):
+        if len(values) not in (1, shape[1]) or (option == "--std" and not np.all(values)):
+            listed = " ".join(f"{value:g}" for value in values.ravel())
+            rule = f"must be 1 or {shape[1]} numbers{', not 0' if option == '--std' else ''}"
+            raise UserError(f"{option} {listed}: {rule}")
     return ((pixels - factors[0]) / factors[1])[None]
 
 
@@ -96,19 +101,20 @@ def _lines_of_outputs(outputs: Any) -> list[str]:
     return lines
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(size) for size in text.split(","))
+def new_parser(program: str) -> Parser:
+    """The options of the command."""
+    parser = Parser(program, "What is in an ONNX file, what is not supported, what it says of an image.")
+    add = parser.add_argument
+    add("file", type=path, metavar="FILE", help="an ONNX file")
+    add("--shape", type=sizes, help="of the input, where the file leaves it open: 1,3,224,224")
+    add("--run", type=path, metavar="IMAGE", help="run the model on a picture (needs Pillow)")
+    add("--mean", type=number(), nargs="+", default=[0.0], help="taken away from pixels of 0..1")
+    add("--std", type=number(), nargs="+", default=[1.0], help="that these are then divided by")
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print what is in the file; 1 where something is wrong or not supported, and then what."""
-    parser = argparse.ArgumentParser(prog="python -m numbacnn.onnx", description=__doc__)
-    parser.add_argument("file", type=user_path, help="an ONNX file")
-    parser.add_argument("--shape", type=_sizes, help="of the input, where the file leaves it open: 1,3,224,224")
-    parser.add_argument("--run", type=user_path, metavar="IMAGE", help="run the model on a picture (needs Pillow)")
-    parser.add_argument("--mean", type=float, nargs="+", default=[0.0], help="taken away from pixels of 0..1")
-    parser.add_argument("--std", type=float, nargs="+", default=[1.0], help="that these are then divided by")
-    arguments = parser.parse_args(argv)
+def _examine(arguments: argparse.Namespace) -> int:
+    """Print all that can be told of the file."""
     lines: list[str] = []
     failed = 0
     try:
@@ -121,16 +127,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.run is not None:
             image = _input_of_image(arguments.run, shapes[0], arguments.mean, arguments.std)
             lines += ["", *_lines_of_outputs(layers.predict(image))]
-    except (ValueError, OSError, ImportError) as error:
+    except ValueError as error:
         lines.append(str(error))
         failed = 1
     # A file's names may hold what the terminal's encoding has no sign for.
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        print("\n".join(lines).encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    say(printable("\n".join(lines)))
     return failed
+
+
+def main(argv: Sequence[str] | None = None, program: str = "python -m numbacnn.onnx") -> int:
+    """Print what is in the file; 1 where something in it is wrong or not supported, and then what."""
+    arguments = new_parser(program).parse_args(argv)
+    return run_command(lambda: _examine(arguments))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import book
-from examples.recipes import RECIPES
+from numbacnn.cli.recipes import RECIPES
 from numbacnn.training import EpochRecord, History
 
 

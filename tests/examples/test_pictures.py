@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from examples import feature_maps, pictures, receptive_field, train
-from examples.recipes import RECIPES, Recipe
+from examples import feature_maps, pictures, receptive_field
 from numbacnn import backends, nn
+from numbacnn.cli import train
+from numbacnn.cli.recipes import RECIPES, Recipe
 
 pytest.importorskip("matplotlib")
 

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from examples import pictures, train
-from examples.common import UserError
-from examples.recipes import RECIPES
+from examples import pictures
 from numbacnn import backends, data, nn
+from numbacnn.cli import train
+from numbacnn.cli.recipes import RECIPES
+from numbacnn.command_line import UserError
 from numbacnn.io.arrays import read_arrays, write_arrays
 from numbacnn.training import Callback, History, fit
 from tests.strategies import SIMULATED
@@ -427,7 +428,7 @@ def test_steps_need_not_be_captured(run: Run, tmp_path: Path, monkeypatch: pytes
 def test_control_c_amid_an_executed_text_has_the_usual_exit_code(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from examples.common import run_command\n"
+        "from numbacnn.command_line import run_command\n"
         "interrupting = 'import signal; signal.raise_signal(signal.SIGINT)'\n"
         "sys.exit(run_command(lambda: exec(interrupting)))\n"
     )

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file as load_safetensors
 
-from examples import train
-from examples.recipes import RECIPES
 from numbacnn import backends
+from numbacnn.cli import train
+from numbacnn.cli.recipes import RECIPES
 from tests.strategies import SIMULATED
 
 pytestmark = pytest.mark.skipif(SIMULATED, reason="the models are too large for the simulator")

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples import train, train_lenet
+from examples import train_lenet
 from numbacnn import backends, data, models
+from numbacnn.cli import train
 from numbacnn.io import load
 from tests.strategies import SIMULATED
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from examples.recipes import RECIPES
 from numbacnn import nn as ours
+from numbacnn.cli.recipes import RECIPES
 from tests.models.variants import ALL, OTHERS, build
 
 torch = pytest.importorskip("torch")

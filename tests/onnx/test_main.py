@@ -60,8 +60,20 @@ def test_a_picture_is_run(saved: Path, tmp_path: Path, capsys: pytest.CaptureFix
     order = np.argsort(-expected)[:5]
     assert [int(line[0]) for line in lines[1:]] == order.tolist()
     np.testing.assert_allclose([float(line[1]) for line in lines[1:]], expected[order], rtol=1e-4)
-    assert main([str(saved), "--run", str(tmp_path / "p.png"), "--std", "0"]) == 1
-    assert main([str(saved), "--run", str(tmp_path / "none.png")]) == 1
+
+
+def test_what_cannot_be_used_is_one_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(tmp_path / "p.png")
+    run = [str(saved), "--run", str(tmp_path / "p.png")]
+    for argv, said in (
+        ([*run, "--std", "0"], "--std 0: must be 1 or 3 numbers, not 0"),
+        ([*run, "--mean", "1", "2"], "--mean 1 2: must be 1 or 3 numbers"),
+        ([str(saved), "--run", str(tmp_path / "none.png")], "there is no file"),
+        ([str(tmp_path / "none.onnx")], "there is no file"),
+    ):
+        assert main(argv) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("error: ") and said in err and err.count("\n") == 1
 
 
 def test_what_is_not_supported_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""The command ``numbacnn``: a file for each of its subcommands, and what they share."""
