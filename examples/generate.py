@@ -14,22 +14,11 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import data, nn, optim
 from numbacnn.backends import Array, Backend
+from numbacnn.cli.backend import add_backend_option, run_on
+from numbacnn.cli.datasets import load_data, read_folder, spread
+from numbacnn.command_line import Parser, UserError, above_zero, integer, one_line, path, printable, say
 from numbacnn.files import replacing
 from numbacnn.training import CapturedFunction
-
-from .common import (
-    UserError,
-    above_zero,
-    integer,
-    load_data,
-    one_line,
-    path,
-    printable,
-    read_folder,
-    run_on,
-    say,
-    spread,
-)
 
 PICTURE = "samples.png"
 COLUMNS = 12
@@ -48,11 +37,10 @@ DATASETS = ("drawn", "fashion-mnist", "mnist", "cifar10", "folder")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.generate",
-        description="Train a DCGAN, by default on drawn shapes: a generator makes images of noise, and a discriminator "
-        "learns to tell them from real ones. Its judgement is what the generator learns from.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = Parser(
+        "python -m examples.generate",
+        "Train a DCGAN, by default on drawn shapes: a generator makes images of noise, and a discriminator learns to "
+        "tell them from real ones. Its judgement is what the generator learns from.",
     )
     add = parser.add_argument
     add("--dataset", choices=DATASETS, default="drawn",
@@ -70,7 +58,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--latent", type=integer(1), default=64, help="numbers that an image is made of")
     add("--seed", type=integer(0), default=0, help="of what is random: shapes, weights, noise and order")
     add("--save", type=path, default=Path("runs", "generate"), help="folder for the generator and the picture")
-    add("--backend", choices=nc.backends.NAMES, help="where to compute (default: NUMBACNN_BACKEND, else cpu)")
+    add_backend_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.data_dir and arguments.dataset == "drawn":
         parser.error("argument --data-dir: drawn shapes are not read from files; choose another --dataset")
