@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
     from numbacnn.backends.cuda.runtime import device_array, target
 
     if target.SIMULATED:
-        raise UserError("the cuda backend is Numba's simulator here: benchmarks need a GPU")
+        raise UserError("the cuda backend is a simulator here: benchmarks need a GPU")
     from cuda.bindings import driver
 
     from numbacnn.backends.cuda_support import value

@@ -46,6 +46,17 @@ SLOW = (
     "tests/test_installed.py",
     "tests/training/test_resume.py",
 )
+# What takes a minute and more begins first, so that no process is left with it at the end; the first of all compiles
+# kernels that the others find in the cache.
+FIRST = (
+    "tests/backends/cpu/test_no_errors_in_kernels.py",
+    "tests/backends/cuda/test_compile.py",
+    "tests/backends/cuda/test_simulator.py",
+    "tests/backends/cpu/test_threads.py",
+    "tests/backends/cpu/test_as_python.py",
+    "tests/onnx/test_save.py",
+    "tests/examples/test_train.py",
+)
 CAPTURED = "cpu-captured"
 
 
@@ -74,6 +85,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gpu)
         if item.get_closest_marker("torch") and not find_spec("torch"):
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(FIRST)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -81,8 +94,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", _backend_names(chosen), indirect=True)
     fast = [name for name in _backend_names(chosen) if name != "reference"]
-    if "fast" in metafunc.fixturenames:
-        metafunc.parametrize("fast", fast, indirect=True)
+    if "fast_backend" in metafunc.fixturenames:
+        metafunc.parametrize("fast_backend", fast, indirect=True)
     if "ours" in metafunc.fixturenames:
         fast = [*fast, *([CAPTURED] if "cpu" in fast and not config.DISABLE_JIT else [])]
         if "algorithm" in metafunc.fixturenames:
@@ -100,7 +113,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
 
 
 @pytest.fixture
-def fast(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
+def fast_backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
     """A backend other than the reference, the default one while the test runs; the test runs once for each."""
     with backends.use_backend(request.param) as module:
         yield module

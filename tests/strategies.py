@@ -10,7 +10,7 @@ from numba.core import config
 from numbacnn.backends.geometry import AdaptivePool2dGeometry, Conv2dGeometry, Pool2dGeometry
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-"""Whether the cuda backend runs in Numba's simulator, where a kernel takes a millisecond and more."""
+"""Whether the cuda backend runs in the simulator, where a kernel takes a millisecond and more."""
 
 IN_PYTHON = SIMULATED or bool(config.DISABLE_JIT)
 """Whether kernels run as the Python that they are written in."""

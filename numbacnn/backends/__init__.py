@@ -1,7 +1,7 @@
 """Which backends there are, which one is in use, and why one is missing.
 
 ``reference`` is plain NumPy, the executable definition; ``cpu`` is Numba on all cores; ``cuda`` is numba.cuda on an
-NVIDIA GPU or, with NUMBA_ENABLE_CUDASIM=1, in Numba's simulator.
+NVIDIA GPU or, with NUMBA_ENABLE_CUDASIM=1, in a simulator.
 """
 
 from __future__ import annotations

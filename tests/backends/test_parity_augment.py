@@ -169,6 +169,7 @@ def amount_of(kind: int) -> float:
 @CHECKS
 @given(shapes, st.booleans(), dtypes, seeds)
 @example((3, 3, 3, 3), True, np.float32, 1)
+@example((len(KINDS), 1, 3, 4), False, np.float32, 0)  # each of the kinds
 def test_adjusted_images(ours: OnNumPy, shape: tuple[int, ...], last: bool, dtype: Any, seed: int) -> None:
     # The middle of a level, so that no rounding makes another one of it, and each of the kinds in turn.
     n, *_ = shape

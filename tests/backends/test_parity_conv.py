@@ -15,10 +15,12 @@ from numbacnn.backends.geometry import Conv2dGeometry
 from tests.cases import CONV2D_CASES
 from tests.numeric import assert_within, normal, wide
 from tests.on_numpy import OnNumPy
-from tests.strategies import CHECKS, DTYPES, SIMULATED, conv2d_geometries, dtypes, seeds
+from tests.strategies import CHECKS, DTYPES, IN_PYTHON, SIMULATED, conv2d_geometries, dtypes, seeds
 
 # In the simulator a barrier takes as long as thousands of products.
 MAX_SIMULATED = 4_000
+# Python takes ten seconds for the largest problem by loops, whose lines the others run as well.
+MAX_LOOPS_IN_PYTHON = 1_000_000
 
 
 def check_conv2d(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any, seed: int) -> None:
@@ -43,6 +45,8 @@ def check_conv2d(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any, s
 def test_conv2d_cases(ours: OnNumPy, g: Conv2dGeometry, algorithm: str, dtype: Any) -> None:
     if SIMULATED and g.macs > MAX_SIMULATED:
         pytest.skip("too large for the simulator")
+    if IN_PYTHON and algorithm == "loops" and g.macs > MAX_LOOPS_IN_PYTHON:
+        pytest.skip("too large for Python")
     check_conv2d(ours, g, algorithm, dtype, 1)
 
 

@@ -23,9 +23,9 @@ def test_gradients(name: str) -> None:
 
 @pytest.mark.skipif(SIMULATED, reason="whole models take minutes in the simulator")
 @pytest.mark.parametrize("name", [*BOOK, *LATER, "efficientnet_lite0", "resnext50", *SERIES, *UNETS, *DCGANS])
-def test_every_backend_computes_the_same(fast: Backend, name: str) -> None:
+def test_every_backend_computes_the_same(fast_backend: Backend, name: str) -> None:
     results = []
-    for where in ("reference", fast.name):
+    for where in ("reference", fast_backend.name):
         with nc.use_backend(where):
             model, x = build(name)
         y = model(x)

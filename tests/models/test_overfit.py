@@ -77,7 +77,7 @@ def start(model: nn.Sequential) -> None:
 
 @pytest.mark.skipif(SIMULATED, reason="training takes hours in the simulator")
 @pytest.mark.parametrize("name", CASES)
-def test_all_samples_are_learned(fast: Backend, name: str) -> None:
+def test_all_samples_are_learned(fast_backend: Backend, name: str) -> None:
     build, samples, lr, steps = CASES[name]
     x, labels = samples()
     nc.manual_seed(0)

@@ -98,7 +98,7 @@ def test_receptive_fields(weightless: None) -> None:
 
 
 @pytest.mark.skipif(SIMULATED, reason="training takes minutes in the simulator")
-def test_a_captured_step_is_the_plain_one(fast: Backend) -> None:
+def test_a_captured_step_is_the_plain_one(fast_backend: Backend) -> None:
     rng, weights = np.random.default_rng(0), []
     x, masks = rng.random((4, 1, 16, 16), np.float32), rng.integers(0, 3, (4, 16, 16))
     for capture in (False, True):

@@ -48,6 +48,7 @@ def used():
 
 no_limit = resource.getrlimit(resource.RLIMIT_AS)[1]
 refused = right = 0
+gc.freeze()  # what was imported need not be looked through each time
 with backends.use_backend("cpu"):
     for name, call in calls():
         expected = [np.array(result) for result in call()]

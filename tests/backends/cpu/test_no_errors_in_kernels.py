@@ -8,8 +8,7 @@ import inspect
 import pickle
 import pkgutil
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -127,22 +126,28 @@ def call_every_kernel() -> None:
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
-    """Of every kernel, LLVM's instructions before they are optimised, compiled anew."""
+def texts() -> Iterator[dict[str, list[str]]]:
+    """Of every kernel, LLVM's instructions before they are optimised, compiled anew, and kept for the tests to come."""
     with pytest.MonkeyPatch.context() as patch:
-        found = noted_texts(patch, tmp_path_factory.mktemp("cache"))
+        patch.setattr(machine_code, "object_file", anew)
+        found = noted_texts(patch)
         for each in every_kernel().values():
             patch.setattr(each, "_entries", {})
         call_every_kernel()
         yield found
 
 
-def noted_texts(patch: pytest.MonkeyPatch, folder: Path) -> dict[str, list[str]]:
+def anew(name: str, make: Callable[[str], bytes]) -> bytes:
+    """As :func:`machine_code.object_file`, of what the disk has or not."""
+    code = make(name)
+    folder = machine_code.cache_folder()
+    if folder is not None:
+        disk_cache.write(folder / f"{name}.code", code)
+    return code
+
+
+def noted_texts(patch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """What will be compiled from now on, by names of kernels."""
-    patch.setattr(
-        disk_cache, "_folder", getattr(disk_cache._folder, "__wrapped__", disk_cache._folder)
-    )  # which remembers
-    patch.setattr(config, "CACHE_DIR", str(folder))
     patch.setattr(machine_code, "_addresses", {})
     texts: dict[str, list[str]] = {}
     compile_function = kernel.compile_function
@@ -191,8 +196,9 @@ def raising(chunk, x):
         raise ValueError("too large")
 
 
-def test_what_these_tests_look_for_is_what_such_a_kernel_has(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = noted_texts(monkeypatch, tmp_path)
+def test_what_these_tests_look_for_is_what_such_a_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_code, "object_file", lambda name, make: make(name))
+    found = noted_texts(monkeypatch)
     raising(3, np.zeros(3))
     assert "too large" in set().union(*map(raised, found[f"{__name__}.raising"]))
 

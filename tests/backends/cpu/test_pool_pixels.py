@@ -20,14 +20,21 @@ pytestmark = [
 ]
 
 
+@numba.njit
+def run_maxima(microkernel, x, offsets, taps, y, places, channels):
+    pool_pixels.find_maxima(
+        microkernel, x, 2, offsets, 1, offsets, 2, taps, y, 3, places, 4, channels, PIXELS, X_STEP, Y_STEP, 5, 2
+    )
+
+
+@numba.njit
+def run_visit(microkernel, x, offsets, taps, y, channels):
+    pool_pixels.visit(microkernel, x, 2, offsets, 1, taps, y, 3, channels, PIXELS, X_STEP, Y_STEP, 3)
+
+
 @pytest.mark.parametrize("with_places", [False, True])
 def test_maxima(dtype, size, channels, taps, with_places):
     microkernel = pool_pixels.maxima(with_places, size)
-    run = numba.njit(
-        lambda microkernel, x, offsets, taps, y, places, channels: pool_pixels.find_maxima(
-            microkernel, x, 2, offsets, 1, offsets, 2, taps, y, 3, places, 4, channels, PIXELS, X_STEP, Y_STEP, 5, 2
-        )
-    )
     x, offsets = _pixels(dtype, channels), np.array([9, 0, 3, 4, 1, 2])
     x[::5], x[3] = 1, np.nan
     y, places = np.zeros(3 + PIXELS * Y_STEP, dtype), np.zeros(4 + PIXELS * Y_STEP, np.int32)
@@ -35,23 +42,18 @@ def test_maxima(dtype, size, channels, taps, with_places):
     microkernel.definition(
         x, 2, offsets, 1, offsets, 2, taps, expected, 3, expected_places, 4, channels, PIXELS, X_STEP, Y_STEP, 5, 2
     )
-    run(microkernel.address(np.dtype(dtype)), x, offsets, taps, y, places, channels)
+    run_maxima(microkernel.address(np.dtype(dtype)), x, offsets, taps, y, places, channels)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(places, expected_places)
 
 
 def test_means(dtype, size, channels, taps):
     microkernel = pool_pixels.means(size)
-    run = numba.njit(
-        lambda microkernel, x, offsets, taps, y, channels: pool_pixels.visit(
-            microkernel, x, 2, offsets, 1, taps, y, 3, channels, PIXELS, X_STEP, Y_STEP, 3
-        )
-    )
     x, offsets = _pixels(dtype, channels), np.array([9, 0, 3, 4, 1])
     y = np.zeros(3 + PIXELS * Y_STEP, dtype)
     expected = y.copy()
     microkernel.definition(x, 2, offsets, 1, taps, expected, 3, channels, PIXELS, X_STEP, Y_STEP, 3)
-    run(microkernel.address(np.dtype(dtype)), x, offsets, taps, y, channels)
+    run_visit(microkernel.address(np.dtype(dtype)), x, offsets, taps, y, channels)
     np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
@@ -60,16 +62,11 @@ def test_spreading(dtype, size, channels, taps, adding):
     microkernel = pool_pixels.spreading(adding, size)
     # Without adding, what overlaps is whichever is written last.
     taps = taps if adding else 1
-    run = numba.njit(
-        lambda microkernel, dx, offsets, taps, dy, channels: pool_pixels.visit(
-            microkernel, dx, 2, offsets, 1, taps, dy, 3, channels, PIXELS, X_STEP, Y_STEP, 3
-        )
-    )
     dx, offsets = _pixels(dtype, channels), np.array([9, 0, 3, 4, 1])
     dy = np.random.default_rng(1).standard_normal(3 + PIXELS * Y_STEP).astype(dtype)
     expected = dx.copy()
     microkernel.definition(expected, 2, offsets, 1, taps, dy, 3, channels, PIXELS, X_STEP, Y_STEP, 3)
-    run(microkernel.address(np.dtype(dtype)), dx, offsets, taps, dy, channels)
+    run_visit(microkernel.address(np.dtype(dtype)), dx, offsets, taps, dy, channels)
     np.testing.assert_allclose(dx, expected, rtol=1e-6)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numba
 import numpy as np
 import pytest
@@ -18,11 +20,16 @@ pytestmark = [
 ]
 
 
+@functools.cache
+def _run_copies(size):
+    definition, compiled = simd.run_copies(size)
+    return definition, numba.njit(lambda target, source, count: compiled(target, 3, source, 1, count))
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 64, 71])
 def test_run_copies(dtype, size, count):
     """Nothing before or after the run is written."""
-    definition, compiled = simd.run_copies(size)
-    run = numba.njit(lambda target, source, count: compiled(target, 3, source, 1, count))
+    definition, run = _run_copies(size)
     source = np.random.default_rng(count).standard_normal(1 + count).astype(dtype)
     target = np.zeros(3 + count + 40, dtype)
     expected = target.copy()
@@ -34,22 +41,17 @@ def test_run_copies(dtype, size, count):
 @pytest.mark.parametrize("count", [0, 1, 3, 99])
 def test_masked_tails_and_sums(dtype, size, count):
     """The lanes beyond ``count`` are neither read nor written."""
-    total_of_first = _total_of_first(size)
-
-    @numba.njit
-    def run(source, target, total, count):
-        total[0] = total_of_first(source, target, count)
-
     lanes = size // np.dtype(dtype).itemsize
     source = np.arange(1, lanes + 1).astype(dtype)
     target, total = np.full(lanes, -1, dtype), np.zeros(1, dtype)
-    run(source, target, total, count)
+    _total_of_first(size)(source, target, total, count)
     assert total[0] == source[:count].sum()
     assert np.array_equal(target, np.where(np.arange(lanes) < count, source, -1))
 
 
+@functools.cache
 def _total_of_first(size):
-    """An intrinsic that copies ``count`` elements and adds them up."""
+    """Compiled, what copies ``count`` elements and adds them up."""
     from numba import types
     from numba.extending import intrinsic
 
@@ -65,4 +67,8 @@ def _total_of_first(size):
 
         return source.dtype(source, target, types.int64), codegen
 
-    return total_of_first
+    @numba.njit
+    def run(source, target, total, count):
+        total[0] = total_of_first(source, target, count)
+
+    return run

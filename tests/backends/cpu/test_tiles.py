@@ -29,6 +29,18 @@ def multiply(tile, source, row_at, step, depth, length, b, b_at, shift, c, c_at,
     )
 
 
+@numba.njit
+def multiply_gathered(tile, height, source, row_at, rows, step, depth, length, b, b_at, shift, c, c_at, count, todo):
+    tiles.multiply_gathered(
+        tile, height, source, 0, row_at, rows, step, 0, depth, length, b, 0, b_at, 0, shift, 0, c, 0, c_at, count, todo
+    )
+
+
+@numba.njit
+def transpose_block(turn, source, source_row, rows, columns, target, target_row):
+    tiles.transpose_block(turn, source, 2, source_row, rows, columns, target, 3, target_row)
+
+
 @pytest.mark.parametrize("rows, columns, missing", [(1, 1, 1), (3, 2, 0), (3, 7, 3), (8, 3, 17)])
 @pytest.mark.parametrize("todo", [0, tiles.ADD + 3 * tiles.ROUND, tiles.RELU + tiles.ROUND, tiles.ADD + tiles.RELU])
 @pytest.mark.parametrize("length", [2, 7, 100])
@@ -62,21 +74,15 @@ def test_what_is_brought_into_the_cache_changes_no_bit(dtype, size, rows):
     height, depth = tiles.TILES[1].rows, 9
     padded = -(-rows // height) * height
 
-    @numba.njit
-    def run(tile, height, source, row_at, rows, step, depth, b, b_at, shift, c, c_at, count):
-        tiles.multiply_gathered(
-            tile, height, source, 0, row_at, rows, step, 0, depth, depth, b, 0, b_at, 0, shift, 0, c, 0, c_at, count, 0
-        )
-
     rng = np.random.default_rng(rows)
     width = 2 * simd.VECTOR_BYTES // np.dtype(dtype).itemsize
     source, b = (rng.standard_normal(count).astype(dtype) for count in (padded * depth, depth * width))
     results = []
     for microkernel in (tiles.TILES[1].microkernel, chosen):
         c = np.zeros(padded * width, dtype)
-        run(
+        multiply_gathered(
             microkernel.address(np.dtype(dtype)), height, source, np.arange(padded) * depth, rows, np.arange(depth),
-            depth, b, np.arange(depth) * width, np.zeros(width, dtype), c, np.arange(padded) * width, width,
+            depth, depth, b, np.arange(depth) * width, np.zeros(width, dtype), c, np.arange(padded) * width, width, 0,
         )  # fmt: skip
         results.append(c)
     assert results[0].any()
@@ -88,18 +94,12 @@ def test_rows_of_a_tile_may_be_one_row(dtype, size, todo):
     """Which is how the last tile has fewer rows than it could."""
     tile = gathering_tile(3, 1, size)
 
-    @numba.njit
-    def run(tile, source, row_at, step, depth, b, b_at, shift, c, c_at, count, todo):
-        tiles.multiply_gathered(
-            tile, 3, source, 0, row_at, 3, step, 0, depth, 2, b, 0, b_at, 0, shift, 0, c, 0, c_at, count, todo
-        )
-
     lanes = size // np.dtype(dtype).itemsize
     source, b, c = np.arange(5).astype(dtype), np.ones((5, lanes), dtype), np.ones((2, lanes), dtype)
     table, b_at = np.array([0, 0, 0]), np.arange(5) * lanes
-    run(
-        tile.address(np.dtype(dtype)), source, table, np.arange(5), 5, b.ravel(), b_at, np.zeros(lanes, dtype),
-        c.reshape(-1), np.array([0, lanes, lanes]), lanes, todo,
+    multiply_gathered(
+        tile.address(np.dtype(dtype)), 3, source, table, 3, np.arange(5), 5, 2, b.ravel(), b_at,
+        np.zeros(lanes, dtype), c.reshape(-1), np.array([0, lanes, lanes]), lanes, todo,
     )  # fmt: skip
     assert (c == 10 + (1 if todo else 0)).all()
 
@@ -145,15 +145,11 @@ def test_dot_tile(dtype, size, rows, columns, count, add, length):
 def test_transposition(dtype, size, missing_rows, missing_columns):
     turn = tiles.transposition(size)
 
-    @numba.njit
-    def run(turn, source, source_row, rows, columns, target, target_row):
-        tiles.transpose_block(turn, source, 2, source_row, rows, columns, target, 3, target_row)
-
     lanes = size // np.dtype(dtype).itemsize
     rows, columns = max(1, lanes - missing_rows), max(1, lanes - missing_columns)
     source = np.random.default_rng(0).standard_normal(2 + (rows - 1) * (lanes + 1) + columns).astype(dtype)
     target = np.zeros(3 + columns * (lanes + 2), dtype)
     expected = target.copy()
     turn.definition(source, 2, lanes + 1, rows, columns, expected, 3, lanes + 2)
-    run(turn.address(np.dtype(dtype)), source, lanes + 1, rows, columns, target, lanes + 2)
+    transpose_block(turn.address(np.dtype(dtype)), source, lanes + 1, rows, columns, target, lanes + 2)
     assert np.array_equal(target, expected)

@@ -28,6 +28,11 @@ def test_matrices_are_a_correlation(outputs, taps):
     assert list(y) == [sum(x[i + k] * w[k] for k in range(taps)) for i in range(outputs)]
 
 
+@numba.njit
+def transform(microkernel, source, target):
+    microkernels.transform(microkernel, source, 1, 300, 33, target, 2, 310, 35, 2)
+
+
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [16, 32, 64])
@@ -35,14 +40,13 @@ def test_matrices_are_a_correlation(outputs, taps):
 def test_transformation(dtype, size, name):
     matrix = MATRICES[name]
     microkernel = microkernels.transformation("test", matrix, size)
-    run = numba.njit(lambda r, source, target: microkernels.transform(r, source, 1, 300, 33, target, 2, 310, 35, 2))
     source = np.random.default_rng(0).standard_normal(1 + 8 * 300 + 8 * 33 + 64).astype(dtype)
     target = np.zeros(2 + 8 * 310 + 8 * 35 + 64, dtype)
     expected = target.copy()
     vectors_apart = 2 * size // np.dtype(dtype).itemsize
     assert vectors_apart <= 33
     microkernel.definition(source, 1, 300, 33, expected, 2, 310, 35, 2)
-    run(microkernel.address(np.dtype(dtype)), source, target)
+    transform(microkernel.address(np.dtype(dtype)), source, target)
     np.testing.assert_allclose(target, expected, rtol=0, atol=1e-4 if dtype == np.float32 else 1e-12)
 
 

@@ -216,13 +216,22 @@ def test_captured(constant):
         np.testing.assert_array_equal(results[-1], run(cpu, g, "forward", x, weight, "winograd"))
 
 
+@numba.njit
+def extreme(microkernel, x, step, terms, y, count):
+    microkernels.extreme(microkernel, x, 3, step, terms, y, 2, count)
+
+
+@numba.njit
+def largest_of_pixels(microkernel, x, channels, count, y):
+    microkernels.largest_of_pixels(microkernel, x, 3, channels, count, y, 2)
+
+
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [16, 32, 64])
 @pytest.mark.parametrize("largest", [True, False])
 def test_extremes(dtype, size, largest):
     microkernel = microkernels.extremes("test", largest, size)
-    call = numba.njit(lambda r, x, step, terms, y, count: microkernels.extreme(r, x, 3, step, terms, y, 2, count))
     rng = np.random.default_rng(0)
     for terms, step, count in [(1, 1, 1), (2, 70, 65), (5, 1, 130), (9, 31, 17)]:
         x = rng.standard_normal(1000).astype(dtype) * 10.0 ** rng.integers(-30, 30, 1000)
@@ -230,7 +239,7 @@ def test_extremes(dtype, size, largest):
         x[rng.integers(0, 1000, 40)] = rng.choice([np.nan, -np.nan, np.inf, -np.inf, 0, -0.0], 40)
         y, expected = np.zeros(300, dtype), np.zeros(300, dtype)
         microkernel.definition(x, 3, step, terms, expected, 2, count)
-        call(microkernel.address(np.dtype(dtype)), x, step, terms, y, count)
+        extreme(microkernel.address(np.dtype(dtype)), x, step, terms, y, count)
         np.testing.assert_array_equal(y[: 2 + count], expected[: 2 + count])
 
 
@@ -239,7 +248,6 @@ def test_extremes(dtype, size, largest):
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_extremes_of_pixels(dtype, size):
     microkernel = microkernels.pixel_extremes(size)
-    call = numba.njit(lambda r, x, channels, count, y: microkernels.largest_of_pixels(r, x, 3, channels, count, y, 2))
     rng = np.random.default_rng(0)
     lanes = size // np.dtype(dtype).itemsize
     for vectors, count in [(1, 1), (2, 17), (3, 40)]:
@@ -248,5 +256,5 @@ def test_extremes_of_pixels(dtype, size):
         x[rng.integers(0, x.size, 20)] = rng.choice([np.nan, -np.nan, np.inf, -np.inf, 0, -0.0], 20)
         y, expected = np.zeros(60, dtype), np.zeros(60, dtype)
         microkernel.definition(x, 3, vectors * lanes, count, expected, 2)
-        call(microkernel.address(np.dtype(dtype)), x, vectors * lanes, count, y)
+        largest_of_pixels(microkernel.address(np.dtype(dtype)), x, vectors * lanes, count, y)
         np.testing.assert_array_equal(y[: 2 + count], expected[: 2 + count])

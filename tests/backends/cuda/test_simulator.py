@@ -1,4 +1,4 @@
-"""Every kernel's index arithmetic in Numba's CUDA simulator, on tiny shapes, and a LeNet that trains there.
+"""Every kernel's index arithmetic in the simulator, on tiny shapes, and a LeNet that trains there.
 
 A process of its own, because Numba decides on the simulator when it is imported.
 """
@@ -9,8 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,19 +17,24 @@ from numba.core import config
 from numbacnn import backends
 
 ROOT = Path(__file__).parents[3]
-FILES = (
-    "backends/test_parity_conv.py",
-    "backends/test_parity.py",
-    "backends/test_parity_augment.py",
-    "ops/test_contracts.py",
-    "backends/cuda/test_arrays.py",
-    "backends/test_contract.py",
-    "backends/test_contract_capture.py",
-    "nn/test_densenet_block.py::test_the_same_bits_as_written_out",
-    "nn/test_session.py",
-    "registry/test_layers.py",
-    "training/test_capture.py",
-)
+FILES = {
+    # Every function is called here, so that these say what is covered; measuring makes the others twice as long.
+    "measured": (
+        "backends/cuda/test_arrays.py",
+        "backends/test_contract.py",
+        "backends/test_contract_capture.py",
+        "training/test_capture.py",
+    ),
+    "unmeasured": (
+        "backends/test_parity_conv.py",
+        "backends/test_parity.py",
+        "backends/test_parity_augment.py",
+        "ops/test_contracts.py",
+        "nn/test_densenet_block.py::test_the_same_bits_as_written_out",
+        "nn/test_session.py",
+        "registry/test_layers.py",
+    ),
+}
 
 pytestmark = [
     pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="this is the simulator"),
@@ -45,14 +48,6 @@ LEFT_OUT = "not memory_layout and not other_real_dtypes and not nested_lists"
 LEFT_OUT += " and not large"
 # Of the registry each layer's passes and captures, which are its kernels; what it is beside them is no kernel's.
 LEFT_OUT += " and not another_order and not predicts_the_same and not copied_pickled and not pytorch and not central"
-
-# In which every function is called, so that these runs say what is covered; measuring makes the others twice as long.
-MEASURED = {
-    "backends/cuda/test_arrays.py",
-    "backends/test_contract.py",
-    "backends/test_contract_capture.py",
-    "training/test_capture.py",
-}
 
 
 def run(*command: str, simulated: bool = True, measured: bool = False) -> str:
@@ -70,21 +65,11 @@ def run(*command: str, simulated: bool = True, measured: bool = False) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def outputs() -> Iterator[dict[str, Future[str]]]:
-    """What pytest says of each file; as many at a time as there are cores, because a simulated kernel keeps to one."""
+@pytest.mark.parametrize("part", FILES)
+def test_in_the_simulator(part: str) -> None:
     options = ["--backend", "cuda", "-q", "--no-cov", "-p", "no:cacheprovider", "-k", LEFT_OUT]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {
-            file: pool.submit(run, "-m", "pytest", *options, f"tests/{file}", measured=file in MEASURED)
-            for file in FILES
-        }
-        pool.shutdown(cancel_futures=True)
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_in_the_simulator(file: str, outputs: dict[str, Future[str]]) -> None:
-    assert " passed" in outputs[file].result()
+    out = run("-m", "pytest", *options, *(f"tests/{file}" for file in FILES[part]), measured=part == "measured")
+    assert " passed" in out
 
 
 def test_lenet_trains_as_on_the_cpu(tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ class Kernel:
         names = {"cuda": cuda, "body": self._body, "load": self._load_body, "signed": signed}
         namespace: dict[str, Any] = {"__name__": self.definition.__module__, **names}
         exec("\n".join(lines), namespace)
+        namespace["entry"].waits = self.kind == "block"  # whether its threads wait for each other, for the simulator
         return namespace["entry"]
 
 

@@ -1,8 +1,12 @@
-"""The device's stand-in for machines without a GPU: NumPy memory, kernels run by Numba's CUDA simulator.
+"""The device's stand-in for machines without a GPU: NumPy memory, kernels run as the Python that they are written in.
 
 :class:`Simulator` has the functions of :class:`device.Gpu`, records and replays a capture likewise, and fills memory
 that nobody has written with bytes of ones, which read as NaN or -1. It is there to check kernels, a thousand times
 slower than a GPU. :class:`KernelCuda` and :class:`Memory` are what kernels see.
+
+The threads of a block take turns: one runs until it waits for the others or has ended, then the next one does. Every
+other block begins with its last thread, so that of two threads that share memory without waiting for each other either
+comes first somewhere, and one of them reads what is not there yet.
 """
 
 from __future__ import annotations
@@ -20,8 +24,27 @@ from .device import Recorder
 __all__ = ["KernelCuda", "Memory", "Simulator", "ieee"]
 
 MAX_BYTES = 1 << 32
-# Simulated threads spend most of their time waiting for each other; the usual 5 ms make that 2.5 times slower.
-SWITCH_SECONDS = 5e-4
+
+
+class _Index:
+    """``threadIdx`` or ``blockIdx``."""
+
+    __slots__ = ("x",)
+
+    def __init__(self) -> None:
+        self.x = 0
+
+
+class _Running:
+    """The simulated thread that runs, of the one launch that does."""
+
+    def __init__(self) -> None:
+        self.block, self.thread = _Index(), _Index()
+        self.shared: dict[Any, Memory] = {}
+        self.turn: _Turn | None = None
+
+
+_running = _Running()
 
 
 class Memory:
@@ -48,11 +71,6 @@ class Memory:
         self._view[index] = float(value) if self._floating else int(value)
 
 
-def _thread() -> Any:
-    """The simulated thread that is running."""
-    return threading.current_thread()
-
-
 class _Arrays:
     """``shared.array`` or ``local.array``; what nobody has written yet reads as NaN."""
 
@@ -64,24 +82,86 @@ class _Arrays:
         if not self._shared:
             return memory
         caller = sys._getframe(1)
-        allocations = vars(_thread()._manager).setdefault("shared", {})
-        return allocations.setdefault((caller.f_code, caller.f_lineno), memory)
+        return _running.shared.setdefault((caller.f_code, caller.f_lineno), memory)
 
 
 class KernelCuda:
-    """What kernels use of the ``cuda`` module, from the simulated thread that runs them.
-
-    Numba puts its own stand-in into the module of the launched function only, not into those of what it calls.
-    """
+    """What kernels use of the ``cuda`` module, from the simulated thread that runs them."""
 
     shared, local = _Arrays(shared=True), _Arrays(shared=False)
+    threadIdx, blockIdx = _running.thread, _running.block  # noqa: N815
 
     @staticmethod
     def syncthreads() -> None:
-        _thread().syncthreads()
+        if _running.turn is None:
+            raise RuntimeError("only a block kernel may wait for the threads of its block")
+        _running.turn.end()
 
-    threadIdx = property(lambda self: _thread().threadIdx)  # noqa: N815
-    blockIdx = property(lambda self: _thread().blockIdx)  # noqa: N815
+
+class _Stopped(BaseException):
+    """Raised where a thread waits for others of which one has failed."""
+
+
+class _Turn:
+    """A simulated thread with a stack of its own: a thread of Python's, which runs while :meth:`take` waits for it."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.error: BaseException | None = None
+        self.over = False
+        self._work = work
+        self._stopped = False
+        self._begun, self._ended = threading.Lock(), threading.Lock()
+        self._begun.acquire()
+        self._ended.acquire()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def take(self) -> None:
+        """Run until the thread waits for the others, or is over."""
+        _running.turn = self
+        self._begun.release()
+        self._ended.acquire()
+
+    def end(self) -> None:
+        """Called by the thread itself: wait for the next turn."""
+        self._ended.release()
+        self._begun.acquire()
+        if self._stopped:
+            raise _Stopped
+
+    def stop(self) -> None:
+        """End the thread where it waits."""
+        self._stopped = True
+        if not self.over:
+            self.take()
+
+    def _run(self) -> None:
+        self._begun.acquire()
+        try:
+            if not self._stopped:
+                self._work()
+        except BaseException as error:
+            self.error = error
+        self.over = True
+        self._ended.release()
+
+
+def _run_in_turns(work: Callable[[], None], threads: Sequence[int]) -> None:
+    """Call ``work`` by every thread of a block, which wait for each other."""
+    turns = [(thread, _Turn(work)) for thread in threads]
+    try:
+        waiting = turns
+        while waiting:
+            for thread, turn in waiting:
+                _running.thread.x = thread
+                turn.take()
+                if turn.error is not None:
+                    raise turn.error
+            waiting = [(thread, turn) for thread, turn in waiting if not turn.over]
+    finally:
+        for _, turn in turns:
+            turn.stop()
+        _running.turn = None
 
 
 def ieee(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -97,6 +177,7 @@ class Simulator:
     def __init__(self) -> None:
         self._recorder = Recorder()
         self._lock = ForkSafeLock()
+        self._launches = 0
 
     def allocate(self, size: int) -> np.ndarray:
         return np.full(size, 0xFF, np.uint8)
@@ -125,29 +206,30 @@ class Simulator:
     def clear(self, place: np.ndarray, size: int) -> None:
         self._do(lambda: place[:size].fill(0))
 
-    def launch(self, entry: Callable[..., None], blocks: int, threads: int, arguments: Sequence[Any]) -> None:
+    def launch(self, entry: Any, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
         """``arguments`` are numbers, tuples, and pairs of a place and the dtype that it holds."""
         self._do(lambda: self._run(entry, blocks, threads, arguments))
 
-    def _run(self, entry: Callable[..., None], blocks: int, threads: int, arguments: Sequence[Any]) -> None:
-        from numba import cuda
-
+    def _run(self, entry: Any, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
         values = [
             Memory(a[0].view(a[1])) if isinstance(a, tuple) and isinstance(a[0], np.ndarray) else a for a in arguments
         ]
 
         # Every thread has NumPy's settings anew, and machine code does not warn.
-        def thread() -> None:
+        def work() -> None:
             with np.errstate(all="ignore"):
                 entry(*values)
 
         with self._lock:
-            interval = sys.getswitchinterval()
-            sys.setswitchinterval(SWITCH_SECONDS)
-            try:
-                cuda.jit(thread)[blocks, threads]()
-            finally:
-                sys.setswitchinterval(interval)
+            for block in range(blocks):
+                _running.block.x, _running.shared = block, {}
+                order = range(threads) if (block + self._launches) % 2 == 0 else range(threads - 1, -1, -1)
+                if entry.waits:
+                    _run_in_turns(work, order)
+                    continue
+                for _running.thread.x in order:
+                    work()
+            self._launches += 1
 
     def _do(self, work: Callable[[], None]) -> None:
         if self._recorder.into is None:
