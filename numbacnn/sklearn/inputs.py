@@ -24,9 +24,7 @@ def checked_inputs(estimator: Any, x: Any, *y: Any, reset: bool) -> _Array:
     With ``reset`` the estimator learns the shape, the number of features and their names, and is given ``y`` as well,
     which may not be None; otherwise they must be as they were.
     """
-    array = check_array(
-        x, dtype=[np.float64, np.float32, np.uint8], allow_nd=True, estimator=estimator, input_name="X"
-    )
+    array = check_array(x, dtype=[np.float64, np.float32, np.uint8], allow_nd=True, estimator=estimator, input_name="X")
     is_table = array.ndim == 2
     if array.ndim > 4 or not array.size:
         raise ValueError(f"`X` of shape {array.shape} must be (n, features), (n, h, w) or (n, c, h, w), none of them 0")

@@ -69,9 +69,7 @@ def _check_output(made: Layer, model: Any, shape: Shape, outputs: int) -> None:
     except ValueError as error:
         raise ValueError(f"`model` {described} does not take samples of shape {shape}: {error}") from error
     if found != (1, outputs):
-        raise ValueError(
-            f"`model` {described} gives {found} for one sample of shape {shape}, must give {(1, outputs)}"
-        )
+        raise ValueError(f"`model` {described} gives {found} for one sample of shape {shape}, must give {(1, outputs)}")
 
 
 def _small_for_rows(shape: Shape, outputs: int, dtype: np.dtype[Any]) -> nn.Sequential:
@@ -83,7 +81,7 @@ def _small_for_rows(shape: Shape, outputs: int, dtype: np.dtype[Any]) -> nn.Sequ
 
 
 def _small_for_images(shape: Shape, outputs: int) -> nn.Sequential:
-    """Two convolutions or more, each with ReLU and max pooling that halves what is longer than 1, and a linear layer."""
+    """Two convolutions or more, each with ReLU and max pooling that halves what is longer than 1, then one linear."""
     channels, *size = shape
     layers: list[Layer] = []
     number = 0

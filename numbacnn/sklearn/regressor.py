@@ -20,15 +20,34 @@ __all__ = ["CNNRegressor"]
 _Array = np.ndarray[Any, Any]
 
 
-class CNNRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
-    """A network that predicts one number or several of each sample, trained by the mean of squared errors."""
+class CNNRegressor(RegressorMixin, Estimator):
+    """A network that predicts one number or several of each sample, trained by the mean of squared errors.
+
+    The arguments are those of `CNNClassifier`, without ``class_weight``. Targets are best near 0 and 1 in size, for
+    which `TransformedTargetRegressor` of scikit-learn with a `StandardScaler` sees.
+
+    Attributes:
+        n_outputs_: how many numbers are predicted of a sample.
+        model_, history_, n_iter_, n_features_in_, feature_names_in_, image_shape_: as of `CNNClassifier`.
+
+    Example:
+        >>> X = np.linspace(-1, 1, 64)[:, None]
+        >>> regressor = CNNRegressor(random_state=0, backend="reference").fit(X, np.hstack([X, -X]))
+        >>> regressor.predict(X).shape, regressor.score(X, np.hstack([X, -X])) > 0.9
+        ((64, 2), True)
+    """
+
+    n_outputs_: int
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> CNNRegressor:  # noqa: N803
-        """Train for one epoch over these samples, from where the last call of this or of ``fit`` ended."""
+        """Train for one epoch over these samples, from where the last call of this or of ``fit`` ended.
+
+        Arguments and errors are those of ``fit``.
+        """
         return self._learn(X, y, sample_weight, is_partial=True)
 
     def predict(self, X: Any) -> _Array:  # noqa: N803
-        """(n,) or (n, outputs), as ``y`` was."""
+        """(n,) or (n, outputs), as ``y`` was, in the dtype that the model computes in."""
         outputs = self._predicted(X)
         found = np.array(self.model_.backend.to_numpy(outputs))
         return found if self._is_table else found[:, 0]
@@ -38,7 +57,7 @@ class CNNRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def _targets(self, y: Any, reset: bool) -> _Array:
+    def _targets(self, y: Any, classes: Any, reset: bool) -> _Array:
         numbers = check_array(y, dtype=[np.float64, np.float32], ensure_2d=False, input_name="y", estimator=self)
         table = numbers.reshape(len(numbers), -1)
         if reset:
@@ -47,7 +66,7 @@ class CNNRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             raise ValueError(f"`y` of shape {numbers.shape} must have {self.n_outputs_} numbers a sample, as in fit")
         return table
 
-    def _class_weights(self, targets: _Array) -> _Array | float:
+    def _factors(self, targets: _Array, weights: _Array) -> _Array | float:
         return 1.0
 
     def _outputs(self) -> int:
