@@ -27,8 +27,7 @@ class CNNRegressor(RegressorMixin, Estimator):
     which `TransformedTargetRegressor` of scikit-learn with a `StandardScaler` sees.
 
     Attributes:
-        n_outputs_: how many numbers are predicted of a sample.
-        model_, history_, n_iter_, n_features_in_, feature_names_in_, image_shape_: as of `CNNClassifier`.
+        n_outputs_: how many numbers are predicted of a sample. The others are those of `CNNClassifier`.
 
     Example:
         >>> X = np.linspace(-1, 1, 64)[:, None]
