@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> float:
     """The share of right answers of the best."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.sklearn_grid",
-        description="Compare networks of several widths with the estimator's own, and learning rates, on scikit-learn's "
-        "digits by cross-validation.",
+        description="Compare networks of two widths with the estimator's own, and learning rates, by cross-validation "
+        "on scikit-learn's digits.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--epochs", type=integer(1), default=5, help="passes over the training images of each run")
