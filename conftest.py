@@ -9,6 +9,9 @@ NEEDED = {
     "bench/torch_models.py": "torch",
     "bench/onnx_graph.py": "onnx",
     "tests/models/torch_peers.py": "torch",
+    "numbacnn/sklearn": "scikit-learn",
+    "docs/scikit-learn.md": "scikit-learn",
+    "tests/sklearn": "scikit-learn",
     "numbacnn/backends/cuda": "numba-cuda",
     "tests/backends/cuda/compile_only.py": "numba-cuda",
 }

@@ -65,7 +65,8 @@ __all__ = [
 ]
 
 # Not every program reads files or trains, so these are imported when they are first used.
-_LAZY_MODULES = ("data", "io", "models", "onnx", "testing", "training")
+# The estimators need more than is installed everywhere, and so are not among the names above.
+_LAZY_MODULES = ("data", "io", "models", "onnx", "sklearn", "testing", "training")
 _LAZY_FUNCTIONS = {
     "Classifier": "classifier",
     "draw": "drawing",

@@ -12,7 +12,10 @@ import pytest
 
 from numbacnn import io, nn, ops, optim, training
 
-HEAVY = ["numba", "matplotlib", "pooch", "tqdm", "safetensors", "torch", "PIL", "urllib.request", "multiprocessing"]
+HEAVY = [
+    *("numba", "matplotlib", "pooch", "tqdm", "safetensors", "sklearn", "torch", "PIL"),
+    *("urllib.request", "multiprocessing"),
+]
 
 
 def modules_after(statement, **variables):

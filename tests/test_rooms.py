@@ -32,6 +32,7 @@ ALLOWED = {
     },
     "classifier": {"hub", "data", "io", "nn", "ops", "files"},
     "drawing": {"nn", "files"},
+    "sklearn": {"training", "models", "data", "optim", "nn", "ops", "backends"},
     "hub": {"numbacnn", "models", "io", "nn", "files"},
     "testing": {"nn", "ops"},
     "info": {"numbacnn", "backends", "command_line", "cpu.runtime", "cpu.vector"},

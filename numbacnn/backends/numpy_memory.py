@@ -42,6 +42,9 @@ def adopt(x: Any) -> Array | None:
 
 def asarray(x: Any, dtype: Any = None) -> Array:
     """``x`` as a C-contiguous array of ``dtype``, copied only if it must be."""
+    # A dtype that was unpickled equals float32 without being it, and NumPy would make a view for that.
+    if type(x) is np.ndarray and x.flags.c_contiguous and (dtype is None or x.dtype == dtype):
+        return x
     # Not np.ascontiguousarray, which turns shape () into (1,).
     return np.asarray(x, dtype=dtype, order="C")
 

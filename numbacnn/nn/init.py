@@ -1,8 +1,11 @@
-"""Initial weights, all drawn from one process-wide generator, in float64, so that every backend gets the same."""
+"""Initial weights, drawn from one process-wide generator, or a block's own, in float64: every backend gets the same."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -19,26 +22,57 @@ __all__ = [
     "kaiming_uniform",
     "manual_seed",
     "orthogonal",
+    "seeded",
     "trunc_normal",
     "xavier_normal",
     "xavier_uniform",
 ]
 
-_generator = np.random.default_rng()
+_process_wide = np.random.default_rng()
+_of_block: ContextVar[np.random.Generator | None] = ContextVar("generator", default=None)
 
 
 def manual_seed(seed: int) -> None:
     """Restart the generator: the layers made next have the same weights (and dropout masks) after every call.
 
-    ``seed`` is an integer, 0 or more.
+    ``seed`` is an integer, 0 or more. In a block of :func:`seeded` the block's generator is restarted.
     """
-    global _generator
-    _generator = np.random.default_rng(integer("seed", seed))
+    global _process_wide
+    restarted = np.random.default_rng(integer("seed", seed))
+    if _of_block.get() is None:
+        _process_wide = restarted
+    else:
+        _of_block.set(restarted)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside of ``with seeded(seed):`` layers are made as after ``manual_seed(seed)``; the generator stays as it was.
+
+    The block has a generator of its own, which other threads do not see.
+
+    >>> from numbacnn import nn, use_backend
+    >>> with use_backend("reference"), seeded(0):
+    ...     first = nn.Linear(2, 1)
+    >>> with use_backend("reference"), seeded(0):
+    ...     again = nn.Linear(2, 1)
+    >>> bool((first.weight.value == again.weight.value).all())
+    True
+    """
+    token = _of_block.set(np.random.default_rng(integer("seed", seed)))
+    try:
+        yield
+    finally:
+        _of_block.reset(token)
+
+
+def _generator() -> np.random.Generator:
+    return _of_block.get() or _process_wide
 
 
 def draw_seed() -> int:
     """A seed, 0 to 2**63 - 1, for a layer that draws random numbers of its own."""
-    return int(_generator.integers(2**63))
+    return int(_generator().integers(2**63))
 
 
 def fan_in_uniform(shape: tuple[int, ...], fan_in: int, dtype: Any) -> np.ndarray[Any, Any]:
@@ -124,9 +158,9 @@ def trunc_normal(
     if within / 2 < 1e-4:
         raise ValueError(f"`a` {a} and `b` {b} hold less than a 10,000th of N({mean}, {std}^2)")
     for weight in _weights(target, axes=1):
-        values = _generator.normal(mean, std, weight.shape)
+        values = _generator().normal(mean, std, weight.shape)
         while (outside := (values < a) | (values > b)).any():
-            values[outside] = _generator.normal(mean, std, int(outside.sum()))
+            values[outside] = _generator().normal(mean, std, int(outside.sum()))
         weight.value = values.astype(weight.dtype)
 
 
@@ -138,7 +172,7 @@ def orthogonal(target: Layer | Parameter, gain: float = 1.0) -> None:
     gain = number("gain", gain, 0)
     for weight in _weights(target):
         rows, columns = weight.shape[0], math.prod(weight.shape[1:])
-        q, r = np.linalg.qr(_generator.standard_normal((max(rows, columns), min(rows, columns))))
+        q, r = np.linalg.qr(_generator().standard_normal((max(rows, columns), min(rows, columns))))
         q *= np.sign(np.diag(r))
         weight.value = (gain * (q if rows >= columns else q.T)).reshape(weight.shape).astype(weight.dtype)
 
@@ -172,8 +206,8 @@ def _fans(weight: Parameter) -> tuple[int, int]:
 
 
 def _normal(weight: Parameter, std: float) -> np.ndarray[Any, Any]:
-    return _generator.normal(0.0, std, weight.shape).astype(weight.dtype)
+    return _generator().normal(0.0, std, weight.shape).astype(weight.dtype)
 
 
 def _uniform(shape: tuple[int, ...], bound: float, dtype: Any) -> np.ndarray[Any, Any]:
-    return _generator.uniform(-bound, bound, shape).astype(dtype)
+    return _generator().uniform(-bound, bound, shape).astype(dtype)

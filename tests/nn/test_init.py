@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,6 +27,20 @@ def test_a_seed_fixes_every_draw(backend: Backend) -> None:
         np.testing.assert_array_equal(once, again)
         np.testing.assert_array_equal(once, wide.astype(once.dtype))
     assert not np.array_equal(nn.Linear(10, 5).weight.value, nn.Linear(10, 5).weight.value)
+
+
+def test_a_block_has_a_generator_of_its_own(backend: Backend) -> None:
+    nc.manual_seed(5)
+    expected = [nn.init.draw_seed() for _ in range(3)]
+    nc.manual_seed(5)
+    assert nn.init.draw_seed() == expected[0]
+    with nn.init.seeded(5):
+        assert nn.init.draw_seed() == expected[0]
+        with ThreadPoolExecutor(1) as elsewhere:
+            assert elsewhere.submit(nn.init.draw_seed).result() == expected[1]
+        nc.manual_seed(5)
+        assert [nn.init.draw_seed() for _ in range(2)] == expected[:2]
+    assert nn.init.draw_seed() == expected[2]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -182,3 +183,13 @@ def test_inputs_that_do_not_fit(backend: Backend, layer: type, shape: tuple[int,
     with pytest.raises(ValueError, match=message):
         norm(np.ones(shape))
     assert norm.num_batches_tracked.value == 0
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_trains_as_its_model_does(backend: Backend, duplicate) -> None:
+    layer = nn.BatchNorm2d(2)
+    layer(IMAGES)
+    other = duplicate(layer)
+    for each in (layer, other):
+        each(2 * IMAGES)
+    np.testing.assert_array_equal(*(backend.to_numpy(each.running_mean.value) for each in (layer, other)))
