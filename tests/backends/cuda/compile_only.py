@@ -71,7 +71,7 @@ def run_every_tile(dtype: Any, newer: bool) -> None:
     for tile in gemm_plan.tiles(np.dtype(dtype)):
         with mock.patch.object(gemm, "plan_of", lambda m, n, k, *_, tile=tile: gemm_plan.Plan(tile, 1, max(k, 1))):
             cuda.conv2d(x, weight, bias, g, "implicit_gemm", *HUNGRIEST)
-            # A weight gradient takes as many registers, a product of matrices fewer: they are tried by plans' own tiles.
+            # A weight gradient takes as many registers, a product of matrices fewer: of those the plans' own tiles do.
             if newer:
                 cuda.conv2d_backward_input(dy, weight, g, "implicit_gemm")
 
