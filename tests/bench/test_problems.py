@@ -24,7 +24,7 @@ DESCRIPTORS = [descriptor for listed in problems.CONV2D.values() for descriptor 
 @functools.cache
 def small(descriptor: str) -> Conv2dGeometry:
     g = problems.parse(descriptor)
-    return dataclasses.replace(g, n=min(g.n, 2))
+    return dataclasses.replace(g, n=min(g.n, 1 if g.h > 100 else 2))
 
 
 @functools.cache

@@ -53,7 +53,7 @@ def learning(records: list[dict[str, float]]) -> list[dict[str, float]]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_model_trains(run: Run, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with backends.use_backend("cpu"):
-        (record,) = run(f"--model={name}", "--epochs=1")
+        (record,) = run(f"--model={name}", "--epochs=1", "--limit=4")
     assert record["train_loss"] > 0
     assert record["lr"] == RECIPES[name].lr or "schedule" in RECIPES[name].options
     out = capsys.readouterr().out

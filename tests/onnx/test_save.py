@@ -102,7 +102,8 @@ def drawn(name: str, dtype: Any) -> tuple[nn.Layer, np.ndarray]:
 @pytest.mark.parametrize("name", ["lenet_bn", "resnet18"] if IN_PYTHON else MODELS)
 @pytest.mark.parametrize("fold", [False, True])
 def test_a_model_comes_back_to_the_bit(tmp_path: Path, name: str, fold: bool) -> None:
-    for dtype in (np.float32, np.float64):
+    # What folds is the same in float64, in which the rest is written by other lines.
+    for dtype in (np.float32,) if fold else (np.float32, np.float64):
         model, x = drawn(name, dtype)
         path = tmp_path / "model.onnx"
         nc.onnx.save(model, path, x.shape, fold_batch_norm=fold)

@@ -64,13 +64,16 @@ class NoDevice:
     release = upload = copy = clear = launch = synchronize = nothing
 
 
-def run_every_tile(dtype: Any) -> None:
-    """The convolution whose kernels take most registers, by every tile."""
+def run_every_tile(dtype: Any, newer: bool) -> None:
+    """The convolution whose kernels take most registers, by every tile, and what may take more for newer GPUs."""
     g = Conv2dGeometry.parse(EVERY_TILE)
-    x, weight, bias = (device_array.new(shape, dtype) for shape in (g.x_shape, g.weight_shape, (g.k,)))
+    x, weight, bias, dy = (device_array.new(shape, dtype) for shape in (g.x_shape, g.weight_shape, (g.k,), g.y_shape))
     for tile in gemm_plan.tiles(np.dtype(dtype)):
         with mock.patch.object(gemm, "plan_of", lambda m, n, k, *_, tile=tile: gemm_plan.Plan(tile, 1, max(k, 1))):
             cuda.conv2d(x, weight, bias, g, "implicit_gemm", *HUNGRIEST)
+            # A weight gradient takes as many registers, a product of matrices fewer: of those the plans' own tiles do.
+            if newer:
+                cuda.conv2d_backward_input(dy, weight, g, "implicit_gemm")
 
 
 def run_tiles(dtype: Any, activations: Iterable[Activation]) -> None:
@@ -89,17 +92,16 @@ def run_tiles(dtype: Any, activations: Iterable[Activation]) -> None:
 
     for algorithm in cuda.conv2d_algorithms():
         convolve(STRIDED, algorithm, activations)
-    for tile in gemm_plan.tiles(np.dtype(dtype)):
-        with mock.patch.object(gemm, "plan_of", lambda m, n, k, *_, tile=tile: gemm_plan.Plan(tile, 1, max(k, 1))):
-            convolve(EVERY_TILE, "implicit_gemm", HUNGRIEST)
-            cuda.linear(new(4, 8), new(5, 8), new(5))
+    run_every_tile(dtype, newer=True)
     for m, n, k in ((4096, 4096, 64), (10, 10, 10), (16, 4096, 64), (256, 2048, 64)):
         x, weight, bias, dy = new(m, k), new(n, k), new(n), new(m, n)
-        for activation in activations:
+        for activation in (None, *HUNGRIEST):
             cuda.linear(x, weight, bias, activation)
         cuda.linear_backward_input(dy, weight)
         cuda.linear_backward_weight(dy, x)
         cuda.linear_backward_bias(dy)
+    for activation in activations:
+        cuda.linear(new(10, 10), new(10, 10), new(10), activation)
     cuda.linear_backward_weight(new(100_000, 10), new(100_000, 20))  # so long a sum that it has many parts
 
 
@@ -188,7 +190,7 @@ def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
     vars(np).pop(target.REMOVED_NAME, None)  # as it is with the newest NumPy
     # All of it once, for the newer GPU, and else what may not fit the registers: most of the minutes.
     if capability < (9, 0):
-        run_every_tile(np.float32)
+        run_every_tile(np.float32, newer=False)
     else:
         run_tiles(np.float32, ACTIVATIONS)
         run_the_rest(np.float32)
