@@ -21,6 +21,7 @@ FILES = {
     # Every function is called here, so that these say what is covered; measuring makes the others twice as long.
     "measured": (
         "backends/cuda/test_arrays.py",
+        "backends/cuda/test_turns.py",
         "backends/test_contract.py",
         "backends/test_contract_capture.py",
         "training/test_capture.py",

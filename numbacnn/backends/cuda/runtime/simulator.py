@@ -221,6 +221,7 @@ class Simulator:
                 entry(*values)
 
         with self._lock:
+            self._launches += 1
             for block in range(blocks):
                 _running.block.x, _running.shared = block, {}
                 order = range(threads) if (block + self._launches) % 2 == 0 else range(threads - 1, -1, -1)
@@ -229,7 +230,6 @@ class Simulator:
                     continue
                 for _running.thread.x in order:
                     work()
-            self._launches += 1
 
     def _do(self, work: Callable[[], None]) -> None:
         if self._recorder.into is None:
