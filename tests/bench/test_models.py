@@ -22,6 +22,7 @@ from bench.timing import Timing
 from bench.train_contenders import MODELS, Model, Task
 from numbacnn import backends, nn
 from numbacnn.backends import autotune
+from numbacnn.backends.cpu.runtime import allocator
 from numbacnn.info import package_version
 
 pytestmark = pytest.mark.skipif(backends.available()["cpu"] is not None, reason="the cpu backend cannot be used")
@@ -250,6 +251,7 @@ def test_memory_has_in_it_what_is_built(capsys: Any, monkeypatch: pytest.MonkeyP
     options = ("--contender", "numbacnn", "--model", "tiny", "--batch-size", "2", "--backend", "cpu")
     # What earlier tests left behind, gigabytes perhaps, is given back before it is measured and not meanwhile.
     gc.collect()
+    allocator.release()
     ctypes.CDLL(None).malloc_trim(0)
     assert one_step.main(["memory", *options, "--threads", "1", "--started", "0"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes"] > 1 << 27  # but for what else is given back meanwhile
