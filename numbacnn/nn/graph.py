@@ -133,22 +133,23 @@ class Graph(Container):
         remembered = _Remembered(self._layers) if self.saves else None
         shapes: dict[str, tuple[Shape, ...]] = {}
         """Of the nodes with several outputs."""
-        fused = None
+        activated: dict[str, Any] = {}
+        """Of activations that were computed along with their sources, whose turn is to come."""
         needed = self._needed(False) if needs_no_input_gradient() else set()
         for name in self._plan.order:
             layer = self._layers[name]
-            if name != fused:
-                given = [value_of(values, source) for source in self._sources[name]]
-                only_use = self._plan.only_use.get(name)
-                following = self._layers[only_use] if only_use else None
-                is_wanted = any(source.name in needed for source in self._sources[name])
-                with naming(name, layer), keeping_for(layer, is_wanted):
+            is_wanted = any(source.name in needed for source in self._sources[name])
+            with naming(name, layer), keeping_for(layer, is_wanted):
+                if name in activated:
+                    values[name] = layer.saved = activated.pop(name)
+                else:
+                    given = [value_of(values, source) for source in self._sources[name]]
+                    only_use = self._plan.only_use.get(name)
+                    following = self._layers[only_use] if only_use else None
                     activation = taken_over(layer, following)
                     if activation is not None:
-                        y = cast("Conv2d | Linear | BatchNorm2d", layer).forward_with(given[0], activation)
-                        cast(Layer, following).saved = y
-                        fused = only_use
-                        values[cast(str, fused)] = y
+                        step = cast("Conv2d | Linear | BatchNorm2d", layer)
+                        activated[cast(str, only_use)] = step.forward_with(given[0], activation)
                     elif passes_on(layer) and name not in self._plan.returned:
                         values[name] = cast(ViewLayer, layer).forward_view(*given)
                     else:

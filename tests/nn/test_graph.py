@@ -116,6 +116,33 @@ def test_a_session_gives_the_same_bits(backend: Backend, graph: nn.Graph) -> Non
         np.testing.assert_allclose(backend.to_numpy(y), value, rtol=1e-5, atol=1e-5)
 
 
+def test_activations_that_are_computed_along_come_later_and_in_any_order(backend: Backend) -> None:
+    """Two layers whose activations follow when both are done."""
+    rng = np.random.default_rng(0)
+    for first, second in (("tanh", "relu"), ("relu", "tanh")):
+        layers = {name: nn.Conv2d(C, C, 3, padding=1, dtype=np.float64) for name in ("left", "right", "other")}
+        activations = {"tanh": nn.Tanh(), "relu": nn.ReLU()}
+        of = {"tanh": "left", "relu": "right"}
+        nodes = {
+            **{name: (layers[name], "x") for name in ("left", "right")},
+            first: (activations[first], of[first]),
+            "other": (layers["other"], "x"),
+            second: (activations[second], of[second]),
+        }
+        graph = nn.Graph(nodes, outputs=["tanh", "other", "relu"]).to(backend)
+        twin = copy.deepcopy(graph)
+        x, *dys = (backend.asarray(rng.standard_normal((2, C, SIZE, SIZE))) for _ in range(4))
+        for y, value in zip(graph(x), by_hand(twin, [x]), strict=True):
+            np.testing.assert_array_equal(backend.to_numpy(y), value)
+        branches = [("left", "tanh"), ("other",), ("right", "relu")]
+        expected = 0.0
+        for names, dy in zip(branches, dys, strict=True):
+            for name in reversed(names):
+                dy = twin[name].backward(dy)
+            expected = expected + backend.to_numpy(dy)
+        np.testing.assert_allclose(backend.to_numpy(graph.backward(tuple(dys))), expected, rtol=1e-12, atol=1e-13)
+
+
 def residual() -> nn.Graph:
     return nn.Graph(
         {
