@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from .. import backends
 from ..backends import Backend
 from ..ops.arguments import integer, one_of
 from ..ops.parts import as_tuple, each_of
+from ..sharding import MAX_SHARDS, ShardedBatch, own_shards, shard_of
 from .arrays.array_dataset import ArrayDataset
 from .arrays.pair_dataset import PairDataset
 from .arrays.splits import Subset, check_dataset, labels_of
@@ -25,6 +26,10 @@ __all__ = ["DataLoader"]
 
 _Batch = tuple[Any, Any]
 """Inputs and targets, each an array or a tuple of several."""
+_Part = tuple[Any, _Batch]
+"""The number of a shard, or None for a whole batch, and what it has."""
+_Cut = tuple[Any, slice]
+"""The same number, and the samples, as places in a batch or in an epoch."""
 _Columns = tuple[Any, Any]
 """A `Column`, or a tuple of several, of the inputs and of the targets."""
 
@@ -37,13 +42,13 @@ class _Transformed(NamedTuple):
     seed: int
     epoch: int
 
-    def __call__(self, batch: _Batch, index: int, backend: Backend) -> _Batch:
-        """The batch of number ``index``."""
+    def __call__(self, batch: _Batch, index: int, shard: int | None, backend: Backend) -> _Batch:
+        """The batch of number ``index``, or this shard of it."""
         if self.transform is None and self.batch_transform is None:
             return batch
         images, labels = batch
         # The last number keeps the first batch of an epoch from drawing what the order of the epoch is drawn from.
-        random = np.random.default_rng([self.seed, self.epoch, index, 1])
+        random = np.random.default_rng([self.seed, self.epoch, index, 1, *([] if shard is None else [shard])])
         if isinstance(self.transform, PairTransform):
             images, labels = self.transform.both(images, labels, random)
         elif self.transform is not None:
@@ -172,6 +177,43 @@ class DataLoader:
         return f"DataLoader({self.dataset!r}, batch_size={self.batch_size}{''.join(changed)})"
 
     def __iter__(self) -> Iterator[_Batch]:
+        return self.batches(range(len(self)))
+
+    def batches(self, numbers: Sequence[int]) -> Iterator[_Batch]:
+        """The batches of these numbers, of the next epoch; the others are not read."""
+        passed = self._pass(numbers, lambda samples: [(None, slice(0, samples))])
+        return _Wrapped(passed, lambda index, parts: parts[0][1])
+
+    def sharded(self, shards: int, rank: int = 0, size: int = 1) -> Iterator[ShardedBatch]:
+        """What process ``rank`` of ``size`` computes of each batch of the next epoch; no other samples are read.
+
+        A batch is cut into ``shards`` as by `TrainingStep`, which takes what this gives. The order of samples is that
+        of the whole batches, but transforms are done to each shard by itself, with the random numbers of
+        ``np.random.default_rng([seed, epoch, batch, 1, shard])``: they are the same for any number of processes, and
+        others than those of the whole batches.
+
+        Raises:
+            TypeError, ValueError: ``rank`` is not in 0..``size`` - 1, there are fewer shards than processes.
+        """
+        size = integer("size", size, 1)
+        shards, rank = integer("shards", shards, size, MAX_SHARDS), integer("rank", rank, 0, size - 1)
+        own = own_shards(shards, rank, size)
+
+        def cuts(samples: int) -> list[_Cut]:
+            every = [(number, shard_of(samples, shards, number)) for number in own]
+            return [(number, cut) for number, cut in every if cut.stop > cut.start]
+
+        def wrapped(index: int, parts: list[_Part]) -> ShardedBatch:
+            return ShardedBatch(self._samples(index), shards, [(number or 0, *batch) for number, batch in parts])
+
+        return _Wrapped(self._pass(range(len(self)), cuts), wrapped)
+
+    def _samples(self, index: int) -> int:
+        """Of the batch of number ``index``."""
+        return min(self.batch_size, len(self.dataset) - index * self.batch_size)
+
+    def _pass(self, numbers: Sequence[int], cuts: Callable[[int], list[_Cut]]) -> Iterator[tuple[int, list[_Part]]]:
+        """The next epoch: of the batches of these numbers, the parts that ``cuts`` says, by the number of samples."""
         dataset, size, backend = self.dataset, self.batch_size, self.backend
         epoch, self.epoch = self.epoch, self.epoch + 1
         order = None
@@ -181,26 +223,31 @@ class DataLoader:
             order = np.random.default_rng([self.seed, epoch]).choice(len(dataset), len(dataset), p=self._shares)
         transformed = _Transformed(self.transform, self.batch_transform, self.seed, epoch)
         is_transformed = self.transform is not None or self.batch_transform is not None
+
+        def places(index: int) -> list[_Cut]:
+            """The parts of a batch, in the order of the epoch."""
+            first = index * size
+            return [(n, slice(first + cut.start, first + cut.stop)) for n, cut in cuts(self._samples(index))]
+
         on_host = backend is None or backend.free_memory() is None or isinstance(self.transform, PairTransform)
         # Kernels of the host would take the cores from the training step, NumPy in the background takes one.
         if backend is not None and not (on_host and is_transformed):
             resident = self._resident(backend)
             if resident is not None:
                 everything = np.arange(len(dataset)) if order is None else order
-                return self._gathered(backend, resident, everything, transformed)
+                return _gathered(backend, resident, everything, transformed, numbers, places)
 
         columns, host = dataset.columns(), backends.get("reference")
 
-        def prepare(index: int) -> _Batch:
-            part = slice(index * size, (index + 1) * size)
-            batch = _batch(columns, part if order is None else order[part], host)
-            return transformed(batch, index, host) if on_host else batch
+        def prepare(index: int) -> tuple[int, list[_Part]]:
+            batches = [(n, _batch(columns, part if order is None else order[part], host)) for n, part in places(index)]
+            return index, [(n, transformed(batch, index, n, host) if on_host else batch) for n, batch in batches]
 
-        batches: Iterator[_Batch]
-        if self.prefetch and len(self):
-            batches = _Background(prepare, len(self), self.prefetch)
+        batches: Iterator[tuple[int, list[_Part]]]
+        if self.prefetch and len(numbers):
+            batches = _Background(prepare, numbers, self.prefetch)
         else:
-            batches = (prepare(index) for index in range(len(self)))
+            batches = (prepare(index) for index in numbers)
         if backend is None:
             return batches
         return _sent(batches, backend, None if on_host else transformed)
@@ -219,14 +266,6 @@ class DataLoader:
             if self._fits:
                 self._on_device = _of_both(columns, lambda column: column.on(backend))
         return self._on_device
-
-    def _gathered(
-        self, backend: Backend, columns: _Columns, order: np.ndarray, transformed: _Transformed
-    ) -> Iterator[_Batch]:
-        index = backend.asarray(order, np.int64)
-        for i in range(len(self)):
-            part = index[i * self.batch_size : min((i + 1) * self.batch_size, len(order))]
-            yield transformed(_batch(columns, part, backend), i, backend)
 
 
 def _shares(weights: Any, dataset: ArrayDataset | PairDataset | Subset) -> np.ndarray[Any, Any]:
@@ -269,26 +308,61 @@ def _batch(columns: _Columns, which: Any, backend: Backend) -> _Batch:
     return _of_both(columns, lambda column: column.batch(which, backend))
 
 
-def _sent(batches: Iterator[_Batch], backend: Backend, transformed: _Transformed | None) -> Iterator[_Batch]:
-    for index, prepared in enumerate(batches):
-        batch = _of_both(prepared, backend.asarray)
-        yield batch if transformed is None else transformed(batch, index, backend)
+def _gathered(
+    backend: Backend,
+    columns: _Columns,
+    order: np.ndarray[Any, Any],
+    transformed: _Transformed,
+    numbers: Sequence[int],
+    places: Callable[[int], list[_Cut]],
+) -> Iterator[tuple[int, list[_Part]]]:
+    everything = backend.asarray(order, np.int64)
+    for index in numbers:
+        batches = [(n, _batch(columns, everything[part], backend)) for n, part in places(index)]
+        yield index, [(n, transformed(batch, index, n, backend)) for n, batch in batches]
 
 
-class _Background(Iterator[_Batch]):
+def _sent(
+    batches: Iterator[tuple[int, list[_Part]]], backend: Backend, transformed: _Transformed | None
+) -> Iterator[tuple[int, list[_Part]]]:
+    for index, prepared in batches:
+        parts = [(n, _of_both(batch, backend.asarray)) for n, batch in prepared]
+        if transformed is not None:
+            parts = [(n, transformed(batch, index, n, backend)) for n, batch in parts]
+        yield index, parts
+
+
+class _Wrapped(Iterator[Any]):
+    """What ``wrap`` makes of each batch; it keeps none."""
+
+    def __init__(self, batches: Iterator[tuple[int, list[_Part]]], wrap: Callable[[int, list[_Part]], Any]) -> None:
+        self._batches = batches
+        self._wrap = wrap
+
+    def __next__(self) -> Any:
+        return self._wrap(*next(self._batches))
+
+    def close(self) -> None:
+        """End what prepares batches; there are none afterwards."""
+        batches, self._batches = self._batches, iter(())
+        if isinstance(batches, (_Background, Generator)):
+            batches.close()
+
+
+class _Background(Iterator[tuple[int, list[_Part]]]):
     """Batches from a thread that stays at most ``ahead`` of them in front."""
 
-    def __init__(self, prepare: Callable[[int], _Batch], count: int, ahead: int) -> None:
-        self._ready: SimpleQueue[_Batch | BaseException | None] = SimpleQueue()
+    def __init__(self, prepare: Callable[[int], Any], numbers: Sequence[int], ahead: int) -> None:
+        self._ready: SimpleQueue[Any | BaseException | None] = SimpleQueue()
         self._free = threading.Semaphore(ahead)
         self._stop = threading.Event()
         # The thread must not refer to this object, or it would keep alive what it waits for.
-        arguments = (prepare, count, self._ready, self._free, self._stop)
+        arguments = (prepare, numbers, self._ready, self._free, self._stop)
         self._thread = threading.Thread(target=_produce, args=arguments, name="numbacnn-loader", daemon=True)
         self._thread.start()
         self._finish = weakref.finalize(self, _end, self._free, self._stop)
 
-    def __next__(self) -> _Batch:
+    def __next__(self) -> Any:
         if not self._finish.alive:
             raise StopIteration
         item = self._ready.get()
@@ -307,14 +381,14 @@ class _Background(Iterator[_Batch]):
 
 
 def _produce(
-    prepare: Callable[[int], _Batch],
-    count: int,
-    ready: SimpleQueue[_Batch | BaseException | None],
+    prepare: Callable[[int], Any],
+    numbers: Sequence[int],
+    ready: SimpleQueue[Any | BaseException | None],
     free: threading.Semaphore,
     stop: threading.Event,
 ) -> None:
     try:
-        for index in range(count):
+        for index in numbers:
             free.acquire()
             if stop.is_set():
                 break

@@ -8,6 +8,7 @@ from .callbacks import CheckpointFile as CheckpointFile
 from .callbacks import HistoryFile as HistoryFile
 from .callbacks import Run as Run
 from .captured import CapturedFunction as CapturedFunction
+from .evaluation import evaluate as evaluate
 from .fit import fit as fit
 from .history import EpochRecord as EpochRecord
 from .history import History as History
@@ -18,7 +19,6 @@ from .metrics import MeanIoU as MeanIoU
 from .metrics import Metric as Metric
 from .metrics import RunningMean as RunningMean
 from .metrics import confusion_matrix as confusion_matrix
-from .metrics import evaluate as evaluate
 from .step import TrainingStep as TrainingStep
 from .weight_average import WeightAverage as WeightAverage
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends import Backend
+from ..backends import Array, Backend
 from ..nn.child import trains
 from ..nn.grad_mode import free_after_backward
 from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.state import Buffer, Parameter
 from ..ops.parts import as_tuple, each_of
+from ..sharding import ShardedBatch, shard_of
 from .captured import StagedWork, drop_saved
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
 
-__all__ = ["Group", "add_gradients", "pieces_of"]
+__all__ = ["Accumulation", "add_gradients", "pieces_of", "shards_of", "untrained"]
 
 
 def add_gradients(model: Layer, loss: Loss, dy: Any) -> None:
@@ -37,21 +39,41 @@ def pieces_of(x: Any, y: Any, size: int | None, backend: Backend) -> list[tuple[
     """
     if size is None:
         return [(x, y)]
-    x, y = (each_of(part, lambda one: one if isinstance(one, np.ndarray) else backend.asarray(one)) for part in (x, y))
-    samples = [one.shape[0] if one.shape else None for one in (*as_tuple(x), *as_tuple(y))]
+    x, y, samples = _counted(x, y, backend)
     longest = max((count for count in samples if count is not None), default=0)
     if longest <= size:
         return [(x, y)]
-    if len(set(samples)) > 1:
-        raise ValueError(
-            f"`x` and `y` have {samples} samples, must have as many in each array to be cut into pieces of "
-            f"`micro_batch` {size}"
-        )
+    _check_alike(samples, f"pieces of `micro_batch` {size}")
     cuts = [slice(start, start + size) for start in range(0, longest, size)]
     return [(each_of(x, itemgetter(cut)), each_of(y, itemgetter(cut))) for cut in cuts]
 
 
-class Group:
+def shards_of(x: Any, y: Any, shards: int, own: range, backend: Backend) -> ShardedBatch:
+    """The shards ``own`` of a batch that is there as a whole, as views where it is of NumPy."""
+    x, y, samples = _counted(x, y, backend)
+    _check_alike(samples, f"`shards` {shards}")
+    n = samples[0] or 0
+    cuts = {number: shard_of(n, shards, number) for number in own}
+    parts = [
+        (number, each_of(x, itemgetter(cut)), each_of(y, itemgetter(cut)))
+        for number, cut in cuts.items()
+        if cut.stop > cut.start
+    ]
+    return ShardedBatch(n, shards, parts)
+
+
+def _counted(x: Any, y: Any, backend: Backend) -> tuple[Any, Any, list[int | None]]:
+    """Inputs and targets as arrays, and how many samples each array has; None for a single number."""
+    x, y = (each_of(part, lambda one: one if isinstance(one, np.ndarray) else backend.asarray(one)) for part in (x, y))
+    return x, y, [one.shape[0] if one.shape else None for one in (*as_tuple(x), *as_tuple(y))]
+
+
+def _check_alike(samples: Sequence[int | None], into: str) -> None:
+    if len(set(samples)) > 1:
+        raise ValueError(f"`x` and `y` have {samples} samples, must have as many in each array to be cut into {into}")
+
+
+class Accumulation:
     """The batches since the last step of the optimizer, in one piece each or in several.
 
     Gradients of sums are added up, and divided once by what the mean over all pieces divides by. That number is the
@@ -66,7 +88,8 @@ class Group:
         """Of a piece."""
         self.end_work = StagedWork("step")
         """Of the end of a group."""
-        self._is_finite = True
+        self.is_finite = True
+        """Whether all losses so far were, where work is done at once."""
         self._divisor_before = 0.0
         self._divisor = Buffer(np.zeros((), np.float64), backend)
         self._one = Buffer(np.ones((), np.float64), backend)
@@ -77,6 +100,15 @@ class Group:
             buffer.to(model.backend)
         if not self.batches:
             self._clear(model, optimizer)
+
+    @property
+    def divisor(self) -> Array:
+        """What the mean over all pieces divides by, so far."""
+        return self._divisor.value
+
+    def begin_shard(self) -> None:
+        """The sums are zero again."""
+        self.is_finite, self._divisor_before = True, 0.0
 
     def add(self, model: Layer, loss: Loss) -> None:
         """Add the gradients of the piece whose loss was computed last."""
@@ -97,12 +129,12 @@ class Group:
             return
         before, self._divisor_before = self._divisor_before, float(backend.to_numpy(self._divisor.value))
         counts = loss.reduction != "mean" or self._divisor_before != before
-        self._is_finite &= not counts or bool(np.isfinite(backend.to_numpy(value)))
+        self.is_finite &= not counts or bool(np.isfinite(backend.to_numpy(value)))
 
     def ends(self, model: Layer, optimizer: Optimizer) -> bool:
         """Whether there is a step to take, of a group that is over now."""
         is_there, self.batches = self.batches > 0, 0
-        if is_there and not self._is_finite:
+        if is_there and not self.is_finite:
             self._clear(model, optimizer)
             return False
         return is_there
@@ -113,19 +145,19 @@ class Group:
             return
         for backend, gradient in optimizer.flat_gradients():
             backend.divide(gradient, self._divisor.value)
-        for parameter in _others(model, optimizer):
+        for parameter in untrained(model, optimizer):
             parameter.backend.divide(parameter.grad, self._divisor.value)
 
     def _clear(self, model: Layer, optimizer: Optimizer) -> None:
-        self._is_finite, self._divisor_before = True, 0.0
+        self.is_finite, self._divisor_before = True, 0.0
         optimizer.zero_grad()
-        for parameter in _others(model, optimizer):
+        for parameter in untrained(model, optimizer):
             parameter.clear_grad()
             parameter.settle_grad()
         model.backend.fill_zero(self._divisor.value)
 
 
-def _others(model: Layer, optimizer: Optimizer) -> list[Parameter]:
+def untrained(model: Layer, optimizer: Optimizer) -> list[Parameter]:
     """Parameters that have gradients and are not the optimizer's."""
     own = {id(parameter) for parameter in optimizer.parameters}
     return [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in own]

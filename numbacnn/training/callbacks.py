@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import io
 from .history import History
@@ -44,16 +44,23 @@ class Run:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     """Those that ``fit`` was given, by their names."""
     stop: bool = False
-    """What a callback sets to True for no further epoch to begin."""
+    """What a callback sets to True for no further epoch to begin; of several processes, in any of them."""
 
 
 class Callback:
     """The base of all callbacks: each method is called at its moment and does nothing.
 
+    Where several processes train together, each calls its callbacks, for what one of them changes has to be changed in
+    all; those that print or write files say ``first_rank_only = True`` in their class, and are called in the first
+    process alone.
+
     >>> class PrintLoss(Callback):
     ...     def on_epoch_end(self, run):
     ...         print(run.epoch, run.history.records[-1].train_loss)
     """
+
+    first_rank_only: ClassVar[bool] = False
+    """Whether the first of several processes alone calls it."""
 
     def __repr__(self) -> str:
         shown = [f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_")]
@@ -81,6 +88,8 @@ class HistoryFile(Callback):
     The file is replaced as a whole, so that it holds whole lines whatever happens. A new run starts it anew; a
     resumed one keeps the lines of the epochs before it, those of the checkpoint.
     """
+
+    first_rank_only = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
@@ -111,6 +120,8 @@ class CheckpointFile(Callback):
     Raises:
         ValueError: at the beginning of a run with a schedule, if ``settings`` has a "schedule" of its own.
     """
+
+    first_rank_only = True
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
         self.path = path

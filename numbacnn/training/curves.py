@@ -27,6 +27,8 @@ class PlotCurves(Callback):
         ValueError: another extension.
     """
 
+    first_rank_only = True
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if os.path.splitext(path)[1].lower() != ".png":
             raise ValueError(f"`path` {os.fspath(path)!r} must end in .png")

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from .. import optim
 from ..nn.grad_mode import evaluating
 from ..ops.arguments import one_of
+from ..sharding import Alone, Ranks, ShardedBatch
 from .accumulation import pieces_of
 from .callbacks import Callback, Run
+from .evaluation import evaluate
 from .finite import first_not_finite
 from .history import EpochRecord, History
-from .metrics import RunningMean, by_name, evaluate
+from .metrics import RunningMean, by_name
 from .step import TrainingStep
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def fit(
     clip_norm: float | None = None,
     accumulate: int = 1,
     micro_batch: int | None = None,
+    shards: int | None = None,
+    group: Ranks | None = None,
     weight_average: WeightAverage | None = None,
     metrics: Mapping[str, Metric] | Sequence[Metric] = (),
     capture: bool = True,
@@ -81,6 +85,13 @@ def fit(
             epoch has ceil(batches / accumulate) steps, which is what a schedule counts, and ends with none pending.
         micro_batch: how many samples of a batch are computed at a time, for batches larger than the memory would take,
             see `TrainingStep`; None for all. The evaluation computes the batches of ``test_loader`` as they are.
+        shards: into how many each batch is cut, to be computed by as many processes, see `TrainingStep`: the bits are
+            those of one process with as many shards. The random numbers of the transforms of a `DataLoader` are then of
+            each shard, see `DataLoader.sharded`. None for no cuts, or with several processes for 8.
+        group: the processes that train together, see `numbacnn.distributed.init`. Each reads from a `DataLoader` what
+            it computes, of other loaders all, and computes some of the batches of ``test_loader``; all end with the
+            same model and the same history, but for its times. Callbacks that print or write files are called in the
+            first one alone, see `Callback`. None for this process alone.
         weight_average: of ``model``; updated after each step, and what the evaluation after each epoch is done with.
             The model ends with its own weights: ``with weight_average.applied():`` save or use the averages. When a run
             is resumed, ``load_checkpoint(path, model, optimizer, weight_average)`` first.
@@ -99,7 +110,8 @@ def fit(
             forward pass of the last batch. Nothing is saved after that.
         ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples,
             the schedule of another optimizer, one that starts anew in a run that is resumed, or one that monitors what
-            there is not, the optimizer or the average of another model, one metric given twice.
+            there is not, the optimizer or the average of another model, one metric given twice, fewer shards than
+            processes.
     """
     epochs, start_epoch = _check_epochs(epochs, start_epoch)
     for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
@@ -131,10 +143,14 @@ def fit(
         clip_norm=clip_norm,
         accumulate=accumulate,
         micro_batch=micro_batch,
+        shards=shards,
+        group=group,
         weight_average=weight_average,
         metrics=list(named.values()),
         capture=capture,
     )
+    ranks = Alone() if group is None else group
+    callbacks = [callback for callback in callbacks if ranks.rank == 0 or not callback.first_rank_only]
     if not model.training:
         model.train()
     try:
@@ -160,7 +176,8 @@ def fit(
                 if hasattr(test_loader, "set_epoch"):
                     test_loader.set_epoch(0)  # whatever is random in it is the same each time, and after a resume
                 with nullcontext() if weight_average is None else weight_average.applied():
-                    test_loss, test_accuracy = evaluate(model, test_loader, loss, step.metrics)
+                    shared = None if step.shards is None else ranks
+                    test_loss, test_accuracy = evaluate(model, test_loader, loss, step.metrics, group=shared)
                     if not math.isfinite(test_loss):
                         with evaluating(model):
                             raise _not_finite("test loss", test_loss, run, step, x)
@@ -185,6 +202,7 @@ def fit(
                 schedule.step()
             for callback in callbacks:
                 callback.on_epoch_end(run)
+            run.stop = any(ranks.gather_metrics(run.stop))
     finally:
         for callback in callbacks:
             callback.on_fit_end(run)
@@ -200,6 +218,9 @@ def _train(
     """
     asynchronous = run.model.backend.asynchronous
     images = None
+    if step.shards is not None and hasattr(loader, "sharded"):
+        ranks = step.group or Alone()
+        loader = ((batch, None) for batch in loader.sharded(step.shards, ranks.rank, ranks.size))
     in_steps, begin = 0.0, time.perf_counter()
     reported, batches_reported = begin, 0
     for images, labels in loader:
@@ -270,8 +291,9 @@ def _check_schedule(
 
 
 def _not_finite(name: str, value: float, run: Run, step: TrainingStep, images: Any) -> FloatingPointError:
-    pieces = pieces_of(images, images, step.micro_batch, run.model.backend)
-    place = next(filter(None, (first_not_finite(run.model, piece) for piece, _ in pieces)), "")
+    parts = [x for _, x, _ in images.parts] if isinstance(images, ShardedBatch) else [images]
+    pieces = [piece for x in parts for piece, _ in pieces_of(x, x, step.micro_batch, run.model.backend)]
+    place = next(filter(None, (first_not_finite(run.model, piece) for piece in pieces)), "")
     if place == "the input":
         reason = "the images of that batch hold infinity or NaN"
     else:

@@ -45,6 +45,8 @@ class LiveCurves(Callback):
     True
     """
 
+    first_rank_only = True
+
     def __init__(self, stream: TextIO | None = None, always: bool = False) -> None:
         self.always = flag("always", always)
         self._stream: TextIO | None = stream if stream is not None else sys.stdout

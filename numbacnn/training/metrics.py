@@ -30,7 +30,6 @@ __all__ = [
     "RunningMean",
     "by_name",
     "confusion_matrix",
-    "evaluate",
     "on_backend",
 ]
 
@@ -113,6 +112,20 @@ class MetricSums:
         after_launch(lambda: self._count(n, is_counted))
         return value
 
+    @property
+    def arrays(self) -> list[Array]:
+        """The sums that are the backend's: of the loss and of right answers."""
+        return [self._loss_sum, self._correct]
+
+    @property
+    def counts(self) -> tuple[int, bool]:
+        """What the host knows: samples, and whether the answers of all of them were counted."""
+        return self._examples, self._is_counted
+
+    @counts.setter
+    def counts(self, counts: tuple[int, bool]) -> None:
+        self._examples, self._is_counted = counts
+
     def read(self) -> tuple[float, float, int]:
         """Loss sum, right answers and samples since the last time; waits until they are known."""
         loss_sum = float(self.backend.to_numpy(self._loss_sum))
@@ -181,6 +194,10 @@ class Metric:
         """Have the sums on ``backend``, before :meth:`update` is captured there."""
         for each in self._sums:
             each.to(backend)
+
+    def buffers(self) -> list[Buffer]:
+        """The sums, where they are."""
+        return self._sums
 
     def update(self, prediction: Any, target: Any) -> None:
         """Take in a batch: arrays of the backend that was prepared, or what NumPy takes; several are a tuple."""
@@ -375,38 +392,6 @@ def by_name(metrics: Mapping[str, Metric] | Sequence[Metric]) -> dict[str, Metri
     if len(dict(named)) < len(named):
         raise ValueError(f"`metrics` {metrics!r} must be a mapping where two are printed alike, to tell them apart")
     return dict(named)
-
-
-def evaluate(
-    model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss, metrics: Sequence[Metric] = ()
-) -> tuple[float, float]:
-    """Average loss and accuracy (0 to 1) of ``model`` over the batches of ``loader``, in evaluation mode.
-
-    Targets may be whatever ``loss`` compares predictions with; the inputs of a model of several are a tuple. The
-    accuracy is NaN where targets are neither the numbers of classes (n,), with predictions (n, classes), nor their
-    probabilities (n, classes), with `CrossEntropyLoss`. A loss that is a
-    mean counts for as many samples as its batch has. Each of ``metrics`` begins again, and
-    has the value of all batches afterwards. Then every layer is in the mode it was in.
-
-    Raises:
-        ValueError: ``loader`` gives no samples.
-    """
-    totals = MetricSums(model.backend)
-    for metric in metrics:
-        metric.prepare(model.backend)
-        metric.reset()
-    with evaluating(model):
-        for images, labels in loader:
-            x, y = on_backend(images, model.backend), on_backend(labels, model.backend)
-            prediction = model.forward(*as_tuple(x))
-            totals.add(loss, prediction, y)
-            for metric in metrics:
-                metric.update(prediction, y)
-    average = RunningMean()
-    average.add(*totals.read())
-    if not average.examples:
-        raise ValueError("`loader` gives no samples to evaluate the model on")
-    return average.loss, average.accuracy
 
 
 def confusion_matrix(model: Layer, loader: Iterable[tuple[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -28,6 +28,8 @@ class ProgressBar(Callback):
         test_name: what the figures of the ``test_loader`` are called, such as "val" for those of validation.
     """
 
+    first_rank_only = True
+
     def __init__(self, stream: TextIO | None = None, test_name: str = "test") -> None:
         self.test_name = test_name
         self._stream: TextIO | None = stream if stream is not None else sys.stdout

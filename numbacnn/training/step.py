@@ -17,15 +17,17 @@ from ..nn.printing import remember_shapes
 from ..nn.state import Parameter
 from ..ops.arguments import flag, integer, number
 from ..ops.parts import as_tuple
-from .accumulation import Group, add_gradients, pieces_of
+from ..sharding import DEFAULT_SHARDS, MAX_SHARDS, Ranks, ShardedBatch
+from .accumulation import Accumulation, add_gradients, pieces_of, shards_of
 from .captured import StagedWork
 from .metrics import Metric, MetricSums, on_backend
+from .shards import ShardSums, share_state
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
     from .weight_average import WeightAverage
 
-__all__ = ["TrainingStep", "set_gradients"]
+__all__ = ["TrainingStep", "checked_shards", "set_gradients"]
 
 
 class TrainingStep:
@@ -63,6 +65,13 @@ class TrainingStep:
     :meth:`flush` ends it later. Cut otherwise or not at all, sums are rounded at other places: gradients then differ by
     a few 1e-7 of the largest in float32 and 1e-15 in float64.
 
+    With ``shards=s`` a batch of n samples is cut into s shards, shard i being the samples i n // s to
+    (i + 1) n // s - 1, and what they give is summed by one binary tree over their numbers. Each process of ``group``
+    computes some of them, in turn, and ends with the sums of all, so that the bits are those of one process with as
+    many shards, however many processes there are. To layers and metrics a shard is a batch: batch normalisation sees
+    each shard for itself, and its running averages become the mean of what they would become by each shard, weighted by
+    samples. Dropout draws for each shard of its own. With ``micro_batch`` too, each shard is computed in pieces.
+
     Args:
         model: gives predictions, of whatever shape the loss takes.
         loss: compares them with targets: labels, numbers, images. Its reduction is "mean" or "sum".
@@ -72,14 +81,17 @@ class TrainingStep:
         accumulate: of how many batches the gradients are added up before a step of the optimizer, 1 or more.
         micro_batch: how many samples of a batch are computed at a time, 1 or more; the last piece may be smaller. None
             for all.
+        shards: into how many a batch is cut, 1 to 65536; None for a batch as a whole, or with several processes for 8.
+        group: the processes that share each batch, see `numbacnn.distributed.init`; all then make the same step, and
+            model, optimizer and average begin with what the first one has. None for this one alone.
         weight_average: of ``model``, updated after each step of the optimizer.
         metrics: updated with the predictions before each step; reset and read them when it suits.
         capture: whether to capture where that can be done; with False each step is plain.
 
     Raises:
         TypeError: ``loss`` is no `Loss`.
-        ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one; at a call, arrays of
-            different numbers of samples that are to be cut into pieces.
+        ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one; fewer shards than
+            there are processes; at a call, arrays of different numbers of samples that are to be cut.
 
     Example:
         >>> import numpy as np
@@ -105,6 +117,8 @@ class TrainingStep:
         clip_norm: float | None = None,
         accumulate: int = 1,
         micro_batch: int | None = None,
+        shards: int | None = None,
+        group: Ranks | None = None,
         weight_average: WeightAverage | None = None,
         metrics: Sequence[Metric] = (),
         capture: bool = True,
@@ -120,13 +134,18 @@ class TrainingStep:
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, 0)
         self.accumulate = integer("accumulate", accumulate, 1)
         self.micro_batch = None if micro_batch is None else integer("micro_batch", micro_batch, 1)
+        self.shards = checked_shards(shards, group)
+        self.group = group
         self.weight_average = weight_average
         self.metrics = tuple(metrics)
         self.capture = flag("capture", capture)
         self._totals = MetricSums(model.backend)
         self._work = StagedWork("step", _may_update)
-        self._group = Group(model.backend)
+        self._accumulation = Accumulation(model.backend)
+        self._sums = None if self.shards is None else ShardSums(self.shards, group)
         self._last_work = self._work
+        if group is not None:
+            share_state(group, model, optimizer, weight_average)
 
     def __repr__(self) -> str:
         return f"TrainingStep({type(self.model).__name__}, {self.loss!r}, {self.optimizer!r}, mode={self.mode!r})"
@@ -136,52 +155,87 @@ class TrainingStep:
         """How the last call ran, ``"plain"`` or ``"captured"``; None before the first."""
         return self._last_work.mode
 
-    def __call__(self, x: Any, y: Any) -> None:
+    def __call__(self, x: Any, y: Any = None) -> None:
         """Train on inputs ``x`` (n, ...) and targets ``y`` (n, ...), of NumPy or of the model's backend.
 
-        Either may be a tuple: of the inputs of a model that takes several, of the targets of a loss that does.
+        Either may be a tuple: of the inputs of a model that takes several, of the targets of a loss that does. With
+        ``shards`` they are the whole batch, in each process; or ``x`` alone is what the process has of it, as
+        `DataLoader.sharded` gives it.
         """
         self._train_on(x, y, is_last=False)
 
     def _train_on(self, x: Any, y: Any, is_last: bool) -> None:
         """A call, and :meth:`flush` after it where it ``is_last``: then one that is all there is can be plain."""
         backend = self.model.backend
-        pieces = pieces_of(x, y, self.micro_batch, backend)
         if backend is not self._totals.backend:
             self._totals = MetricSums(backend, *self._totals.read())
-        average = [] if self.weight_average is None else [self.weight_average]
-        parts = [self.model, self.loss, self.optimizer, *self.metrics, *average]
+        if self._sums is not None:
+            self._train_on_shards(x, y, is_last, self._sums)
+            return
+        pieces = pieces_of(x, y, self.micro_batch, backend)
+        parts = self._parts()
         if len(pieces) == 1 and not self.pending and (is_last or self.accumulate == 1):
             self._last_work, stages = self._work, (self._compare, self._update)
             self._work(stages, _on(backend, pieces[0]), parts, backend, self.capture, lambda: self.clip_norm)
             return
-        self._last_work = self._group.work
-        self._group.begin_batch(self.model, self.optimizer)
+        self._last_work = self._accumulation.work
+        self._accumulation.begin_batch(self.model, self.optimizer)
         for i, piece in enumerate(pieces):
-            arrays, stages = _on(backend, piece), (self._compare, self._add)
             try:
-                loss = self._group.work(stages, arrays, parts, backend, self.capture, lambda: None)
+                self._add_piece(piece, parts)
             except BaseException:
                 if i:  # a part of this batch was added already
-                    self._group.batches = 0
+                    self._accumulation.batches = 0
                 raise
-            self._group.end_piece(self.loss, loss)
-        self._group.batches += 1
+        self._end_batch(is_last)
+
+    def _train_on_shards(self, x: Any, y: Any, is_last: bool, sums: ShardSums) -> None:
+        model, backend, parts = self.model, self.model.backend, self._parts()
+        batch = x if isinstance(x, ShardedBatch) else shards_of(x, y, sums.shards, sums.own, backend)
+        if batch.shards != sums.shards:
+            raise ValueError(f"`x` is a batch cut into {batch.shards} shards, must be cut into `shards` {sums.shards}")
+
+        def compute(x: Any, y: Any) -> None:
+            for piece in pieces_of(x, y, self.micro_batch, backend):
+                self._add_piece(piece, parts)
+
+        self._last_work = self._accumulation.work
+        self._accumulation.begin_batch(model, self.optimizer)
+        for metric in self.metrics:
+            metric.prepare(backend)
+        try:
+            sums.of(batch, compute, model, self.optimizer, self._accumulation, self._totals, self.metrics)
+        except BaseException:
+            self._accumulation.batches = 0
+            raise
+        self._end_batch(is_last)
+
+    def _parts(self) -> list[Any]:
+        average = [] if self.weight_average is None else [self.weight_average]
+        return [self.model, self.loss, self.optimizer, *self.metrics, *average]
+
+    def _add_piece(self, piece: tuple[Any, Any], parts: list[Any]) -> None:
+        backend, stages = self.model.backend, (self._compare, self._add)
+        loss = self._accumulation.work(stages, _on(backend, piece), parts, backend, self.capture, lambda: None)
+        self._accumulation.end_piece(self.loss, loss)
+
+    def _end_batch(self, is_last: bool) -> None:
+        self._accumulation.batches += 1
         if is_last or self.pending >= self.accumulate:
             self.flush()
 
     @property
     def pending(self) -> int:
         """How many batches there were since the optimizer's last step; their gradients are in no checkpoint."""
-        return self._group.batches
+        return self._accumulation.batches
 
     def flush(self) -> None:
         """Take the step of the optimizer now, for the batches that are :attr:`pending`, if there are any."""
-        if self._group.ends(self.model, self.optimizer):
+        if self._accumulation.ends(self.model, self.optimizer):
             average = [] if self.weight_average is None else [self.weight_average]
             others, is_captured = lambda: (self.clip_norm, self.loss.reduction), self.mode == "captured"
             parts = [self.model, self.optimizer, *average]
-            self._group.end_work([self._take_mean_step], [], parts, self.model.backend, is_captured, others)
+            self._accumulation.end_work([self._take_mean_step], [], parts, self.model.backend, is_captured, others)
 
     def totals(self) -> tuple[float, float, int]:
         """Loss before the update, summed over the samples, how many were classified correctly, and how many there were.
@@ -198,7 +252,7 @@ class TrainingStep:
             prediction = self.model.forward(*as_tuple(x))
         for metric in self.metrics:
             metric.update(prediction, y)
-        self._group.samples = int(as_tuple(y)[0].shape[0])
+        self._accumulation.samples = int(as_tuple(y)[0].shape[0])
         return self._totals.add(self.loss, prediction, y)
 
     def _update(self) -> None:
@@ -206,10 +260,10 @@ class TrainingStep:
         self._take_step()
 
     def _add(self) -> None:
-        self._group.add(self.model, self.loss)
+        self._accumulation.add(self.model, self.loss)
 
     def _take_mean_step(self) -> None:
-        self._group.divide(self.model, self.loss, self.optimizer)
+        self._accumulation.divide(self.model, self.loss, self.optimizer)
         self._take_step()
 
     def _take_step(self) -> None:
@@ -218,6 +272,19 @@ class TrainingStep:
         self.optimizer.apply()
         if self.weight_average is not None:
             self.weight_average.apply()
+
+
+def checked_shards(shards: int | None, group: Ranks | None) -> int | None:
+    """The argument ``shards`` of a step that the processes of ``group`` share; ValueError if there are too few."""
+    size = 1 if group is None else group.size
+    if shards is None:
+        if size == 1:
+            return None
+        shards = DEFAULT_SHARDS
+    shards = integer("shards", shards, 1, MAX_SHARDS)
+    if shards < size:
+        raise ValueError(f"`shards` {shards} must be at least {size}, the size of `group`: one for each process")
+    return shards
 
 
 def _check_parameters(optimizer: Optimizer, model: Layer, loss: Loss) -> None:

@@ -103,6 +103,8 @@ class BestCheckpoint(Callback):
         ValueError: another extension, arguments out of range; at the beginning of a run, a figure that it has not.
     """
 
+    first_rank_only = True
+
     def __init__(self, path: str | os.PathLike[str], monitor: str = "test_loss", mode: str | None = None) -> None:
         if os.path.splitext(path)[1].lower() not in (".safetensors", ".npz"):
             raise ValueError(f"`path` {os.fspath(path)!r} must end in .safetensors or .npz")

@@ -63,6 +63,8 @@ class TensorBoardFile(Callback):
         ['test', 'train']
     """
 
+    first_rank_only = True
+
     def __init__(
         self,
         folder: str | os.PathLike[str],

@@ -61,6 +61,8 @@ class Tracking(Callback):
         True
     """
 
+    first_rank_only = True
+
     def __init__(self, tracker: Tracker) -> None:
         if not isinstance(tracker, Tracker) or isinstance(tracker, type):
             raise TypeError(f"`tracker` {tracker!r} must be an object with a method log(values, step)")
