@@ -13,7 +13,7 @@ import pytest
 from numbacnn import io, nn, ops, optim, training
 
 HEAVY = [
-    *("numba", "matplotlib", "pooch", "tqdm", "safetensors", "sklearn", "torch", "PIL"),
+    *("numba", "matplotlib", "pooch", "tqdm", "safetensors", "sklearn", "torch", "PIL", "mpi4py"),
     *("urllib.request", "multiprocessing"),
 ]
 

@@ -18,6 +18,7 @@ ALLOWED = {
         "backends",
         "classifier",
         "data",
+        "distributed",
         "drawing",
         "hub",
         "io",
@@ -39,8 +40,9 @@ ALLOWED = {
     "profiling": {"training", "optim", "nn", "ops", "backends"},
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "command_line", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
-    "training": {"data", "io", "optim", "nn", "ops", "backends", "files", "namespaces"},
-    "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends"},
+    "distributed": {"nn", "ops", "backends", "sharding", "namespaces"},
+    "training": {"data", "io", "optim", "nn", "ops", "backends", "files", "namespaces", "sharding"},
+    "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends", "sharding"},
     "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
     "data.arrays": {"data.readers", "ops", "backends"},
     "data.readers": {"data.transforms", "io", "ops", "backends", "files"},
@@ -57,6 +59,7 @@ ALLOWED = {
         "cuda.runtime",
         "data",
         "data.datasets",
+        "distributed",
         "hub",
         "io",
         "models",
@@ -70,6 +73,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "command_line": {"files"},
     "files": set(),
+    "sharding": set(),
     "namespaces": set(),
     "backends": {"files"},
     "backends.shared": set(),
@@ -91,8 +95,8 @@ HAVE_ROOMS = ("data", "backends", "reference", "cpu", "cuda")
 
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
-    "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "numba", "numba_cuda", "pooch",
-    "pwd", "safetensors", "shtab", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "zlib",
+    "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "mpi4py", "numba", "numba_cuda",
+    "pooch", "pwd", "safetensors", "shtab", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "zlib",
 }  # fmt: skip
 # The first three import a compiled backend, and with it Numba, where they are asked for what only it knows; the others
 # what every program would pay for that has a layer or a model.

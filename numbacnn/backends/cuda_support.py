@@ -11,7 +11,7 @@ import numpy as np
 
 from .forks import in_forked_children
 
-__all__ = ["DriverError", "capability", "initialize", "missing", "value"]
+__all__ = ["DriverError", "capability", "choose_device", "chosen_device", "initialize", "missing", "value"]
 
 MIN_CAPABILITY = (8, 0)
 MIN_DRIVER = 13_000
@@ -58,7 +58,7 @@ def missing() -> str | None:
         )
     if not count:
         return "the NVIDIA driver finds no GPU: use the backend cpu"
-    found = capability(driver, value(driver.cuDeviceGet(0)))
+    found = capability(driver, value(driver.cuDeviceGet(chosen_device(driver))))
     if found < MIN_CAPABILITY:
         return f"the GPU has compute capability {found}, {MIN_CAPABILITY} is needed: use the backend cpu"
     try:
@@ -98,6 +98,20 @@ def initialize(driver: Any) -> None:
         raise DriverError(FORKED)
     _use.has_begun = True
     value(driver.cuInit(0))
+
+
+_number = 0
+
+
+def choose_device(number: int) -> None:
+    """Use this GPU, counted from 0 and around where there are fewer, instead of the first; before it is used."""
+    global _number
+    _number = number
+
+
+def chosen_device(driver: Any) -> int:
+    """The number of the GPU to use."""
+    return _number % int(value(driver.cuDeviceGetCount()))
 
 
 def _note_fork() -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, io, nn, optim
+from .. import data, distributed, io, nn, optim
 from ..backends import Backend
 from ..command_line import Parser, UserError, above_zero, integer, number, one_line, path, say
 from ..io import load_checkpoint
-from ..nn.state import Shapes, as_shapes
+from ..io.checkpoint import checkpoint_settings
+from ..sharding import DEFAULT_SHARDS
 from ..training import (
     Callback,
     CheckpointFile,
@@ -33,9 +34,11 @@ from ..training import (
     fit,
 )
 from .backend import run_on
+from .batch_sizes import leaves_one_out
 from .classifiers import save_classifier
 from .datasets import add_shared_options, composed, fitting, load_data, parse_shared_options, seeded_model
 from .networks import shape_table
+from .ranks import first_then_others, in_one_voice, on_first
 from .recipes import RECIPES, Recipe
 
 CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetensors", "history.jsonl", "curves.png"
@@ -87,6 +90,7 @@ DEFAULTS = {
     "--patience": None,
     "--accumulate": 1,
     "--micro-batch": None,
+    "--shards": None,
 }
 """What checkpoints that do not tell were made with."""
 
@@ -118,6 +122,9 @@ def new_parser(program: str, model: str | None = None) -> Parser:
         help="how many batches are added up for a step of the optimizer")  # fmt: skip
     add("--micro-batch", type=integer(1), metavar="IMAGES",
         help="how many images of a batch are computed at a time, where the memory does not do for all")  # fmt: skip
+    add("--shards", type=integer(1), metavar="PARTS",
+        help="into how many parts each batch is cut, which the processes that mpiexec starts share, to the same bits "
+        "for any number of them (default: that of the run to resume, else 8 for several processes)")  # fmt: skip
     add("--clip-norm", type=above_zero, help="the most that the norm of a step's gradients may be")
     add("--label-smoothing", type=number(0, 1), default=0.0, help="share of the target that all classes have alike")
     add("--average", type=number(0, 1), metavar="DECAY",
@@ -211,6 +218,21 @@ def resume(
     return history
 
 
+def number_of_shards(arguments: argparse.Namespace, group: distributed.Group) -> int | None:
+    """``--shards``, or what the checkpoint to go on with was made with, or what fits the number of processes."""
+    shards: int | None = arguments.shards
+    if shards is None and arguments.resume:
+        try:
+            shards = checkpoint_settings(arguments.output_dir / CHECKPOINT).get("--shards")
+        except (FileNotFoundError, ValueError):
+            shards = None  # which is told when it is loaded
+    if shards is None and group.size > 1:
+        shards = DEFAULT_SHARDS
+    if shards is not None and shards < group.size:
+        raise UserError(f"--shards {shards}: must be at least {group.size}, one for each process")
+    return shards
+
+
 def new_model(arguments: argparse.Namespace, images: data.ArrayDataset) -> tuple[nn.Sequential, optim.Optimizer]:
     """The model with the weights of the seed, and its optimizer."""
     model = seeded_model(RECIPES[arguments.model], arguments.seed, images)
@@ -247,37 +269,6 @@ def mixing(augment: str) -> data.BatchTransform | None:
     return MIXED[augment]() if augment in MIXED else None
 
 
-def leaves_one_out(
-    model: nn.Layer, shape: tuple[int, ...], images: int, batch_size: int, micro_batch: int | None = None
-) -> bool:
-    """Whether a last batch of a single image of ``shape`` (1, c, h, w) is to be left out: the model cannot train on it.
-
-    Batch normalisation needs more than one value per channel, in each piece of ``micro_batch`` images.
-    """
-    size = batch_size if micro_batch is None else min(micro_batch, batch_size)
-    last = images % batch_size or batch_size
-    alone = [n for n in (batch_size, last) if n <= images and (n % size or size) == 1]
-    if not alone or not single_values(model, shape):
-        return False
-    if batch_size == 1 or images == 1:
-        which = "--batch-size 1" if images > 1 else "a single training image"
-        raise UserError(f"{which}: batch normalisation needs batches of at least two images")
-    if alone != [1]:
-        raise UserError(
-            f"--micro-batch {micro_batch}: batch normalisation needs pieces of at least two images, and a batch of "
-            f"{max(alone)} has one of a single image"
-        )
-    return True
-
-
-def single_values(layer: nn.Layer, shapes: Shapes) -> bool:
-    """Whether batch normalisation gets one value per channel of inputs of ``shapes`` somewhere in ``layer``."""
-    first, *others = as_shapes(shapes)
-    if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-        return math.prod(first) == first[1]
-    return any(single_values(child, inner) for _, child, inner in layer.child_inputs(first, *others))
-
-
 def event_files(folder: Path, loader: data.DataLoader) -> TensorBoardFile:
     """What TensorBoard shows, with the first batch as the model gets it."""
     loader.set_epoch(0)
@@ -288,13 +279,43 @@ def event_files(folder: Path, loader: data.DataLoader) -> TensorBoardFile:
         raise UserError(str(error)) from error
 
 
-def train(arguments: argparse.Namespace, with_classifier: bool, backend: Backend) -> None:
+def remove_leftovers(folder: Path, is_new: bool) -> None:
+    """Of a run that was killed while it wrote, and, if this one is new, of any before it."""
+    for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES):
+        for leftover in folder.glob(f".{name}.*.tmp"):
+            leftover.unlink()
+        if is_new:
+            (folder / name).unlink(missing_ok=True)
+
+
+def writers(arguments: argparse.Namespace, settings: dict[str, Any], loader: data.DataLoader) -> list[Callback]:
+    """What prints and writes files while the model of the options is trained."""
+    output = arguments.output_dir
+    callbacks: list[Callback] = [
+        CheckpointFile(output / CHECKPOINT, settings),
+        HistoryFile(output / HISTORY),
+        ProgressBar(),
+    ]
+    if arguments.live:
+        callbacks.append(LiveCurves(always=True))
+    if arguments.tensorboard:
+        callbacks.append(event_files(arguments.tensorboard, loader))
+    try:
+        callbacks.append(PlotCurves(output / CURVES))
+    except ImportError as error:
+        say(f"no {CURVES}: {one_line(error)}")
+    return callbacks
+
+
+def train(arguments: argparse.Namespace, with_classifier: bool, group: distributed.Group, backend: Backend) -> None:
     """Everything that the command does once its options are read; for ``with_classifier`` see :func:`main`."""
     algorithms = ("auto", *backend.conv2d_algorithms())
     if arguments.algorithm not in algorithms:
         raise UserError(f"--algorithm {arguments.algorithm}: {backend.name} has {', '.join(algorithms)}")
     recipe = RECIPES[arguments.model]
-    dataset, (train_set, test_set) = load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
+    dataset, (train_set, test_set) = first_then_others(
+        group, lambda: load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
+    )
     shape, classes = "x".join(map(str, train_set.image_shape)), train_set.num_classes
     say(f"{dataset}: {len(train_set)} training and {len(test_set)} test images of {shape} pixels in {classes} classes")
 
@@ -305,7 +326,9 @@ def train(arguments: argparse.Namespace, with_classifier: bool, backend: Backend
     say(shape_table(model, input_shape))
     # In the host's memory a background thread prepares batches while the model trains; a device does it in no time.
     device = backend if backend.asynchronous else None
-    drop_last = leaves_one_out(model, input_shape, len(train_set), arguments.batch_size, arguments.micro_batch)
+    shards = number_of_shards(arguments, group)
+    sizes = (len(train_set), arguments.batch_size, arguments.micro_batch, shards)
+    drop_last = leaves_one_out(model, input_shape, *sizes)
     if drop_last:
         say("each epoch leaves one image out: batch normalisation cannot do with a last batch of one")
     loaders = (
@@ -339,38 +362,23 @@ def train(arguments: argparse.Namespace, with_classifier: bool, backend: Backend
         "--patience": arguments.patience,
         "--accumulate": arguments.accumulate,
         "--micro-batch": arguments.micro_batch,
+        "--shards": shards,
         "training images": len(train_set),
         "test images": len(test_set),
     }
     if schedule is not None:
         settings["--epochs"] = arguments.epochs  # over which the schedule is stretched
     output = arguments.output_dir
-    output.mkdir(parents=True, exist_ok=True)
+    on_first(group, lambda: output.mkdir(parents=True, exist_ok=True))
     history = History()
     if arguments.resume:
         path = output / CHECKPOINT
         history = resume(path, settings, arguments.epochs, model, optimizer, schedule, steps, average)
-    for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES):
-        for leftover in output.glob(f".{name}.*.tmp"):  # of a run that was killed while it wrote
-            leftover.unlink()
-        if not history.records:
-            (output / name).unlink(missing_ok=True)
-
-    callbacks: list[Callback] = [
-        CheckpointFile(output / CHECKPOINT, settings),
-        HistoryFile(output / HISTORY),
-        ProgressBar(),
-    ]
-    if arguments.live:
-        callbacks.append(LiveCurves(always=True))
-    if arguments.tensorboard:
-        callbacks.append(event_files(arguments.tensorboard, loaders[0]))
+    group.barrier()  # what is removed now has been read by all
+    on_first(group, lambda: remove_leftovers(output, is_new=not history.records))
+    callbacks = on_first(group, lambda: writers(arguments, settings, loaders[0])) or []
     if arguments.patience:
         callbacks.append(EarlyStopping(arguments.patience))
-    try:
-        callbacks.append(PlotCurves(output / CURVES))
-    except ImportError as error:
-        say(f"no {CURVES}: {one_line(error)}")
     with np.errstate(all="ignore"):  # fit stops with an error of its own when the loss is no number
         fit(
             model,
@@ -385,20 +393,26 @@ def train(arguments: argparse.Namespace, with_classifier: bool, backend: Backend
             clip_norm=arguments.clip_norm,
             accumulate=arguments.accumulate,
             micro_batch=arguments.micro_batch,
+            shards=shards,
+            group=group,
             capture=arguments.capture,
             weight_average=average,
         )
-    with nullcontext() if average is None else average.applied():
-        if with_classifier:
-            save_classifier(output, model, arguments.model, train_set)
-        else:
-            io.save(output / WEIGHTS, model)
 
+    def save() -> None:
+        with nullcontext() if average is None else average.applied():
+            if with_classifier:
+                save_classifier(output, model, arguments.model, train_set)
+            else:
+                io.save(output / WEIGHTS, model)
+
+    on_first(group, save)
     last, seconds = history.records[-1], sum(record.seconds for record in history.records)
+    where = backend.device_name() if group.size == 1 else f"{group.size} x {backend.device_name()}"
     say(f"{seconds:.1f} s with loading and evaluation: {history.wall_examples_per_second:.1f} examples/sec")
     say(
         f"loss {last.train_loss:.3f}, train acc {last.train_accuracy:.3f}, test acc {last.test_accuracy:.3f}\n"
-        f"{history.examples_per_second:.1f} examples/sec on {backend.device_name()}"
+        f"{history.examples_per_second:.1f} examples/sec on {where}"
     )
 
 
@@ -408,7 +422,7 @@ def main(
     model: str | None = None,
     with_classifier: bool = True,
 ) -> int:
-    """Run the command and return its exit code.
+    """Run the command, alone or in each of the processes that mpiexec has started, and return its exit code.
 
     Args:
         argv: the options; None for those of the process.
@@ -417,7 +431,12 @@ def main(
         with_classifier: whether the output folder also gets what `load_classifier` needs beside the weights.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    arguments = parse_arguments(argv, model, program)
-    command = f"{program} {shlex.join(argv)}".rstrip()
-    interrupted = f"interrupted; to go on: {command}{'' if arguments.resume else ' --resume'}"
-    return run_on(arguments.backend, partial(train, arguments, with_classifier), interrupted)
+    group = distributed.init()
+
+    def command() -> int:
+        arguments = parse_arguments(argv, model, program)
+        text = f"{program} {shlex.join(argv)}".rstrip()
+        interrupted = f"interrupted; to go on: {text}{'' if arguments.resume else ' --resume'}"
+        return run_on(arguments.backend, partial(train, arguments, with_classifier, group), interrupted)
+
+    return in_one_voice(group, command)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..ops.arguments import LAST_COUNT, integer
-from .arrays import CheckpointError, read_arrays, write_arrays
+from .arrays import CheckpointError, read_arrays, read_contents, write_arrays
 from .json_text import parse_json
 from .weights import check_path_and_model
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..optim import Optimizer
     from ..training import WeightAverage
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["checkpoint_settings", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = 1
 _KEY = "numbacnn.checkpoint"
@@ -144,6 +144,13 @@ def load_checkpoint(
             raise CheckpointError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
         raise
     return {key: run[key] for key in ("epoch", "history", "settings")}
+
+
+def checkpoint_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The ``settings`` of a checkpoint, of which nothing else is read; errors are those of ``load_checkpoint``."""
+    run = _read_run(os.fspath(path), read_contents(path, lambda contents: contents.metadata))
+    settings: dict[str, Any] = run["settings"]
+    return settings
 
 
 _FIELDS = {

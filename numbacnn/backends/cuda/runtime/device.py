@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...capture import CaptureError
-from ...cuda_support import capability, initialize, value
+from ...cuda_support import capability, chosen_device, initialize, value
 from ...forks import ForkSafeLock, in_forked_children
 
 __all__ = ["Gpu", "Recorder"]
@@ -43,16 +43,19 @@ class Recorder(threading.local):
 
 
 class Gpu:
-    """The first GPU. Its functions only ask for work; :meth:`synchronize` and :meth:`download` wait for it."""
+    """The GPU that was chosen, by default the first.
 
-    name = "cuda:0"
+    Its functions only ask for work; :meth:`synchronize` and :meth:`download` wait for it.
+    """
 
     def __init__(self) -> None:
         from cuda.bindings import driver
 
         self._driver: Any = driver
         initialize(driver)
-        handle = value(driver.cuDeviceGet(0))
+        number = chosen_device(driver)
+        self.name = f"cuda:{number}"
+        handle = value(driver.cuDeviceGet(number))
         self.capability = capability(driver, handle)
         attribute = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
         self.multiprocessors: int = value(driver.cuDeviceGetAttribute(attribute, handle))

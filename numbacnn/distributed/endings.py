@@ -1,0 +1,88 @@
+"""How processes end: one that fails ends all, and none waits for one that has left."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import threading
+import time
+import traceback
+from types import TracebackType
+from typing import Any, NoReturn
+
+__all__ = ["Watch", "end_all_on_errors"]
+
+SPIN_SECONDS = 2e-4
+"""How long a process waits without giving the processor away."""
+LONGEST_SLEEP = 1e-3
+LOOK_SECONDS = 0.05
+"""How often who waits looks whether somebody has left."""
+GRACE_SECONDS = 1.0
+"""How long what somebody sent before may be on its way after the news that they have left."""
+
+
+class Watch:
+    """Waits for requests, in a communicator of its own, in which each process says that it has left.
+
+    Without it a process that ends by ``sys.exit`` would wait in MPI_Finalize for others, which wait for it elsewhere.
+    """
+
+    def __init__(self, communicator: Any) -> None:
+        self._communicator = communicator.Dup()
+        self._others = [rank for rank in range(communicator.Get_size()) if rank != communicator.Get_rank()]
+        atexit.register(self._leave)
+
+    def wait(self, request: Any) -> None:
+        """Until it is done; RuntimeError if another process has left meanwhile, or before."""
+        begin = looked = time.perf_counter()
+        sleep, left_at = 0.0, 0.0
+        while not request.Test():
+            now = time.perf_counter()
+            if now - begin > SPIN_SECONDS:
+                sleep = min(sleep + 2e-5, LONGEST_SLEEP)
+                time.sleep(sleep)
+            if now - looked > LOOK_SECONDS:
+                looked = now
+                left = [rank for rank in self._others if self._communicator.Iprobe(source=rank)]
+                left_at = (left_at or now) if left else 0.0
+                if left and now - left_at > GRACE_SECONDS:
+                    raise RuntimeError(f"rank {left[0]} has ended, and this process waits for it; its output says why")
+
+    def has_left(self, rank: int, within: float) -> bool:
+        """Whether a process has left, or does within so many seconds."""
+        end = time.perf_counter() + within
+        while not self._communicator.Iprobe(source=rank):
+            if time.perf_counter() > end:
+                return False
+            time.sleep(LONGEST_SLEEP)
+        return True
+
+    def _leave(self) -> None:
+        note, notes = bytearray(1), [bytearray(1) for _ in self._others]
+        requests = [self._communicator.Isend(note, dest=rank) for rank in self._others]
+        requests += [
+            self._communicator.Irecv(other, source=rank) for rank, other in zip(self._others, notes, strict=True)
+        ]
+        while not all([request.Test() for request in requests]):
+            time.sleep(LONGEST_SLEEP)
+
+
+def end_all_on_errors(communicator: Any) -> None:
+    """An exception that nobody handles, in whichever thread, is printed with the rank and ends all processes."""
+    rank, size = communicator.Get_rank(), communicator.Get_size()
+
+    def end(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> NoReturn:
+        text = "".join(traceback.format_exception(kind, error, trace))
+        for stream, said in ((sys.stdout, ""), (sys.stderr, f"rank {rank} of {size}:\n{text}")):
+            if stream is not None:
+                stream.write(said)
+                stream.flush()
+        communicator.Abort(130 if issubclass(kind, KeyboardInterrupt) else 1)
+        raise SystemExit(1)  # no MPI comes back
+
+    def end_of_thread(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, SystemExit):
+            end(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+    sys.excepthook = end
+    threading.excepthook = end_of_thread
