@@ -68,6 +68,7 @@ ALLOWED = {
         "ops",
         "optim",
         "profiling",
+        "sharding",
         "training",
     },
     "__main__": {"cli"},

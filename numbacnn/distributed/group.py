@@ -35,7 +35,7 @@ class Group(Alone):
         local_rank: the number of this process among those of its machine, from 0.
 
     Example:
-        >>> group = init()
+        >>> group = Group()
         >>> group, group.gather_metrics(0.5)
         (Group(rank=0, size=1), [0.5])
     """

@@ -157,6 +157,7 @@ def fit(
         clock = time.perf_counter()
         for callback in callbacks:
             callback.on_fit_begin(run)
+        run.stop = any(ranks.gather_metrics(run.stop))
         for epoch in range(start_epoch, epochs):
             if run.stop:
                 break

@@ -71,8 +71,9 @@ class _Sums:
 class ShardSums:
     """Of one batch after the other.
 
-    Beside the gradients themselves, a process holds at most ceil(log2(s)) copies of them for its s shards, each at most
-    once; what is exchanged comes on top, see `numbacnn.distributed.Group`.
+    Beside the gradients themselves, a process that has all of s shards holds at most log2(s) copies of them, one
+    that has some of them at most twice as many, and one with a single shard none. What is being exchanged comes on
+    top, see `numbacnn.distributed.Group`.
     """
 
     def __init__(self, shards: int, ranks: Ranks | None) -> None:
@@ -173,7 +174,7 @@ class ShardSums:
         ]
         for i, (backend, gradient) in enumerate(state.gradients):
             nodes = {node: backend.to_numpy(sums.gradients[i][1]) for node, sums in found.items()}
-            out = backend.to_numpy(gradient)
+            out = gradient if isinstance(gradient, np.ndarray) else np.empty(gradient.shape, gradient.dtype)
             ranks.sum_nodes(nodes, layout, self.shards, out)
             if out is not gradient:
                 backend.assign(gradient, backend.asarray(out))
@@ -237,9 +238,10 @@ class _State:
         """What a shard of so many samples left."""
         averages = []
         for buffer in self.buffers:
-            weighted = buffer.backend.zeros(buffer.shape, np.float64)
-            buffer.backend.accumulate(weighted, buffer.value, float(samples))
-            averages.append((buffer.backend, weighted))
+            on = buffer.backend
+            weighted = on.zeros(buffer.shape, np.float64)
+            on.accumulate(weighted, on.asarray(buffer.value, np.float64), float(samples))
+            averages.append((on, weighted))
         examples, is_counted = self._totals.counts
         draws = [layer.calls - first for layer, first in zip(self._drawing, self._first_draws, strict=True)]
         counted = [
@@ -262,8 +264,9 @@ class _State:
             for (backend, target), (_, source) in zip(self.gradients, sums.gradients, strict=True):
                 backend.assign(target, source)
         self._put(self.figures, self._figures_before, sums.figures)
+        divisors = {each.backend: each.backend.asarray(np.array(samples, np.float64)) for each in self.buffers}
         for buffer, (backend, weighted) in zip(self.buffers, sums.averages, strict=True):
-            backend.divide(weighted, backend.asarray(np.array(samples, np.float64)))
+            backend.divide(weighted, divisors[backend])
             backend.assign(buffer.value, backend.asarray(weighted, buffer.dtype))
         counted = sums.passes[len(self._drawing) :]
         for each, before in zip(self._counters, self._counters_before, strict=True):

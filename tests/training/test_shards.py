@@ -1,0 +1,259 @@
+"""Batches that are cut into shards, by one process; tests/distributed has several."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numba.core import config
+
+import numbacnn as nc
+from numbacnn import nn, optim
+from numbacnn.backends import Backend
+from numbacnn.sharding import ShardedBatch
+from numbacnn.training import Accuracy, MeanAbsoluteError, TrainingStep, evaluate, fit
+from numbacnn.training.shards import ShardSums
+from tests.recorder import Recorder
+from tests.strategies import SIMULATED
+from tests.training.test_accumulate import IMAGES, LABELS, LOSSES, network, state_of, step_of
+from tests.training.toy import assert_same, batches, loaders
+
+KINDS = ["ignored and weighted", "squared"] if SIMULATED else [*LOSSES]
+
+
+def with_everything(backend: Backend) -> nn.Sequential:
+    nc.manual_seed(4)
+    with nc.use_backend(backend):
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(72, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.4), nn.Linear(5, 3)
+        )
+
+
+def left_after(backend: Backend, calls: int = 3, **options: Any) -> dict[str, Any]:
+    model = with_everything(backend)
+    metrics = [] if SIMULATED else [Accuracy(), Accuracy(2)]
+    optimizer = optim.AdamW(model.parameters(), 0.01)
+    step = TrainingStep(model, nn.CrossEntropyLoss(), optimizer, clip_norm=1, metrics=metrics, **options)
+    for i in range(calls):
+        given = [IMAGES.astype(np.float32), LABELS]
+        step(*(map(backend.asarray, given) if i % 2 else given))
+    if options.get("capture", True) and backend.name == "cpu" and not config.DISABLE_JIT:
+        assert step.mode == "captured"
+    state = {**model.state_dict(), **{f"o.{name}": value for name, value in optimizer.state_dict().items()}}
+    figures = {"totals": step.totals(), "random": model.random_state(), "metrics": [m.value() for m in metrics]}
+    return {**state, **figures}
+
+
+def test_captured_or_not_the_bits_are_the_same(backend: Backend) -> None:
+    for options in ({"shards": 4}, {"shards": 2, "micro_batch": 3, "accumulate": 2}):
+        assert_same(left_after(backend, capture=True, **options), left_after(backend, capture=False, **options))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_step_is_that_of_one_batch(backend: Backend, kind: str) -> None:
+    """But for last bits, where nothing depends on the batch that a sample is in; also where some shards are empty."""
+    make, targets = LOSSES[kind]
+    whole = step_of(backend, make())
+    others = [step_of(backend, make(), shards=shards, micro_batch=2) for shards in (1, 4, 13)]
+    for _ in range(2):
+        for step in (whole, *others):
+            step(IMAGES, targets)
+    expected, totals = state_of(whole), whole.totals()
+    for step in others:
+        for name, array in state_of(step).items():
+            np.testing.assert_allclose(array, expected[name], rtol=1e-8, atol=1e-10, err_msg=name)
+        if kind not in ("ignored and weighted", "nll"):  # of which each piece has a mean of its own
+            np.testing.assert_allclose(step.totals(), totals, rtol=1e-6)
+
+
+def test_one_shard_has_the_bits_of_the_whole_batch(backend: Backend) -> None:
+    """Dropout draws as without shards, running averages are those of the batch."""
+    whole, one = (left_after(backend, accumulate=2, calls=4, **options) for options in ({}, {"shards": 1}))
+    assert_same(one, whole)
+
+
+def test_shards_draw_random_numbers_of_their_own() -> None:
+    with nc.use_backend("reference"):
+        model = nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(50, 2))
+        seen: list[Any] = []
+        forward = model[0].forward
+        model[0].forward = lambda x: seen.append(forward(x)) or seen[-1]
+        step = TrainingStep(
+            model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), 0.1), shards=4, micro_batch=1, capture=False
+        )
+        for _ in range(2):
+            step(np.ones((6, 50), np.float32), np.zeros(6, int))
+    masks = {np.asarray(y).tobytes() for y in seen}
+    assert len(masks) == len(seen) == 12
+    assert model[0].calls == 2 * 2  # passes of the shard that had most
+
+
+def test_running_averages_are_the_mean_of_those_of_the_shards() -> None:
+    x = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
+    with nc.use_backend("reference"):
+        model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+        optimizer = optim.SGD(model.parameters(), 0.0)
+        step = TrainingStep(model, nn.CrossEntropyLoss(), optimizer, shards=4)
+        step(x, np.zeros(10, int))
+    parts = [x[:2], x[2:5], x[5:7], x[7:]]
+    mean = sum(len(part) * part.mean(0) for part in parts) / 10
+    var = sum(len(part) * part.var(0, ddof=1) for part in parts) / 10
+    np.testing.assert_allclose(model[0].running_mean.value, 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(model[0].running_var.value, 0.9 + 0.1 * var, rtol=1e-5)
+    assert model[0].num_batches_tracked.value == 1
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5, 8, 13])
+def test_few_copies_of_the_gradients_are_held(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = ShardSums._copied
+
+    def counted(self: ShardSums, gradients: Any) -> Any:
+        if not self._spare:
+            made.append(gradients)
+        return real(self, gradients)
+
+    monkeypatch.setattr(ShardSums, "_copied", counted)
+    step = step_of("reference", nn.CrossEntropyLoss(), shards=shards)
+    for _ in range(3):
+        step(np.concatenate([IMAGES] * 2), np.concatenate([LABELS] * 2))
+    assert len(made) == math.floor(math.log2(shards))
+
+
+def test_shards_are_captured_once_for_each_of_their_sizes() -> None:
+    recorder = Recorder()
+    step = step_of(recorder, nn.CrossEntropyLoss(), shards=4)
+    for _ in range(4):
+        step(IMAGES, LABELS)  # of 2, 3, 3 and 3
+    assert recorder.captured == 3
+
+
+def test_nothing_is_left_of_a_batch_that_is_refused() -> None:
+    wrong = LABELS.copy()
+    wrong[8] = 3
+    with nc.use_backend("reference"):
+        model, twin = (with_everything(nc.backends.get("reference")) for _ in range(2))
+        metrics = [Accuracy(), Accuracy()]
+        steps = [
+            TrainingStep(each, nn.CrossEntropyLoss(), optim.SGD(each.parameters(), 0.1), shards=4, metrics=[metric])
+            for each, metric in zip((model, twin), metrics, strict=True)
+        ]
+        x = IMAGES.astype(np.float32)
+        for step in steps:
+            step(x, LABELS)
+        with pytest.raises(ValueError, match="labels"):
+            steps[0](x, wrong)
+        assert steps[0].pending == 0 and metrics[0].value() == metrics[1].value()
+        for step in steps:
+            step(x, LABELS)
+    assert_same(model.state_dict(), twin.state_dict())
+    assert model.random_state() == twin.random_state() and steps[0].totals() == steps[1].totals()
+
+
+def test_a_loss_that_is_not_finite_changes_nothing() -> None:
+    with nc.use_backend("reference"):
+        step = step_of("reference", nn.CrossEntropyLoss(), shards=4)
+        before = step.model.state_dict()
+        x = IMAGES.copy()
+        x[0] = np.nan
+        step(x, LABELS)
+        assert_same(step.model.state_dict(), before)
+        step(IMAGES, LABELS)
+        assert all(np.isfinite(array).all() for array in step.model.state_dict().values())
+
+
+def test_a_batch_without_samples_counts_nothing() -> None:
+    with nc.use_backend("reference"):
+        step = step_of("reference", nn.CrossEntropyLoss(), shards=2)
+        step(IMAGES[:0], LABELS[:0])
+        assert step.totals() == (0, 0, 0)
+
+
+def test_what_fits_not_is_refused() -> None:
+    step = step_of("reference", nn.CrossEntropyLoss(), shards=4)
+    with pytest.raises(ValueError, match=r"\[11, 9\] samples, must have as many .* `shards` 4"):
+        step(IMAGES, LABELS[:9])
+    with pytest.raises(ValueError, match="cut into 2 shards, must be cut into `shards` 4"):
+        step(ShardedBatch(11, 2, []))
+    for shards in (0, 2**16 + 1):
+        with pytest.raises(ValueError, match=f"`shards` {shards}"):
+            step_of("reference", nn.CrossEntropyLoss(), shards=shards)
+
+
+def test_fit_takes_shards_from_a_loader_and_of_a_list() -> None:
+    found = []
+    with nc.use_backend("reference"):
+        for as_list in (False, True):
+            nc.manual_seed(2)
+            model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Dropout(0.5), nn.Linear(5, 2))
+            train, test = loaders()
+            if as_list:
+                train.set_epoch(0)
+                epochs = [[*train], [*train]]
+            optimizer = optim.SGD(model.parameters(), 0.1, momentum=0.9)
+            history = None
+            for epoch in range(2):
+                history = fit(
+                    *(model, epochs[epoch] if as_list else train, [*test] if as_list else test),
+                    *(nn.CrossEntropyLoss(), optimizer, epoch + 1),
+                    start_epoch=epoch,
+                    history=history,
+                    shards=3,
+                )
+            last = history.records[-1]
+            figures = {"loss": last.train_loss, "test": last.test_loss, "accuracy": last.test_accuracy}
+            found.append({**model.state_dict(), **figures})
+    assert_same(*found)
+
+
+def test_a_shared_evaluation_has_the_figures_of_a_whole_one() -> None:
+    class Two:
+        """One of two processes, which hears the other one afterwards."""
+
+        size = 2
+
+        def __init__(self, rank: int, heard: list[Any]) -> None:
+            self.rank, self.heard = rank, heard
+
+        def gather_metrics(self, value: Any) -> list[Any]:
+            self.heard.append(value)
+            return [*self.heard]
+
+    with nc.use_backend("reference"):
+        model = network().eval()
+        data = [(IMAGES[i : i + 2], LABELS[i : i + 2]) for i in range(0, 11, 2)]
+        metric = Accuracy(2)
+        expected = evaluate(model, data, nn.CrossEntropyLoss(), [metric]), metric.value()
+        heard: list[Any] = []
+        evaluate(model, data[:1], nn.CrossEntropyLoss(), group=Two(0, []))
+        with pytest.raises(ValueError, match="no samples"):
+            evaluate(model, [], nn.CrossEntropyLoss(), group=Two(0, []))
+        for rank in (1, 0):
+            actual = (
+                evaluate(model, iter(data), nn.CrossEntropyLoss(), [metric], group=Two(rank, heard)),
+                metric.value(),
+            )
+        assert [sorted(own) for own in heard] == [[1, 3, 5], [0, 2, 4]]
+        assert actual == expected
+        errors = [MeanAbsoluteError(), MeanAbsoluteError()]
+        values = [(x, np.ones((len(x), 3))) for x, _ in data]
+        evaluate(model, values, nn.MSELoss(), errors[:1])
+        evaluate(model, values, nn.MSELoss(), errors[1:], group=nc.distributed.Group())
+        assert errors[0].value() == pytest.approx(errors[1].value(), rel=1e-12)
+
+
+def test_what_is_not_finite_is_found_in_the_shards() -> None:
+    (x, y), *_ = batches(1)
+    x[4] = 1e30
+    with nc.use_backend("reference"):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        model[1].weight.value = np.full((2, 4), 1e20)
+        with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="output of 1"):
+            fit(
+                *(model, nc.data.DataLoader(nc.data.PairDataset(x, y), 6), None, nn.CrossEntropyLoss()),
+                *(optim.SGD(model.parameters(), 0.1), 1),
+                shards=3,
+                capture=False,
+            )
