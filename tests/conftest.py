@@ -39,6 +39,7 @@ SLOW = (
     "tests/backends/test_sums.py",
     "tests/bench/",
     "tests/data/test_loader.py",
+    "tests/distributed/",
     "tests/docs/",
     "tests/examples/",
     "tests/models/",

@@ -1,0 +1,39 @@
+"""A process that ends before the others ends them, too, and says why."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.distributed.launching import start, with_mpi
+
+pytestmark = with_mpi
+
+STARTING = 6
+"""Seconds that the start of three processes may take on two busy cores."""
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("error", "rank 1 of 3:\nTraceback"),
+        ("error in a thread", "rank 1 of 3:\nTraceback"),
+        ("exit", "rank 1 has ended, and this process waits for it"),
+        ("exit well", "rank 1 has ended, and this process waits for it"),
+        ("kill", ""),
+    ],
+)
+def test_one_process_that_ends_ends_all(way: str, said: str) -> None:
+    begin = time.perf_counter()
+    done = start(3, "-m", "tests.distributed.failing", way)
+    assert time.perf_counter() - begin < 5 + STARTING
+    assert done.returncode != 0
+    assert said in done.stderr
+    if way.startswith("error"):
+        assert "ValueError: this is why" in done.stderr
+
+
+def test_processes_that_end_together_end_as_they_want() -> None:
+    done = start(3, "-m", "tests.distributed.failing", "end together")
+    assert done.returncode == 2 and not done.stderr
