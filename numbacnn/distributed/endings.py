@@ -14,7 +14,7 @@ __all__ = ["Watch", "end_all_on_errors"]
 
 SPIN_SECONDS = 2e-4
 """How long a process waits without giving the processor away."""
-LONGEST_SLEEP = 1e-3
+LONGEST_SLEEP = 2e-4
 LOOK_SECONDS = 0.05
 """How often who waits looks whether somebody has left."""
 GRACE_SECONDS = 1.0
