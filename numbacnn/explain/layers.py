@@ -9,7 +9,9 @@ import numpy as np
 
 from .. import nn, ops
 from ..backends.shared.windows import adaptive_window
+from ..nn.grad_mode import evaluating
 from ..nn.layer import inherits_forward
+from ..nn.watching import passes_as_before
 from .sums import Copied, FunctionValue, Joined, Largest, Mean, Normalized, WeightedSum, WrittenSum
 
 __all__ = ["Seen", "written"]
@@ -113,6 +115,19 @@ def _transposed_convolution(layer: Any, seen: Seen) -> WrittenSum:
     count = layer.in_channels // layer.groups
     weights = _numbers(layer.weight)[group * count : (group + 1) * count, of_group]
     return _weighted(layer, weights, np.where(meets, pixels, 0), meets, channel, group)
+
+
+def _resampling(layer: Any, seen: Seen) -> WrittenSum:
+    (channel, row, column), shape = seen.position, seen.inputs[0].shape
+    field = layer.receptive_field(nn.ReceptiveField(), shape, shape[2:])
+    (top, bottom), (left, right) = field.pixels((row, column))
+    place = (channel, slice(max(top, 0), bottom + 1), slice(max(left, 0), right + 1))
+    # The gradient of a number in the pixels that it is made of is their weights.
+    one_hot = np.zeros(layer.output_shape(shape))
+    one_hot[(0, *seen.position)] = 1
+    settings = (layer.size, layer.scale_factor, layer.mode, layer.align_corners)
+    weights = ops.interpolate2d_backward(one_hot, shape, *settings, backend="reference")[0][place]
+    return WeightedSum(seen.x[place], weights, weights != 0, None)
 
 
 def _weighted(
@@ -266,16 +281,28 @@ def _copied(values: dict[str, np.ndarray], position: Position) -> WrittenSum:
     raise AssertionError(f"{position} is beyond what is joined")
 
 
-def _same_numbers(layer: Any, seen: Seen) -> WrittenSum:
-    """Of a layer that gives what it got, perhaps in another shape."""
-    place = np.ravel_multi_index(seen.position, layer.output_shape(seen.inputs[0].shape)[1:])
-    position = tuple(int(i) for i in np.unravel_index(place, seen.x.shape))
+def _moved(layer: Any, seen: Seen) -> WrittenSum:
+    """Of a layer that puts numbers elsewhere: given their places, it gives the place that the number comes from."""
+    places = np.arange(seen.x.size, dtype=np.float64).reshape(seen.inputs[0].shape)
+    with passes_as_before(layer), evaluating(layer):
+        place, other = (
+            float(layer.backend.to_numpy(layer.forward(of_inputs))[(0, *seen.position)])
+            for of_inputs in (places, places + seen.x.size)
+        )
+    if place == other:
+        return Copied("padding", None, place)
+    position = tuple(int(i) for i in np.unravel_index(int(place), seen.x.shape))
     return Copied("input", position, float(seen.x[position]))
 
 
 _ACTIVATIONS: list[type[nn.Layer]] = [
     nn.CELU, nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.Mish, nn.ReLU, nn.ReLU6,
     nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Tanh,
+]  # fmt: skip
+_MOVING: list[type[nn.Layer]] = [
+    nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Reshape, nn.Unflatten, nn.ZeroPad2d, nn.ConstantPad2d,
+    nn.ReflectionPad2d, nn.ReplicationPad2d, nn.CircularPad2d, nn.ZeroPadChannels, nn.ChannelShuffle, nn.PixelShuffle,
+    nn.PixelUnshuffle,
 ]  # fmt: skip
 
 _WRITTEN: dict[type[nn.Layer], Callable[[Any, Seen], WrittenSum]] = {
@@ -284,6 +311,7 @@ _WRITTEN: dict[type[nn.Layer], Callable[[Any, Seen], WrittenSum]] = {
     nn.Conv1d: _convolution,
     nn.ConvTranspose2d: _transposed_convolution,
     nn.ConvTranspose1d: _transposed_convolution,
+    nn.Upsample: _resampling,
     nn.MaxPool2d: _max_pool,
     nn.MaxPool1d: _max_pool,
     nn.AvgPool2d: _avg_pool,
@@ -305,6 +333,6 @@ _WRITTEN: dict[type[nn.Layer], Callable[[Any, Seen], WrittenSum]] = {
     nn.Concatenate: _concatenate,
     nn.Concat: _concat,
     nn.DenseBlock: _dense_block,
-    **dict.fromkeys([nn.Identity, nn.Flatten, nn.Reshape, nn.Unflatten, nn.Dropout, nn.Dropout2d], _same_numbers),
+    **dict.fromkeys(_MOVING, _moved),
 }
 """For each class of layers, how one of its numbers is written out."""

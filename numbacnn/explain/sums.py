@@ -57,7 +57,7 @@ class WrittenSum:
 
 @dataclass(frozen=True, eq=False)
 class WeightedSum(WrittenSum):
-    """Inputs times weights, plus a bias: what convolutions and `Linear` compute.
+    """Inputs times weights, plus a bias: what convolutions, `Linear` and `Upsample` compute.
 
     >>> WeightedSum(np.array([1.0, 2.0]), np.array([0.5, -0.25]), np.array([True, True]), bias=0.25).text()
     '1·0.5 + 2·(−0.25) + bias 0.25 = 0.25'
@@ -68,7 +68,7 @@ class WeightedSum(WrittenSum):
     weights: Values
     """Of the same shape."""
     inside: Mask
-    """Of the same shape: False for padding, and of a transposed convolution for weights that no input meets."""
+    """Of the same shape: False for padding, and where a transposed convolution has a weight that no input meets."""
     bias: float | None
 
     @property
@@ -249,16 +249,16 @@ class Joined(WrittenSum):
 
 @dataclass(frozen=True, eq=False)
 class Copied(WrittenSum):
-    """One number of an input, where a layer only joins, or gives what it got.
+    """One number of an input, where a layer only puts numbers elsewhere.
 
     >>> Copied("branch 1", (0, 2, 3), 0.5).text()
     'branch 1 at (0, 2, 3) = 0.5'
     """
 
     source: str
-    """"input", or the name of a branch."""
-    position: tuple[int, ...]
-    """Where in it."""
+    """"input", the name of a branch or of one of several inputs, or "padding"."""
+    position: tuple[int, ...] | None
+    """Where in it; None for padding."""
     value: float
 
     @property
@@ -270,7 +270,7 @@ class Copied(WrittenSum):
         return [Term(self._left(MOST), self.value)]
 
     def _left(self, most: int) -> str:
-        return f"{self.source} at {self.position}"
+        return self.source if self.position is None else f"{self.source} at {self.position}"
 
 
 def number(x: float) -> str:
