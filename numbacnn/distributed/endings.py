@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 __all__ = ["Watch", "end_all_on_errors"]
 
@@ -71,14 +71,13 @@ def end_all_on_errors(communicator: Any) -> None:
     """An exception that nobody handles, in whichever thread, is printed with the rank and ends all processes."""
     rank, size = communicator.Get_rank(), communicator.Get_size()
 
-    def end(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> NoReturn:
-        text = "".join(traceback.format_exception(kind, error, trace))
-        for stream, said in ((sys.stdout, ""), (sys.stderr, f"rank {rank} of {size}:\n{text}")):
-            if stream is not None:
-                stream.write(said)
-                stream.flush()
-        communicator.Abort(130 if issubclass(kind, KeyboardInterrupt) else 1)
-        raise SystemExit(1)  # no MPI comes back
+    def end(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            text = "".join(traceback.format_exception(kind, error, trace))
+            print(f"rank {rank} of {size}:\n{text}", end="", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+        finally:  # even if nobody reads
+            communicator.Abort(130 if issubclass(kind, KeyboardInterrupt) else 1)
 
     def end_of_thread(arguments: threading.ExceptHookArgs) -> None:
         if not issubclass(arguments.exc_type, SystemExit):

@@ -111,7 +111,7 @@ def fit(
         ValueError: numbers out of range, a history of another length than ``start_epoch``, loaders without samples,
             the schedule of another optimizer, one that starts anew in a run that is resumed, or one that monitors what
             there is not, the optimizer or the average of another model, one metric given twice, fewer shards than
-            processes.
+            processes, processes that differ in the numbers of epochs, batches or shards.
     """
     epochs, start_epoch = _check_epochs(epochs, start_epoch)
     for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
@@ -150,6 +150,7 @@ def fit(
         capture=capture,
     )
     ranks = Alone() if group is None else group
+    _check_processes(ranks, start_epoch=start_epoch, epochs=epochs, batches=batches, shards=step.shards)
     callbacks = [callback for callback in callbacks if ranks.rank == 0 or not callback.first_rank_only]
     if not model.training:
         model.train()
@@ -268,6 +269,15 @@ def _check_epochs(epochs: int, start_epoch: int) -> tuple[int, int]:
     if not 0 <= start_epoch <= epochs:
         raise ValueError(f"`start_epoch` {start_epoch} must be in 0..{epochs}, the number of `epochs`")
     return epochs, start_epoch
+
+
+def _check_processes(ranks: Ranks, **numbers: int | None) -> None:
+    """ValueError where the processes are not about to do the same, as where some do not see a checkpoint's file."""
+    every = ranks.gather_metrics(numbers)
+    for name in numbers:
+        found = [one[name] for one in every]
+        if len(set(found)) > 1:
+            raise ValueError(f"the processes of `group` have {found} as `{name}`, must have the same")
 
 
 def _monitored(record: EpochRecord, name: str) -> float:

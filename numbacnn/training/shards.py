@@ -94,14 +94,13 @@ class ShardSums:
     ) -> None:
         """Compute the shards that are this process's, ``compute(x, y)``, and leave what all shards come to.
 
-        After an error sums are as before the batch, but for gradients.
+        ``batch`` has samples. After an error sums are as before the batch, but for gradients.
         """
         state = _State(model, optimizer, accumulation, totals, metrics)
         if self._spare and not _are_alike(self._spare[0], state.gradients):
             self._spare.clear()
         parts = {number: (x, y) for number, x, y in batch.parts}
-        latest: _Sums | None = None
-        """Whose gradients are where those of the next shard will be."""
+        latest: _Sums | None = None  # whose gradients are where those of the next shard will be
 
         def shard(number: int) -> _Sums | None:
             nonlocal latest
@@ -124,6 +123,7 @@ class ShardSums:
                 self._spare.append(right.gradients)
             return left
 
+        result: _Sums | None
         try:
             found: dict[Node, _Sums] = {}
             for node in own_nodes(self.shards, self.own, batch.samples):
@@ -137,9 +137,7 @@ class ShardSums:
         except BaseException:
             state.restore()
             raise
-        if result is None:
-            state.restore()
-            return
+        assert result is not None
         state.finish(result, batch.samples)
         if result.gradients is not state.gradients:
             self._spare.append(result.gradients)
@@ -152,7 +150,7 @@ class ShardSums:
             backend.assign(target, source)
         return spare
 
-    def _exchanged(self, found: dict[Node, _Sums], batch: ShardedBatch, state: _State) -> _Sums | None:
+    def _exchanged(self, found: dict[Node, _Sums], batch: ShardedBatch, state: _State) -> _Sums:
         """The sums of all processes. Few numbers go to all of them, gradients piece by piece to one that adds them."""
         ranks = self._ranks
         assert ranks is not None
@@ -166,8 +164,7 @@ class ShardSums:
             for node, (figures, averages, counts, passes) in every.items()
         }
         result = sum_of_nodes(host, self.shards, _Sums.add)
-        if result is None:
-            return None
+        assert result is not None
         layout = [
             own_nodes(self.shards, own_shards(self.shards, rank, ranks.size), batch.samples)
             for rank in range(ranks.size)

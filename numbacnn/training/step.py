@@ -199,6 +199,10 @@ class TrainingStep:
             for piece in pieces_of(x, y, self.micro_batch, backend):
                 self._add_piece(piece, parts)
 
+        if not batch.samples:  # a step of nothing would divide by nothing
+            if is_last:
+                self.flush()
+            return
         self._last_work = self._accumulation.work
         self._accumulation.begin_batch(model, self.optimizer)
         for metric in self.metrics:

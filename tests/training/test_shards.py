@@ -166,9 +166,13 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
 
 def test_a_batch_without_samples_counts_nothing() -> None:
     with nc.use_backend("reference"):
-        step = step_of("reference", nn.CrossEntropyLoss(), shards=2)
-        step(IMAGES[:0], LABELS[:0])
-        assert step.totals() == (0, 0, 0)
+        step, twin = (step_of("reference", nn.CrossEntropyLoss(), shards=2, accumulate=2) for _ in range(2))
+        for n in (0, 11, 0, 0, 11):
+            step(IMAGES[:n], LABELS[:n])
+        for _ in range(2):
+            twin(IMAGES, LABELS)
+        assert step.totals() == twin.totals() and step.pending == 0
+        assert_same(step.model.state_dict(), twin.model.state_dict())
 
 
 def test_what_fits_not_is_refused() -> None:
