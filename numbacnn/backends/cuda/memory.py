@@ -42,7 +42,7 @@ def is_array(x: Any) -> bool:
 def adopt(x: Any) -> Array | None:
     """``x``, an array that another library has on the GPU, as one of this backend; without a copy if C-contiguous.
 
-    ValueError for one on another GPU than the first, one that is masked, and one of 2**31 elements or more.
+    ValueError for one on another GPU than that of the backend, one that is masked, and one of 2**31 elements or more.
     """
     if SIMULATED or isinstance(x, (np.ndarray, DeviceArray)):
         return None
@@ -67,7 +67,7 @@ def adopt(x: Any) -> Array | None:
 
 
 def _check_device(ordinal: int) -> None:
-    if ordinal:
+    if ordinal != device().number:
         raise ValueError(
             f"`x` is on cuda:{ordinal}, the cuda backend takes arrays on {device_name()}: copy it there first"
         )

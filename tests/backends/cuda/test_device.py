@@ -26,6 +26,23 @@ def test_the_backend_is_available_and_runs_everything_in_its_own_stream(run) -> 
     assert int(launch[8], 16) == 1000
 
 
+@pytest.mark.parametrize(("devices", "number"), [(1, 0), (2, 1), (4, 3), (8, 3)])
+def test_the_gpu_of_a_number_is_used_counted_around(run, devices: int, number: int) -> None:
+    """As each of several processes of a machine does it."""
+    run(
+        f"""
+        from numbacnn.backends import cuda_support
+        cuda_support.choose_device(3)
+        assert backends.available()["cuda"] is None
+        x = cuda().asarray(np.ones(3))
+        assert cuda().device_name() == "cuda:{number}" and x.__dlpack_device__() == (2, {number})
+        assert cuda().asarray(Foreign(x)).shape == (3,)
+        """,
+        devices=devices,
+        ordinal=number,
+    )
+
+
 def test_copies_arrive_whole_however_large(run) -> None:
     log = run(
         """

@@ -53,9 +53,9 @@ class Gpu:
 
         self._driver: Any = driver
         initialize(driver)
-        number = chosen_device(driver)
-        self.name = f"cuda:{number}"
-        handle = value(driver.cuDeviceGet(number))
+        self.number = chosen_device(driver)
+        self.name = f"cuda:{self.number}"
+        handle = value(driver.cuDeviceGet(self.number))
         self.capability = capability(driver, handle)
         attribute = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
         self.multiprocessors: int = value(driver.cuDeviceGetAttribute(attribute, handle))
@@ -259,11 +259,11 @@ class Gpu:
             self._driver.cuEventDestroy(event)
 
     def ordinal(self, address: int) -> int:
-        """The number of the device that ``address`` is in the memory of; 0 for what the driver does not know."""
+        """The number of the device that ``address`` is in the memory of; that of this one for what the driver does not know."""
         self._enter()
         attribute = self._driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         status, ordinal = self._driver.cuPointerGetAttribute(attribute, address)
-        return 0 if int(status) else int(ordinal)
+        return self.number if int(status) else int(ordinal)
 
     def keep(self, owner: Any) -> None:
         """Keep ``owner`` alive until what was asked for before has been done.

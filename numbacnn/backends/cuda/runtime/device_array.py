@@ -259,7 +259,7 @@ class DeviceArray:
         return view.__dlpack__(**{**options, "stream": -1})
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (2, 0)  # kDLCUDA, the first one
+        return (2, device().number)  # kDLCUDA
 
     def __repr__(self) -> str:
         return f"DeviceArray({np.array2string(np.asarray(self), separator=', ')}, dtype={self.dtype})"

@@ -172,6 +172,7 @@ def ieee(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
 class Simulator:
     """See :class:`device.Gpu` for what its functions do. A place in memory is an array of bytes."""
 
+    number = 0
     name = "cuda:simulator"
 
     def __init__(self) -> None:
