@@ -21,7 +21,7 @@ from .captured import StagedWork, drop_saved
 if TYPE_CHECKING:
     from ..optim import Optimizer
 
-__all__ = ["Accumulation", "add_gradients", "pieces_of", "shards_of", "untrained"]
+__all__ = ["Accumulation", "add_gradients", "not_optimized", "pieces_of", "shards_of"]
 
 
 def add_gradients(model: Layer, loss: Loss, dy: Any) -> None:
@@ -145,19 +145,19 @@ class Accumulation:
             return
         for backend, gradient in optimizer.flat_gradients():
             backend.divide(gradient, self._divisor.value)
-        for parameter in untrained(model, optimizer):
+        for parameter in not_optimized(model, optimizer):
             parameter.backend.divide(parameter.grad, self._divisor.value)
 
     def _clear(self, model: Layer, optimizer: Optimizer) -> None:
         self.is_finite, self._divisor_before = True, 0.0
         optimizer.zero_grad()
-        for parameter in untrained(model, optimizer):
+        for parameter in not_optimized(model, optimizer):
             parameter.clear_grad()
             parameter.settle_grad()
         model.backend.fill_zero(self._divisor.value)
 
 
-def untrained(model: Layer, optimizer: Optimizer) -> list[Parameter]:
+def not_optimized(model: Layer, optimizer: Optimizer) -> list[Parameter]:
     """Parameters that have gradients and are not the optimizer's."""
     own = {id(parameter) for parameter in optimizer.parameters}
     return [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in own]

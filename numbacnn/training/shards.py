@@ -17,7 +17,7 @@ from ..backends import Array, Backend
 from ..nn.layer import Layer
 from ..nn.state import Buffer
 from ..sharding import Node, Ranks, ShardedBatch, add_up, own_nodes, own_shards, sum_of_nodes
-from .accumulation import Accumulation, untrained
+from .accumulation import Accumulation, not_optimized
 from .metrics import Metric, MetricSums
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class _State:
         self.figures: _OnBackend = [
             *((backend, array) for array in (accumulation.divisor, *totals.arrays)),
             *((each.backend, each.value) for metric in metrics for each in metric.buffers()),
-            *((parameter.backend, parameter.grad) for parameter in untrained(model, optimizer)),
+            *((parameter.backend, parameter.grad) for parameter in not_optimized(model, optimizer)),
         ]
         buffers = [buffer for _, buffer in model.named_buffers()]
         self.buffers: list[Buffer] = [buffer for buffer in buffers if buffer.dtype.kind == "f"]

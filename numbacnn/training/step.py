@@ -89,9 +89,10 @@ class TrainingStep:
         capture: whether to capture where that can be done; with False each step is plain.
 
     Raises:
-        TypeError: ``loss`` is no `Loss`.
+        TypeError: ``loss`` is no `Loss`; at a call, no targets.
         ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one; fewer shards than
-            there are processes; at a call, arrays of different numbers of samples that are to be cut.
+            there are processes; at a call, arrays of different numbers of samples that are to be cut, and
+            batches that are cut into another number of shards.
 
     Example:
         >>> import numpy as np
@@ -167,6 +168,10 @@ class TrainingStep:
     def _train_on(self, x: Any, y: Any, is_last: bool) -> None:
         """A call, and :meth:`flush` after it where it ``is_last``: then one that is all there is can be plain."""
         backend = self.model.backend
+        if y is None and not isinstance(x, ShardedBatch):
+            raise TypeError("`y` must be the targets of `x`, not None")
+        if isinstance(x, ShardedBatch) and x.shards != self.shards:
+            raise ValueError(f"`x` is a batch cut into {x.shards} shards, must be cut into `shards` {self.shards}")
         if backend is not self._totals.backend:
             self._totals = MetricSums(backend, *self._totals.read())
         if self._sums is not None:
@@ -192,8 +197,6 @@ class TrainingStep:
     def _train_on_shards(self, x: Any, y: Any, is_last: bool, sums: ShardSums) -> None:
         model, backend, parts = self.model, self.model.backend, self._parts()
         batch = x if isinstance(x, ShardedBatch) else shards_of(x, y, sums.shards, sums.own, backend)
-        if batch.shards != sums.shards:
-            raise ValueError(f"`x` is a batch cut into {batch.shards} shards, must be cut into `shards` {sums.shards}")
 
         def compute(x: Any, y: Any) -> None:
             for piece in pieces_of(x, y, self.micro_batch, backend):

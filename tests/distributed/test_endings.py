@@ -10,9 +10,6 @@ from tests.distributed.launching import start, with_mpi
 
 pytestmark = with_mpi
 
-STARTING = 6
-"""Seconds that the start of three processes may take on two busy cores."""
-
 
 @pytest.mark.parametrize(
     ("way", "said"),
@@ -25,9 +22,8 @@ STARTING = 6
     ],
 )
 def test_one_process_that_ends_ends_all(way: str, said: str) -> None:
-    begin = time.perf_counter()
     done = start(3, "-m", "tests.distributed.failing", way)
-    assert time.perf_counter() - begin < 5 + STARTING
+    assert time.time() - float(done.stdout.split()[0]) < 5
     assert done.returncode != 0
     assert said in done.stderr
     if way.startswith("error"):

@@ -181,6 +181,12 @@ def test_what_fits_not_is_refused() -> None:
         step(IMAGES, LABELS[:9])
     with pytest.raises(ValueError, match="cut into 2 shards, must be cut into `shards` 4"):
         step(ShardedBatch(11, 2, []))
+    plain = step_of("reference", nn.CrossEntropyLoss())
+    with pytest.raises(ValueError, match="cut into 2 shards, must be cut into `shards` None"):
+        plain(ShardedBatch(11, 2, []))
+    for each in (plain, step):
+        with pytest.raises(TypeError, match="`y` must be the targets of `x`"):
+            each(IMAGES)
     for shards in (0, 2**16 + 1):
         with pytest.raises(ValueError, match=f"`shards` {shards}"):
             step_of("reference", nn.CrossEntropyLoss(), shards=shards)
