@@ -32,6 +32,7 @@ EXTRAS = {
     "pillow": ("folders of images", 'pip install "numbacnn[data]"'),
     "matplotlib": ("plots", 'pip install "numbacnn[plot]"'),
     "tensorboard": ("what TensorBoard shows of a run", 'pip install "numbacnn[tensorboard]"'),
+    "mpi4py": ("training by several processes", 'pip install "numbacnn[distributed]"'),
     "torch": ("a peer in benchmarks", 'pip install "numbacnn[bench]"'),
     "onnxruntime": ("a peer in benchmarks", "pip install onnxruntime"),
     "numba-cuda": ("kernels on NVIDIA GPUs", 'pip install "numbacnn[cuda]"'),

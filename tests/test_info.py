@@ -30,6 +30,7 @@ LABELS = [
         "pillow",
         "matplotlib",
         "tensorboard",
+        "mpi4py",
         "torch",
         "onnxruntime",
         "numba-cuda",

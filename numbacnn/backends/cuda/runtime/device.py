@@ -259,7 +259,7 @@ class Gpu:
             self._driver.cuEventDestroy(event)
 
     def ordinal(self, address: int) -> int:
-        """The number of the device that ``address`` is in the memory of; this one's for what the driver does not know."""
+        """The number of the device that ``address`` is in the memory of; this one for what the driver does not know."""
         self._enter()
         attribute = self._driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         status, ordinal = self._driver.cuPointerGetAttribute(attribute, address)
