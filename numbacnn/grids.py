@@ -226,9 +226,10 @@ def _tile(pixels: Pixels, caption: str, enlarge: int, values: Pixels | None) -> 
     ]
     if values is not None:
         lightness = np.atleast_3d(pixels)[:, :, :3].mean(axis=2)
-        hidden = pixels[:, :, 3] == 0 if pixels.shape[2:] == (4,) else np.zeros(pixels.shape[:2], bool)
         for (y, x), value in np.ndenumerate(values[0]):
-            ink = INK if hidden[y, x] else "#000" if lightness[y, x] > 110 else "#fff"
+            if np.isnan(value):
+                continue
+            ink = "#000" if lightness[y, x] > 110 else "#fff"
             at = f'x="{(x + 0.5) * enlarge:g}" y="{(y + 0.5) * enlarge + 4:g}"'
             parts.append(f'<text {at} text-anchor="middle" fill="{ink}">{_number(value)}</text>')
     parts += [
