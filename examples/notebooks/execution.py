@@ -146,4 +146,3 @@ def _first_difference(before: str, after: str) -> str:
     at = next((i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new), 0)
     start = max(at - 20, 0)
     return f"{after[start : at + 40]!r}, the file has {before[start : at + 40]!r}"
-
