@@ -143,12 +143,12 @@ def _columns_for(widths: Sequence[float]) -> int:
 
 def _images(images: Any) -> list[Pixels]:
     """Each as (c, h, w)."""
-    several = isinstance(images, (list, tuple)) and len(images) > 0 and all(np.ndim(image) > 1 for image in images)
-    if several:
-        tiles = [np.asarray(image) for image in images]
-    else:
-        array = np.asarray(images)
-        tiles = list(array) if array.ndim in (3, 4) else [array]
+    try:
+        several = isinstance(images, (list, tuple)) and len(images) > 0 and all(np.ndim(image) > 1 for image in images)
+        arrays = [np.asarray(image) for image in images] if several else [np.asarray(images)]
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"`images` must be arrays: {error}") from error
+    tiles = list(arrays[0]) if not several and arrays[0].ndim in (3, 4) else arrays
     if not tiles:
         raise ValueError("`images` () must be at least one image")
     for i, tile in enumerate(tiles):
@@ -169,8 +169,8 @@ def _images(images: Any) -> list[Pixels]:
 def _captions(labels: Any, count: int) -> list[str]:
     if labels is None:
         return [""] * count
-    if isinstance(labels, str):
-        raise TypeError(f"`labels` {labels!r} must be a sequence, with one for each image, not one string")
+    if isinstance(labels, str) or not hasattr(labels, "__iter__"):
+        raise TypeError(f"`labels` {labels!r} must be a sequence, with one for each image")
     captions = [str(label) for label in labels]
     if len(captions) != count:
         raise ValueError(f"`labels` are {len(captions)}; there must be one for each of the {count} images")

@@ -151,6 +151,9 @@ def test_it_shows_itself_and_is_saved(tmp_path: Path, backend: backends.Backend)
         ([], r"must be"),
         (np.ones((1, 0, 3)), "must be"),
         ([np.ones((2, 2)), np.ones((2, 2, 2))], r"`images`\[1\] of shape \(2, 2, 2\) must be"),
+        ([[1, 2], [3]], "`images` must be arrays"),
+        ([[[1, 2], [3]]], "`images` must be arrays"),
+        (None, r"of shape \(\) must be"),
         (np.ones((1025, 2, 2)), r"are 1025; there must be at most 1024, as in images\[:1024\]"),
     ],
 )
@@ -167,6 +170,8 @@ def test_arguments_are_checked() -> None:
         nc.image_grid(images, ["one"])
     with pytest.raises(TypeError, match="`labels` 'ab' must be a sequence"):
         nc.image_grid(images, "ab")
+    with pytest.raises(TypeError, match="`labels` 5 must be a sequence"):
+        nc.image_grid(images, 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`columns` 0"):
         nc.image_grid(images, columns=0)
     with pytest.raises(ValueError, match="`enlarge` 0"):

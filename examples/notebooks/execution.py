@@ -47,7 +47,7 @@ def executed(path: Path, timeout: int = 300) -> Any:
     """The notebook with new outputs, those of the built-in images; CellExecutionError if a cell raises an error."""
     notebook = nbformat.read(path, as_version=4)
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=_ThisPython())
-    client = NotebookClient(notebook, km=manager, timeout=timeout, record_timing=False)
+    client = NotebookClient(notebook, km=manager, timeout=timeout, record_timing=False, coalesce_streams=True)
     with tempfile.TemporaryDirectory() as folder:
         client.resources = {"metadata": {"path": folder}}
         # There, too, no data set is found, and no settings of the user's own are read.
@@ -91,19 +91,9 @@ def differences(committed: Any, computed: Any) -> list[str]:
 
 
 def _shown(cell: Any) -> list[Content]:
-    """The outputs; the parts of a stream, which may come in several pieces, as one."""
-    shown: list[Content] = []
-    for output in cell.outputs:
-        if output.output_type == "stream":
-            if shown and output.name in shown[-1]:
-                shown[-1][output.name] += output.text
-            else:
-                shown.append({output.name: output.text})
-        elif output.output_type == "error":
-            shown.append({"error": output.evalue})
-        else:
-            shown.append(dict(output.data))
-    return shown
+    return [
+        {output.name: output.text} if output.output_type == "stream" else dict(output.data) for output in cell.outputs
+    ]
 
 
 def _types(outputs: list[Content]) -> str:
