@@ -100,6 +100,11 @@ def test_the_code_of_a_page_is_in_the_files(page: Path) -> None:
     blocks = re.findall(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)```", page.read_text(encoding="utf-8"), re.M)
     assert blocks
     for file, options in blocks:
-        name = re.search(r"^:pyobject: (?:\w+\.)?(\w+)$", options, re.M)
-        assert name
-        assert re.search(rf"^ *(?:def|class) {name[1]}\b", (page.parent / file).read_text(encoding="utf-8"), re.M)
+        code = (page.parent / file).read_text(encoding="utf-8")
+        parts = re.findall(r"^:(pyobject|start-at|end-at|end-before): (.+)$", options, re.M)
+        assert parts
+        for option, name in parts:
+            if option == "pyobject":
+                assert re.search(rf"^ *(?:def|class) {name.rpartition('.')[2]}\b", code, re.M)
+            else:
+                assert name in code
