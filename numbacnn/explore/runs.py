@@ -199,16 +199,16 @@ def _status(
     """Whether the run goes on, after so many epochs, and how that is known."""
     if progress is None or written is None:
         if history is None:
-            return {"state": "absent", "text": f"{folder} has no {HISTORY}: no run has begun there", "seconds_ago": None}
-        why = f"there is no {PROGRESS} that would say whether the run goes on; this is how old {HISTORY} is"
+            return {"state": "absent", "text": f"there is no {HISTORY}, no run has begun", "seconds_ago": None}
+        why = f"there is no {PROGRESS} that would say whether the run goes on, {HISTORY} alone"
         return {"state": "unknown", "text": why, "seconds_ago": _age(history)}
     age, of = _age(written), f"epoch {epochs} of {progress['epochs']}"
     if progress["doing"] == "nothing":
         return {"state": "ended", "text": f"{PROGRESS} says that the run has ended, after {of}", "seconds_ago": age}
-    every = f"{PROGRESS}, which the run writes every {progress['every']:g} s and after each batch that takes longer"
+    rule = f"the run writes it every {progress['every']:g} s, or after each batch that takes longer"
     if age <= max(SILENCE, SILENT_WRITES * progress["every"]):
-        return {"state": "running", "text": f"{every}, is new", "seconds_ago": age}
-    why = f"{every}, is old: the run was killed, its machine has stopped, or it compiles or computes one batch so long"
+        return {"state": "running", "text": f"{PROGRESS} is new; {rule}", "seconds_ago": age}
+    why = f"{PROGRESS} is old; {rule}: the run was killed, or what it computes or compiles takes so long"
     return {"state": "silent", "text": why, "seconds_ago": age}
 
 
