@@ -85,14 +85,14 @@ class Guard:
         return None
 
 
-def application(session: Session, token: str, port: int, run_state: Callable[[], dict[str, Any]] | None) -> ASGIApp:
+def application(session: Session, token: str, port: int, run_state: Callable[[str | None], dict[str, Any]] | None) -> ASGIApp:
     """What answers the browser.
 
     Args:
         session: the model.
         token: the first part of every path.
         port: that of the server on 127.0.0.1.
-        run_state: what there is to be told of a training, if one is watched.
+        run_state: what there is to be told of a training, if one is watched, to a page that has seen a version of it.
     """
     answers = Answers(session, run_state is not None)
     page = _page()
@@ -139,7 +139,7 @@ def application(session: Session, token: str, port: int, run_state: Callable[[],
     async def show_run(request: Request) -> Response:
         if run_state is None:
             raise HTTPException(404)
-        return _json(await run_in_threadpool(run_state))
+        return _json(await run_in_threadpool(run_state, request.query_params.get("seen")))
 
     routes = [
         Route("/api/model", show_model),
