@@ -39,7 +39,7 @@ def new_parser(program: str) -> Parser:
     """The options."""
     parser = Parser(
         program,
-        "A page in the browser: what a network makes of an image that is drawn or dropped, layer by layer, unit by unit.",
+        "A page in the browser: what a network makes of an image that is drawn or dropped, layer by layer.",
     )
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group()

@@ -118,7 +118,8 @@ def _of_onnx(arguments: argparse.Namespace) -> Subject:
         assert content.graph is not None
         initializers = {tensor.name for tensor in content.graph.initializer}
         (info,) = (info for info in content.graph.input if info.name in loaded.inputs and info.name not in initializers)
-        dims = info.type.tensor_type.shape.dim if info.type and info.type.tensor_type.shape else []
+        of_tensor = info.type.tensor_type if info.type else None
+        dims = of_tensor.shape.dim if of_tensor and of_tensor.shape else []
         if not dims or not all(dim.dim_value > 0 for dim in dims[1:]):
             raise UserError(f"{option}: the file leaves the size of images open, which --shape must tell")
         shape = (1, *loaded.shapes[0][1:])
@@ -230,5 +231,5 @@ def _samples(classes: tuple[str, ...], preprocessing: data.Preprocessing) -> dat
             continue
         if images.classes == classes and images.image_shape[0] == channels:
             first = [int(np.flatnonzero(images.labels == label)[0]) for label in range(CLASSES)]
-            return images.subset(first)
+            return data.ArrayDataset(np.asarray(images.images[first]), images.labels[first], classes, images.name)
     return data.shapes("test", SAMPLES, max(8, height, width), channels)

@@ -13,7 +13,7 @@ __all__ = ["practice_set"]
 SHAPES = 16_640
 PER_SIZE = 5_000
 DRAWN = ((60, 4), (66, 5), (72, 6))
-"""Height and width of drawings, and how many of these pixels a line is thick, before all are made three times smaller."""
+"""Height and width of drawings and the thickness of their lines in pixels, before all are made smaller."""
 SMALLER = 3
 INSIDE = 140
 """Grey above it is of the shape, below it of the background or of what is strewn over it."""
@@ -49,8 +49,8 @@ def _eroded(filled: np.ndarray[Any, Any], by: int) -> np.ndarray[Any, Any]:
     for axis in (1, 2):
         width = [(0, 0), (0, 0), (0, 0)]
         width[axis] = (by, by)
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(filled, width), 2 * by + 1, axis)
-        filled = windows.all(axis=-1)
+        windows: Any = np.lib.stride_tricks.sliding_window_view(np.pad(filled, width), 2 * by + 1, axis)
+        filled = np.asarray(windows.all(axis=-1))
     return filled
 
 

@@ -86,9 +86,10 @@ class Guard:
         return None
 
 
-def application(
-    session: Session, token: str, port: int, run_state: Callable[[str | None], dict[str, Any]] | None
-) -> ASGIApp:
+RunState = Callable[[str | None], dict[str, Any]]
+
+
+def application(session: Session, token: str, port: int, run_state: RunState | None = None) -> ASGIApp:
     """What answers the browser.
 
     Args:

@@ -62,7 +62,7 @@ class Picture:
 
 
 class Session:
-    """A model, and the images that it was last shown. Threads may ask at once; they are answered one after the other."""
+    """A model, and the images that it was last shown. Threads may ask at once, and are answered one by one."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject

@@ -26,8 +26,8 @@ Table = dict[str, Any]
 def written_out(found: WrittenSum) -> dict[str, Any]:
     """``text``, the equation; ``tables``, each with a ``caption`` and ``rows``; ``rest``, what is not in them.
 
-    A cell is a text, or a number ``input`` with its ``weight`` if it has one, whether it is ``inside`` of what the layer
-    reads, and ``chosen``, the largest of a window.
+    A cell is a text, or a number ``input`` with its ``weight`` if it has one, whether it is ``inside`` of what the
+    layer reads, and ``chosen``, the largest of a window.
 
     >>> sum = WeightedSum(np.array([1.0, 2.0]), np.array([0.5, -0.25]), np.array([True, True]), bias=0.25)
     >>> written = written_out(sum)

@@ -1,4 +1,4 @@
-"""Files that are dropped on the page, as the pixels that a model reads: limits first, then the readers of the package."""
+"""Files that are dropped on the page, as the pixels that a model reads: limits first, then the package's readers."""
 
 from __future__ import annotations
 
