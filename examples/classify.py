@@ -14,8 +14,8 @@ from numbacnn import data
 from numbacnn.cli.backend import add_backend_option, run_on
 from numbacnn.cli.classifiers import IMAGENET, pretrained, rows, saved
 from numbacnn.command_line import Parser, UserError, integer, one_line, path, printable, refuse, say
-
-from .grad_cam import blended, grad_cam, save_picture
+from numbacnn.explain import blended, grad_cam
+from numbacnn.files import replacing
 
 SCALE = 2
 """Pixels of the pictures of --explain for each that the model reads."""
@@ -47,6 +47,14 @@ def describe(classifier: nc.Classifier, file: Path, top: int, explain: bool) -> 
         target = file.with_name(f"{file.name}.gradcam.png")
         save_picture(target, blended(picture, np.kron(heat, np.ones((SCALE, SCALE), np.float32))))
         say(printable(f"  wrote {target}: where it sees {best[0][0]}"))
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Write (3, h, w) uint8 as a PNG file, whole or not at all."""
+    from PIL import Image
+
+    with replacing(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))).save(temporary, format="PNG")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

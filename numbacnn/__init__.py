@@ -20,6 +20,7 @@ from .nn.init import manual_seed as manual_seed
 
 if TYPE_CHECKING:
     from . import data as data
+    from . import explain as explain
     from . import io as io
     from . import models as models
     from . import onnx as onnx
@@ -43,6 +44,7 @@ __all__ = [
     "backends",
     "data",
     "draw",
+    "explain",
     "from_pretrained",
     "io",
     "load",
@@ -66,7 +68,7 @@ __all__ = [
 
 # Not every program reads files or trains, so these are imported when they are first used.
 # The estimators need more than is installed everywhere, and so are not among the names above.
-_LAZY_MODULES = ("data", "io", "models", "onnx", "sklearn", "testing", "training")
+_LAZY_MODULES = ("data", "explain", "io", "models", "onnx", "sklearn", "testing", "training")
 _LAZY_FUNCTIONS = {
     "Classifier": "classifier",
     "draw": "drawing",

@@ -44,7 +44,7 @@ def test_completion_shows_the_public_face_alone(package):
     assert names == sorted(package.__all__)
     assert not {"Any", "annotations", "import_module", "TYPE_CHECKING", "public_names"} & set(names)
     modules = {name for name in names if isinstance(getattr(package, name), ModuleType)}
-    ours = {"backends", "data", "io", "models", "nn", "onnx", "ops", "optim", "testing", "training"}
+    ours = {"backends", "data", "explain", "io", "models", "nn", "onnx", "ops", "optim", "testing", "training"}
     expected = ours if package is nc else {"init"}
     assert modules <= expected
     assert {"Conv2d", "DenseBlock"} <= set(dir(nc.nn)) and {"conv2d", "linear"} <= set(dir(nc.ops))

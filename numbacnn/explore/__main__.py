@@ -9,6 +9,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
+from functools import partial
 
 from ..backends import Backend
 from ..cli.backend import add_backend_option, run_on
@@ -16,6 +17,7 @@ from ..cli.classifiers import IMAGENET
 from ..cli.networks import NAMES
 from ..command_line import Parser, UserError, number, path, say, sizes
 from .loading import subject_of
+from .runs import state_of
 from .session import Session
 
 __all__ = ["main", "new_parser"]
@@ -89,7 +91,7 @@ def serve(arguments: argparse.Namespace, backend: Backend) -> None:
     with sock:
         session = Session(subject_of(arguments))
         port, token = sock.getsockname()[1], secrets.token_urlsafe(TOKEN_BYTES)
-        app = application(session, token, port, None)
+        app = application(session, token, port, partial(state_of, arguments.run) if arguments.run else None)
         config = uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", lifespan="off", log_level="error", access_log=False,
             server_header=False, timeout_graceful_shutdown=1,

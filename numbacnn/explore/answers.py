@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from .. import nn
 from .session import Picture, Session, as_maps, part_of
 from .strokes import centred
+from .tables import written_out
 from .uploads import MOST_BYTES, UploadError, pixels_of
 
 __all__ = ["Answers"]
@@ -100,6 +102,20 @@ class Answers:
         """Kernels (n, kh, kw) of a map from ``first`` on, as many as are sent at once."""
         kernels = self._session.filters(layer, of_map)
         return part_of(kernels, first), {"count": len(kernels), "first": first, **_range(kernels)}
+
+    def heat(self, number: int, target: int) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        """Grad-CAM for a class, by its number."""
+        return self._session.heat(self._session.picture(number), target), {}
+
+    def unit(self, number: int, layer: str, position: Sequence[int]) -> dict[str, Any]:
+        """What a unit sees, and its sum as an equation and as tables."""
+        found = self._session.unit(self._session.picture(number), layer, position)
+        return {
+            "value": found.value,
+            "kind": found.kind,
+            "field": found.field,
+            "sum": None if found.sum is None else written_out(found.sum),
+        }
 
     def _said(self, pixels: np.ndarray[Any, Any]) -> dict[str, Any]:
         started = time.perf_counter()

@@ -18,6 +18,7 @@ from ..command_line import UserError, one_line, path, say
 from ..hub import CONFIG, from_pretrained, read_config
 from ..onnx.messages import read_model
 from ..onnx.reader import Import
+from .practice import practice_set
 from .session import Subject
 
 __all__ = ["subject_of"]
@@ -129,7 +130,7 @@ def _of_onnx(arguments: argparse.Namespace) -> Subject:
 def _trained_now() -> Subject:
     """A LeNet for the shapes that the package draws itself."""
     say(f"no model is named: training LeNet on the built-in shapes, {EPOCHS} epochs; --model names another")
-    train, test = data.shapes("train"), data.shapes("test")
+    train, test = practice_set(), data.shapes("test")
     nn.init.manual_seed(0)
     model = models.lenet()
     nn.init.xavier_uniform(model)
@@ -144,7 +145,7 @@ def _trained_now() -> Subject:
     last = history.records[-1]
     right, seconds = last.test_accuracy, sum(record.seconds for record in history.records)
     note = (
-        f"Trained when this page was started, in {seconds:.0f} s, on drawings of ten shapes, "
+        f"Trained when this page was started, in {seconds:.0f} s, on drawings of {len(train.classes)} shapes, "
         f"{right:.1%} of whose test images it names right. It knows nothing else."
     )
     say(f"test acc {right:.3f}, after {seconds:.1f} s")
@@ -183,7 +184,9 @@ def _count(option: str, model: nn.Layer, shape: tuple[int, ...]) -> int:
     return int(given[1])
 
 
-def _preprocessing(arguments: argparse.Namespace, shape: tuple[int, ...], option: str = "--shape") -> data.Preprocessing:
+def _preprocessing(
+    arguments: argparse.Namespace, shape: tuple[int, ...], option: str = "--shape"
+) -> data.Preprocessing:
     if len(shape) != 4:
         raise UserError(f"{option}: the input {shape} must be images, N,C,H,W")
     values = {name: getattr(arguments, name) for name in ("mean", "std") if getattr(arguments, name) is not None}

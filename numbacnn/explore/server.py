@@ -27,6 +27,7 @@ from .uploads import MOST_BYTES, UploadError
 __all__ = ["Guard", "application"]
 
 
+MOST_DIGITS = 9
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
@@ -85,14 +86,16 @@ class Guard:
         return None
 
 
-def application(session: Session, token: str, port: int, run_state: Callable[[], dict[str, Any]] | None) -> ASGIApp:
+def application(
+    session: Session, token: str, port: int, run_state: Callable[[str | None], dict[str, Any]] | None
+) -> ASGIApp:
     """What answers the browser.
 
     Args:
         session: the model.
         token: the first part of every path.
         port: that of the server on 127.0.0.1.
-        run_state: what there is to be told of a training, if one is watched.
+        run_state: what there is to be told of a training, if one is watched, to a page that has seen a version of it.
     """
     answers = Answers(session, run_state is not None)
     page = _page()
@@ -136,10 +139,19 @@ def application(session: Session, token: str, port: int, run_state: Callable[[],
         of = request.query_params.get("layer", ""), _number(request, "map"), _number(request, "first")
         return _floats(*await run_in_threadpool(answers.filters, *of))
 
+    async def show_unit(request: Request) -> Response:
+        asked = request.query_params
+        of = _number(request, "picture"), asked.get("layer", ""), _numbers(asked.get("position", ""))
+        return _json(await run_in_threadpool(answers.unit, *of))
+
+    async def show_heat(request: Request) -> Response:
+        of = _number(request, "picture"), _number(request, "target")
+        return _floats(*await run_in_threadpool(answers.heat, *of))
+
     async def show_run(request: Request) -> Response:
         if run_state is None:
             raise HTTPException(404)
-        return _json(await run_in_threadpool(run_state))
+        return _json(await run_in_threadpool(run_state, request.query_params.get("seen")))
 
     routes = [
         Route("/api/model", show_model),
@@ -151,6 +163,8 @@ def application(session: Session, token: str, port: int, run_state: Callable[[],
         Route("/api/pictures/{number:int}.png", show_picture),
         Route("/api/outputs", show_outputs),
         Route("/api/filters", show_filters),
+        Route("/api/unit", show_unit),
+        Route("/api/gradcam", show_heat),
         Route("/api/run", show_run),
         Route("/", show_page),
         Route("/{name}", show_page),
@@ -180,9 +194,17 @@ def _refused(error: Exception, status: int) -> Response:
 
 def _number(request: Request, name: str) -> int:
     """A whole number of the query, 0 where it is not given."""
-    text = request.query_params.get(name, "0")
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise UploadError(f"{name} {text!r} must be a whole number", 400)
+    return _whole(name, request.query_params.get(name, "0"))
+
+
+def _numbers(text: str) -> list[int]:
+    """Whole numbers with commas between."""
+    return [_whole("position", part) for part in text.split(",")]
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS:
+        raise UploadError(f"{name} {text[:40]!r} must be a whole number", 400)
     return int(text)
 
 

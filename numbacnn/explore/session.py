@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn, ops
+from .. import explain, nn, ops
 from ..classifier import Named
 from ..data import ArrayDataset, Preprocessing
 from ..drawing import draw
@@ -129,6 +129,16 @@ class Session:
                     self._outputs.popitem(last=False)
             self._outputs.move_to_end(key)
             return self._outputs[key]
+
+    def heat(self, picture: Picture, target: int) -> np.ndarray[Any, Any]:
+        """Grad-CAM: (h, w) in 0..1, where the model sees the class ``target``."""
+        with self.computing:
+            return explain.grad_cam(self.model, picture.x, target)
+
+    def unit(self, picture: Picture, layer: str, position: Sequence[int]) -> explain.Unit:
+        """How one number of what the layer gives comes about."""
+        with self.computing:
+            return explain.unit(self.model, picture.x, layer, tuple(position))
 
     def filters(self, layer: str, of_map: int) -> np.ndarray[Any, Any]:
         """The kernels (k, kh, kw) of a `Conv2d` for its output map ``of_map``, one for each map that it reads."""

@@ -11,9 +11,9 @@ from .densenet_block import DenseBlock
 from .grad_mode import evaluating
 from .graph import Graph
 from .layer import Layer, as_inputs, inherits_forward
-from .watching import Forward, watched
+from .watching import Forward, passes_as_before, watched
 
-__all__ = ["outputs", "upto"]
+__all__ = ["layer_named", "outputs", "upto"]
 
 _CONTAINERS = (Sequential, Concat, Add, DenseBlock, Graph)
 
@@ -41,7 +41,7 @@ def outputs(model: Layer, x: Any, names: Iterable[str]) -> dict[str, Array]:
     """
     if isinstance(names, str):
         raise TypeError(f"`names` {names!r} must be several names, such as a list, not one string")
-    wanted = {name: _named("names", model, name) for name in names}
+    wanted = {name: layer_named("names", model, name) for name in names}
     found: dict[int, Array] = {}
 
     def recording(name: str, layer: Layer, forward: Forward) -> Forward:
@@ -53,13 +53,8 @@ def outputs(model: Layer, x: Any, names: Iterable[str]) -> dict[str, Array]:
         return record if any(layer is other for other in wanted.values()) else forward
 
     inputs = as_inputs(model, x)
-    saved = [(layer, layer._saved) for layer in model.layers()]
-    try:
-        with evaluating(model), watched(model, recording):
-            model.forward(*inputs)
-    finally:
-        for layer, value in saved:
-            layer._saved = value
+    with passes_as_before(model), evaluating(model), watched(model, recording):
+        model.forward(*inputs)
     for name, layer in wanted.items():
         if id(layer) not in found:
             raise ValueError(f"`names` has {name!r}, a {type(layer).__name__} that the forward pass does not run")
@@ -89,7 +84,7 @@ def upto(model: Layer, name: str) -> Layer:
       )
     )
     """
-    return _upto(model, _named("name", model, name), name)
+    return _upto(model, layer_named("name", model, name), name)
 
 
 def _upto(layer: Layer, target: Layer, name: str) -> Layer:
@@ -115,7 +110,8 @@ def _upto(layer: Layer, target: Layer, name: str) -> Layer:
     return part
 
 
-def _named(argument: str, model: Layer, name: str) -> Layer:
+def layer_named(argument: str, model: Layer, name: str) -> Layer:
+    """The layer called ``name``, of several the outermost; a ValueError for none calls it ``argument``."""
     layers: dict[str, Layer] = {}
     for other, layer in model.named_layers():
         layers.setdefault(other, layer)

@@ -91,6 +91,12 @@ def test_where_the_first_class_is_seen(folder: Path, tmp_path: Path, capsys: pyt
     assert change[:, :10].min() > 50 and change[:, 50:].max() < 5
 
 
+def test_a_picture_is_written_as_it_is(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (3, 2, 5), np.uint8)
+    classify.save_picture(tmp_path / "1.png", picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "1.png")).transpose(2, 0, 1), picture)
+
+
 def test_images_that_cannot_be_read_do_not_stop_the_others(
     folder: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,10 +20,10 @@ export function say(element, text) {
 
 export const percent = (share) => (share === null ? "not a number" : `${(100 * share).toFixed(1)} %`);
 
-/** Four digits; null stands for what is no finite number. */
-export function number(value) {
+/** With so many digits; null stands for what is no finite number. */
+export function number(value, digits = 4) {
   if (value === null || !Number.isFinite(value)) return "not finite";
-  return Number(value.toPrecision(4)).toString().replace("-", "−");
+  return Number(value.toPrecision(digits)).toString().replace("-", "−");
 }
 
 export const count = (value) => value.toLocaleString("en");
@@ -32,10 +32,9 @@ export const sizes = (shape) => shape.join(" × ");
 
 /** "Earlier" and "later" for parts of many; `show` gets the first of the wanted part. */
 export function pager(element, what, first, shown, total, show) {
-  const state = { first, shown, total };
   element.replaceChildren();
   element.hidden = shown >= total;
-  if (element.hidden) return state;
+  if (element.hidden) return;
   const step = (to, text, label) =>
     make("button", {
       type: "button",
@@ -49,5 +48,4 @@ export function pager(element, what, first, shown, total, show) {
     make("span", {}, `${first}–${first + shown - 1} of ${total}`),
     step(first + shown, "›", `Later ${what}`),
   );
-  return state;
 }

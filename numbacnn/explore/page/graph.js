@@ -40,6 +40,10 @@ function showGraph(svg, choose) {
   // The page has colours of its own, for light and dark, and its security policy allows no others.
   const plain = svg.replace(/<style>.*?<\/style>/s, "");
   const root = new DOMParser().parseFromString(plain, "image/svg+xml").documentElement;
+  // It is made smaller to fit, as far as it can still be read.
+  const width = Number(root.getAttribute("width"));
+  root.style.maxWidth = `${width}px`;
+  root.style.minWidth = `${0.8 * width}px`;
   const nodes = new Map();
   for (const node of root.querySelectorAll(".node[data-layer]")) {
     const name = node.dataset.layer;
@@ -81,8 +85,8 @@ function showTable(model, choose) {
     const button = make(
       "button",
       { type: "button", title: layer.detail, onclick: () => choose(name), "aria-pressed": "false" },
-      make("b", {}, name || "model"),
-      ` ${layer.kind}`,
+      make("b", {}, name),
+      name ? ` ${layer.kind}` : "whole model",
     );
     const row = make(
       "tr",

@@ -23,7 +23,7 @@ export function showUnit(element, unit, view) {
     patches.append(make("figure", {}, canvas, make("figcaption", {}, `Weights, ${weights.caption}`)));
   }
   if (patches.children.length) parts.push(patches);
-  if (unit.sum) parts.push(make("p", { className: "equation" }, unit.sum.text), sumTables(unit.sum));
+  if (unit.sum) parts.push(make("div", {}, make("p", { className: "equation" }, unit.sum.text), sumTables(unit.sum)));
   else parts.push(make("p", { className: "hint" }, `What a ${unit.kind} computes is not written out.`));
   element.replaceChildren(...parts);
 }
@@ -47,8 +47,10 @@ function sumTables(sum) {
 
 function cellOf(cell) {
   if (typeof cell === "string") return make("td", {}, cell);
-  const element = make("td", {}, number(cell.input));
-  if (cell.weight !== undefined) element.append(make("small", {}, `× ${number(cell.weight)}`));
+  // Padding of a maximum is minus infinity, which is no input.
+  const input = cell.inside || cell.input !== null ? number(cell.input, 3) : "–";
+  const element = make("td", {}, input);
+  if (cell.weight !== undefined) element.append(make("small", {}, `× ${number(cell.weight, 3)}`));
   if (!cell.inside) {
     element.classList.add("outside");
     element.title = "padding";
