@@ -26,8 +26,8 @@ MOST_CLASSES = 30
 SILENCE, SILENT_WRITES = 30.0, 10
 """So many seconds, and times the seconds between its writes, without a sign of life make a run silent."""
 
-_Stamp = tuple[int, int]
-"""When a file was written, in nanoseconds, and how many bytes it has."""
+_Stamp = tuple[int, int, int]
+"""When a file was written, in nanoseconds, how many bytes it has, and its number on the disk, new with each."""
 
 
 def state_of(folder: str | os.PathLike[str], seen: str | None = None) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _stamp(path: Path, errors: list[str]) -> _Stamp | None:
     except (OSError, ValueError) as error:
         errors.append(f"{str(path)!r} cannot be read: {_line(error)}")
         return None
-    return found.st_mtime_ns, found.st_size
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(read: Any, path: Path, stamp: _Stamp | None, errors: list[str]) -> Any:

@@ -16,6 +16,7 @@ from ..data.arrays.splits import check_dataset, labels_of
 from ..io.arrays import read_arrays, write_arrays
 from ..io.json_text import parse_json
 from ..ops.arguments import integer
+from ..ops.parts import each_of
 from .callbacks import Callback, Run
 from .event_values import as_bytes
 
@@ -66,7 +67,7 @@ class MistakesFile(Callback):
     The worst are those that are classified wrong with the highest cross-entropy, -log of the label's probability. It
     all comes from the evaluation that `fit` does anyway; a device is waited for at its end alone. :func:`read_mistakes`
     reads the file, and so do ``safetensors.numpy.load_file`` or ``numpy.load``: it holds the fields of `Mistakes`,
-    "epoch" and, as JSON, "classes" in its metadata.
+    and in its metadata, as JSON, "classes".
 
     Args:
         path: a ``.safetensors`` or ``.npz`` file.
@@ -115,9 +116,13 @@ class MistakesFile(Callback):
 
     def on_test_batch_end(self, run: Run, prediction: Any, target: Any) -> None:
         classes = len(self._dataset.classes)
-        shapes = [getattr(each, "shape", None) for each in (prediction, target)]
-        of_labels = shapes[1] is not None and np.dtype(target.dtype).kind in "iu"
-        if not of_labels or shapes != [(*shapes[1], classes), (*shapes[1],)] or len(shapes[1]) != 1:
+        shapes = [each_of(part, lambda array: tuple(array.shape)) for part in (prediction, target)]
+        if (
+            isinstance(target, tuple)
+            or np.dtype(target.dtype).kind not in "iu"
+            or len(target.shape) != 1
+            or shapes[0] != (*shapes[1], classes)
+        ):
             raise ValueError(
                 f"{self!r} takes predictions (n, {classes}), a number for each class of its data set, and labels (n,), "
                 f"not {shapes[0]} and {shapes[1]}"
@@ -143,6 +148,7 @@ class MistakesFile(Callback):
         shape = self._dataset.image_shape
         images = [self._dataset[int(i)][0] for i in worst]
         arrays = {
+            "epoch": np.array(run.epoch),
             "confusion": confusion,
             "index": worst,
             "label": label[worst],
@@ -151,8 +157,8 @@ class MistakesFile(Callback):
             "predicted_probability": np.exp(predicted_log[worst]).astype(np.float32),
             "images": as_bytes(np.stack(images)) if images else np.zeros((0, *(shape or ())), np.uint8),
         }
-        classes_text = json.dumps(list(self._dataset.classes))
-        write_arrays(self.path, arrays, {"epoch": str(run.epoch), "classes": classes_text})
+        # Several entries would come in any order, and the file of the same run have other bits.
+        write_arrays(self.path, arrays, {"classes": json.dumps(list(self._dataset.classes))})
 
 
 class _Answers:
@@ -199,7 +205,7 @@ def read_mistakes(path: str | os.PathLike[str]) -> Mistakes:
     arrays, metadata = read_arrays(path)
     try:
         return _checked(arrays, metadata)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{os.fspath(path)!r} is no file of MistakesFile: {reason}") from error
 
@@ -208,7 +214,7 @@ def _checked(arrays: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, 
     classes = parse_json(metadata["classes"])
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError("its classes are no list of names")
-    epoch = integer("epoch", int(metadata["epoch"]), 1)
+    epoch = integer("epoch", arrays["epoch"][()], 1)
     found = {name: arrays[name] for name in _ARRAYS}
     n, k = len(classes), found["index"].shape[:1]
     shapes = [(n, n), *[k] * 5, (*k, *found["images"].shape[1:])]

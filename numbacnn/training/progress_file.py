@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from ..files import replacing
@@ -22,7 +23,8 @@ class ProgressFile(Callback):
     It has "epoch" and "epochs", "batch" and "batches" of the epoch, "doing" ("training", "testing" or, at the end of a
     run, also by an error or Ctrl-C, "nothing"), "loss" and "accuracy" of the epoch's training so far,
     "examples_per_second", over the time that training has taken in this epoch, "seconds_left", as `ProgressBar` has it,
-    and "every". What is not known is null. A run that is killed leaves what it wrote last.
+    and "every". What is not known is null. A run that is killed leaves what it wrote last. Where the file cannot be
+    written once the run has begun, training goes on, and the file gets old.
 
     Args:
         path: the file, replaced each time as a whole.
@@ -72,14 +74,17 @@ class ProgressFile(Callback):
         self._write_in_time(run, "testing")
 
     def on_epoch_end(self, run: Run) -> None:
-        self._write(run, "training")
+        with suppress(OSError):
+            self._write(run, "training")
 
     def on_fit_end(self, run: Run) -> None:
-        self._write(run, "nothing")
+        with suppress(OSError):
+            self._write(run, "nothing")
 
     def _write_in_time(self, run: Run, doing: str) -> None:
         if time.perf_counter() - self._written >= self.every:
-            self._write(run, doing)
+            with suppress(OSError):
+                self._write(run, doing)
 
     def _write(self, run: Run, doing: str) -> None:
         average = run.average
@@ -96,7 +101,7 @@ class ProgressFile(Callback):
             "seconds_left": seconds_left(run, self._before, self._begin) if is_at_work else math.nan,
             "every": self.every,
         }
+        self._written = time.perf_counter()
         text = json.dumps({name: None if value != value else value for name, value in progress.items()})
         with replacing(self.path) as temporary:
             temporary.write_text(text + "\n", encoding="ascii")
-        self._written = time.perf_counter()

@@ -1,20 +1,9 @@
 // A training run: curves, confusion matrix and worst mistakes, while it goes on.
 
+import { make, percent, say } from "./elements.js";
+
 const POLL_MS = 2000;
 
-/** An element with properties, "data-", "aria-" and other attributes, and children. */
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name in element) element[name] = value;
-    else element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
-/** With a space that does not break. */
-const percent = (share) => (share === null ? "unknown" : `${(100 * share).toFixed(share > 0.99 || share < 0.01 ? 1 : 0)}\u00a0%`);
 const figure = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toLocaleString("en"));
 
 function duration(seconds) {
@@ -31,11 +20,6 @@ const TITLES = {
   unknown: "Whether the run goes on is not known",
   absent: "There is no run",
 };
-
-/** Assigns text where it differs, since screen readers speak what is assigned to a live region. */
-function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
 
 class View {
   constructor(element) {
@@ -228,12 +212,13 @@ class View {
     this.all.hidden = !this.filter;
     this.worst.replaceChildren(
       ...chosen.map((one) => {
-        const caption = `label ${classes[one.label]}, said ${classes[one.predicted]}, ${percent(one.predicted_probability)}`;
+        const caption = `label ${classes[one.label]}, said ${classes[one.predicted]}, `;
+        const share = make("span", {}, percent(one.predicted_probability));
         const more = `test image ${one.index}; the label has ${percent(one.label_probability)}`;
         const image = one.image
           ? make("img", { src: one.image, alt: `Test image ${one.index}, ${classes[one.label]}` })
           : make("p", {}, "no picture: it has neither one channel nor three");
-        return make("figure", { title: more }, image, make("figcaption", {}, caption));
+        return make("figure", { title: more }, image, make("figcaption", {}, caption, share));
       }),
     );
   }
