@@ -90,14 +90,6 @@ class Served:
             route.fulfill(body=content, content_type=TYPES[Path(name).suffix])
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def served(tmp_path: Path) -> Served:
     return Served(tmp_path)
@@ -160,7 +152,9 @@ def test_a_run_that_has_ended(page: Any, served: Served) -> None:
         "loss over the epochs",
         "accuracy over the epochs",
     ]
-    colours = [page.locator(f".run-curves path.{of}").first.evaluate("p => getComputedStyle(p).stroke") for of in SPLITS]
+    colours = [
+        page.locator(f".run-curves path.{of}").first.evaluate("p => getComputedStyle(p).stroke") for of in SPLITS
+    ]
     assert len(set(colours)) == 2
     page.get_by_text("Figures of every epoch").click()
     rows = texts(page, "details tbody tr")
