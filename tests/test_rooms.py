@@ -33,7 +33,7 @@ ALLOWED = {
     },
     "classifier": {"hub", "data", "io", "nn", "ops", "files"},
     "drawing": {"nn", "files"},
-    "explore": {"training", "io"},
+    "explore": {"training", "io", "files"},
     "sklearn": {"training", "models", "data", "optim", "nn", "ops", "backends"},
     "hub": {"numbacnn", "models", "io", "nn", "files"},
     "testing": {"nn", "ops"},

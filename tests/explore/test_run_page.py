@@ -55,7 +55,8 @@ CONTRAST = """() => {
   const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   const card = getComputedStyle(document.querySelector(".card")).backgroundColor;
   const cells = [...document.querySelectorAll(".run-confusion td")].map((cell) => getComputedStyle(cell));
-  const curves = ["train", "test"].map((of) => getComputedStyle(document.querySelector(`.run-curves path.${of}`)).stroke);
+  const curve = (of) => document.querySelector(`.run-curves path.${of}`);
+  const curves = ["train", "test"].map((of) => getComputedStyle(curve(of)).stroke);
   return [
     ...cells.map((style) => ratio(luminance([card, style.backgroundColor]), luminance([style.color]))),
     ...curves.map((stroke) => ratio(luminance([card]), luminance([stroke]))),
@@ -160,7 +161,9 @@ def test_a_run_that_has_ended(page: Any, served: Served) -> None:
         "loss over the epochs",
         "accuracy over the epochs",
     ]
-    colours = [page.locator(f".run-curves path.{of}").first.evaluate("p => getComputedStyle(p).stroke") for of in SPLITS]
+    colours = [
+        page.locator(f".run-curves path.{of}").first.evaluate("p => getComputedStyle(p).stroke") for of in SPLITS
+    ]
     assert len(set(colours)) == 2
     page.get_by_text("Figures of every epoch").click()
     rows = texts(page, "details tbody tr")
