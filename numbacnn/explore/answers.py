@@ -96,12 +96,14 @@ class Answers:
         """Feature maps (n, h, w) from ``first`` on, as many as are sent at once, and what all of them are."""
         values = self._session.outputs(self._session.picture(number), layer)
         maps = as_maps(values)
-        return part_of(maps, first), {"of": values.shape, "count": len(maps), "first": first, **_range(values)}
+        part, most = part_of(maps, first)
+        return part, {"of": values.shape, "count": len(maps), "first": first, "most": most, **_range(values)}
 
     def filters(self, layer: str, of_map: int, first: int) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         """Kernels (n, kh, kw) of a map from ``first`` on, as many as are sent at once."""
         kernels = self._session.filters(layer, of_map)
-        return part_of(kernels, first), {"count": len(kernels), "first": first, **_range(kernels)}
+        part, most = part_of(kernels, first)
+        return part, {"count": len(kernels), "first": first, "most": most, **_range(kernels)}
 
     def heat(self, number: int, target: int) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         """Grad-CAM for a class, by its number."""

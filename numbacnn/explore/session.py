@@ -158,12 +158,13 @@ def as_maps(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values.reshape(-1, *values.shape[-2:])
 
 
-def part_of(maps: np.ndarray[Any, Any], first: int) -> np.ndarray[Any, Any]:
-    """Of maps (n, h, w) those from ``first`` on that are sent at once, at least one."""
+def part_of(maps: np.ndarray[Any, Any], first: int) -> tuple[np.ndarray[Any, Any], int]:
+    """Of maps (n, h, w) those from ``first`` on that are sent at once, and how many these are at most."""
     if not 0 <= first < len(maps):
         raise ValueError(f"first {first} must be in 0..{len(maps) - 1}")
     each = max(1, maps.shape[1] * maps.shape[2])
-    return maps[first : first + max(1, min(MOST_MAPS, MOST_SHOWN // each))]
+    most = max(1, min(MOST_MAPS, MOST_SHOWN // each))
+    return maps[first : first + most], most
 
 
 def _named_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:

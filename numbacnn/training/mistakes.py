@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backends import Array, Backend
 from ..data.arrays.splits import check_dataset, labels_of
+from ..files import user_path
 from ..io.arrays import read_arrays, write_arrays
 from ..io.json_text import parse_json
 from ..ops.arguments import integer
@@ -64,6 +65,8 @@ _ARRAYS = ("confusion", "index", "label", "predicted", "label_probability", "pre
 class MistakesFile(Callback):
     """Keep the confusion matrix of the latest evaluation and its worst mistakes in a file, replaced after each epoch.
 
+    A new run takes away the file of the former.
+
     The worst are those that are classified wrong with the highest cross-entropy, -log of the label's probability. It
     all comes from the evaluation that `fit` does anyway; a device is waited for at its end alone. :func:`read_mistakes`
     reads the file, and so do ``safetensors.numpy.load_file`` or ``numpy.load``: it holds the fields of `Mistakes`,
@@ -110,6 +113,10 @@ class MistakesFile(Callback):
         if dataset.image_shape is None:
             raise ValueError(f"`dataset` {dataset!r} must be of images (c, h, w)")
         self._answers = _Answers()
+
+    def on_fit_begin(self, run: Run) -> None:
+        if not run.history.records:
+            user_path(self.path).unlink(missing_ok=True)
 
     def on_epoch_begin(self, run: Run) -> None:
         self._answers = _Answers()

@@ -244,10 +244,12 @@ def test_what_is_drawn_is_undone(opened: Opened) -> None:
     np.testing.assert_array_equal(pixels_of_canvas(page, "#view"), before)
 
 
-def test_a_file_is_dropped(page: Any) -> None:
+def test_a_file_is_dropped(opened: Opened) -> None:
+    page = opened.page
     image = Image.fromarray(some_digit(5)[0]).resize((90, 90))
     drop(page, stored(image), "five.png")
     first(page, "5")
+    opened.settle()
     assert page.locator("input[value=picture]").is_checked() and not page.locator("#pad").is_visible()
     seen = pixels_of_canvas(page, "#view")
     assert seen.shape == (280, 280, 3) and seen.max() > 200

@@ -55,7 +55,8 @@ CONTRAST = """() => {
   const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   const card = getComputedStyle(document.querySelector(".card")).backgroundColor;
   const cells = [...document.querySelectorAll(".run-confusion td")].map((cell) => getComputedStyle(cell));
-  const curves = ["train", "test"].map((of) => getComputedStyle(document.querySelector(`.run-curves path.${of}`)).stroke);
+  const curve = (of) => document.querySelector(`.run-curves path.${of}`);
+  const curves = ["train", "test"].map((of) => getComputedStyle(curve(of)).stroke);
   return [
     ...cells.map((style) => ratio(luminance([card, style.backgroundColor]), luminance([style.color]))),
     ...curves.map((stroke) => ratio(luminance([card]), luminance([stroke]))),

@@ -30,8 +30,8 @@ export const count = (value) => value.toLocaleString("en");
 
 export const sizes = (shape) => shape.join(" × ");
 
-/** "Earlier" and "later" for parts of many; `show` gets the first of the wanted part. */
-export function pager(element, what, first, shown, total, show) {
+/** "Earlier" and "later" for parts of so many at `most`; `show` gets the first of the wanted part. */
+export function pager(element, what, { first, most, shown, total }, show) {
   element.replaceChildren();
   element.hidden = shown >= total;
   if (element.hidden) return;
@@ -44,7 +44,7 @@ export function pager(element, what, first, shown, total, show) {
       onclick: () => show(to),
     });
   element.append(
-    step(first === 0 ? -1 : Math.max(0, first - shown), "‹", `Earlier ${what}`),
+    step(first === 0 ? -1 : Math.max(0, first - most), "‹", `Earlier ${what}`),
     make("span", {}, `${first}–${first + shown - 1} of ${total}`),
     step(first + shown, "›", `Later ${what}`),
   );

@@ -100,7 +100,7 @@ export class LayerView {
 
   drawMaps() {
     if (!this.maps) return;
-    const { first, shape, count: total, low, high, of } = this.maps;
+    const { first, most, shape, count: total, low, high, of } = this.maps;
     const colours = palette(low ?? 0, high ?? 0);
     if (this.map < first || this.map >= first + shape[0]) this.map = first;
     byId("maps-heading").textContent = of.length > 2 ? `${total} feature maps of ${sizes(of.slice(-2))}` : `${sizes(of)} numbers`;
@@ -116,7 +116,7 @@ export class LayerView {
       tile.setAttribute("aria-pressed", String(first + i === this.map));
     }
     legend(byId("legend"), colours, number);
-    pager(byId("maps-pager"), "maps", first, shape[0], total, (to) => {
+    pager(byId("maps-pager"), "maps", { first, most, shown: shape[0], total }, (to) => {
       this.first = this.map = to;
       this.unit = null;
       byId("unit").replaceChildren();
@@ -169,7 +169,7 @@ export class LayerView {
 
   drawFilters() {
     if (!this.filters || !this.layer?.filters) return;
-    const { first, shape, count: total, low, high } = this.filters;
+    const { first, most, shape, count: total, low, high } = this.filters;
     const colours = palette(low ?? 0, high ?? 0);
     byId("filters-heading").textContent =
       total === 1 ? `Filter of map ${this.map}` : `Filter of map ${this.map}: a kernel for each of ${total} maps that it reads`;
@@ -183,7 +183,7 @@ export class LayerView {
       }),
     );
     legend(byId("filters-legend"), colours, number);
-    pager(byId("filters-pager"), "kernels", first, shape[0], total, (to) => {
+    pager(byId("filters-pager"), "kernels", { first, most, shown: shape[0], total }, (to) => {
       this.firstFilter = to;
       this.loadFilters();
     });

@@ -114,22 +114,24 @@ export class Pad {
     this.show();
   }
 
-  paint({ width, points }, from) {
+  /** The piece of a stroke that ends at its point `to`. */
+  paint({ width, points }, to) {
     const { context } = this;
     context.lineWidth = width;
     context.lineCap = context.lineJoin = "round";
     context.strokeStyle = "#fff";
     context.beginPath();
-    const start = points[Math.max(from - 1, 0)];
+    const start = points[Math.max(to - 1, 0)];
     context.moveTo(start.x, start.y);
-    for (const point of points.slice(from)) context.lineTo(point.x, point.y);
+    context.lineTo(points[to].x, points[to].y);
     context.stroke();
   }
 
   redraw() {
     this.context.fillStyle = "#000";
     this.context.fillRect(0, 0, this.paper.width, this.paper.height);
-    for (const stroke of this.strokes) this.paint(stroke, 0);
+    // Piece by piece, as it was drawn: the edges of a whole line are a little different.
+    for (const stroke of this.strokes) stroke.points.forEach((_, i) => this.paint(stroke, i));
     this.show();
   }
 

@@ -39,8 +39,8 @@ class View {
       scrolled("Figures of every epoch", this.epochs),
     );
     this.matrix = make("table", { className: "run-confusion" });
-    this.matrixNote = make("p");
-    this.worstNote = make("p", { role: "status" });
+    this.matrixNote = make("p", { className: "hint" });
+    this.worstNote = make("p", { className: "hint", role: "status" });
     this.all = make("button", { type: "button", textContent: "Show all", onclick: () => this.filterBy(null) });
     this.worst = make("div", { className: "run-worst" });
     this.confusionSection = make(
