@@ -42,13 +42,13 @@ def written(layer: nn.Layer, seen: Seen) -> WrittenSum | None:
     return None
 
 
-def _numbers(state: Any) -> np.ndarray:
+def _numbers(state: Any, place: Any) -> np.ndarray:
     """Of a parameter or buffer."""
-    return np.asarray(state.backend.to_numpy(state.value), np.float64)
+    return np.asarray(state.backend.to_numpy(state.value)[place], np.float64)
 
 
 def _number(state: Any, place: Any) -> float | None:
-    return None if state is None else float(_numbers(state)[place])
+    return None if state is None else float(_numbers(state, place))
 
 
 # Windows. Lines (c, l) are images of one row, (c, 1, l), as they are to the operations.
@@ -88,7 +88,7 @@ def _within(places: np.ndarray, size: int, padding: tuple[int, int] = (0, 0)) ->
 def _linear(layer: Any, seen: Seen) -> WrittenSum:
     *place, feature = seen.position
     x = seen.x[tuple(place)]
-    return WeightedSum(x, _numbers(layer.weight)[feature], np.ones(x.shape, bool), _number(layer.bias, feature))
+    return WeightedSum(x, _numbers(layer.weight, feature), np.ones(x.shape, bool), _number(layer.bias, feature))
 
 
 def _convolution(layer: Any, seen: Seen) -> WrittenSum:
@@ -100,7 +100,7 @@ def _convolution(layer: Any, seen: Seen) -> WrittenSum:
         padded = ops.pad2d(image[None], (before, after, above, below), layer.padding_mode, backend="reference")[0]
         pixels = padded[:, rows[:, None] + above, columns + before]
     group = channel // (layer.out_channels // layer.groups)
-    return _weighted(layer, _numbers(layer.weight)[channel], pixels, inside, channel, group)
+    return _weighted(layer, _numbers(layer.weight, channel), pixels, inside, channel, group)
 
 
 def _transposed_convolution(layer: Any, seen: Seen) -> WrittenSum:
@@ -113,7 +113,7 @@ def _transposed_convolution(layer: Any, seen: Seen) -> WrittenSum:
     meets = inside & (between == 0)[:, None] & (aside == 0)
     group, of_group = divmod(channel, layer.out_channels // layer.groups)
     count = layer.in_channels // layer.groups
-    weights = _numbers(layer.weight)[group * count : (group + 1) * count, of_group]
+    weights = _numbers(layer.weight, (slice(group * count, (group + 1) * count), of_group))
     return _weighted(layer, weights, np.where(meets, pixels, 0), meets, channel, group)
 
 
@@ -189,8 +189,8 @@ def _batch_norm(layer: Any, seen: Seen) -> WrittenSum:
     channel = seen.position[0]
     if layer.running_mean is None:
         return _normalized(layer, seen, over=seen.x[channel], parameter=channel)
-    mean, variance = _numbers(layer.running_mean)[channel], _numbers(layer.running_var)[channel]
-    return _by(layer, seen, float(mean), float(variance), channel)
+    mean, variance = (float(_numbers(state, channel)) for state in (layer.running_mean, layer.running_var))
+    return _by(layer, seen, mean, variance, channel)
 
 
 def _group_norm(layer: Any, seen: Seen) -> WrittenSum:
@@ -225,8 +225,8 @@ def _activation(layer: Any, seen: Seen) -> WrittenSum:
 
 
 def _prelu(layer: Any, seen: Seen) -> WrittenSum:
-    x, slopes = float(seen.x[seen.position]), _numbers(layer.weight)
-    slope = float(slopes[seen.position[0] if len(slopes) > 1 else 0])
+    x = float(seen.x[seen.position])
+    slope = float(_numbers(layer.weight, seen.position[0] if layer.num_parameters > 1 else 0))
     return FunctionValue("PReLU", f"weight={slope:.3g}", x, x if x > 0 else slope * x)
 
 
