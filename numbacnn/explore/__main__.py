@@ -50,11 +50,11 @@ def new_parser(program: str) -> Parser:
     which.add_argument("--pretrained", action="store_true", help=f"{IMAGENET}, as it was trained on ImageNet")
     add("--weights", type=path, metavar="FILE", help="weights of the model that --model names")
     add("--classes", metavar="NAMES",
-        help="of --onnx or a model by its name: names with commas between, a file with one on each line, imagenet, or "
-        "how many there are")  # fmt: skip
+        help="where neither model nor file tells them: names with commas between, a file with one on each line, "
+        "imagenet, or how many there are")  # fmt: skip
     add("--shape", type=sizes, metavar="N,C,H,W", help="of the input, where neither model nor file tells it")
     add("--mean", type=number(), nargs="+", metavar="M",
-        help="of --onnx or a model by its name: taken away from pixels of 0..1 (default: 0)")  # fmt: skip
+        help="taken away from pixels of 0..1, where the model does not tell it (default: 0)")  # fmt: skip
     add("--std", type=number(), nargs="+", metavar="S", help="that these are then divided by (default: 1)")
     add("--run", type=path, metavar="FOLDER", help="the output folder of a training, to watch as it goes on")
     add("--port", type=_port, default=0, metavar="N", help=f"of {HOST}; 0 is any that is free")

@@ -50,15 +50,15 @@ def subject_of(arguments: argparse.Namespace) -> Subject:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
-    by_name = bool(arguments.model) and arguments.model in NAMES
-    open_ended = by_name or bool(arguments.onnx)
-    if arguments.weights and not by_name:
+    if arguments.weights and arguments.model not in NAMES:
         raise UserError(f"--weights {arguments.weights}: --model must name one of {', '.join(NAMES)}, which takes them")
-    for option in ("mean", "std"):
-        if getattr(arguments, option) is not None and not open_ended:
-            raise UserError(f"--{option} is for --onnx and for a model by its name; what is saved says itself")
-    if not (open_ended or arguments.model) and (arguments.classes or arguments.shape):
-        raise UserError("--classes and --shape are for --model and --onnx")
+    if not (arguments.onnx or arguments.model) and (given := _told(arguments)):
+        raise UserError(f"--{given[0]} is for --model and --onnx")
+
+
+def _told(arguments: argparse.Namespace) -> list[str]:
+    """Which of the options are given that tell what a model does not tell itself."""
+    return [name for name in ("classes", "shape", "mean", "std") if getattr(arguments, name) is not None]
 
 
 def _of_name(arguments: argparse.Namespace) -> Subject:
@@ -87,9 +87,8 @@ def _of_folder(option: str, text: str, arguments: argparse.Namespace) -> Subject
             raise UserError(f"{option} {text}: it must be one of {', '.join(NAMES)}, or a folder with a saved model")
         config = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else {}
         if "classes" in config and "image_size" in config:
-            for name in ("classes", "shape"):
-                if getattr(arguments, name):
-                    raise UserError(f"--{name}: the model in {text} says itself what it is")
+            if given := _told(arguments):
+                raise UserError(f"--{given[0]}: the model in {text} says itself what it is")
             return _of_classifier(saved(folder), folder.resolve().name, f"Weights of {text}.")
         model = from_pretrained(folder)
     except (OSError, ValueError, TypeError, argparse.ArgumentTypeError) as error:
