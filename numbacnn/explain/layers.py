@@ -9,7 +9,9 @@ import numpy as np
 
 from .. import nn, ops
 from ..backends.shared.windows import adaptive_window
+from ..nn.grad_mode import evaluating
 from ..nn.layer import inherits_forward
+from ..nn.watching import passes_as_before
 from .sums import Copied, FunctionValue, Joined, Largest, Mean, Normalized, WeightedSum, WrittenSum
 
 __all__ = ["Seen", "written"]
@@ -40,13 +42,13 @@ def written(layer: nn.Layer, seen: Seen) -> WrittenSum | None:
     return None
 
 
-def _numbers(state: Any) -> np.ndarray:
+def _numbers(state: Any, place: Any) -> np.ndarray:
     """Of a parameter or buffer."""
-    return np.asarray(state.backend.to_numpy(state.value), np.float64)
+    return np.asarray(state.backend.to_numpy(state.value)[place], np.float64)
 
 
 def _number(state: Any, place: Any) -> float | None:
-    return None if state is None else float(_numbers(state)[place])
+    return None if state is None else float(_numbers(state, place))
 
 
 # Windows. Lines (c, l) are images of one row, (c, 1, l), as they are to the operations.
@@ -86,7 +88,7 @@ def _within(places: np.ndarray, size: int, padding: tuple[int, int] = (0, 0)) ->
 def _linear(layer: Any, seen: Seen) -> WrittenSum:
     *place, feature = seen.position
     x = seen.x[tuple(place)]
-    return WeightedSum(x, _numbers(layer.weight)[feature], np.ones(x.shape, bool), _number(layer.bias, feature))
+    return WeightedSum(x, _numbers(layer.weight, feature), np.ones(x.shape, bool), _number(layer.bias, feature))
 
 
 def _convolution(layer: Any, seen: Seen) -> WrittenSum:
@@ -98,7 +100,7 @@ def _convolution(layer: Any, seen: Seen) -> WrittenSum:
         padded = ops.pad2d(image[None], (before, after, above, below), layer.padding_mode, backend="reference")[0]
         pixels = padded[:, rows[:, None] + above, columns + before]
     group = channel // (layer.out_channels // layer.groups)
-    return _weighted(layer, _numbers(layer.weight)[channel], pixels, inside, channel, group)
+    return _weighted(layer, _numbers(layer.weight, channel), pixels, inside, channel, group)
 
 
 def _transposed_convolution(layer: Any, seen: Seen) -> WrittenSum:
@@ -111,8 +113,21 @@ def _transposed_convolution(layer: Any, seen: Seen) -> WrittenSum:
     meets = inside & (between == 0)[:, None] & (aside == 0)
     group, of_group = divmod(channel, layer.out_channels // layer.groups)
     count = layer.in_channels // layer.groups
-    weights = _numbers(layer.weight)[group * count : (group + 1) * count, of_group]
+    weights = _numbers(layer.weight, (slice(group * count, (group + 1) * count), of_group))
     return _weighted(layer, weights, np.where(meets, pixels, 0), meets, channel, group)
+
+
+def _resampling(layer: Any, seen: Seen) -> WrittenSum:
+    (channel, row, column), shape = seen.position, seen.inputs[0].shape
+    field = layer.receptive_field(nn.ReceptiveField(), shape, shape[2:])
+    (top, bottom), (left, right) = field.pixels((row, column))
+    place = (channel, slice(max(top, 0), bottom + 1), slice(max(left, 0), right + 1))
+    # The gradient of a number in the pixels that it is made of is their weights.
+    one_hot = np.zeros(layer.output_shape(shape))
+    one_hot[(0, *seen.position)] = 1
+    settings = (layer.size, layer.scale_factor, layer.mode, layer.align_corners)
+    weights = ops.interpolate2d_backward(one_hot, shape, *settings, backend="reference")[0][place]
+    return WeightedSum(seen.x[place], weights, weights != 0, None)
 
 
 def _weighted(
@@ -174,8 +189,8 @@ def _batch_norm(layer: Any, seen: Seen) -> WrittenSum:
     channel = seen.position[0]
     if layer.running_mean is None:
         return _normalized(layer, seen, over=seen.x[channel], parameter=channel)
-    mean, variance = _numbers(layer.running_mean)[channel], _numbers(layer.running_var)[channel]
-    return _by(layer, seen, float(mean), float(variance), channel)
+    mean, variance = (float(_numbers(state, channel)) for state in (layer.running_mean, layer.running_var))
+    return _by(layer, seen, mean, variance, channel)
 
 
 def _group_norm(layer: Any, seen: Seen) -> WrittenSum:
@@ -210,8 +225,8 @@ def _activation(layer: Any, seen: Seen) -> WrittenSum:
 
 
 def _prelu(layer: Any, seen: Seen) -> WrittenSum:
-    x, slopes = float(seen.x[seen.position]), _numbers(layer.weight)
-    slope = float(slopes[seen.position[0] if len(slopes) > 1 else 0])
+    x = float(seen.x[seen.position])
+    slope = float(_numbers(layer.weight, seen.position[0] if layer.num_parameters > 1 else 0))
     return FunctionValue("PReLU", f"weight={slope:.3g}", x, x if x > 0 else slope * x)
 
 
@@ -266,16 +281,28 @@ def _copied(values: dict[str, np.ndarray], position: Position) -> WrittenSum:
     raise AssertionError(f"{position} is beyond what is joined")
 
 
-def _same_numbers(layer: Any, seen: Seen) -> WrittenSum:
-    """Of a layer that gives what it got, perhaps in another shape."""
-    place = np.ravel_multi_index(seen.position, layer.output_shape(seen.inputs[0].shape)[1:])
-    position = tuple(int(i) for i in np.unravel_index(place, seen.x.shape))
+def _moved(layer: Any, seen: Seen) -> WrittenSum:
+    """Of a layer that puts numbers elsewhere: given their places, it gives the place that the number comes from."""
+    places = np.arange(seen.x.size, dtype=np.float64).reshape(seen.inputs[0].shape)
+    with passes_as_before(layer), evaluating(layer):
+        place, other = (
+            float(layer.backend.to_numpy(layer.forward(of_inputs))[(0, *seen.position)])
+            for of_inputs in (places, places + seen.x.size)
+        )
+    if place == other:
+        return Copied("padding", None, place)
+    position = tuple(int(i) for i in np.unravel_index(int(place), seen.x.shape))
     return Copied("input", position, float(seen.x[position]))
 
 
 _ACTIVATIONS: list[type[nn.Layer]] = [
     nn.CELU, nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.Mish, nn.ReLU, nn.ReLU6,
     nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Tanh,
+]  # fmt: skip
+_MOVING: list[type[nn.Layer]] = [
+    nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Reshape, nn.Unflatten, nn.ZeroPad2d, nn.ConstantPad2d,
+    nn.ReflectionPad2d, nn.ReplicationPad2d, nn.CircularPad2d, nn.ZeroPadChannels, nn.ChannelShuffle, nn.PixelShuffle,
+    nn.PixelUnshuffle,
 ]  # fmt: skip
 
 _WRITTEN: dict[type[nn.Layer], Callable[[Any, Seen], WrittenSum]] = {
@@ -284,6 +311,7 @@ _WRITTEN: dict[type[nn.Layer], Callable[[Any, Seen], WrittenSum]] = {
     nn.Conv1d: _convolution,
     nn.ConvTranspose2d: _transposed_convolution,
     nn.ConvTranspose1d: _transposed_convolution,
+    nn.Upsample: _resampling,
     nn.MaxPool2d: _max_pool,
     nn.MaxPool1d: _max_pool,
     nn.AvgPool2d: _avg_pool,
@@ -305,6 +333,6 @@ _WRITTEN: dict[type[nn.Layer], Callable[[Any, Seen], WrittenSum]] = {
     nn.Concatenate: _concatenate,
     nn.Concat: _concat,
     nn.DenseBlock: _dense_block,
-    **dict.fromkeys([nn.Identity, nn.Flatten, nn.Reshape, nn.Unflatten, nn.Dropout, nn.Dropout2d], _same_numbers),
+    **dict.fromkeys(_MOVING, _moved),
 }
 """For each class of layers, how one of its numbers is written out."""

@@ -57,7 +57,7 @@ class WrittenSum:
 
 @dataclass(frozen=True, eq=False)
 class WeightedSum(WrittenSum):
-    """Inputs times weights, plus a bias: what convolutions and `Linear` compute.
+    """Inputs times weights, plus a bias: what convolutions, `Linear` and `Upsample` compute.
 
     >>> WeightedSum(np.array([1.0, 2.0]), np.array([0.5, -0.25]), np.array([True, True]), bias=0.25).text()
     '1·0.5 + 2·(−0.25) + bias 0.25 = 0.25'
@@ -68,7 +68,7 @@ class WeightedSum(WrittenSum):
     weights: Values
     """Of the same shape."""
     inside: Mask
-    """Of the same shape: False for padding, and of a transposed convolution for weights that no input meets."""
+    """Of the same shape: False for padding, and where a transposed convolution has a weight that no input meets."""
     bias: float | None
 
     @property
@@ -89,7 +89,7 @@ class WeightedSum(WrittenSum):
     def _left(self, most: int) -> str:
         terms = self.terms
         bias = [] if self.bias is None else [terms.pop()]
-        return " + ".join([*_added(terms, most), *[term.text for term in bias]]) or "0"
+        return _plus([*_first(terms, most), *[term.text for term in bias]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class Mean(WrittenSum):
         return sorted([Term(number(x), x) for x in self.inputs[self.counts].tolist()], key=_by_weight)
 
     def _left(self, most: int) -> str:
-        return f"({' + '.join(_added(self.terms, most)) or '0'}) / {self.divisor}"
+        return f"({_plus(_first(self.terms, most))}) / {self.divisor}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ class Normalized(WrittenSum):
     def _left(self, most: int) -> str:
         text = f"({number(self.input)} {MINUS} {_factor(self.mean)}) / √({number(self.variance)} + {number(self.eps)})"
         text += "" if self.weight is None else f" · {_factor(self.weight)}"
-        return text + ("" if self.bias is None else f" + {_factor(self.bias)}")
+        return text if self.bias is None else _plus([text, number(self.bias)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +220,7 @@ class Joined(WrittenSum):
     """The sum or the product of what branches give at one place.
 
     >>> Joined("+", ("input 0", "input 1"), (1.5, -2.0)).text()
-    '1.5 + (−2) = −0.5'
+    '1.5 − 2 = −0.5'
     """
 
     sign: str
@@ -242,23 +242,25 @@ class Joined(WrittenSum):
         return [Term(f"{name}: {number(x)}", x) for name, x in zip(self.names, self.values, strict=True)]
 
     def _left(self, most: int) -> str:
-        numbers = [_factor(x) if i else number(x) for i, x in enumerate(self.values)]
-        more = [f"… ({len(numbers) - most} more)"] * (len(numbers) > most)
-        return f" {self.sign} ".join([*numbers[:most], *more])
+        if self.sign == "+":
+            return _plus(_first([Term(number(x), x) for x in self.values], most))
+        rest = len(self.values) - most
+        more = [f"… ({rest} more)"] * (rest > 0)
+        return "·".join([*[_factor(x) if i else number(x) for i, x in enumerate(self.values[:most])], *more])
 
 
 @dataclass(frozen=True, eq=False)
 class Copied(WrittenSum):
-    """One number of an input, where a layer only joins, or gives what it got.
+    """One number of an input, where a layer only puts numbers elsewhere.
 
     >>> Copied("branch 1", (0, 2, 3), 0.5).text()
     'branch 1 at (0, 2, 3) = 0.5'
     """
 
     source: str
-    """"input", or the name of a branch."""
-    position: tuple[int, ...]
-    """Where in it."""
+    """"input", the name of a branch or of one of several inputs, or "padding"."""
+    position: tuple[int, ...] | None
+    """Where in it; None for padding."""
     value: float
 
     @property
@@ -270,7 +272,7 @@ class Copied(WrittenSum):
         return [Term(self._left(MOST), self.value)]
 
     def _left(self, most: int) -> str:
-        return f"{self.source} at {self.position}"
+        return self.source if self.position is None else f"{self.source} at {self.position}"
 
 
 def number(x: float) -> str:
@@ -290,8 +292,20 @@ def _by_weight(term: Term) -> float:
     return -abs(term.value)
 
 
-def _added(terms: Sequence[Term], most: int) -> list[str]:
-    """The first terms as they are, the others together."""
+def _first(terms: Sequence[Term], most: int) -> list[str]:
+    """The first terms one by one, the others together."""
     rest = terms[most:]
     more = f"… ({len(rest)} more: {number(sum(term.value for term in rest))})"
     return [*[term.text for term in terms[:most]], *[more] * bool(rest)]
+
+
+def _plus(texts: Sequence[str]) -> str:
+    """Their sum, in which what begins with a minus sign is taken away.
+
+    >>> _plus(["2", "−3·x", "y"])
+    '2 − 3·x + y'
+    """
+    first, *others = texts or ["0"]
+    return first + "".join(
+        f" {MINUS} {text.removeprefix(MINUS)}" if text.startswith(MINUS) else f" + {text}" for text in others
+    )

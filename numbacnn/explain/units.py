@@ -36,7 +36,7 @@ class Unit:
     it sees none. None where the model's input is no image, where a layer of one's own does not say what it sees, and
     of a layer that runs more than once."""
     patch: np.ndarray[Any, Any] | None
-    """What is there, (c, rows, columns); None where the field is."""
+    """What is there, (c, rows, columns), bytes scaled to 0..1 as the model gets them; None where the field is."""
     sum: WrittenSum | None
     """How the number comes about; None of layers that are none of those that can be written out."""
 

@@ -276,13 +276,20 @@ class Graph(Container):
     # Its parts.
 
     def part(self, name: str, layer: Layer) -> Graph:
-        """The graph that leads to node ``name``, in which that one has ``layer``; of the same layers otherwise."""
+        """The graph that leads to node ``name``, in which that one has ``layer``; of the same layers otherwise.
+
+        ``layer`` may be a part of that node's layer, which may take fewer inputs.
+        """
+        sources, whole = dict(self._sources), self._layers[name]
+        if isinstance(whole, Graph) and isinstance(layer, Graph):
+            inputs = zip(whole.inputs, sources[name], strict=True)
+            sources[name] = tuple(source for given, source in inputs if given in layer.inputs)
         needed = {name}
         for other in reversed(self._plan.order):
             if other in needed:
-                needed |= {source.name for source in self._sources[other]}
+                needed |= {source.name for source in sources[other]}
         layers = {**self._layers, name: layer}
-        nodes = {other: (layers[other], *self._sources[other]) for other in self._layers if other in needed}
+        nodes = {other: (layers[other], *sources[other]) for other in self._layers if other in needed}
         part = Graph(nodes, [other for other in self.inputs if other in needed], name)
         part.backend, part.training = self.backend, self.training
         return part

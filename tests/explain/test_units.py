@@ -168,6 +168,18 @@ OTHERS: list[tuple[Any, tuple[int, ...]]] = [
     (lambda: nn.Flatten(), IMAGE),
     (lambda: nn.Reshape(3, -1), IMAGE),
     (lambda: nn.Unflatten(1, (2, 2, 2)), ROW),
+    (lambda: nn.ZeroPad2d((1, 2, -1, 3)), IMAGE),
+    (lambda: nn.ConstantPad2d(2, 7.0), IMAGE),
+    (lambda: nn.ReflectionPad2d(2), IMAGE),
+    (lambda: nn.ReplicationPad2d((2, 0, 1, 3)), IMAGE),
+    (lambda: nn.CircularPad2d(2), IMAGE),
+    (lambda: nn.ZeroPadChannels((2, -1)), IMAGE),
+    (lambda: nn.ChannelShuffle(2), IMAGE),
+    (lambda: nn.PixelShuffle(2), IMAGE),
+    (lambda: nn.PixelUnshuffle(2), (1, 3, 4, 6)),
+    (lambda: nn.Upsample((8, 7)), IMAGE),
+    (lambda: nn.Upsample(scale_factor=(2, 1.5), mode="bilinear"), IMAGE),
+    (lambda: nn.Upsample(3, mode="bilinear", align_corners=True), IMAGE),
     (lambda: nn.Dropout(), ROW),
     (lambda: nn.Dropout2d(), IMAGE),
     (lambda: nn.Sequential(nn.ReLU(), nn.Linear(8, 3)), ROW),
@@ -179,6 +191,16 @@ OTHERS: list[tuple[Any, tuple[int, ...]]] = [
 def test_other_layers(backend: Backend, make: Any, shape: tuple[int, ...]) -> None:
     nn.init.manual_seed(0)
     units(nn.Sequential(randomized(make())), np.random.default_rng(1).standard_normal(shape))
+
+
+def test_where_numbers_come_from(backend: Backend) -> None:
+    x = np.arange(24.0).reshape(1, 2, 3, 4)
+    model = nn.Sequential(nn.ConstantPad2d(1, 5.0), nn.PixelUnshuffle(1), nn.Flatten())
+    texts = [
+        unit(model, x, name, position).sum.text()  # type: ignore[union-attr]
+        for name, position in [("0", (1, 2, 3)), ("0", (1, 4, 5)), ("1", (1, 2, 3)), ("2", (45,))]
+    ]
+    assert texts == ["input at (1, 1, 2) = 18", "padding = 5", "input at (1, 2, 3) = 18", "input at (1, 2, 3) = 18"]
 
 
 def test_layers_of_several_inputs(backend: Backend) -> None:
@@ -198,7 +220,7 @@ def test_layers_of_several_inputs(backend: Backend) -> None:
     assert unit(model, x, "concatenate", position).sum.text().startswith("input 1 at (1, 2, 3) = ")  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet", "squeezenet"])
+@pytest.mark.parametrize("name", ["resnet18", "densenet", "squeezenet", "cifar_resnet20", "unet_bilinear"])
 def test_every_layer_of_a_network(name: str) -> None:
     with backends.use_backend("reference"):
         model, x = build(name)

@@ -300,6 +300,29 @@ def test_norms_are_folded_and_parts_are_found(backend: Backend) -> None:
     assert len(nn.fold_batch_norm(seen)) == 3
 
 
+def test_a_part_that_ends_within_a_graph_of_several_inputs(backend: Backend) -> None:
+    """It needs no more of them than what leads there."""
+    inner = nn.Graph(
+        {"up": (nn.ReLU(), "b"), "down": (nn.Tanh(), "a"), "sum": (nn.Sum(), "up", "down", "a")}, inputs=["a", "b"]
+    )
+    outer = nn.Graph(
+        {
+            "left": (nn.Sigmoid(), "x"),
+            "right": (nn.Conv2d(C, C, 3, padding=1), "x"),
+            "join": (inner, "left", "right"),
+            "end": (nn.Tanh(), "join"),
+        }
+    )
+    x = inputs_of(residual())[0]
+    names = ["join.up", "join.down", "join.sum", "join"]
+    for name, y in nn.outputs(outer, x, names).items():
+        part = nn.upto(outer, name)
+        np.testing.assert_array_equal(backend.to_numpy(part(x)), backend.to_numpy(y))
+        size = nn.receptive_field(part, x.shape).size
+        assert size == ((1, 1) if name == "join.down" else (3, 3))
+        assert ("left" in dict(part.named_children())) is (name != "join.up")
+
+
 def test_squeeze_and_excitation(backend: Backend) -> None:
     nc.manual_seed(0)
     block = nn.Graph(
