@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 IMAGES = Path(__file__).parent / "images"
-SIZE = {"width": 1280, "height": 1320}
+SIZE = {"width": 1280, "height": 1212}
 ARROW = [(0.5, 0.1), (0.82, 0.45), (0.62, 0.45), (0.62, 0.88), (0.38, 0.88), (0.38, 0.45), (0.18, 0.45), (0.5, 0.1)]
 """Through which points of the pad it is drawn, in shares of its side."""
 
