@@ -18,9 +18,9 @@ const NOT_FINITE = [160, 32, 240];
 export const onThemeChange = (repaint) => dark.addEventListener("change", repaint);
 
 /** Colours for numbers from `low` to `high`: {of(value), low, high} with the ends of the scale. */
-export function palette(low, high) {
-  const stops = STOPS[dark.matches ? "dark" : "light"][low < 0 ? "signed" : "plain"];
-  const [from, to] = low < 0 ? [-Math.max(-low, high), Math.max(-low, high)] : [low, high];
+export function palette(low, high, isSigned = low < 0) {
+  const stops = STOPS[dark.matches ? "dark" : "light"][isSigned ? "signed" : "plain"];
+  const [from, to] = isSigned ? [-Math.max(-low, high), Math.max(-low, high)] : [low, high];
   const scale = to > from ? (stops.length - 1) / (to - from) : 0;
   const of = (value) => {
     if (!Number.isFinite(value)) return NOT_FINITE;

@@ -23,7 +23,8 @@ export const percent = (share) => (share === null ? "not a number" : `${(100 * s
 /** With so many digits; null stands for what is no finite number. */
 export function number(value, digits = 4) {
   if (value === null || !Number.isFinite(value)) return "not finite";
-  return Number(value.toPrecision(digits)).toString().replace("-", "−");
+  const short = Number(value.toPrecision(digits));
+  return (Math.abs(short) >= 1e-4 || short === 0 ? String(short) : short.toExponential()).replaceAll("-", "−");
 }
 
 export const count = (value) => value.toLocaleString("en");

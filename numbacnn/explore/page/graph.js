@@ -32,6 +32,9 @@ function reveal(element) {
   if (!list) return;
   const inner = element.getBoundingClientRect();
   const outer = list.getBoundingClientRect();
+  // Of a row of the table the first column says which it is, wherever the others are.
+  const sideways = !element.matches("tr") && (inner.left < outer.left || inner.right > outer.right);
+  if (sideways) list.scrollLeft += (inner.left + inner.right - outer.left - outer.right) / 2;
   if (inner.top >= outer.top + 30 && inner.bottom <= outer.bottom) return;
   list.scrollTop += (inner.top + inner.bottom - outer.top - outer.bottom) / 2;
 }
@@ -49,7 +52,6 @@ function showGraph(svg, choose) {
     const name = node.dataset.layer;
     nodes.set(name, node);
     node.setAttribute("role", "button");
-    node.setAttribute("aria-label", node.querySelector("title").textContent);
     node.setAttribute("tabindex", nodes.size === 1 ? 0 : -1);
     node.addEventListener("click", () => choose(name));
   }

@@ -170,7 +170,7 @@ export class LayerView {
   drawFilters() {
     if (!this.filters || !this.layer?.filters) return;
     const { first, most, shape, count: total, low, high } = this.filters;
-    const colours = palette(low ?? 0, high ?? 0);
+    const colours = palette(low ?? 0, high ?? 0, true);
     byId("filters-heading").textContent =
       total === 1 ? `Filter of map ${this.map}` : `Filter of map ${this.map}: a kernel for each of ${total} maps that it reads`;
     const tiles = byId("filters");

@@ -19,12 +19,13 @@ export function showUnit(element, unit, view) {
     const canvas = make("canvas", { role: "img", "aria-label": `Weights, ${weights.caption}` });
     const values = weights.rows.flat().map((cell) => cell.weight ?? NaN);
     const finite = values.filter(Number.isFinite);
-    enlarge(canvas, picture(values, weights.rows[0].length, palette(Math.min(...finite), Math.max(...finite))), 140);
+    enlarge(canvas, picture(values, weights.rows[0].length, palette(Math.min(...finite), Math.max(...finite), true)), 140);
     patches.append(make("figure", {}, canvas, make("figcaption", {}, `Weights, ${weights.caption}`)));
   }
   if (patches.children.length) parts.push(patches);
-  if (unit.sum) parts.push(make("div", {}, make("p", { className: "equation" }, unit.sum.text), sumTables(unit.sum)));
-  else parts.push(make("p", { className: "hint" }, `What a ${unit.kind} computes is not written out.`));
+  if (unit.sum) parts.push(make("p", { className: "equation" }, unit.sum.text));
+  if (unit.sum?.tables.length) parts.push(sumTables(unit.sum));
+  if (!unit.sum) parts.push(make("p", { className: "hint" }, `What a ${unit.kind} computes is not written out.`));
   element.replaceChildren(...parts);
 }
 
