@@ -26,8 +26,10 @@ from ..training import (
     History,
     HistoryFile,
     LiveCurves,
+    MistakesFile,
     PlotCurves,
     ProgressBar,
+    ProgressFile,
     TensorBoardFile,
     WeightAverage,
     fit,
@@ -39,6 +41,7 @@ from .networks import shape_table
 from .recipes import RECIPES, Recipe
 
 CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetensors", "history.jsonl", "curves.png"
+MISTAKES, PROGRESS = "mistakes.safetensors", "progress.json"
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": optim.SGD,
@@ -350,7 +353,7 @@ def train(arguments: argparse.Namespace, with_classifier: bool, backend: Backend
     if arguments.resume:
         path = output / CHECKPOINT
         history = resume(path, settings, arguments.epochs, model, optimizer, schedule, steps, average)
-    for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES):
+    for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES, MISTAKES, PROGRESS):
         for leftover in output.glob(f".{name}.*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink()
         if not history.records:
@@ -359,6 +362,8 @@ def train(arguments: argparse.Namespace, with_classifier: bool, backend: Backend
     callbacks: list[Callback] = [
         CheckpointFile(output / CHECKPOINT, settings),
         HistoryFile(output / HISTORY),
+        MistakesFile(output / MISTAKES, test_set),
+        ProgressFile(output / PROGRESS),
         ProgressBar(),
     ]
     if arguments.live:

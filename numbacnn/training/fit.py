@@ -137,6 +137,11 @@ def fit(
     )
     if not model.training:
         model.train()
+
+    def on_test_batch(prediction: Any, target: Any) -> None:
+        for callback in callbacks:
+            callback.on_test_batch_end(run, prediction, target)
+
     try:
         clock = time.perf_counter()
         for callback in callbacks:
@@ -160,7 +165,7 @@ def fit(
                 if hasattr(test_loader, "set_epoch"):
                     test_loader.set_epoch(0)  # whatever is random in it is the same each time, and after a resume
                 with nullcontext() if weight_average is None else weight_average.applied():
-                    test_loss, test_accuracy = evaluate(model, test_loader, loss, step.metrics)
+                    test_loss, test_accuracy = evaluate(model, test_loader, loss, step.metrics, on_test_batch)
                     if not math.isfinite(test_loss):
                         with evaluating(model):
                             raise _not_finite("test loss", test_loss, run, step, x)

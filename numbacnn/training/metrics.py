@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -378,7 +378,11 @@ def by_name(metrics: Mapping[str, Metric] | Sequence[Metric]) -> dict[str, Metri
 
 
 def evaluate(
-    model: Layer, loader: Iterable[tuple[Any, Any]], loss: Loss, metrics: Sequence[Metric] = ()
+    model: Layer,
+    loader: Iterable[tuple[Any, Any]],
+    loss: Loss,
+    metrics: Sequence[Metric] = (),
+    on_batch: Callable[[Any, Any], None] | None = None,
 ) -> tuple[float, float]:
     """Average loss and accuracy (0 to 1) of ``model`` over the batches of ``loader``, in evaluation mode.
 
@@ -386,7 +390,8 @@ def evaluate(
     accuracy is NaN where targets are neither the numbers of classes (n,), with predictions (n, classes), nor their
     probabilities (n, classes), with `CrossEntropyLoss`. A loss that is a
     mean counts for as many samples as its batch has. Each of ``metrics`` begins again, and
-    has the value of all batches afterwards. Then every layer is in the mode it was in.
+    has the value of all batches afterwards. Of each batch ``on_batch`` is called with prediction and targets, arrays of
+    the model's backend that are its to keep. Then every layer is in the mode it was in.
 
     Raises:
         ValueError: ``loader`` gives no samples.
@@ -402,6 +407,8 @@ def evaluate(
             totals.add(loss, prediction, y)
             for metric in metrics:
                 metric.update(prediction, y)
+            if on_batch is not None:
+                on_batch(prediction, y)
     average = RunningMean()
     average.add(*totals.read())
     if not average.examples:
