@@ -167,11 +167,19 @@ def _picture(nodes: Sequence[Node]) -> tuple[str, tuple[int, int]]:
             parts.append(f'<text class="{kind}" x="{x:.1f}" y="{at:.1f}">{html.escape(text)}</text>')
         parts.append("</g>")
     width, height = round(max(ends) + MARGIN), round(max(layout.y) + HEIGHT / 2 + MARGIN)
+    # A page may have more than one picture in it, so that rules are for what is within one of these.
+    rules = (
+        ".box{fill:#f4f6fa;stroke:#5b6b8c}",
+        ".line{fill:none;stroke:#8a94a6}",
+        "text{font:12px monospace;fill:#1d2433}",
+        ".name,.numbacnn-drawing .what{text-anchor:middle}",
+        ".name{font-weight:bold}",
+        ".shape{font-size:11px;fill:#5b6b8c;stroke:white;stroke-width:3px;paint-order:stroke}",
+    )
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-        "<style>.box{fill:#f4f6fa;stroke:#5b6b8c} .line{fill:none;stroke:#8a94a6}"
-        " text{font:12px monospace;fill:#1d2433} .name,.what{text-anchor:middle} .name{font-weight:bold}"
-        " .shape{font-size:11px;fill:#5b6b8c;stroke:white;stroke-width:3px;paint-order:stroke}</style>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="numbacnn-drawing" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" style="max-width:100%;height:auto">'
+        f"<style>{' '.join(f'.numbacnn-drawing {rule}' for rule in rules)}</style>"
         f'<rect class="paper" width="{width}" height="{height}" fill="white"/>'
     )
     return "".join([head, *parts, *texts, "</svg>"]), (width, height)

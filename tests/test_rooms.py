@@ -20,6 +20,7 @@ ALLOWED = {
         "data",
         "drawing",
         "explain",
+        "grids",
         "hub",
         "io",
         "models",
@@ -33,6 +34,7 @@ ALLOWED = {
     },
     "classifier": {"hub", "data", "io", "nn", "ops", "files"},
     "drawing": {"nn", "files"},
+    "grids": {"ops", "files"},
     "explore": {
         "backends",
         "classifier",

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import numpy as np
 import pytest
 
 from numbacnn.explore.runs import state_of
 from numbacnn.explore.server import HEADERS, TYPES
+from numbacnn.io.arrays import read_arrays, write_arrays
 from tests.explore.test_runs import MISTAKES, PROGRESS, rewrite, train
-
-playwright = pytest.importorskip("playwright.sync_api")
 
 ADDRESS = "https://run.test/"
 HTML = """<!doctype html>
@@ -190,12 +190,12 @@ def test_a_cell_chooses_among_the_mistakes(page: Any, served: Served) -> None:
     page.keyboard.press("Enter")
     assert page.locator(".run-worst figure").count() == len(of_kind)
     assert "label low, said high" in texts(page, ".run-filter")[0]
-    train(served.folder, epochs=3)
+    arrays, metadata = read_arrays(served.folder / MISTAKES)
+    write_arrays(served.folder / MISTAKES, arrays | {"epoch": np.array(3)}, metadata)
     poll(page, served)
     assert "After epoch 3" in texts(page, ".run-filter")[0] and "label low, said high" in texts(page, ".run-filter")[0]
     pressed = page.locator(".run-confusion button[aria-pressed=true]")
-    if pressed.count():
-        assert pressed.evaluate("button => button === document.activeElement")
+    assert pressed.evaluate("button => button === document.activeElement")
     page.get_by_role("button", name="Show all").click()
     assert page.locator(".run-worst figure").count() == len(state_of(served.folder)["mistakes"]["worst"])
     assert not page.get_by_role("button", name="Show all").is_visible()
