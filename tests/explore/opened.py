@@ -77,9 +77,11 @@ class Opened:
         """Nothing left this machine, and nothing went wrong but so many answers that were refused."""
         self.context.close()
         allowed = (self.address, "data:image/png;base64,")
-        assert self.requests and [url for url in self.requests if not url.startswith(allowed)] == []
+        elsewhere = [url for url in self.requests if not url.startswith(allowed)]
+        assert self.requests and not elsewhere, elsewhere
         expected = [text for text in self.said if text.startswith("Failed to load resource: the server responded")]
-        assert len(expected) == refused and [text for text in self.said if text not in expected] == []
+        others = [text for text in self.said if text not in expected]
+        assert (len(expected), others) == (refused, []), self.said
 
 
 def draw(page: Any, strokes: list[list[tuple[float, float]]]) -> None:

@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 import numbacnn as nc
+from examples.draw_a_digit import enlarged_digits
 from numbacnn import data, explain, models, nn, optim, training, use_backend
-from numbacnn.explore.strokes import centred
 from tests.explore.conftest import BROWSER
 from tests.explore.opened import Opened, Server, draw, drop, pixels_of_canvas
 from tests.explore.test_runs import train
 from tests.explore.test_uploads import png_that_claims, stored
 from tests.strategies import SIMULATED
 
+pytest.importorskip("sklearn")
 pytest.importorskip("starlette")
 pytest.importorskip("playwright.sync_api")
 pytestmark = [
@@ -53,15 +54,6 @@ CUT_OFF = """() => [...document.querySelectorAll("main *")]
   .map((e) => e.outerHTML.slice(0, 100))"""
 
 
-def training_digits() -> data.ArrayDataset:
-    """scikit-learn's digits of 8x8 pixels, enlarged, smooth and centred as drawings are."""
-    found = pytest.importorskip("sklearn.datasets").load_digits()
-    small = [Image.fromarray((image * 255 / 16).astype(np.uint8)) for image in found.images]
-    large = [np.asarray(image.resize((160, 160), Image.Resampling.BICUBIC)) for image in small]
-    images = np.stack([centred(np.where(image > 60, image, 0).astype(np.uint8), 28) for image in large])
-    return data.ArrayDataset(images[:, None], found.target, [str(i) for i in range(10)], "digits")
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a LeNet that knows digits."""
@@ -70,7 +62,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nn.init.manual_seed(0)
         model = models.lenet(pooling="max")
         nn.init.xavier_uniform(model)
-        images = training_digits()
+        images, _ = enlarged_digits()
         loader = data.DataLoader(images, 64, True, 0)
         training.fit(model, loader, None, nn.CrossEntropyLoss(), optim.Adam(model.parameters(), 0.003), 12)
         nc.Classifier(model, images.classes, data.Preprocessing(28, channels=1)).save(folder)
@@ -113,7 +105,7 @@ def number_in(text: str) -> float:
 
 
 def some_digit(label: int) -> np.ndarray[Any, Any]:
-    images = training_digits()
+    images, _ = enlarged_digits()
     return np.asarray(images.images[images.labels == label][4])
 
 
