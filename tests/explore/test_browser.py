@@ -338,9 +338,9 @@ def test_a_training_is_watched_beside_it(page: Any) -> None:
 
 def test_a_model_with_random_weights_says_so_and_shows_many_maps_in_parts(browser: Any) -> None:
     server = Server("--model=fast", backend="reference")
-    opened = Opened(browser, server.address)
-    page = opened.page
     try:
+        opened = Opened(browser, server.address)
+        page = opened.page
         assert "random" in page.locator("#note.warning").inner_text()
         page.locator("#samples button").nth(3).click()
         page.locator("#first").filter(has_text="by random weights").wait_for()
@@ -354,6 +354,7 @@ def test_a_model_with_random_weights_says_so_and_shows_many_maps_in_parts(browse
         page.locator("#unit .equation").wait_for()
         page.get_by_role("button", name="Earlier maps").click()
         page.get_by_role("button", name="Map 0", exact=True).wait_for()
-    finally:
         opened.close()
-        assert server.end()[0] == 130
+    finally:
+        code, _ = server.end()
+    assert code == 130
