@@ -18,7 +18,7 @@ from ..drawing import draw
 from ..nn.flow import flow
 from ..nn.summary import Row, summary
 
-__all__ = ["NoLongerKept", "Picture", "Session", "Subject"]
+__all__ = ["NoLongerKept", "Picture", "Session", "Subject", "as_maps", "part_of"]
 
 KEPT_PICTURES = 16
 KEPT_OUTPUTS = 8

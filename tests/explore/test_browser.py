@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +14,15 @@ import pytest
 from PIL import Image
 
 import numbacnn as nc
+from examples.draw_a_digit import enlarged_digits
 from numbacnn import data, explain, models, nn, optim, training, use_backend
-from numbacnn.explore.strokes import centred
 from tests.explore.conftest import BROWSER
+from tests.explore.opened import Opened, Server, draw, drop, pixels_of_canvas
 from tests.explore.test_runs import train
 from tests.explore.test_uploads import png_that_claims, stored
 from tests.strategies import SIMULATED
 
+pytest.importorskip("sklearn")
 pytest.importorskip("starlette")
 pytest.importorskip("playwright.sync_api")
 pytestmark = [
@@ -58,15 +54,6 @@ CUT_OFF = """() => [...document.querySelectorAll("main *")]
   .map((e) => e.outerHTML.slice(0, 100))"""
 
 
-def training_digits() -> data.ArrayDataset:
-    """scikit-learn's digits of 8x8 pixels, enlarged, smooth and centred as drawings are."""
-    found = pytest.importorskip("sklearn.datasets").load_digits()
-    small = [Image.fromarray((image * 255 / 16).astype(np.uint8)) for image in found.images]
-    large = [np.asarray(image.resize((160, 160), Image.Resampling.BICUBIC)) for image in small]
-    images = np.stack([centred(np.where(image > 60, image, 0).astype(np.uint8), 28) for image in large])
-    return data.ArrayDataset(images[:, None], found.target, [str(i) for i in range(10)], "digits")
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a LeNet that knows digits."""
@@ -75,7 +62,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nn.init.manual_seed(0)
         model = models.lenet(pooling="max")
         nn.init.xavier_uniform(model)
-        images = training_digits()
+        images, _ = enlarged_digits()
         loader = data.DataLoader(images, 64, True, 0)
         training.fit(model, loader, None, nn.CrossEntropyLoss(), optim.Adam(model.parameters(), 0.003), 12)
         nc.Classifier(model, images.classes, data.Preprocessing(28, channels=1)).save(folder)
@@ -89,77 +76,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Server:
-    """The command, in another process."""
-
-    def __init__(self, *options: str, backend: str = "cpu") -> None:
-        command = [sys.executable, "-m", "numbacnn.explore", "--no-browser", f"--backend={backend}", *options]
-        # A shell that runs tests in the background has Ctrl-C ignored, which children inherit.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        line = ""
-        for line in self.process.stdout:
-            if found := re.search(r"http://127\.0\.0\.1:\d+/\S+/$", line.strip()):
-                self.address = found[0]
-                break
-        else:
-            assert self.process.stderr is not None
-            raise AssertionError(self.process.stderr.read())
-
-    def end(self) -> tuple[int, str]:
-        """By Ctrl-C: the exit code, and what was said of it."""
-        self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=10)
-        return self.process.returncode, errors
-
-
 @pytest.fixture(scope="module")
 def server(digits: Path, run: Path) -> Iterator[Server]:
     server = Server("--model", str(digits), "--run", str(run))
     yield server
     assert server.end() == (130, "ended\n")
-
-
-class Opened:
-    """The page; all that it asked for, and what it said on its console."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-        self.page = self.context.new_page()
-        self.requests: list[str] = []
-        self.said: list[str] = []
-        self.pending = 0
-        self.page.on("request", lambda request: self.count(request, 1))
-        for end in ("requestfinished", "requestfailed"):
-            self.page.on(end, lambda request: self.count(request, -1))
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.address = address
-        self.page.goto(address)
-        self.page.locator("body[data-ready]").wait_for()
-
-    def count(self, request: Any, change: int) -> None:
-        if change > 0:
-            self.requests.append(request.url)
-        if "/api/run" not in request.url:
-            self.pending += change
-
-    def settle(self) -> None:
-        """Wait until all that was asked for has come, but for the run, which is asked for all the time."""
-        quiet, deadline = 0, time.monotonic() + 20
-        while quiet < 4:
-            assert time.monotonic() < deadline
-            self.page.wait_for_timeout(30)
-            quiet = 0 if self.pending else quiet + 1
-
-    def close(self, refused: int = 0) -> None:
-        """Nothing left this machine, and nothing went wrong but so many answers that were refused."""
-        self.context.close()
-        allowed = (self.address, "data:image/png;base64,")
-        assert self.requests and [url for url in self.requests if not url.startswith(allowed)] == []
-        expected = [text for text in self.said if text.startswith("Failed to load resource: the server responded")]
-        assert len(expected) == refused and [text for text in self.said if text not in expected] == []
 
 
 @pytest.fixture
@@ -174,38 +95,9 @@ def page(opened: Opened) -> Any:
     return opened.page
 
 
-def draw(page: Any, strokes: list[list[tuple[float, float]]]) -> None:
-    box = page.locator("#pad").bounding_box()
-    for stroke in strokes:
-        (x, y), *others = [(box["x"] + u * box["width"], box["y"] + v * box["height"]) for u, v in stroke]
-        page.mouse.move(x, y)
-        page.mouse.down()
-        for x, y in others:
-            page.mouse.move(x, y, steps=4)
-        page.mouse.up()
-
-
-def drop(page: Any, content: bytes, name: str) -> None:
-    """As the browser does it when a file is let go over the page."""
-    script = """([content, name]) => {
-      const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
-      const dropped = new DataTransfer();
-      dropped.items.add(new File([bytes], name));
-      return dropped;
-    }"""
-    transfer = page.evaluate_handle(script, [base64.b64encode(content).decode(), name])
-    for event in ("dragenter", "dragover", "drop"):
-        page.dispatch_event("main", event, {"dataTransfer": transfer})
-
-
 def first(page: Any, expected: str) -> None:
     """Wait until the model says it."""
-    page.locator("#first").filter(has_text=re.compile(f"^{expected}, ")).wait_for(timeout=10_000)
-
-
-def pixels_of_canvas(page: Any, selector: str) -> np.ndarray[Any, Any]:
-    text = page.locator(selector).evaluate("canvas => canvas.toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2]))).convert("RGB"))
+    page.locator("#first").filter(has_text=re.compile(f"^{expected}, ")).wait_for()
 
 
 def number_in(text: str) -> float:
@@ -213,7 +105,7 @@ def number_in(text: str) -> float:
 
 
 def some_digit(label: int) -> np.ndarray[Any, Any]:
-    images = training_digits()
+    images, _ = enlarged_digits()
     return np.asarray(images.images[images.labels == label][4])
 
 
@@ -427,9 +319,10 @@ def test_light_and_dark_wide_and_narrow(browser: Any, server: Server, scheme: st
     opened.close()
 
 
-def test_the_theme_changes_while_the_page_is_open(page: Any) -> None:
+def test_the_theme_changes_while_the_page_is_open(opened: Opened) -> None:
+    page = opened.page
     draw(page, DIGITS["1"])
-    first(page, "1")
+    opened.settle()
     light = pixels_of_canvas(page, "#map").mean()
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(200)
@@ -445,9 +338,9 @@ def test_a_training_is_watched_beside_it(page: Any) -> None:
 
 def test_a_model_with_random_weights_says_so_and_shows_many_maps_in_parts(browser: Any) -> None:
     server = Server("--model=fast", backend="reference")
-    opened = Opened(browser, server.address)
-    page = opened.page
     try:
+        opened = Opened(browser, server.address)
+        page = opened.page
         assert "random" in page.locator("#note.warning").inner_text()
         page.locator("#samples button").nth(3).click()
         page.locator("#first").filter(has_text="by random weights").wait_for()
@@ -461,6 +354,7 @@ def test_a_model_with_random_weights_says_so_and_shows_many_maps_in_parts(browse
         page.locator("#unit .equation").wait_for()
         page.get_by_role("button", name="Earlier maps").click()
         page.get_by_role("button", name="Map 0", exact=True).wait_for()
-    finally:
         opened.close()
-        assert server.end()[0] == 130
+    finally:
+        code, _ = server.end()
+    assert code == 130

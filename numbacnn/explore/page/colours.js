@@ -13,31 +13,37 @@ const STOPS = {
   },
 };
 const NOT_FINITE = [160, 32, 240];
+const STEPS = 255;
 
 /** Calls `repaint` when the page goes from light to dark or back. */
 export const onThemeChange = (repaint) => dark.addEventListener("change", repaint);
 
-/** Colours for numbers from `low` to `high`: {of(value), low, high} with the ends of the scale. */
+/** Colours for numbers from `low` to `high`: {table, low, high} with the ends of the scale, and a table of its steps. */
 export function palette(low, high, isSigned = low < 0) {
   const stops = STOPS[dark.matches ? "dark" : "light"][isSigned ? "signed" : "plain"];
   const [from, to] = isSigned ? [-Math.max(-low, high), Math.max(-low, high)] : [low, high];
-  const scale = to > from ? (stops.length - 1) / (to - from) : 0;
-  const of = (value) => {
-    if (!Number.isFinite(value)) return NOT_FINITE;
-    const at = Math.min(Math.max((value - from) * scale, 0), stops.length - 1);
+  const table = new Uint8ClampedArray(4 * (STEPS + 2));
+  for (let step = 0; step <= STEPS; step++) {
+    const at = (step / STEPS) * (stops.length - 1);
     const i = Math.min(Math.floor(at), stops.length - 2);
-    return stops[i].map((start, channel) => start + (at - i) * (stops[i + 1][channel] - start));
-  };
-  return { of, low: from, high: to };
+    table.set([...stops[i].map((start, channel) => start + (at - i) * (stops[i + 1][channel] - start)), 255], 4 * step);
+  }
+  table.set([...NOT_FINITE, 255], 4 * (STEPS + 1));
+  return { table, low: from, high: to };
 }
 
 /** The numbers of a map, rows of `width`, as a picture of a pixel each. */
-export function picture(values, width, colours) {
+export function picture(values, width, { table, low, high }) {
   const height = Math.ceil(values.length / width);
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
-  values.forEach((value, i) => image.data.set([...colours.of(value), 255], 4 * i));
+  const scale = high > low ? STEPS / (high - low) : 0;
+  for (let i = 0; i < values.length; i++) {
+    const step = Math.round(Math.min(Math.max((values[i] - low) * scale, 0), STEPS));
+    const at = 4 * (Number.isFinite(values[i]) ? step : STEPS + 1);
+    for (let channel = 0; channel < 4; channel++) image.data[4 * i + channel] = table[at + channel];
+  }
   context.putImageData(image, 0, 0);
   return canvas;
 }
@@ -56,9 +62,10 @@ export function enlarge(canvas, small, side = 0) {
 /** A bar of the colours between the numbers at its ends. */
 export function legend(element, colours, number) {
   const canvas = document.createElement("canvas");
+  const { low, high } = colours;
   const steps = 64;
-  const values = Float32Array.from({ length: steps }, (_, i) => colours.low + ((colours.high - colours.low) * i) / (steps - 1));
+  const values = Float32Array.from({ length: steps }, (_, i) => low + ((high - low) * i) / (steps - 1));
   enlarge(canvas, picture(values, steps, colours));
   canvas.setAttribute("aria-hidden", "true");
-  element.replaceChildren(number(colours.low), canvas, number(colours.high));
+  element.replaceChildren(number(low), canvas, number(high));
 }

@@ -41,7 +41,7 @@ function reveal(element) {
 
 function showGraph(svg, choose) {
   // The page has colours of its own, for light and dark, and its security policy allows no others.
-  const plain = svg.replace(/<style>.*?<\/style>/s, "");
+  const plain = svg.replace(/<style>.*?<\/style>/s, "").replace(/^(<svg[^>]*) style="[^"]*"/, "$1");
   const root = new DOMParser().parseFromString(plain, "image/svg+xml").documentElement;
   // It is made smaller to fit, as far as it can still be read.
   const width = Number(root.getAttribute("width"));

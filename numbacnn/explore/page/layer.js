@@ -18,7 +18,12 @@ export class LayerView {
     this.maps = null;
     this.map = 0; // of the whole layer
     this.unit = null; // [row, column] in the map
-    const safely = (work) => newestWins((...given) => work(...given).catch(failed));
+    // What is wrong with a picture that gave way to another meanwhile is of no account.
+    const safely = (work) =>
+      newestWins(() => {
+        const { picture } = this;
+        return work().catch((error) => picture === this.picture && failed(error));
+      });
     this.loadMaps = safely(() => this.fetchMaps());
     this.loadFilters = safely(() => this.fetchFilters());
     this.loadUnit = safely(() => this.fetchUnit());

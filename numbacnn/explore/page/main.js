@@ -37,7 +37,8 @@ async function begin() {
   const heat = newestWins(() => {
     const chosen = byId("cam-class").value;
     const target = byId("cam").checked && answer ? (chosen === "first" ? answer.first : Number(chosen)) : null;
-    return view.showHeat(target).catch(failed);
+    const { number } = view;
+    return view.showHeat(target).catch((error) => number === view.number && failed(error));
   });
 
   /** An answer of the server to an image. */
