@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,8 @@ def test_the_choice_of_a_pass_is_that_of_the_convolution_s(monkeypatch: pytest.M
 
 
 def test_tuning_measures_the_convolution_of_a_transposed_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    tune_module = __import__("sys").modules["numbacnn.nn.tune"]
+    # The package offers the function under the name of its module.
+    tune_module = importlib.import_module("numbacnn.nn.tune")
     tuned = []
     monkeypatch.setattr(tune_module, "_tune", lambda backend, geometry, pass_, dtype: tuned.append((geometry, pass_)))
     with nc.use_backend("reference"):

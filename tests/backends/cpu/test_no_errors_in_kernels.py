@@ -98,6 +98,7 @@ def call_every_kernel() -> None:
     cpu.add_bias(images, normal(3), "relu")
     cpu.flip_and_crop(images, ones, ones, ones, 5, 6)
     cpu.normalize_images(images, normal(3), normal(3))
+    cpu.dropout(normal(2, 8, 9, 3).transpose(0, 3, 1, 2), 0.5, 1, np.array(0))
     cpu.jitter_colors(np.abs(images), *(normal(2) for _ in range(4)))
     for bilinear in (False, True):
         cpu.affine_images(images, np.ones((2, 2, 5), np.int64), 5, 6, bilinear, normal(3))
