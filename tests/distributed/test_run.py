@@ -143,8 +143,15 @@ time.sleep(0 if sys.argv[2] == "ends" else 60)
 """
 
 
-def press(number: int) -> Callable[[subprocess.Popen[str]], None]:
-    return lambda process: process.send_signal(number)
+def press(*numbers: int) -> Callable[[subprocess.Popen[str]], None]:
+    """Send these signals, one after another."""
+
+    def send(process: subprocess.Popen[str]) -> None:
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.5)
+
+    return send
 
 
 @with_mpi
@@ -153,11 +160,12 @@ def press(number: int) -> Callable[[subprocess.Popen[str]], None]:
     ("way", "ending", "code", "said"),
     [
         ("waits", press(signal.SIGINT), 130, "interrupted; to go on: python -m numbacnn.distributed.run --ranks 2 --"),
+        ("waits", press(signal.SIGINT, signal.SIGINT), 130, "interrupted; to go on: python -m numbacnn"),
         ("waits", press(signal.SIGTERM), 143, ""),
-        ("waits", press(signal.SIGKILL), -9, ""),
+        ("waits", lambda process: process.kill(), -9, ""),
         ("ends", lambda process: None, 0, ""),
     ],
-    ids=["Ctrl-C", "SIGTERM", "SIGKILL", "by itself"],
+    ids=["Ctrl-C", "Ctrl-C twice", "SIGTERM", "SIGKILL", "by itself"],
 )
 def test_no_process_is_left(
     way: str, ending: Callable[[subprocess.Popen[str]], None], code: int, said: str, tmp_path: Path
