@@ -12,6 +12,7 @@ NEEDED = {
     "numbacnn/sklearn": "scikit-learn",
     "docs/scikit-learn.md": "scikit-learn",
     "tests/sklearn": "scikit-learn",
+    "numbacnn/explore/server.py": "starlette",
     "numbacnn/backends/cuda": "numba-cuda",
     "tests/backends/cuda/compile_only.py": "numba-cuda",
 }

@@ -23,6 +23,7 @@ __all__ = [
     "geometric_mean",
     "impossible",
     "library",
+    "measured_on",
     "measured_when",
     "plot_bars",
     "plot_points",
@@ -245,4 +246,9 @@ def _finish(figure: Any, path: Path, title: str, handles: dict[str, Any]) -> Non
 def measured_when(results: dict[str, Any]) -> str:
     """The end of the line above a table: the day, the commit, and whether the package has changed since."""
     older = ", of an older package" if results.get("older") else ""
-    return f"measured {results['measured'][:10]} at {results['commit'][:10]}{older}."
+    return f"{measured_on(results)}{older}."
+
+
+def measured_on(results: dict[str, Any]) -> str:
+    """The day and the commit."""
+    return f"measured {results['measured'][:10]} at {results['commit'][:10]}"

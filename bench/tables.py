@@ -330,6 +330,7 @@ PICTURES = ("conv-models-cpu",)
 PAGES: dict[str, dict[str, tuple[str, Callable[[dict[str, Any]], str]]]] = {
     "docs/benchmarks.md": {name: (name, make) for name, make in SECTIONS.items()},
     "docs/convolution.md": {"ladder-cpu": ("conv-cpu", ladder_section)},
+    "docs/gallery/kernel-ladder.md": {"ladder-origin-cpu": ("conv-cpu", _origin)},
     "docs/onnx.md": {
         "exchange-models": ("exchange", exchange.models_section),
         "exchange-light": ("exchange", exchange.light_section),

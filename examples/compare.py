@@ -15,7 +15,7 @@ from numbacnn.cli.train import HISTORY
 from numbacnn.command_line import Parser, UserError, one_line, path, printable, run_command, say
 from numbacnn.training import EpochRecord, History
 
-from .pictures import check_matplotlib, new_figure, save
+from .figures import check_matplotlib, new_figure, save
 
 KINDS = (".png", ".svg", ".pdf")
 

@@ -18,7 +18,8 @@ from numbacnn import nn
 from numbacnn.command_line import say
 from numbacnn.training import confusion_matrix
 
-from .pictures import Scene, draw_image, new_figure, new_parser, run, save
+from .figures import draw_image, new_figure, save
+from .pictures import Scene, new_parser, run
 
 MOST = 96
 """Feature maps, or filters, in a picture."""

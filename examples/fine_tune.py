@@ -21,9 +21,19 @@ from numbacnn.cli.backend import add_backend_option, run_on
 from numbacnn.cli.classifiers import IMAGENET, pretrained
 from numbacnn.cli.datasets import check_same_classes, read_folder
 from numbacnn.cli.recipes import RECIPES
-from numbacnn.cli.train import AUGMENTATIONS, HISTORY, augmenting, leaves_one_out, mixing
+from numbacnn.cli.train import AUGMENTATIONS, HISTORY, MISTAKES, PROGRESS, augmenting, leaves_one_out, mixing
 from numbacnn.command_line import Parser, UserError, above_zero, integer, number, path, printable, say
-from numbacnn.training import ClassAccuracy, EarlyStopping, History, HistoryFile, ProgressBar, evaluate, fit
+from numbacnn.training import (
+    ClassAccuracy,
+    EarlyStopping,
+    History,
+    HistoryFile,
+    MistakesFile,
+    ProgressBar,
+    ProgressFile,
+    evaluate,
+    fit,
+)
 
 from .saved_weights import Pretrained, load_pretrained, put_into
 
@@ -202,7 +212,13 @@ def train_all(
         data.DataLoader(sets[1], arguments.batch_size, backend=device, transform=preprocessing.normalize),
     )
     stopping = EarlyStopping(arguments.patience or arguments.epochs, restore_best=True)
-    callbacks = [ProgressBar(test_name="val"), HistoryFile(arguments.save / HISTORY), stopping]
+    callbacks = [
+        ProgressBar(test_name="val"),
+        HistoryFile(arguments.save / HISTORY),
+        MistakesFile(arguments.save / MISTAKES, sets[1]),
+        ProgressFile(arguments.save / PROGRESS),
+        stopping,
+    ]
     before = model.state_dict()
     try:
         with np.errstate(all="ignore"):  # fit stops with an error of its own when the loss is no number

@@ -1,13 +1,12 @@
-"""What the commands that draw pictures of a model share: options, the model with its images, files."""
+"""What the commands that draw pictures of a model share: options, the model with its images."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +15,11 @@ from numbacnn import data, nn
 from numbacnn.cli import datasets
 from numbacnn.cli.backend import run_on
 from numbacnn.cli.recipes import RECIPES
-from numbacnn.command_line import Parser, UserError, path, say
-from numbacnn.io import replacing
+from numbacnn.command_line import Parser, UserError, path
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .figures import check_matplotlib
 
-__all__ = ["Scene", "check_matplotlib", "draw_image", "new_figure", "new_parser", "run", "save"]
+__all__ = ["Scene", "new_parser", "run"]
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,6 @@ def run(
     return run_on(arguments.backend, work)
 
 
-def check_matplotlib() -> None:
-    """UserError unless it is installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError('pictures need matplotlib: pip install "numbacnn[plot]"')
-
-
 def _scene(arguments: argparse.Namespace, default_layer: Callable[[list[str]], str]) -> Scene:
     recipe = RECIPES[arguments.model]
     dataset, (_, test_set) = datasets.load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
@@ -141,28 +132,3 @@ def _unknown_layer(model: str, name: str, names: list[str]) -> str:
         above = above.rpartition(".")[0]
     inside = [other for other in names if other != above and other.rpartition(".")[0] == above]
     return f"--layer {name}: {f'layer {above}' if above else model} has {', '.join(inside) or 'no layers inside'}"
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that pyplot knows nothing of."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def draw_image(axes: Any, image: np.ndarray[Any, Any]) -> None:
-    """An image (c, h, w) in 0..1: in colour if it has three channels, else the mean of them in grey."""
-    if len(image) == 3:
-        axes.imshow(image.transpose(1, 2, 0))
-    else:
-        axes.imshow(image.mean(axis=0), cmap="gray", vmin=0, vmax=1)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG file, or of another kind that the name ends in, whole or not at all, and say where."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower() or "png")
-    say(f"wrote {path}")

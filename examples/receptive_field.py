@@ -17,7 +17,8 @@ import numpy as np
 from numbacnn import nn
 from numbacnn.command_line import UserError, say
 
-from .pictures import Scene, draw_image, new_figure, new_parser, run, save
+from .figures import draw_image, new_figure, save
+from .pictures import Scene, new_parser, run
 
 FIELD = "tab:red"
 

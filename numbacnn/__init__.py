@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .classifier import Classifier as Classifier
     from .classifier import load_classifier as load_classifier
     from .drawing import draw as draw
+    from .grids import image_grid as image_grid
     from .hub import from_pretrained as from_pretrained
     from .hub import save_pretrained as save_pretrained
     from .io import load as load
@@ -48,6 +49,7 @@ __all__ = [
     "draw",
     "explain",
     "from_pretrained",
+    "image_grid",
     "io",
     "load",
     "load_classifier",
@@ -75,6 +77,7 @@ _LAZY_FUNCTIONS = {
     "Classifier": "classifier",
     "draw": "drawing",
     "from_pretrained": "hub",
+    "image_grid": "grids",
     "load": "io",
     "load_classifier": "classifier",
     "profile": "profiling",

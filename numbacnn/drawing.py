@@ -61,6 +61,13 @@ def _shown(node: Node, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 1] + "\u2026"
 
 
+def _titled(node: Node) -> str:
+    """What a pointer that rests on the box is told: all of what it is, and what it gives."""
+    what = f"{node.kind}({node.detail})" if node.kind else ""
+    gives = ", ".join(" x ".join(map(str, shape)) for shape in node.shapes)
+    return " ".join(filter(None, (node.name, what, "gives" if node.kind else "", gives)))
+
+
 class _Layout:
     """Where boxes are: each below all that it gets something from, a line through each row that it passes."""
 
@@ -147,7 +154,10 @@ def _picture(nodes: Sequence[Node]) -> tuple[str, tuple[int, int]]:
             ends.append(x + CHARACTER * len(text))
     for box, node in enumerate(nodes):
         x, y, width = layout.x[box], layout.y[box], layout.widths[box]
+        # A program that shows the picture finds a layer's box by its name, which may be "".
+        of_layer = f' data-layer="{html.escape(node.name)}"' if node.kind else ""
         parts.append(
+            f'<g class="node"{of_layer}><title>{html.escape(_titled(node))}</title>'
             f'<rect class="box" x="{x - width / 2:.1f}" y="{y - HEIGHT / 2:.1f}" width="{width:.1f}" '
             f'height="{HEIGHT}" rx="6"/>'
         )
@@ -155,12 +165,21 @@ def _picture(nodes: Sequence[Node]) -> tuple[str, tuple[int, int]]:
         for i, (text, kind) in enumerate(shown):
             at = y + (4 if len(shown) == 1 else -3 + 15 * i)
             parts.append(f'<text class="{kind}" x="{x:.1f}" y="{at:.1f}">{html.escape(text)}</text>')
+        parts.append("</g>")
     width, height = round(max(ends) + MARGIN), round(max(layout.y) + HEIGHT / 2 + MARGIN)
+    # A page may have more than one picture in it, so that rules are for what is within one of these.
+    rules = (
+        ".box{fill:#f4f6fa;stroke:#5b6b8c}",
+        ".line{fill:none;stroke:#8a94a6}",
+        "text{font:12px monospace;fill:#1d2433}",
+        ".name,.numbacnn-drawing .what{text-anchor:middle}",
+        ".name{font-weight:bold}",
+        ".shape{font-size:11px;fill:#5b6b8c;stroke:white;stroke-width:3px;paint-order:stroke}",
+    )
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-        "<style>.box{fill:#f4f6fa;stroke:#5b6b8c} .line{fill:none;stroke:#8a94a6}"
-        " text{font:12px monospace;fill:#1d2433} .name,.what{text-anchor:middle} .name{font-weight:bold}"
-        " .shape{font-size:11px;fill:#5b6b8c;stroke:white;stroke-width:3px;paint-order:stroke}</style>"
-        f'<rect width="{width}" height="{height}" fill="white"/>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="numbacnn-drawing" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" style="max-width:100%;height:auto">'
+        f"<style>{' '.join(f'.numbacnn-drawing {rule}' for rule in rules)}</style>"
+        f'<rect class="paper" width="{width}" height="{height}" fill="white"/>'
     )
     return "".join([head, *parts, *texts, "</svg>"]), (width, height)

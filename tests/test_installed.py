@@ -83,6 +83,8 @@ def test_from_a_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         assert {"numbacnn/py.typed", "numbacnn/data/datasets/imagenet_classes.txt"} <= set(names)
+        page = [path.relative_to(ROOT).as_posix() for path in (ROOT / "numbacnn" / "explore" / "page").iterdir()]
+        assert len(page) > 10 and set(page) <= set(names)
         assert not any(name.startswith(("tests", "bench", "docs")) for name in names)
         archive.extractall(tmp_path / "site")
     assert run(tmp_path, path=tmp_path / "site").startswith(str(tmp_path / "site"))

@@ -21,6 +21,7 @@ ALLOWED = {
         "distributed",
         "drawing",
         "explain",
+        "grids",
         "hub",
         "io",
         "models",
@@ -34,6 +35,27 @@ ALLOWED = {
     },
     "classifier": {"hub", "data", "io", "nn", "ops", "files"},
     "drawing": {"nn", "files"},
+    "grids": {"ops", "files"},
+    "explore": {
+        "backends",
+        "classifier",
+        "cli",
+        "command_line",
+        "data",
+        "data.readers",
+        "drawing",
+        "explain",
+        "files",
+        "hub",
+        "io",
+        "models",
+        "nn",
+        "numbacnn",
+        "onnx",
+        "ops",
+        "optim",
+        "training",
+    },
     "sklearn": {"training", "models", "data", "optim", "nn", "ops", "backends"},
     "hub": {"numbacnn", "models", "io", "nn", "files"},
     "testing": {"nn", "ops"},
@@ -43,7 +65,7 @@ ALLOWED = {
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "command_line", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
     "distributed": {"nn", "ops", "backends", "sharding", "namespaces"},
-    "training": {"data", "io", "optim", "nn", "ops", "backends", "files", "namespaces", "sharding"},
+    "training": {"data", "data.arrays", "io", "optim", "nn", "ops", "backends", "files", "namespaces", "sharding"},
     "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends", "sharding"},
     "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
     "data.arrays": {"data.readers", "ops", "backends"},
@@ -99,11 +121,11 @@ HAVE_ROOMS = ("data", "backends", "reference", "cpu", "cuda")
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
     "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "mpi4py", "numba", "numba_cuda",
-    "pooch", "pwd", "safetensors", "shtab", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "zlib",
+    "pooch", "pwd", "safetensors", "shtab", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "uvicorn", "zlib",
 }  # fmt: skip
-# The first three import a compiled backend, and with it Numba, where they are asked for what only it knows; the others
-# what every program would pay for that has a layer or a model.
-LAZY = {"info.py", "backends/autotune.py", "cli/warmup.py", "models/unet.py", "nn/layer.py"}
+# Three import a compiled backend, and with it Numba, where they are asked for what only it knows, one the server, which
+# may not be installed; the others what every program would pay for that has a layer or a model.
+LAZY = {"info.py", "backends/autotune.py", "cli/warmup.py", "explore/__main__.py", "models/unet.py", "nn/layer.py"}
 
 COMPILED = {"block_kernel", "device_function", "inlined", "kernel", "loading_kernel", "mapping", "njit"}
 """What functions are decorated with, or given to, to be compiled and kept."""

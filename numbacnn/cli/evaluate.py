@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,7 @@ def new_parser(program: str) -> Parser:
     add("--split", choices=SPLITS, default="test", help="which of the data set's images")
     add("--limit", type=integer(1), help="use only the first LIMIT images; of a folder, images from all over it")
     add("--batch-size", type=integer(1), default=128, help="images that are computed together")
+    add("--confusion", action="store_true", help="how often which class is taken for which, as well")
     add("--json", action="store_true", help="print one JSON object")
     add_backend_option(parser)
     return parser
@@ -118,8 +120,15 @@ def measure(arguments: argparse.Namespace, backend: Backend) -> None:
         backend=backend if backend.asynchronous else None,
         transform=composed([*fit_size, classifier.preprocessing.normalize]),
     )
-    each = ClassAccuracy(classifier.classes)
-    loss, accuracy = evaluate(classifier.model, loader, CrossEntropyLoss(), [each])
+    each, classes = ClassAccuracy(classifier.classes), len(classifier.classes)
+    confusion = np.zeros((classes, classes), np.int64)
+
+    def count(prediction: Any, labels: Any) -> None:
+        best, of = backend.to_numpy(prediction).argmax(axis=1), backend.to_numpy(labels)
+        np.add.at(confusion, (of, best), 1)
+
+    on_batch = count if arguments.confusion else None
+    loss, accuracy = evaluate(classifier.model, loader, CrossEntropyLoss(), [each], on_batch)
     if arguments.json:
         counts = np.bincount(images.labels, minlength=len(classifier.classes)).tolist()
         of_classes = {
@@ -127,13 +136,32 @@ def measure(arguments: argparse.Namespace, backend: Backend) -> None:
             for (name, share), count in zip(each.of_each().items(), counts, strict=True)
         }
         of = {"model": arguments.model, "dataset": arguments.dataset, "split": arguments.split, "images": len(images)}
-        say(json.dumps({**of, "loss": _finite(loss), "accuracy": _finite(accuracy), "classes": of_classes}))
+        found = {**of, "loss": _finite(loss), "accuracy": _finite(accuracy), "classes": of_classes}
+        say(json.dumps(found | ({"confusion": confusion.tolist()} if arguments.confusion else {})))
         return
     shape = "x".join(map(str, images.image_shape))
     of_split = "" if arguments.dataset == "folder" else f"{arguments.split} "
     say(f"{arguments.dataset}: {len(images)} {of_split}images of {shape} pixels in {len(classifier.classes)} classes")
     say(printable(str(each)))
+    if arguments.confusion:
+        say(printable(confusion_table(confusion, classifier.classes)))
     say(f"loss {loss:.3f}, acc {accuracy:.3f}")
+
+
+def confusion_table(confusion: np.ndarray[Any, Any], classes: Sequence[str]) -> str:
+    """Rows are labels, columns what the model takes their images for, by numbers that the rows explain.
+
+    >>> print(confusion_table(np.array([[5, 0], [2, 10]]), ["cat", "dog"]))
+    label   0   1
+    0 cat   5   0
+    1 dog   2  10
+    """
+    numbers = range(len(classes))
+    width = max(len(str(number)) for number in (*numbers, *confusion.ravel())) + 2
+    names = [f"{number:>{len(str(numbers[-1]))}} {name}" for number, name in zip(numbers, classes, strict=True)]
+    rows = [("label", numbers), *zip(names, confusion, strict=True)]
+    name_width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{name_width}}" + "".join(f"{count:{width}}" for count in row) for name, row in rows)
 
 
 def _finite(figure: float) -> float | None:

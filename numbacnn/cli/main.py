@@ -33,6 +33,7 @@ SUBCOMMANDS = {
     "train": Subcommand("numbacnn.cli.train", "train a model on a data set or a folder of images"),
     "evaluate": Subcommand("numbacnn.cli.evaluate", "loss and accuracies of a trained model"),
     "predict": Subcommand("numbacnn.cli.predict", "name what is in images"),
+    "explore": Subcommand("numbacnn.explore.__main__", "see in the browser what a model makes of an image"),
     "profile": Subcommand("numbacnn.cli.profile", "where the time of a model goes, layer by layer"),
     "onnx": Subcommand("numbacnn.onnx.__main__", "what is in an ONNX file"),
     "warmup": Subcommand("numbacnn.cli.warmup", "compile the kernels that a model needs, so that it starts at once"),

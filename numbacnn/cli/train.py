@@ -27,8 +27,10 @@ from ..training import (
     History,
     HistoryFile,
     LiveCurves,
+    MistakesFile,
     PlotCurves,
     ProgressBar,
+    ProgressFile,
     TensorBoardFile,
     WeightAverage,
     fit,
@@ -42,6 +44,7 @@ from .ranks import first_then_others, in_one_voice, on_first
 from .recipes import RECIPES, Recipe
 
 CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetensors", "history.jsonl", "curves.png"
+MISTAKES, PROGRESS = "mistakes.safetensors", "progress.json"
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": optim.SGD,
@@ -281,19 +284,23 @@ def event_files(folder: Path, loader: data.DataLoader) -> TensorBoardFile:
 
 def remove_leftovers(folder: Path, is_new: bool) -> None:
     """Of a run that was killed while it wrote, and, if this one is new, of any before it."""
-    for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES):
+    for name in (CHECKPOINT, WEIGHTS, HISTORY, CURVES, MISTAKES, PROGRESS):
         for leftover in folder.glob(f".{name}.*.tmp"):
             leftover.unlink()
         if is_new:
             (folder / name).unlink(missing_ok=True)
 
 
-def writers(arguments: argparse.Namespace, settings: dict[str, Any], loader: data.DataLoader) -> list[Callback]:
+def writers(
+    arguments: argparse.Namespace, settings: dict[str, Any], loader: data.DataLoader, test_set: data.ArrayDataset
+) -> list[Callback]:
     """What prints and writes files while the model of the options is trained."""
     output = arguments.output_dir
     callbacks: list[Callback] = [
         CheckpointFile(output / CHECKPOINT, settings),
         HistoryFile(output / HISTORY),
+        MistakesFile(output / MISTAKES, test_set),
+        ProgressFile(output / PROGRESS),
         ProgressBar(),
     ]
     if arguments.live:
@@ -376,7 +383,7 @@ def train(arguments: argparse.Namespace, with_classifier: bool, group: distribut
         history = resume(path, settings, arguments.epochs, model, optimizer, schedule, steps, average)
     group.barrier()  # what is removed now has been read by all
     on_first(group, lambda: remove_leftovers(output, is_new=not history.records))
-    callbacks = on_first(group, lambda: writers(arguments, settings, loaders[0])) or []
+    callbacks = on_first(group, lambda: writers(arguments, settings, loaders[0], test_set)) or []
     if arguments.patience:
         callbacks.append(EarlyStopping(arguments.patience))
     with np.errstate(all="ignore"):  # fit stops with an error of its own when the loss is no number

@@ -25,7 +25,11 @@ from .weight_average import WeightAverage as WeightAverage
 if TYPE_CHECKING:
     from .curves import PlotCurves as PlotCurves
     from .live import LiveCurves as LiveCurves
+    from .mistakes import Mistakes as Mistakes
+    from .mistakes import MistakesFile as MistakesFile
+    from .mistakes import read_mistakes as read_mistakes
     from .progress import ProgressBar as ProgressBar
+    from .progress_file import ProgressFile as ProgressFile
     from .stopping import BestCheckpoint as BestCheckpoint
     from .stopping import EarlyStopping as EarlyStopping
     from .tensorboard_file import TensorBoardFile as TensorBoardFile
@@ -36,7 +40,9 @@ if TYPE_CHECKING:
 _WHEN_ASKED = {
     "curves": ("PlotCurves",),
     "live": ("LiveCurves",),
+    "mistakes": ("Mistakes", "MistakesFile", "read_mistakes"),
     "progress": ("ProgressBar",),
+    "progress_file": ("ProgressFile",),
     "stopping": ("BestCheckpoint", "EarlyStopping"),
     "tensorboard_file": ("TensorBoardFile",),
     "tracking": ("Tracker", "TrackerFile", "Tracking"),

@@ -75,6 +75,13 @@ class Callback:
     def on_batch_end(self, run: Run) -> None:
         """After a batch and, where it is the last of those that ``accumulate`` adds up, the update."""
 
+    def on_test_batch_end(self, run: Run, prediction: Any, target: Any) -> None:
+        """After a batch of the evaluation, with what the model gave for it and the targets, arrays of its backend.
+
+        They are the callback's to keep. To read one waits for what a device has to do, so what can be read later on,
+        as at the end of the epoch, should be.
+        """
+
     def on_epoch_end(self, run: Run) -> None:
         """After evaluation, with the epoch's record in the history."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..nn.flow import Node
 
-__all__ = ["graph_event", "histogram", "picture", "scalar", "start_event", "summary_event", "tiled"]
+__all__ = ["as_bytes", "graph_event", "histogram", "picture", "scalar", "start_event", "summary_event", "tiled"]
 
 BUCKETS = 30
 """As many as TensorBoard's own writers make."""
@@ -62,20 +62,14 @@ def histogram(tag: str, array: np.ndarray[Any, Any]) -> Any:
 def tiled(name: str, images: Any) -> np.ndarray[Any, Any]:
     """Images (n, c, h, w) side by side in one (H, W, c) of bytes, with gaps, each pixel so large that they are seen.
 
-    Those of bytes are 0..255, others 0..1; or, where some are outside of it, their smallest number to their largest.
+    They are bytes as :func:`as_bytes` makes them.
     """
     array = np.asarray(images)
     if array.ndim != 4 or array.shape[1] not in (1, 3) or not array.size or array.dtype.kind not in "fiub":
         raise ValueError(
             f"`{name}` of shape {array.shape}, {array.dtype}, must be pictures (n, c, h, w) of 1 or 3 channels"
         )
-    array = array[:MOST_TILES]
-    if array.dtype != np.uint8:
-        array = np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
-        low, high = float(array.min()), float(array.max())
-        if low < 0 or high > 1:
-            array = (array - low) / ((high - low) or 1.0)
-        array = (array * 255).round().astype(np.uint8)
+    array = as_bytes(array[:MOST_TILES])
     n, c, h, w = array.shape
     scale = max(1, math.ceil(TILE_SIZE / min(h, w)))
     array = array.repeat(scale, axis=2).repeat(scale, axis=3)
@@ -87,6 +81,20 @@ def tiled(name: str, images: Any) -> np.ndarray[Any, Any]:
         y, x = i // across * (height + gap), i % across * (width + gap)
         canvas[y : y + height, x : x + width] = image.transpose(1, 2, 0)
     return canvas
+
+
+def as_bytes(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Images as uint8, 0..255: bytes as they are.
+
+    Of others 0..1 becomes that or, where some are outside of it, their smallest number to their largest.
+    """
+    if images.dtype == np.uint8 or not images.size:
+        return images.astype(np.uint8, copy=False)
+    array = np.nan_to_num(images.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 1:
+        array = (array - low) / ((high - low) or 1.0)
+    return (array * 255).round().astype(np.uint8)
 
 
 def picture(tag: str, pixels: np.ndarray[Any, Any]) -> Any:

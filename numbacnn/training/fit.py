@@ -151,9 +151,16 @@ def fit(
     )
     ranks = Alone() if group is None else group
     _check_processes(ranks, start_epoch=start_epoch, epochs=epochs, batches=batches, shards=step.shards)
+    # Each batch of an evaluation then goes to all processes, even to those whose own callbacks do not look at it.
+    hears_batches = any(ranks.gather_metrics(any(map(_hears_test_batches, callbacks))))
     callbacks = [callback for callback in callbacks if ranks.rank == 0 or not callback.first_rank_only]
     if not model.training:
         model.train()
+
+    def on_test_batch(prediction: Any, target: Any) -> None:
+        for callback in callbacks:
+            callback.on_test_batch_end(run, prediction, target)
+
     try:
         clock = time.perf_counter()
         for callback in callbacks:
@@ -177,9 +184,11 @@ def fit(
             if test_loader is not None:
                 if hasattr(test_loader, "set_epoch"):
                     test_loader.set_epoch(0)  # whatever is random in it is the same each time, and after a resume
+                shared = None if step.shards is None else ranks
                 with nullcontext() if weight_average is None else weight_average.applied():
-                    shared = None if step.shards is None else ranks
-                    test_loss, test_accuracy = evaluate(model, test_loader, loss, step.metrics, group=shared)
+                    test_loss, test_accuracy = evaluate(
+                        model, test_loader, loss, step.metrics, on_test_batch if hears_batches else None, group=shared
+                    )
                     if not math.isfinite(test_loss):
                         with evaluating(model):
                             raise _not_finite("test loss", test_loss, run, step, x)
@@ -269,6 +278,12 @@ def _check_epochs(epochs: int, start_epoch: int) -> tuple[int, int]:
     if not 0 <= start_epoch <= epochs:
         raise ValueError(f"`start_epoch` {start_epoch} must be in 0..{epochs}, the number of `epochs`")
     return epochs, start_epoch
+
+
+def _hears_test_batches(callback: Callback) -> bool:
+    """Whether it does anything with the predictions of an evaluation"""
+    own: Any = getattr(callback.on_test_batch_end, "__func__", None)
+    return own is not Callback.on_test_batch_end
 
 
 def _check_processes(ranks: Ranks, **numbers: int | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from .callbacks import Callback, Run
 from .metrics import RunningMean
 
-__all__ = ["ProgressBar"]
+__all__ = ["ProgressBar", "seconds_left"]
 
 
 class ProgressBar(Callback):
@@ -86,13 +86,8 @@ class ProgressBar(Callback):
         """The time that the batches and epochs to come will take; nothing at the end."""
         from tqdm import tqdm
 
-        batches = max(run.batches, 1)
-        if len(run.history) > self._before:
-            per_epoch = run.history.records[-1].seconds
-        else:
-            per_epoch = (time.perf_counter() - self._begin) * batches / max(run.batch, 1)
-        left = per_epoch * (run.epochs - run.epoch + 1 - min(run.batch / batches, 1))
-        return f"{tqdm.format_interval(left)} left" if left > 0 and not run.stop else ""
+        left = seconds_left(run, self._before, self._begin)
+        return f"{tqdm.format_interval(left)} left" if left > 0 else ""
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -107,6 +102,21 @@ class ProgressBar(Callback):
             if self._bar is not None:
                 self._bar.disable = True  # or it would try to write again when it is deleted
             self._stream = self._bar = None
+
+
+def seconds_left(run: Run, before: int, begin: float) -> float:
+    """What the batches and epochs to come will take, of a run that began after ``before`` epochs.
+
+    By how long the last epoch took, and in the first one by its batches since ``begin``, of `time.perf_counter`.
+    """
+    if run.stop:
+        return 0.0
+    batches = max(run.batches, 1)
+    if len(run.history) > before:
+        per_epoch = run.history.records[-1].seconds
+    else:
+        per_epoch = (time.perf_counter() - begin) * batches / max(run.batch, 1)
+    return per_epoch * (run.epochs - run.epoch + 1 - min(run.batch / batches, 1))
 
 
 def _said(figures: dict[str, float]) -> str:

@@ -11,9 +11,9 @@ from .panels import Panel, panels
 if TYPE_CHECKING:
     from .history import History
 
-__all__ = ["curves_html"]
+__all__ = ["curve_pictures", "curves_html"]
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 320, 210, 52, 12, 40, 24
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 320, 224, 52, 12, 40, 38
 """Of a picture, and its margins, in pixels."""
 STYLES = {"train": "", "test": ' stroke-dasharray="5 3"'}
 
@@ -23,8 +23,12 @@ def curves_html(history: History, epochs: int = 0) -> str:
 
     In the colour of the text around them. The axis of epochs reaches to ``epochs`` at least.
     """
-    pictures = "".join(_picture(panel, max(epochs, panel.epochs[-1])) for panel in panels(history))
-    return f'<div style="display:flex;flex-wrap:wrap">{pictures}</div>'
+    return f'<div style="display:flex;flex-wrap:wrap">{"".join(curve_pictures(history, epochs))}</div>'
+
+
+def curve_pictures(history: History, epochs: int = 0) -> list[str]:
+    """The pictures alone. Curves and their names are of the class "train" or "test", for pages with colours."""
+    return [_picture(panel, max(epochs, panel.epochs[-1])) for panel in panels(history)]
 
 
 def _picture(panel: Panel, last: int) -> str:
@@ -43,9 +47,10 @@ def _picture(panel: Panel, last: int) -> str:
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="currentColor" stroke-opacity="0.2"/>')
         parts.append(_text(LEFT - 6, y + 4, f"{value:.4g}", "end"))
     marked = _whole_marks(first, last)
-    parts += [_text(at(epoch, low)[0], HEIGHT - 8, str(epoch), "middle") for epoch in marked]
+    parts += [_text(at(epoch, low)[0], HEIGHT - 22, str(epoch), "middle") for epoch in marked]
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "epoch", "middle"))
     for i, (split, values) in enumerate(panel.curves.items()):
-        drawn = f'fill="none" stroke="currentColor" stroke-width="1.5"{STYLES[split]}'
+        drawn = f'class="{split}" fill="none" stroke="currentColor" stroke-width="1.5"{STYLES[split]}'
         begin = LEFT + 124 * i
         parts.append(f'<path d="M{begin} 27h20" {drawn}/>')
         parts.append(_text(begin + 25, 31, f"{split} {panel.last(split):.4g}", "start"))
@@ -55,7 +60,7 @@ def _picture(panel: Panel, last: int) -> str:
                 parts.append(f'<path d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in points)}" {drawn}/>')
             else:  # a line through one point is not seen
                 ((x, y),) = points
-                parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="currentColor"/>')
+                parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" class="{split}" fill="currentColor"/>')
     title = html.escape(f"{panel.title} over the epochs", quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" width="{WIDTH}" height="{HEIGHT}" '

@@ -41,7 +41,7 @@ def test_the_help_of_a_subcommand(name: str, capsys: pytest.CaptureFixture[str])
     ("line", "said"),
     [
         ("", "SUBCOMMAND"),
-        ("explore", "SUBCOMMAND: invalid choice: 'explore'"),
+        ("explain", "SUBCOMMAND: invalid choice: 'explain'"),
         ("--json info", "--json"),
         ("info --all", "unrecognized arguments: --all"),
         ("train", "--model"),
@@ -60,6 +60,9 @@ def test_the_help_of_a_subcommand(name: str, capsys: pytest.CaptureFixture[str])
         ("profile --model lenet --shape 1,28", "--shape 1,28: lenet takes images, N,C,H,W"),
         ("profile --model lenet --shape 1,1,4,4", "--shape 1,1,4,4: the model cannot take it: "),
         ("profile --model . --classes 3", "--classes 3: the saved model says itself how many it has"),
+        ("explore --model nothing", "--model nothing: it must be one of lenet, "),
+        ("explore --model lenet --onnx x.onnx", "argument --onnx: not allowed with argument --model"),
+        ("explore --port 65536", "argument --port: '65536' must be a whole number in 0..65535"),
         ("onnx nothing.onnx", "there is no file 'nothing.onnx'"),
         ("warmup --model lenet --optimizer adam", "argument --optimizer: adam is for --train, which is not given"),
     ],
@@ -131,7 +134,7 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     script = tmp_path / "completion.sh"
     script.write_text(capsys.readouterr().out)
     (function,) = re.findall(r"^complete .*-F (\w+) numbacnn$", script.read_text(), re.M)
-    for words, found in (("e", "evaluate"), ("train --model sq", "squeezenet"), ("info --j", "--json")):
+    for words, found in (("ev", "evaluate"), ("train --model sq", "squeezenet"), ("info --j", "--json")):
         count = len(words.split())
         program = (
             f'complete() {{ :; }}; source "{script}"; COMP_WORDS=(numbacnn {words}); COMP_CWORD={count}; {function}; '

@@ -93,6 +93,12 @@ def test_evaluation(trained: Path, said: Said) -> None:
     assert figures["accuracy"] == pytest.approx(record["test_accuracy"])
     assert lines[13] == f"loss {figures['loss']:.3f}, acc {figures['accuracy']:.3f}"
     assert sum(of["images"] for of in figures["classes"].values()) == figures["images"] == 12
+    mistakes = training.read_mistakes(trained / "mistakes.safetensors")
+    (text,), _ = said("evaluate", f"--model={trained}", *SHAPES, "--json", "--confusion", "--batch-size=5")
+    assert json.loads(text) == {**figures, "confusion": mistakes.confusion.tolist()}
+    with_table, _ = said("evaluate", f"--model={trained}", *SHAPES, "--confusion")
+    assert [*with_table[:13], with_table[24]] == lines
+    assert [int(count) for count in with_table[14].split()[2:]] == mistakes.confusion[0].tolist()
     (of_weights,), _ = said(
         "evaluate", "--model=lenet", f"--weights={trained / 'model.safetensors'}", *SHAPES, "--json", "--batch-size=5"
     )

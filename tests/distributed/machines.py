@@ -41,10 +41,14 @@ class Machine(NamedTuple):
         """To run a command there."""
         return ["nsenter", f"--target={self.pid}", "--net", "--mount", f"--wd={ROOT}", *words]
 
+    def link(self) -> dict[str, Any]:
+        """What is known of its end of the wire."""
+        (link,) = json.loads(_run(self.command("ip", "-stats", "-json", "link", "show", DEVICE)))
+        return dict(link)
+
     def sent(self) -> int:
         """How many bytes have gone into the wire."""
-        (link,) = json.loads(_run(self.command("ip", "-stats", "-json", "link", "show", DEVICE)))
-        return int(link["stats64"]["tx"]["bytes"])
+        return int(self.link()["stats64"]["tx"]["bytes"])
 
 
 class Relay(threading.Thread):
@@ -145,6 +149,9 @@ def two_machines(delay: float = 0.0) -> Iterator[tuple[Machine, Machine]]:
             _run(machine.command("ip", "addr", "add", f"{address}/24", "dev", DEVICE))
             for device in ("lo", DEVICE):
                 _run(machine.command("ip", "link", "set", device, "up"))
+        # MPI does not take a device of which the kernel has not noticed yet that it works.
+        while not all(machine.link()["operstate"] in ("UP", "UNKNOWN") for machine in (first, second)):
+            time.sleep(0.01)
         yield first, second
 
 

@@ -24,11 +24,12 @@ def train(ranks: int, folder: Path, *options: str) -> list[str]:
     return lines_of(ranks, *TRAIN, *OPTIONS, f"--output-dir={folder}", *options)
 
 
-def learned(folder: Path) -> tuple[bytes, list[dict[str, float]]]:
-    """The weights, and the history without what depends on time."""
+def learned(folder: Path) -> tuple[bytes, bytes, list[dict[str, float]]]:
+    """The weights, the mistakes of the evaluation, and the history without what depends on time."""
     records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     kept = [{name: value for name, value in record.items() if "second" not in name} for record in records]
-    return (folder / "model.safetensors").read_bytes(), kept
+    weights, mistakes = ((folder / f"{name}.safetensors").read_bytes() for name in ("model", "mistakes"))
+    return weights, mistakes, kept
 
 
 def test_a_run_goes_on_with_another_number_of_processes_to_the_same_bits(tmp_path: Path) -> None:

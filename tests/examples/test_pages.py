@@ -1,13 +1,16 @@
-"""The short examples print the numbers that they are about."""
+"""The short examples print the numbers that they are about, and draw them if they are asked to."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
-from examples import channels, cross_correlation, lenet_shapes, padding_and_stride, pooling
+from examples import channels, cross_correlation, figures, lenet_shapes, padding_and_stride, pooling
 from numbacnn import backends
 
 
@@ -17,7 +20,7 @@ def rows(text: str) -> list[str]:
 
 
 def test_cross_correlation(backend: backends.Backend, capsys: pytest.CaptureFixture[str]) -> None:
-    cross_correlation.main()
+    assert cross_correlation.main([]) == 0
     lines = rows(capsys.readouterr().out)
     assert lines[1:3] == ["19. 25.", "37. 43."]
     assert lines[4:10] == ["0. 1. 0. 0. 0. -1. 0."] * 6
@@ -31,7 +34,7 @@ def test_cross_correlation(backend: backends.Backend, capsys: pytest.CaptureFixt
 
 
 def test_padding_and_stride(backend: backends.Backend, capsys: pytest.CaptureFixture[str]) -> None:
-    padding_and_stride.main()
+    assert padding_and_stride.main([]) == 0
     sizes = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert sizes == {
         "kernel_size=3, padding=1": "8x8",
@@ -45,7 +48,7 @@ def test_padding_and_stride(backend: backends.Backend, capsys: pytest.CaptureFix
 
 
 def test_channels(backend: backends.Backend, capsys: pytest.CaptureFixture[str]) -> None:
-    channels.main()
+    assert channels.main([]) == 0
     assert [line for line in rows(capsys.readouterr().out) if line] == [
         "two input channels: cross-correlate each with its kernel and add up",
         *("56. 72.", "104. 120."),
@@ -56,7 +59,7 @@ def test_channels(backend: backends.Backend, capsys: pytest.CaptureFixture[str])
 
 
 def test_pooling(backend: backends.Backend, capsys: pytest.CaptureFixture[str]) -> None:
-    pooling.main()
+    assert pooling.main([]) == 0
     lines = [line for line in rows(capsys.readouterr().out) if re.match(r"\d", line)]
     assert lines == [
         *("4. 5.", "7. 8."),
@@ -67,6 +70,97 @@ def test_pooling(backend: backends.Backend, capsys: pytest.CaptureFixture[str]) 
         *("5. 7.", "13. 15.", "6. 8.", "14. 16."),
         *("0. 0. 1. 0.", "0. 0. 1. 0."),
     ]
+
+
+@pytest.fixture
+def figure(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What is drawn, instead of a file."""
+    pytest.importorskip("matplotlib")
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.update(figure=figure, path=path))
+    return drawn
+
+
+def numbers(axes: Any) -> np.ndarray:
+    """What is written in the cells of a panel, row by row, which is also what they are coloured by."""
+    h, w = axes.images[0].get_array().shape
+    left, right, _, top = axes.images[0].get_extent()
+    size = (right - left) / w
+    written = np.full((h, w), np.nan)
+    for text in axes.texts:
+        x, y = text.get_position()
+        written[int((y - top) / size), int((x - left) / size)] = float(text.get_text())
+    np.testing.assert_allclose(written, axes.images[0].get_array(), atol=0.005)
+    return written
+
+
+def test_the_picture_of_the_edge_detector(figure: dict[str, Any], tmp_path: Path) -> None:
+    assert cross_correlation.main([f"--output={tmp_path / 'new' / 'x.png'}"]) == 0
+    assert figure["path"] == tmp_path / "new" / "x.png" and figure["path"].parent.is_dir()
+    image, edges, learned, weights = figure["figure"].axes
+    np.testing.assert_array_equal(numbers(image), [[1, 1, 0, 0, 0, 0, 1, 1]] * 6)
+    np.testing.assert_array_equal(numbers(edges), [[0, 1, 0, 0, 0, -1, 0]] * 6)
+    np.testing.assert_allclose(numbers(learned), numbers(edges), atol=0.1)
+    left, true_left, right, true_right = (np.asarray(line.get_ydata()) for line in weights.lines)
+    assert len(left) == len(right) == cross_correlation.EPOCHS + 1
+    assert set(true_left) == {1} and set(true_right) == {-1}
+    for curve, target in ((left, 1), (right, -1)):
+        assert abs(curve[-1] - target) < 0.1 < abs(curve[0] - target)
+
+
+def test_the_picture_of_channels(figure: dict[str, Any]) -> None:
+    assert channels.main(["--output=x.png"]) == 0
+    grid = np.reshape(figure["figure"].axes, (4, 5))
+    assert [axes.axison for axes in grid[0]] == [False, False, True, True, False]
+    totals = ([[56, 72], [104, 120]], [[76, 100], [148, 172]], [[96, 128], [192, 224]])
+    for line, total in zip(grid[1:], totals, strict=True):
+        *_, first, second, last = map(numbers, line)
+        np.testing.assert_array_equal(last, total)
+        np.testing.assert_array_equal(first + second, last)
+
+
+def test_the_picture_of_pooling(figure: dict[str, Any]) -> None:
+    assert pooling.main(["--output=x.png"]) == 0
+    upper, lower = np.reshape(figure["figure"].axes, (2, 4))
+    for before, after in zip(upper[:2], lower[:2], strict=True):
+        assert not np.array_equal(numbers(before), numbers(after))
+    for line in (upper, lower):
+        np.testing.assert_array_equal(numbers(line[2]), [[0, 0, 1, 0]] * 3)
+        np.testing.assert_array_equal(numbers(line[3]), [[0, 0, 0.5, 0]] * 3)
+        assert line[2].images[0].get_extent() == line[1].images[0].get_extent()
+
+
+def test_the_picture_of_padding_and_stride(figure: dict[str, Any]) -> None:
+    assert padding_and_stride.main(["--output=x.png"]) == 0
+    *panels, legend = figure["figure"].axes
+    assert len(panels) == len(padding_and_stride.CASES) and len(legend.get_legend().get_texts()) == 5
+    assert [axes.get_xlabel() for axes in panels] == [f"{n}x{n} outputs" for n in (8, 8, 4, 2, 8, 8, 8)]
+    axes = panels[3]  # windows of 3x5 in steps of 3x4, a column of padding on both sides
+    assert [(*patch.get_xy(), patch.get_height(), patch.get_width()) for patch in axes.patches] == [
+        (-1, 0, 3, 5),
+        (3, 3, 3, 5),
+    ]
+    x, y = axes.lines[-1].get_data()
+    assert sorted(zip(x.tolist(), y.tolist(), strict=True)) == [(1.5, 1.5), (1.5, 4.5), (5.5, 1.5), (5.5, 4.5)]
+    cells = np.ma.filled(axes.collections[0].get_array(), np.nan).reshape(8, 10)
+    np.testing.assert_array_equal(np.isnan(cells), np.broadcast_to([True, *[False] * 8, True], (8, 10)))
+
+
+@pytest.mark.parametrize("example", [channels, cross_correlation, padding_and_stride, pooling])
+def test_pictures_are_written_as_png(example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert example.main([f"--output={tmp_path / 'x.png'}"]) == 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.endswith(f"wrote {tmp_path / 'x.png'}\n")
+
+
+def test_a_picture_without_matplotlib(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert channels.main([f"--output={tmp_path / 'x.png'}"]) == 2
+    assert capsys.readouterr().err == 'error: pictures need matplotlib: pip install "numbacnn[plot]"\n'
+    assert not list(tmp_path.iterdir())
 
 
 def test_lenet_shapes(capsys: pytest.CaptureFixture[str]) -> None:

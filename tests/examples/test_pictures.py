@@ -11,6 +11,7 @@ import pytest
 
 import numbacnn as nc
 from examples import feature_maps, pictures, receptive_field
+from examples.figures import draw_image, new_figure
 from numbacnn import backends, nn
 from numbacnn.cli import train
 from numbacnn.cli.recipes import RECIPES, Recipe
@@ -94,7 +95,7 @@ def test_the_numbers_of_the_confusion_matrix(tmp_path: Path, figures: dict[str, 
 
 
 def test_tiles_lie_in_a_grid() -> None:
-    figure = pictures.new_figure(4, 3)
+    figure = new_figure(4, 3)
     axes = figure.subplots()
     images = np.arange(1, 21, dtype=np.float32).reshape(5, 2, 2)
     feature_maps.draw_tiles(figure, axes, images, "five", "channel")
@@ -108,9 +109,9 @@ def test_tiles_lie_in_a_grid() -> None:
 
 def test_images_are_in_colour_or_grey() -> None:
     image = np.random.default_rng(0).random((3, 4, 5), dtype=np.float32)
-    axes = pictures.new_figure(4, 3).subplots()
-    pictures.draw_image(axes, image)
-    pictures.draw_image(axes, image[:2])
+    axes = new_figure(4, 3).subplots()
+    draw_image(axes, image)
+    draw_image(axes, image[:2])
     coloured, grey = (drawn.get_array() for drawn in axes.images)
     np.testing.assert_array_equal(coloured, image.transpose(1, 2, 0))
     np.testing.assert_array_equal(grey, (image[0] + image[1]) / 2)

@@ -22,7 +22,9 @@ from numbacnn.io import load
 from tests.strategies import SIMULATED
 
 ROOT = Path(__file__).parents[2]
-FILES = ["checkpoint.safetensors", "curves.png", "history.jsonl", "model.safetensors"]
+ENDS_WITH = ["checkpoint.safetensors", "curves.png", "history.jsonl", "model.safetensors"]
+"""What a run that is resumed at its end writes again."""
+FILES = sorted([*ENDS_WITH, "mistakes.safetensors", "progress.json"])
 SMALL = ["--dataset=shapes", "--limit=40", "--batch-size=16", "--epochs=2"]
 
 Main = Callable[..., tuple[int, list[str], list[str]]]
@@ -241,14 +243,14 @@ def test_resuming_continues_and_epochs_may_grow(run: Main, tmp_path: Path) -> No
 
 def test_resuming_a_finished_run_prints_its_end_again(run: Main, tmp_path: Path) -> None:
     _, first, _ = run(*SMALL)
-    files = {name: (tmp_path / "out" / name).read_bytes() for name in FILES}
-    for name in FILES[1:]:
+    files = {name: (tmp_path / "out" / name).read_bytes() for name in ENDS_WITH}
+    for name in ENDS_WITH[1:]:
         (tmp_path / "out" / name).unlink()
     code, lines, _ = run(*SMALL, "--resume")
     assert code == 0
     assert lines[13] == "resuming after epoch 2 of 2"
     assert lines[14:] == first[-3:]
-    assert {name: (tmp_path / "out" / name).read_bytes() for name in FILES} == files
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in ENDS_WITH} == files
 
 
 def test_resuming_what_never_began(run: Main, tmp_path: Path) -> None:

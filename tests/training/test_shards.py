@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -218,40 +220,53 @@ def test_fit_takes_shards_from_a_loader_and_of_a_list() -> None:
     assert_same(*found)
 
 
-def test_a_shared_evaluation_has_the_figures_of_a_whole_one() -> None:
-    class Two:
-        """One of two processes, which hears the other one afterwards."""
+class Together:
+    """One of two processes, which are threads here."""
 
-        size = 2
+    size = 2
 
-        def __init__(self, rank: int, heard: list[Any]) -> None:
-            self.rank, self.heard = rank, heard
+    def __init__(self, rank: int, box: list[Any], barrier: threading.Barrier) -> None:
+        self.rank, self.box, self.barrier = rank, box, barrier
 
-        def gather_metrics(self, value: Any) -> list[Any]:
-            self.heard.append(value)
-            return [*self.heard]
+    def gather_metrics(self, value: Any) -> list[Any]:
+        self.box[self.rank] = value
+        self.barrier.wait(60)
+        every = [*self.box]
+        self.barrier.wait(60)
+        return every
 
+
+@pytest.mark.parametrize("samples", [11, 8, 1])
+def test_a_shared_evaluation_has_the_figures_of_a_whole_one(samples: int) -> None:
+    data = [(IMAGES[i : i + 2], LABELS[i : i + 2]) for i in range(0, samples, 2)]
+    box, barrier = [None, None], threading.Barrier(2)
+
+    def figures(group: Together | None) -> Any:
+        shown, metric = [], Accuracy(2)
+
+        def show(prediction: Any, target: Any) -> None:
+            shown.append((np.array(prediction).tolist(), target.tolist()))
+
+        pair = evaluate(
+            network(), data if group is None else iter(data), nn.CrossEntropyLoss(), [metric], show, group=group
+        )
+        return pair, metric.value(), shown
+
+    with nc.use_backend("reference"), ThreadPoolExecutor(2) as pool:
+        expected = figures(None)
+        for actual in pool.map(lambda rank: figures(Together(rank, box, barrier)), range(2)):
+            assert actual == expected
+
+
+def test_figures_of_an_evaluation_batch_by_batch() -> None:
     with nc.use_backend("reference"):
-        model = network().eval()
-        data = [(IMAGES[i : i + 2], LABELS[i : i + 2]) for i in range(0, 11, 2)]
-        metric = Accuracy(2)
-        expected = evaluate(model, data, nn.CrossEntropyLoss(), [metric]), metric.value()
-        heard: list[Any] = []
-        evaluate(model, data[:1], nn.CrossEntropyLoss(), group=Two(0, []))
-        with pytest.raises(ValueError, match="no samples"):
-            evaluate(model, [], nn.CrossEntropyLoss(), group=Two(0, []))
-        for rank in (1, 0):
-            actual = (
-                evaluate(model, iter(data), nn.CrossEntropyLoss(), [metric], group=Two(rank, heard)),
-                metric.value(),
-            )
-        assert [sorted(own) for own in heard] == [[1, 3, 5], [0, 2, 4]]
-        assert actual == expected
-        errors = [MeanAbsoluteError(), MeanAbsoluteError()]
-        values = [(x, np.ones((len(x), 3))) for x, _ in data]
-        evaluate(model, values, nn.MSELoss(), errors[:1])
-        evaluate(model, values, nn.MSELoss(), errors[1:], group=nc.distributed.Group())
+        model, errors = network(), [MeanAbsoluteError(), MeanAbsoluteError()]
+        values = [(IMAGES[i : i + 2], np.ones((len(IMAGES[i : i + 2]), 3))) for i in range(0, 11, 2)]
+        for error, options in zip(errors, ({}, {"group": nc.distributed.Group()}), strict=True):
+            evaluate(model, values, nn.MSELoss(), [error], **options)
         assert errors[0].value() == pytest.approx(errors[1].value(), rel=1e-12)
+        with pytest.raises(ValueError, match="no samples"):
+            evaluate(model, [], nn.MSELoss(), group=nc.distributed.Group())
 
 
 def test_what_is_not_finite_is_found_in_the_shards() -> None:

@@ -1,7 +1,7 @@
 """ReLU, sigmoid, tanh, dropout, and what the combinators do with whole arrays: a chunk is a run of BLOCK elements.
 
 roofline: memory, one read per argument and one write. A block of a few arguments stays in L1 and L2.
-Tanh is bound by its polynomial, dropout by Philox's products.
+Tanh is bound by its polynomial. Dropout makes words with some 2.5 instructions an element, as long as the memory takes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from ..shared import philox
 from .memory import copy
 from .runtime.allocator import empty, empty_like
 from .runtime.captured import recorded
-from .runtime.kernel import Scratch, inlined, kernel
+from .runtime.kernel import Scratch, kernel
 from .runtime.launch_cache import cached_launches
 from .runtime.microkernel import Microkernel
 from .vector import layout
 from .vector.blocks import BLOCK, block, blocks, fill_zero
 from .vector.column_sums import RowShares, total_of, wide_rows
+from .vector.dropping import ALIGNED_POSITIONS, DECIDED, DROPPED, PICKED, POSITIONS, decide, drop, pick
 from .vector.layout import contiguous, flat, images, like, pixels
 from .vector.row_maps import SCALED, map_all, repeat
 from .vector.row_sums import PRODUCTS, ROWS, add_block, fold
@@ -48,8 +49,6 @@ __all__ = [
     "tanh",
     "tanh_backward",
 ]
-
-philox4x32 = inlined(philox.philox4x32)
 
 
 @kernel
@@ -94,22 +93,40 @@ def _tanh_backward(chunk, dy, y, dx):
 
 
 @kernel
-def _dropout(chunk, x, y, words, scale, threshold, seed_low, seed_high, offset_low, offset_high):
-    """Four elements to a Philox block; see shared/philox.py for which word is whose.
+def _dropout(chunk, x, y, numbers, scale, microkernel, threshold, seed_low, seed_high, offset_low, offset_high):
+    """Four elements to a Philox block; see shared/philox.py for which word is whose."""
+    first, numbers[0] = chunk * BLOCK, scale
+    drop(
+        microkernel, x, first, y, first, numbers, 0, min(BLOCK, x.size - first), first // 4, threshold, offset_low,
+        offset_high, seed_low, seed_high,
+    )  # fmt: skip
 
-    The words of the chunk's elements come first, so that both loops are of vectors.
-    """
-    k0, k1 = np.uint64(seed_low), np.uint64(seed_high)
-    c2, c3 = np.uint64(offset_low), np.uint64(offset_high)
-    first, end = chunk * BLOCK, min((chunk + 1) * BLOCK, x.size)
-    for i in range((end - first + 3) // 4):
-        count, at = np.uint64(first // 4 + i), np.uintp(4 * i)
-        w0, w1, w2, w3 = philox4x32(count & philox.WORD_MASK, count >> philox.WORD_BITS, c2, c3, k0, k1)
-        words[at], words[at + np.uintp(1)], words[at + np.uintp(2)], words[at + np.uintp(3)] = w0, w1, w2, w3
-    limit, zero = np.uint64(threshold), x.dtype.type(0)
-    for i in range(end - first):
-        at = np.uintp(first + i)
-        y[at] = zero if np.uint64(words[np.uintp(i)]) < limit else x[at] * scale
+
+class DroppedPixels(NamedTuple):
+    """How the pixels of an image are shared out: ``parts`` of ``part``, of which ``some`` are decided at a time."""
+
+    deciding: Microkernel
+    picking: Microkernel
+    parts: int
+    part: int
+    some: int
+
+
+@kernel
+def _dropout_pixels(chunk, x, y, numbers, bits, scale, p, threshold, seed_low, seed_high, offset_low, offset_high):
+    """A chunk is ``p.part`` pixels of an image of x (n, h w, c), of which ``p.some`` have a bit each in ``bits``."""
+    values, result, positions, columns = flattened(x), flattened(y), x.shape[1], x.shape[2]
+    image, first, numbers[0] = chunk // p.parts, chunk % p.parts * p.part, scale
+    for start in range(first, min(first + p.part, positions), p.some):
+        at = (image * positions + start) * columns
+        # What is read two turns later is on its way while words are made.
+        ahead = at + 2 * p.some * columns
+        decide(
+            p.deciding, values, ahead, bits, 0, columns, image * columns * positions + start, positions, threshold,
+            offset_low, offset_high, seed_low, seed_high,
+        )  # fmt: skip
+        rows = min(p.some, min(first + p.part, positions) - start)
+        pick(p.picking, values, at, result, at, numbers, 0, bits, 0, rows, columns)
 
 
 @kernel
@@ -240,8 +257,6 @@ def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarray:
-    # Masks are told by the place in (n, c, h, w).
-    x = contiguous(x)
     y = empty_like(x)
     _drop_into(y, x, p, seed, offset)
     return y
@@ -249,11 +264,25 @@ def dropout(x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> np.ndarra
 
 @recorded
 def _drop_into(y: np.ndarray, x: np.ndarray, p: float, seed: int, offset: np.ndarray) -> None:
-    scale = 1 / (1 - p) if p < 1 else 0.0
-    key = (*philox.split_words(seed), *philox.split_words(int(offset)))
-    _dropout(
-        blocks(x), x.reshape(-1), y.reshape(-1), Scratch(BLOCK, np.dtype(np.uint32)), scale,
-        int(philox.drop_threshold(p)), *(int(word) for word in key),
+    """Masks are told by the place in (n, c, h, w)."""
+    scale, threshold = 1 / (1 - p) if p < 1 else 0.0, int(philox.drop_threshold(p))
+    if threshold == 0:
+        flat(y)[...] = flat(x)
+        return
+    key = map(int, (*philox.split_words(seed), *philox.split_words(int(offset))))
+    numbers = Scratch(1, x.dtype)
+    if x.flags.c_contiguous:
+        _dropout(blocks(x), x.reshape(-1), y.reshape(-1), numbers, scale, DROPPED, threshold, *key)
+        return
+    of_x, of_y = (array.transpose(0, 2, 3, 1) for array in (x, y))
+    n, h, w, c = of_x.shape
+    some = ALIGNED_POSITIONS if h * w % 4 == 0 else POSITIONS
+    part = max(1, BLOCK // (some * c)) * some
+    parts = -(-h * w // part)
+    pixels = DroppedPixels(DECIDED, PICKED, parts, part, some)
+    _dropout_pixels(
+        n * parts, of_x.reshape(n, h * w, c), of_y.reshape(n, h * w, c), numbers, Scratch(c, np.dtype(np.int32)), scale,
+        pixels, threshold, *key,
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Local response normalisation: a row has the channels of a pixel, and a chunk is some rows.
 
 What is not of images lies plane by plane, and a row has the planes of a sample, in which neighbouring channels are
-``inner`` elements apart: the same loops do for both. What is summed lies in rows with zeros on both sides, so that a
-window is summed one neighbour at a time for all elements of a chunk, from the first cache.
+``inner`` elements apart: the same loops do for both. What is summed lies in rows with zeros on both sides, so that no
+window asks where its row ends, and is summed in registers from the first cache.
 
 roofline: memory, two arrays read or written more than the result's own and its argument: forward reads x and writes y
 and scale, backward reads dy, x and scale and writes dx. There are some 30 operations an element, a third of them of the
@@ -20,9 +20,11 @@ from ..shared.response import quarters, reach
 from .runtime.allocator import empty_like
 from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches
+from .runtime.microkernel import Microkernel
 from .vector.layout import channels_last, images
-from .vector.simd import clear
+from .vector.simd import clear, copy_run
 from .vector.transcendental import inverse_fourth_root
+from .vector.window_sums import WINDOW_SUMS, sum_windows
 
 __all__ = ["local_response_norm", "local_response_norm_backward"]
 
@@ -35,6 +37,7 @@ SMALLEST, LARGEST = 1e-30, 1e30
 class _Rows(NamedTuple):
     """Rows of ``row`` elements, ``part`` of them in a chunk; a window has ``before`` and ``after`` neighbours."""
 
+    summing: Microkernel
     row: int
     inner: int
     part: int
@@ -44,99 +47,102 @@ class _Rows(NamedTuple):
 
 
 @inlined
-def find_factors(factors, scale, first, count, beta, of_quarters):
-    """factors[i] = scale[first + i] ** -beta for i < count."""
-    at, size, real = np.uintp(first), np.uintp(count), scale.dtype.type
-    if of_quarters < 0:
-        for i in range(size):
-            factors[i] = scale[at + i] ** -beta
-        return
-    one, unusual, power = real(1), real(0), of_quarters % 4
-    for i in range(size):
-        value = scale[at + i]
-        unusual += real(0) if value > real(SMALLEST) and value < real(LARGEST) else one
+def power_of(root, one, quarters):
+    """root ** (quarters % 4), ``one`` being 1 in its dtype."""
+    return (root if quarters % 2 == 1 else one) * (root * root if quarters % 4 >= 2 else one)
+
+
+@inlined
+def careful_power(value, one, quarters):
+    """value ** -(quarters % 4 / 4), of any value."""
+    root, power = np.sqrt(value), quarters % 4
     if power == 0:
-        for i in range(size):
-            factors[i] = one
-    elif unusual > 0:
-        for i in range(size):
-            root = np.sqrt(scale[at + i])
-            factors[i] = (one / np.sqrt(root) if power != 2 else one) / (root if power != 1 else one)
-    elif power == 1:
-        for i in range(size):
-            factors[i] = inverse_fourth_root(scale[at + i])
-    elif power == 2:
-        for i in range(size):
-            root = inverse_fourth_root(scale[at + i])
-            factors[i] = root * root
-    else:
-        for i in range(size):
-            root = inverse_fourth_root(scale[at + i])
-            factors[i] = root * root * root
-    for _ in range(of_quarters // 4):
+        return one
+    return (one / np.sqrt(root) if power != 2 else one) / (root if power != 1 else one)
+
+
+@inlined
+def find_factors(factors, scale, first, count, beta, quarters):
+    """factors[i] = scale[first + i] ** -beta for i < count, of any numbers."""
+    at, size, one = np.uintp(first), np.uintp(count), scale.dtype.type(1)
+    for i in range(size):
+        if quarters < 0:
+            factors[i] = scale[at + i] ** -beta
+        else:
+            factors[i] = careful_power(scale[at + i], one, quarters)
+    for _ in range(quarters // 4):
         for i in range(size):
             factors[i] /= scale[at + i]
 
 
 @inlined
-def sum_windows(sums, padded, p):
-    """sums[i], of the window that begins at padded[i], in all rows and between them."""
-    size = np.uintp(sums.size - (p.before + p.after) * p.inner)
-    for i in range(size):
-        sums[i] = padded[i]
-    for neighbour in range(1, p.before + p.after + 1):
-        shift = np.uintp(neighbour * p.inner)
-        for i in range(size):
-            sums[i] += padded[i + shift]
+def apart_in(p):
+    """How far rows are apart that have margins of zeros."""
+    return p.row + (p.before + p.after) * p.inner
 
 
 @inlined
-def normalize_block(x, y, scale, padded, sums, factors, first, count, factor, beta, k, p):
-    at, apart, real = np.uintp(first), p.row + (p.before + p.after) * p.inner, x.dtype.type
-    for row in range(count // p.row):
-        source, target = at + np.uintp(row * p.row), np.uintp(row * apart + p.before * p.inner)
-        for i in range(np.uintp(p.row)):
-            padded[target + i] = x[source + i] * x[source + i]
-    sum_windows(sums, padded, p)
-    for row in range(count // p.row):
-        target, source = at + np.uintp(row * p.row), np.uintp(row * apart)
-        for i in range(np.uintp(p.row)):
-            scale[target + i] = real(k) + real(factor) * sums[source + i]
-    find_factors(factors, scale, first, count, beta, p.quarters)
+def slide(x, padded, rows, p):
+    """Each element becomes the sum of the window around it, in rows between whose copies there are zeros."""
+    apart, margin = apart_in(p), p.before * p.inner
+    for row in range(rows):
+        copy_run(padded, row * apart + margin, x, row * p.row, p.row)
+    sum_windows(p.summing, padded, 0, apart, x, 0, rows, p.row, p.before + p.after + 1, p.inner)
+
+
+@inlined
+def normalize_block(x, y, scale, padded, sums, first, count, factor, beta, k, p):
+    at, real = np.uintp(first), x.dtype.type
     for i in range(np.uintp(count)):
-        y[at + i] = x[at + i] * factors[i]
+        sums[i] = x[at + i] * x[at + i]
+    slide(sums, padded, count // p.row, p)
+    one, unusual = real(1), real(0)
+    for i in range(np.uintp(count)):
+        value = real(k) + real(factor) * sums[i]
+        scale[at + i] = value
+        unusual += real(0) if value > real(SMALLEST) and value < real(LARGEST) else one
+        y[at + i] = x[at + i] * power_of(inverse_fourth_root(value), one, p.quarters)
+    if unusual > 0 or not 0 <= p.quarters < 4:
+        find_factors(sums, scale, first, count, beta, p.quarters)
+        for i in range(np.uintp(count)):
+            y[at + i] = x[at + i] * sums[i]
 
 
 @kernel
 def _normalize_rows(chunk, x, y, scale, work, factor, beta, k, p):
-    size, width = p.part * p.row, p.part * (p.row + (p.before + p.after) * p.inner)
-    padded, sums, factors = work[:width], work[width : 2 * width], work[2 * width :]
+    size, width = p.part * p.row, p.part * apart_in(p)
+    padded, sums = work[:width], work[width : width + size]
     clear(padded, 0, width)
     first = chunk * size
-    normalize_block(x, y, scale, padded, sums, factors, first, min(size, x.size - first), factor, beta, k, p)
+    normalize_block(x, y, scale, padded, sums, first, min(size, x.size - first), factor, beta, k, p)
 
 
 @inlined
 def find_gradients(dy, x, scale, dx, padded, sums, factors, first, count, factor, beta, p):
-    at, apart, real = np.uintp(first), p.row + (p.before + p.after) * p.inner, x.dtype.type
-    find_factors(factors, scale, first, count, beta, p.quarters)
-    for row in range(count // p.row):
-        source, of_row, target = at + np.uintp(row * p.row), np.uintp(row * p.row), np.uintp(row * apart)
-        target += np.uintp(p.before * p.inner)
-        for i in range(np.uintp(p.row)):
-            padded[target + i] = dy[source + i] * factors[of_row + i] * x[source + i] / scale[source + i]
-    sum_windows(sums, padded, p)
-    for row in range(count // p.row):
-        target, of_row, source = at + np.uintp(row * p.row), np.uintp(row * p.row), np.uintp(row * apart)
-        for i in range(np.uintp(p.row)):
-            dx[target + i] = dy[target + i] * factors[of_row + i] - real(factor) * x[target + i] * sums[source + i]
+    at, real = np.uintp(first), x.dtype.type
+    one, unusual = real(1), real(0)
+    for i in range(np.uintp(count)):
+        value = scale[at + i]
+        unusual += real(0) if value > real(SMALLEST) and value < real(LARGEST) else one
+        root = inverse_fourth_root(value)
+        gradient = dy[at + i] * power_of(root, one, p.quarters)
+        factors[i] = gradient
+        sums[i] = gradient * x[at + i] * ((root * root) * (root * root))
+    if unusual > 0 or not 0 <= p.quarters < 4:
+        find_factors(factors, scale, first, count, beta, p.quarters)
+        for i in range(np.uintp(count)):
+            factors[i] *= dy[at + i]
+            sums[i] = factors[i] * x[at + i] / scale[at + i]
+    slide(sums, padded, count // p.row, p)
+    for i in range(np.uintp(count)):
+        dx[at + i] = factors[i] - real(factor) * x[at + i] * sums[i]
 
 
 @kernel
 def _backward_rows(chunk, dy, x, scale, dx, work, factor, beta, p):
     """``factor`` is 2 alpha beta / size; ``before`` and ``after`` are those of the windows that an element is in."""
-    size, width = p.part * p.row, p.part * (p.row + (p.before + p.after) * p.inner)
-    padded, sums, factors = work[:width], work[width : 2 * width], work[2 * width :]
+    size, width = p.part * p.row, p.part * apart_in(p)
+    padded, sums, factors = work[:width], work[width : width + size], work[width + size :]
     clear(padded, 0, width)
     first = chunk * size
     find_gradients(dy, x, scale, dx, padded, sums, factors, first, min(size, x.size - first), factor, beta, p)
@@ -172,13 +178,15 @@ def local_response_norm_backward(
 def _rows(x: np.ndarray, beta: float, before: int, after: int) -> _Rows:
     inner = 1 if x.ndim == 4 else math.prod(x.shape[2:])
     row, most = x.shape[1] * inner, x.shape[1]
-    return _Rows(row, inner, max(1, CHUNK // max(row, 1)), min(before, most), min(after, most), quarters(beta))
+    return _Rows(
+        WINDOW_SUMS, row, inner, max(1, CHUNK // max(row, 1)), min(before, most), min(after, most), quarters(beta)
+    )
 
 
 def _work(rows: _Rows, dtype: np.dtype) -> Scratch:
-    """For two chunks of rows with their margins, and one without."""
+    """For a chunk of rows with their margins, and two without."""
     margins = (rows.before + rows.after) * rows.inner
-    return Scratch(rows.part * (3 * rows.row + 2 * margins), dtype)
+    return Scratch(rows.part * (3 * rows.row + margins), dtype)
 
 
 def _chunks(x: np.ndarray, rows: _Rows) -> int:

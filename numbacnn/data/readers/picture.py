@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .opening import DataFileError, open_regular
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Fit", "as_channels", "as_fit", "check_pillow", "fitted", "read_mask", "read_picture"]
+__all__ = ["Fit", "as_channels", "as_fit", "check_pillow", "decoded", "fitted", "read_mask", "read_picture"]
 
 _MODES = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
@@ -75,9 +76,20 @@ def read_picture(path: Path, fit: Fit | None, channels: int) -> np.ndarray:
         DataFileError: it cannot be read: it is no regular file or of no format that is known, damaged, has more pixels
             than ``PIL.Image.MAX_IMAGE_PIXELS``, or pixels that are not of 8 or 16 bits.
     """
+    with _reading(path), open_regular(path) as opened:
+        return _pixels(opened, fit, channels)
+
+
+def decoded(content: bytes, name: str, fit: Fit | None, channels: int) -> np.ndarray:
+    """What :func:`read_picture` reads of a file with this ``content``, which errors call ``name``."""
+    with _reading(name):
+        return _pixels(BytesIO(content), fit, channels)
+
+
+def _pixels(opened: BinaryIO, fit: Fit | None, channels: int) -> np.ndarray:
     from PIL import Image
 
-    with _reading(path), open_regular(path) as opened, Image.open(opened, formats=_FORMATS) as file:
+    with Image.open(opened, formats=_FORMATS) as file:
         _check_pixels(file.size, Image.MAX_IMAGE_PIXELS)
         file.load()
         image = _upright(_eight_bits(file), _orientation(file))
@@ -134,7 +146,7 @@ def _fitted(image: Image, fit: Fit) -> Image:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path | str) -> Iterator[None]:
     """Whatever goes wrong is an error that names the file."""
     from PIL import UnidentifiedImageError
 
@@ -146,7 +158,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise _unreadable(path, " ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _unreadable(path: Path, reason: str) -> DataFileError:
+def _unreadable(path: Path | str, reason: str) -> DataFileError:
     return DataFileError(f"{str(path)!r} cannot be read as an image: {reason}")
 
 

@@ -34,18 +34,22 @@ __all__ = [
 ROWS = 64
 # Vectors of columns that are summed side by side: an addition takes four cycles.
 SIDE_BY_SIDE = 4
-# Bytes: processors look ahead by themselves within a page only, which is not enough where one array is read.
+# Bytes: processors look ahead by themselves within a page only, which is not enough where little is done with a number.
 AHEAD = 1 << 14
 OF_ROWS = (ELEMENTS, INTEGER, ELEMENTS, INTEGER, ELEMENTS, ELEMENTS, INTEGER, INTEGER, INTEGER, INTEGER)
 
 
 def row_sums(
-    name: str, terms: Callable[..., Any], emit_terms: Callable[..., Any], ahead: int = 0, size: int = VECTOR_BYTES
+    name: str,
+    terms: Callable[..., Any],
+    emit_terms: Callable[..., Any],
+    ahead: tuple[int, int] = (0, 0),
+    size: int = VECTOR_BYTES,
 ) -> Microkernel:
     """sums[k * apart + j] = or, if ``add``, += the sum of ``terms(a[i, j], b[i, j], center[j])[k]`` over i < ``rows``.
 
     j goes up to ``columns``, and ``emit_terms`` gives the terms of vectors. Rows of a and b are ``a_row`` and
-    ``b_row`` apart. What is ``ahead`` bytes behind in a is brought into the second cache.
+    ``b_row`` apart. What is so many bytes ``ahead`` in a, and in b, is brought into the second cache, if not 0.
     """
 
     def definition(
@@ -88,13 +92,11 @@ def row_sums(
             first = [builder.select(is_new, v.zero(), value) for value in loaded(targets)]
 
             def step(row: Any, kept: list[Any]) -> list[Any]:
-                row_of_a = builder.gep(a, [builder.mul(row, a_row)])
-                if ahead:
-                    far = builder.gep(row_of_a, [WORD(ahead // v.bytes)])
-                    for place in places:
-                        v.prefetch(builder.gep(far, [place]))
-                of_a = of_row(row_of_a)
-                of_b = of_row(builder.gep(b, [builder.mul(row, b_row)]))
+                rows_of = [builder.gep(x, [builder.mul(row, length)]) for x, length in ((a, a_row), (b, b_row))]
+                for row_of, distance in zip(rows_of, ahead, strict=True):
+                    for place in places if distance else []:
+                        v.prefetch(builder.gep(row_of, [builder.add(place, WORD(distance // v.bytes))]))
+                of_a, of_b = map(of_row, rows_of)
                 values = [emit_terms(builder, *each) for each in zip(of_a, of_b, centers, strict=True)]
                 return [builder.fadd(kept[k * vectors + i], values[i][k]) for k in range(kinds) for i in range(vectors)]
 
@@ -121,12 +123,13 @@ def _cut_product(builder: Any, a: Any, b: Any, center: Any) -> list[Any]:
 
 
 VALUES = row_sums("values", lambda a, b, center: (a,), lambda builder, a, b, center: [a])
-MOMENTS = row_sums("moments", lambda a, b, center: (a - center, (a - center) ** 2), _moments, AHEAD)
+MOMENTS = row_sums("moments", lambda a, b, center: (a - center, (a - center) ** 2), _moments, (AHEAD, 0))
 PRODUCTS = row_sums("products", lambda a, b, center: (a * b,), lambda builder, a, b, center: [builder.fmul(a, b)])
 GRADIENTS = row_sums(
     "gradients",
     lambda a, b, center: (a, a * (b - center)),
     lambda builder, a, b, center: [a, builder.fmul(a, builder.fsub(b, center))],
+    (AHEAD, AHEAD),
 )
 CUT_PRODUCTS = row_sums("cut_products", lambda a, b, center: (np.where(b > 0, 0, a * b),), _cut_product)
 """Products of gradients and what was cut because it is not above 0."""

@@ -1,0 +1,1 @@
+"""Lessons in convolution, as notebooks: ``python -m examples.notebooks`` executes them anew."""
