@@ -284,10 +284,10 @@ class TrainingStep:
 def checked_shards(shards: int | None, group: Ranks | None) -> int | None:
     """The argument ``shards`` of a step that the processes of ``group`` share; ValueError if there are too few."""
     size = 1 if group is None else group.size
-    if shards is None:
+    if shards is None and group is not None:
         shards = default_shards(size)
-        if shards is None:
-            return None
+    if shards is None:
+        return None
     shards = integer("shards", shards, 1, MAX_SHARDS)
     if shards < size:
         raise ValueError(f"`shards` {shards} must be at least {size}, the size of `group`: one for each process")

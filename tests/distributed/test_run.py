@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from numbacnn.distributed import run
+from numbacnn.distributed import Group, run
 from numbacnn.sharding import default_shards
 from numbacnn.training.step import checked_shards
 from tests.distributed.launching import MPIEXEC, ROOT, with_mpi
@@ -120,11 +120,13 @@ def test_mpiexec_is_the_one_beside_python_else_that_of_the_path(
 
 def test_batches_stay_cut_when_one_process_of_several_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NUMBACNN_RANKS", raising=False)
-    assert default_shards(1) is None and default_shards(2) == 8 and checked_shards(None, None) is None
+    group = Group()
+    assert default_shards(1) is None and default_shards(2) == 8 and checked_shards(None, group) is None
     monkeypatch.setenv("NUMBACNN_RANKS", "1")
     assert default_shards(1) is None
     monkeypatch.setenv("NUMBACNN_RANKS", "2")
-    assert default_shards(1) == 8 and checked_shards(None, None) == 8 and checked_shards(5, None) == 5
+    assert default_shards(1) == 8 and checked_shards(None, group) == 8 and checked_shards(5, group) == 5
+    assert checked_shards(None, None) is None  # what a process does by itself
 
 
 STUBBORN = """
@@ -144,11 +146,11 @@ time.sleep(0 if sys.argv[2] == "ends" else 60)
 
 
 def press(*numbers: int) -> Callable[[subprocess.Popen[str]], None]:
-    """Send these signals, one after another."""
+    """Send these signals, one after another, to whom a terminal sends them."""
 
     def send(process: subprocess.Popen[str]) -> None:
         for number in numbers:
-            process.send_signal(number)
+            os.killpg(process.pid, number)
             time.sleep(0.5)
 
     return send
@@ -174,7 +176,8 @@ def test_no_process_is_left(
     arguments = ["--ranks", "2", "--", sys.executable, "-c", STUBBORN, str(tmp_path), way]
     process = subprocess.Popen(
         [sys.executable, "-m", run.__name__, *arguments],
-        cwd=ROOT, env={**os.environ, **variable}, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, env={**os.environ, **variable}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         while len([*tmp_path.iterdir()]) < 2:
@@ -182,7 +185,7 @@ def test_no_process_is_left(
             time.sleep(0.01)
         begin = time.monotonic()
         ending(process)
-        _, errors = process.communicate(timeout=20)
+        out, errors = process.communicate(timeout=20)
     finally:
         process.kill()
     if code == -9:  # what is deaf is then left, but it is not a process of the program
@@ -193,6 +196,7 @@ def test_no_process_is_left(
     assert gone(lambda: processes_of(variable), within=0.2) and time.monotonic() - begin < 5
     assert process.returncode == code
     assert said in errors and (not said or errors.rstrip().endswith(" --resume"))
+    assert "Sending Ctrl-C" not in out  # which mpiexec says when it comes there, too
     assert "retry" not in errors and len([*tmp_path.iterdir()]) == 2
 
 
