@@ -17,9 +17,9 @@ from tests.distributed.launching import ROOT
 from tests.distributed.processes import gone, processes_of, variable_of
 from tests.distributed.test_command import TRAIN
 
-EPOCHS, SPARE = 16, 6
+EPOCHS, SPARE = 24, 14
 """How many there are, and before how many of the last ones processes are killed."""
-STARTING_SECONDS, EPOCH_SECONDS = 1.0, 0.05
+STARTING_SECONDS, EPOCH_SECONDS = 0.7, 0.02
 """About what a start takes and an epoch, in which they are killed."""
 OPTIONS = ["--backend=cpu", "--dataset=shapes", "--limit=64", "--batch-size=32", "--augment=crop", "--optimizer=adamw"]
 OPTIONS += [f"--epochs={EPOCHS}"]
@@ -29,7 +29,8 @@ SECONDS = 60.0
 def ranks_of(variable: dict[str, str], size: int) -> dict[int, int]:
     """The pids of the processes that train, of so many, by their ranks."""
     found = processes_of({**variable, "PMI_SIZE": str(size)})
-    return {int(environment["PMI_RANK"]): pid for pid, environment in found.items()}
+    # Those that they start themselves have their environment, and come later.
+    return {int(found[pid]["PMI_RANK"]): pid for pid in sorted(found, reverse=True)}
 
 
 def epochs_of(folder: Path) -> int:
@@ -56,11 +57,13 @@ def kill_one(
     end = time.monotonic() + SECONDS
     have = epochs_of(folder)
     more = moment * max(1, EPOCHS - SPARE - have)
-    while len(ranks_of(variable, size)) < size or epochs_of(folder) < have + int(more):
+    pids: dict[int, int] = {}
+    while len(pids) < size or epochs_of(folder) < have + int(more):
         assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.005)
+        if len(pids) < size:
+            pids = ranks_of(variable, size)
+        time.sleep(0.002)
     time.sleep(more % 1 * (EPOCH_SECONDS if int(more) else STARTING_SECONDS))
-    pids = ranks_of(variable, size)
     os.kill(pids[rank], signal.SIGKILL)
     assert gone(pids.values(), within=5)
     assert check_checkpoint(folder) >= have + int(more)
