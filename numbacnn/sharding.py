@@ -7,17 +7,20 @@ several shards is the sum of its left half, of the largest power of two that is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 __all__ = [
     "DEFAULT_SHARDS",
     "MAX_SHARDS",
+    "RANKS_AT_FIRST",
     "Alone",
     "Node",
     "Ranks",
     "ShardedBatch",
     "add_up",
+    "default_shards",
     "own_nodes",
     "own_shards",
     "shard_of",
@@ -27,6 +30,8 @@ __all__ = [
 DEFAULT_SHARDS = 8
 """Of a batch that several processes share."""
 MAX_SHARDS = 1 << 16
+RANKS_AT_FIRST = "NUMBACNN_RANKS"
+"""The environment variable by which `numbacnn.distributed.run` tells with how many processes a program began."""
 
 Node = tuple[int, int]
 _T = TypeVar("_T")
@@ -90,6 +95,16 @@ def shard_of(samples: int, shards: int, number: int) -> slice:
     [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
     """
     return slice(number * samples // shards, (number + 1) * samples // shards)
+
+
+def default_shards(size: int) -> int | None:
+    """The number of shards where none is given and there are so many processes; None for batches that stay whole.
+
+    A program that is started again with one process, of several that it had, cuts batches as it did.
+    """
+    began_with = os.environ.get(RANKS_AT_FIRST, "")
+    several = size > 1 or (began_with.isdecimal() and int(began_with) > 1)
+    return DEFAULT_SHARDS if several else None
 
 
 def own_shards(shards: int, rank: int, size: int) -> range:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 WITHOUT_OPTIONS = {"bench.peer_worker", "bench.tables"}
 COMMANDS = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("bench", "examples", "numbacnn/explore", "numbacnn/onnx")
+    for folder in ("bench", "examples", "numbacnn/distributed", "numbacnn/explore", "numbacnn/onnx")
     for path in sorted((ROOT / folder).glob("*.py"))
     if "__main__" in path.read_text(encoding="utf-8") and "--" in path.read_text(encoding="utf-8")
 ]

@@ -64,7 +64,7 @@ ALLOWED = {
     "profiling": {"training", "optim", "nn", "ops", "backends"},
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "command_line", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
-    "distributed": {"nn", "ops", "backends", "sharding", "namespaces"},
+    "distributed": {"nn", "ops", "backends", "sharding", "namespaces", "command_line"},
     "training": {"data", "data.arrays", "io", "optim", "nn", "ops", "backends", "files", "namespaces", "sharding"},
     "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends", "sharding"},
     "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},

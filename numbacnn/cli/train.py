@@ -19,7 +19,7 @@ from ..backends import Backend
 from ..command_line import Parser, UserError, above_zero, integer, number, one_line, path, say
 from ..io import load_checkpoint
 from ..io.checkpoint import checkpoint_settings
-from ..sharding import DEFAULT_SHARDS
+from ..sharding import default_shards
 from ..training import (
     Callback,
     CheckpointFile,
@@ -229,8 +229,8 @@ def number_of_shards(arguments: argparse.Namespace, group: distributed.Group) ->
             shards = checkpoint_settings(arguments.output_dir / CHECKPOINT).get("--shards")
         except (FileNotFoundError, ValueError):
             shards = None  # which is told when it is loaded
-    if shards is None and group.size > 1:
-        shards = DEFAULT_SHARDS
+    if shards is None:
+        shards = default_shards(group.size)
     if shards is not None and shards < group.size:
         raise UserError(f"--shards {shards}: must be at least {group.size}, one for each process")
     return shards

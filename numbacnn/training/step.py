@@ -17,7 +17,7 @@ from ..nn.printing import remember_shapes
 from ..nn.state import Parameter
 from ..ops.arguments import flag, integer, number
 from ..ops.parts import as_tuple
-from ..sharding import DEFAULT_SHARDS, MAX_SHARDS, Ranks, ShardedBatch
+from ..sharding import MAX_SHARDS, Ranks, ShardedBatch, default_shards
 from .accumulation import Accumulation, add_gradients, pieces_of, shards_of
 from .captured import StagedWork
 from .metrics import Metric, MetricSums, on_backend
@@ -284,10 +284,10 @@ class TrainingStep:
 def checked_shards(shards: int | None, group: Ranks | None) -> int | None:
     """The argument ``shards`` of a step that the processes of ``group`` share; ValueError if there are too few."""
     size = 1 if group is None else group.size
+    if shards is None and group is not None:
+        shards = default_shards(size)
     if shards is None:
-        if size == 1:
-            return None
-        shards = DEFAULT_SHARDS
+        return None
     shards = integer("shards", shards, 1, MAX_SHARDS)
     if shards < size:
         raise ValueError(f"`shards` {shards} must be at least {size}, the size of `group`: one for each process")

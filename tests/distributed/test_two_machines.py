@@ -1,0 +1,86 @@
+"""Training by processes that only a network joins."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.killing import relaunched
+from tests.distributed.launching import MPIEXEC, ROOT, SECONDS, lines_of, with_mpi
+from tests.distributed.machines import ADDRESSES, DEVICE, Machine, launcher, two_machines, why_not
+from tests.distributed.test_command import learned
+from tests.strategies import SIMULATED
+
+WHY_NOT = why_not()
+pytestmark = [
+    with_mpi,
+    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+    pytest.mark.skipif(SIMULATED, reason="it is the backend cpu that trains"),
+]
+
+PROGRAM = """
+import json, os, time
+from numbacnn import distributed
+from tests.distributed import runs
+
+group = distributed.init()
+group.barrier()
+begin = time.perf_counter()
+group.barrier()
+seconds = time.perf_counter() - begin
+found = [runs.run("LeNet, SGD", group), os.readlink("/proc/self/ns/net"), group.local_rank, seconds]
+every = group.gather_metrics(found)
+if group.rank == 0:
+    print(json.dumps(every))
+"""
+ROUNDS = 6
+"""Of gradients, in two epochs of three batches."""
+GRADIENT_BYTES = 4 * 61_706
+TCP = {"UCX_TLS": "tcp,self", "UCX_NET_DEVICES": DEVICE, "FI_PROVIDER": "tcp", "FI_TCP_IFACE": DEVICE}
+"""MPICH would find the memory that these machines share, and try their loopback devices."""
+
+
+def mpiexec(folder: Path, second: Machine) -> list[str]:
+    """On the first machine, to start processes on both in turn."""
+    hosts = ["-hosts", ",".join(ADDRESSES), "-iface", DEVICE, "-ppn", "1"]
+    return [str(MPIEXEC), "-launcher", "ssh", "-launcher-exec", str(launcher(folder, second)), *hosts]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02], ids=["no delay", "20 ms"])
+def test_two_machines_have_the_bits_of_one(delay: float, tmp_path: Path) -> None:
+    (alone,) = lines_of(0, "-c", PROGRAM)
+    with two_machines(delay) as (first, second):
+        before = [machine.sent() for machine in (first, second)]
+        done = subprocess.run(
+            first.command(*mpiexec(tmp_path, second), "-n", "2", sys.executable, "-c", PROGRAM),
+            cwd=ROOT, env={**os.environ, **TCP, "NUMBA_NUM_THREADS": "1"},
+            capture_output=True, text=True, timeout=SECONDS,
+        )  # fmt: skip
+        sent = [machine.sent() - earlier for machine, earlier in zip((first, second), before, strict=True)]
+    assert done.returncode == 0, done.stderr
+    every = json.loads(done.stdout)
+    ((own_bits, own_space, *_),) = json.loads(alone)
+    assert [bits for bits, *_ in every] == [own_bits] * 2
+    assert len({own_space, *(space for _, space, *_ in every)}) == 3
+    assert [local_rank for _, _, local_rank, _ in every] == [0, 0]
+    # Half of the gradients to be summed, and half of the sums.
+    assert min(sent) > ROUNDS * GRADIENT_BYTES
+    assert max(seconds for *_, seconds in every) > delay
+
+
+def test_a_process_that_is_killed_on_one_machine_ends_all_and_they_begin_again(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in TCP.items():
+        monkeypatch.setenv(name, value)
+    with two_machines() as (first, second):
+        started_by = [f"--mpiexec={shlex.join(mpiexec(tmp_path, second))}", "--min-ranks=2"]
+        said = relaunched(tmp_path, 2, [0.5], [1], *started_by, where=first.command())
+    assert "retry 1 of 3, with 2 processes" in said and "retry 2" not in said
+    assert learned(tmp_path) == learned(undisturbed)
