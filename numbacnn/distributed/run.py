@@ -137,8 +137,9 @@ def terminated_as_interrupted() -> Iterator[None]:
 
     names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # A signal that is ignored, as nohup has it, stays so.
-    former = {number: signal.signal(number, end) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
+    # A signal that is ignored, as nohup has it, stays so; what Python does not know of could not be put back.
+    taken = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    former = {number: signal.signal(number, end) for number in taken}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -178,6 +179,8 @@ def test_no_process_is_left(
         [sys.executable, "-m", run.__name__, *arguments],
         cwd=ROOT, env={**os.environ, **variable}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background job begins with Ctrl-C ignored.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         while len([*tmp_path.iterdir()]) < 2:
