@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..classifier import Classifier
 from ..command_line import Parser, UserError, integer, one_line, path, sizes
 from ..hub import CONFIG, from_pretrained, read_config
 from ..models import efficientnet_lite0
@@ -13,7 +14,7 @@ from .backend import add_backend_option
 from .classifiers import IMAGENET, saved
 from .recipes import RECIPES
 
-__all__ = ["NAMES", "add_network_options", "network_of", "saved_network", "shape_table"]
+__all__ = ["NAMES", "add_network_options", "network_of", "saved_model", "shape_table"]
 
 NAMES = (*RECIPES, IMAGENET)
 CLASSES = 10
@@ -49,8 +50,11 @@ def network_of(arguments: argparse.Namespace) -> tuple[Layer, tuple[int, ...]]:
     else:
         if classes is not None:
             raise UserError(f"--classes {classes}: the saved model says itself how many it has")
-        model, image_shape = saved_network("--model", name)
-        shape = arguments.shape or (image_shape and (1, *image_shape))
+        found = saved_model("--model", name)
+        if isinstance(found, Classifier):
+            model, shape = found.model, arguments.shape or (1, *found.preprocessing.image_shape)
+        else:
+            model, shape = found, arguments.shape
         if shape is None:
             raise UserError(f"--model {name}: the folder does not tell the size of images, which --shape must")
     try:
@@ -60,17 +64,14 @@ def network_of(arguments: argparse.Namespace) -> tuple[Layer, tuple[int, ...]]:
     return model, shape
 
 
-def saved_network(option: str, text: str) -> tuple[Layer, tuple[int, int, int] | None]:
-    """The model in the folder that an option names, and the shape of its images, if the folder tells it."""
+def saved_model(option: str, text: str) -> Classifier | Layer:
+    """What is in the folder that an option names: a classifier, which says itself what it takes, or a model."""
     try:
         folder: Path = path(text)
         if not folder.is_dir():
             raise UserError(f"{option} {text}: it must be one of {', '.join(NAMES)}, or a folder with a saved model")
         config = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-        if "classes" in config and "image_size" in config:
-            classifier = saved(folder)
-            return classifier.model, classifier.preprocessing.image_shape
-        return from_pretrained(folder), None
+        return saved(folder) if "classes" in config and "image_size" in config else from_pretrained(folder)
     except (OSError, ValueError, TypeError, argparse.ArgumentTypeError) as error:
         raise UserError(f"{option} {text}: {one_line(error)}") from error
 

@@ -12,11 +12,11 @@ import numpy as np
 from .. import backends, data, io, models, nn, optim, training
 from ..backends import use_backend
 from ..classifier import Classifier
-from ..cli.classifiers import IMAGENET, pretrained, saved
-from ..cli.networks import NAMES
+from ..cli.classifiers import IMAGENET, pretrained
+from ..cli.networks import NAMES, saved_model
 from ..cli.recipes import RECIPES
 from ..command_line import UserError, one_line, path, say
-from ..hub import CONFIG, from_pretrained, read_config
+from ..hub import CONFIG
 from ..onnx.messages import read_model
 from ..onnx.reader import Import
 from .practice import practice_set
@@ -82,23 +82,16 @@ def _of_name(arguments: argparse.Namespace) -> Subject:
 
 def _of_folder(option: str, text: str, arguments: argparse.Namespace) -> Subject:
     """A classifier that says all itself, or a model with what the options say of it."""
-    try:
-        folder: Path = path(text)
-        if not folder.is_dir():
-            raise UserError(f"{option} {text}: it must be one of {', '.join(NAMES)}, or a folder with a saved model")
-        config = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-        if "classes" in config and "image_size" in config:
-            if given := _told(arguments):
-                raise UserError(f"--{given[0]}: the model in {text} says itself what it is")
-            return _of_classifier(saved(folder), folder.resolve().name, f"Weights of {text}.")
-        model = from_pretrained(folder)
-    except (OSError, ValueError, TypeError, argparse.ArgumentTypeError) as error:
-        raise UserError(f"{option} {text}: {one_line(error)}") from error
+    found, title = saved_model(option, text), path(text).resolve().name
+    if isinstance(found, Classifier):
+        if given := _told(arguments):
+            raise UserError(f"--{given[0]}: the model in {text} says itself what it is")
+        return _of_classifier(found, title, f"Weights of {text}.")
     if arguments.shape is None:
         raise UserError(f"{option} {text}: the folder does not tell the size of images, which --shape must")
-    classes = _class_names(arguments.classes, _count(f"{option} {text}", model, arguments.shape))
-    title, preprocessing = folder.resolve().name, _preprocessing(arguments, arguments.shape)
-    return _subject(f"{option} {text}", title, f"Weights of {text}.", model, classes, preprocessing)
+    classes = _class_names(arguments.classes, _count(f"{option} {text}", found, arguments.shape))
+    preprocessing = _preprocessing(arguments, arguments.shape)
+    return _subject(f"{option} {text}", title, f"Weights of {text}.", found, classes, preprocessing)
 
 
 def _of_onnx(arguments: argparse.Namespace) -> Subject:

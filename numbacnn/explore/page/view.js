@@ -1,6 +1,7 @@
 // The image as the model reads it, with what Grad-CAM and receptive fields say of it.
 
 import { getNumbers } from "./api.js";
+import { enlarge } from "./colours.js";
 
 const SIDE = 280;
 // As numbacnn.explain.blended has them: the colours of heat, and how much of them covers the image where it is 1.
@@ -52,12 +53,7 @@ export class View {
   draw() {
     if (!this.image) return;
     const { canvas, image } = this;
-    const scale = Math.max(1, Math.round(SIDE / Math.max(image.width, image.height)));
-    canvas.width = image.width * scale;
-    canvas.height = image.height * scale;
-    const context = canvas.getContext("2d");
-    context.imageSmoothingEnabled = false;
-    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    const { context, scale } = enlarge(canvas, image, SIDE);
     if (this.heat) context.drawImage(this.heat, 0, 0, canvas.width, canvas.height);
     if (!this.field) return;
     const [[top, bottom], [left, right]] = this.field;
