@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +50,10 @@ class Machine(NamedTuple):
         """How many bytes have gone into the wire."""
         return int(self.link()["stats64"]["tx"]["bytes"])
 
+    def received(self) -> int:
+        """How many bytes have come out of it."""
+        return int(self.link()["stats64"]["rx"]["bytes"])
+
 
 class Relay(threading.Thread):
     """A wire of two devices, whose frames come out at the other end after a delay, for kernels without netem."""
@@ -73,7 +77,9 @@ class Relay(threading.Thread):
             frames.extend((due, others[end], os.read(end, LONGEST_FRAME)) for end in ready)
             while frames and frames[0][0] <= time.monotonic():
                 _, end, frame = frames.popleft()
-                os.write(end, frame)
+                # A device that is down, as at the beginning and the end, takes no frames, and the wire loses them.
+                with suppress(OSError):
+                    os.write(end, frame)
 
     def close(self) -> None:
         """End the thread and the devices."""

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,21 @@ def mpiexec(folder: Path, second: Machine) -> list[str]:
     """On the first machine, to start processes on both in turn."""
     hosts = ["-hosts", ",".join(ADDRESSES), "-iface", DEVICE, "-ppn", "1"]
     return [str(MPIEXEC), "-launcher", "ssh", "-launcher-exec", str(launcher(folder, second)), *hosts]
+
+
+def test_the_wire_loses_what_comes_to_a_device_that_is_down() -> None:
+    speak = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'1', ('{}', 9))".format(ADDRESSES[1])
+    with two_machines(0.02) as (first, second):
+        arrived = second.received()
+        subprocess.run(second.command("ip", "link", "set", DEVICE, "down"), check=True)
+        subprocess.run(first.command(sys.executable, "-c", speak), check=True)
+        time.sleep(0.1)
+        subprocess.run(second.command("ip", "link", "set", DEVICE, "up"), check=True)
+        end = time.monotonic() + 30
+        while second.received() == arrived and time.monotonic() < end:
+            subprocess.run(first.command(sys.executable, "-c", speak), check=True)
+            time.sleep(0.1)
+        assert second.received() > arrived
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02], ids=["no delay", "20 ms"])
