@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.wire import ADDRESSES, DEVICE, TCP, mpiexec, two_machines, why_not
 from tests.distributed.killing import relaunched
-from tests.distributed.launching import MPIEXEC, ROOT, SECONDS, lines_of, with_mpi
-from tests.distributed.machines import ADDRESSES, DEVICE, Machine, launcher, two_machines, why_not
+from tests.distributed.launching import ROOT, SECONDS, lines_of, with_mpi
 from tests.distributed.test_command import learned
 from tests.strategies import SIMULATED
 
@@ -43,14 +43,6 @@ if group.rank == 0:
 ROUNDS = 6
 """Of gradients, in two epochs of three batches."""
 GRADIENT_BYTES = 4 * 61_706
-TCP = {"UCX_TLS": "tcp,self", "UCX_NET_DEVICES": DEVICE, "FI_PROVIDER": "tcp", "FI_TCP_IFACE": DEVICE}
-"""MPICH would find the memory that these machines share, and try their loopback devices."""
-
-
-def mpiexec(folder: Path, second: Machine) -> list[str]:
-    """On the first machine, to start processes on both in turn."""
-    hosts = ["-hosts", ",".join(ADDRESSES), "-iface", DEVICE, "-ppn", "1"]
-    return [str(MPIEXEC), "-launcher", "ssh", "-launcher-exec", str(launcher(folder, second)), *hosts]
 
 
 def test_the_wire_loses_what_comes_to_a_device_that_is_down() -> None:
