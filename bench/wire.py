@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from numbacnn.distributed.leftovers import leashed
 
-__all__ = ["ADDRESSES", "DEVICE", "TCP", "Machine", "mpiexec", "two_machines", "why_not"]
+__all__ = ["ADDRESSES", "DEVICE", "TCP", "Machine", "here", "mpiexec", "two_machines", "why_not"]
 
 ROOT = Path(__file__).parent.parent
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -182,6 +182,11 @@ def two_machines(delay: float = 0.0, rate: float | None = None) -> Iterator[tupl
         while not all(machine.link()["operstate"] in ("UP", "UNKNOWN") for machine in (first, second)):
             time.sleep(0.01)
         yield first, second
+
+
+def here(ranks: int) -> list[str]:
+    """What starts so many processes on this machine."""
+    return [str(MPIEXEC), "-n", f"{ranks}"]
 
 
 def mpiexec(folder: Path, second: Machine) -> list[str]:
