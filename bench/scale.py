@@ -22,8 +22,8 @@ from . import machine, wire
 from .command import UserError, exit_code, say, seconds
 from .report import PLOT_MISSING, Table, significant, write_results
 from .scale_model import Computation, Link
-from .scale_plot import draw, predictions
 from .scale_ranks import ranks
+from .scale_report import draw, predictions
 from .scale_rows import (
     CHECKS,
     MEMORY,

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent.parent
 WORKER = "bench.scale_worker"
 LEAVING = 20.0
 """Seconds that processes have to end."""
+GRACE = 5.0
+"""Those of one that fails."""
 
 
 class Ranks:
@@ -68,6 +70,8 @@ class Ranks:
                 lines.close()
 
     def _last_words(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE)  # it may have more to say
         self._process.kill()
         code = self._process.wait()
         self._errors.seek(0)

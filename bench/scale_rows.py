@@ -92,8 +92,9 @@ class Step(NamedTuple):
     def warmed_up(self) -> SelfTimed:
         """Compiled, captured, and as many steps in a row as are long enough."""
         options = {"shards": self.shards, "exchange": self.exchange}
-        taken = [self.of.slowest("step", **options) for _ in range(3)]
-        times = max(1, math.ceil(ENOUGH / taken[-1]))
+        for _ in range(3):
+            taken = self.of.slowest("step", **options)
+        times = max(1, math.ceil(ENOUGH / taken))
         return SelfTimed(partial(self.of.slowest, "step", times=times, warm=times > 1, **options))
 
 
@@ -217,17 +218,20 @@ def checks(
 def hidden(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of each network, link and number of shards: what of the exchange is not seen where it is overlapped.
 
-    That is 1 - (overlapped - none) / (after - none), by medians; a step with the exchange after it that takes no
-    longer than one without has nothing to hide, and None.
+    That is 1 - (overlapped - none) / (after - none), of medians of what each round has; None where an exchange after
+    the backward pass takes no time that could be hidden.
     """
     found = []
     for model, link in dict.fromkeys((row["model"], row["link"]) for row in rows):
-        times = {row["contender"]: row["milliseconds"] for row in rows if (row["model"], row["link"]) == (model, link)}
+        times = {row["contender"]: row["samples"] for row in rows if (row["model"], row["link"]) == (model, link)}
         for shards in SHARDS:
             over, after, none = (times.get(named(shards, exchange)) for exchange in EXCHANGES)
             if over is None or after is None or none is None:
                 continue
-            share = 1 - (over - none) / (after - none) if after > none else None
-            row = {"model": model, "link": link, "shards": shards, "hidden": share}
-            found.append({**row, "exchange_milliseconds": after - none, "seen_milliseconds": over - none})
+            whole, seen = (
+                1e3 * statistics.median(with_it - without for with_it, without in zip(those, none, strict=True))
+                for those in (after, over)
+            )
+            row = {"model": model, "link": link, "shards": shards, "hidden": 1 - seen / whole if whole > 0 else None}
+            found.append({**row, "exchange_milliseconds": whole, "seen_milliseconds": seen})
     return found

@@ -63,8 +63,8 @@ class Work:
         """Have this network and no other, and a batch of ``samples`` images for all ranks."""
         self.forget()
         task = Task(MODELS[model], samples, samples)
-        self._model, (images, self._y) = task.network().train(), (task.dataset().images, task.dataset().labels)
-        self._x = images.astype(np.float32) / 255
+        self._model, dataset = task.network().train(), task.dataset()
+        self._x, self._y = np.asarray(dataset.images, np.float32) / 255, dataset.labels
 
     def forget(self) -> None:
         """Let the network go."""
