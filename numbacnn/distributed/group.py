@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ops.arguments import integer
-from ..sharding import Alone, Node
-from .exchange import sum_nodes
+from ..sharding import Addends, Alone, Node
+from .exchange import WholeArray, sum_pieces
 
 if TYPE_CHECKING:
     from ..nn.state import Parameter
@@ -26,13 +26,15 @@ class Group(Alone):
     :meth:`gather_metrics` and :meth:`barrier`; in a group of one they do nothing. A process that waits for others gives
     the processor away, and RuntimeError ends it where one of them has left.
 
-    Gradients go from process to process in pieces of 4 MiB. Beside its gradients, see `TrainingStep`, a process of a
-    group of r holds at most 4 MiB for each sum that it brings, and 4 MiB / r for each of those of all.
+    Gradients go from process to process in pieces of 1 MiB, four at a time. Beside its gradients, see `TrainingStep`, a
+    process of a group of r holds at most 4 MiB for each sum that it brings, and 4 MiB / r for each of those of all.
 
     Attributes:
         rank: the number of this process, from 0.
         size: how many there are.
         local_rank: the number of this process among those of its machine, from 0.
+        overlap: whether a `TrainingStep` that is captured exchanges gradients while its backward pass still makes
+            others, in a thread of its own; the bits are the same. True at first; the same in all processes.
 
     Example:
         >>> group = Group()
@@ -42,10 +44,12 @@ class Group(Alone):
 
     def __init__(self, communicator: Any = None, watch: Watch | None = None, local_rank: int = 0) -> None:
         self._communicator = communicator
+        self._exchanging = None if communicator is None else (communicator.Dup(), communicator.Dup())
         self._watch = watch
         self.rank: int = 0 if communicator is None else communicator.Get_rank()
         self.size: int = 1 if communicator is None else communicator.Get_size()
         self.local_rank = local_rank
+        self.overlap = self.size > 1
 
     def __repr__(self) -> str:
         return f"Group(rank={self.rank}, size={self.size})"
@@ -106,21 +110,20 @@ class Group(Alone):
         for dtype in sorted({parameter.dtype for parameter in parameters}, key=str):
             some = [parameter for parameter in parameters if parameter.dtype == dtype]
             flat = np.concatenate([np.ravel(each.backend.to_numpy(each.grad)) for each in some])
-            self.sum_nodes({(self.rank, self.rank + 1): flat}, layout, self.size, flat)
+            self.sum_pieces(WholeArray({(self.rank, self.rank + 1): flat}, flat), layout, self.size)
             ends = np.cumsum([each.size for each in some])
             for each, part in zip(some, np.split(flat, ends[:-1]), strict=True):
                 each.grad = part.reshape(each.shape)
 
-    def sum_nodes(self, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any) -> None:
-        """Write into ``out`` (n,) the sum over all shards, for `TrainingStep`: see `numbacnn.sharding`.
+    def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        """Write the sums over all shards, for `TrainingStep`: see `numbacnn.sharding`.
 
-        ``nodes`` are the sums of shards that this process has, flat arrays like ``out``, one of which may be it;
-        ``layout`` says which each process has.
+        ``layout`` says which sums of shards each process has.
         """
-        if self._watch is None:
-            super().sum_nodes(nodes, layout, shards, out)
+        if self._watch is None or self._exchanging is None:
+            super().sum_pieces(addends, layout, shards)
         else:
-            sum_nodes(self._communicator, self._watch.wait, nodes, layout, shards, out)
+            sum_pieces(self._exchanging, self._watch, addends, layout, shards)
 
 
 def _pickled(value: Any) -> np.ndarray[Any, Any]:

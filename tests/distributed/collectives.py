@@ -32,7 +32,7 @@ def check_sums(group: distributed.Group) -> None:
         nodes = {node: array_of(node, n, dtype) for node in layout[group.rank]}
         outs = [np.empty(n, dtype), *nodes.values()]  # the last of which is one of those that are sent
         for out in (outs[0], outs[-1]):
-            group.sum_nodes(nodes, layout, shards, out)
+            group.sum_pieces(exchange.WholeArray(nodes, out), layout, shards)
             np.testing.assert_array_equal(out, expected)
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     """Check everything."""
     group = distributed.init()
     assert distributed.init() is group
-    exchange.PIECE_BYTES = 256
+    exchange.PIECE_BYTES = 256  # many pieces
     last = group.size - 1
     for value in (None, {"array": np.arange(5), "text": "ä" * 100_000}):
         for root in (0, last):

@@ -54,7 +54,7 @@ def mpiexec(folder: Path, second: Machine) -> list[str]:
 
 
 def test_the_wire_loses_what_comes_to_a_device_that_is_down() -> None:
-    speak = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'1', ('{}', 9))".format(ADDRESSES[1])
+    speak = f"import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'1', ('{ADDRESSES[1]}', 9))"
     with two_machines(0.02) as (first, second):
         arrived = second.received()
         subprocess.run(second.command("ip", "link", "set", DEVICE, "down"), check=True)
