@@ -34,8 +34,9 @@ ALLOWED = {
         "training",
     },
     "classifier": {"hub", "data", "io", "nn", "ops", "files"},
-    "drawing": {"nn", "files"},
-    "grids": {"ops", "files"},
+    "drawing": {"nn", "svg"},
+    "grids": {"ops", "svg"},
+    "svg": {"files"},
     "explore": {
         "backends",
         "classifier",
