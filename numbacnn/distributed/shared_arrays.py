@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from .endings import of_another
+
 if TYPE_CHECKING:
     from .group import Group
 
@@ -80,7 +82,7 @@ def _made_by_first(group: Group, first: int, function: Callable[[], Any]) -> _Ma
             raise error
         for other in errors:
             if other is not None:
-                raise other
+                raise of_another(other)
     return made
 
 
