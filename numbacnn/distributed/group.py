@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..ops.arguments import integer
 from ..sharding import Addends, Alone, Node
 from .exchange import WholeArray, sum_pieces
+from .shared_arrays import share
 
 if TYPE_CHECKING:
     from ..nn.state import Parameter
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Group"]
 
+_T = TypeVar("_T")
+
 
 class Group(Alone):
     """Processes of one program that train together; :func:`init` makes it.
 
-    What all of them have to call, in the same order, are :meth:`broadcast`, :meth:`sum_gradients`,
+    What all of them have to call, in the same order, are :meth:`share`, :meth:`broadcast`, :meth:`sum_gradients`,
     :meth:`gather_metrics` and :meth:`barrier`; in a group of one they do nothing. A process that waits for others gives
     the processor away, and RuntimeError ends it where one of them has left.
 
@@ -42,10 +45,17 @@ class Group(Alone):
         (Group(rank=0, size=1), [0.5])
     """
 
-    def __init__(self, communicator: Any = None, watch: Watch | None = None, local_rank: int = 0) -> None:
+    def __init__(
+        self,
+        communicator: Any = None,
+        watch: Watch | None = None,
+        local_rank: int = 0,
+        first_of_machine: int = 0,
+    ) -> None:
         self._communicator = communicator
         self._exchanging = None if communicator is None else (communicator.Dup(), communicator.Dup())
         self._watch = watch
+        self._first_of_machine = first_of_machine
         self.rank: int = 0 if communicator is None else communicator.Get_rank()
         self.size: int = 1 if communicator is None else communicator.Get_size()
         self.local_rank = local_rank
@@ -62,6 +72,25 @@ class Group(Alone):
     def first_has_ended(self, within: float) -> bool:
         """Whether the first process has ended, or does within so many seconds."""
         return self._watch is not None and self._watch.has_left(0, within)
+
+    def share(self, function: Callable[[], _T]) -> _T:
+        """What ``function`` returns, with one copy of its NumPy arrays in the memory of each machine.
+
+        The first process of each machine calls it, that of rank 0 before the others, and all processes of the machine
+        get what it returns: data sets, lists of them, or anything that can be pickled. The arrays may be written to, as
+        any others; what a process changes is its own. While they are made ready there are two copies, in the first
+        process. Where processes cannot have memory in common, as elsewhere than on Linux, the others call
+        ``function`` as well, when the first are done.
+
+        An error of ``function`` is raised in all processes. TypeError for a result that cannot be pickled.
+
+        Example:
+            >>> from numbacnn import data
+            >>> train, test = Group().share(lambda: [data.shapes(split, 64) for split in ("train", "test")])
+            >>> len(train)
+            64
+        """
+        return function() if self._watch is None else share(self, self._first_of_machine, function)
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
         """The value that process ``root`` gives, in all of them: anything that can be pickled.
