@@ -87,11 +87,11 @@ def _new_group(mpi: bool | None) -> Group:
     communicator = world.Dup()
     end_all_on_errors(communicator)
     neighbours = world.Split_type(MPI.COMM_TYPE_SHARED)
-    local_rank = neighbours.Get_rank()
+    local_rank, first_of_machine = neighbours.Get_rank(), neighbours.bcast(communicator.Get_rank())
     _share_cores(neighbours)
     cuda_support.choose_device(local_rank)
     neighbours.Free()
-    return Group(communicator, Watch(communicator), local_rank)
+    return Group(communicator, Watch(communicator), local_rank, first_of_machine)
 
 
 def _share_cores(neighbours: Any) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import data, distributed, models, nn, optim
-from numbacnn.training import Accuracy, MeanAbsoluteError, WeightAverage, fit
+from numbacnn.training import Accuracy, MeanAbsoluteError, WeightAverage, fit, gradient_pieces
 
 SAMPLES, TESTS = 38, 13
+gradient_pieces.PIECE_BYTES = 16_384  # some of which are there long before others
 
 
 def loaders(channels: int, size: int, seed: int) -> list[data.DataLoader]:
