@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from numbacnn import backends
-from numbacnn.distributed.exchange import PIECE_BYTES
+from numbacnn.sharding import PIECE_BYTES
 
 from . import machine, wire
 from .command import UserError, exit_code, say, seconds

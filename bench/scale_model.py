@@ -1,7 +1,7 @@
 """How long a step takes that several ranks share: computation, exchange by latency and bandwidth, and what overlaps.
 
-The ranks compute the same number of shards, and exchange gradients in pieces, each by an Alltoallv, after which each
-rank adds up its part, and an Allgatherv. Figures and running averages of all ranks go to all of them afterwards.
+The ranks compute the same number of shards, and exchange gradients in pieces, some at a time, each by an Alltoallv,
+after which each rank adds up its part, and an Allgatherv. Figures and running averages go to all ranks afterwards.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from numbacnn.distributed.exchange import IN_FLIGHT
+from numbacnn.distributed.group import SHORT_BYTES
 
 __all__ = ["BOUNDS", "Computation", "Link", "Prediction", "cut_rounds", "fit", "gather_rounds", "pieces", "predict"]
 
@@ -22,10 +25,8 @@ AT_ONCE = 32
 """Messages of a rank that MPICH's Alltoallv has on their way."""
 LONG = 512 << 10
 """Bytes from which on its Allgatherv passes what there is round a ring; below it twice as much goes in each round."""
-LENGTH = 8
-"""Bytes by which a rank says how long its figures are."""
 PHASES = 2
-"""Collectives of a piece of gradients, and of the figures."""
+"""Collectives of a piece of gradients."""
 
 
 class Link(NamedTuple):
@@ -109,20 +110,24 @@ def predict(computation: Computation, link: Link, ranks: int, piece: int, overla
     if ranks == 1:
         return Prediction(computation.seconds, "computation")
     share = 2 * (ranks - 1) / ranks
-    waited, bytes_sent, free = {"bandwidth": 0.0, "latency": 0.0}, 0.0, 0.0
-    for before_end, size in pieces(computation, piece):
+    waited, free, ends = {"bandwidth": 0.0, "latency": 0.0}, 0.0, [backward_end]
+    for number, (before_end, size) in enumerate(pieces(computation, piece)):
         by_messages = PHASES * link.overhead + (cut_rounds(ranks) + gather_rounds(ranks, size)) * link.latency
         begin = backward_end - before_end if overlapped else backward_end
-        free = max(free, begin) + by_messages + share * size * link.waiting
-        waited["latency"] += by_messages
+        if number >= IN_FLIGHT:
+            begin = max(begin, ends[-IN_FLIGHT])
+        free = max(free, begin) + share * size * link.waiting
+        ends.append(free + by_messages)
         waited["bandwidth"] += share * size * link.waiting
-        bytes_sent += share * size
-    worked = sum(computation.gradients) * computation.packing + bytes_sent * link.working
+        waited["latency"] += by_messages / IN_FLIGHT
+    size = sum(computation.gradients)
+    worked = size * (computation.packing + share * link.working)
     # Work and waiting of the exchange take turns after the backward pass, and do not have to before its end.
-    seen = max(0.0, free - backward_end - worked) if overlapped else free - backward_end
-    lengths, all_figures = (gather_rounds(ranks, ranks * size) for size in (LENGTH, computation.figure_bytes))
-    figures = PHASES * link.overhead + (lengths + all_figures) * link.latency + ranks * computation.figures
-    figures += (ranks - 1) * computation.figure_bytes * (link.waiting + link.working)
+    seen = max(0.0, ends[-1] - backward_end - (worked if overlapped else 0.0))
+    figures = ranks * computation.figures
+    for length in (SHORT_BYTES, *([computation.figure_bytes] if computation.figure_bytes > SHORT_BYTES else [])):
+        figures += link.overhead + gather_rounds(ranks, ranks * length) * link.latency
+        figures += (ranks - 1) * length * (link.waiting + link.working)
     lost = {name: seen * part / (math.fsum(waited.values()) or 1.0) for name, part in waited.items()}
     lost |= {"processor": worked, "figures": figures}
     most = max(lost, key=lost.__getitem__)
@@ -130,16 +135,14 @@ def predict(computation: Computation, link: Link, ranks: int, piece: int, overla
     return Prediction(computation.seconds + worked + seen + figures, "computation" if is_little else most)
 
 
-def fit(sizes: Sequence[int], seconds: Sequence[float], piece: int, ranks: int = 2) -> tuple[float, float]:
-    """Seconds of a phase of the exchange of an array, and of each byte that a rank sends, by least squares.
+def fit(sizes: Sequence[int], seconds: Sequence[float], ranks: int = 2) -> tuple[float, float]:
+    """Seconds of a collective of the exchange of an array, and of each byte that a rank sends, by least squares.
 
+    Pieces of an array are on their way together, so that it is one collective of each kind that nothing hides.
     Differences count in relation to the times; neither is below 0.
     """
     share = 2 * (ranks - 1) / ranks
-    rows = [
-        (PHASES * math.ceil(size / piece) / taken, share * size / taken)
-        for size, taken in zip(sizes, seconds, strict=True)
-    ]
+    rows = [(PHASES / taken, share * size / taken) for size, taken in zip(sizes, seconds, strict=True)]
     aa, ab, bb = (math.fsum(row[i] * row[j] for row in rows) for i, j in ((0, 0), (0, 1), (1, 1)))
     a, b = (math.fsum(row[i] for row in rows) for i in (0, 1))
     determinant = aa * bb - ab * ab

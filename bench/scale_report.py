@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from numbacnn.distributed.exchange import PIECE_BYTES
 from numbacnn.io import replacing
+from numbacnn.sharding import PIECE_BYTES
 
 from .report import significant
 from .scale_model import BOUNDS, Computation, Link, predict

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from numbacnn import backends
-from numbacnn.distributed.exchange import PIECE_BYTES
+from numbacnn.sharding import PIECE_BYTES
 
 from .command import say
 from .model_contenders import algorithms_of, training_flops
@@ -130,8 +130,7 @@ def _ratio(timings: Mapping[str, Timing], of: str, over: str) -> float | None:
 
 def of_two_ranks(both: Ranks) -> dict[str, Step]:
     """What is compared of two ranks."""
-    exchanges = EXCHANGES if both.ask("can_overlap") else EXCHANGES[1:]
-    return {named(shards, exchange): Step(both, shards, exchange) for shards in SHARDS for exchange in exchanges}
+    return {named(shards, exchange): Step(both, shards, exchange) for shards in SHARDS for exchange in EXCHANGES}
 
 
 def of_network(
@@ -157,7 +156,7 @@ def of_network(
 
 def packing(one: Ranks) -> float:
     """Seconds to copy and to add a byte."""
-    size = 4 * PIECE_BYTES
+    size = 16 * PIECE_BYTES
     return statistics.median(one.ask("pack", size=size, times=4) for _ in range(3)) / size
 
 
@@ -182,7 +181,7 @@ def exchanges(name: str, both: Ranks, sizes: Sequence[int], copying: float) -> d
         calls = max(1, min(200, math.ceil(0.2 * ENOUGH / first)))
         times.append(statistics.median(both.slowest("exchange", size=size, times=calls) for _ in range(5)))
     sent = [max(taken - size * copying, 0.1 * taken) for size, taken in zip(sizes, times, strict=True)]
-    phase, byte = fit(sizes, sent, PIECE_BYTES)
+    phase, byte = fit(sizes, sent)
     return {"link": name, "bytes": list(sizes), "seconds": times, "phase_seconds": phase, "byte_seconds": byte}
 
 
@@ -204,8 +203,6 @@ def checks(
             alone = computation._replace(seconds=times[named(shards, "none")])
             for exchange in EXCHANGES[:2]:
                 contender = named(shards, exchange)
-                if contender not in times:
-                    continue
                 predicted = predict(alone, link, 2, PIECE_BYTES, exchange == "overlapped").seconds
                 row = {"link": name, "contender": contender, "predicted_milliseconds": 1e3 * predicted}
                 row |= {"milliseconds": 1e3 * times[contender], "ratio": predicted / times[contender]}
@@ -226,7 +223,7 @@ def hidden(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         times = {row["contender"]: row["samples"] for row in rows if (row["model"], row["link"]) == (model, link)}
         for shards in SHARDS:
             over, after, none = (times.get(named(shards, exchange)) for exchange in EXCHANGES)
-            if over is None or after is None or none is None:
+            if over is None or after is None or none is None:  # not of two ranks
                 continue
             whole, seen = (
                 1e3 * statistics.median(with_it - without for with_it, without in zip(those, none, strict=True))

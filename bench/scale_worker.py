@@ -19,8 +19,8 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import distributed, nn, optim
-from numbacnn.distributed.exchange import PIECE_BYTES
-from numbacnn.sharding import Alone, Node, Ranks, own_shards
+from numbacnn.distributed.exchange import WholeArray
+from numbacnn.sharding import PIECE_BYTES, Addends, Alone, Node, Ranks, own_shards
 from numbacnn.training import TrainingStep
 from numbacnn.training.accumulation import shards_of
 
@@ -47,7 +47,7 @@ class _Copies(Alone):
         self.length = len(data)
         return [dict(zip([(rank, rank + 1)], few.values(), strict=True)) for rank, few in enumerate(every)]
 
-    def sum_nodes(self, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any) -> None:
+    def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
         """Nothing: it is the other sums that are measured."""
 
 
@@ -89,8 +89,7 @@ class Work:
         return (time.perf_counter() - begin) / times
 
     def _step(self, shards: int | None, exchange: str) -> Callable[[], None]:
-        if exchange != "none" and self.can_overlap():
-            self.group.overlap = exchange == "overlapped"  # type: ignore[attr-defined]
+        self.group.overlap = exchange == "overlapped"
         made = self._steps.get((shards, exchange))
         if made is None:
             group = None if exchange == "none" else self.group
@@ -108,10 +107,6 @@ class Work:
         batch = shards_of(x, y, shards, own, self._model.backend)
         return lambda: step(batch)
 
-    def can_overlap(self) -> bool:
-        """Whether gradients can be exchanged beside the backward pass."""
-        return self.group.size > 1 and getattr(self.group, "overlap", None) is not None
-
     def exchange(self, size: int, times: int) -> float:
         """Seconds in which ranks add up arrays of ``size`` bytes, of as many times in a row."""
         layout: list[list[Node]] = [[(rank, rank + 1)] for rank in range(self.group.size)]
@@ -119,7 +114,7 @@ class Work:
         self.group.barrier()
         begin = time.perf_counter()
         for _ in range(times):
-            self.group.sum_nodes({node: array}, layout, self.group.size, array)
+            self.group.sum_pieces(WholeArray({node: array}, array), layout, self.group.size)
         return (time.perf_counter() - begin) / times
 
     def pack(self, size: int, times: int) -> float:
