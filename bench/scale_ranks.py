@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent.parent
 WORKER = "bench.scale_worker"
 LEAVING = 20.0
 """Seconds that processes have to end."""
+OF_MPI = "Abort("
+"""How a line begins that says no more than that processes were ended."""
 GRACE = 5.0
 """Those of one that fails."""
 
@@ -75,7 +77,8 @@ class Ranks:
         self._process.kill()
         code = self._process.wait()
         self._errors.seek(0)
-        said = [line for line in self._errors.read().strip().splitlines() if line.strip()]
+        lines = self._errors.read().splitlines()
+        said = [line for line in lines if line.strip() and not line.startswith(OF_MPI)]
         return said[-1] if said else f"the processes ended with exit code {code}"
 
 

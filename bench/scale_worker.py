@@ -57,7 +57,7 @@ class Work:
     def __init__(self) -> None:
         self.group = distributed.init()
         self._model: nn.Layer | None = None
-        self._steps: dict[tuple[int | None, str], Callable[[], None]] = {}
+        self._steps: dict[tuple[int | None, bool], Callable[[], None]] = {}
 
     def prepare(self, model: str, samples: int) -> None:
         """Have this network and no other, and a batch of ``samples`` images for all ranks."""
@@ -90,11 +90,10 @@ class Work:
 
     def _step(self, shards: int | None, exchange: str) -> Callable[[], None]:
         self.group.overlap = exchange == "overlapped"
-        made = self._steps.get((shards, exchange))
-        if made is None:
-            group = None if exchange == "none" else self.group
-            made = self._steps[shards, exchange] = self._new_step(shards, group)
-        return made
+        key = shards, exchange == "none"
+        if key not in self._steps:
+            self._steps[key] = self._new_step(shards, None if exchange == "none" else self.group)
+        return self._steps[key]
 
     def _new_step(self, shards: int | None, group: Ranks | None, own: range | None = None) -> Callable[[], None]:
         assert self._model is not None

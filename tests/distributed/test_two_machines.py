@@ -63,6 +63,39 @@ def test_the_wire_loses_what_comes_to_a_device_that_is_down() -> None:
         assert second.received() > arrived
 
 
+def test_the_wire_has_a_rate_whether_packets_are_delayed_or_not() -> None:
+    received = """
+import socket
+with socket.create_server(("{}", 9)) as server:
+    print(flush=True)
+    with server.accept()[0] as connection:
+        while connection.recv(1 << 20):
+            pass
+        connection.sendall(b"1")
+"""
+    send = """
+import socket, sys, time
+with socket.create_connection(("{}", 9)) as connection:
+    begin = time.perf_counter()
+    connection.sendall(bytes(int(sys.argv[1])))
+    connection.shutdown(socket.SHUT_WR)
+    connection.recv(1)
+    print(time.perf_counter() - begin)
+"""
+    rate, size, at_once = 8e7, 2_000_000, 1 << 17
+    for delay in (0.0, 0.02):
+        with two_machines(delay, rate) as (first, second):
+            command = second.command(sys.executable, "-c", received.format(ADDRESSES[1]))
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+                assert server.stdout is not None and server.stdout.readline()
+                sender = first.command(sys.executable, "-c", send.format(ADDRESSES[1]), f"{size}")
+                done = subprocess.run(sender, capture_output=True, text=True, timeout=SECONDS)
+                server.kill()
+        assert done.returncode == 0, done.stderr
+        least = 8 * (size - at_once) / rate + 2 * delay
+        assert least < float(done.stdout) < 10 * least
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.02], ids=["no delay", "20 ms"])
 def test_two_machines_have_the_bits_of_one(delay: float, tmp_path: Path) -> None:
     (alone,) = lines_of(0, "-c", PROGRAM)
