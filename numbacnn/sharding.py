@@ -65,7 +65,9 @@ class Ranks(Protocol):
     def gather_metrics(self, value: Any) -> list[Any]:
         """The values of all processes, in their order."""
 
-    def sum_nodes(self, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any) -> None:
+    def sum_nodes(
+        self, backend: Any, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any
+    ) -> None:
         """Write into ``out`` the sum of all shards, of the flat arrays that processes have of the nodes ``layout``."""
 
 
@@ -83,9 +85,11 @@ class Alone:
         """``value`` alone."""
         return [value]
 
-    def sum_nodes(self, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any) -> None:
+    def sum_nodes(
+        self, backend: Any, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any
+    ) -> None:
         """Write into ``out`` the sum of all shards, all of which are here."""
-        out[...] = sum_of_nodes(nodes, shards, lambda left, right: left + right)
+        backend.assign(out, sum_of_nodes(nodes, shards, lambda left, right: backend.add([left, right])))
 
 
 def shard_of(samples: int, shards: int, number: int) -> slice:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -30,13 +31,22 @@ class Watch:
     def __init__(self, communicator: Any) -> None:
         self._communicator = communicator.Dup()
         self._others = [rank for rank in range(communicator.Get_size()) if rank != communicator.Get_rank()]
+        self._last: list[Callable[[], None]] = []
         atexit.register(self._leave)
+
+    def when_all_have_left(self, work: Callable[[], None]) -> None:
+        """Do this at the end, when nobody waits for anybody any more."""
+        self._last.append(work)
 
     def wait(self, request: Any) -> None:
         """Until it is done; RuntimeError if another process has left meanwhile, or before."""
+        self.wait_until(request.Test)
+
+    def wait_until(self, is_done: Callable[[], bool]) -> None:
+        """The same of anything, which ``is_done`` tells of."""
         begin = looked = time.perf_counter()
         sleep, left_at = 0.0, 0.0
-        while not request.Test():
+        while not is_done():
             now = time.perf_counter()
             if now - begin > SPIN_SECONDS:
                 sleep = min(sleep + 2e-5, LONGEST_SLEEP)
@@ -65,6 +75,8 @@ class Watch:
         ]
         while not all([request.Test() for request in requests]):
             time.sleep(LONGEST_SLEEP)
+        for work in self._last:
+            work()
 
 
 def end_all_on_errors(communicator: Any) -> None:

@@ -170,11 +170,8 @@ class ShardSums:
             for rank in range(ranks.size)
         ]
         for i, (backend, gradient) in enumerate(state.gradients):
-            nodes = {node: backend.to_numpy(sums.gradients[i][1]) for node, sums in found.items()}
-            out = gradient if isinstance(gradient, np.ndarray) else np.empty(gradient.shape, gradient.dtype)
-            ranks.sum_nodes(nodes, layout, self.shards, out)
-            if out is not gradient:
-                backend.assign(gradient, backend.asarray(out))
+            nodes = {node: sums.gradients[i][1] for node, sums in found.items()}
+            ranks.sum_nodes(backend, nodes, layout, self.shards, gradient)
         for sums in found.values():
             if sums.gradients is not state.gradients:
                 self._spare.append(sums.gradients)
