@@ -148,7 +148,7 @@ def as_rank(backend: Backend) -> None:
 def as_one_that_leaves(backend: Backend) -> None:
     """The second process ends while the others wait for it on the GPU."""
     group = distributed.init(transport="nccl")
-    parameter = nn.Parameter(backend.zeros((1031,), np.float32), "cuda")
+    parameter = nn.Parameter(backend.zeros((1031,), np.float32), backend.name)
     group.sum_gradients([parameter])
     if group.rank == 1:
         sys.exit(3)

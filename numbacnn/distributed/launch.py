@@ -64,9 +64,9 @@ def init(mpi: bool | None = None, transport: str | None = None) -> Group:
         (0, 1)
     """
     global _group
-    transport = _checked_transport(transport)
+    asked = _checked_transport(transport)
     if _group is None:
-        _group = _new_group(mpi, transport)
+        _group = _new_group(mpi, asked)
     elif transport not in (None, _group._asked_transport):
         raise ValueError(f"`transport` {transport!r} must be that of the first call, {_group._asked_transport!r}")
     return _group

@@ -98,6 +98,8 @@ def test_transports_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert group.transport is None and distributed.init(transport="mpi") is group
     with pytest.raises(ValueError, match="`transport` 'nccl' must be that of the first call, 'mpi'"):
         distributed.init(transport="nccl")
+    monkeypatch.setenv("NUMBACNN_TRANSPORT", "nccl")
+    assert distributed.init() is group
 
 
 @with_mpi
