@@ -19,7 +19,8 @@ import numpy as np
 import numbacnn as nc
 from numbacnn import backends, distributed, models, nn, optim
 from numbacnn.backends import Backend, cuda_support
-from numbacnn.distributed import exchange, nccl
+from numbacnn.distributed import nccl
+from numbacnn.distributed.exchange import WholeArray
 from numbacnn.distributed.run import mpiexec_of
 from numbacnn.sharding import own_shards, sum_of_nodes
 from numbacnn.training import TrainingStep
@@ -37,7 +38,7 @@ SECONDS = 120
 ROOT = Path(__file__).parents[1]
 LEFT = "rank 1 has ended, and this process waits for it"
 
-SumNodes = Callable[..., None]
+SumPieces = Callable[..., None]
 Batches = list[tuple[Any, Any]]
 Train = Callable[[nn.Sequential, nn.Loss, optim.Optimizer, Batches], None]
 
@@ -48,7 +49,7 @@ def values(number: int, n: int, dtype: Any) -> Any:
     return (rng.standard_normal(n) * 10.0 ** rng.integers(-6, 6, n)).astype(dtype)
 
 
-def check_sums(rank: int, size: int, backend: Backend, sum_nodes: SumNodes, sizes: Sequence[int] = SIZES) -> None:
+def check_sums(rank: int, size: int, backend: Backend, sum_pieces: SumPieces, sizes: Sequence[int] = SIZES) -> None:
     """The sums of as many arrays as there are shards have the bits of the same sums on the host."""
     layout = [[(shard, shard + 1) for shard in own_shards(SHARDS, each, size)] for each in range(size)]
     for n in sizes:
@@ -56,7 +57,7 @@ def check_sums(rank: int, size: int, backend: Backend, sum_nodes: SumNodes, size
             every = {node: values(node[0], n, dtype) for theirs in layout for node in theirs}
             expected = sum_of_nodes(every, SHARDS, lambda left, right: left + right)
             nodes, out = {node: backend.asarray(every[node]) for node in layout[rank]}, backend.empty((n,), dtype)
-            sum_nodes(backend, nodes, layout, SHARDS, out)
+            sum_pieces(WholeArray(backend, nodes, out, nccl.PIECE_BYTES), layout, SHARDS)
             if backend.to_numpy(out).tobytes() != expected.tobytes():
                 raise WrongResultError(f"rank {rank}: the sum of {n} {np.dtype(dtype)} has other bits")
     say(f"rank {rank} of {size}: sums: right")
@@ -89,9 +90,9 @@ def by_hand(backend: Backend, transport: nccl.OverNccl | None) -> bytes:
             optimizer.zero_grad()
             loss.forward(model(x), y)
             model.backward(loss.backward(), input_gradient=False)
-            for _backend, flat in optimizer.flat_gradients():
+            for on, flat in optimizer.flat_gradients():
                 if transport is not None:
-                    exchange.sum_nodes(transport, {(0, 1): flat}, [[(0, 1)]], 1, flat)
+                    transport.sum_pieces(WholeArray(on, {(0, 1): flat}, flat, transport.piece_bytes), [[(0, 1)]], 1)
             optimizer.step()
 
     return trained(backend, train)
@@ -111,18 +112,14 @@ def in_shards(backend: Backend, group: distributed.Group | None) -> bytes:
 def one_process(backend: Backend, gpu: Any, sizes: Sequence[int] = SIZES) -> None:
     """All of it by a communicator of one process."""
 
-    def wait_until(is_done: Callable[[], bool]) -> None:
+    def until(is_done: Callable[[], bool]) -> None:
         end = time.monotonic() + SECONDS
         while not is_done():
             if time.monotonic() > end:
                 raise WrongResultError(f"NCCL does not end within {SECONDS} s")
 
-    transport = nccl.OverNccl(0, 1, backend, gpu, lambda value: value, wait_until)
-
-    def sum_nodes(backend: Backend, *arguments: Any) -> None:
-        exchange.sum_nodes(transport, *arguments)
-
-    check_sums(0, 1, backend, sum_nodes, sizes)
+    transport = nccl.OverNccl(0, 1, backend, gpu, lambda value: value, until)
+    check_sums(0, 1, backend, transport.sum_pieces, sizes)
     check_training(0, 1, by_hand(backend, transport), by_hand(backend, None))
     transport.abort()
 
@@ -130,17 +127,18 @@ def one_process(backend: Backend, gpu: Any, sizes: Sequence[int] = SIZES) -> Non
 def as_rank(backend: Backend) -> None:
     """What each of two processes does."""
     group = distributed.init(transport="nccl")
-    check_sums(group.rank, group.size, backend, group.sum_nodes)
+    check_sums(group.rank, group.size, backend, group.sum_pieces)
     check_training(group.rank, group.size, in_shards(backend, group), in_shards(backend, None))
     for transport in ("mpi", "nccl"):
-        other = distributed.Group(group._communicator, group._watch, group.local_rank, transport)
+        other = distributed.Group(group._communicator, group._watch, asked_transport=transport)
         array = backend.zeros((SIZES[-1],), np.float32)
         layout = [[(rank, rank + 1)] for rank in range(group.size)]
         begin = 0.0
         for _ in range(2):
             group.barrier()
             begin = time.perf_counter()
-            other.sum_nodes(backend, {layout[group.rank][0]: array}, layout, group.size, array)
+            whole = WholeArray(backend, {layout[group.rank][0]: array}, array, other.piece_bytes([backend]))
+            other.sum_pieces(whole, layout, group.size)
         if group.rank == 0:
             say(f"{array.nbytes / 1e6:.0f} MB over {other.transport}: {1e3 * (time.perf_counter() - begin):.2f} ms")
 
@@ -188,12 +186,12 @@ def run(argv: Sequence[str]) -> int:
     """Do what there are GPUs for; the exit code."""
     if argv:
         raise UserError(f"there are no options, and {' '.join(argv)!r} is given")
-    reason = backends.available()["cuda"] or nccl.refusal(backends.get("cuda"))
+    reason = backends.available()["cuda"] or nccl.refusal({"cuda"})
     if reason is not None:
         say(reason)
         return SKIPPED
     backend, gpus = backends.get("cuda"), number_of_gpus()
-    one_process(backend, nccl.gpu_of(backend))
+    one_process(backend, nccl.used_gpu())
     if gpus == 1:
         say("there is 1 GPU: gradients went through a communicator of one process, and two were not tried")
         return 0

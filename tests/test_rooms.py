@@ -34,8 +34,9 @@ ALLOWED = {
         "training",
     },
     "classifier": {"hub", "data", "io", "nn", "ops", "files"},
-    "drawing": {"nn", "files"},
-    "grids": {"ops", "files"},
+    "drawing": {"nn", "svg"},
+    "grids": {"ops", "svg"},
+    "svg": {"files"},
     "explore": {
         "backends",
         "classifier",
@@ -55,6 +56,7 @@ ALLOWED = {
         "ops",
         "optim",
         "training",
+        "training.records",
     },
     "sklearn": {"training", "models", "data", "optim", "nn", "ops", "backends"},
     "hub": {"numbacnn", "models", "io", "nn", "files"},
@@ -65,7 +67,9 @@ ALLOWED = {
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "command_line", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
     "distributed": {"nn", "ops", "backends", "cuda.runtime", "sharding", "namespaces", "command_line"},
-    "training": {"data", "data.arrays", "io", "optim", "nn", "ops", "backends", "files", "namespaces", "sharding"},
+    "training.reports": {"training", "training.records", "data.arrays", "io", "nn", "ops", "backends", "files"},
+    "training": {"training.records", "io", "optim", "nn", "ops", "backends", "namespaces", "sharding"},
+    "training.records": {"ops"},
     "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends", "sharding"},
     "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
     "data.arrays": {"data.readers", "ops", "backends"},
@@ -115,7 +119,7 @@ ALLOWED = {
 }
 """Of each room, those that it imports from besides itself."""
 
-HAVE_ROOMS = ("data", "backends", "reference", "cpu", "cuda")
+HAVE_ROOMS = ("data", "training", "backends", "reference", "cpu", "cuda")
 """The rooms whose folders are rooms of their own."""
 
 # What takes long to import, or is not installed everywhere, is imported when it is needed.

@@ -11,15 +11,18 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Watch", "end_all_on_errors"]
+__all__ = ["Watch", "end_all_on_errors", "of_another"]
 
+BUSY_SECONDS = 3e-6
+"""What it takes at least to move a message, and not to find that there is none."""
 SPIN_SECONDS = 2e-4
 """How long a process waits without giving the processor away."""
 LONGEST_SLEEP = 2e-4
 LOOK_SECONDS = 0.05
 """How often who waits looks whether somebody has left."""
 GRACE_SECONDS = 1.0
-"""How long what somebody sent before may be on its way after the news that they have left."""
+"""How long what somebody sent before may be on its way after the news that they have left; and how long the process
+whose error it is has to say it, and to end the others, before they do."""
 
 
 class Watch:
@@ -40,17 +43,33 @@ class Watch:
 
     def wait(self, request: Any) -> None:
         """Until it is done; RuntimeError if another process has left meanwhile, or before."""
-        self.wait_until(request.Test)
+        self.until(request.Test)
 
-    def wait_until(self, is_done: Callable[[], bool]) -> None:
-        """The same of anything, which ``is_done`` tells of."""
-        begin = looked = time.perf_counter()
+    def until(
+        self,
+        advance: Callable[[], bool],
+        pause: Callable[[float], None] = time.sleep,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        """Call ``advance`` until it is True, with pauses of so many seconds while it finds nothing to do.
+
+        What it takes longer for than ``busy_seconds`` was something to do.
+
+        RuntimeError if another process has left meanwhile, or before.
+        """
+        moved = looked = time.perf_counter()
         sleep, left_at = 0.0, 0.0
-        while not is_done():
+        while True:
+            begin = time.perf_counter()
+            if advance():
+                return
             now = time.perf_counter()
-            if now - begin > SPIN_SECONDS:
+            if now - begin > busy_seconds:
+                # Messages between processes of one machine are moved by who asks whether they are there.
+                moved, sleep = now, 0.0
+            elif now - moved > SPIN_SECONDS:
                 sleep = min(sleep + 2e-5, LONGEST_SLEEP)
-                time.sleep(sleep)
+                pause(sleep)
             if now - looked > LOOK_SECONDS:
                 looked = now
                 left = [rank for rank in self._others if self._communicator.Iprobe(source=rank)]
@@ -79,11 +98,19 @@ class Watch:
             work()
 
 
+def of_another(error: Exception) -> Exception:
+    """The error, known for that of another process: where nobody handles it, it is the other one that says it."""
+    error._is_of_another = True  # type: ignore[attr-defined]
+    return error
+
+
 def end_all_on_errors(communicator: Any) -> None:
     """An exception that nobody handles, in whichever thread, is printed with the rank and ends all processes."""
     rank, size = communicator.Get_rank(), communicator.Get_size()
 
     def end(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if hasattr(error, "_is_of_another"):
+            time.sleep(GRACE_SECONDS)
         try:
             text = "".join(traceback.format_exception(kind, error, trace))
             print(f"rank {rank} of {size}:\n{text}", end="", file=sys.stderr, flush=True)

@@ -2,119 +2,217 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
-from typing import Any, Protocol
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from ..sharding import Node, sum_of_nodes
+from ..backends import Backend
+from ..sharding import PIECE_BYTES, Addends, Node, sum_of_nodes
 
-__all__ = ["OverMpi", "Transport", "pieces", "sum_nodes", "sum_piece"]
+__all__ = ["OverMpi", "Parts", "Transport", "WholeArray"]
 
-PIECE_BYTES = 4 << 20
-"""Of each array on the host, that are on their way at a time."""
+IN_FLIGHT = 4
+"""Pieces that are on their way at a time, so that one waits for the network while another one is added up."""
+
+_T = TypeVar("_T")
+
+_abandoned: list[_Pieces] = []
+"""What somebody may still write into the memory of."""
+
+
+class Waiting(Protocol):
+    """`endings.Watch`."""
+
+    def until(self, advance: Callable[[], bool], pause: Callable[[float], None] = ...) -> None:
+        """Call ``advance`` until it is True, with pauses while nothing moves."""
 
 
 class Transport(Protocol):
-    """How parts of arrays go from process to process; all of them ask for the same, in the same order."""
+    """How arrays go from process to process."""
 
     @property
     def name(self) -> str:
         """As users know it."""
 
     @property
-    def rank(self) -> int:
-        """The number of this process, from 0."""
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-
-    @property
     def piece_bytes(self) -> int:
-        """Of each array, that are on their way at a time."""
+        """In pieces of how many bytes."""
 
-    def all_to_all(self, sent: list[list[Any]], lengths: list[int], counts: list[int], dtype: Any) -> list[Any]:
-        """Send ``sent[r]``, arrays of length ``lengths[r]``, to process r; those that come, ``counts[r]`` from r."""
-
-    def add(self, left: Any, right: Any) -> Any:
-        """The sum, in the memory of ``left``."""
-
-    def all_gather(self, part: Any, lengths: list[int], out: Any) -> None:
-        """Write into ``out``, one after the other, the parts of all processes; the last ones may be shorter."""
-
-    def finish(self) -> None:
-        """Wait until all that was asked for is done."""
+    def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        """Write the sums of what the processes have by ``layout``: of each piece when it is ready in all of them."""
 
 
-def sum_nodes(
-    transport: Transport, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any
-) -> None:
-    """Write into ``out`` (n,) the sum of the nodes that the processes have by ``layout``; ``nodes`` are those here."""
-    for piece in pieces(out.size, transport.piece_bytes // out.dtype.itemsize):
-        parts = {node: array[piece] for node, array in nodes.items()}
-        sum_piece(transport, parts, layout, shards, out[piece])
-    transport.finish()
+class Parts:
+    """Who adds up what of a piece, by whatever way it comes.
 
-
-def pieces(size: int, most: int) -> Iterator[slice]:
-    """Those of an array that are exchanged one after the other.
-
-    >>> [*pieces(10, 4)]
-    [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
+    Each piece is cut into as many parts as there are processes. A process is sent one part of every node, adds them in
+    the tree's order, and sends the sum to all: as few bytes as a ring sends, which adds in its own order.
     """
-    return (slice(begin, min(begin + most, size)) for begin in range(0, size, most))
 
+    def __init__(self, rank: int, size: int, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        self.rank, self.size = rank, size
+        self.counts = [len(theirs) for theirs in layout]
+        """How many arrays each process sends to each."""
+        self._own = layout[rank]
+        self._names = [node for theirs in layout for node in theirs]
+        self._shards = shards
 
-def sum_piece(
-    transport: Transport, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any
-) -> None:
-    """The same of a piece, which is cut into as many parts as there are processes.
+    def lengths(self, n: int) -> list[int]:
+        """Of the parts of a piece (n,): those at the end may be shorter than the first.
 
-    A process is sent one part of every node, adds them in the tree's order, and sends the sum to all: as few bytes as a
-    ring sends, which adds in its own order.
-    """
-    longest = -(-out.size // transport.size)
-    bounds = [min(part * longest, out.size) for part in range(transport.size + 1)]
-    sent = [[nodes[node][start:stop] for node in layout[transport.rank]] for start, stop in pairwise(bounds)]
-    lengths = [stop - start for start, stop in pairwise(bounds)]
-    received = transport.all_to_all(sent, lengths, [len(theirs) for theirs in layout], out.dtype)
-    names = [node for theirs in layout for node in theirs]
-    total = sum_of_nodes(dict(zip(names, received, strict=True)), shards, transport.add)
-    transport.all_gather(total, lengths, out)
+        >>> Parts(0, 4, [[]] * 4, 8).lengths(9)
+        [3, 3, 3, 0]
+        """
+        longest = -(-n // self.size)
+        return [min(longest, max(0, n - longest * part)) for part in range(self.size)]
+
+    def sent(self, nodes: dict[Node, Any], lengths: Sequence[int]) -> list[list[Any]]:
+        """What goes to each process."""
+        ends = [0, *accumulate(lengths)]
+        return [[nodes[node][start:stop] for node in self._own] for start, stop in pairwise(ends)]
+
+    def total(self, received: Iterable[_T], add: Callable[[_T, _T], _T]) -> _T:
+        """The sum of what has come, in the order of the ranks that sent it."""
+        total = sum_of_nodes(dict(zip(self._names, received, strict=True)), self._shards, add)
+        assert total is not None
+        return total
 
 
 class OverMpi:
-    """NumPy's arrays, over MPI."""
+    """From host to host, over MPI: of each piece as soon as it is ready in all processes.
+
+    Parts and sums go through a communicator each, in which every process has the same order of pieces.
+    """
 
     name = "mpi"
     piece_bytes = PIECE_BYTES
 
-    def __init__(self, communicator: Any, wait: Callable[[Any], None]) -> None:
-        self._communicator = communicator
-        self._wait = wait
-        self.rank: int = communicator.Get_rank()
-        self.size: int = communicator.Get_size()
+    def __init__(self, communicators: tuple[Any, Any], waiting: Waiting) -> None:
+        self._communicators = communicators
+        self._waiting = waiting
 
-    def all_to_all(self, sent: list[list[Any]], lengths: list[int], counts: list[int], dtype: Any) -> list[Any]:
-        own, number = lengths[self.rank], counts[self.rank]
-        parts = [part for parts in sent for part in parts]
-        together = np.concatenate(parts) if parts else np.empty(0, dtype)
-        received = np.empty((sum(counts), own), dtype)
-        self._wait(
-            self._communicator.Ialltoallv(
-                [together, [length * number for length in lengths]], [received, [own * count for count in counts]]
-            )
+    def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        rank, size = self._communicators[0].Get_rank(), self._communicators[0].Get_size()
+        pieces = _Pieces(self._communicators, addends, Parts(rank, size, layout, shards))
+        try:
+            self._waiting.until(pieces.advance, pieces.pause)
+        except BaseException:
+            _abandoned.append(pieces)
+            raise
+
+
+class _Sent(NamedTuple):
+    """A piece on its way."""
+
+    number: int
+    lengths: list[int]
+    """Of the parts."""
+    request: Any
+    array: Any
+    """What is received, or given to all."""
+    out: Any
+    """Where the sums of all go."""
+
+
+class _Pieces:
+    """The pieces of one sum, in different states."""
+
+    def __init__(self, communicators: tuple[Any, Any], addends: Addends, parts: Parts) -> None:
+        self._for_parts, self._for_sums = communicators
+        self._addends = addends
+        self._parts = parts
+        self._next = 0
+        self._gathering: deque[_Sent] = deque()
+        self._sharing: deque[_Sent] = deque()
+
+    def advance(self) -> bool:
+        """Do what can be done now; whether that was all."""
+        addends = self._addends
+        while self._next < addends.count and self._on_their_way < IN_FLIGHT and addends.is_ready(self._next):
+            self._send_parts(self._next)
+            self._next += 1
+        while self._gathering and self._gathering[0].request.Test():
+            self._send_sum(self._gathering.popleft())
+        while self._sharing and self._sharing[0].request.Test():
+            self._end(self._sharing.popleft())
+        return self._next == addends.count and not self._on_their_way
+
+    def pause(self, seconds: float) -> None:
+        """Wait for what comes next."""
+        if self._on_their_way:
+            time.sleep(seconds)
+        else:
+            self._addends.wait(self._next, 0.05)
+
+    @property
+    def _on_their_way(self) -> int:
+        return len(self._gathering) + len(self._sharing)
+
+    def _send_parts(self, number: int) -> None:
+        parts, backend, out = self._parts, self._addends.backend(number), self._addends.out(number)
+        if not isinstance(out, np.ndarray):
+            out = np.empty(out.shape, out.dtype)
+        lengths = parts.lengths(out.size)
+        own, mine = lengths[parts.rank], parts.counts[parts.rank]
+        nodes = {node: backend.to_numpy(array) for node, array in self._addends.nodes(number).items()}
+        arrays = [array for to_one in parts.sent(nodes, lengths) for array in to_one]
+        sent = np.concatenate(arrays) if arrays else np.empty(0, out.dtype)
+        received = np.empty((sum(parts.counts), own), out.dtype)
+        request = self._for_parts.Ialltoallv(
+            [sent, [length * mine for length in lengths]], [received, [own * count for count in parts.counts]]
         )
-        return [*received]
+        self._gathering.append(_Sent(number, lengths, request, received, out))
 
-    @staticmethod
-    def add(left: Any, right: Any) -> Any:
-        return np.add(left, right, out=left)
+    def _send_sum(self, piece: _Sent) -> None:
+        total = self._parts.total(piece.array, _add)
+        request = self._for_sums.Iallgatherv(total, [piece.out, piece.lengths])
+        self._sharing.append(piece._replace(request=request, array=total))
 
-    def all_gather(self, part: Any, lengths: list[int], out: Any) -> None:
-        self._wait(self._communicator.Iallgatherv(part, [out, lengths]))
+    def _end(self, piece: _Sent) -> None:
+        out = self._addends.out(piece.number)
+        if not isinstance(out, np.ndarray):
+            backend = self._addends.backend(piece.number)
+            backend.assign(out, backend.asarray(piece.out))
 
-    def finish(self) -> None:
-        """Nothing is left to wait for."""
+
+class WholeArray:
+    """A flat array of which everything is there, as `Addends`."""
+
+    def __init__(self, backend: Backend, nodes: dict[Node, Any], out: Any, piece_bytes: int) -> None:
+        self._backend = backend
+        self._nodes = nodes
+        self._out = out
+        size = max(1, piece_bytes // out.dtype.itemsize)
+        self._places = [slice(start, min(start + size, out.size)) for start in range(0, out.size, size)]
+
+    @property
+    def count(self) -> int:
+        """How many pieces there are."""
+        return len(self._places)
+
+    def backend(self, number: int) -> Backend:
+        """That of the array."""
+        return self._backend
+
+    def is_ready(self, number: int) -> bool:
+        """True."""
+        return True
+
+    def wait(self, number: int, seconds: float) -> None:
+        """Not at all."""
+
+    def nodes(self, number: int) -> dict[Node, Any]:
+        """The sums that this process has of a piece."""
+        return {node: array[self._places[number]] for node, array in self._nodes.items()}
+
+    def out(self, number: int) -> Any:
+        """Where the sum goes."""
+        return self._out[self._places[number]]
+
+
+def _add(left: Any, right: Any) -> Any:
+    return np.add(left, right, out=left)

@@ -112,11 +112,11 @@ def _new_group(mpi: bool | None, transport: str | None) -> Group:
     if reason is not None:
         raise ImportError(f"transport 'nccl' cannot be used: {reason}")
     neighbours = world.Split_type(MPI.COMM_TYPE_SHARED)
-    local_rank = neighbours.Get_rank()
+    local_rank, first_of_machine = neighbours.Get_rank(), neighbours.bcast(communicator.Get_rank())
     _share_cores(neighbours)
     cuda_support.choose_device(local_rank)
     neighbours.Free()
-    return Group(communicator, Watch(communicator), local_rank, transport)
+    return Group(communicator, Watch(communicator), local_rank, first_of_machine, transport)
 
 
 def _share_cores(neighbours: Any) -> None:

@@ -21,7 +21,7 @@ def test_one_process(is_wrong: bool, core: Core, capsys: Any, monkeypatch: pytes
     monkeypatch.setattr(gpu_nccl, "BATCH", 2)
     backend = backends.get("reference")
     if is_wrong:
-        monkeypatch.setattr(nccl.OverNccl, "add", lambda self, left, right: np.subtract(left, right, out=left))
+        monkeypatch.setattr(nccl.OverNccl, "_add", lambda self, left, right: np.subtract(left, right, out=left))
         with pytest.raises(WrongResultError, match="rank 0: the sum of 5 float32 has other bits"):
             gpu_nccl.one_process(backend, Gpu(), [5])
         return
@@ -47,10 +47,10 @@ def test_what_it_was_is_said(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> No
     assert said() == (77, "there is no GPU")
     monkeypatch.setattr(backends, "available", lambda: {"cuda": None})
     monkeypatch.setattr(backends, "get", lambda name: name)
-    monkeypatch.setattr(nccl, "refusal", lambda backend: "there is no NCCL")
+    monkeypatch.setattr(nccl, "refusal", lambda names: "there is no NCCL")
     assert said() == (77, "there is no NCCL")
-    for name, value in {"refusal": None, "gpu_of": None}.items():
-        monkeypatch.setattr(nccl, name, lambda backend, value=value: value)
+    monkeypatch.setattr(nccl, "refusal", lambda names: None)
+    monkeypatch.setattr(nccl, "used_gpu", lambda: None)
     monkeypatch.setattr(gpu_nccl, "one_process", lambda backend, gpu: None)
     monkeypatch.setattr(gpu_nccl, "number_of_gpus", lambda: 1)
     assert said() == (0, "there is 1 GPU: gradients went through a communicator of one process, and two were not tried")

@@ -14,7 +14,7 @@ from mpi4py import MPI
 
 import numbacnn as nc
 from numbacnn import backends, distributed, nn, optim
-from numbacnn.distributed import exchange, nccl
+from numbacnn.distributed import nccl
 from numbacnn.training import TrainingStep
 from tests.distributed import collectives
 from tests.distributed.nccl_stand_in import Core, Gpu, Processes, install
@@ -36,7 +36,7 @@ def check_choice(group: distributed.Group, monkeypatch: pytest.MonkeyPatch) -> N
     """By what they go: all processes have to agree."""
 
     def new(transport: str | None) -> distributed.Group:
-        return distributed.Group(group._communicator, group._watch, 0, transport)
+        return distributed.Group(group._communicator, group._watch, 0, 0, transport)
 
     def used(other: distributed.Group) -> str | None:
         check = [nn.Parameter(backends.get("cuda").zeros((3,), np.float32), "cuda")]
@@ -45,11 +45,11 @@ def check_choice(group: distributed.Group, monkeypatch: pytest.MonkeyPatch) -> N
 
     assert used(new("mpi")) == "mpi"
     for name, reason, change in (
-        ("refusal", "rank 1: there is none", lambda backend: "there is none" if group.rank == 1 else None),
+        ("refusal", "rank 1: there is none", lambda names: "there is none" if group.rank == 1 else None),
         (
-            "gpu_of",
+            "used_gpu",
             f"{group.size} processes have 2 GPUs, each must have its own",
-            lambda backend: Gpu(str(group.rank % 2)),
+            lambda: Gpu(str(group.rank % 2)),
         ),
     ):
         with monkeypatch.context() as patch:
@@ -65,8 +65,8 @@ def main() -> None:
     install(core)
     group = distributed.init(transport="nccl" if "leave" in sys.argv else None)
     gpu = Gpu(f"GPU-{group.rank}")
-    nccl.refusal, nccl.gpu_of = lambda backend: None, lambda backend: gpu
-    exchange.OverMpi.piece_bytes = nccl.OverNccl.piece_bytes = 256
+    nccl.refusal, nccl.used_gpu = lambda names: None, lambda: gpu
+    nccl.OverNccl.piece_bytes = 256
     backend = backends.get("cuda")
     if "leave" in sys.argv:
         group.sum_gradients([nn.Parameter(backend.zeros((300,), np.float32), "cuda")])
@@ -77,7 +77,7 @@ def main() -> None:
             group.sum_gradients([nn.Parameter(backend.zeros((300,), np.float32), "cuda")])
         finally:
             print("aborted" if core.communicators[0].was_aborted else "", flush=True)
-    collectives.check_sums(group.rank, group.size, backend, group.sum_nodes)
+    collectives.check_sums(group.rank, group.size, backend, group.sum_pieces)
     assert group.transport == "nccl" and len(core.communicators) == 1 and gpu.marks
     collectives.check_gradients(group, backend)
     for own, alone in zip(weights(group), weights(None), strict=True):
@@ -85,7 +85,7 @@ def main() -> None:
     on_host = [nn.Parameter(np.ones(3), "reference")]
     with pytest.MonkeyPatch.context() as patch:
         check_choice(group, patch)
-        patch.setattr(nccl, "refusal", lambda backend: "it is on the host")
+        patch.setattr(nccl, "refusal", lambda names: "it is on the host")
         group.sum_gradients(on_host)
     assert group.transport == "mpi" and on_host[0].grad.shape == (3,)
     if group.rank == 0:

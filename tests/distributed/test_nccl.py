@@ -41,17 +41,12 @@ def connected(rank: int, size: int, unique: Future[Any]) -> nccl.OverNccl:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_sums_have_the_bits_of_the_tree(size: int, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nccl.OverNccl, "piece_bytes", 256)
+def test_sums_have_the_bits_of_the_tree(size: int, core: Core) -> None:
     unique: Future[Any] = Future()
 
     def check(rank: int) -> None:
         transport = connected(rank, size, unique)
-
-        def sum_nodes(backend: backends.Backend, *arguments: Any) -> None:
-            exchange.sum_nodes(transport, *arguments)
-
-        collectives.check_sums(rank, size, transport._backend, sum_nodes)
+        collectives.check_sums(rank, size, transport._backend, transport.sum_pieces)
         assert transport._gpu.marks >= 2
 
     with ThreadPoolExecutor(size) as pool:
@@ -61,21 +56,23 @@ def test_sums_have_the_bits_of_the_tree(size: int, core: Core, monkeypatch: pyte
 
 def test_errors_of_nccl_abort_and_are_said(core: Core) -> None:
     transport = connected(0, 1, Future())
-    array = np.ones(3, np.float32)
+    array, backend = np.ones(3, np.float32), backends.get("reference")
+    addends = exchange.WholeArray(backend, {(0, 1): array}, array, 256)
     (communicator,) = core.communicators
     communicator.error = 6
     with pytest.raises(RuntimeError, match=r"^NCCL: remote process exited or .* it is gone$"):
-        transport.finish()
+        transport.sum_pieces(addends, [[(0, 1)]], 1)
     assert communicator.was_aborted
     with pytest.raises(RuntimeError, match=r'NCCL: Communicator not init.*init\(transport="mpi"\)` does without it'):
-        exchange.sum_nodes(transport, {(0, 1): array}, [[(0, 1)]], 1, array)
+        transport.sum_pieces(addends, [[(0, 1)]], 1)
 
 
 def test_what_is_missing_is_said(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     assert nccl.missing() is None
-    assert nccl.refusal(backends.get("reference")) == "the arrays are on the backend 'reference', must be on 'cuda'"
+    assert nccl.refusal({"reference"}) == "the arrays are on 'reference', must be on 'cuda'"
+    assert nccl.refusal({"cuda", "cpu"}) == "the arrays are on 'cpu', 'cuda', must be on 'cuda'"
     if SIMULATED:
-        assert nccl.refusal(backends.get("cuda")) == "the GPU is a simulator"
+        assert nccl.refusal({"cuda"}) == "the GPU is a simulator"
 
     def no_library(result: int) -> str:
         raise RuntimeError('Failure finding "libnccl.so.2"\n')
