@@ -206,7 +206,7 @@ stage_tests() {
 
 # The longest that a stage may take, in seconds.
 declare -A longest=(
-    [info]=40 [small]=90 [lenet]=80 [nccl]=60 [conv]=130 [train]=90 [kernels]=60 [memcheck]=60 [racecheck]=60 [tests]=240
+    [info]=40 [small]=90 [lenet]=80 [nccl]=90 [conv]=130 [train]=90 [kernels]=60 [memcheck]=60 [racecheck]=60 [tests]=240
     [seeds]=120 [models]=540
 )
 

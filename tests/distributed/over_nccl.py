@@ -43,7 +43,9 @@ def check_choice(group: distributed.Group, monkeypatch: pytest.MonkeyPatch) -> N
         other.sum_gradients(check)
         return other.transport
 
-    assert used(new("mpi")) == "mpi"
+    over_mpi, cuda = new("mpi"), backends.get("cuda")
+    collectives.check_sums(group.rank, group.size, cuda, over_mpi.sum_pieces)
+    assert over_mpi.transport == "mpi"
     for name, reason, change in (
         ("refusal", "rank 1: there is none", lambda names: "there is none" if group.rank == 1 else None),
         (
@@ -89,7 +91,9 @@ def main() -> None:
         group.sum_gradients(on_host)
     assert group.transport == "mpi" and on_host[0].grad.shape == (3,)
     if group.rank == 0:
-        print("well")
+        group._watch.when_all_have_left(lambda: print("aborted" if core.communicators[0].was_aborted else ""))
+        assert not core.communicators[0].was_aborted
+        print("well", flush=True)
 
 
 if __name__ == "__main__":

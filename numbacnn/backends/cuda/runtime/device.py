@@ -321,4 +321,5 @@ class _Mark:
         return True
 
     def __del__(self) -> None:
-        self._driver.cuEventDestroy(self.event)
+        with contextlib.suppress(Exception):  # at exit, the driver may be gone first
+            self._driver.cuEventDestroy(self.event)
