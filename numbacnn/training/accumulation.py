@@ -104,7 +104,7 @@ class Accumulation:
         for buffer in (self._divisor, self._one):
             buffer.to(model.backend)
         if not self.batches:
-            self._clear(model, None if sets else optimizer, not_optimized(model, optimizer))
+            self._clear(model, optimizer, sets)
 
     @property
     def divisor(self) -> Array:
@@ -140,7 +140,7 @@ class Accumulation:
         """Whether there is a step to take, of a group that is over now."""
         is_there, self.batches = self.batches > 0, 0
         if is_there and not self.is_finite:
-            self._clear(model, optimizer, not_optimized(model, optimizer))
+            self._clear(model, optimizer)
             return False
         return is_there
 
@@ -153,11 +153,11 @@ class Accumulation:
         for parameter in not_optimized(model, optimizer):
             parameter.backend.divide(parameter.grad, self._divisor.value)
 
-    def _clear(self, model: Layer, optimizer: Optimizer | None, others: Sequence[Parameter]) -> None:
+    def _clear(self, model: Layer, optimizer: Optimizer, sets: bool = False) -> None:
         self.is_finite, self._divisor_before = True, 0.0
-        if optimizer is not None:
+        if not sets:
             optimizer.zero_grad()
-        for parameter in others:
+        for parameter in not_optimized(model, optimizer):
             parameter.clear_grad()
             parameter.settle_grad()
         model.backend.fill_zero(self._divisor.value)

@@ -14,8 +14,8 @@ from numba.core import config
 import numbacnn as nc
 from numbacnn import nn, optim
 from numbacnn.backends import Backend
-from numbacnn.sharding import ShardedBatch
-from numbacnn.training import Accuracy, MeanAbsoluteError, TrainingStep, evaluate, fit
+from numbacnn.sharding import Addends, Alone, ShardedBatch
+from numbacnn.training import Accuracy, MeanAbsoluteError, TrainingStep, evaluate, fit, gradient_pieces
 from numbacnn.training.shards import _Work
 from tests.recorder import Recorder
 from tests.strategies import SIMULATED
@@ -282,3 +282,81 @@ def test_what_is_not_finite_is_found_in_the_shards() -> None:
                 shards=3,
                 capture=False,
             )
+
+
+class _Holding(nn.Layer):
+    """Goes on with the backward pass when the gradients of the layers above have left, if they do in time."""
+
+    capturable = True
+
+    def __init__(self, left: threading.Event) -> None:
+        super().__init__()
+        self._left = left
+        self.found: list[bool] = []
+
+    def forward(self, x: Any) -> Any:
+        self.saved = ()
+        return x
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Any:
+        self.backend.call_host(lambda: self.found.append(self._left.wait(2.0)))
+        return dy
+
+
+class _Two(Alone):
+    """The first of two processes, the second of which has nothing to add."""
+
+    size = 2
+
+    def __init__(self, overlap: bool) -> None:
+        self.overlap = overlap
+        self.left = threading.Event()
+        self.ready: list[int] = []
+
+    def sum_pieces(self, addends: Addends, layout: Any, shards: int) -> None:
+        for number in range(addends.count):
+            while not addends.is_ready(number):
+                addends.wait(number, 1.0)
+            self.ready.append(number)
+            (total,) = addends.nodes(number).values()
+            addends.out(number)[...] = total
+            addends.end(number)
+            self.left.set()
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is captured")
+@pytest.mark.parametrize("overlap", [True, False])
+def test_gradients_leave_while_the_backward_pass_goes_on(overlap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient_pieces, "PIECE_BYTES", 256)
+    group = _Two(overlap)
+    with nc.use_backend("cpu"):
+        holding = _Holding(group.left)
+        model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), holding, nn.Linear(40, 4))
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    step = TrainingStep(model, nn.MSELoss(), optimizer, shards=2, group=group)
+    step(np.ones((8, 4), np.float32), np.ones((8, 4), np.float32))
+    assert step.mode == "captured" and group.ready == [*range(len(group.ready))] and len(group.ready) > 4
+    assert holding.found == [overlap]
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is captured")
+def test_a_backward_pass_that_fails_ends_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient_pieces, "PIECE_BYTES", 256)
+
+    def fail() -> bool:
+        raise OSError("lost")
+
+    group = _Two(True)
+    with nc.use_backend("cpu"):
+        holding = _Holding(group.left)
+        model = nn.Sequential(nn.Linear(4, 40), holding, nn.Linear(40, 4))
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    step = TrainingStep(model, nn.MSELoss(), optimizer, shards=2, group=group)
+    x = np.ones((4, 4), np.float32)
+    step(x, x)
+    monkeypatch.setattr(group.left, "wait", lambda seconds: fail())
+    with pytest.raises(OSError, match="lost"):
+        step(x, x)
+    assert not [each for each in threading.enumerate() if each.name.startswith("numbacnn-exchange")]
+    monkeypatch.undo()
+    step(x, x)
