@@ -1,7 +1,7 @@
 """Training runs whose weights do not depend on how many processes there are: ``python -m tests.distributed.runs``.
 
-A number, as its argument, makes other weights and images of it, those of other seeds. The first process prints, as JSON,
-what each of them has: the hash of all that each run ends with, by its name.
+A number, as its argument, makes other weights and images of it, those of other seeds. The first process prints, as
+JSON, what each of them has: the hash of all that each run ends with, by its name.
 """
 
 from __future__ import annotations
