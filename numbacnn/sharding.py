@@ -8,7 +8,7 @@ several shards is the sum of its left half, of the largest power of two that is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 __all__ = [
@@ -54,11 +54,14 @@ class ShardedBatch(NamedTuple):
 
 
 class Addends(Protocol):
-    """What processes sum up: flat arrays of NumPy, in pieces that are ready one after another, in one order in all."""
+    """What processes sum up: flat arrays, in pieces that are ready one after another, in one order in all."""
 
     @property
     def count(self) -> int:
         """How many pieces there are."""
+
+    def backend(self, number: int) -> Any:
+        """That of the arrays of a piece."""
 
     def is_ready(self, number: int) -> bool:
         """Whether this process has its part of a piece; asked in order, of each until it is."""
@@ -71,9 +74,6 @@ class Addends(Protocol):
 
     def out(self, number: int) -> Any:
         """Where the sum (n,) over all goes, which may be one of those that were there."""
-
-    def end(self, number: int) -> None:
-        """It is there."""
 
 
 class Ranks(Protocol):
@@ -97,6 +97,9 @@ class Ranks(Protocol):
     def gather_metrics(self, value: Any) -> list[Any]:
         """The values of all processes, in their order."""
 
+    def piece_bytes(self, backends: Iterable[Any]) -> int:
+        """In pieces of how many bytes arrays of these backends are summed; all processes ask together."""
+
     def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
         """Write the sums of all shards, of which ``layout`` says what nodes each process has."""
 
@@ -116,13 +119,18 @@ class Alone:
         """``value`` alone."""
         return [value]
 
+    def piece_bytes(self, backends: Iterable[Any]) -> int:
+        """1 MiB."""
+        return PIECE_BYTES
+
     def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
         """Write the sums of all shards, all of which are here."""
         for number in range(addends.count):
             while not addends.is_ready(number):
                 addends.wait(number, 1.0)
-            addends.out(number)[...] = sum_of_nodes(addends.nodes(number), shards, lambda left, right: left + right)
-            addends.end(number)
+            backend = addends.backend(number)
+            total = sum_of_nodes(addends.nodes(number), shards, lambda *both: backend.add(both))  # noqa: B023
+            backend.assign(addends.out(number), total)
 
 
 def shard_of(samples: int, shards: int, number: int) -> slice:

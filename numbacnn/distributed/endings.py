@@ -34,14 +34,26 @@ class Watch:
     def __init__(self, communicator: Any) -> None:
         self._communicator = communicator.Dup()
         self._others = [rank for rank in range(communicator.Get_size()) if rank != communicator.Get_rank()]
+        self._last: list[Callable[[], None]] = []
         atexit.register(self._leave)
+
+    def when_all_have_left(self, work: Callable[[], None]) -> None:
+        """Do this at the end, when nobody waits for anybody any more."""
+        self._last.append(work)
 
     def wait(self, request: Any) -> None:
         """Until it is done; RuntimeError if another process has left meanwhile, or before."""
         self.until(request.Test)
 
-    def until(self, advance: Callable[[], bool], pause: Callable[[float], None] = time.sleep) -> None:
+    def until(
+        self,
+        advance: Callable[[], bool],
+        pause: Callable[[float], None] = time.sleep,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
         """Call ``advance`` until it is True, with pauses of so many seconds while it finds nothing to do.
+
+        What it takes longer for than ``busy_seconds`` was something to do.
 
         RuntimeError if another process has left meanwhile, or before.
         """
@@ -52,7 +64,7 @@ class Watch:
             if advance():
                 return
             now = time.perf_counter()
-            if now - begin > BUSY_SECONDS:
+            if now - begin > busy_seconds:
                 # Messages between processes of one machine are moved by who asks whether they are there.
                 moved, sleep = now, 0.0
             elif now - moved > SPIN_SECONDS:
@@ -82,6 +94,8 @@ class Watch:
         ]
         while not all([request.Test() for request in requests]):
             time.sleep(LONGEST_SLEEP)
+        for work in self._last:
+            work()
 
 
 def of_another(error: Exception) -> Exception:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from ..backends import Backend
 from ..sharding import PIECE_BYTES, Addends, Node, sum_of_nodes
 
-__all__ = ["IN_FLIGHT", "WholeArray", "sum_pieces"]
+__all__ = ["OverMpi", "Parts", "Transport", "WholeArray"]
 
 IN_FLIGHT = 4
 """Pieces that are on their way at a time, so that one waits for the network while another one is added up."""
+
+_T = TypeVar("_T")
 
 _abandoned: list[_Pieces] = []
 """What somebody may still write into the memory of."""
@@ -28,21 +31,78 @@ class Waiting(Protocol):
         """Call ``advance`` until it is True, with pauses while nothing moves."""
 
 
-def sum_pieces(
-    communicators: tuple[Any, Any], waiting: Waiting, addends: Addends, layout: Sequence[Sequence[Node]], shards: int
-) -> None:
-    """Write the sums of what the processes have by ``layout``: of each piece as soon as it is ready in all of them.
+class Transport(Protocol):
+    """How arrays go from process to process."""
+
+    @property
+    def name(self) -> str:
+        """As users know it."""
+
+    @property
+    def piece_bytes(self) -> int:
+        """In pieces of how many bytes."""
+
+    def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        """Write the sums of what the processes have by ``layout``: of each piece when it is ready in all of them."""
+
+
+class Parts:
+    """Who adds up what of a piece, by whatever way it comes.
 
     Each piece is cut into as many parts as there are processes. A process is sent one part of every node, adds them in
-    the tree's order, and sends the sum to all: as few bytes as a ring sends, which adds in its own order. Parts and
-    sums go through a communicator each, in which every process has the same order of pieces.
+    the tree's order, and sends the sum to all: as few bytes as a ring sends, which adds in its own order.
     """
-    pieces = _Pieces(communicators, addends, layout, shards)
-    try:
-        waiting.until(pieces.advance, pieces.pause)
-    except BaseException:
-        _abandoned.append(pieces)
-        raise
+
+    def __init__(self, rank: int, size: int, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        self.rank, self.size = rank, size
+        self.counts = [len(theirs) for theirs in layout]
+        """How many arrays each process sends to each."""
+        self._own = layout[rank]
+        self._names = [node for theirs in layout for node in theirs]
+        self._shards = shards
+
+    def lengths(self, n: int) -> list[int]:
+        """Of the parts of a piece (n,): those at the end may be shorter than the first.
+
+        >>> Parts(0, 4, [[]] * 4, 8).lengths(9)
+        [3, 3, 3, 0]
+        """
+        longest = -(-n // self.size)
+        return [min(longest, max(0, n - longest * part)) for part in range(self.size)]
+
+    def sent(self, nodes: dict[Node, Any], lengths: Sequence[int]) -> list[list[Any]]:
+        """What goes to each process."""
+        ends = [0, *accumulate(lengths)]
+        return [[nodes[node][start:stop] for node in self._own] for start, stop in pairwise(ends)]
+
+    def total(self, received: Iterable[_T], add: Callable[[_T, _T], _T]) -> _T:
+        """The sum of what has come, in the order of the ranks that sent it."""
+        total = sum_of_nodes(dict(zip(self._names, received, strict=True)), self._shards, add)
+        assert total is not None
+        return total
+
+
+class OverMpi:
+    """From host to host, over MPI: of each piece as soon as it is ready in all processes.
+
+    Parts and sums go through a communicator each, in which every process has the same order of pieces.
+    """
+
+    name = "mpi"
+    piece_bytes = PIECE_BYTES
+
+    def __init__(self, communicators: tuple[Any, Any], waiting: Waiting) -> None:
+        self._communicators = communicators
+        self._waiting = waiting
+
+    def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        rank, size = self._communicators[0].Get_rank(), self._communicators[0].Get_size()
+        pieces = _Pieces(self._communicators, addends, Parts(rank, size, layout, shards))
+        try:
+            self._waiting.until(pieces.advance, pieces.pause)
+        except BaseException:
+            _abandoned.append(pieces)
+            raise
 
 
 class _Sent(NamedTuple):
@@ -54,20 +114,17 @@ class _Sent(NamedTuple):
     request: Any
     array: Any
     """What is received, or given to all."""
+    out: Any
+    """Where the sums of all go."""
 
 
 class _Pieces:
     """The pieces of one sum, in different states."""
 
-    def __init__(
-        self, communicators: tuple[Any, Any], addends: Addends, layout: Sequence[Sequence[Node]], shards: int
-    ) -> None:
-        self._parts, self._sums = communicators
+    def __init__(self, communicators: tuple[Any, Any], addends: Addends, parts: Parts) -> None:
+        self._for_parts, self._for_sums = communicators
         self._addends = addends
-        self._layout = layout
-        self._names = [node for theirs in layout for node in theirs]
-        self._shards = shards
-        self._rank, self._size = self._parts.Get_rank(), self._parts.Get_size()
+        self._parts = parts
         self._next = 0
         self._gathering: deque[_Sent] = deque()
         self._sharing: deque[_Sent] = deque()
@@ -81,7 +138,7 @@ class _Pieces:
         while self._gathering and self._gathering[0].request.Test():
             self._send_sum(self._gathering.popleft())
         while self._sharing and self._sharing[0].request.Test():
-            addends.end(self._sharing.popleft().number)
+            self._end(self._sharing.popleft())
         return self._next == addends.count and not self._on_their_way
 
     def pause(self, seconds: float) -> None:
@@ -96,41 +153,50 @@ class _Pieces:
         return len(self._gathering) + len(self._sharing)
 
     def _send_parts(self, number: int) -> None:
-        out = self._addends.out(number)
-        bounds = [out.size * part // self._size for part in range(self._size + 1)]
-        lengths = [stop - start for start, stop in pairwise(bounds)]
-        own, mine = lengths[self._rank], self._layout[self._rank]
-        nodes = self._addends.nodes(number)
-        parts = [nodes[node][start:stop] for start, stop in pairwise(bounds) for node in mine]
-        sent = np.concatenate(parts) if parts else np.empty(0, out.dtype)
-        received = np.empty(len(self._names) * own, out.dtype)
-        request = self._parts.Ialltoallv(
-            [sent, [length * len(mine) for length in lengths]],
-            [received, [own * len(theirs) for theirs in self._layout]],
+        parts, backend, out = self._parts, self._addends.backend(number), self._addends.out(number)
+        if not isinstance(out, np.ndarray):
+            out = np.empty(out.shape, out.dtype)
+        lengths = parts.lengths(out.size)
+        own, mine = lengths[parts.rank], parts.counts[parts.rank]
+        nodes = {node: backend.to_numpy(array) for node, array in self._addends.nodes(number).items()}
+        arrays = [array for to_one in parts.sent(nodes, lengths) for array in to_one]
+        sent = np.concatenate(arrays) if arrays else np.empty(0, out.dtype)
+        received = np.empty((sum(parts.counts), own), out.dtype)
+        request = self._for_parts.Ialltoallv(
+            [sent, [length * mine for length in lengths]], [received, [own * count for count in parts.counts]]
         )
-        self._gathering.append(_Sent(number, lengths, request, received))
+        self._gathering.append(_Sent(number, lengths, request, received, out))
 
     def _send_sum(self, piece: _Sent) -> None:
-        own = piece.lengths[self._rank]
-        found = dict(zip(self._names, piece.array.reshape(len(self._names), own), strict=True))
-        total = sum_of_nodes(found, self._shards, _add)
-        request = self._sums.Iallgatherv(total, [self._addends.out(piece.number), piece.lengths])
+        total = self._parts.total(piece.array, _add)
+        request = self._for_sums.Iallgatherv(total, [piece.out, piece.lengths])
         self._sharing.append(piece._replace(request=request, array=total))
+
+    def _end(self, piece: _Sent) -> None:
+        out = self._addends.out(piece.number)
+        if not isinstance(out, np.ndarray):
+            backend = self._addends.backend(piece.number)
+            backend.assign(out, backend.asarray(piece.out))
 
 
 class WholeArray:
     """A flat array of which everything is there, as `Addends`."""
 
-    def __init__(self, nodes: dict[Node, Any], out: Any) -> None:
+    def __init__(self, backend: Backend, nodes: dict[Node, Any], out: Any, piece_bytes: int) -> None:
+        self._backend = backend
         self._nodes = nodes
         self._out = out
-        size = max(1, PIECE_BYTES // out.itemsize)
+        size = max(1, piece_bytes // out.dtype.itemsize)
         self._places = [slice(start, min(start + size, out.size)) for start in range(0, out.size, size)]
 
     @property
     def count(self) -> int:
         """How many pieces there are."""
         return len(self._places)
+
+    def backend(self, number: int) -> Backend:
+        """That of the array."""
+        return self._backend
 
     def is_ready(self, number: int) -> bool:
         """True."""
@@ -146,9 +212,6 @@ class WholeArray:
     def out(self, number: int) -> Any:
         """Where the sum goes."""
         return self._out[self._places[number]]
-
-    def end(self, number: int) -> None:
-        """Nothing is left to do."""
 
 
 def _add(left: Any, right: Any) -> Any:

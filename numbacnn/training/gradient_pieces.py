@@ -19,7 +19,7 @@ from ..backends import Array, Backend
 from ..nn.grad_mode import telling_accumulated
 from ..nn.layer import Layer
 from ..nn.state import Parameter
-from ..sharding import PIECE_BYTES, Node
+from ..sharding import Node
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -81,13 +81,13 @@ class Piece(NamedTuple):
     parameters: tuple[Parameter, ...]
 
 
-def cut_gradients(model: Layer, optimizer: Optimizer) -> list[Piece]:
-    """An optimizer's gradients in pieces, those of the last parameters of the model first."""
+def cut_gradients(model: Layer, optimizer: Optimizer, piece_bytes: int) -> list[Piece]:
+    """An optimizer's gradients in pieces of so many bytes, those of the last parameters of the model first."""
     positions = {parameter: i for i, parameter in enumerate(model.parameters())}
     found: list[tuple[int, Piece]] = []
     flats = zip(optimizer.flat_gradients(), optimizer.gradient_places(), strict=True)
     for number, ((_, gradient), places) in enumerate(flats):
-        size = PIECE_BYTES // gradient.dtype.itemsize
+        size = max(1, piece_bytes // gradient.dtype.itemsize)
         for start in range(0, gradient.size, size):
             piece = slice(start, min(start + size, gradient.size))
             inside = [each for place, each in places if place.start < piece.stop and piece.start < place.stop]
@@ -124,7 +124,6 @@ class GradientPieces:
         self._ready = 0
         self._failed = False
         self._needs: tuple[BackwardOrder | None, list[float]] = (None, [])
-        self._outs: dict[int, Any] = {}
 
     def reached(self, order: BackwardOrder, number: int) -> None:
         """A backward pass has done an addition to a gradient."""
@@ -161,6 +160,10 @@ class GradientPieces:
         """How many pieces there are."""
         return len(self._pieces)
 
+    def backend(self, number: int) -> Backend:
+        """That of the gradients of a piece."""
+        return self._gradients[self._pieces[number].array][0]
+
     def is_ready(self, number: int) -> bool:
         """Whether the gradients of a piece are there; RuntimeError if they never will be."""
         if self._failed:
@@ -175,7 +178,7 @@ class GradientPieces:
     def nodes(self, number: int) -> dict[Node, Any]:
         """The sums that this process has of a piece."""
         array, place, _ = self._pieces[number]
-        found = {node: self._on_host(gradients, array, place) for node, gradients in self._complete.items()}
+        found = {node: gradients[array][1][place] for node, gradients in self._complete.items()}
         if self._last is not None:
             backend, gradient = self._gradients[array]
             total = gradient[place]
@@ -183,27 +186,10 @@ class GradientPieces:
                 left = gradients[array][1][place]
                 backend.accumulate(left, total)
                 total = left
-            found[self._last] = backend.to_numpy(total)
+            found[self._last] = total
         return found
 
     def out(self, number: int) -> Any:
         """Where the sum over all processes goes."""
         array, place, _ = self._pieces[number]
-        gradient = self._gradients[array][1]
-        if isinstance(gradient, np.ndarray):
-            return gradient[place]
-        if number not in self._outs:
-            self._outs[number] = np.empty(place.stop - place.start, gradient.dtype)
-        return self._outs[number]
-
-    def end(self, number: int) -> None:
-        """It is there."""
-        if number in self._outs:
-            array, place, _ = self._pieces[number]
-            backend, gradient = self._gradients[array]
-            backend.assign(gradient[place], backend.asarray(self._outs.pop(number)))
-
-    @staticmethod
-    def _on_host(gradients: OnBackend, array: int, place: slice) -> Any:
-        backend, gradient = gradients[array]
-        return backend.to_numpy(gradient[place])
+        return self._gradients[array][1][place]

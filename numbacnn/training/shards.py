@@ -134,7 +134,7 @@ class ShardSums:
         is_full = samples >= self.shards  # no shard is empty
         complete, last = (nodes[:-1], nodes[-1]) if nodes and is_full else (nodes, None)
         found = {node: work.total(node) for node in complete}
-        pieces = self._cut(state)
+        pieces = self._cut(state, ranks)
         if last is None:
             addends = GradientPieces(pieces, state.gradients, _gradients_of(found))
             addends.finish()
@@ -171,9 +171,10 @@ class ShardSums:
         ]
         return result
 
-    def _cut(self, state: ShardState) -> list[Piece]:
+    def _cut(self, state: ShardState, ranks: Ranks) -> list[Piece]:
         if self._pieces_of != (cut_for := (state.optimizer, state.optimizer.version)):
-            self._pieces, self._pieces_of = cut_gradients(state.model, state.optimizer), cut_for
+            piece_bytes = ranks.piece_bytes([backend for backend, _ in state.gradients])
+            self._pieces, self._pieces_of = cut_gradients(state.model, state.optimizer, piece_bytes), cut_for
         return self._pieces
 
 

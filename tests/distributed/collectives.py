@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn import data, distributed, nn
+from numbacnn import backends, data, distributed, nn
+from numbacnn.backends import Backend
 from numbacnn.distributed import exchange
 from numbacnn.sharding import own_nodes, own_shards, sum_of_nodes
 
@@ -24,28 +26,28 @@ def array_of(node: tuple[int, int], n: int, dtype: Any) -> Any:
     return (rng.standard_normal(n) * 10.0 ** rng.integers(-6, 6, n)).astype(dtype)
 
 
-def check_sums(group: distributed.Group) -> None:
+def check_sums(rank: int, size: int, backend: Backend, sum_pieces: Callable[..., None]) -> None:
     """Of arrays that are sent in many pieces, of which some are shorter than there are processes."""
     for shards, samples, n, dtype in ((8, 8, 1000, np.float32), (5, 3, 257, np.float64), (13, 90, 1, np.float32)):
-        if shards < group.size:
+        if shards < size:
             continue
-        layout = [own_nodes(shards, own_shards(shards, rank, group.size), samples) for rank in range(group.size)]
+        layout = [own_nodes(shards, own_shards(shards, each, size), samples) for each in range(size)]
         expected = sum_of_nodes(
             {node: array_of(node, n, dtype) for own in layout for node in own}, shards, lambda left, right: left + right
         )
-        nodes = {node: array_of(node, n, dtype) for node in layout[group.rank]}
-        outs = [np.empty(n, dtype), *nodes.values()]  # the last of which is one of those that are sent
+        nodes = {node: backend.asarray(array_of(node, n, dtype)) for node in layout[rank]}
+        outs = [backend.empty((n,), dtype), *nodes.values()]  # the last of which is one of those that are sent
         for out in (outs[0], outs[-1]):
-            group.sum_pieces(exchange.WholeArray(nodes, out), layout, shards)
-            np.testing.assert_array_equal(out, expected)
+            sum_pieces(exchange.WholeArray(backend, nodes, out, 256), layout, shards)
+            np.testing.assert_array_equal(backend.to_numpy(out), expected)
 
 
-def check_gradients(group: distributed.Group) -> None:
+def check_gradients(group: distributed.Group, backend: Backend) -> None:
     """Those of frozen parameters stay."""
-    with nc.use_backend("reference"):
+    with nc.use_backend(backend.name):
         parameters = [nn.Linear(3, 2, dtype=dtype).weight for dtype in (np.float32, np.float64, np.float32)]
     for i, parameter in enumerate(parameters):
-        parameter.grad = array_of((group.rank, i), 6, parameter.dtype).reshape(2, 3)
+        parameter.grad = backend.asarray(array_of((group.rank, i), 6, parameter.dtype).reshape(2, 3))
     parameters[2].requires_grad = False
     group.sum_gradients(parameters)
     for i, parameter in enumerate(parameters):
@@ -55,7 +57,7 @@ def check_gradients(group: distributed.Group) -> None:
         else:
             found = {(rank, rank + 1): one for rank, one in enumerate(every)}
             expected = sum_of_nodes(found, group.size, lambda left, right: left + right)
-        np.testing.assert_array_equal(parameter.grad, expected)
+        np.testing.assert_array_equal(backend.to_numpy(parameter.grad), expected)
 
 
 def mapping_of(array: Any) -> str:
@@ -132,9 +134,8 @@ def check_errors(group: distributed.Group) -> None:
 
 def main() -> None:
     """Check everything."""
-    group = distributed.init()
+    group, backend = distributed.init(), backends.get("reference")
     assert distributed.init() is group
-    exchange.PIECE_BYTES = 256  # many pieces
     last = group.size - 1
     for value in (None, {"array": np.arange(5), "text": "ä" * 100_000}):
         for root in (0, last):
@@ -145,8 +146,9 @@ def main() -> None:
     assert [len(one["long"]) for one in ranks] == [10 ** (rank % 4) for rank in range(group.size)]
     with pytest.raises(ValueError, match=f"`root` {group.size} "):
         group.broadcast(0, group.size)
-    check_sums(group)
-    check_gradients(group)
+    check_sums(group.rank, group.size, backend, group.sum_pieces)
+    check_gradients(group, backend)
+    assert group.transport == (None if group.size == 1 else "mpi")
     check_shared(group, is_common=group.size > 1 and hasattr(os, "memfd_create"))
     check_errors(group)
     with pytest.MonkeyPatch.context() as patch:

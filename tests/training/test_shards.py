@@ -15,7 +15,7 @@ import numbacnn as nc
 from numbacnn import nn, optim
 from numbacnn.backends import Backend
 from numbacnn.sharding import Addends, Alone, ShardedBatch
-from numbacnn.training import Accuracy, MeanAbsoluteError, TrainingStep, evaluate, fit, gradient_pieces
+from numbacnn.training import Accuracy, MeanAbsoluteError, TrainingStep, evaluate, fit
 from numbacnn.training.shards import _Work
 from tests.recorder import Recorder
 from tests.strategies import SIMULATED
@@ -241,20 +241,21 @@ def test_a_shared_evaluation_has_the_figures_of_a_whole_one(samples: int) -> Non
     data = [(IMAGES[i : i + 2], LABELS[i : i + 2]) for i in range(0, samples, 2)]
     box, barrier = [None, None], threading.Barrier(2)
 
-    def figures(group: Together | None) -> Any:
+    def figures(group: Together | None, model: nn.Layer) -> Any:
         shown, metric = [], Accuracy(2)
 
         def show(prediction: Any, target: Any) -> None:
             shown.append((np.array(prediction).tolist(), target.tolist()))
 
         pair = evaluate(
-            network(), data if group is None else iter(data), nn.CrossEntropyLoss(), [metric], show, group=group
+            model, data if group is None else iter(data), nn.CrossEntropyLoss(), [metric], show, group=group
         )
         return pair, metric.value(), shown
 
     with nc.use_backend("reference"), ThreadPoolExecutor(2) as pool:
-        expected = figures(None)
-        for actual in pool.map(lambda rank: figures(Together(rank, box, barrier)), range(2)):
+        expected = figures(None, network())
+        models = [network(), network()]  # whose weights are drawn one after the other
+        for actual in pool.map(lambda rank: figures(Together(rank, box, barrier), models[rank]), range(2)):
             assert actual == expected
 
 
@@ -313,6 +314,9 @@ class _Two(Alone):
         self.left = threading.Event()
         self.ready: list[int] = []
 
+    def piece_bytes(self, backends: Any) -> int:
+        return 256
+
     def sum_pieces(self, addends: Addends, layout: Any, shards: int) -> None:
         for number in range(addends.count):
             while not addends.is_ready(number):
@@ -320,14 +324,12 @@ class _Two(Alone):
             self.ready.append(number)
             (total,) = addends.nodes(number).values()
             addends.out(number)[...] = total
-            addends.end(number)
             self.left.set()
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is captured")
 @pytest.mark.parametrize("overlap", [True, False])
-def test_gradients_leave_while_the_backward_pass_goes_on(overlap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradient_pieces, "PIECE_BYTES", 256)
+def test_gradients_leave_while_the_backward_pass_goes_on(overlap: bool) -> None:
     group = _Two(overlap)
     with nc.use_backend("cpu"):
         holding = _Holding(group.left)
@@ -341,8 +343,6 @@ def test_gradients_leave_while_the_backward_pass_goes_on(overlap: bool, monkeypa
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is captured")
 def test_a_backward_pass_that_fails_ends_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradient_pieces, "PIECE_BYTES", 256)
-
     def fail() -> bool:
         raise OSError("lost")
 
