@@ -12,13 +12,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from numbacnn import backends
+from numbacnn.distributed.launch import INSTALL
 from numbacnn.sharding import PIECE_BYTES
 
 from . import machine, wire
+from .ceilings import peak_gflops
 from .command import UserError, exit_code, say, seconds
 from .report import PLOT_MISSING, Table, significant, write_results
 from .scale_model import Computation, Link
@@ -41,6 +44,7 @@ from .scale_rows import (
     of_network,
     of_two_ranks,
     packing,
+    set_shares,
     steps,
 )
 
@@ -85,6 +89,8 @@ def run(arguments: argparse.Namespace) -> None:
     batches, exchanged, wires, sizes = {name: BATCHES[name] for name in arguments.models}, EXCHANGED, WIRES, SIZES
     if arguments.small:
         batches, exchanged, wires, sizes = {"lenet": 64}, "lenet", {}, SIZES[:3]
+    if find_spec("mpi4py") is None or not wire.MPIEXEC.exists():
+        raise UserError(f"ranks need mpi4py and MPICH in this environment: {INSTALL}")
     missing: dict[str, str] = {}
     if wires and (why := wire.why_not()):
         missing, wires = {"wires": why}, {}
@@ -94,7 +100,6 @@ def run(arguments: argparse.Namespace) -> None:
     say(f"{computer.title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     weights = {name: WEIGHTS.get(name, 1.0) for name in batches}
     clock = Clock(begin + arguments.budget, math.fsum(weights.values()) + len(wires))
-    peaks = {1: computer.facts["peak_gflops_1_thread"], 2: computer.peak}
     try:
         measured = _Measured(exchanged, batches[exchanged], sizes)
         with ranks(1, 2) as two, ranks(1, 1) as one:
@@ -102,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
                 say(STEPS.header())
                 for name, batch in batches.items():
                     share = clock.share(weights[name])
-                    measured.rows += of_network(name, batch, two, one, both, share, peaks)
+                    measured.rows += of_network(name, batch, two, one, both, share)
                 two.ask("forget")
                 measured.prepare_model(one, both)
             one.ask("forget")
@@ -110,6 +115,10 @@ def run(arguments: argparse.Namespace) -> None:
                 measured.over(name, made, clock.share(1.0))
     except RuntimeError as error:
         raise UserError(f"ranks failed: {error}") from error
+    computer = computer.examined_again()
+    threads = computer.facts["threads"]
+    peaks = {1: computer.facts["peak_gflops_1_thread"], 2: computer.peak if threads == 2 else peak_gflops(2)}
+    set_shares(measured.rows, peaks)
     say(CHECKS.header())
     checked = checks(measured.rows_of_exchanged, measured.computations, measured.links)
     predicted = predictions(

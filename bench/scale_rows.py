@@ -41,6 +41,7 @@ __all__ = [
     "of_network",
     "of_two_ranks",
     "packing",
+    "set_shares",
     "steps",
 ]
 
@@ -134,9 +135,7 @@ def of_two_ranks(both: Ranks) -> dict[str, Step]:
     return {named(shards, exchange): Step(both, shards, exchange) for shards in SHARDS for exchange in EXCHANGES}
 
 
-def of_network(
-    model: str, batch: int, two: Ranks, one: Ranks, both: Ranks, budget: float, peaks: Mapping[int, float]
-) -> list[dict[str, Any]]:
+def of_network(model: str, batch: int, two: Ranks, one: Ranks, both: Ranks, budget: float) -> list[dict[str, Any]]:
     """Steps of two ranks that share the memory, beside those of one process of two threads and of one.
 
     These rows tell operations and algorithms, so that none passes for faster than the machine.
@@ -151,8 +150,14 @@ def of_network(
     for row in rows:
         row["batch_size"], row["algorithm"] = batch, algorithm
         row["gflops"] = 1e-6 * flops / row["milliseconds"]
-        row["share_of_peak"] = row["gflops"] / peaks[1 if row["contender"] == "1 thread" else 2]
     return rows
+
+
+def set_shares(rows: Sequence[dict[str, Any]], peaks: Mapping[int, float]) -> None:
+    """Have the share of the peak, of as many threads as a contender has, in all rows that tell operations."""
+    for row in rows:
+        if "gflops" in row:
+            row["share_of_peak"] = row["gflops"] / peaks[1 if row["contender"] == "1 thread" else 2]
 
 
 def packing(one: Ranks) -> float:

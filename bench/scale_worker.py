@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import numbacnn as nc
-from numbacnn import distributed, nn, optim
+from numbacnn import backends, distributed, nn, optim
 from numbacnn.distributed.exchange import WholeArray
 from numbacnn.sharding import PIECE_BYTES, Addends, Alone, Node, Ranks, own_shards
 from numbacnn.training import TrainingStep
@@ -110,10 +110,12 @@ class Work:
         """Seconds in which ranks add up arrays of ``size`` bytes, of as many times in a row."""
         layout: list[list[Node]] = [[(rank, rank + 1)] for rank in range(self.group.size)]
         array, node = np.zeros(size // 4, np.float32), layout[self.group.rank][0]
+        backend = backends.get("cpu")
+        piece = self.group.piece_bytes([backend])
         self.group.barrier()
         begin = time.perf_counter()
         for _ in range(times):
-            self.group.sum_pieces(WholeArray({node: array}, array), layout, self.group.size)
+            self.group.sum_pieces(WholeArray(backend, {node: array}, array, piece), layout, self.group.size)
         return (time.perf_counter() - begin) / times
 
     def pack(self, size: int, times: int) -> float:

@@ -174,8 +174,9 @@ def test_the_picture(results: dict[str, Any], tmp_path: Path) -> None:
 @with_mpi
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the compiler is off")
 def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    facts = {**machine.describe(), "peak_gflops": 1e4, "peak_gflops_1_thread": 1e4, "copy_gb_per_second": 10.0}
-    monkeypatch.setattr(machine, "examine", lambda backend: machine.Machine("one", facts))
+    rates = {"peak_gflops": 1e4, "peak_gflops_1_thread": 1e4, "copy_gb_per_second": 10.0}
+    monkeypatch.setattr(machine, "ceilings", lambda: rates)
+    monkeypatch.setattr(scale, "peak_gflops", lambda threads: 2e4)
     monkeypatch.setattr(scale_rows, "ENOUGH", 0.01)
     monkeypatch.setattr(scale_rows, "PAUSE", 0.0)
     for module in (scale, scale_rows):
@@ -183,6 +184,9 @@ def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert scale.main(["--small", "--budget", "1", "--output-dir", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "scale-cpu.json").read_text(encoding="utf-8"))
     rows = {row["contender"]: row for row in found["rows"]}
+    peak = 1e4 if found["machine"]["threads"] == 2 else 2e4
+    for contender, most in {"1 thread": 1e4, "2 threads": peak, "2 ranks, 2 shards, overlapped": peak}.items():
+        assert rows[contender]["share_of_peak"] == pytest.approx(rows[contender]["gflops"] / most)
     assert rows["2 threads"]["of_2_threads"] is None and rows["2 threads"]["of_1_thread"] > 0
     for when in ("overlapped", "exchange after", "no exchange"):
         row = rows[f"2 ranks, 2 shards, {when}"]
