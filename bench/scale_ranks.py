@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from numbacnn.distributed.leftovers import leashed
 
 from .worker import TIMEOUT
 
@@ -95,15 +98,19 @@ def ranks(
         path = str(Path(folder, "socket"))
         listening.bind(path)
         listening.listen()
-        command = [*launcher, sys.executable, "-m", WORKER, "--socket", path]
+        words = [*launcher, sys.executable, "-m", WORKER, "--socket", path]
+        command = leashed([str(shutil.which(words[0])), *words[1:]])
         variables = {**os.environ, **(environment or {}), "NUMBA_NUM_THREADS": f"{threads}"}
         with subprocess.Popen(
             command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
         ) as process:
             try:
                 started = Ranks(process, errors, listening, size)
-                yield started
-                started.close()
-                process.wait(LEAVING)
+                try:
+                    yield started
+                finally:
+                    started.close()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LEAVING)
             finally:
                 process.kill()

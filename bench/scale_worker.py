@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import signal
 import socket
 import sys
 import time
@@ -29,6 +30,8 @@ from .train_contenders import MODELS, Task
 __all__ = ["EXCHANGES", "main"]
 
 LR = 1e-4
+LONGEST_END = 15
+"""Seconds that a process has to end: where the wire has gone with the parent, ranks would wait for each other."""
 EXCHANGES = ("overlapped", "after", "none")
 """Beside the backward pass, when it is done, and not at all."""
 
@@ -179,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 what, options = json.loads(line)
                 lines.write(json.dumps(getattr(work, what)(**options)) + "\n")
                 lines.flush()
+    signal.alarm(LONGEST_END)
     return 0
 
 
