@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import queue
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,7 +33,7 @@ __all__ = ["EXCHANGES", "main"]
 
 LR = 1e-4
 LONGEST_END = 15
-"""Seconds that a process has to end: where the wire has gone with the parent, ranks would wait for each other."""
+"""Seconds that a process has to end; ranks may wait for each other when the parent and its wire have gone."""
 EXCHANGES = ("overlapped", "after", "none")
 """Beside the backward pass, when it is done, and not at all."""
 
@@ -173,17 +175,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--socket", required=True, help="the path of the parent's socket")
     arguments = parser.parse_args(argv)
     work = Work()
+    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(arguments.socket)
-        with connection.makefile("rw", encoding="utf-8") as lines:
-            lines.write(json.dumps(work.group.rank) + "\n")
-            lines.flush()
-            for line in lines:
+        with connection.makefile("w", encoding="utf-8") as answers:
+
+            def answer(value: Any) -> None:
+                answers.write(json.dumps(value) + "\n")
+                answers.flush()
+
+            answer(work.group.rank)
+            threading.Thread(target=_read, args=(connection, requests), daemon=True).start()
+            while (line := requests.get()) is not None:
                 what, options = json.loads(line)
-                lines.write(json.dumps(getattr(work, what)(**options)) + "\n")
-                lines.flush()
-    signal.alarm(LONGEST_END)
+                answer(getattr(work, what)(**options))
     return 0
+
+
+def _read(connection: socket.socket, requests: queue.SimpleQueue[str | None]) -> None:
+    """Requests until there is no parent any more, after which the process ends soon, whatever it waits for."""
+    try:
+        with connection.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                requests.put(line)
+    finally:
+        signal.alarm(LONGEST_END)
+        requests.put(None)
 
 
 if __name__ == "__main__":
