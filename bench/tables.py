@@ -12,6 +12,7 @@ from typing import Any
 from . import exchange
 from .contender import is_ours, stands_for_us
 from .layer_rows import IMAGES, SLOWER, reason_of
+from .precision import FULL
 from .report import geometric_mean, impossible, measured_when, significant
 
 __all__ = [
@@ -44,20 +45,22 @@ def conv_section(results: dict[str, Any]) -> str:
     """The results of ``bench.conv`` as Markdown: a row per pass of a problem, with every algorithm's time."""
     peers = results["settings"]["peers"]
     algorithms = list(dict.fromkeys(row["algorithm"] for row in results["rows"]))
-    columns = ["problem", "pass", *algorithms, "auto's GFLOP/s", "of peak"]
+    precisions = list(dict.fromkeys(row.get("precision", FULL) for row in results["rows"]))
+    several = precisions != [FULL]
+    columns = ["problem", "pass", *["precision"] * several, *algorithms, "auto's GFLOP/s", "of peak"]
     columns += ["best peer", "its ms", "ratio"] if peers else []
     lines = [
         f"{_origin(results)} Times are milliseconds, medians of interleaved calls; the one of what `auto` picks is bold"
         + ("; the ratio is the best peer's time over that." if peers else "."),
         "",
         f"| {' | '.join(columns)} |",
-        f"|---|---|{'---:|' * (len(columns) - 2)}",
+        f"|---|---|{'---|' * several}{'---:|' * (len(columns) - 2 - several)}",
     ]
-    cases: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    cases: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for row in results["rows"]:
-        cases.setdefault((row["problem"], row["pass"]), {})[row["algorithm"]] = row
-    for (problem, pass_), rows in cases.items():
-        cells = [f"`{problem}`", pass_.replace("_", " ")]
+        cases.setdefault((row["problem"], row["pass"], row.get("precision", FULL)), {})[row["algorithm"]] = row
+    for (problem, pass_, precision), rows in cases.items():
+        cells = [f"`{problem}`", pass_.replace("_", " "), *[precision] * several]
         for name in algorithms:
             time = significant(rows[name]["milliseconds"]) if name in rows else ""
             cells.append(f"**{time}**" if name in rows and rows[name]["auto"] else time)
@@ -65,8 +68,8 @@ def conv_section(results: dict[str, Any]) -> str:
         cells += [significant(chosen["gflops"]), f"{100 * chosen['share_of_peak']:.0f} %"] if chosen else ["", ""]
         if peers:
             any_row = next(iter(rows.values()))
-            cells += [any_row["peer"], significant(any_row["peer_milliseconds"])]
-            cells.append(f"{chosen['ratio']:.2f}" if chosen else "")
+            cells += [any_row["peer"], significant(any_row["peer_milliseconds"])] if any_row["peer"] else ["", ""]
+            cells.append(f"{chosen['ratio']:.2f}" if chosen and chosen["ratio"] else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *_missing(results)])
 

@@ -57,16 +57,17 @@ class DefinitionAsPeer:
         def compute() -> np.ndarray:
             return self.spoil(conv_rows.call_backend(backends.get("reference"), g, pass_, "loops", arrays))
 
-        return Contender(compute, bound=self.bound, rounded=self.bound is not None)
+        precision = "float32" if self.bound is None else "tf32"
+        return Contender(compute, bound=self.bound, precision=precision, layout="nchw", algorithm="eng0")
 
 
 class FakePeers:
     """Takes the part of :class:`peers.Peers`."""
 
     packages = ("torch",)
-
     def __init__(self, *ways: DefinitionAsPeer) -> None:
         self.ways, self.names = ways, ("torch",)
+        self.libraries = {"cuDNN": "9.28.1"}
         self.missing: dict[str, str] = {}
 
     @contextlib.contextmanager
@@ -169,6 +170,7 @@ def test_a_peer_s_time_ratio_and_mean(
     assert "2.00 times as fast as the best peer" in output and "4.00 times as fast as the best peer" in output
 
     content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    assert content["versions"]["cuDNN"] == "9.28.1"
     assert [row["ratio"] for row in content["rows"]] == pytest.approx([2.0, 4.0] * 2)
     assert [row["peer_gflops"] for row in content["rows"]] == pytest.approx([rates["torch"]] * 4)
     assert {row["pass"] for row in content["rows"]} == {"forward", "backward_weight"}
@@ -244,6 +246,8 @@ def test_a_peer_in_less_precision_is_shown_beside_and_has_its_own_bound(
         assert row["difference"] < 1e-4
         other = row["others"]["torch-tf32"]
         assert (other["milliseconds"], other["gflops"]) == pytest.approx((0.5, gflops))
+        assert (other["precision"], other["layout"], other["algorithm"]) == ("tf32", "nchw", "eng0")
+        assert (row["precision"], row["peer_precision"], row["peer_algorithm"]) == ("float32", "float32", "eng0")
         assert other["ratio"] == pytest.approx(ratio)
     assert [entry["name"] for entry in content["summary"]] == ["loops", "im2col", "auto", "the best peer"]
 
@@ -380,7 +384,7 @@ def test_an_interruption_leaves_nothing_behind(run: Any, tmp_path: Path, capsys:
 
     monkeypatch.setattr(conv, "interleave", interrupt)
     assert run("--problem", TINY) == 130
-    assert capsys.readouterr().err == "interrupted: nothing is written\n"
+    assert capsys.readouterr().err == "interrupted: nothing more is written\n"
     assert not list(tmp_path.iterdir())
 
 

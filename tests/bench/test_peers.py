@@ -15,6 +15,7 @@ from bench.command import UserError
 from bench.contender import largest_difference
 from bench.conv_rows import PASSES, call_backend, random_operands, reduction_length
 from bench.model_contenders import images
+from bench.precision import LAYOUTS
 from bench.train_contenders import MODELS, Task
 from numbacnn import backends, use_backend
 from numbacnn.backends.geometry import Conv2dGeometry
@@ -49,7 +50,7 @@ def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: p
     arrays = random_operands(g)
     loaded = peers.load(["torch"], 1, device)
     assert torch.get_num_threads() == 1
-    eager = ["torch", "torch channels_last"] if device == "cpu" else ["torch", "torch-tf32"]
+    eager = ["torch", "torch channels_last"]
     compiled = ["torch.compile", "torch.compile frozen"] * (device == "cpu")
     with loaded.case():
         makers = loaded.conv2d(g, *arrays)
@@ -63,7 +64,7 @@ def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: p
             for name, make in makers[pass_].items():
                 peer = make()
                 result = peer.run()
-                assert peer.rounded == (name == "torch-tf32")
+                assert (peer.precision, peer.layout) == ("float32", None if device == "cpu" else LAYOUTS[" " in name])
                 assert (peer.sample is None) == (device == "cuda" or name in compiled)
                 assert peer.sample is None or 0 < peer.sample() < 60
                 values = peer.to_numpy(result)
