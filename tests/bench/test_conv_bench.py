@@ -65,6 +65,7 @@ class FakePeers:
     """Takes the part of :class:`peers.Peers`."""
 
     packages = ("torch",)
+
     def __init__(self, *ways: DefinitionAsPeer) -> None:
         self.ways, self.names = ways, ("torch",)
         self.libraries = {"cuDNN": "9.28.1"}
