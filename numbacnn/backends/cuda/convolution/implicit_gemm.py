@@ -15,8 +15,9 @@ import numpy as np
 
 from ...contract import Activation
 from ...geometry import Conv2dGeometry
-from ..block.gemm import Strides, multiply
+from ..block.gemm import multiply
 from ..block.gemm_plan import plan_of
+from ..block.places import Strides
 from ..runtime.device_array import DeviceArray, new
 from . import tables as tables
 
