@@ -26,10 +26,11 @@ from ..runtime import device_array
 from ..runtime.device_array import DeviceArray
 from ..runtime.kernel import Kernel, block_kernel, kernel
 from ..runtime.target import SIMULATED, cuda, device_function, quotient, scalar, signed, unsigned, within, word
-from .gemm_plan import LONGEST_STEP, Tile, plan_of
+from .gemm_plan import LONGEST_STEP, Tile, operands_of, plan_of
 from .places import OF_A, OF_B, OF_C, Image, Strides
 from .pointwise import activate
 from .reduce import COLUMNS, LANES, THREADS
+from .tensor_gemm import tensor_kernel
 
 __all__ = ["multiply", "product_kernel", "table"]
 
@@ -258,7 +259,8 @@ def multiply(
     m, n, k = sizes
     if not m * n * batch:
         return
-    tile, splits, part = plan_of(m, n, k, batch, c.dtype, c.size == m * n * batch)
+    operands = operands_of(m, n, c.dtype)
+    tile, splits, part = plan_of(m, n, k, batch, c.dtype, c.size == m * n * batch, operands)
     whole = splits == 1
     target = c if whole else device_array.new((splits, c.size), c.dtype)
     nothing = _nothing()
@@ -266,7 +268,10 @@ def multiply(
     bias_row, bias_column, bias_batch = bias_strides or Strides(0)
     tiles_m, tiles_n = -(-m // tile.bm), -(-n // tile.bn)
     b_kind = "stride" if b_fixed is None else "table" if b_moving is None else "image"
-    run = product_kernel(tile, c.dtype, a_table is not None, b_kind, c_table is not None, activation if whole else None)
+    kernel_of = functools.partial(product_kernel, tile, c.dtype)
+    if operands != "float32":
+        kernel_of = functools.partial(tensor_kernel, tile, operands)
+    run = kernel_of(a_table is not None, b_kind, c_table is not None, activation if whole else None)
     run(
         tiles_m * tiles_n * batch * splits,
         a,

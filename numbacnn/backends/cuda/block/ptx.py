@@ -110,7 +110,7 @@ else:
         return mma
 
     mma_tf32 = _mma("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", types.float32)
-    mma_bf16 = _mma("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", types.uint32)
+    mma_bf16 = _mma("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", types.int32)
 
     @intrinsic
     def round_tf32(typing, x):
@@ -125,7 +125,7 @@ else:
         def generate(context, builder, signature, arguments):
             return _assembly(builder, "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", WORD, arguments)
 
-        return types.uint32(types.float32, types.float32), generate
+        return types.int32(types.float32, types.float32), generate
 
     @intrinsic
     def load_matrices(typing, shared, index):

@@ -87,7 +87,7 @@ def _bf16(value: Any) -> int:
 
 
 def pack_bf16(low: Any, high: Any) -> int:
-    return _bf16(high) << 16 | _bf16(low)
+    return int(np.uint32(_bf16(high) << 16 | _bf16(low)).astype(np.int32))
 
 
 def _pair(word: int) -> np.ndarray:
