@@ -18,6 +18,7 @@ from numbacnn.backends.geometry import Conv2dGeometry
 from . import gpu, machine, peers, problems
 from .command import (
     UserError,
+    WrongResultError,
     add_layout_option,
     add_peer_option,
     add_precision_option,
@@ -126,9 +127,10 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
     rows: list[Row] = []
+    wrong: list[str] = []
     for g in geometries:
         peaks = {precision: computer.peak_in(precision) for precision in precisions}
-        for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, peaks):
+        for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, peaks, wrong):
             rows.append(row)
             say(table.line(cells_of(row, bool(rivals.names))))
         if backend.asynchronous:  # time on a GPU is lent, and may end before all is measured
@@ -151,6 +153,8 @@ def run(arguments: argparse.Namespace) -> None:
         say(PLOT_MISSING)
     else:
         say(f"written: {picture}")
+    if wrong:
+        raise WrongResultError("; ".join(wrong))
 
 
 def geometries_of(names: Sequence[str], batch_size: int) -> list[Conv2dGeometry]:

@@ -82,6 +82,7 @@ def measure(
     peers: Peers,
     time_all: TimeAll,
     peaks: Mapping[str, float],
+    wrong: list[str],
 ) -> Iterator[Row]:
     """The rows of one problem, pass by pass; the contenders of a pass are checked and then timed together.
 
@@ -89,6 +90,7 @@ def measure(
         peers: the libraries that take part.
         time_all: times functions, by name; what it is given second waits for those that only ask for work.
         peaks: GFLOP/s of the machine in each precision that is measured of ours.
+        wrong: gains what is said of ours that are farther off than their precision allows, and are left out.
 
     A library that is farther off than its own bound is left out, and ``peers.missing`` tells why; where every one is,
     it is ours that are wrong. Raises UserError for a problem that does not fit in memory and WrongResultError where
@@ -100,7 +102,7 @@ def measure(
     wait = backend.synchronize if backend.asynchronous else None
     # On the CPU nobody's calls are captured.
     capture = partial(captured, backend) if backend.asynchronous else None
-    picked = {}
+    picked: dict[str, dict[ConvPass, str]] = {}
     for precision in peaks:
         with using(precision):
             picked[precision] = ops.conv2d_choice(g, backend=backend)
@@ -122,7 +124,7 @@ def measure(
                 for algorithm in algorithms
                 if precision == FULL or algorithm in WITH_OPERANDS
             }
-            own = list(contenders.items())
+            own = dict(contenders)
             rivals: dict[str, Contender] = {}
             for name, make in theirs[pass_].items():
                 try:
@@ -140,7 +142,10 @@ def measure(
                 definition = partial(call_backend, backends.get("reference"), g, pass_, "loops", arrays)
                 judges["the reference backend"] = Contender(definition)
             differences, inaccurate = check(judges, g, pass_)
-            if (rivals and inaccurate.keys() == rivals.keys()) or any(name in inaccurate for name, _ in own):
+            for name in [name for name in own if name in inaccurate]:
+                wrong.append(inaccurate.pop(name))
+                del contenders[name], own[name]
+            if rivals and inaccurate.keys() == rivals.keys():
                 raise WrongResultError("; ".join(inaccurate.values()))
             for name, why in inaccurate.items():
                 peers.missing[f"{g.descriptor} {pass_} {name}"] = why
@@ -149,13 +154,15 @@ def measure(
                 {name: contender.replay() for name, contender in contenders.items()},
                 {name: contender.wait for name, contender in contenders.items() if contender.wait},
             )
-            for name, contender in own:
+            for name, contender in own.items():
                 precision, algorithm = contender.precision, str(contender.algorithm)
                 equal = {key for key, rival in rivals.items() if rival.precision == compared_with(precision)}
                 best = best_of({key: timings[key].median for key in equal})
                 timing = timings[name]
                 gflops = 1e-9 * count / timing.median
                 beside = {name: _beside(timings[name], timing, count, rival) for name, rival in rivals.items()}
+                with using(precision):
+                    workspace = backend.conv2d_workspace(g, pass_, algorithm, 4)
                 yield Row(
                     problem=g.descriptor,
                     pass_=pass_,
@@ -167,7 +174,7 @@ def measure(
                     calls=timing.calls,
                     gflops=gflops,
                     share_of_peak=gflops / peaks[precision],
-                    workspace_bytes=backend.conv2d_workspace(g, pass_, algorithm, 4),
+                    workspace_bytes=workspace,
                     threads=None if backend.asynchronous else numba.get_num_threads(),
                     layer=layer(backend),
                     difference=differences[name],
