@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench import peers
+from bench import peers, train
 from bench.command import UserError
 from bench.contender import largest_difference
 from bench.conv_rows import PASSES, call_backend, random_operands, reduction_length
 from bench.model_contenders import images
-from bench.precision import LAYOUTS
+from bench.precision import LAYOUTS, Ways, bounded
+from bench.torch_conv import TorchConv
 from bench.train_contenders import MODELS, Task
 from numbacnn import backends, use_backend
 from numbacnn.backends.geometry import Conv2dGeometry
@@ -72,6 +74,42 @@ def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: p
                     assert_within(values, expected, reduction_length(g, pass_))
                 else:
                     assert np.abs(values - expected).max() <= peer.bound * np.abs(expected).max()
+
+
+@pytest.mark.torch
+def test_torch_computes_in_bfloat16(torch: Any) -> None:
+    loaded = peers.load(["torch"], 1, "cpu", Ways(("float32", "bf16"), runs=("eager",)))
+    g = Conv2dGeometry.parse("n2c3h7w6k6r3s2p1pb2")
+    arrays = random_operands(g)
+    for kind in TorchConv.kinds(torch, "cpu", Ways(("bf16",))):
+        assert kind.name == "torch-bf16" + " channels_last" * (kind.contender(print).layout == "channels_last")
+        for pass_, compute in kind.conv2d(g, *arrays).items():
+            result = compute()
+            assert result.dtype == torch.bfloat16
+            expected = call_backend(backends.get("reference"), g, pass_, "loops", arrays)
+            assert 1e-4 < largest_difference(kind.to_numpy(result), expected) < bounded("bf16")
+    task = Task(MODELS["lenet"], 2, 2)
+    with use_backend("reference"):
+        logits = task.network().eval()(images(task))
+    makers = loaded.inference(task, images(task))
+    assert list(makers) == [
+        *("torch", "torch channels_last", "torch-bf16", "torch-bf16 channels_last"),
+    ]
+    for make in list(makers.values())[2:]:
+        contender = make()
+        assert (contender.precision, contender.bound) == ("bf16", bounded("bf16"))
+        assert 1e-5 < largest_difference(contender.to_numpy(contender.run()), logits) < bounded("bf16")
+    trained = []
+    for make in loaded.training(replace(task, examples=8)).values():
+        trainer = make()
+        loss = train.one_epoch(trainer, 0)[1]
+        weights = trainer._model.state_dict()["0.weight"]
+        assert weights.dtype == torch.float32
+        trained.append((trainer.name, loss, weights))
+    assert [name for name, *_ in trained] == list(makers)
+    for (_, loss, weights), (_, exact, its) in zip(trained[2:], trained[:2], strict=True):
+        assert 0 < abs(loss - exact) < 0.1 * exact
+        assert 0 < (weights - its).abs().max() < 0.1 * its.abs().max()
 
 
 @pytest.mark.torch
