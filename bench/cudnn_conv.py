@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ __all__ = ["CudnnConv", "kinds", "version"]
 MOST_PLANS = 8
 """Plans that are timed of each graph; cuDNN names those first that it takes for the fastest."""
 TIMED_CALLS = 3
+HOPELESS = 2.0
+"""How many times as long as the best one a plan may take in its first call and be timed."""
 # As PyTorch keeps them from its convolutions, the last one but for matrices.
 NARROWED = ("DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION")
 REFUSED_NOTES = {FULL: ("TENSOR_CORE", *NARROWED), "tf32": NARROWED, "bf16": NARROWED[1:]}
@@ -197,7 +200,7 @@ class CudnnConv:
         for index in range(graph.get_execution_plan_count()):
             try:
                 graph.build_plan_at_index(index)
-                plan = self._timed(graph, index, pack)
+                plan = self._timed(graph, index, pack, best.seconds if best else math.inf)
             except self._cudnn.cudnnGraphNotSupportedError:
                 continue  # such as those with a note that is refused
             except Exception as error:
@@ -235,21 +238,22 @@ class CudnnConv:
         graph.deselect_numeric_notes([getattr(cudnn.numerical_note, note) for note in REFUSED_NOTES[self._precision]])
         return graph
 
-    def _timed(self, graph: Any, index: int, pack: dict[int, _Tensor]) -> _Plan:
-        """A plan that was built, run once, and then its seconds in the mean of a few calls of one launch each."""
+    def _timed(self, graph: Any, index: int, pack: dict[int, _Tensor], best: float) -> _Plan:
+        """A plan that was built, run once, and its seconds: those of a launch or, if it may beat ``best``, of a few."""
         workspace = _context(self._cudnn).room(graph.get_workspace_size_plan_at_index(index))
         plan = _Plan(graph, index, str(graph.get_plan_name_at_index(index)), pack, workspace)
         run = partial(self._execute, plan)
         run()
         self._backend.synchronize()
         launch = captured(self._backend, run) or run
-        launch()
-        self._backend.synchronize()
-        start = time.perf_counter()
-        for _ in range(TIMED_CALLS):
-            launch()
-        self._backend.synchronize()
-        plan.seconds = (time.perf_counter() - start) / TIMED_CALLS
+        for calls in (1, TIMED_CALLS):
+            start = time.perf_counter()
+            for _ in range(calls):
+                launch()
+            self._backend.synchronize()
+            plan.seconds = (time.perf_counter() - start) / calls
+            if plan.seconds > HOPELESS * best:
+                break
         return plan
 
     def _execute(self, plan: _Plan) -> None:

@@ -35,7 +35,7 @@ MODELS=${MODELS:-lenet lenet-bn resnet densenet googlenet nin alexnet vgg}
 MODEL_SEEDS=${MODEL_SEEDS:-0 1 2}
 # An algorithm for every layer, in each precision that ours and the peers have. What compiles takes half a minute for a
 # model, so that it is left to a stage of its own.
-CONV_OPTIONS=${CONV_OPTIONS:---problem deep wide --algorithm implicit_gemm --budget 0.2}
+CONV_OPTIONS=${CONV_OPTIONS:---problem deep lenet kinds depthwise --algorithm implicit_gemm --budget 0.2}
 STEPS_OPTIONS=${STEPS_OPTIONS:---models resnet lenet vgg googlenet densenet alexnet nin --run eager graph --budget 0.5}
 TRAIN_OPTIONS=${TRAIN_OPTIONS:---run eager graph --epochs 3}
 COMPILED_OPTIONS=${COMPILED_OPTIONS:---models lenet resnet --run compile --layout nchw --budget 0.5}

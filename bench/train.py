@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 import time
@@ -234,7 +233,7 @@ def measure(contenders: Sequence[Contender], task: Task, epochs: int) -> list[di
             time.sleep(PAUSE)
             times[contender.name].append(one_epoch(contender, epoch)[0])
     medians = {name: statistics.median(taken) for name, taken in times.items()}
-    # The last one of each precision that ours are compared in: tf32x3 does not stand for float32 where both are there.
+    # Where ours are there in float32 and in three TF32 products, the former stand for both.
     ours = {compared_with(c.precision): medians[c.name] for c in reversed(contenders) if is_ours(c.name)}
     ours = ours or {FULL: medians[contenders[0].name]}
     rows = []
@@ -265,7 +264,12 @@ def cells_of(row: dict[str, Any]) -> list[str]:
     if row["mode"] == "captured" and launches is not None:
         text = f"{launches} (graph of {plain})"
     cells = [row["name"], row["mode"], f"{row['examples_per_second']:.0f}", f"{row['milliseconds_per_step']:.3f}"]
-    return [*cells, f"{row['host_milliseconds_per_step']:.3f}", text, significant(row["time_over_ours"] or math.nan)]
+    return [
+        *cells,
+        f"{row['host_milliseconds_per_step']:.3f}",
+        text,
+        significant(row["time_over_ours"]) if row["time_over_ours"] else "",
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -62,7 +62,7 @@ def test_every_stage_is_run_on_the_backend(tmp_path: Path) -> None:
     assert {result for stage, result in results.items() if stage not in skipped} == {"ok"}
     assert "asked for: -m numbacnn.info\n" in logs["info"]
     assert "-m pytest --backend cpu -p no:cacheprovider --no-cov" in logs["tests"]
-    assert "-m bench.conv --backend cpu --peer torch cudnn --problem deep wide " in logs["conv"]
+    assert "-m bench.conv --backend cpu --peer torch cudnn --problem deep lenet " in logs["conv"]
     assert "-m bench.train --backend cpu --peer torch --run eager graph " in logs["train"]
     folder = tmp_path / "results"
     for stage, run, output in (("steps", "eager graph", folder), ("compiled", "compile", folder / "compiled")):
