@@ -102,7 +102,7 @@ def measure(
     wait = backend.synchronize if backend.asynchronous else None
     # On the CPU nobody's calls are captured.
     capture = partial(captured, backend) if backend.asynchronous else None
-    picked: dict[str, dict[ConvPass, str]] = {}
+    picked: dict[str, dict[str, str]] = {}
     for precision in peaks:
         with using(precision):
             picked[precision] = ops.conv2d_choice(g, backend=backend)

@@ -259,7 +259,13 @@ class Peers:
                 worker.ask("outputs", pass_=pass_, path=str(folder / f"{pass_}.npy"))
                 return np.asarray(np.load(folder / f"{pass_}.npy"))
 
-            return Contender(run, sample=partial(worker.ask, "sample", pass_=pass_))
+            return Contender(
+                run,
+                bound=kind.bound,
+                sample=partial(worker.ask, "sample", pass_=pass_),
+                precision=kind.precision,
+                layout=kind.layout,
+            )
 
         return {pass_: partial(make, pass_) for pass_ in get_args(ConvPass)}
 

@@ -42,26 +42,33 @@ class TorchConv:
 
     def __init__(self, torch: Any, device: str = "cpu", precision: str = FULL, layout: str = LAYOUTS[0]) -> None:
         self.name = "torch" + suffix(precision, layout)
-        self._torch, self._device, self._precision, self._layout = torch, device, precision, layout
+        self.precision, self.layout = precision, layout
+        self._torch, self._device = torch, device
 
     @classmethod
     def kinds(cls, torch: Any, device: str, ways: Ways) -> list[TorchConv]:
         """The ways to measure."""
         return [cls(torch, device, precision, layout) for precision in ways.precisions for layout in ways.layouts]
 
+    @property
+    def bound(self) -> float | None:
+        """How far results may be off, relative to the largest magnitude; None for what float32 has to keep."""
+        if self.precision != FULL:
+            return bounded(self.precision)
+        # On the GPU the algorithm that cuDNN finds fastest may be one that rounds more, by Winograd or FFT.
+        return bounded("tf32") if self._device == "cuda" else None
+
     def contender(self, run: Callable[[], Any]) -> Contender:
         """What takes part with a pass of :meth:`conv2d` on the GPU."""
         torch = self._torch
-        # In full float32 too the algorithm that cuDNN finds fastest may be one that rounds more, by Winograd or FFT.
-        bound = bounded("tf32" if self._precision == FULL else self._precision)
         return Contender(
             run,
             self.to_numpy,
             torch.cuda.synchronize,
-            bound,
+            self.bound,
             partial(torch_captured, torch),
-            precision=self._precision,
-            layout=self._layout,
+            precision=self.precision,
+            layout=self.layout,
         )
 
     @staticmethod
@@ -76,9 +83,9 @@ class TorchConv:
         that is timed too.
         """
         torch = self._torch
-        dtype = torch.bfloat16 if self._precision == "bf16" else torch.float32
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         x, weight, bias, dy = (torch.from_numpy(array).to(self._device, dtype) for array in (x, weight, bias, dy))
-        if self._layout == "channels_last":
+        if self.layout == "channels_last":
             x, weight, dy = (value.contiguous(memory_format=torch.channels_last) for value in (x, weight, dy))
         stride, dilation = (g.sh, g.sw), (g.dh, g.dw)
         padding, more = _paddings(g)
@@ -111,7 +118,7 @@ class TorchConv:
 
     def _run(self, function: Callable[[], Any]) -> Any:
         if self._device == "cuda":
-            Tf32.allow(self._torch, self._precision == "tf32")
+            Tf32.allow(self._torch, self.precision == "tf32")
         with self._torch.no_grad():
             return function()
 

@@ -55,7 +55,7 @@ class TorchEager:
         if self.precision != "bf16":
             return contextlib.nullcontext()
         # Weights change in every step, so that nothing is gained by keeping what they were rounded to.
-        return self._torch.autocast(self._device, dtype=self._torch.bfloat16, cache_enabled=False)  # type: ignore[no-any-return]
+        return self._torch.autocast(self._device, dtype=self._torch.bfloat16, cache_enabled=False)
 
     def _loss_and_correct(self, x: Any, y: Any) -> tuple[Any, Any]:
         with self._autocast():
@@ -138,7 +138,7 @@ def trainers(device: str, ways: Ways) -> dict[str, tuple[type[TorchEager], str, 
 
     On the CPU there are no CUDA graphs, and what is compiled has the layout that the compiler likes best.
     """
-    runs = {"eager": TorchEager, "compile": TorchCompiled, "graph": TorchGraph}
+    runs: dict[str, type[TorchEager]] = {"eager": TorchEager, "compile": TorchCompiled, "graph": TorchGraph}
     found: dict[str, tuple[type[TorchEager], str, str]] = {}
     for precision in ways.precisions:
         for run in ways.runs:

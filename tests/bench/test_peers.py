@@ -66,7 +66,7 @@ def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: p
             for name, make in makers[pass_].items():
                 peer = make()
                 result = peer.run()
-                assert (peer.precision, peer.layout) == ("float32", None if device == "cpu" else LAYOUTS[" " in name])
+                assert (peer.precision, peer.layout) == ("float32", LAYOUTS["channels_last" in name])
                 assert (peer.sample is None) == (device == "cuda" or name in compiled)
                 assert peer.sample is None or 0 < peer.sample() < 60
                 values = peer.to_numpy(result)
@@ -81,8 +81,13 @@ def test_torch_computes_in_bfloat16(torch: Any) -> None:
     loaded = peers.load(["torch"], 1, "cpu", Ways(("float32", "bf16"), runs=("eager",)))
     g = Conv2dGeometry.parse("n2c3h7w6k6r3s2p1pb2")
     arrays = random_operands(g)
+    with loaded.case():
+        alone = loaded.conv2d(g, *arrays)["forward"]["torch-bf16 channels_last"]()
+        expected = call_backend(backends.get("reference"), g, "forward", "loops", arrays)
+        assert 1e-4 < largest_difference(alone.to_numpy(alone.run()), expected) < bounded("bf16") == alone.bound
+        assert (alone.precision, alone.layout) == ("bf16", "channels_last")
     for kind in TorchConv.kinds(torch, "cpu", Ways(("bf16",))):
-        assert kind.name == "torch-bf16" + " channels_last" * (kind.contender(print).layout == "channels_last")
+        assert kind.name == "torch-bf16" + " channels_last" * (kind.layout == "channels_last")
         for pass_, compute in kind.conv2d(g, *arrays).items():
             result = compute()
             assert result.dtype == torch.bfloat16
