@@ -241,16 +241,19 @@ stage_racecheck() {
 
 # Side by side where pytest-xdist is there, each with a few threads; timings by pytest-benchmark would be of no use.
 stage_tests() {
-    local -a folders many=()
+    local -a folders many=() coverage=(--no-cov)
     read -r -a folders <<<"$TESTS"
     "$PYTHON" -c "import xdist" 2>/dev/null && many=(-n auto -p no:benchmark)
+    # The project's own options are of pytest-cov too.
+    "$PYTHON" -c "import pytest_cov" 2>/dev/null ||
+        coverage=(-o "addopts=--import-mode=importlib --doctest-modules --doctest-glob=*.md -ra --strict-markers")
     NUMBA_NUM_THREADS=${NUMBA_NUM_THREADS:-4} limited "$PYTHON" -m pytest --backend "$BACKEND" -p no:cacheprovider \
-        --no-cov -q --durations=15 "${many[@]}" "${folders[@]}"
+        "${coverage[@]}" -q --durations=15 "${many[@]}" "${folders[@]}"
 }
 
 # The longest that a stage may take, in seconds.
 declare -A longest=(
-    [info]=30 [small]=70 [conv]=150 [steps]=150 [train]=50 [kernels]=45 [seeds]=120 [lenet]=60 [tests]=240
+    [info]=30 [small]=70 [conv]=150 [steps]=150 [train]=50 [kernels]=60 [seeds]=120 [lenet]=60 [tests]=240
     [memcheck]=60 [racecheck]=60 [compiled]=120 [models]=540
 )
 

@@ -39,6 +39,8 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 LADDER = "n4c64h24k64r3s1p1"
 """The convolution by which the documentation tells the algorithms apart."""
+MOST_PEERS = 8
+"""Columns of peers that a page has room for."""
 
 
 def conv_section(results: dict[str, Any]) -> str:
@@ -107,9 +109,13 @@ def ladder_section(results: dict[str, Any]) -> str:
 
 
 def models_section(results: dict[str, Any]) -> str:
-    """The results of ``bench.models`` as Markdown: a row for each of our contenders; start."""
+    """The results of ``bench.models`` as Markdown: a row for each of our contenders; start.
+
+    Each peer has a column, or the best one alone where they are many.
+    """
     peers = list(dict.fromkeys(row["contender"] for row in results["rows"] if not is_ours(row["contender"])))
-    numbers = ["ms", "GFLOP/s", "of peak", *(f"{peer} ms" for peer in peers)]
+    shown = peers if len(peers) <= MOST_PEERS else []
+    numbers = ["ms", "GFLOP/s", "of peak", *(f"{peer} ms" for peer in shown or ["best peer's"] * bool(peers))]
     columns = ["task", "model", "batch", "threads", "contender", "algorithm", *numbers]
     columns += ["best peer", "ratio"] if peers else []
     lines = [
@@ -124,9 +130,10 @@ def models_section(results: dict[str, Any]) -> str:
         case = tuple(row[key] for key in ("task", "model", "batch_size", "threads"))
         cases.setdefault(case, {})[row["contender"]] = row
     for case, rows in cases.items():
-        times = [significant(rows[peer]["milliseconds"]) if peer in rows else "" for peer in peers]
         for name in filter(is_ours, rows):
             row = rows[name]
+            of_peers = shown or [row["best_peer"]] * bool(peers)
+            times = [significant(rows[peer]["milliseconds"]) if peer in rows else "" for peer in of_peers]
             layer = f" ({row['layer']})" if row["layer"] else ""
             cells = [*map(str, case[:3]), f"{row['threads'] or ''}{layer}", name, row["algorithm"]]
             cells.append(significant(row["milliseconds"]))
@@ -231,7 +238,13 @@ def train_section(results: dict[str, Any]) -> str:
         host = [row["host_milliseconds_per_step"]] if has_device else []
         times = [row["milliseconds_per_step"], *host, row["time_over_ours"]]
         algorithm = (row["algorithm"] if is_ours(row["name"]) else None) or ""
-        cells = [row["name"], row["mode"], algorithm, f"{row['examples_per_second']:,.0f}", *map(significant, times)]
+        cells = [
+            row["name"],
+            row["mode"],
+            algorithm,
+            f"{row['examples_per_second']:,.0f}",
+            *(significant(time) if time else "" for time in times),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *_missing(results)])
 
@@ -324,6 +337,8 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "train-lenet-cpu": train_section,
     "kernels-cpu": kernels_section,
     "runtime-cpu": runtime_section,
+    "conv-cuda": conv_section,
+    "models-cuda": models_section,
     "train-lenet-cuda": train_section,
     "kernels-cuda": kernels_section,
 }

@@ -95,9 +95,10 @@ def test_other_bits_fail(tmp_path: Path) -> None:
 
 
 def test_without_a_peer_and_with_data(tmp_path: Path) -> None:
-    code, results, logs = check(tmp_path, "conv", "train", "compiled", "seeds", NUMBACNN_DATA=str(tmp_path))
+    code, results, logs = check(tmp_path, "conv", "train", "compiled", "tests", "seeds", NUMBACNN_DATA=str(tmp_path))
     skipped = "skipped: there is nothing to compile without the peer torch"
-    assert (code, results) == (0, {"conv": "ok", "train": "ok", "compiled": skipped, "seeds": "ok"})
+    assert (code, results) == (0, {"conv": "ok", "train": "ok", "compiled": skipped, "tests": "ok", "seeds": "ok"})
+    assert "--no-cov" not in logs["tests"] and "-o addopts=--import-mode=importlib " in logs["tests"]
     assert "without the peer 'cudnn', which cannot be imported\n" in logs["conv"]
     for stage in ("conv", "train"):
         assert "without the peer 'torch', which cannot be imported\n" in logs[stage]
