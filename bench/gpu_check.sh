@@ -23,7 +23,7 @@ set -o pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-ALL_STAGES=(info small conv steps train kernels seeds lenet tests memcheck racecheck compiled models)
+ALL_STAGES=(info small conv steps train kernels nccl seeds lenet tests memcheck racecheck compiled models)
 
 PYTHON=${PYTHON:-python3}
 BACKEND=${BACKEND:-cuda}
@@ -128,6 +128,15 @@ stage_lenet() {
         echo "the same seed gave other bits"
         return 1
     }
+}
+
+# Its last line says how many processes there were: two where there are two GPUs.
+stage_nccl() {
+    [ "$BACKEND" = cuda ] || {
+        echo "NCCL is between GPUs, of the backend cuda, not $BACKEND"
+        return $SKIPPED
+    }
+    limited "$PYTHON" -m bench.gpu_nccl
 }
 
 needs_data() {
@@ -253,7 +262,7 @@ stage_tests() {
 
 # The longest that a stage may take, in seconds.
 declare -A longest=(
-    [info]=30 [small]=70 [conv]=150 [steps]=150 [train]=50 [kernels]=60 [seeds]=120 [lenet]=60 [tests]=240
+    [info]=30 [small]=70 [conv]=150 [steps]=150 [train]=50 [kernels]=60 [nccl]=60 [seeds]=120 [lenet]=60 [tests]=240
     [memcheck]=60 [racecheck]=60 [compiled]=120 [models]=540
 )
 

@@ -14,9 +14,11 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import data, distributed, models, nn, optim
+from numbacnn.distributed import exchange
 from numbacnn.training import Accuracy, MeanAbsoluteError, WeightAverage, fit
 
 SAMPLES, TESTS = 38, 13
+exchange.OverMpi.piece_bytes = 16_384  # some of which are there long before others
 
 
 def loaders(channels: int, size: int, seed: int) -> list[data.DataLoader]:

@@ -16,7 +16,7 @@ from numbacnn import nn, optim
 from numbacnn.backends import Backend
 from numbacnn.sharding import ShardedBatch
 from numbacnn.training import Accuracy, MeanAbsoluteError, TrainingStep, evaluate, fit
-from numbacnn.training.shards import ShardSums
+from numbacnn.training.shards import _Work
 from tests.recorder import Recorder
 from tests.strategies import SIMULATED
 from tests.training.test_accumulate import IMAGES, LABELS, LOSSES, network, state_of, step_of
@@ -110,14 +110,14 @@ def test_running_averages_are_the_mean_of_those_of_the_shards() -> None:
 @pytest.mark.parametrize("shards", [1, 2, 5, 8, 13])
 def test_few_copies_of_the_gradients_are_held(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    real = ShardSums._copied
+    real = _Work._copied
 
-    def counted(self: ShardSums, gradients: Any) -> Any:
+    def counted(self: _Work, gradients: Any) -> Any:
         if not self._spare:
             made.append(gradients)
         return real(self, gradients)
 
-    monkeypatch.setattr(ShardSums, "_copied", counted)
+    monkeypatch.setattr(_Work, "_copied", counted)
     step = step_of("reference", nn.CrossEntropyLoss(), shards=shards)
     for _ in range(3):
         step(np.concatenate([IMAGES] * 2), np.concatenate([LABELS] * 2))
