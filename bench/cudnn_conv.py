@@ -33,6 +33,8 @@ REFUSED_NOTES = {FULL: ("TENSOR_CORE", *NARROWED), "tf32": NARROWED, "bf16": NAR
 DATA_TYPES = {FULL: "FLOAT", "tf32": "FLOAT", "bf16": "BFLOAT16"}
 UIDS = {"x": 1, "weight": 2, "bias": 3, "dy": 4, "sum": 5}
 RESULT = 6
+ORDER = (0, 2, 3, 1)
+"""Of the axes in memory where channels are last."""
 
 Node = Callable[[Any, dict[str, Any]], Any]
 """Adds what it computes to a graph, from tensors by name."""
@@ -77,7 +79,7 @@ class _Context:
     workspace: Any = field(default=None)
 
     def room(self, size: int) -> Any:
-        """Device memory of at least ``size`` bytes."""
+        """Device memory of at least ``size`` bytes; ValueError for more than a gigabyte, whose plan is passed over."""
         from numbacnn.backends.cuda.runtime import device_array
 
         if self.workspace is None or self.workspace.size < size:
@@ -267,18 +269,16 @@ class CudnnConv:
     def _uploaded(self, values: np.ndarray) -> _Tensor:
         from numbacnn.backends.cuda.runtime import device_array
 
-        ordered = values.transpose(self._order) if self._layout == "channels_last" else values
+        ordered = values.transpose(ORDER) if self._layout == "channels_last" else values
         laid = np.ascontiguousarray(ordered)
         array = device_array.uploaded(to_bfloat16(laid) if self._precision == "bf16" else laid)
         return _Tensor(values.shape, self._layout, array)
-
-    _order = (0, 2, 3, 1)
 
     def _empty(self, shape: tuple[int, ...]) -> _Tensor:
         from numbacnn.backends.cuda.runtime import device_array
 
         dtype = np.uint16 if self._precision == "bf16" else np.float32
-        ordered = [shape[axis] for axis in self._order] if self._layout == "channels_last" else shape
+        ordered = [shape[axis] for axis in ORDER] if self._layout == "channels_last" else shape
         return _Tensor(shape, self._layout, device_array.new(ordered, dtype))
 
     def _downloaded(self, tensor: _Tensor) -> np.ndarray:
