@@ -113,7 +113,9 @@ def operands_of(m: int, n: int, dtype: np.dtype[Any]) -> str:
 def tiles(dtype: np.dtype[Any], operands: str = "float32") -> tuple[Tile | WarpTile, ...]:
     """The tiles there are, the largest first."""
     if operands != "float32":
-        return (SIMULATED_WARP_TILE,) if SIMULATED else tuple(WARP_RATES)
+        # A number and what rounding took from it are twice the registers, too many beside 64 sums.
+        most = MAX_SUMS[8] * LANES * 2 if operands == "tf32x3" else MAX_SUMS[4] * LANES
+        return (SIMULATED_WARP_TILE,) if SIMULATED else tuple(t for t in WARP_RATES if t.wm * t.wn <= most)
     if SIMULATED:
         return (SIMULATED_TILE,)
     return tuple(tile for tile in RATES if tile.tm * tile.tn <= MAX_SUMS[dtype.itemsize])

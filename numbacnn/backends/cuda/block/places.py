@@ -86,10 +86,12 @@ def _image_step(moving, p, last):
 
 @device_function
 def _image_place(start, at, step, row_stride, image):
+    # One subtraction for row and column, which is the same for all steps. Where a column is left of the image it borrows
+    # from the row, and is more than any width itself.
     h, w, top, left = image
-    seen = (at + step) & 0xFFFFFFFF
-    inside = within((seen >> 16) - top, h) & within((seen & 0xFFFF) - left, w)
-    return inside, word(start + (step >> 32))
+    seen = at - (top * 65536 + left) + step
+    inside = within((seen >> 16) & 0xFFFF, h) & within(seen & 0xFFFF, w)
+    return inside, word(word(start) + word(step >> 32))
 
 
 class PlacesOfB(NamedTuple):

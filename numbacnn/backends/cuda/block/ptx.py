@@ -12,6 +12,8 @@ The only file with inline assembly. All take elements by memory and index, as ke
 - ``copy_word`` and ``copy_four(shared, index, memory, source, is_inside)``: begin to copy 4 or 16 bytes to shared
   memory, zeros if not ``is_inside``, and then nothing is read; ``commit_copies()`` ends a group of those that this
   thread has begun, and ``wait_for_copies(n)()`` waits until no more than its n latest groups are under way;
+- ``settled(x)``: a number of 32 bits as it is, which the compiler takes for one that it knows nothing of: else it
+  makes a sum of 64 bits of two of 32;
 - ``load_four(memory, index)``, ``store_four(memory, index, v0, ..., v3)``: 16 bytes of shared or global memory.
 
 What moves 16 bytes needs them at a multiple of 16 bytes. Tensor cores and copies need compute capability 8.0.
@@ -37,6 +39,7 @@ __all__ = [
     "mma_tf32",
     "pack_bf16",
     "round_tf32",
+    "settled",
     "store_four",
     "wait_for_copies",
 ]
@@ -52,6 +55,7 @@ if SIMULATED:
         mma_tf32,
         pack_bf16,
         round_tf32,
+        settled,
         store_four,
         wait_for_copies,
     )
@@ -119,6 +123,13 @@ else:
             return builder.bitcast(bits, FLOAT)
 
         return types.float32(types.float32), generate
+
+    @intrinsic
+    def settled(typing, x):
+        def generate(context, builder, signature, arguments):
+            return builder.call(ir.InlineAsm(ir.FunctionType(WORD, [WORD]), "", "=r,0"), arguments)
+
+        return types.int32(types.int32), generate
 
     @intrinsic
     def pack_bf16(typing, low, high):

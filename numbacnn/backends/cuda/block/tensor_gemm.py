@@ -29,7 +29,7 @@ import numpy as np
 from ...contract import Activation
 from ...shared.activations import ACTIVATIONS
 from ..runtime.kernel import Kernel, block_kernel
-from ..runtime.target import cuda, device_function, quotient, scalar, signed, unsigned, within
+from ..runtime.target import cuda, device_function, quotient, scalar, signed, unsigned, within, word
 from . import fragments, ptx
 from .fragments import BK, LANES
 from .gemm_plan import WarpTile
@@ -92,7 +92,8 @@ def tensor_kernel(
         target = stage * a_size + targets[0]
         for u in range(a_loads):
             inside = is_step & within(u * a_rows_apart, rows_left)
-            ptx.copy_word(tile_a, target + u * a_rows_apart * BK, a, place + u * a_rows_apart * a_row_stride, inside)
+            ptx.copy_word(tile_a, target + u * a_rows_apart * BK, a, place, inside)
+            place += a_rows_apart * a_row_stride
         p = p0 + b_first
         steps_left = max(last - p, 0)
         for u in range(b_loads):
@@ -199,13 +200,13 @@ def tensor_kernel(
         # Columns beyond C are read as its last one, rows as zeros, and neither is stored.
         column, row, step = thread & (bn - 1), quotient(thread, BK), thread & (BK - 1)
         at = b_offset(fixed, b_column_stride, min(j0 + column, n - 1))
-        start = b_start(member * b_batch, at, image)
+        start = ptx.settled(word(b_start(member * b_batch, at, image)))
         a_first, b_first = member * a_batch + (i0 + row) * a_row_stride, quotient(thread, bn)
         places, tables = (a_first, max(m - i0 - row, 0), step, b_first, start, at), (a_table, moving)
         moves = (a_row_stride, a_column_stride, b_row_stride)
         # Steps and rows that are a multiple of the swizzle's period apart are a constant apart in shared memory.
         for r in range(swizzles):
-            targets_b[unsigned(r)] = _place_in_b(b_first + r * b_rows_apart, column, bn)
+            targets_b[unsigned(r)] = ptx.settled(word(_place_in_b(b_first + r * b_rows_apart, column, bn)))
         targets = (_place_in_a(row, step), targets_b)
         lane, warp = thread & (LANES - 1), quotient(thread, LANES)
         my_row = quotient(warp, warps_across) * wm

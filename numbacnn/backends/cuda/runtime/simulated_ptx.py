@@ -24,6 +24,7 @@ __all__ = [
     "mma_tf32",
     "pack_bf16",
     "round_tf32",
+    "settled",
     "store_four",
     "wait_for_copies",
 ]
@@ -77,6 +78,10 @@ def round_tf32(value: Any) -> np.floating[Any]:
     if bits & 0x7FFFFFFF > 0x7F800000:
         return np.float64(np.nan)
     return np.float64(np.uint32((bits + 0x1000) & 0xFFFFE000).view(np.float32))
+
+
+def settled(x: int) -> int:
+    return x
 
 
 def _bf16(value: Any) -> int:
