@@ -10,8 +10,8 @@
 # convolutions and the models each that is measured is written at once, so that a call that is cut off tells as much as
 # it has found. All stages take longer than one call; what is left is for a second one.
 #
-# Environment: PYTHON (python3), BACKEND (cuda), PEER (torch cudnn; those that are not installed are told of and left
-# out), SECONDS_IN_ALL (540), TESTS (the folders that pytest is given), LENET_OPTIONS (of the short training runs),
+# Environment: PYTHON (python3), BACKEND (cuda), PEER (torch cudnn; those that cannot be used are told of and left out),
+# SECONDS_IN_ALL (540), TESTS (the folders that pytest is given), LENET_OPTIONS (of the short training runs),
 # NUMBACNN_DATA (the data set of the full ones), MODELS and MODEL_SEEDS (what the stage models trains: MODELS=vgg
 # MODEL_SEEDS=0 bench/gpu_check.sh RESULTS models). Options of the benchmarks are in CONV_OPTIONS, TRAIN_OPTIONS,
 # STEPS_OPTIONS, COMPILED_OPTIONS and KERNELS_OPTIONS.
@@ -77,15 +77,16 @@ limited() {
     timeout --signal=INT --kill-after=10 "$left" "$@"
 }
 
-# Those of PEER, or of the ones that are given, which are there.
+# Those of PEER, or of the ones that are given, which are there and compute on the device.
 peer_option() {
-    local name
+    local name told device=cpu
     local -a found=()
+    [ "$BACKEND" = cuda ] && device=cuda
     for name in ${*:-$PEER}; do
-        if "$PYTHON" -c "import $name" 2>/dev/null; then
+        if told=$(limited "$PYTHON" -c "from bench import peers; peers.load(['$name'], 1, '$device')" 2>&1); then
             found+=("$name")
         else
-            echo "without the peer '$name', which cannot be imported"
+            echo "without the peer '$name': ${told##*$'\n'}"
         fi
     done
     peer=()

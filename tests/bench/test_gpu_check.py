@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import conv, models, train
 from bench.book import PUBLISHED
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu_check.sh"
@@ -73,6 +74,9 @@ def test_every_stage_is_run_on_the_backend(tmp_path: Path) -> None:
         assert "-m bench.models --backend cpu --task train --peer torch --models " in logs[stage]
         assert f" --run {run} " in logs[stage] and logs[stage].endswith(f"--output-dir {output}\n")
     assert logs["lenet"].count("--dataset shapes --seed 0 --epochs 2") == 2
+    for stage, command in (("conv", conv), ("train", train), ("steps", models), ("compiled", models)):
+        asked = [line for line in logs[stage].splitlines() if f"-m {command.__name__} " in line]
+        assert command.parse_arguments(asked[0].split()[4:]).backend == "cpu"  # or it exits with code 2
 
 
 def test_a_failed_stage_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -111,9 +115,10 @@ def test_without_a_peer_and_with_data(tmp_path: Path) -> None:
     skipped = "skipped: there is nothing to compile without the peer torch"
     assert (code, results) == (0, {"conv": "ok", "train": "ok", "compiled": skipped, "tests": "ok", "seeds": "ok"})
     assert "--no-cov" not in logs["tests"] and "-o addopts=--import-mode=importlib " in logs["tests"]
-    assert "without the peer 'cudnn', which cannot be imported\n" in logs["conv"]
+    asked = "asked for: -c from bench import peers; peers.load(['{}'], 1, 'cuda')"
+    assert f"without the peer 'cudnn': {asked.format('cudnn')}\n" in logs["conv"]
     for stage in ("conv", "train"):
-        assert "without the peer 'torch', which cannot be imported\n" in logs[stage]
+        assert f"without the peer 'torch': {asked.format('torch')}\n" in logs[stage]
         assert "--peer" not in logs[stage]
     assert [line for line in logs["seeds"].splitlines() if line.startswith("seed")] == [f"seed {n}" for n in range(5)]
     kept = sorted(path.name for path in (tmp_path / "results" / "gpu_check").glob("history-*"))
