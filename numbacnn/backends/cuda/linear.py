@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..contract import Activation
-from .block.gemm import Strides, multiply
+from .block.gemm import multiply
+from .block.places import Strides
 from .block.reduce import channel_sums
 from .runtime.device_array import DeviceArray, new
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from .ptx_instructions import INSTRUCTIONS
+
 ROOT = Path(__file__).parents[3]
 CAPABILITIES = (80, 90)
 
@@ -55,7 +57,7 @@ def reports() -> dict[int, str]:
 
 @pytest.fixture(params=CAPABILITIES)
 def kernels(reports: dict[int, str], request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    return json.loads(reports[request.param])
+    return [{**entry, "capability": request.param} for entry in json.loads(reports[request.param])]
 
 
 def test_nothing_is_spilled(kernels: list[dict[str, Any]]) -> None:
@@ -64,7 +66,8 @@ def test_nothing_is_spilled(kernels: list[dict[str, Any]]) -> None:
 
 def test_two_blocks_fit_a_multiprocessor(kernels: list[dict[str, Any]]) -> None:
     assert [k for k in kernels if 2 * k["registers"] * k["threads"] > 65536] == []
-    assert [k for k in kernels if k["shared"] > 48 * 1024] == []
+    # From 9.0 on the linker counts a kilobyte that is the system's, in each block.
+    assert [k for k in kernels if k["shared"] > (48 + k["capability"] // 90) * 1024] == []
 
 
 def test_float32_kernels_compute_in_float32(kernels: list[dict[str, Any]]) -> None:
@@ -74,6 +77,29 @@ def test_float32_kernels_compute_in_float32(kernels: list[dict[str, Any]]) -> No
 
 def test_no_kernel_divides_in_64_bits(kernels: list[dict[str, Any]]) -> None:
     assert [k["kernel"] for k in kernels if k["slow_divisions"]] == []
+
+
+def test_instructions_are_there(kernels: list[dict[str, Any]]) -> None:
+    found = {k["kernel"].rpartition(".")[2]: set(k["special"]) for k in kernels if "ptx_kernels." in k["kernel"]}
+    assert found.keys() == INSTRUCTIONS.keys()
+    for name, instructions in INSTRUCTIONS.items():
+        assert instructions <= found[name], name
+
+
+def test_tensor_cores_multiply_a_step_in_one_go(kernels: list[dict[str, Any]]) -> None:
+    """Unrolled, each instruction once for each matrix of a warp's part: no number is rounded or fetched twice."""
+    found = [k for k in kernels if "tensor_gemm." in k["kernel"]]
+    assert len(found) == (9 if kernels[0]["capability"] >= 90 else 2)
+    for k in found:
+        operands, sizes = k["kernel"].rpartition(".")[2].split("-")[1:3]
+        _, _, wm, wn, _ = map(int, sizes.split("x"))
+        down, across, special = wm // 16, wn // 8, k["special"]
+        products = {"tf32": 2, "tf32x3": 6, "bf16": 1}[operands] * down * across
+        assert sum(n for name, n in special.items() if name.startswith("mma.sync")) == products
+        assert special["ldmatrix.sync.aligned.m8n8.x4.shared.b16"] == 2 * down
+        conversions = 2 * (4 * down + 2 * across) * {"tf32": 1, "tf32x3": 2, "bf16": 0.5}[operands]
+        assert special["cvt.rn.bf16x2.f32" if operands == "bf16" else "cvt.rna.tf32.f32"] == conversions
+        assert special["cp.async.wait_group"] == 1 and special["cp.async.ca.shared.global"] > 0
 
 
 def test_there_are_many(reports: dict[int, str]) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 
 from ...contract import Activation
 from ...geometry import Conv2dGeometry
-from ..block.gemm import Strides, multiply
-from ..block.gemm_plan import plan_of
+from ..block.gemm import multiply
+from ..block.gemm_plan import operands_of, plan_of
+from ..block.places import Strides
 from ..runtime.device_array import DeviceArray, new
 from . import tables as tables
 
@@ -104,5 +105,6 @@ def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
     }[pass_]
     if not m * n or (pass_ == "backward_input" and max(g.sh, g.sw) > 1):
         return 0
-    splits = plan_of(m, n, k, g.groups, np.dtype(f"f{itemsize}")).splits
+    dtype = np.dtype(f"f{itemsize}")
+    splits = plan_of(m, n, k, g.groups, dtype, operands=operands_of(m, n, dtype)).splits
     return itemsize * splits * m * n * g.groups if splits > 1 else 0
