@@ -93,9 +93,9 @@ def _gradient(i, dy, x, weight, mean, inverse_std, coefficients, g):
 
 
 @device_function
-def _products(dy, x_hat, center, place, other_place):
-    gradient = np.float64(dy[place])
-    return gradient, gradient * np.float64(x_hat[other_place])
+def _products(gradient, x_hat, center):
+    gradient = np.float64(gradient)
+    return gradient, gradient * np.float64(x_hat)
 
 
 _parameter_sums = ChannelSums("group_norm_backward", _products, no_center)

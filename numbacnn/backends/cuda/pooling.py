@@ -26,7 +26,18 @@ from .block.reduce import THREADS, lane_bits, lane_of, lanes_sum, row_blocks
 from .runtime import device_array
 from .runtime.kernel import THREADS as MAPPING_THREADS
 from .runtime.kernel import Kernel, block_kernel, mapping
-from .runtime.target import cuda, device_function, divided, divisor, quotient, scalar, vector_store, within, word
+from .runtime.target import (
+    MAX_VECTOR,
+    cuda,
+    device_function,
+    divided,
+    divisor,
+    quotient,
+    scalar,
+    vector_store,
+    within,
+    word,
+)
 
 __all__ = [
     "avg_pool2d",
@@ -39,8 +50,6 @@ __all__ = [
 # Loops are unrolled over windows of so many elements, and over so many windows that a thread of a gradient looks at.
 MAX_UNROLLED = 9
 MAX_UNROLLED_WINDOWS = 18
-# The most neighbours in a row that a thread works out.
-VECTOR = 4
 
 _Across = tuple[int, int, int, int]
 """Which windows the neighbours of a group are in, where the stride divides their number, so that it is the same in
@@ -144,8 +153,8 @@ def _max_backward_kernel(count: int, seen: tuple[int, int], across: _Across, ada
         if adaptive:
             top, rows = _adaptive_window(row, h, oh)
             left, columns = _adaptive_window(column, w, ow)
-        total = cuda.local.array(VECTOR, dtype)
-        for k in range(VECTOR):
+        total = cuda.local.array(MAX_VECTOR, dtype)
+        for k in range(MAX_VECTOR):
             total[k] = 0
         for u in range(rows_seen if rows_seen else rows):
             for v in range(columns_seen if columns_seen else columns):
@@ -242,8 +251,8 @@ def _avg_backward_kernel(count: int, seen: tuple[int, int], across: _Across, ada
         if adaptive:
             top, rows = _adaptive_window(row, h, oh)
             left, columns = _adaptive_window(column, w, ow)
-        total = cuda.local.array(VECTOR, dtype)
-        for k in range(VECTOR):
+        total = cuda.local.array(MAX_VECTOR, dtype)
+        for k in range(MAX_VECTOR):
             total[k] = 0
         for u in range(rows_seen if rows_seen else rows):
             has_row = within(top + u, oh) & (adaptive | within(row + pt - (top + u) * sh, kh))
@@ -383,7 +392,7 @@ def _adaptive_inputs(g: AdaptivePool2dGeometry) -> tuple[int, ...]:
 
 def _inputs(g: Pool2dGeometry, extent_h: int, extent_w: int) -> tuple[int, tuple[int, int], _Across, tuple[int, ...]]:
     """Elements to a thread of a backward kernel, what it is made for besides, and the sizes that it needs."""
-    count = math.gcd(g.w, VECTOR)
+    count = math.gcd(g.w, MAX_VECTOR)
     across = _ANYWHERE
     if count % g.sw == 0:
         first = -((extent_w - 1 - g.pl) // g.sw)

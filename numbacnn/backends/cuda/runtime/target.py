@@ -11,9 +11,10 @@ the two do not share by themselves has one name here:
 - ``quotient(a, b)``: a // b of numbers in 0 .. 2**31 - 1, in 32 bits, where 64 take five times as long;
   ``divided(a, divisor(b))``: the same in three instructions instead of some twenty, where the host knows b and passes
   ``divisor(b)`` in its place;
-- ``vector_load(count)`` and ``vector_store(count)``: functions that read and write 2 or 4 neighbouring elements at
-  once, or one (``count`` 1), at an index that is a multiple of ``count``. The memory begins at a multiple of 16 bytes,
-  as that of ``device_array.aligned``;
+- ``vector_load(count)`` and ``vector_store(count)``: functions that read and write 1, 2 or 4 neighbouring elements at
+  once, at an index that is a multiple of ``count``, in memory that begins at a multiple of 16 bytes, as that of
+  ``device_array.aligned``. They are in the first of four places, whatever ``count`` is, so that kernels are written
+  once for each count; what becomes of the others the compiler drops;
 - ``within(i, n)``: whether i is in 0 .. n - 1, one comparison in 32 bits; ``word(i)``: an index below 2**31 that is
   worked out in 32 bits, one instruction where 64 take two;
 - ``scalar(x, v)``: the number v in the dtype of the number x or of the elements of x, so that float32 kernels hold no
@@ -37,6 +38,7 @@ import numpy as np
 from numba.core import config
 
 __all__ = [
+    "MAX_VECTOR",
     "SIMULATED",
     "VECTOR_BYTES",
     "compile_kernel",
@@ -77,6 +79,8 @@ vector_store: Any
 
 VECTOR_BYTES = 16
 """The most that a thread reads or writes at once."""
+MAX_VECTOR = 4
+"""The most neighbouring elements that kernels are made for; if they are wider, they are moved in two parts."""
 
 
 def divisor(b: int) -> int:
@@ -135,14 +139,24 @@ if SIMULATED:
         """Decorator for what kernels call: compiled into each of them, a plain function in the simulator."""
         return definition
 
+    def _check_aligned(i: int, count: int) -> None:
+        if i % count:
+            raise IndexError(f"index {i} is not a multiple of the {count} elements that are read or written at once")
+
     def vector_load(count: int) -> Callable[..., tuple[Any, ...]]:
-        """``load(x, i)``: the ``count`` elements of x from i on."""
-        return lambda x, i: tuple([x[i + k] for k in range(count)])
+        """``load(x, i)``: four elements, ``count`` of which are those of x from i on, and others the last of them."""
+
+        def load(x, i):
+            _check_aligned(i, count)
+            return tuple([x[i + min(k, count - 1)] for k in range(MAX_VECTOR)])
+
+        return load
 
     def vector_store(count: int) -> Callable[..., None]:
-        """``store(y, i, values)``: the first ``count`` of ``values``, a tuple of elements, from i on."""
+        """``store(y, i, values)``: the first ``count`` of four values, a tuple, from i on."""
 
         def store(y, i, values):
+            _check_aligned(i, count)
             for k in range(count):
                 y[i + k] = values[k]
 
@@ -195,22 +209,23 @@ else:
         return int(min(VECTOR_BYTES, count * dtype.bitwidth // 8))
 
     def vector_load(count: int) -> Callable[..., tuple[Any, ...]]:
-        """``load(x, i)``: the ``count`` elements of x from i on."""
+        """``load(x, i)``: four elements, ``count`` of which are those of x from i on, and others the last of them."""
 
         @intrinsic
         def load(typing, x, i):
             def generate(context, builder, signature, arguments):
                 address = _vector_address(context, builder, *arguments, x.dtype, count)
                 loaded = builder.load(address, align=_alignment(x.dtype, count))
-                elements = [builder.extract_element(loaded, ir.Constant(ir.IntType(32), k)) for k in range(count)]
+                places = [ir.Constant(ir.IntType(32), min(k, count - 1)) for k in range(MAX_VECTOR)]
+                elements = [builder.extract_element(loaded, place) for place in places]
                 return context.make_tuple(builder, signature.return_type, elements)
 
-            return types.UniTuple(x.dtype, count)(x, types.int64), generate
+            return types.UniTuple(x.dtype, MAX_VECTOR)(x, types.int64), generate
 
         return load
 
     def vector_store(count: int) -> Callable[..., None]:
-        """``store(y, i, values)``: the first ``count`` of ``values``, a tuple of elements, from i on."""
+        """``store(y, i, values)``: the first ``count`` of four values, a tuple, from i on."""
 
         @intrinsic
         def store(typing, y, i, values):
