@@ -13,6 +13,7 @@ roofline: memory, one read of each argument; sums are float64, which a GPU with 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -129,7 +130,7 @@ class ChannelSums:
     """
 
     def __init__(self, name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> None:
-        self._rows = {count: _row_kernel(count, name, terms, center_of) for count in (1, 2, 4)}
+        self._of_rows = name, terms, center_of
         self._columns = _column_kernel(name, terms, center_of)
 
     def partial(
@@ -155,7 +156,8 @@ class ChannelSums:
             groups = length // count
             g = (n, c, divisor(max(c, 1)), groups, divisor(groups), chunk // count, parts, *divmod(THREADS, groups))
             rows = (x_row // count, other_row // count)
-            self._rows[count](c * parts, sums, aligned(x), aligned(other), centers, (*g, *rows))
+            kernel = _row_kernel(count, *self._of_rows)
+            kernel(c * parts, sums, aligned(x), aligned(other), centers, (*g, *rows))
             return sums, parts
         runs = -(-n // ROWS)
         parts = length * runs
@@ -179,6 +181,7 @@ def _next_group(i, column, place, other_place, length, steps, wraps):
     )
 
 
+@functools.cache
 def _row_kernel(count: int, name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> Kernel:
     """For rows of groups of ``count`` elements: lengths, places and steps are those of groups."""
     load = vector_load(count)
