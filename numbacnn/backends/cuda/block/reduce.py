@@ -174,7 +174,7 @@ def _next_group(i, column, place, other_place, length, steps, wraps):
     wrap, other_wrap = wraps
     beyond = column + step_columns >= length
     return (
-        word(i + THREADS),
+        i + THREADS,
         word(column + step_columns - (length if beyond else 0)),
         word(place + step + (wrap if beyond else word(0))),
         word(other_place + other_step + (other_wrap if beyond else word(0))),
@@ -203,7 +203,7 @@ def _row_kernel(count: int, name: str, terms: Callable[..., Any], center_of: Cal
         part = divided(block, by_c)
         channel = word(block - part * c)
         center = center_of(x, centers, channel, length * count)
-        i, end = word(part * chunk + thread), word(min((part + 1) * chunk, n * length))
+        i, end = part * chunk + thread, min((part + 1) * chunk, n * length)
         row = divided(i, by_length)
         column = word(i - row * length)
         place = word(row * x_row + channel * length + column)
