@@ -400,8 +400,8 @@ def _inputs(g: Pool2dGeometry, extent_h: int, extent_w: int) -> tuple[int, tuple
     rows, columns = _seen(1, extent_h, g.sh, g.pt, g.oh), _seen(count, extent_w, g.sw, g.pl, g.ow)
     groups = g.w // count
     sizes = (g.h, g.w, g.oh, g.ow, divisor(g.h), groups, divisor(groups), rows, columns, extent_h, extent_w)
-    sizes += (g.sh, g.sw, divisor(g.sh), divisor(g.sw), g.pt, g.pl)
-    return count, _unrolled(rows, columns, MAX_UNROLLED_WINDOWS), across, sizes
+    strides = (g.sh, g.sw, divisor(g.sh), divisor(g.sw), g.pt, g.pl)
+    return count, _unrolled(rows, columns, MAX_UNROLLED_WINDOWS), across, (*sizes, *strides)
 
 
 def _seen(count: int, extent: int, stride: int, before: int, outputs: int) -> int:

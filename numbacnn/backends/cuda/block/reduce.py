@@ -162,8 +162,8 @@ class ChannelSums:
         runs = -(-n // ROWS)
         parts = length * runs
         sums = device_array.new((2, c, parts), np.float64)
-        g = (n, c, length, runs, x_row, other_row)
-        self._columns(-(-c * length // COLUMNS) * runs, sums, x, other, centers, g)
+        sizes = (n, c, length, runs, x_row, other_row)
+        self._columns(-(-c * length // COLUMNS) * runs, sums, x, other, centers, sizes)
         return sums, parts
 
 
