@@ -32,7 +32,8 @@ SUMS += ("optim._square_chunks", "optim._finish_norm", "optim._clip_factor")
 
 # What has little time for anything beside its memory traffic: no division, and 16 bytes at a time where sizes allow it.
 WITHOUT_DIVISIONS = ("pooling.max_pool", "pooling.avg_pool", "pooling._shares", "elementwise._put_columns")
-WITHOUT_DIVISIONS += ("normalization.", "reduce.rows-")
+WITHOUT_DIVISIONS += ("cuda.normalization.", "group_normalization._normalized", "group_normalization._gradient")
+WITHOUT_DIVISIONS += ("group_normalization._x_hat", "reduce.rows-")
 WIDE = ("max_pool_backward-1x2x4", "avg_pool_backward-1x2x4", "normalize-by-4", "train_gradient-by-4", "._dropout")
 WIDE += ("eval_gradient-by-4", "rows-moments-by-4", "rows-batch_norm_backward-by-4")
 
