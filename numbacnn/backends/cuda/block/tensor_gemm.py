@@ -22,7 +22,6 @@ counts them in the machine code. Nothing here has been measured.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -52,9 +51,7 @@ def _rounded(values):
 @device_function
 def _rest(values, rounded):
     """What rounding took away, rounded."""
-    return _rounded(
-        (values[0] - rounded[0], values[1] - rounded[1], values[2] - rounded[2], values[3] - rounded[3])
-    )
+    return _rounded((values[0] - rounded[0], values[1] - rounded[1], values[2] - rounded[2], values[3] - rounded[3]))
 
 
 @device_function
@@ -274,5 +271,3 @@ def tensor_kernel(
 
     variant = f"{operands}-{'x'.join(map(str, tile))}-{a_by_table:d}{b_kind}{c_by_table:d}-{activation}"
     return block_kernel(threads, f"{__name__}.product-{variant}")(product)
-
-
