@@ -12,8 +12,9 @@ from typing import Any
 
 import numba
 
-from numbacnn import backends
+from numbacnn import backends, precision
 from numbacnn.backends.geometry import Conv2dGeometry
+from numbacnn.backends.precision import OPERANDS
 
 from . import gpu, machine, peers, problems
 from .command import UserError, add_peer_option, exit_code_with_threads, say, seconds, whole_number
@@ -32,7 +33,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     lists = ", ".join([*problems.CONV2D, problems.OF_MODELS])
     parser = argparse.ArgumentParser(
         prog="python -m bench.conv",
-        description="Measure the convolution algorithms of a backend, in float32.",
+        description="Measure the convolution algorithms of a backend, on float32 arrays.",
         epilog="On a GPU what a call launches is captured once, and its replays are timed: the device's time, not the "
         "host's. NumPy's matrix product, which the reference backend uses, keeps its own number of threads.",
     )
@@ -46,14 +47,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--pass", nargs="+", dest="passes", choices=PASSES, default=PASSES, help="default: all three")
     add_peer_option(parser)
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
+    add("--precision", choices=OPERANDS, default="float32",
+        help="what the GPU's matrix products multiply; a row says what it was (default: float32)")  # fmt: skip
     add("--threads", type=whole_number, metavar="N", help="on the CPU, of our kernels and of the peer (default: all)")
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--rounds", type=whole_number, metavar="N", help="timed calls of each contender")
     extent.add_argument("--budget", type=seconds, metavar="SECONDS", default=2.0,
                         help="instead of --rounds: time for each pass of each problem (default: 2)")  # fmt: skip
     add("--output-dir", type=Path, metavar="DIR", default=RESULTS,
-        help="folder for conv-BACKEND.json and conv-BACKEND.png, with the list models conv-models-BACKEND.* "
-        "(default: bench/results)")  # fmt: skip
+        help="folder for conv-BACKEND.json and conv-BACKEND.png, with the list models conv-models-BACKEND.*, "
+        "with a precision conv-BACKEND-PRECISION.* (default: bench/results)")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -68,10 +71,12 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryFile(dir=output):
         pass  # to learn that nothing can be written there before everything is measured
 
+    if arguments.precision != "float32" and backend.name != "cuda":
+        raise UserError(f"--precision {arguments.precision} is for --backend cuda; {backend.name} computes in float32")
     computer = machine.examine(backend)
     of_gpu = gpu.VERSIONS if backend.asynchronous else ()
     versions = machine.versions(*of_gpu, *rivals.packages)
-    title, peak = computer.title, computer.peak
+    title = computer.title
     table = table_of(geometries, bool(rivals.names))
     say(f"{title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     say(f"{computer.limits}\nbackend {backend.name}; * is what auto picks\n{table.header()}")
@@ -82,13 +87,14 @@ def run(arguments: argparse.Namespace) -> None:
         return interleave(functions, rounds=arguments.rounds, budget=arguments.budget, pause=pause, waits=waits)
 
     rows = []
-    for g in geometries:
-        for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, peak):
-            rows.append(row)
-            say(table.line(cells_of(row, bool(rivals.names))))
+    with precision(arguments.precision):
+        for g in geometries:
+            for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, computer.peak_in):
+                rows.append(row)
+                say(table.line(cells_of(row, bool(rivals.names))))
     computer = computer.examined_again()
     peak = computer.peak
-    rows = [replace(row, share_of_peak=row.gflops / peak) for row in rows]
+    rows = [replace(row, share_of_peak=row.gflops / computer.peak_in(row.precision)) for row in rows]
     summary = summarise(rows)
     for entry in summary:
         say(summary_line(entry))
@@ -96,6 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"{name}: missing: {reason}")
 
     stem = f"conv-models-{backend.name}" if of_models else f"conv-{backend.name}"
+    stem += "" if arguments.precision == "float32" else f"-{arguments.precision}"
     table_file, picture = (output / f"{stem}.{extension}" for extension in ("json", "png"))
     write_results(
         table_file,
@@ -105,6 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
         {
             "backend": backend.name,
             "dtype": "float32",
+            "precision": arguments.precision,
             "peers": list(rivals.names),
             "rounds": arguments.rounds,
             "budget_seconds": None if arguments.rounds else arguments.budget,
@@ -157,7 +165,15 @@ def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list
 def table_of(geometries: Sequence[Conv2dGeometry], with_peers: bool) -> Table:
     """The table's columns; the ratio is that of the fastest peer."""
     width = max(len(g.descriptor) for g in geometries)
-    columns = [("problem", -width), ("pass", -15), ("algorithm", -14), ("ms", 9), ("quartiles", 17), ("GFLOP/s", 7)]
+    columns = [
+        ("problem", -width),
+        ("pass", -15),
+        ("algorithm", -14),
+        ("precision", -9),
+        ("ms", 9),
+        ("quartiles", 17),
+        ("GFLOP/s", 7),
+    ]
     columns += [("peak", 6), ("workspace", 11), ("threads", 7)]
     return Table(columns + ([("best peer", -20), ("its ms", 9), ("ratio", 6), ("others' ms", -10)] * with_peers))
 
@@ -165,7 +181,14 @@ def table_of(geometries: Sequence[Conv2dGeometry], with_peers: bool) -> Table:
 def cells_of(row: Row, with_peers: bool) -> list[str]:
     """A row as the table shows it."""
     quartiles = " - ".join(f"{value:.3f}" for value in row.quartiles)
-    cells = [row.problem, row.pass_, row.algorithm + "*" * row.auto, f"{row.milliseconds:.3f}", quartiles]
+    cells = [
+        row.problem,
+        row.pass_,
+        row.algorithm + "*" * row.auto,
+        row.precision,
+        f"{row.milliseconds:.3f}",
+        quartiles,
+    ]
     cells += [significant(row.gflops), f"{row.share_of_peak:.1%}", f"{row.workspace_bytes:,}"]
     cells.append("" if row.threads is None else f"{row.threads}")
     if row.peer and row.ratio:

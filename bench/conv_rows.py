@@ -16,6 +16,7 @@ from numbacnn import backends, ops
 from numbacnn.backends.contract import Backend, ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
+from . import gpu
 from .command import UserError, WrongResultError
 from .contender import Contender, best_of, reason
 from .machine import layer
@@ -39,7 +40,8 @@ class Row:
     ``difference`` is the largest one from another contender in full float32, relative to the largest magnitude.
     ``threads``, and ``layer``, by which they are run, are None on a GPU. ``peer`` names the fastest peer in full
     float32, and ``ratio`` is its time over ours: above 1, we are faster. ``others`` are the other peers, by name:
-    ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``.
+    ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``. ``precision`` is what was multiplied, of which
+    ``share_of_peak`` is, too: a mode of ``numbacnn.precision``.
     """
 
     problem: str
@@ -61,6 +63,7 @@ class Row:
     peer_quartiles: tuple[float, float] | None = None
     peer_gflops: float | None = None
     ratio: float | None = None
+    precision: str = "float32"
     others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -71,14 +74,14 @@ def measure(
     backend: Backend,
     peers: Peers,
     time_all: TimeAll,
-    peak: float,
+    peak: Callable[[str], float],
 ) -> Iterator[Row]:
     """The rows of one problem, pass by pass; the contenders of a pass are checked and then timed together.
 
     Args:
         peers: the libraries that take part.
         time_all: times functions, by name; what it is given second waits for those that only ask for work.
-        peak: GFLOP/s of the machine.
+        peak: GFLOP/s of the machine in a precision.
 
     A library that is farther off than its own bound is left out, and ``peers.missing`` tells why; where every one is,
     it is ours that are wrong. Raises UserError for a problem that does not fit in memory and WrongResultError where
@@ -95,12 +98,14 @@ def measure(
     with peers.case():
         theirs = peers.conv2d(g, *arrays)
         for pass_ in passes:
+            precisions = {name: precision_of(backend, g, pass_, name) for name in algorithms}
             contenders = {
                 name: Contender(
-                    partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait, capture=capture
+                    partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait,
+                    bound=gpu.ROUNDED_BOUNDS.get(precisions[name]), capture=capture,
                 )
                 for name in algorithms
-            }
+            }  # fmt: skip
             rivals: dict[str, Contender] = {}
             for name, make in theirs[pass_].items():
                 try:
@@ -111,12 +116,15 @@ def measure(
                     peers.missing[f"{g.descriptor} {pass_} {name}"] = reason(error)
             contenders.update(rivals)
             judges = dict(contenders)
-            if len(judges) == 1:
+            if len(judges) == 1 or not any(judge.bound is None for judge in judges.values()):
                 definition = partial(call_backend, backends.get("reference"), g, pass_, "loops", arrays)
                 judges["the reference backend"] = Contender(definition)
             differences, inaccurate = check(judges, g, pass_)
             if rivals and inaccurate.keys() == rivals.keys():
                 raise WrongResultError("; ".join(inaccurate.values()))
+            wrong = [why for name, why in inaccurate.items() if name in precisions]
+            if wrong:
+                raise WrongResultError("; ".join(wrong))
             for name, why in inaccurate.items():
                 peers.missing[f"{g.descriptor} {pass_} {name}"] = why
                 del contenders[name], rivals[name]
@@ -139,14 +147,20 @@ def measure(
                     rounds=len(timing.samples),
                     calls=timing.calls,
                     gflops=gflops,
-                    share_of_peak=gflops / peak,
+                    share_of_peak=gflops / peak(precisions[name]),
                     workspace_bytes=backend.conv2d_workspace(g, pass_, name, 4),
                     threads=None if backend.asynchronous else numba.get_num_threads(),
                     layer=layer(backend),
                     difference=differences[name],
                     **(_first(best, beside.pop(best)) if best else {}),
+                    precision=precisions[name],
                     others=beside,
                 )
+
+
+def precision_of(backend: Backend, g: Conv2dGeometry, pass_: ConvPass, algorithm: str) -> str:
+    """What is multiplied, as ``numbacnn.precision`` is set: ``"float32"`` everywhere but on a GPU."""
+    return gpu.operands(g, pass_, algorithm) if backend.name == "cuda" else "float32"
 
 
 def random_operands(g: Conv2dGeometry) -> list[np.ndarray]:

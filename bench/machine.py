@@ -33,6 +33,10 @@ class Machine(NamedTuple):
         """GFLOP/s in float32."""
         return float(self.facts["peak_gflops"])
 
+    def peak_in(self, precision: str) -> float:
+        """GFLOP/s of float32 arrays whose products are of ``precision``, a mode of ``numbacnn.precision``."""
+        return self.peak * (gpu.peak_over_float32(self.facts, precision) if "gpu" in self.facts else 1.0)
+
     @property
     def bandwidth(self) -> float:
         """GB/s of copying, read and written bytes counted."""

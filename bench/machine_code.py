@@ -51,9 +51,7 @@ def product_loop(code: list[int]) -> list[int]:
     """The shortest loop that holds nine tenths of the kernel's products. ValueError where no loop does."""
     products = [NAMES.get(word & 0xFFF) in PRODUCTS for word in code]
     loops = [
-        (at + 1 + _jump(word), at + 1)
-        for at, word in enumerate(code)
-        if word & 0xFFF == BRANCH and _jump(word) < -1
+        (at + 1 + _jump(word), at + 1) for at, word in enumerate(code) if word & 0xFFF == BRANCH and _jump(word) < -1
     ]
     found = [loop for loop in loops if sum(products[slice(*loop)]) >= 0.9 * sum(products) > 0]
     if not found:

@@ -83,7 +83,10 @@ def test_operands_are_a_matter_of_the_gpu_alone(mode, monkeypatch):
     x, weight = (np.random.default_rng(0).standard_normal(s, np.float32) for s in ((4, 17, 9, 9), (16, 17, 3, 3)))
     monkeypatch.setitem(autotune._table(cpu), autotune._key(cpu, GEOMETRY, "forward"), "loops")
     for backend in "cpu", "reference":
-        full = ops.conv2d(x, weight, backend=backend), ops.linear(x[0, 0], weight[0, 0, :, :1].repeat(9, 1), backend=backend)
+        full = (
+            ops.conv2d(x, weight, backend=backend),
+            ops.linear(x[0, 0], weight[0, 0, :, :1].repeat(9, 1), backend=backend),
+        )
         with nc.precision(mode):
             np.testing.assert_array_equal(ops.conv2d(x, weight, backend=backend), full[0])
             same = ops.linear(x[0, 0], weight[0, 0, :, :1].repeat(9, 1), backend=backend)
@@ -93,7 +96,9 @@ def test_operands_are_a_matter_of_the_gpu_alone(mode, monkeypatch):
 
 
 def test_unknown_mode():
-    with pytest.raises(ValueError, match=r"`mode` 'exact' must be one of 'fast', 'strict', 'float32', 'tf32', 'tf32x3', 'bf16'"):
+    with pytest.raises(
+        ValueError, match=r"`mode` 'exact' must be one of 'fast', 'strict', 'float32', 'tf32', 'tf32x3', 'bf16'"
+    ):
         nc.precision("exact")
 
 

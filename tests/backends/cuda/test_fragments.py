@@ -74,7 +74,7 @@ def test_pairs_of_bf16_are_of_the_same_steps_in_a_and_b():
 
 @TILES
 def test_tiles_lie_in_shared_memory_once_and_in_every_bank(tile):
-    bm, bn, wm, wn, _ = tile
+    bm, bn = tile.bm, tile.bn
     in_a = {f.place_in_a(row, step) for row in range(bm) for step in range(f.BK)}
     in_b = {f.place_in_b(step, column, bn) for step in range(f.BK) for column in range(bn)}
     assert (in_a, in_b) == (set(range(bm * f.BK)), set(range(f.BK * bn)))
@@ -101,7 +101,7 @@ def test_tiles_lie_in_shared_memory_once_and_in_every_bank(tile):
 @TILES
 def test_what_a_thread_adds_to_its_first_place_is_constant(tile):
     """The kernel works out each place once and adds constants to it from then on."""
-    bm, bn, wm, wn, _ = tile
+    bm, bn = tile.bm, tile.bn
     rows, steps = tile.threads // f.BK, tile.threads // bn
     period = 4 // steps
     assert tile.threads % bn == 0 and steps * period == 4
@@ -143,3 +143,4 @@ def test_warps_share_a_tile_out(tile):
 def test_two_tiles_fit_a_multiprocessor_of_a_hundred_kilobytes(tile):
     assert isinstance(tile, WarpTile) and tile.stages >= 3
     assert tile.shared_bytes <= 48 * 1024 and tile.threads <= 256
+    assert 4 * tile.wm * (tile.bn + 8) <= tile.shared_bytes  # C goes through the same memory

@@ -34,6 +34,7 @@ from .tensor_gemm import tensor_kernel
 
 __all__ = ["multiply", "product_kernel", "table"]
 
+
 @functools.cache
 def product_kernel(
     tile: Tile, dtype: np.dtype[Any], a_by_table: bool, b_kind: str, c_by_table: bool, activation: Activation

@@ -90,13 +90,14 @@ MAX_SUMS = {4: 64, 8: 16}
 # On tensor cores: the TF32 figures that bench.cuda_forecast predicts from machine code. None of them has been measured.
 # Shared memory is 48 KB at most, so that no kernel has to ask the driver for more.
 WARP_RATES = {
-    WarpTile(128, 128, 64, 32, 3): (500.0, 800.0),
+    WarpTile(128, 128, 64, 64, 3): (500.0, 800.0),
     WarpTile(64, 128, 32, 32, 4): (400.0, 600.0),
     WarpTile(64, 64, 32, 32, 4): (200.0, 380.0, 500.0),
     WarpTile(32, 128, 32, 32, 4): (200.0, 380.0, 450.0),
     WarpTile(16, 128, 16, 32, 4): (120.0, 200.0, 250.0),
 }
 SIMULATED_WARP_TILE = WarpTile(32, 32, 16, 16, 3)
+MAX_OF_WARP_X3 = 32 * 32
 # The least rows and columns of C for which tensor cores, whose matrices are 16 x 8, are worth their rounding.
 FEWEST_ROWS = 16
 OLDEST_CAPABILITY = (8, 0)
@@ -113,9 +114,10 @@ def operands_of(m: int, n: int, dtype: np.dtype[Any]) -> str:
 def tiles(dtype: np.dtype[Any], operands: str = "float32") -> tuple[Tile | WarpTile, ...]:
     """The tiles there are, the largest first."""
     if operands != "float32":
-        # A number and what rounding took from it are twice the registers, too many beside 64 sums.
-        most = MAX_SUMS[8] * LANES * 2 if operands == "tf32x3" else MAX_SUMS[4] * LANES
-        return (SIMULATED_WARP_TILE,) if SIMULATED else tuple(t for t in WARP_RATES if t.wm * t.wn <= most)
+        if SIMULATED:
+            return (SIMULATED_WARP_TILE,)
+        # A number and what rounding took from it are twice the registers, too many beside a lane's 64 sums and more.
+        return tuple(tile for tile in WARP_RATES if operands != "tf32x3" or tile.wm * tile.wn <= MAX_OF_WARP_X3)
     if SIMULATED:
         return (SIMULATED_TILE,)
     return tuple(tile for tile in RATES if tile.tm * tile.tn <= MAX_SUMS[dtype.itemsize])

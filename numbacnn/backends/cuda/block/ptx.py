@@ -78,7 +78,9 @@ else:
         call.attributes.add("convergent")
         return call
 
-    def _place(context: Any, builder: ir.IRBuilder, kind: Any, memory: ir.Value, index_kind: Any, index: ir.Value) -> Any:
+    def _place(
+        context: Any, builder: ir.IRBuilder, kind: Any, memory: ir.Value, index_kind: Any, index: ir.Value
+    ) -> Any:
         """Pointer to an element of memory, a raw pointer or an array."""
         if index.type != INDEX:
             index = builder.sext(index, INDEX) if index_kind.signed else builder.zext(index, INDEX)

@@ -106,7 +106,8 @@ if SIMULATED:
 
 else:
     from numba import types
-    from numba.cuda.extending import intrinsic, overload, register_jitable
+    from numba.cuda.extending import intrinsic as intrinsic
+    from numba.cuda.extending import overload, register_jitable
 
     cuda = numba.cuda
     exp, expm1, log, log1p, sqrt, tanh = math.exp, math.expm1, math.log, math.log1p, math.sqrt, math.tanh
