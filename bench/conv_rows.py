@@ -196,7 +196,7 @@ def check(
 
     Raises WrongResultError where two differ by more than the bound that every backend keeps in float32,
     ``1e-5 sqrt(K)``. A contender with a bound of its own is held to that, against the first one, and is told of, with
-    the reason, where it is farther off; it takes no part in the differences.
+    the reason, where it is farther off; it takes no part in the others' differences.
     """
     results = {name: np.asarray(contender.to_numpy(contender.run())) for name, contender in contenders.items()}
     float32_bound = 1e-5 * math.sqrt(reduction_length(g, pass_))
@@ -210,7 +210,7 @@ def check(
     inaccurate: dict[str, str] = {}
     for name, contender in contenders.items():
         if contender.bound is not None:
-            _, text = _difference(results, of_float32[0], name, max(float32_bound, contender.bound))
+            largest[name], text = _difference(results, of_float32[0], name, max(float32_bound, contender.bound))
             if text is not None:
                 inaccurate[name] = f"{g.descriptor} {pass_}: {text}"
     return largest, inaccurate

@@ -105,7 +105,7 @@ def test_table_json_and_plot(run: Any, tmp_path: Path, capsys: pytest.CaptureFix
     assert output[1] == f"ceilings: 100.0 GFLOP/s in float32 on {threads} threads, 60.0 on one, copying 10.0 GB/s"
     header = next(index for index, line in enumerate(output) if line.startswith("problem"))
     assert output[header].split() == [
-        *("problem", "pass", "algorithm", "ms", "quartiles", "GFLOP/s", "peak", "workspace", "threads")
+        *("problem", "pass", "algorithm", "precision", "ms", "quartiles", "GFLOP/s", "peak", "workspace", "threads")
     ]
     expected = [
         [g.descriptor, pass_, name + "*" * (ops.conv2d_choice(g, backend=backend)[pass_] == name)]
@@ -219,6 +219,37 @@ def test_what_tune_has_found_is_what_auto_picks(run: Any, tmp_path: Path, monkey
     assert {row["pass"]: row["algorithm"] for row in rows if row["auto"]} == {
         "forward": "im2col", "backward_input": "im2col", "backward_weight": "loops"
     }  # fmt: skip
+
+
+def test_rows_in_less_precision_have_their_own_bound_and_peak(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        conv_rows, "precision_of", lambda backend, g, pass_, name: {"im2col": "tf32"}.get(name, "float32")
+    )
+    monkeypatch.setattr(machine.Machine, "peak_in", lambda self, name: {"tf32": 800.0, "float32": 100.0}[name])
+    monkeypatch.setattr(conv, "interleave", fixed_times)
+    call = conv_rows.call_backend
+    off = {"by": 1.005}
+
+    def rough(backend: Any, g: Any, pass_: Any, algorithm: str, operands: Any) -> Any:
+        return call(backend, g, pass_, algorithm, operands) * np.float32(off["by"] if algorithm == "im2col" else 1)
+
+    monkeypatch.setattr(conv_rows, "call_backend", rough)
+    for algorithms in ("loops", "im2col"), ("im2col",):  # beside one in float32, and where the reference is what judges
+        assert run("--problem", TINY, "--pass", "forward", "--algorithm", *algorithms) == 0
+        row = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))["rows"][-1]
+        assert (row["algorithm"], row["precision"]) == ("im2col", "tf32")
+        assert row["difference"] == pytest.approx(5e-3, rel=0.1)
+        assert row["share_of_peak"] == pytest.approx(row["gflops"] / 800)
+    off["by"] = 1.02
+    assert run("--problem", TINY, "--pass", "forward", "--algorithm", "im2col") == 1
+    assert "differ by 2.0e-02" in capsys.readouterr().err
+
+
+def test_precisions_are_for_the_gpu(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--problem", TINY, "--precision", "tf32") == 2
+    assert "--precision tf32 is for --backend cuda; cpu computes in float32" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("im2col_is_picked")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numba
 import pytest
 
 from bench import gpu, machine
 from bench.command import UserError
-from numbacnn import backends
+from numbacnn import backends, precision
+from numbacnn.backends.contract import ConvPass
+from numbacnn.backends.geometry import Conv2dGeometry
 
 H200 = {
     "gpu": "NVIDIA H200", "multiprocessors": 132, "capability": [9, 0], "clock_mhz": 1980.0, "memory_bytes": 150 << 30,
@@ -27,6 +31,34 @@ def test_the_peak_is_computed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     limits = machine.Machine("", ceilings).limits
     assert limits.startswith("ceilings: 66908.2 GFLOP/s in float32 (computed: 132")
     assert limits.endswith("copying 4000.0 GB/s")
+
+
+def test_the_peak_of_tensor_cores() -> None:
+    facts = {**H200, **{"peak_gflops": 66908.16}}
+    peaks = {mode: machine.Machine("", facts).peak_in(mode) for mode in ("float32", "tf32", "tf32x3", "bf16")}
+    assert peaks["float32"] == 66908.16
+    # 2048 and 4096 operations of a multiprocessor in a cycle
+    assert peaks["tf32"] == pytest.approx(132 * 2048 * 1.98) and peaks["bf16"] == pytest.approx(132 * 4096 * 1.98)
+    assert peaks["tf32x3"] == pytest.approx(peaks["tf32"] / 3)
+    assert gpu.peak_over_float32({"capability": [8, 9]}, "tf32") == 1
+    assert machine.Machine("", {"peak_gflops": 100.0}).peak_in("float32") == 100
+
+
+@WITH_CUDA
+@pytest.mark.parametrize(
+    ("descriptor", "found"),
+    [
+        ("n1c16h4k16r3s1p1", ["tf32"] * 3),
+        ("n1c3h8k16r3s1p1", ["tf32", "float32", "tf32"]),  # three rows of an input gradient
+        ("n1c16h3k16r1s1p0", ["float32", "float32", "tf32"]),  # nine pixels
+    ],
+)
+def test_what_is_multiplied(descriptor: str, found: list[str]) -> None:
+    g = Conv2dGeometry.parse(descriptor)
+    with precision("tf32"):
+        assert [gpu.operands(g, pass_, "implicit_gemm") for pass_ in get_args(ConvPass)] == found
+        assert gpu.operands(g, "forward", "loops") == "float32"
+    assert gpu.operands(g, "forward", "implicit_gemm") == "float32"
 
 
 @WITH_CUDA

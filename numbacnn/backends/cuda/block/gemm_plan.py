@@ -137,7 +137,7 @@ def plan_of(
 
 def _microseconds(plan: Plan, m: int, n: int, batch: int, itemsize: int) -> float:
     tile, splits, part = plan
-    rates = {**RATES, **WARP_RATES}.get(tile, (1.0,))
+    rates = (RATES.get(tile) if isinstance(tile, Tile) else WARP_RATES.get(tile)) or (1.0,)
     blocks = -(-m // tile.bm) * -(-n // tile.bn) * batch * splits
     full, rest = divmod(-(-blocks // MULTIPROCESSORS), len(rates))
     block = 1e-3 * tile.bm * tile.bn * part

@@ -240,8 +240,8 @@ def tensor_kernel(
             stage = stage + 1 if stage < stages - 1 else 0
             p0 += BK
 
-        # C by way of shared memory, as many rows at a time as a warp has: neighbouring threads store neighbours, and what
-        # is done to a number stands here once and not for each of a lane's.
+        # C by way of shared memory, as many rows at a time as a warp has: neighbouring threads store neighbours, and
+        # what is done to a number stands here once and not for each of a lane's.
         column = j0 + column
         place = member * c_batch + split * c_part + c_offset(c_table, c_column_stride, min(column, n - 1))
         for rows in range(bm // wm):
