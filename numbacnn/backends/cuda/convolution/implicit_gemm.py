@@ -6,7 +6,7 @@
 - weight gradient: dweight (k, taps) = dy (k, pixels) times the same look-up with positions and taps changing places;
   the long sum over pixels is split into parts that are added in order.
 
-roofline: ``block/gemm.py``'s, without any memory for columns.
+roofline: ``block/gemm.py``'s, or ``block/tensor_gemm.py``'s, without any memory for columns.
 """
 
 from __future__ import annotations
