@@ -18,7 +18,7 @@ set -o pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-ALL_STAGES=(info small lenet seeds tests conv train kernels memcheck racecheck models)
+ALL_STAGES=(info small lenet nccl seeds tests conv train kernels memcheck racecheck models)
 
 PYTHON=${PYTHON:-python3}
 BACKEND=${BACKEND:-cuda}
@@ -102,6 +102,15 @@ stage_lenet() {
         echo "the same seed gave other bits"
         return 1
     }
+}
+
+# Its last line says how many processes there were: two where there are two GPUs.
+stage_nccl() {
+    [ "$BACKEND" = cuda ] || {
+        echo "NCCL is between GPUs, of the backend cuda, not $BACKEND"
+        return $SKIPPED
+    }
+    limited "$PYTHON" -m bench.gpu_nccl
 }
 
 needs_data() {
@@ -197,7 +206,7 @@ stage_tests() {
 
 # The longest that a stage may take, in seconds.
 declare -A longest=(
-    [info]=40 [small]=90 [lenet]=80 [conv]=130 [train]=90 [kernels]=60 [memcheck]=60 [racecheck]=60 [tests]=240
+    [info]=40 [small]=90 [lenet]=80 [nccl]=90 [conv]=130 [train]=90 [kernels]=60 [memcheck]=60 [racecheck]=60 [tests]=240
     [seeds]=120 [models]=540
 )
 

@@ -106,6 +106,12 @@ class Backend(Protocol):
         handlers of signals afterwards.
         """
 
+    def call_host(self, work: Callable[[], None]) -> bool:
+        """Call ``work()`` now or, while a step is captured, in its place at each launch.
+
+        What was asked for before is done then. False, and nothing is called, where work goes on in the background.
+        """
+
     def capture_in_parts(
         self, function: Callable[[Array], Array], x: Array, constant: Sequence[Array] = ()
     ) -> tuple[Callable[[], None], Array] | None:

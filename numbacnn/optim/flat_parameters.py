@@ -67,6 +67,10 @@ class FlatParameters:
         """The numbers that :meth:`write_settings` was last given, float64."""
         self._written: tuple[float, ...] | None = None
 
+    def places(self) -> list[tuple[slice, Parameter]]:
+        """Where each parameter is in the flat arrays."""
+        return [(place, parameter) for (place, _), parameter in zip(self._places, self.parameters, strict=True)]
+
     def setting(self, name: str) -> Any:
         """That of the group; the weight decay of what does not decay is 0."""
         return 0.0 if name == "weight_decay" and not self.decays else self.group[name]

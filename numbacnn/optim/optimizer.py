@@ -140,6 +140,11 @@ class Optimizer:
         self._settle()
         return [(flat.backend, flat.gradient) for flat in self._flat if flat.trains]
 
+    def gradient_places(self) -> list[list[tuple[slice, Parameter]]]:
+        """Where each parameter's gradient is in the arrays of :meth:`flat_gradients`."""
+        self._settle()
+        return [flat.places() for flat in self._flat if flat.trains]
+
     def _settle(self) -> None:
         self._add_arrays()
         if not self._flat or not all(flat.is_in_place() for flat in self._flat):

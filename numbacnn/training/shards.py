@@ -7,31 +7,32 @@ them, each with the weight of its samples. Counters go on by as much as in the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backends
-from ..backends import Array, Backend
 from ..nn.layer import Layer
 from ..nn.state import Buffer
-from ..sharding import Node, Ranks, ShardedBatch, add_up, own_nodes, own_shards, sum_of_nodes
+from ..sharding import Node, Ranks, ShardedBatch, add_up, ahead_of_last, own_nodes, own_shards, sum_of_nodes
 from .accumulation import Accumulation, not_optimized
+from .gradient_pieces import BackwardOrder, GradientPieces, OnBackend, Piece, cut_gradients
 from .metrics import Metric, MetricSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..optim import Optimizer
     from .weight_average import WeightAverage
 
-__all__ = ["ShardSums", "share_state"]
+__all__ = ["ShardState", "ShardSums", "share_state"]
 
 DRAWS_BITS = 40
 """A layer's random numbers are drawn by the number of its pass, whose bits from this one on are the shard's."""
 
-_OnBackend = list[tuple[Backend, Array]]
+Compute = Callable[[Any, Any, Callable[[BackwardOrder, int], None] | None], None]
 
 
 def share_state(ranks: Ranks, model: Layer, optimizer: Optimizer, average: WeightAverage | None) -> None:
@@ -50,7 +51,7 @@ def share_state(ranks: Ranks, model: Layer, optimizer: Optimizer, average: Weigh
 class _Sums:
     """What one shard, or a node of several, comes to."""
 
-    def __init__(self, gradients: _OnBackend, figures: _OnBackend, averages: _OnBackend, counts: Any, passes: Any):
+    def __init__(self, gradients: OnBackend, figures: OnBackend, averages: OnBackend, counts: Any, passes: Any):
         self.gradients = gradients
         self.figures = figures
         self.averages = averages
@@ -60,7 +61,13 @@ class _Sums:
 
     def add(self, other: _Sums) -> _Sums:
         """Take in the sums of the shards that follow."""
-        for name in ("gradients", "figures", "averages"):
+        for (backend, left), (_, right) in zip(self.gradients, other.gradients, strict=True):
+            backend.accumulate(left, right)
+        return self.add_few(other)
+
+    def add_few(self, other: _Sums) -> _Sums:
+        """:meth:`add`, but for gradients."""
+        for name in ("figures", "averages"):
             for (backend, left), (_, right) in zip(getattr(self, name), getattr(other, name), strict=True):
                 backend.accumulate(left, right)
         self.counts = self.counts + other.counts
@@ -78,62 +85,34 @@ class ShardSums:
 
     def __init__(self, shards: int, ranks: Ranks | None) -> None:
         self.shards = shards
-        self._ranks = ranks
+        self._ranks = ranks if ranks is not None and ranks.size > 1 else None
         self.own = range(shards) if ranks is None else own_shards(shards, ranks.rank, ranks.size)
-        self._spare: list[_OnBackend] = []
+        self._spare: list[OnBackend] = []
+        self._pieces: list[Piece] = []
+        self._pieces_of: Any = None
 
-    def of(
-        self,
-        batch: ShardedBatch,
-        compute: Callable[[Any, Any], None],
-        model: Layer,
-        optimizer: Optimizer,
-        accumulation: Accumulation,
-        totals: MetricSums,
-        metrics: Sequence[Metric],
-    ) -> None:
-        """Compute the shards that are this process's, ``compute(x, y)``, and leave what all shards come to.
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes have shards, too."""
+        return self._ranks is not None
 
-        ``batch`` has samples. After an error sums are as before the batch, but for gradients.
+    def of(self, batch: ShardedBatch, compute: Compute, state: ShardState) -> None:
+        """Compute the shards that are this process's, and leave what all shards come to.
+
+        ``compute(x, y, listener)`` leaves the gradients of one shard, whatever was there before, and tells the
+        listener, if there is one, see `BackwardProgress`. ``batch`` has samples. After an error sums are as before the
+        batch, but for gradients.
         """
-        state = _State(model, optimizer, accumulation, totals, metrics)
         if self._spare and not _are_alike(self._spare[0], state.gradients):
             self._spare.clear()
-        parts = {number: (x, y) for number, x, y in batch.parts}
-        latest: _Sums | None = None  # whose gradients are where those of the next shard will be
-
-        def shard(number: int) -> _Sums | None:
-            nonlocal latest
-            if number not in parts:
-                return None
-            if latest is not None:
-                latest.gradients = self._copied(latest.gradients)
-            state.begin(number)
-            x, y = parts.pop(number)
-            compute(x, y)
-            latest = state.end(_samples(x))
-            return latest
-
-        def add(left: _Sums, right: _Sums) -> _Sums:
-            nonlocal latest
-            if right is latest:
-                latest = None
-            left.add(right)
-            if right.gradients is not state.gradients:
-                self._spare.append(right.gradients)
-            return left
-
+        work = _Work(batch, compute, state, self._spare)
         result: _Sums | None
         try:
-            found: dict[Node, _Sums] = {}
-            for node in own_nodes(self.shards, self.own, batch.samples):
-                total = add_up(node, shard, add)
-                if total is not None:
-                    found[node] = total
-            if self._ranks is not None and self._ranks.size > 1:
-                result = self._exchanged(found, batch, state)
+            nodes = own_nodes(self.shards, self.own, batch.samples)
+            if self._ranks is not None:
+                result = self._exchanged(nodes, work, self._ranks)
             else:
-                result = sum_of_nodes(found, self.shards, add)
+                result = sum_of_nodes({node: work.total(node) for node in nodes}, self.shards, work.add)
         except BaseException:
             state.restore()
             raise
@@ -142,22 +121,41 @@ class ShardSums:
         if result.gradients is not state.gradients:
             self._spare.append(result.gradients)
 
-    def _copied(self, gradients: _OnBackend) -> _OnBackend:
-        if not self._spare:
-            return [(backend, backend.copy(array)) for backend, array in gradients]
-        spare = self._spare.pop()
-        for (backend, target), (_, source) in zip(spare, gradients, strict=True):
-            backend.assign(target, source)
-        return spare
+    def _exchanged(self, nodes: Sequence[Node], work: _Work, ranks: Ranks) -> _Sums:
+        """The sums of all processes. Few numbers go to all of them, gradients piece by piece to one that adds them.
 
-    def _exchanged(self, found: dict[Node, _Sums], batch: ShardedBatch, state: _State) -> _Sums:
-        """The sums of all processes. Few numbers go to all of them, gradients piece by piece to one that adds them."""
-        ranks = self._ranks
-        assert ranks is not None
+        A process computes the last of its shards with everything at hand that it is added to, so that a piece of the
+        gradients can leave as soon as that shard has it.
+        """
+        state, samples = work.state, work.batch.samples
+        layout = [
+            own_nodes(self.shards, own_shards(self.shards, rank, ranks.size), samples) for rank in range(ranks.size)
+        ]
+        is_full = samples >= self.shards  # no shard is empty
+        complete, last = (nodes[:-1], nodes[-1]) if nodes and is_full else (nodes, None)
+        found = {node: work.total(node) for node in complete}
+        pieces = self._cut(state, ranks)
+        if last is None:
+            addends = GradientPieces(pieces, state.gradients, _gradients_of(found))
+            addends.finish()
+            ranks.sum_pieces(addends, layout, self.shards)
+        else:
+            before, number = ahead_of_last(last)
+            ahead = [work.total(node) for node in before]
+            work.begin(number)
+            addends = GradientPieces(
+                pieces, state.gradients, _gradients_of(found), last, [sums.gradients for sums in ahead]
+            )
+            with _summed(addends, functools.partial(ranks.sum_pieces, addends, layout, self.shards), ranks.overlap):
+                found[last] = work.compute(number, addends.reached)
+            for sums in reversed(ahead):
+                found[last] = sums.add_few(found[last])
+                self._spare.append(sums.gradients)
         few = {
             node: (_on_host(sums.figures), _on_host(sums.averages), sums.counts, sums.passes)
             for node, sums in found.items()
         }
+        self._spare += [found[node].gradients for node in complete if found[node].gradients is not state.gradients]
         every = {node: sums for own in ranks.gather_metrics(few) for node, sums in own.items()}
         host = {
             node: _Sums([], _of_host(figures), _of_host(averages), counts, passes)
@@ -165,19 +163,6 @@ class ShardSums:
         }
         result = sum_of_nodes(host, self.shards, _Sums.add)
         assert result is not None
-        layout = [
-            own_nodes(self.shards, own_shards(self.shards, rank, ranks.size), batch.samples)
-            for rank in range(ranks.size)
-        ]
-        for i, (backend, gradient) in enumerate(state.gradients):
-            nodes = {node: backend.to_numpy(sums.gradients[i][1]) for node, sums in found.items()}
-            out = gradient if isinstance(gradient, np.ndarray) else np.empty(gradient.shape, gradient.dtype)
-            ranks.sum_nodes(nodes, layout, self.shards, out)
-            if out is not gradient:
-                backend.assign(gradient, backend.asarray(out))
-        for sums in found.values():
-            if sums.gradients is not state.gradients:
-                self._spare.append(sums.gradients)
         result.gradients = state.gradients
         result.figures = _like(state.figures, result.figures)
         result.averages = [
@@ -186,8 +171,87 @@ class ShardSums:
         ]
         return result
 
+    def _cut(self, state: ShardState, ranks: Ranks) -> list[Piece]:
+        if self._pieces_of != (cut_for := (state.optimizer, state.optimizer.version)):
+            piece_bytes = ranks.piece_bytes([backend for backend, _ in state.gradients])
+            self._pieces, self._pieces_of = cut_gradients(state.model, state.optimizer, piece_bytes), cut_for
+        return self._pieces
 
-class _State:
+
+@contextmanager
+def _summed(addends: GradientPieces, work: Callable[[], None], overlap: bool) -> Iterator[None]:
+    """``work`` sums up what the block makes: afterwards or, with ``overlap``, beside it, where there are pieces."""
+    if not overlap or addends.count < 2:
+        yield
+        addends.finish()
+        work()
+        return
+    with ThreadPoolExecutor(1, "numbacnn-exchange") as executor:
+        done = executor.submit(work)
+        try:
+            yield
+        except BaseException:
+            addends.fail()
+            raise
+        addends.finish()
+        done.result()
+
+
+class _Work:
+    """The shards of one batch, one after another; the gradients of the latest are where those of the next will be."""
+
+    def __init__(self, batch: ShardedBatch, compute: Compute, state: ShardState, spare: list[OnBackend]) -> None:
+        self.batch = batch
+        self.state = state
+        self._compute = compute
+        self._parts = {number: (x, y) for number, x, y in batch.parts}
+        self._spare = spare
+        self._latest: _Sums | None = None
+
+    def total(self, node: Node) -> _Sums:
+        """What the shards of a node come to."""
+        total = add_up(node, self._shard, self.add)
+        assert total is not None
+        return total
+
+    def _shard(self, number: int) -> _Sums | None:
+        if number not in self._parts:
+            return None
+        self.begin(number)
+        return self.compute(number)
+
+    def begin(self, number: int) -> None:
+        """Make room for the gradients of a shard."""
+        if self._latest is not None:
+            self._latest.gradients = self._copied(self._latest.gradients)
+        self.state.begin(number)
+
+    def compute(self, number: int, listener: Callable[[BackwardOrder, int], None] | None = None) -> _Sums:
+        """What it comes to."""
+        x, y = self._parts.pop(number)
+        self._compute(x, y, listener)
+        self._latest = self.state.end(_samples(x))
+        return self._latest
+
+    def add(self, left: _Sums, right: _Sums) -> _Sums:
+        """The sum of two, in ``left``; the gradients of ``right`` are free."""
+        if right is self._latest:
+            self._latest = None
+        left.add(right)
+        if right.gradients is not self.state.gradients:
+            self._spare.append(right.gradients)
+        return left
+
+    def _copied(self, gradients: OnBackend) -> OnBackend:
+        if not self._spare:
+            return [(backend, backend.copy(array)) for backend, array in gradients]
+        spare = self._spare.pop()
+        for (backend, target), (_, source) in zip(spare, gradients, strict=True):
+            backend.assign(target, source)
+        return spare
+
+
+class ShardState:
     """What shards begin with, and leave."""
 
     def __init__(
@@ -199,10 +263,12 @@ class _State:
         metrics: Sequence[Metric],
     ) -> None:
         backend = model.backend
+        self.model = model
+        self.optimizer = optimizer
         self._accumulation = accumulation
         self._totals = totals
-        self.gradients: _OnBackend = optimizer.flat_gradients()
-        self.figures: _OnBackend = [
+        self.gradients: OnBackend = optimizer.flat_gradients()
+        self.figures: OnBackend = [
             *((backend, array) for array in (accumulation.divisor, *totals.arrays)),
             *((each.backend, each.value) for metric in metrics for each in metric.buffers()),
             *((parameter.backend, parameter.grad) for parameter in not_optimized(model, optimizer)),
@@ -221,8 +287,8 @@ class _State:
         self._first_draws: list[int] = []
 
     def begin(self, number: int) -> None:
-        """Be where each shard begins."""
-        for backend, array in (*self.gradients, *self.figures):
+        """Be where each shard begins, but for gradients."""
+        for backend, array in self.figures:
             backend.fill_zero(array)
         self._restore_buffers()
         self._first_draws = [before + (number << DRAWS_BITS) for before in self._draws_before]
@@ -294,7 +360,7 @@ class _State:
             each.value = earlier
 
     @staticmethod
-    def _put(targets: _OnBackend, before: _OnBackend, more: _OnBackend) -> None:
+    def _put(targets: OnBackend, before: OnBackend, more: OnBackend) -> None:
         for (backend, target), (_, former), (_, addition) in zip(targets, before, more, strict=True):
             backend.accumulate(former, addition)
             backend.assign(target, former)
@@ -305,23 +371,27 @@ def _samples(x: Any) -> int:
     return int(first.shape[0])
 
 
-def _copies(arrays: _OnBackend) -> _OnBackend:
+def _copies(arrays: OnBackend) -> OnBackend:
     return [(backend, backend.copy(array)) for backend, array in arrays]
 
 
-def _are_alike(some: _OnBackend, others: _OnBackend) -> bool:
+def _gradients_of(found: dict[Node, _Sums]) -> dict[Node, OnBackend]:
+    return {node: sums.gradients for node, sums in found.items()}
+
+
+def _are_alike(some: OnBackend, others: OnBackend) -> bool:
     kinds = [[(backend, array.shape, array.dtype) for backend, array in each] for each in (some, others)]
     return kinds[0] == kinds[1]
 
 
-def _on_host(arrays: _OnBackend) -> list[Any]:
+def _on_host(arrays: OnBackend) -> list[Any]:
     return [backend.to_numpy(array) for backend, array in arrays]
 
 
-def _of_host(arrays: Sequence[Any]) -> _OnBackend:
+def _of_host(arrays: Sequence[Any]) -> OnBackend:
     host = backends.get("reference")
     return [(host, array) for array in arrays]
 
 
-def _like(targets: _OnBackend, arrays: _OnBackend) -> _OnBackend:
+def _like(targets: OnBackend, arrays: OnBackend) -> OnBackend:
     return [(backend, backend.asarray(array)) for (backend, _), (_, array) in zip(targets, arrays, strict=True)]

@@ -17,6 +17,7 @@ echo "asked for: $*"
 [ "$1" = -c ] && exit "${TORCH:-1}"
 [ "$2" = "$HANGING" ] && sleep 60
 [ "$2" = "$FAILING" ] && exit 3
+[ "$2" = "$MISSING" ] && echo "there is none" && exit 77
 while [ $# -gt 0 ]; do
     if [ "$1" = --output-dir ]; then
         mkdir -p "$2"
@@ -39,7 +40,9 @@ def check(tmp_path: Path, *stages: str, **settings: str) -> tuple[int, dict[str,
     python.write_text(PYTHON, encoding="utf-8")
     python.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBACNN_DATA"}
-    environment.update({"PYTHON": str(python), "FAILING": "", "HANGING": "", "BITS": "the same", **settings})
+    environment.update(
+        {"PYTHON": str(python), "FAILING": "", "HANGING": "", "MISSING": "", "BITS": "the same", **settings}
+    )
     done = subprocess.run(
         [str(SCRIPT), str(tmp_path / "results"), *stages], env=environment, capture_output=True, text=True, timeout=120
     )
@@ -54,10 +57,12 @@ def test_every_stage_is_run_on_the_backend(tmp_path: Path) -> None:
     code, results, logs = check(tmp_path, TORCH="0", BACKEND="cpu")
     assert code == 0
     assert list(results) == [
-        *("info", "small", "lenet", "seeds", "tests", "conv", "train", "kernels", "memcheck", "racecheck", "models")
+        *("info", "small", "lenet", "nccl", "seeds", "tests", "conv"),
+        *("train", "kernels", "memcheck", "racecheck", "models"),
     ]
     skipped = {stage for stage, result in results.items() if result.startswith("skipped: ")}
-    assert skipped == {"seeds", "memcheck", "racecheck", "models"}
+    assert skipped == {"nccl", "seeds", "memcheck", "racecheck", "models"}
+    assert results["nccl"] == "skipped: NCCL is between GPUs, of the backend cuda, not cpu"
     assert {result for stage, result in results.items() if stage not in skipped} == {"ok"}
     assert "asked for: -m numbacnn.info\n" in logs["info"]
     assert "-m pytest --backend cpu -p no:cacheprovider --no-cov" in logs["tests"]
@@ -77,6 +82,14 @@ def test_a_stage_that_hangs_is_ended(tmp_path: Path) -> None:
     assert code == 1
     assert results["info"] == "failed: out of time"
     assert results["kernels"] == "skipped: no time left"
+
+
+def test_nccl_needs_its_packages(tmp_path: Path) -> None:
+    """What is said last is why."""
+    code, results, logs = check(tmp_path, "nccl")
+    assert (code, results, logs["nccl"]) == (0, {"nccl": "ok"}, "asked for: -m bench.gpu_nccl\n")
+    _, results, _ = check(tmp_path, "nccl", MISSING="bench.gpu_nccl")
+    assert results == {"nccl": "skipped: there is none"}
 
 
 def test_other_bits_fail(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ pytestmark = [
 
 PROGRAM = """
 import json, os, time
+import numpy as np
 from numbacnn import distributed
 from tests.distributed import runs
 
@@ -35,7 +36,9 @@ group.barrier()
 begin = time.perf_counter()
 group.barrier()
 seconds = time.perf_counter() - begin
-found = [runs.run("LeNet, SGD", group), os.readlink("/proc/self/ns/net"), group.local_rank, seconds]
+pid = group.share(lambda: np.full(9, os.getpid()))[0]  # of the process that has made it
+own = [os.readlink("/proc/self/ns/net"), group.local_rank, bool(pid == os.getpid())]
+found = [runs.run("LeNet, SGD", group), *own, seconds]
 every = group.gather_metrics(found)
 if group.rank == 0:
     print(json.dumps(every))
@@ -54,7 +57,7 @@ def mpiexec(folder: Path, second: Machine) -> list[str]:
 
 
 def test_the_wire_loses_what_comes_to_a_device_that_is_down() -> None:
-    speak = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'1', ('{}', 9))".format(ADDRESSES[1])
+    speak = f"import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'1', ('{ADDRESSES[1]}', 9))"
     with two_machines(0.02) as (first, second):
         arrived = second.received()
         subprocess.run(second.command("ip", "link", "set", DEVICE, "down"), check=True)
@@ -84,7 +87,7 @@ def test_two_machines_have_the_bits_of_one(delay: float, tmp_path: Path) -> None
     ((own_bits, own_space, *_),) = json.loads(alone)
     assert [bits for bits, *_ in every] == [own_bits] * 2
     assert len({own_space, *(space for _, space, *_ in every)}) == 3
-    assert [local_rank for _, _, local_rank, _ in every] == [0, 0]
+    assert [(local_rank, is_own) for _, _, local_rank, is_own, _ in every] == [(0, True)] * 2
     # Half of the gradients to be summed, and half of the sums.
     assert min(sent) > ROUNDS * GRADIENT_BYTES
     assert max(seconds for *_, seconds in every) > delay

@@ -55,7 +55,7 @@ class Gpu:
         initialize(driver)
         self.number = chosen_device(driver)
         self.name = f"cuda:{self.number}"
-        handle = value(driver.cuDeviceGet(self.number))
+        handle = self._handle = value(driver.cuDeviceGet(self.number))
         self.capability = capability(driver, handle)
         attribute = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
         self.multiprocessors: int = value(driver.cuDeviceGetAttribute(attribute, handle))
@@ -70,6 +70,11 @@ class Gpu:
         self._staging_lock = ForkSafeLock()
         self._kept: deque[Any] = deque()
         self._released: deque[int] = deque()
+
+    @property
+    def uuid(self) -> str:
+        """What no other GPU has, of any machine."""
+        return str(value(self._driver.cuDeviceGetUuid(self._handle)).bytes.hex())
 
     @property
     def stream(self) -> int:
@@ -205,6 +210,14 @@ class Gpu:
                 done.append(self._kept.popleft())  # noqa: PERF401 - what was taken out before the end stays in the list
         value(self._driver.cuStreamSynchronize(self._stream))
 
+    def mark(self) -> Callable[[], bool]:
+        """A question that does not wait: whether all that was asked for before is done."""
+        self._enter()
+        self._recorder.refuse("waiting for the device")
+        mark = _Mark(self._driver, self._new_event())
+        value(self._driver.cuEventRecord(mark.event, self._stream))
+        return mark
+
     def begin_capture(self) -> None:
         """Record what the calling thread asks for from now on instead of doing it."""
         self._enter()
@@ -292,3 +305,21 @@ class _Replay:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # at exit, the driver may be gone first
             self._gpu.forget(self._executable)
+
+
+class _Mark:
+    """Tells whether an event has come; the event goes with it. DriverError if what comes before it failed."""
+
+    def __init__(self, driver: Any, event: Any) -> None:
+        self._driver, self.event = driver, event
+
+    def __call__(self) -> bool:
+        answer = self._driver.cuEventQuery(self.event)
+        if answer[0] == self._driver.CUresult.CUDA_ERROR_NOT_READY:
+            return False
+        value(answer)
+        return True
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # at exit, the driver may be gone first
+            self._driver.cuEventDestroy(self.event)
