@@ -88,6 +88,7 @@ def forecast(kernel: str, precision: str, code: Sequence[int], threads: int, reg
 def kernels() -> Iterator[tuple[str, str, Any]]:
     """Name, precision and kernel of the products of a convolution's forward pass and of a linear layer."""
     from numbacnn.backends.cuda.block import gemm_plan
+    from numbacnn.backends.cuda.block.fragments import BK
     from numbacnn.backends.cuda.block.tensor_gemm import tensor_kernel
 
     single = np.dtype(np.float32)
@@ -95,7 +96,8 @@ def kernels() -> Iterator[tuple[str, str, Any]]:
         for precision in ("tf32", "tf32x3", "bf16"):
             for tile in gemm_plan.tiles(single, precision):
                 name = f"{'x'.join(map(str, tile))} {kind}"
-                yield name, precision, tensor_kernel(tile, precision, False, kind, c_by_table, None)
+                in_fours = tile.threads * 4 // BK <= tile.bm
+                yield name, precision, tensor_kernel(tile, precision, in_fours, False, kind, c_by_table, None)
 
 
 def predicted() -> Iterator[Forecast]:

@@ -2,8 +2,9 @@
 
 A block computes a tile of C, bm x bn, and each of its warps a part of that, wm x wn, as 16 x 8 matrices whose sums stay
 in its lanes' registers. The reduction is walked along BK = 16 at a time. The tiles of A and B for the next steps are on
-their way to shared memory while one is multiplied, ``stages`` of them in all: each element by a copy of its own that no
-register waits for, because neighbours of an image begin anywhere, and that brings zero where there is none. One barrier
+their way to shared memory while one is multiplied, ``stages`` of them in all: each element of B by a copy of its own,
+because neighbours of an image begin anywhere, A's by fours where they lie so. No register waits for a copy, and it
+brings zero where there is nothing. One barrier
 a step tells both that a tile is there and that another one has been read by all and may be overwritten. Tiles lie there
 as ``fragments.py`` says, so that neither ``ldmatrix`` of A nor the loads of B meet in a bank.
 
@@ -28,15 +29,16 @@ import numpy as np
 
 from ...contract import Activation
 from ...shared.activations import ACTIVATIONS
+from ..runtime.device_array import DeviceArray
 from ..runtime.kernel import Kernel, block_kernel
 from ..runtime.target import cuda, device_function, quotient, scalar, signed, unsigned, within, word
 from . import fragments, ptx
 from .fragments import BK, LANES
 from .gemm_plan import WarpTile
-from .places import OF_A, OF_B, OF_C
+from .places import OF_A, OF_B, OF_C, Strides
 from .pointwise import activate
 
-__all__ = ["tensor_kernel"]
+__all__ = ["comes_in_fours", "tensor_kernel"]
 
 _b_of_lane, _c_of_lane = device_function(fragments.b_of_lane), device_function(fragments.c_of_lane)
 _row_of_matrix = device_function(fragments.row_of_matrix)
@@ -60,11 +62,30 @@ def _mma_tf32(a, b0, b1, c):
     return ptx.mma_tf32(a[0], a[1], a[2], a[3], b0, b1, c[0], c[1], c[2], c[3])
 
 
+def comes_in_fours(tile: WarpTile, a: DeviceArray, strides: Strides, k: int) -> bool:
+    """Whether A lies so that all four elements from every fourth on are neighbours and begin at 16 bytes.
+
+    The parts of a reduction do: they are multiples of that, too.
+    """
+    place = a.place if isinstance(a.place, int) else a.place.ctypes.data
+    whole = not (place % 16 or strides.row % 4 or strides.batch % 4 or k % 4)
+    return whole and strides.column == 1 and tile.threads * 4 // BK <= tile.bm
+
+
 @functools.cache
 def tensor_kernel(
-    tile: WarpTile, operands: str, a_by_table: bool, b_kind: str, c_by_table: bool, activation: Activation
+    tile: WarpTile,
+    operands: str,
+    in_fours: bool,
+    a_by_table: bool,
+    b_kind: str,
+    c_by_table: bool,
+    activation: Activation,
 ) -> Kernel:
-    """The kernel for a tile and a way to find elements; ``operands`` are ``"tf32"``, ``"tf32x3"`` or ``"bf16"``."""
+    """The kernel for a tile and a way to find elements; ``operands`` are ``"tf32"``, ``"tf32x3"`` or ``"bf16"``.
+
+    ``in_fours``: A's rows are copied 16 bytes at a time, see :func:`comes_in_fours`.
+    """
     bm, bn, wm, wn, stages = tile
     threads, code = tile.threads, ACTIVATIONS[activation]
     a_offset, c_offset = OF_A[a_by_table], OF_C[c_by_table]
@@ -73,7 +94,9 @@ def tensor_kernel(
     # A's tiles, then B's, and in the end some rows of C, whose pitch lets the lanes of a warp meet in a bank by twos.
     all_of_a, c_pitch = stages * a_size, bn + 8
     all_tiles = max(stages * (a_size + b_size), wm * c_pitch)
-    a_rows_apart, b_rows_apart = threads // BK, threads // bn
+    at_a_time, copy_of_a = (4, ptx.copy_four) if in_fours else (1, ptx.copy_word)
+    across_a = BK // at_a_time
+    a_rows_apart, b_rows_apart = threads // across_a, threads // bn
     a_loads, b_loads, swizzles = bm // a_rows_apart, BK // b_rows_apart, 4 // b_rows_apart
     accumulators, columns = wm * wn // LANES, wn // 8
     down, across, halves = unsigned(wm // 16), unsigned(columns), unsigned(2)
@@ -92,7 +115,7 @@ def tensor_kernel(
         target = stage * a_size + targets[0]
         for u in range(a_loads):
             inside = is_step & within(u * a_rows_apart, rows_left)
-            ptx.copy_word(tiles, target + u * a_rows_apart * BK, a, place, inside)
+            copy_of_a(tiles, target + u * a_rows_apart * BK, a, place, inside)
             place += a_rows_apart * a_row_stride
         p = p0 + b_first
         steps_left = max(last - p, 0)
@@ -197,7 +220,7 @@ def tensor_kernel(
         last = min(k, first + part)
 
         # Columns beyond C are read as its last one, rows as zeros, and neither is stored.
-        column, row, step = thread & (bn - 1), quotient(thread, BK), thread & (BK - 1)
+        column, row, step = thread & (bn - 1), quotient(thread, across_a), (thread & (across_a - 1)) * at_a_time
         at = b_offset(fixed, b_column_stride, min(j0 + column, n - 1))
         start = ptx.settled(word(b_start(member * b_batch, at, image)))
         a_first, b_first = member * a_batch + (i0 + row) * a_row_stride, quotient(thread, bn)
@@ -263,5 +286,5 @@ def tensor_kernel(
                         value += bias[member * bias_batch + row * bias_row + column * bias_column]
                     c[place + row * c_row_stride] = activate(code, value, c)
 
-    variant = f"{operands}-{'x'.join(map(str, tile))}-{a_by_table:d}{b_kind}{c_by_table:d}-{activation}"
+    variant = f"{operands}-{'x'.join(map(str, tile))}-{at_a_time}-{a_by_table:d}{b_kind}{c_by_table:d}-{activation}"
     return block_kernel(threads, f"{__name__}.product-{variant}")(product)
