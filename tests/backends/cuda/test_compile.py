@@ -100,7 +100,7 @@ def test_tensor_cores_multiply_a_step_in_one_go(kernels: list[dict[str, Any]]) -
         conversions = 2 * (4 * down + 2 * across) * {"tf32": 1, "tf32x3": 2, "bf16": 0.5}[operands]
         assert special["cvt.rn.bf16x2.f32" if operands == "bf16" else "cvt.rna.tf32.f32"] == conversions
         assert special["cp.async.wait_group"] == 1 and special["cp.async.ca.shared.global"] > 0
-        assert (special["cp.async.cg.shared.global"] > 0) == (at_a_time == "4")
+        assert ("cp.async.cg.shared.global" in special) == (at_a_time == "4")
 
 
 def test_there_are_many(reports: dict[int, str]) -> None:

@@ -87,14 +87,15 @@ RATES = {
 SIMULATED_TILE = Tile(16, 4, 4, 8, 2)
 # Whose sums in float64 leave a thread enough registers.
 MAX_SUMS = {4: 64, 8: 16}
-# On tensor cores: the TF32 figures that bench.cuda_forecast predicts from machine code. None of them has been measured.
-# Shared memory is 48 KB at most, so that no kernel has to ask the driver for more.
+# The same on tensor cores, as bench.cuda_forecast predicts it for TF32 from machine code, at 1.7 GHz, and where one block
+# is alone, a guess; none of it has been measured. Tiles in shared memory are 48 KB at most, so that no kernel has to ask
+# the driver for more.
 WARP_RATES = {
-    WarpTile(128, 128, 64, 64, 3): (500.0, 800.0),
-    WarpTile(64, 128, 32, 32, 4): (400.0, 600.0),
-    WarpTile(64, 64, 32, 32, 4): (200.0, 380.0, 500.0),
-    WarpTile(32, 128, 32, 32, 4): (200.0, 380.0, 450.0),
-    WarpTile(16, 128, 16, 32, 4): (120.0, 200.0, 250.0),
+    WarpTile(128, 128, 64, 64, 3): (500.0, 900.0),
+    WarpTile(64, 128, 64, 32, 4): (300.0, 550.0),
+    WarpTile(64, 64, 32, 32, 4): (150.0, 280.0, 425.0),
+    WarpTile(32, 128, 32, 32, 4): (120.0, 220.0, 325.0),
+    WarpTile(16, 128, 16, 32, 4): (70.0, 120.0, 173.0),
 }
 SIMULATED_WARP_TILE = WarpTile(32, 32, 16, 16, 3)
 MAX_OF_WARP_X3 = 32 * 32

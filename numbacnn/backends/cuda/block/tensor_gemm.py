@@ -15,9 +15,9 @@ lane in the same order, so that its bits are the same run after run.
 roofline: 2 m n k operations. A multiprocessor of an H200 does 2048 of them in a cycle in TF32, 4096 in bf16, by
 ``wgmma``, and by ``mma.sync``, which this is, some 62 % of that, as published measurements of an H100 have it. A step
 of the 128 x 128 tile is 2 * 128 * 128 * 16 operations for 256 * 16 numbers, 32 operations a byte, which most of all
-come from caches. The multiplications of a TF32 step take 413 cycles at that rate. Its four warps issue some 530
-instructions each, one in a cycle on each of the four schedulers, so that the issue of instructions bounds it, and
-most of all in bf16, whose multiplications are half as many. ``python -m bench.cuda_forecast`` counts the instructions
+come from caches. The multiplications of a TF32 step take 413 cycles at that rate. Its four warps issue some 500
+instructions each for an image, one in a cycle on each of the four schedulers, so that the issue of instructions bounds
+it, at 83 % of what ``mma.sync`` does at most; in bf16, whose multiplications are half as many, at 56 %. ``python -m bench.cuda_forecast`` counts the instructions
 in the machine code, and predicts; nothing here has been measured.
 """
 
@@ -111,7 +111,7 @@ def tensor_kernel(
         a_row_stride, a_column_stride, b_row_stride = moves
         p = p0 + a_step
         is_step = within(p, last)
-        place = a_first + a_offset(tables[0], a_column_stride, p if is_step else last - 1)
+        place = a_first + a_offset(tables[0], a_column_stride, p if is_step else p0)
         target = stage * a_size + targets[0]
         for u in range(a_loads):
             inside = is_step & within(u * a_rows_apart, rows_left)
