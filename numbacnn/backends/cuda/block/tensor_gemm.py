@@ -17,8 +17,9 @@ roofline: 2 m n k operations. A multiprocessor of an H200 does 2048 of them in a
 of the 128 x 128 tile is 2 * 128 * 128 * 16 operations for 256 * 16 numbers, 32 operations a byte, which most of all
 come from caches. The multiplications of a TF32 step take 413 cycles at that rate. Its four warps issue some 500
 instructions each for an image, one in a cycle on each of the four schedulers, so that the issue of instructions bounds
-it, at 83 % of what ``mma.sync`` does at most; in bf16, whose multiplications are half as many, at 56 %. ``python -m bench.cuda_forecast`` counts the instructions
-in the machine code, and predicts; nothing here has been measured.
+it, at 83 % of what ``mma.sync`` does at most; in bf16, whose multiplications are half as many, at 56 %.
+``python -m bench.cuda_forecast`` counts the instructions in the machine code, and predicts; nothing here has been
+measured.
 """
 
 from __future__ import annotations
