@@ -87,9 +87,9 @@ RATES = {
 SIMULATED_TILE = Tile(16, 4, 4, 8, 2)
 # Whose sums in float64 leave a thread enough registers.
 MAX_SUMS = {4: 64, 8: 16}
-# The same on tensor cores, as bench.cuda_forecast predicts it for TF32 from machine code, at 1.7 GHz, and a guess where a
-# block is alone; none of it has been measured. Tiles in shared memory are 48 KB at most, so that no kernel has to ask the
-# driver for more.
+# The same on tensor cores, as bench.cuda_forecast predicts it for TF32 from machine code, at 1.7 GHz, and a guess where
+# a block is alone; none of it has been measured. Tiles in shared memory are 48 KB at most, so that no kernel has to ask
+# the driver for more.
 WARP_RATES = {
     WarpTile(128, 128, 64, 64, 3): (500.0, 900.0),
     WarpTile(64, 128, 64, 32, 4): (300.0, 550.0),

@@ -35,7 +35,7 @@ from ..runtime.kernel import Kernel, block_kernel
 from ..runtime.target import cuda, device_function, quotient, scalar, signed, unsigned, within, word
 from . import fragments, ptx
 from .fragments import BK, LANES
-from .gemm_plan import WarpTile
+from .gemm_plan import Tile, WarpTile
 from .places import OF_A, OF_B, OF_C, Strides
 from .pointwise import activate
 
@@ -63,7 +63,7 @@ def _mma_tf32(a, b0, b1, c):
     return ptx.mma_tf32(a[0], a[1], a[2], a[3], b0, b1, c[0], c[1], c[2], c[3])
 
 
-def comes_in_fours(tile: WarpTile, a: DeviceArray, strides: Strides, k: int) -> bool:
+def comes_in_fours(tile: Tile | WarpTile, a: DeviceArray, strides: Strides, k: int) -> bool:
     """Whether A lies so that all four elements from every fourth on are neighbours and begin at 16 bytes.
 
     The parts of a reduction do: they are multiples of that, too.
