@@ -28,10 +28,10 @@ __all__ = ["Forecast", "forecast", "main"]
 OUTPUT = Path(__file__).parent / "forecasts" / "cuda.json"
 CAPABILITY = (9, 0)
 SCHEDULERS, LANES = 4, 32
-# Operations of one instruction of a warp, and of a multiprocessor in a cycle at the most, by what is multiplied: ``wgmma``
-# for tensor cores.
-OPERATIONS = {"float32": 2 * LANES, "tf32": 2 * 16 * 8 * 8, "tf32x3": 2 * 16 * 8 * 8, "bf16": 2 * 16 * 8 * 16}
-PEAK = {"float32": 256, "tf32": 2048, "tf32x3": 2048, "bf16": 4096}
+# Operations of one instruction of a warp, and of a multiprocessor in a cycle at the most, which for tensor cores is by
+# ``wgmma``.
+OPERATIONS = {"tf32": 2 * 16 * 8 * 8, "tf32x3": 2 * 16 * 8 * 8, "bf16": 2 * 16 * 8 * 16}
+PEAK = {"tf32": 2048, "tf32x3": 2048, "bf16": 4096}
 # The part of it that ``mma.sync`` reaches on an H100 as published (arXiv 2501.12084, section on tensor cores).
 OF_MMA_SYNC = 0.62
 PRODUCTS_OF_ONE = {"tf32x3": 3}
@@ -44,9 +44,9 @@ HEADING = "predicted from machine code for compute capability 9.0; not measured 
 class Forecast:
     """A kernel's loop over the reduction, for all warps of a block, and what it can reach.
 
-    ``issue``, ``products`` and ``shared_memory`` are the cycles that a multiprocessor takes to issue the instructions, to
-    multiply, and to read and write shared memory; they go on side by side, so that the longest is the least that a step
-    takes. ``share_of_roof`` is of what ``mma.sync``, or the float32 units, do at most, ``share_of_peak`` of the peak.
+    ``issue``, ``products`` and ``shared_memory`` are the cycles that a multiprocessor takes to issue the instructions,
+    to multiply, and to read and write shared memory; they go on side by side, so that the longest is the least that a
+    step takes. ``share_of_roof`` is of what ``mma.sync`` does at most, ``share_of_peak`` of the peak.
     """
 
     kernel: str
@@ -65,9 +65,7 @@ class Forecast:
 def forecast(kernel: str, precision: str, code: Sequence[int], threads: int, registers: int) -> Forecast:
     """The forecast of the loop ``code`` (:func:`bench.machine_code.product_loop`)."""
     found, warps = counts(list(code)), threads // LANES
-    issued = found["ffma" if precision == "float32" else "mma"]
-    roof = PEAK[precision] * (1 if precision == "float32" else OF_MMA_SYNC)
-    operations = issued * OPERATIONS[precision] * warps
+    roof, operations = PEAK[precision] * OF_MMA_SYNC, found["mma"] * OPERATIONS[precision] * warps
     cycles = {
         "issue": len(code) * warps / SCHEDULERS,
         "products": operations / roof,
@@ -79,7 +77,7 @@ def forecast(kernel: str, precision: str, code: Sequence[int], threads: int, reg
         precision=precision,
         registers=registers,
         instructions=len(code),
-        products_issued=issued,
+        products_issued=found["mma"],
         **cycles,
         share_of_roof=operations / roof / least,
         share_of_peak=operations / PEAK[precision] / least,
@@ -90,6 +88,7 @@ def forecast(kernel: str, precision: str, code: Sequence[int], threads: int, reg
 def kernels() -> Iterator[tuple[str, str, Any]]:
     """Name, precision and kernel of the products of a convolution's forward pass and of a linear layer."""
     from numbacnn.backends.cuda.block import gemm_plan
+    from numbacnn.backends.cuda.block.fragments import BK
     from numbacnn.backends.cuda.block.tensor_gemm import tensor_kernel
 
     single = np.dtype(np.float32)
@@ -97,7 +96,8 @@ def kernels() -> Iterator[tuple[str, str, Any]]:
         for precision in ("tf32", "tf32x3", "bf16"):
             for tile in gemm_plan.tiles(single, precision):
                 name = f"{'x'.join(map(str, tile))} {kind}"
-                yield name, precision, tensor_kernel(tile, precision, False, kind, c_by_table, None)
+                in_fours = tile.threads * 4 // BK <= tile.bm
+                yield name, precision, tensor_kernel(tile, precision, in_fours, False, kind, c_by_table, None)
 
 
 def predicted() -> Iterator[Forecast]:

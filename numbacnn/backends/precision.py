@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .forks import ForkSafeLock
 
-__all__ = ["InForce", "in_force", "is_allowed", "is_strict", "precision"]
+__all__ = ["OPERANDS", "InForce", "in_force", "is_allowed", "is_strict", "precision"]
 
 
 class InForce(NamedTuple):
@@ -38,8 +38,8 @@ class precision:  # noqa: N801 - it is called like a function, and `with` makes 
     - ``"strict"``: only what sums the products of the definition, so nothing by Winograd's transforms, which round
       several times as much. An algorithm that is asked for by its name is taken in either.
 
-    What float32 matrix products on the backend ``cuda`` multiply, in convolutions by ``implicit_gemm`` and ``im2col`` and
-    in linear layers, forward and backward; arrays and sums stay float32:
+    What float32 matrix products on the backend ``cuda`` multiply, in convolutions by ``implicit_gemm`` and ``im2col``
+    and in linear layers, forward and backward; arrays and sums stay float32:
 
     - ``"float32"``, the default: the numbers as they are, without tensor cores;
     - ``"tf32"``: each rounded to 11 bits, by tensor cores. What PyTorch does in convolutions unless told otherwise;
@@ -47,9 +47,9 @@ class precision:  # noqa: N801 - it is called like a function, and `with` makes 
       infinity times a number becomes NaN, which is its only other difference;
     - ``"bf16"``: each rounded to 8 bits, by tensor cores.
 
-    A factor is off by at most 2^-11 of itself in ``"tf32"``, 2^-21 in ``"tf32x3"`` and 2^-8 in ``"bf16"``. Products with
-    fewer than 16 rows or columns, float64, and GPUs before compute capability 8.0, which have no such tensor cores, are
-    computed in full; the backends ``cpu`` and ``reference`` always are.
+    A factor is off by at most 2^-11 of itself in ``"tf32"``, 2^-21 in ``"tf32x3"`` and 2^-8 in ``"bf16"``. Products
+    with fewer than 16 rows or columns, float64, and GPUs before compute capability 8.0, which have no such tensor
+    cores, are computed in full; the backends ``cpu`` and ``reference`` always are.
 
     Without a call the environment variable NUMBACNN_PRECISION decides, one mode or two with a comma between them, as it
     is when the first convolution asks. Captured steps and sessions follow: those of another precision are not taken.

@@ -1,4 +1,4 @@
-"""The fully connected layer: three tile products (``block/gemm.py`` has their roofline)."""
+"""The fully connected layer: three tile products (``block/gemm.py`` and ``tensor_gemm.py`` have their roofline)."""
 
 from __future__ import annotations
 

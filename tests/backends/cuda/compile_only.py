@@ -88,7 +88,8 @@ def run_tensor_cores(newer: bool) -> None:
     x, weight, bias, dy = (device_array.new(s, np.float32) for s in (g.x_shape, g.weight_shape, (g.k,), g.y_shape))
     ptx_kernels.run_all(device_array.new)
 
-    def convolve(tile: gemm_plan.WarpTile, mode: str, activation: Activation, backward: bool) -> None:
+    def convolve(mode: str, activation: Activation, backward: bool = False, number: int = 0) -> None:
+        tile = gemm_plan.tiles(np.dtype(np.float32), mode)[number]
         plan = mock.patch.object(gemm, "plan_of", lambda m, n, k, *_: gemm_plan.Plan(tile, 1, max(k, 1)))
         with nc.precision(mode), plan:
             cuda.conv2d(x, weight, bias, g, "implicit_gemm", activation)
@@ -96,13 +97,12 @@ def run_tensor_cores(newer: bool) -> None:
                 cuda.conv2d_backward_input(dy, weight, g, "implicit_gemm")
                 cuda.conv2d_backward_weight(dy, x, g, "implicit_gemm")
 
-    largest, *others = gemm_plan.WARP_RATES
-    convolve(largest, "tf32", *HUNGRIEST, backward=newer)
-    convolve(largest, "tf32x3", None, backward=False)
+    convolve("tf32", *HUNGRIEST, backward=newer)
+    convolve("tf32x3", None)
     if newer:
-        convolve(largest, "bf16", None, backward=False)
-        for tile in others:
-            convolve(tile, "tf32", None, backward=False)
+        convolve("bf16", None)
+        for number in range(1, len(gemm_plan.WARP_RATES)):
+            convolve("tf32", None, number=number)
 
 
 def run_tiles(dtype: Any, activations: Iterable[Activation]) -> None:

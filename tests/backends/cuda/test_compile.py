@@ -99,7 +99,7 @@ def test_tensor_cores_multiply_a_step_in_one_go(kernels: list[dict[str, Any]]) -
     found = [k for k in kernels if "tensor_gemm." in k["kernel"]]
     assert len(found) == (9 if kernels[0]["capability"] >= 90 else 2)
     for k in found:
-        operands, sizes = k["kernel"].rpartition(".")[2].split("-")[1:3]
+        operands, sizes, at_a_time = k["kernel"].rpartition(".")[2].split("-")[1:4]
         _, _, wm, wn, _ = map(int, sizes.split("x"))
         down, across, special = wm // 16, wn // 8, k["special"]
         products = {"tf32": 2, "tf32x3": 6, "bf16": 1}[operands] * down * across
@@ -108,6 +108,7 @@ def test_tensor_cores_multiply_a_step_in_one_go(kernels: list[dict[str, Any]]) -
         conversions = 2 * (4 * down + 2 * across) * {"tf32": 1, "tf32x3": 2, "bf16": 0.5}[operands]
         assert special["cvt.rn.bf16x2.f32" if operands == "bf16" else "cvt.rna.tf32.f32"] == conversions
         assert special["cp.async.wait_group"] == 1 and special["cp.async.ca.shared.global"] > 0
+        assert ("cp.async.cg.shared.global" in special) == (at_a_time == "4")
 
 
 def test_kernels_bound_by_memory(reports: dict[int, str]) -> None:

@@ -74,7 +74,7 @@ def test_pairs_of_bf16_are_of_the_same_steps_in_a_and_b():
 
 @TILES
 def test_tiles_lie_in_shared_memory_once_and_in_every_bank(tile):
-    bm, bn, wm, wn, _ = tile
+    bm, bn = tile.bm, tile.bn
     in_a = {f.place_in_a(row, step) for row in range(bm) for step in range(f.BK)}
     in_b = {f.place_in_b(step, column, bn) for step in range(f.BK) for column in range(bn)}
     assert (in_a, in_b) == (set(range(bm * f.BK)), set(range(f.BK * bn)))
@@ -96,13 +96,19 @@ def test_tiles_lie_in_shared_memory_once_and_in_every_bank(tile):
             [f.place_in_b(t // bn, t % bn, bn) for t in threads],
         ):
             assert len({place % BANKS for place in places}) == BANKS
+        fours = [f.place_in_a(t // 4, t % 4 * 4) for t in threads]
+        for eight in range(0, 32, 8):  # of 16 bytes, which go there by eights
+            assert len({place // 4 % 8 for place in fours[eight : eight + 8]}) == 8
+    for row in range(bm):
+        for step in range(f.BK):
+            assert f.place_in_a(row, step) == f.place_in_a(row, step & ~3) + step % 4
 
 
 @TILES
 def test_what_a_thread_adds_to_its_first_place_is_constant(tile):
     """The kernel works out each place once and adds constants to it from then on."""
-    bm, bn, wm, wn, _ = tile
-    rows, steps = tile.threads // f.BK, tile.threads // bn
+    bm, bn = tile.bm, tile.bn
+    rows, steps = tile.threads // f.BK, tile.threads // bn  # and four times as many rows, copied by fours
     period = 4 // steps
     assert tile.threads % bn == 0 and steps * period == 4
     for t in range(tile.threads):
@@ -143,3 +149,4 @@ def test_warps_share_a_tile_out(tile):
 def test_two_tiles_fit_a_multiprocessor_of_a_hundred_kilobytes(tile):
     assert isinstance(tile, WarpTile) and tile.stages >= 3
     assert tile.shared_bytes <= 48 * 1024 and tile.threads <= 256
+    assert 4 * tile.wm * (tile.bn + 8) <= tile.shared_bytes  # C goes through the same memory

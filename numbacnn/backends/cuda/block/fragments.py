@@ -1,8 +1,8 @@
 """Which lane of a warp holds which element of a matrix that tensor cores multiply, and how tiles lie in shared memory.
 
 Plain functions of integers, for kernels, their simulator and tests alike. The first ones are the layouts of PTX for
-``mma.sync`` of shape m16n8k8 with TF32 operands, ``row.col``, and of ``ldmatrix``: "group" is lane // 4, "member" is
-lane % 4. They are written in shifts and masks, which kernels can have of signed numbers without a division.
+``mma.sync`` of shape m16n8k8 with TF32 operands, ``row.col``, and of ``ldmatrix``. They are written in shifts and
+masks, which kernels can have of signed numbers without a division.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 LANES = 32
-# Steps of the reduction that a tile in shared memory holds: a row of A is 64 bytes, which the swizzle below is made for.
+# Steps of the reduction that a tile in shared memory holds: a row of A is 64 bytes, as its swizzle wants it.
 BK = 16
 
 
@@ -49,7 +49,7 @@ def row_of_matrix(lane):
 
 
 def slot_in_pair(member, value):
-    """The step of 16, among those of m16n8k16, that holds value 0 .. 3 of a lane when bf16 pairs are made of words.
+    """The slot of 16, in m16n8k16, for value 0 .. 3 of member ``lane % 4``, where bf16 pairs are made of words.
 
     Registers hold steps 2 member, 2 member + 1, 2 member + 8 and 2 member + 9 there, while :func:`a_of_lane` twice, for
     steps 0-7 and 8-15, gives a lane the steps member, member + 4, member + 8 and member + 12. A sum does not care which
@@ -70,7 +70,7 @@ def place_in_a(row, step):
 def place_in_b(step, column, width):
     """Where element (step, column) of B's tile, rows of ``width`` words, a multiple of 32, lies.
 
-    Runs of eight words change places from one step to the next, so that the 4 steps x 8 columns that the lanes of a warp
-    read at a time lie in all 32 banks.
+    Runs of eight words change places from one step to the next, so that the 4 steps x 8 columns that the lanes of a
+    warp read at a time lie in all 32 banks.
     """
     return step * width + (column ^ ((step & 3) << 3))

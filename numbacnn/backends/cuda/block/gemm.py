@@ -30,7 +30,7 @@ from .gemm_plan import LONGEST_STEP, Tile, operands_of, plan_of
 from .places import OF_A, OF_B, OF_C, Image, Strides
 from .pointwise import activate
 from .reduce import COLUMNS, LANES, THREADS
-from .tensor_gemm import tensor_kernel
+from .tensor_gemm import comes_in_fours, tensor_kernel
 
 __all__ = ["multiply", "product_kernel", "table"]
 
@@ -271,7 +271,8 @@ def multiply(
     b_kind = "stride" if b_fixed is None else "table" if b_moving is None else "image"
     kernel_of = functools.partial(product_kernel, tile, c.dtype)
     if operands != "float32":
-        kernel_of = functools.partial(tensor_kernel, tile, operands)
+        in_fours = a_table is None and comes_in_fours(tile, a, a_strides, k)
+        kernel_of = functools.partial(tensor_kernel, tile, operands, in_fours)
     run = kernel_of(a_table is not None, b_kind, c_table is not None, activation if whole else None)
     run(
         tiles_m * tiles_n * batch * splits,

@@ -87,16 +87,18 @@ RATES = {
 SIMULATED_TILE = Tile(16, 4, 4, 8, 2)
 # Whose sums in float64 leave a thread enough registers.
 MAX_SUMS = {4: 64, 8: 16}
-# On tensor cores: the TF32 figures that bench.cuda_forecast predicts from machine code. None of them has been measured.
-# Shared memory is 48 KB at most, so that no kernel has to ask the driver for more.
+# The same on tensor cores, as bench.cuda_forecast predicts it for TF32 from machine code, at 1.7 GHz, and a guess where
+# a block is alone; none of it has been measured. Tiles in shared memory are 48 KB at most, so that no kernel has to ask
+# the driver for more.
 WARP_RATES = {
-    WarpTile(128, 128, 64, 32, 3): (500.0, 800.0),
-    WarpTile(64, 128, 32, 32, 4): (400.0, 600.0),
-    WarpTile(64, 64, 32, 32, 4): (200.0, 380.0, 500.0),
-    WarpTile(32, 128, 32, 32, 4): (200.0, 380.0, 450.0),
-    WarpTile(16, 128, 16, 32, 4): (120.0, 200.0, 250.0),
+    WarpTile(128, 128, 64, 64, 3): (500.0, 900.0),
+    WarpTile(64, 128, 64, 32, 4): (300.0, 550.0),
+    WarpTile(64, 64, 32, 32, 4): (150.0, 280.0, 425.0),
+    WarpTile(32, 128, 32, 32, 4): (120.0, 220.0, 325.0),
+    WarpTile(16, 128, 16, 32, 4): (70.0, 120.0, 173.0),
 }
 SIMULATED_WARP_TILE = WarpTile(32, 32, 16, 16, 3)
+MAX_OF_WARP_X3 = 32 * 32
 # The least rows and columns of C for which tensor cores, whose matrices are 16 x 8, are worth their rounding.
 FEWEST_ROWS = 16
 OLDEST_CAPABILITY = (8, 0)
@@ -113,9 +115,10 @@ def operands_of(m: int, n: int, dtype: np.dtype[Any]) -> str:
 def tiles(dtype: np.dtype[Any], operands: str = "float32") -> tuple[Tile | WarpTile, ...]:
     """The tiles there are, the largest first."""
     if operands != "float32":
-        # A number and what rounding took from it are twice the registers, too many beside 64 sums.
-        most = MAX_SUMS[8] * LANES * 2 if operands == "tf32x3" else MAX_SUMS[4] * LANES
-        return (SIMULATED_WARP_TILE,) if SIMULATED else tuple(t for t in WARP_RATES if t.wm * t.wn <= most)
+        if SIMULATED:
+            return (SIMULATED_WARP_TILE,)
+        # A number and what rounding took from it are twice the registers, too many beside a lane's 64 sums and more.
+        return tuple(tile for tile in WARP_RATES if operands != "tf32x3" or tile.wm * tile.wn <= MAX_OF_WARP_X3)
     if SIMULATED:
         return (SIMULATED_TILE,)
     return tuple(tile for tile in RATES if tile.tm * tile.tn <= MAX_SUMS[dtype.itemsize])
@@ -135,7 +138,7 @@ def plan_of(
 
 def _microseconds(plan: Plan, m: int, n: int, batch: int, itemsize: int) -> float:
     tile, splits, part = plan
-    rates = {**RATES, **WARP_RATES}.get(tile, (1.0,))
+    rates = (RATES.get(tile) if isinstance(tile, Tile) else WARP_RATES.get(tile)) or (1.0,)
     blocks = -(-m // tile.bm) * -(-n // tile.bn) * batch * splits
     full, rest = divmod(-(-blocks // MULTIPROCESSORS), len(rates))
     block = 1e-3 * tile.bm * tile.bn * part

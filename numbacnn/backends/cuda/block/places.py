@@ -6,8 +6,8 @@
 - C[i, j] is ``c[i * row + j * column]`` or ``c[i * row + table[j]]``.
 
 So the geometry of a convolution is in its tables, and no kernel has a division in its loop. For B a kernel asks three
-things: where the matrix of a batch begins, once; the step to p, once for each p; and then for each element whether it is
-inside, and where.
+things: where the matrix of a batch begins, once; the step to p, once for each p; and then for each element whether it
+is inside, and where.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def _image_step(moving, p, last):
 
 @device_function
 def _image_place(start, at, step, row_stride, image):
-    # One subtraction for row and column, which is the same for all steps. Where a column is left of the image it borrows
-    # from the row, and is more than any width itself.
+    # One subtraction for row and column, which is the same for all steps. A column left of the image borrows from the
+    # row, and is itself more than any width.
     h, w, top, left = image
     seen = at - (top * 65536 + left) + step
     inside = within((seen >> 16) & 0xFFFF, h) & within(seen & 0xFFFF, w)

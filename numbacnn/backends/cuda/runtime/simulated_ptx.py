@@ -60,7 +60,7 @@ def commit_copies() -> None:
     simulator.pending_copies().append(None)
 
 
-def wait_for_copies(groups: int) -> Callable[[], None]:
+def wait_for_copies(groups: int) -> Callable[..., Any]:
     def wait() -> None:
         pending = simulator.pending_copies()
         while pending.count(None) > groups:

@@ -166,7 +166,8 @@ else:
     from llvmlite import ir
     from numba import types
     from numba.cuda import libdevice
-    from numba.cuda.extending import intrinsic, overload, register_jitable
+    from numba.cuda.extending import intrinsic as intrinsic
+    from numba.cuda.extending import overload, register_jitable
 
     cuda = numba.cuda
     exp, expm1, log, log1p, sqrt, tanh = math.exp, math.expm1, math.log, math.log1p, math.sqrt, math.tanh
