@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import exchange
+from . import exchange, scale_report
 from .contender import is_ours, stands_for_us
 from .layer_rows import IMAGES, SLOWER, reason_of
 from .precision import FULL
@@ -30,6 +30,7 @@ __all__ = [
     "replace_section",
     "results_of",
     "runtime_section",
+    "scale_section",
     "summary_section",
     "train_section",
     "zoo_section",
@@ -310,6 +311,15 @@ def runtime_section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scale_section(results: dict[str, Any]) -> str:
+    """The results of ``bench.scale`` as Markdown."""
+    about = (
+        f"{_origin(results)} Times are medians of steps in turns; the last two columns are how many times as fast a "
+        "contender is as one process of two threads, or of one, medians over rounds."
+    )
+    return "\n".join([about, "", scale_report.section(results), *_missing(results)])
+
+
 def _missing(results: dict[str, Any]) -> list[str]:
     """Who could not be measured, and why."""
     return [line for name, why in results["missing"].items() for line in ("", f"Missing: {name}: {why}")]
@@ -337,6 +347,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "train-lenet-cpu": train_section,
     "kernels-cpu": kernels_section,
     "runtime-cpu": runtime_section,
+    "scale-cpu": scale_section,
     "conv-cuda": conv_section,
     "models-cuda": models_section,
     "train-lenet-cuda": train_section,
