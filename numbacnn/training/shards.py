@@ -8,6 +8,7 @@ them, each with the weight of its samples. Counters go on by as much as in the s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 from .. import backends
 from ..backends import Array, Backend
 from ..nn.layer import Layer
-from ..nn.state import Buffer
+from ..nn.state import Buffer, StepCounter
 from ..sharding import Node, Ranks, ShardedBatch, add_up, own_nodes, own_shards, sum_of_nodes
 from .accumulation import Accumulation, not_optimized
+from .lockstep import Attributes, Lockstep
 from .metrics import Metric, MetricSums
 
 if TYPE_CHECKING:
@@ -72,8 +74,9 @@ class ShardSums:
     """Of one batch after the other.
 
     Beside the gradients themselves, a process that has all of s shards holds at most log2(s) copies of them, one
-    that has some of them at most twice as many, and one with a single shard none. What is being exchanged comes on
-    top, see `numbacnn.distributed.Group`.
+    that has some of them at most twice as many, and one with a single shard none. Shards in lockstep have a copy each,
+    but for the first one, and hold what they save for the backward pass at the same time. What is being exchanged comes
+    on top, see `numbacnn.distributed.Group`.
     """
 
     def __init__(self, shards: int, ranks: Ranks | None) -> None:
@@ -91,10 +94,12 @@ class ShardSums:
         accumulation: Accumulation,
         totals: MetricSums,
         metrics: Sequence[Metric],
+        in_lockstep: bool = False,
     ) -> None:
         """Compute the shards that are this process's, ``compute(x, y)``, and leave what all shards come to.
 
-        ``batch`` has samples. After an error sums are as before the batch, but for gradients.
+        ``batch`` has samples. Shards are computed one after the other or, ``in_lockstep``, side by side, so that layers
+        can have sums over all of them. After an error sums are as before the batch, but for gradients.
         """
         state = _State(model, optimizer, accumulation, totals, metrics)
         if self._spare and not _are_alike(self._spare[0], state.gradients):
@@ -126,8 +131,9 @@ class ShardSums:
         result: _Sums | None
         try:
             found: dict[Node, _Sums] = {}
+            there = self._in_lockstep(parts, compute, state, batch, model).pop if in_lockstep else shard
             for node in own_nodes(self.shards, self.own, batch.samples):
-                total = add_up(node, shard, add)
+                total = add_up(node, there, add)
                 if total is not None:
                     found[node] = total
             if self._ranks is not None and self._ranks.size > 1:
@@ -141,6 +147,29 @@ class ShardSums:
         state.finish(result, batch.samples)
         if result.gradients is not state.gradients:
             self._spare.append(result.gradients)
+
+    def _in_lockstep(
+        self,
+        parts: dict[int, tuple[Any, Any]],
+        compute: Callable[[Any, Any], None],
+        state: _State,
+        batch: ShardedBatch,
+        model: Layer,
+    ) -> dict[int, _Sums | None]:
+        """What each shard comes to; None of those without samples."""
+
+        def work(number: int, x: Any, y: Any) -> _Sums:
+            state.begin(number)
+            compute(x, y)
+            return state.end(_samples(x))
+
+        works: dict[int, tuple[Callable[[], _Sums], Attributes]] = {}
+        for number, (x, y) in parts.items():
+            own = state.attributes(self._copied(state.gradients) if works else None)
+            works[number] = partial(work, number, x, y), own
+        parts.clear()
+        found = Lockstep(self.shards, self._ranks, batch.samples, model).run(works)
+        return {number: found.get(number) for number in self.own}
 
     def _copied(self, gradients: _OnBackend) -> _OnBackend:
         if not self._spare:
@@ -198,15 +227,13 @@ class _State:
         totals: MetricSums,
         metrics: Sequence[Metric],
     ) -> None:
-        backend = model.backend
+        self._model = model
+        self._optimizer = optimizer
         self._accumulation = accumulation
         self._totals = totals
+        self._sums = [each for metric in metrics for each in metric.buffers()]
+        self._not_optimized = not_optimized(model, optimizer)
         self.gradients: _OnBackend = optimizer.flat_gradients()
-        self.figures: _OnBackend = [
-            *((backend, array) for array in (accumulation.divisor, *totals.arrays)),
-            *((each.backend, each.value) for metric in metrics for each in metric.buffers()),
-            *((parameter.backend, parameter.grad) for parameter in not_optimized(model, optimizer)),
-        ]
         buffers = [buffer for _, buffer in model.named_buffers()]
         self.buffers: list[Buffer] = [buffer for buffer in buffers if buffer.dtype.kind == "f"]
         self._counters = [buffer for buffer in buffers if buffer.dtype.kind != "f"]
@@ -219,6 +246,39 @@ class _State:
         self._draws_before = [layer.calls for layer in self._drawing]
         self._counts_before = (*totals.counts, accumulation.is_finite)
         self._first_draws: list[int] = []
+
+    @property
+    def figures(self) -> _OnBackend:
+        """Sums that are not of the optimizer's gradients, where they are."""
+        backend = self._model.backend
+        return [
+            *((backend, array) for array in (self._accumulation.divisor, *self._totals.arrays)),
+            *((each.backend, each.value) for each in self._sums),
+            *((parameter.backend, parameter.grad) for parameter in self._not_optimized),
+        ]
+
+    def attributes(self, gradients: _OnBackend | None) -> Attributes:
+        """What a shard changes: as it is or, with ``gradients`` of its own, for a shard that has all for itself."""
+        accumulation, totals = self._accumulation, self._totals
+        parameters = [*dict.fromkeys([*self._model.parameters(), *self._optimizer.parameters])]
+        buffers = [*dict.fromkeys([*self.buffers, *self._counters, *self._sums, *accumulation.buffers])]
+        layers = [*dict.fromkeys(self._model.layers())]
+        counters = [counter for layer in layers for _, counter in layer._members(StepCounter)]
+        objects = [*parameters, *buffers, totals, *counters, *layers, accumulation, self]
+        if gradients is None:
+            return Attributes(objects)
+        places = {id(parameter): place for parameter, place in self._optimizer.places_in(gradients)}
+        for each in self._not_optimized:
+            places[id(each)] = each.backend.zeros(each.shape, each.dtype)
+        values: list[dict[str, Any]] = [
+            *({**vars(each), "_grad": places.get(id(each), vars(each)["_grad"])} for each in parameters),
+            *({**vars(each), "_value": each.backend.copy(each.value)} for each in buffers),
+            totals.copied_attributes(),
+            *(vars(StepCounter(counter.value)) for counter in counters),
+            *(dict(vars(each)) for each in (*layers, accumulation)),
+            {**vars(self), "gradients": gradients},
+        ]
+        return Attributes(objects, values)
 
     def begin(self, number: int) -> None:
         """Be where each shard begins."""
