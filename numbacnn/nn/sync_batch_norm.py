@@ -15,7 +15,7 @@ from ..backends import Array
 from .layer import Layer, is_stock
 from .normalization import BatchNorm1d, BatchNorm2d, _BatchNorm
 
-__all__ = ["Shards", "SyncBatchNorm", "synchronized", "synchronizes"]
+__all__ = ["SyncBatchNorm", "synchronized", "synchronizes"]
 
 _L = TypeVar("_L", bound=Layer)
 _T = TypeVar("_T")
@@ -69,8 +69,8 @@ class _Moments(NamedTuple):
         values = self.values + other.values
         with np.errstate(all="ignore"):
             difference = other.mean - self.mean
-            mean = self.mean + difference * (other.values / values)
-            between = np.square(difference) * (self.values * other.values / values)
+            share = other.values / max(values, 1)
+            mean, between = self.mean + difference * share, np.square(difference) * (self.values * share)
             return _Moments(values, mean, self.squares + other.squares + between)
 
 

@@ -25,6 +25,8 @@ __all__ = ["Attributes", "Lockstep"]
 
 _T = TypeVar("_T")
 
+THREAD = "numbacnn-shard"
+"""The name of the threads that shards are computed in."""
 _OVER = object()
 """Instead of a sum, where all shards have come to their end."""
 
@@ -79,7 +81,7 @@ class _Strand(Generic[_T]):
         self._is_stopped = False
         circumstances = np.geterr(), is_grad_enabled(), numba_threads()
         run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._run, *circumstances), daemon=True)
+        self._thread = threading.Thread(target=run, args=(self._run, *circumstances), name=THREAD, daemon=True)
 
     def resume(self, answer: Any) -> _Request | None:
         """Let it go on with what it has asked for, to its next request; None at its end. Raises what it raises."""
@@ -228,5 +230,8 @@ class Lockstep:
 
 
 def _listed(places: Mapping[int, str]) -> str:
-    shown = {place: number for number, place in reversed(sorted(places.items()))}
-    return " and ".join(f"{place or 'its end'} in shard {number}" for place, number in reversed(shown.items()))
+    """Each place, with the first shard that is there."""
+    shown: dict[str, int] = {}
+    for number in sorted(places):
+        shown.setdefault(places[number], number)
+    return " and ".join(f"{place or 'the end'} in shard {number}" for place, number in shown.items())

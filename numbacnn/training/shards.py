@@ -8,7 +8,7 @@ them, each with the weight of its samples. Counters go on by as much as in the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from .. import backends
 from ..backends import Array, Backend
 from ..nn.layer import Layer
-from ..nn.state import Buffer, StepCounter
+from ..nn.state import Buffer, Parameter, StepCounter
 from ..sharding import Node, Ranks, ShardedBatch, add_up, own_nodes, own_shards, sum_of_nodes
 from .accumulation import Accumulation, not_optimized
 from .lockstep import Attributes, Lockstep
@@ -259,12 +259,8 @@ class _State:
 
     def attributes(self, gradients: _OnBackend | None) -> Attributes:
         """What a shard changes: as it is or, with ``gradients`` of its own, for a shard that has all for itself."""
-        accumulation, totals = self._accumulation, self._totals
-        parameters = [*dict.fromkeys([*self._model.parameters(), *self._optimizer.parameters])]
-        buffers = [*dict.fromkeys([*self.buffers, *self._counters, *self._sums, *accumulation.buffers])]
-        layers = [*dict.fromkeys(self._model.layers())]
-        counters = [counter for layer in layers for _, counter in layer._members(StepCounter)]
-        objects = [*parameters, *buffers, totals, *counters, *layers, accumulation, self]
+        parameters, buffers, counters, others = self._owners
+        objects = [*parameters, *buffers, *counters, *others, self._totals, self]
         if gradients is None:
             return Attributes(objects)
         places = {id(parameter): place for parameter, place in self._optimizer.places_in(gradients)}
@@ -273,12 +269,21 @@ class _State:
         values: list[dict[str, Any]] = [
             *({**vars(each), "_grad": places.get(id(each), vars(each)["_grad"])} for each in parameters),
             *({**vars(each), "_value": each.backend.copy(each.value)} for each in buffers),
-            totals.copied_attributes(),
             *(vars(StepCounter(counter.value)) for counter in counters),
-            *(dict(vars(each)) for each in (*layers, accumulation)),
+            *(dict(vars(each)) for each in others),
+            self._totals.copied_attributes(),
             {**vars(self), "gradients": gradients},
         ]
         return Attributes(objects, values)
+
+    @cached_property
+    def _owners(self) -> tuple[list[Parameter], list[Buffer], list[StepCounter], list[Any]]:
+        """What has attributes that a shard changes, apart from the sums of losses and this."""
+        parameters = dict.fromkeys([*self._model.parameters(), *self._optimizer.parameters])
+        buffers = dict.fromkeys([*self.buffers, *self._counters, *self._sums, *self._accumulation.buffers])
+        layers = self._model.layers()
+        counters = dict.fromkeys(counter for layer in layers for _, counter in layer._members(StepCounter))
+        return [*parameters], [*buffers], [*counters], [*layers, self._accumulation]
 
     def begin(self, number: int) -> None:
         """Be where each shard begins."""
