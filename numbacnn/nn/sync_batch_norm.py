@@ -112,7 +112,7 @@ class SyncBatchNorm(_BatchNorm):
         >>> from numbacnn import nn
         >>> nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU()))
         Sequential(
-          (0): Linear(4, 8)
+          (0): Linear(in_features=4, out_features=8, bias=True)
           (1): SyncBatchNorm(8, eps=1e-05, momentum=0.1)
           (2): ReLU()
         )

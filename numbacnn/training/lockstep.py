@@ -34,15 +34,9 @@ _OVER = object()
 class Attributes:
     """What attributes of some objects hold, to be put in the place of what they hold now.
 
-    >>> from types import SimpleNamespace
-    >>> one = SimpleNamespace(x=1)
-    >>> before, after = Attributes([one]), Attributes([one], [{"x": 2}])
-    >>> after.put()
-    >>> one.x
-    2
-    >>> before.put()
-    >>> one.x
-    1
+    Args:
+        objects: each once.
+        values: names and values of the attributes of each; those that they have now for None.
     """
 
     def __init__(self, objects: Iterable[Any], values: Iterable[dict[str, Any]] | None = None) -> None:

@@ -394,6 +394,29 @@ def test_a_last_batch_of_one_image_is_left_out_where_it_must_be(
             assert f"pieces of at least two images, and a batch of {size} has one" in capsys.readouterr().err
 
 
+def test_batch_normalisation_of_whole_batches(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the parts that batches are cut into have a single image, and after a resume."""
+    model = ["--model=lenet-bn", "--lr=0.01"]
+    options = [*model, "--shards=4", "--sync-batch-norm"]
+    with backends.use_backend("reference"):
+        run(*options, "--epochs=1")
+        resumed = run(*options, "--epochs=2", "--resume")
+        whole = run(*model, "--epochs=2", folder="whole")
+        for of_shards, of_batches in zip(resumed, whole, strict=True):
+            for name in ("train_loss", "test_loss"):
+                assert of_shards[name] == pytest.approx(of_batches[name], rel=1e-3)
+        capsys.readouterr()
+        folder = ["--dataset=shapes", "--limit=6", "--batch-size=4", f"--output-dir={tmp_path / 'out'}"]
+        for others, said in (
+            ([*model, "--resume"], "was made with --sync-batch-norm True, this run has False"),
+            (["--model=lenet", "--sync-batch-norm"], "--sync-batch-norm: lenet has no batch normalisation"),
+            ([*options, "--micro-batch=2"], "--sync-batch-norm: --micro-batch computes a part of a batch before"),
+        ):
+            shards = ["--shards=2", "--batch-size=6", "--epochs=3"] if "--resume" in others else []
+            assert train.main([*folder, *others, *shards]) == 2
+            assert said in capsys.readouterr().err
+
+
 def test_batch_normalisation_of_images_does_with_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with backends.use_backend("reference"):
         run("--model=fast", "--epochs=1", "--limit=5")
