@@ -9,23 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from numbacnn.backends.contract import ConvPass
-from numbacnn.backends.geometry import Conv2dGeometry
 from numbacnn.info import gpus
 
 from .command import UserError
 
-__all__ = ["ROUNDED_BOUNDS", "ceilings", "copy_bandwidth", "describe", "operands", "peak_over_float32", "title"]
+__all__ = ["ceilings", "copy_bandwidth", "describe", "title"]
 
 # Each multiprocessor has 128 float32 units since capability 8.6, and on 9.0; an older 8.0 has 64.
 LANES = 128
 LANES_OF = {(8, 0): 64}
-# What tensor cores do at most over what float32 units do, on 8.0 and 9.0, and on the others, which have fewer.
-TENSOR_CORES = {"float32": 1.0, "tf32": 8.0, "tf32x3": 8 / 3, "bf16": 16.0}
-FEWER_TENSOR_CORES = {"float32": 1.0, "tf32": 1.0, "tf32x3": 1 / 3, "bf16": 2.0}
-FULL = ((8, 0), (9, 0))
-ROUNDED_BOUNDS = {"tf32": 1e-2, "bf16": 1e-1}
-"""How far results of rounded factors may be from float32's, relative to the largest; of tf32x3, as far as float32's."""
+# Operations of a multiprocessor in a cycle on tensor cores with operands in TF32; in bfloat16 twice as many. Since
+# capability 8.6 those for desktops have a quarter or less of the others'.
+TENSOR = 256
+TENSOR_OF = {(8, 0): 1024, (9, 0): 2048, (10, 0): 4096}
 COPY_BYTES = 1 << 29
 COPIES = 8
 VERSIONS = ("numba-cuda", "cuda-bindings", "cuda-core")
@@ -73,29 +69,24 @@ def title(facts: dict[str, Any]) -> str:
 
 
 def ceilings(facts: dict[str, Any]) -> dict[str, Any]:
-    """The float32 peak, worked out from what :func:`describe` found, and the measured bandwidth; takes a second."""
-    lanes = LANES_OF.get(tuple(facts["capability"]), LANES)
+    """The peaks, worked out from what :func:`describe` found, and the measured bandwidth; takes a second.
+
+    Those of tensor cores are without sparsity; a product in three TF32 products takes three times as long as one.
+    """
+    capability = tuple(facts["capability"])
+    lanes = LANES_OF.get(capability, LANES)
+    gigacycles = 1e-3 * facts["multiprocessors"] * facts["clock_mhz"]
+    tensor = TENSOR_OF.get(capability, TENSOR) * gigacycles
     return {
-        "peak_gflops": 2e-3 * lanes * facts["multiprocessors"] * facts["clock_mhz"],
+        "peak_gflops": 2 * lanes * gigacycles,
+        **(
+            {"peak_gflops_tf32": tensor, "peak_gflops_tf32x3": tensor / 3, "peak_gflops_bf16": 2 * tensor}
+            if capability >= (8, 0)
+            else {}
+        ),
         "peak_origin": f"computed: {facts['multiprocessors']} multiprocessors x {lanes} x 2 x the maximum clock",
         "copy_gb_per_second": copy_bandwidth(),
     }
-
-
-def peak_over_float32(facts: dict[str, Any], precision: str) -> float:
-    """How many times the float32 peak of what :func:`describe` found is the peak of ``precision``."""
-    return (TENSOR_CORES if tuple(facts["capability"]) in FULL else FEWER_TENSOR_CORES)[precision]
-
-
-def operands(g: Conv2dGeometry, pass_: ConvPass, algorithm: str) -> str:
-    """What an algorithm of the cuda backend multiplies as ``numbacnn.precision`` is set."""
-    from numbacnn.backends.cuda.block.gemm_plan import operands_of
-    from numbacnn.backends.cuda.convolution.implicit_gemm import sizes
-
-    m, n, _ = sizes(g, pass_)
-    if algorithm == "im2col" and pass_ == "backward_input":
-        m = g.taps
-    return "float32" if algorithm == "loops" else operands_of(m, n, np.dtype(np.float32))
 
 
 def copy_bandwidth(size: int = COPY_BYTES, seconds: float = 0.5) -> float:

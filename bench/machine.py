@@ -34,8 +34,8 @@ class Machine(NamedTuple):
         return float(self.facts["peak_gflops"])
 
     def peak_in(self, precision: str) -> float:
-        """GFLOP/s of float32 arrays whose products are of ``precision``, a mode of ``numbacnn.precision``."""
-        return self.peak * (gpu.peak_over_float32(self.facts, precision) if "gpu" in self.facts else 1.0)
+        """GFLOP/s with operands in one of PRECISIONS."""
+        return float(self.facts.get(f"peak_gflops_{precision}", self.peak))
 
     @property
     def bandwidth(self) -> float:

@@ -32,7 +32,7 @@ __all__ = ["ShardState", "ShardSums", "share_state"]
 DRAWS_BITS = 40
 """A layer's random numbers are drawn by the number of its pass, whose bits from this one on are the shard's."""
 
-Compute = Callable[[Any, Any, Callable[[BackwardOrder, int], None] | None], None]
+Compute = Callable[[Any, Any, bool, Callable[[BackwardOrder, int], None] | None], None]
 
 
 def share_state(ranks: Ranks, model: Layer, optimizer: Optimizer, average: WeightAverage | None) -> None:
@@ -78,8 +78,9 @@ class _Sums:
 class ShardSums:
     """Of one batch after the other.
 
-    Beside the gradients themselves, a process that has all of s shards holds at most log2(s) copies of them, one
-    that has some of them at most twice as many, and one with a single shard none. What is being exchanged comes on
+    Beside the gradients themselves, a process that has all of s shards holds at most log2(s) - 1 copies of them, and
+    log2(s) where shards are computed in pieces; one that has some of them at most twice as many, and one with a single
+    shard none. What is being exchanged comes on
     top, see `numbacnn.distributed.Group`.
     """
 
@@ -96,16 +97,17 @@ class ShardSums:
         """Whether other processes have shards, too."""
         return self._ranks is not None
 
-    def of(self, batch: ShardedBatch, compute: Compute, state: ShardState) -> None:
+    def of(self, batch: ShardedBatch, compute: Compute, state: ShardState, in_pairs: bool) -> None:
         """Compute the shards that are this process's, and leave what all shards come to.
 
-        ``compute(x, y, listener)`` leaves the gradients of one shard, whatever was there before, and tells the
-        listener, if there is one, see `BackwardProgress`. ``batch`` has samples. After an error sums are as before the
-        batch, but for gradients.
+        ``compute(x, y, adds, listener)`` leaves the gradients of one shard, whatever was there before or, where it
+        ``adds`` them, on top of that; the listener, if there is one, is told, see `BackwardProgress`. ``in_pairs`` lets
+        it add the second of two neighbours to the first, if a shard is computed at once. ``batch`` has samples. After
+        an error sums are as before the batch, but for gradients.
         """
         if self._spare and not _are_alike(self._spare[0], state.gradients):
             self._spare.clear()
-        work = _Work(batch, compute, state, self._spare)
+        work = _Work(batch, compute, state, self._spare, in_pairs)
         result: _Sums | None
         try:
             nodes = own_nodes(self.shards, self.own, batch.samples)
@@ -141,13 +143,17 @@ class ShardSums:
             ranks.sum_pieces(addends, layout, self.shards)
         else:
             before, number = ahead_of_last(last)
+            neighbour = before.pop() if before and work.is_pair(before[-1][0], number) else None
             ahead = [work.total(node) for node in before]
-            work.begin(number)
+            first = None if neighbour is None else work.total(neighbour)
+            work.begin(number, adds=first is not None)
             addends = GradientPieces(
                 pieces, state.gradients, _gradients_of(found), last, [sums.gradients for sums in ahead]
             )
             with _summed(addends, functools.partial(ranks.sum_pieces, addends, layout, self.shards), ranks.overlap):
-                found[last] = work.compute(number, addends.reached)
+                found[last] = work.compute(number, first is not None, addends.reached)
+            if first is not None:
+                found[last] = first.add_few(found[last])
             for sums in reversed(ahead):
                 found[last] = sums.add_few(found[last])
                 self._spare.append(sums.gradients)
@@ -200,19 +206,35 @@ def _summed(addends: GradientPieces, work: Callable[[], None], overlap: bool) ->
 class _Work:
     """The shards of one batch, one after another; the gradients of the latest are where those of the next will be."""
 
-    def __init__(self, batch: ShardedBatch, compute: Compute, state: ShardState, spare: list[OnBackend]) -> None:
+    def __init__(
+        self, batch: ShardedBatch, compute: Compute, state: ShardState, spare: list[OnBackend], in_pairs: bool
+    ) -> None:
         self.batch = batch
         self.state = state
         self._compute = compute
         self._parts = {number: (x, y) for number, x, y in batch.parts}
         self._spare = spare
+        self._in_pairs = in_pairs
         self._latest: _Sums | None = None
 
     def total(self, node: Node) -> _Sums:
         """What the shards of a node come to."""
-        total = add_up(node, self._shard, self.add)
+        total = add_up(node, self._shard, self.add, self._pair)
         assert total is not None
         return total
+
+    def is_pair(self, left: int, right: int) -> bool:
+        """Whether two shards are neighbours in the tree, of which one can be added to the other as it is computed."""
+        return self._in_pairs and right == left + 1 and {left, right} <= self._parts.keys()
+
+    def _pair(self, left: int, right: int) -> _Sums | None:
+        if not self.is_pair(left, right):
+            return None
+        self.begin(left)
+        first = self.compute(left)
+        self.begin(right, adds=True)
+        self._latest = first.add_few(self.compute(right, adds=True))
+        return first
 
     def _shard(self, number: int) -> _Sums | None:
         if number not in self._parts:
@@ -220,16 +242,18 @@ class _Work:
         self.begin(number)
         return self.compute(number)
 
-    def begin(self, number: int) -> None:
-        """Make room for the gradients of a shard."""
-        if self._latest is not None:
+    def begin(self, number: int, adds: bool = False) -> None:
+        """Make room for the gradients of a shard, unless they are added to those of the latest."""
+        if self._latest is not None and not adds:
             self._latest.gradients = self._copied(self._latest.gradients)
         self.state.begin(number)
 
-    def compute(self, number: int, listener: Callable[[BackwardOrder, int], None] | None = None) -> _Sums:
+    def compute(
+        self, number: int, adds: bool = False, listener: Callable[[BackwardOrder, int], None] | None = None
+    ) -> _Sums:
         """What it comes to."""
         x, y = self._parts.pop(number)
-        self._compute(x, y, listener)
+        self._compute(x, y, adds, listener)
         self._latest = self.state.end(_samples(x))
         return self._latest
 

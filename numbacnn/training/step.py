@@ -200,14 +200,14 @@ class TrainingStep:
         model, backend, parts = self.model, self.model.backend, self._parts()
         batch = x if isinstance(x, ShardedBatch) else shards_of(x, y, sums.shards, sums.own, backend)
 
-        def compute(x: Any, y: Any, listener: Any) -> None:
+        def compute(x: Any, y: Any, adds: bool, listener: Any) -> None:
             *before, last = pieces_of(x, y, self.micro_batch, backend)
             for on, gradient in self.optimizer.flat_gradients() if before else []:
                 on.fill_zero(gradient)
             for piece in before:
                 self._add_piece(piece, parts)
             with self._progress.told_to(listener):
-                self._add_piece(last, parts, sets=not before)
+                self._add_piece(last, parts, sets=not (before or adds))
 
         if not batch.samples:  # a step of nothing would divide by nothing
             if is_last:
@@ -218,7 +218,7 @@ class TrainingStep:
             metric.prepare(backend)
         try:
             state = ShardState(model, self.optimizer, self._accumulation, self._totals, self.metrics)
-            sums.of(batch, compute, state)
+            sums.of(batch, compute, state, in_pairs=self.micro_batch is None)
         except BaseException:
             self._accumulation.batches = 0
             raise

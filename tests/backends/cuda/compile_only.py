@@ -201,6 +201,8 @@ def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
                 "types": [str(item) for item in key],
                 "double": bool(re.search(r"\.f64\b", ptx)),
                 "slow_divisions": len(re.findall(r"\b(?:div|rem)\.s64\b", ptx)),
+                "divisions": len(re.findall(r"\b(?:div|rem)\.[su]\d+\b", ptx)),
+                "wide": len(re.findall(r"\b(?:ld|st)(?:\.global)?\.v(?:4\.[bfu]32|2\.[bfu]64)\b", ptx)),
                 "local": bool(re.search(r"\.local\s", ptx)),
                 "special": Counter(SPECIAL.findall(ptx)),
             }

@@ -32,6 +32,14 @@ SUMS += ("augment._adjust",)  # whose mean gray is
 SUMS += ("optim._square_chunks", "optim._finish_norm", "optim._clip_factor")
 
 
+# What has little time for anything beside its memory traffic: no division, and 16 bytes at a time where sizes allow it.
+WITHOUT_DIVISIONS = ("pooling.max_pool", "pooling.avg_pool", "pooling._shares", "elementwise._put_columns")
+WITHOUT_DIVISIONS += ("cuda.normalization.", "group_normalization._normalized", "group_normalization._gradient")
+WITHOUT_DIVISIONS += ("group_normalization._x_hat", "reduce.rows-")
+WIDE = ("max_pool_backward-1x2x4", "avg_pool_backward-1x2x4", "normalize-by-4", "train_gradient-by-4", "._dropout")
+WIDE += ("eval_gradient-by-4", "rows-moments-by-4", "rows-batch_norm_backward-by-4")
+
+
 @pytest.fixture(scope="module")
 def reports() -> dict[int, str]:
     """What is said of each capability; they are compiled side by side, each in minutes."""
@@ -101,6 +109,16 @@ def test_tensor_cores_multiply_a_step_in_one_go(kernels: list[dict[str, Any]]) -
         assert special["cvt.rn.bf16x2.f32" if operands == "bf16" else "cvt.rna.tf32.f32"] == conversions
         assert special["cp.async.wait_group"] == 1 and special["cp.async.ca.shared.global"] > 0
         assert ("cp.async.cg.shared.global" in special) == (at_a_time == "4")
+
+
+def test_kernels_bound_by_memory(reports: dict[int, str]) -> None:
+    kernels = json.loads(reports[90])
+    dividing = {k["kernel"] for k in kernels if k["divisions"] and "adaptive" not in k["kernel"]}
+    assert [name for name in dividing if any(part in name for part in WITHOUT_DIVISIONS)] == []
+    narrow = {k["kernel"] for k in kernels if not k["wide"]}
+    for part in WIDE:
+        named = {k["kernel"] for k in kernels if part in k["kernel"]}
+        assert named and not named & narrow, part
 
 
 def test_there_are_many(reports: dict[int, str]) -> None:

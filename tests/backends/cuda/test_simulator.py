@@ -25,6 +25,7 @@ FILES = {
         "backends/cuda/test_ptx.py",
         "backends/cuda/test_fragments.py",
         "backends/cuda/test_tensor_gemm.py",
+        "backends/cuda/test_division.py",
         "backends/test_contract.py",
         "backends/test_contract_capture.py",
         "training/test_capture.py",

@@ -220,7 +220,8 @@ class Simulator:
     def __init__(self) -> None:
         self._recorder = Recorder()
         self._lock = ForkSafeLock()
-        self._launches = 0
+        self._turn = 0
+        self.launches = 0
 
     def allocate(self, size: int) -> np.ndarray:
         return np.full(size, 0xFF, np.uint8)
@@ -251,6 +252,7 @@ class Simulator:
 
     def launch(self, entry: Any, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
         """``arguments`` are numbers, tuples, and pairs of a place and the dtype that it holds."""
+        self.launches += 1
         self._do(lambda: self._run(entry, blocks, threads, arguments))
 
     def _run(self, entry: Any, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
@@ -264,10 +266,10 @@ class Simulator:
                 entry(*values)
 
         with self._lock:
-            self._launches += 1
+            self._turn += 1
             for block in range(blocks):
                 _running.begin_block(block)
-                order = range(threads) if (block + self._launches) % 2 == 0 else range(threads - 1, -1, -1)
+                order = range(threads) if (block + self._turn) % 2 == 0 else range(threads - 1, -1, -1)
                 if entry.waits:
                     _run_in_turns(work, order)
                     continue
@@ -292,6 +294,7 @@ class Simulator:
 
         def replay() -> None:
             self._recorder.refuse("a captured step")
+            self.launches += 1
             for work in recorded:
                 work()
 
