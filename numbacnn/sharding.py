@@ -179,17 +179,25 @@ def own_nodes(shards: int, own: range, samples: int) -> list[Node]:
     return within(0, shards)
 
 
-def add_up(node: Node, shard: Callable[[int], _T | None], add: Callable[[_T, _T], _T]) -> _T | None:
+def add_up(
+    node: Node,
+    shard: Callable[[int], _T | None],
+    add: Callable[[_T, _T], _T],
+    pair: Callable[[int, int], _T | None] = lambda left, right: None,
+) -> _T | None:
     """The sum of a node, of ``shard(number)`` of each shard in turn; None where there is none of any.
 
     ``add`` is given the sums of a left and a right half, the former of which was made before any of the latter.
+    ``pair`` may make that of two shards at once.
     """
     start, stop = node
     if stop - start == 1:
         return shard(start)
+    if stop - start == 2 and (both := pair(start, start + 1)) is not None:
+        return both
     middle = _middle(start, stop)
-    left = add_up((start, middle), shard, add)
-    right = add_up((middle, stop), shard, add)
+    left = add_up((start, middle), shard, add, pair)
+    right = add_up((middle, stop), shard, add, pair)
     return right if left is None else left if right is None else add(left, right)
 
 

@@ -132,6 +132,7 @@ class Backend(Protocol):
         Whatever it is, NaN and infinity reach the outputs that see them and no others, and float32 results are within
         1e-5 sqrt(K) of the largest result, K the number of terms of a sum. With an algorithm of another basis
         (``winograd``) the largest is that of its tile, whose numbers, as an output sees them, differ by 32 at most.
+        Factors that ``numbacnn.precision`` has rounded on a GPU are off by what it says, on top of that.
         """
 
     def conv2d_workspace(self, geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

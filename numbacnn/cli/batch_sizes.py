@@ -22,7 +22,8 @@ def leaves_one_out(
 ) -> bool:
     """Whether a last batch of a single image of ``shape`` (1, c, h, w) is to be left out: the model cannot train on it.
 
-    Batch normalisation needs more than one value per channel, in each shard, and in each piece of ``micro_batch``.
+    Batch normalisation needs more than one value per channel, in each shard, and in each piece of ``micro_batch``;
+    where it is synchronised, there are none of these.
     """
     last = images % batch_size or batch_size
     sizes = {n for n in (batch_size, last) if n <= images}
@@ -57,6 +58,6 @@ def _cut_to_one(images: int, micro_batch: int | None, shards: int | None) -> str
 def _single_values(layer: nn.Layer, shapes: Shapes) -> bool:
     """Whether batch normalisation gets one value per channel of inputs of ``shapes`` somewhere in ``layer``."""
     first, *others = as_shapes(shapes)
-    if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+    if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)):
         return math.prod(first) == first[1]
     return any(_single_values(child, inner) for _, child, inner in layer.child_inputs(first, *others))

@@ -94,6 +94,7 @@ DEFAULTS = {
     "--accumulate": 1,
     "--micro-batch": None,
     "--shards": None,
+    "--sync-batch-norm": False,
 }
 """What checkpoints that do not tell were made with."""
 
@@ -128,6 +129,8 @@ def new_parser(program: str, model: str | None = None) -> Parser:
     add("--shards", type=integer(1), metavar="PARTS",
         help="into how many parts each batch is cut, which the processes that mpiexec starts share, to the same bits "
         "for any number of them (default: that of the run to resume, else 8 for several processes)")  # fmt: skip
+    add("--sync-batch-norm", action="store_true",
+        help="let batch normalisation see the whole batch, not each part of --shards for itself")  # fmt: skip
     add("--clip-norm", type=above_zero, help="the most that the norm of a step's gradients may be")
     add("--label-smoothing", type=number(0, 1), default=0.0, help="share of the target that all classes have alike")
     add("--average", type=number(0, 1), metavar="DECAY",
@@ -219,6 +222,17 @@ def resume(
         schedule.load_state_dict(expected)
     say(f"resuming after epoch {len(history)} of {epochs}")
     return history
+
+
+def synchronized(model: nn.Layer, arguments: argparse.Namespace) -> None:
+    """Have batch normalisation see whole batches, if that is asked for."""
+    if not arguments.sync_batch_norm:
+        return
+    if arguments.micro_batch is not None:
+        raise UserError("--sync-batch-norm: --micro-batch computes a part of a batch before the others")
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if not any(isinstance(layer, nn.SyncBatchNorm) for layer in model.layers()):
+        raise UserError(f"--sync-batch-norm: {arguments.model} has no batch normalisation")
 
 
 def number_of_shards(arguments: argparse.Namespace, group: distributed.Group) -> int | None:
@@ -329,12 +343,14 @@ def train(arguments: argparse.Namespace, with_classifier: bool, group: distribut
     fit_size = fitting(recipe, train_set.image_shape)
     augmented = [*fit_size, *augmenting(arguments.augment, recipe.size, train_set.image_shape[0])]
     model, optimizer = new_model(arguments, train_set)
+    synchronized(model, arguments)
     input_shape = (1, train_set.image_shape[0], recipe.size, recipe.size)
     say(shape_table(model, input_shape))
     # In the host's memory a background thread prepares batches while the model trains; a device does it in no time.
     device = backend if backend.asynchronous else None
     shards = number_of_shards(arguments, group)
-    sizes = (len(train_set), arguments.batch_size, arguments.micro_batch, shards)
+    seen_apart = None if arguments.sync_batch_norm else shards
+    sizes = (len(train_set), arguments.batch_size, arguments.micro_batch, seen_apart)
     drop_last = leaves_one_out(model, input_shape, *sizes)
     if drop_last:
         say("each epoch leaves one image out: batch normalisation cannot do with a last batch of one")
@@ -370,6 +386,7 @@ def train(arguments: argparse.Namespace, with_classifier: bool, group: distribut
         "--accumulate": arguments.accumulate,
         "--micro-batch": arguments.micro_batch,
         "--shards": shards,
+        "--sync-batch-norm": arguments.sync_batch_norm,
         "training images": len(train_set),
         "test images": len(test_set),
     }

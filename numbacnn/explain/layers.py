@@ -321,6 +321,7 @@ _WRITTEN: dict[type[nn.Layer], Callable[[Any, Seen], WrittenSum]] = {
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
     nn.BatchNorm2d: _batch_norm,
     nn.BatchNorm1d: _batch_norm,
+    nn.SyncBatchNorm: _batch_norm,
     nn.InstanceNorm2d: _batch_norm,
     nn.InstanceNorm1d: _batch_norm,
     nn.GroupNorm: _group_norm,

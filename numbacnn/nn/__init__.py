@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .session import *
     from .softmax import *
     from .spatial import *
+    from .sync_batch_norm import SyncBatchNorm as SyncBatchNorm
     from .tied import *
 
 _WHEN_ASKED = {
@@ -74,6 +75,7 @@ _WHEN_ASKED = {
         *("ChannelShuffle", "CircularPad2d", "ConstantPad2d", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2d"),
         *("ReplicationPad2d", "Upsample", "ZeroPad2d", "ZeroPadChannels"),
     ),
+    "sync_batch_norm": ("SyncBatchNorm",),
     "tied": ("tied_copy",),
 }
 __getattr__ = imported_when_asked(__name__, _WHEN_ASKED)

@@ -16,6 +16,7 @@ from .linear import Linear
 from .normalization import BatchNorm2d
 from .reshape import Flatten, Reshape, Unflatten
 from .state import Parameter
+from .sync_batch_norm import SyncBatchNorm
 
 __all__ = [
     "answered",
@@ -31,7 +32,7 @@ __all__ = [
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 # Layers that compute an activation along with their own result, and those that are computed so.
-_FUSING = (Conv2d, Linear, BatchNorm2d, Conv1d, ConvTranspose2d, ConvTranspose1d)
+_FUSING = (Conv2d, Linear, BatchNorm2d, SyncBatchNorm, Conv1d, ConvTranspose2d, ConvTranspose1d)
 _FUSED = (ReLU, Sigmoid, Tanh)
 
 

@@ -14,6 +14,7 @@ from .layer import Layer, check_dy_shape, check_result, is_stock
 from .normalization import BatchNorm2d
 from .receptive import ReceptiveField
 from .state import Shape, as_floating, as_input
+from .sync_batch_norm import SyncBatchNorm
 
 __all__ = ["DenseBlock"]
 
@@ -57,7 +58,7 @@ class DenseBlock(Container):
         if is_stock(layer, Sequential) and len(cast(Sequential, layer)):
             norm = cast(Sequential, layer)[0]
             alike = layer.backend is norm.backend is self.backend
-            if alike and is_stock(norm, BatchNorm2d) and cast(BatchNorm2d, norm).dtype == whole.dtype:
+            if alike and is_stock(norm, BatchNorm2d, SyncBatchNorm) and cast(BatchNorm2d, norm).dtype == whole.dtype:
                 return cast(Sequential, layer).forward_first(whole)
         return check_result(layer, layer.forward(self.backend.take_channels(whole, 0, channels)))
 

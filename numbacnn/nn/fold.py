@@ -16,6 +16,7 @@ from .layer import Layer, inherits_forward
 from .linear import Linear
 from .normalization import BatchNorm1d, BatchNorm2d
 from .state import Parameter, State
+from .sync_batch_norm import SyncBatchNorm
 
 __all__ = ["fold_batch_norm"]
 
@@ -33,9 +34,9 @@ _FOLDS: dict[type[Layer], type[Layer]] = {
 def fold_batch_norm(model: _L) -> _L:
     """A copy of ``model`` for inference, in evaluation mode, in which convolutions do the normalisation after them.
 
-    In every `Sequential` and `Graph` of the tree, a `BatchNorm2d` right after a `Conv2d` or `ConvTranspose2d`, or a
-    `BatchNorm1d` right after a `Conv1d`, a `ConvTranspose1d` or a `Linear` of x (n, features), of the same dtype, goes
-    into its weight and bias, with the running averages as statistics:
+    In every `Sequential` and `Graph` of the tree, a `BatchNorm2d` right after a `Conv2d` or `ConvTranspose2d`, a
+    `BatchNorm1d` right after a `Conv1d`, a `ConvTranspose1d` or a `Linear` of x (n, features), or a `SyncBatchNorm`
+    after any of these, of the same dtype, goes into its weight and bias, with the running averages as statistics:
 
         weight' = weight gamma / sqrt(variance + eps), bias' = (bias - mean) gamma / sqrt(variance + eps) + beta.
 
@@ -86,9 +87,9 @@ def _fits(layer: Any, norm: Any) -> bool:
     kind = _FOLDS.get(type(layer))
     return (
         kind is not None
-        and type(norm) is kind
+        and type(norm) in (kind, SyncBatchNorm)
         and inherits_forward(layer, type(layer))
-        and inherits_forward(norm, kind)
+        and inherits_forward(norm, type(norm))
         and norm.backend is layer.backend
         and norm.running_mean is not None
         and norm.dtype == layer.weight.dtype

@@ -198,9 +198,9 @@ def _affine(export: Export, layer: Any, count: int, dtype: Any, name: str) -> li
     ]
 
 
-@writes(nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm1d, nn.InstanceNorm2d)
+@writes(nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 def _channel_norm(export: Export, layer: Any, name: str, inputs: list[str], shapes: list[Shape]) -> str:
-    of_batch = isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))
+    of_batch = isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm))
     shape, eps = shapes[0], float(layer.eps)
     scales = _affine(export, layer, layer.num_features, export.dtype(inputs[0]), name)
     if layer.running_mean is not None:

@@ -105,10 +105,14 @@ class FlatParameters:
                 self.backend.assign(self.settings, array)
             self._written = numbers
 
+    def parts(self, flat: Array) -> list[Array]:
+        """The parameters' places in an array like ``gradient``."""
+        return [flat[place].reshape(shape) for place, shape in self._places]
+
     def _zeros(self) -> tuple[Array, list[Array]]:
         """A flat array and the parameters' places in it."""
         flat = self.backend.zeros((self._size,), self._dtype)
-        return flat, [flat[place].reshape(shape) for place, shape in self._places]
+        return flat, self.parts(flat)
 
 
 def flat_groups(

@@ -145,6 +145,15 @@ class Optimizer:
         self._settle()
         return [flat.places() for flat in self._flat if flat.trains]
 
+    def places_in(self, gradients: Sequence[tuple[Backend, Array]]) -> list[tuple[Parameter, Array]]:
+        """Each parameter that trains, with its place in arrays like those of :meth:`flat_gradients`."""
+        flats = [flat for flat in self._flat if flat.trains]
+        return [
+            pair
+            for flat, (_, gradient) in zip(flats, gradients, strict=True)
+            for pair in zip(flat.parameters, flat.parts(gradient), strict=True)
+        ]
+
     def _settle(self) -> None:
         self._add_arrays()
         if not self._flat or not all(flat.is_in_place() for flat in self._flat):

@@ -111,6 +111,11 @@ class Accumulation:
         """What the mean over all pieces divides by, so far."""
         return self._divisor.value
 
+    @property
+    def buffers(self) -> list[Buffer]:
+        """What it has on the backend."""
+        return [self._divisor, self._one]
+
     def begin_shard(self) -> None:
         """The sums are zero again."""
         self.is_finite, self._divisor_before = True, 0.0

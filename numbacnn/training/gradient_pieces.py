@@ -184,7 +184,10 @@ class GradientPieces:
             total = gradient[place]
             for gradients in reversed(self._ahead):
                 left = gradients[array][1][place]
-                backend.accumulate(left, total)
+                if isinstance(left, np.ndarray):
+                    np.add(left, total, out=left)  # not by the threads that the backward pass runs on
+                else:
+                    backend.accumulate(left, total)
                 total = left
             found[self._last] = total
         return found

@@ -117,6 +117,11 @@ class MetricSums:
         """The sums that are the backend's: of the loss and of right answers."""
         return [self._loss_sum, self._correct]
 
+    def copied_attributes(self) -> dict[str, Any]:
+        """All attributes, for sums apart from these."""
+        loss_sum, correct = map(self.backend.copy, self.arrays)
+        return {**vars(self), "_loss_sum": loss_sum, "_correct": correct}
+
     @property
     def counts(self) -> tuple[int, bool]:
         """What the host knows: samples, and whether the answers of all of them were counted."""

@@ -16,6 +16,7 @@ from ..nn.layer import Layer
 from ..nn.loss import Loss
 from ..nn.printing import remember_shapes
 from ..nn.state import Parameter
+from ..nn.sync_batch_norm import synchronizes
 from ..ops.arguments import flag, integer, number
 from ..ops.parts import as_tuple
 from ..sharding import MAX_SHARDS, Ranks, ShardedBatch, default_shards
@@ -23,7 +24,8 @@ from .accumulation import Accumulation, add_gradients, pieces_of, shards_of
 from .captured import StagedWork
 from .gradient_pieces import BackwardProgress
 from .metrics import Metric, MetricSums, on_backend
-from .shards import ShardState, ShardSums, share_state
+from .shard_state import ShardState
+from .shards import ShardSums, share_state
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -74,6 +76,11 @@ class TrainingStep:
     each shard for itself, and its running averages become the mean of what they would become by each shard, weighted by
     samples. Dropout draws for each shard of its own. With ``micro_batch`` too, each shard is computed in pieces.
 
+    `SyncBatchNorm` layers that train see the whole batch, whatever ``shards`` there are: a process then computes its
+    shards side by side, each of which waits at such a layer until all are there. It holds what all of them save for the
+    backward pass at a time, and gradients of each; steps are plain, and ``micro_batch`` is a ValueError. A layer of
+    one's own keeps what its backward pass takes in attributes, and changes none of what these hold in place.
+
     Args:
         model: gives predictions, of whatever shape the loss takes.
         loss: compares them with targets: labels, numbers, images. Its reduction is "mean" or "sum".
@@ -93,8 +100,9 @@ class TrainingStep:
     Raises:
         TypeError: ``loss`` is no `Loss`; at a call, no targets.
         ValueError: ``optimizer`` has parameters of another model, or ``weight_average`` is of one; fewer shards than
-            there are processes; at a call, arrays of different numbers of samples that are to be cut, and
-            batches that are cut into another number of shards.
+            there are processes; at a call, arrays of different numbers of samples that are to be cut,
+            batches that are cut into another number of shards, and pieces of shards that are synchronised.
+        RuntimeError: at a call, a `SyncBatchNorm` that some of the shards come to, but not all.
 
     Example:
         >>> import numpy as np
@@ -200,14 +208,27 @@ class TrainingStep:
         model, backend, parts = self.model, self.model.backend, self._parts()
         batch = x if isinstance(x, ShardedBatch) else shards_of(x, y, sums.shards, sums.own, backend)
 
-        def compute(x: Any, y: Any, listener: Any) -> None:
+        is_synchronized = synchronizes(model)
+        if is_synchronized and self.micro_batch is not None:
+            raise ValueError(
+                f"`micro_batch` {self.micro_batch} must be None for a model with SyncBatchNorm layers and `shards` "
+                f"{self.shards}: they normalise by the whole batch, so that none of it can be computed before the rest"
+            )
+        in_lockstep = is_synchronized and sums.shards > 1
+
+        def compute(x: Any, y: Any, adds: bool, listener: Any) -> None:
             *before, last = pieces_of(x, y, self.micro_batch, backend)
             for on, gradient in self.optimizer.flat_gradients() if before else []:
                 on.fill_zero(gradient)
             for piece in before:
                 self._add_piece(piece, parts)
             with self._progress.told_to(listener):
-                self._add_piece(last, parts, sets=not before)
+                self._add_piece(last, parts, sets=not (before or adds))
+
+        def compute_plainly(x: Any, y: Any) -> None:
+            loss = self._compare(*_on(backend, (x, y)))
+            self._set()
+            self._accumulation.end_piece(self.loss, loss)
 
         if not batch.samples:  # a step of nothing would divide by nothing
             if is_last:
@@ -216,9 +237,15 @@ class TrainingStep:
         self._accumulation.begin_batch(model, self.optimizer, sets=True)
         for metric in self.metrics:
             metric.prepare(backend)
+        if in_lockstep:
+            self._last_work.mode = "plain"
+            self.loss.to(backend)
         try:
             state = ShardState(model, self.optimizer, self._accumulation, self._totals, self.metrics)
-            sums.of(batch, compute, state)
+            if in_lockstep:
+                sums.side_by_side(batch, compute_plainly, state)
+            else:
+                sums.of(batch, compute, state, in_pairs=self.micro_batch is None)
         except BaseException:
             self._accumulation.batches = 0
             raise

@@ -56,6 +56,12 @@ def resnet() -> nn.Sequential:
     return nn.Sequential(*normalized(3, 8), nn.ReLU(), block, nn.ReLU(), wider, nn.ReLU(), *ends)
 
 
+def synchronised() -> nn.Layer:
+    """With batch normalisation of whole batches, and dropout between."""
+    *layers, last = resnet()
+    return nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(*layers[:3], nn.Dropout2d(0.2), *layers[3:], last))
+
+
 def adamw(model: nn.Layer) -> optim.Optimizer:
     """With settings of its own for norms and biases."""
     return optim.AdamW(model.parameters(), 1e-3, no_decay=optim.norms_and_biases(model.parameters()))
@@ -78,6 +84,7 @@ RUNS: Mapping[str, tuple[Any, Made, int, dict[str, Any]]] = {
     "LeNet in lists": (lenet, adamw, 2, {"shards": 5, "metrics": {"top3": Accuracy(3)}}),
     "ResNet, SGD": (resnet, sgd, 3, {"shards": 8, "capture": False}),
     "ResNet, AdamW": (resnet, adamw, 4, {"shards": 8}),
+    "ResNet, synchronised": (synchronised, sgd, 5, {"shards": 8, "accumulate": 2}),
 }
 
 

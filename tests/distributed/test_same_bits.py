@@ -23,9 +23,9 @@ def found_by(ranks: int) -> Any:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])
 def test_the_bits_are_those_of_one_process_without_mpi(ranks: int) -> None:
     (alone,) = found_by(0)
-    assert len(set(alone.values())) == len(alone) == 6
+    assert len(set(alone.values())) == len(alone) == 7
     every = found_by(ranks)
     assert len(every) == ranks
     for own in every:
-        assert len(own) == (6 if ranks <= 5 else 4)
+        assert len(own) == (7 if ranks <= 5 else 5)
         assert own.items() <= alone.items()

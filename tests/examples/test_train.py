@@ -394,6 +394,28 @@ def test_a_last_batch_of_one_image_is_left_out_where_it_must_be(
             assert f"pieces of at least two images, and a batch of {size} has one" in capsys.readouterr().err
 
 
+def test_batch_normalisation_of_whole_batches(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the parts that batches are cut into have a single image, and after a resume."""
+    model = ["--model=lenet-bn", "--lr=0.01"]
+    options = [*model, "--shards=4", "--sync-batch-norm"]
+    with backends.use_backend("reference"):
+        run(*options, "--epochs=1")
+        resumed = run(*options, "--epochs=2", "--resume")
+        whole = run(*model, "--epochs=2", folder="whole")
+        for of_shards, of_batches in zip(resumed, whole, strict=True):
+            for name in ("train_loss", "test_loss"):
+                assert of_shards[name] == pytest.approx(of_batches[name], rel=1e-3)
+        capsys.readouterr()
+        folder = ["--dataset=shapes", "--limit=6", "--batch-size=4", f"--output-dir={tmp_path / 'whole'}"]
+        for others, said in (
+            ([*model, "--sync-batch-norm", "--resume"], "made with --sync-batch-norm False, this run has True"),
+            (["--model=lenet", "--sync-batch-norm"], "--sync-batch-norm: lenet has no batch normalisation"),
+            ([*options, "--micro-batch=2"], "--sync-batch-norm: --micro-batch computes a part of a batch before"),
+        ):
+            assert train.main([*folder, *others]) == 2
+            assert said in capsys.readouterr().err
+
+
 def test_batch_normalisation_of_images_does_with_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with backends.use_backend("reference"):
         run("--model=fast", "--epochs=1", "--limit=5")

@@ -103,5 +103,6 @@ ENTRIES = [
     Entry("GlobalAvgPool2d", _global_avg_pool2d),
     _batch_norm("BatchNorm1d", (), (4,)),
     _batch_norm("BatchNorm2d", (3, 4)),
+    _batch_norm("SyncBatchNorm", (), (4,), (3, 4)),
     *map(_elementwise, ("ReLU", "Sigmoid", "Tanh", "Identity", "Flatten")),
 ]

@@ -146,6 +146,22 @@ def test_parameters_alone(backend: Any) -> None:
     assert_close(ours, theirs)
 
 
+def test_shards_whose_batch_normalisation_is_synchronised(backend: Any) -> None:
+    """Against PyTorch's whole batches; a frozen norm rests in both."""
+    ours, theirs = networks()
+    nn.SyncBatchNorm.convert_sync_batchnorm(ours.to(backend))
+    ours[4].freeze()
+    theirs[4].requires_grad_(False).eval()
+    step = TrainingStep(ours, nn.CrossEntropyLoss(), optim.SGD(ours.parameters(), 0.05, momentum=0.9), shards=4)
+    optimizer = torch.optim.SGD(theirs.parameters(), 0.05, momentum=0.9)
+    for x, y in zip(*data(), strict=True):
+        step(x, y)
+        optimizer.zero_grad()
+        torch.nn.CrossEntropyLoss()(theirs(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        optimizer.step()
+    assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_accumulated_gradients(backend: Any, kind: str) -> None:
     """Against the usual loop, whose losses are divided by the number of batches, and one batch of all samples."""

@@ -107,8 +107,11 @@ def test_running_averages_are_the_mean_of_those_of_the_shards() -> None:
     assert model[0].num_batches_tracked.value == 1
 
 
+@pytest.mark.parametrize("micro_batch", [None, 100])
 @pytest.mark.parametrize("shards", [1, 2, 5, 8, 13])
-def test_few_copies_of_the_gradients_are_held(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_copies_of_the_gradients_are_held(
+    shards: int, micro_batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
     real = _Work._copied
 
@@ -118,18 +121,18 @@ def test_few_copies_of_the_gradients_are_held(shards: int, monkeypatch: pytest.M
         return real(self, gradients)
 
     monkeypatch.setattr(_Work, "_copied", counted)
-    step = step_of("reference", nn.CrossEntropyLoss(), shards=shards)
+    step = step_of("reference", nn.CrossEntropyLoss(), shards=shards, micro_batch=micro_batch)
     for _ in range(3):
         step(np.concatenate([IMAGES] * 2), np.concatenate([LABELS] * 2))
-    assert len(made) == math.floor(math.log2(shards))
+    assert len(made) == max(0, math.floor(math.log2(shards)) - (micro_batch is None))
 
 
 def test_shards_are_captured_once_for_each_of_their_sizes() -> None:
     recorder = Recorder()
     step = step_of(recorder, nn.CrossEntropyLoss(), shards=4)
     for _ in range(4):
-        step(IMAGES, LABELS)  # of 2, 3, 3 and 3
-    assert recorder.captured == 3
+        step(IMAGES, LABELS)  # of 2 and 3, which are added to them, and 3 and 3
+    assert recorder.captured == 4  # with the end
 
 
 def test_nothing_is_left_of_a_batch_that_is_refused() -> None:

@@ -70,6 +70,8 @@ class Gpu:
         self._staging_lock = ForkSafeLock()
         self._kept: deque[Any] = deque()
         self._released: deque[int] = deque()
+        self.launches = 0
+        """What was launched so far: kernels, those of a capture among them, and captured steps; for benchmarks."""
 
     @property
     def uuid(self) -> str:
@@ -81,6 +83,15 @@ class Gpu:
         """The handle of the stream."""
         self._enter()
         return int(self._stream)
+
+    @property
+    def current_stream(self) -> int:
+        """The handle of the stream that the calling thread's work goes into: that of its capture while it captures.
+
+        What another library asks for in it is recorded too; the memory that it names has to be kept by the caller.
+        """
+        self._enter()
+        return int(self._current)
 
     def _forget_threads(self) -> None:
         self._threads = threading.local()
@@ -194,6 +205,7 @@ class Gpu:
         self._enter()
         base = words.buffer_info()[0]
         pointers = array("Q", range(base, base + 8 * len(words), 8))
+        self.launches += 1
         result = self._driver.cuLaunchKernel(
             function, blocks, 1, 1, threads, 1, 1, 0, self._current, pointers.buffer_info()[0], 0
         )
@@ -249,6 +261,7 @@ class Gpu:
         """Start a graph."""
         self._enter()
         self._recorder.refuse("a captured step")
+        self.launches += 1
         value(self._driver.cuGraphLaunch(executable, self._stream))
 
     def forget(self, executable: Any) -> None:
