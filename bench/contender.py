@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbacnn.backends import Backend
+
+from .precision import FULL
 from .timing import SelfTimed
 
-__all__ = ["Contender", "best_of", "is_ours", "largest_difference", "reason", "stands_for_us"]
+__all__ = ["Contender", "best_of", "captured", "is_ours", "largest_difference", "reason", "stands_for_us"]
 
 REASON_LENGTH = 200
 
@@ -17,10 +20,10 @@ REASON_LENGTH = 200
 class Contender(NamedTuple):
     """``run()`` returns a new array, which ``to_numpy`` makes comparable.
 
-    ``wait`` is there where ``run`` only asks for work, ``bound`` where results are less accurate than float32's, and
-    ``rounded`` where operands are, so that it is shown beside the others and no ratio refers to it.
+    ``wait`` is there where ``run`` only asks for work, ``bound`` where results are less accurate than float32's.
     ``capture(run)`` is what does the same work again in one launch, or None. ``sample`` is there where the work is done
-    and timed in another process.
+    and timed in another process. Ratios refer to contenders of the same ``precision``, one of PRECISIONS. ``layout``,
+    one of LAYOUTS, and ``algorithm`` are told where they are known.
     """
 
     run: Callable[[], Any]
@@ -28,8 +31,10 @@ class Contender(NamedTuple):
     wait: Callable[[], object] | None = None
     bound: float | None = None
     capture: Callable[[Callable[[], Any]], Callable[[], object] | None] | None = None
-    rounded: bool = False
     sample: Callable[[], float] | None = None
+    precision: str = FULL
+    layout: str | None = None
+    algorithm: str | None = None
 
     def replay(self) -> Callable[[], object]:
         """What is timed: the captured launches where there are any, so that it is the device's time; else ``run``."""
@@ -46,6 +51,12 @@ def stands_for_us(name: str, task: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether it is one of our contenders."""
     return name.startswith("numbacnn")
+
+
+def captured(backend: Backend, run: Callable[[], Any]) -> Callable[[], object] | None:
+    """One launch of what ``run`` asks the backend for; None where that cannot be captured."""
+    launches = backend.capture(run)
+    return None if launches is None else launches[0]
 
 
 def best_of(times: Mapping[str, float]) -> str | None:

@@ -16,8 +16,21 @@ from numbacnn import backends
 from numbacnn.backends.geometry import Conv2dGeometry
 
 from . import gpu, machine, peers, problems
-from .command import UserError, add_peer_option, exit_code_with_threads, say, seconds, whole_number
+from .command import (
+    UserError,
+    WrongResultError,
+    add_layout_option,
+    add_peer_option,
+    add_precision_option,
+    exit_code_with_threads,
+    precisions_of,
+    say,
+    seconds,
+    ways_of,
+    whole_number,
+)
 from .conv_rows import PASSES, Functions, Row, measure
+from .precision import of_backend, suffix
 from .report import PLOT_MISSING, Bar, Table, geometric_mean, plot_bars, plot_points, significant, write_results
 from .timing import PAUSE, Timing, interleave
 
@@ -32,19 +45,23 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     lists = ", ".join([*problems.CONV2D, problems.OF_MODELS])
     parser = argparse.ArgumentParser(
         prog="python -m bench.conv",
-        description="Measure the convolution algorithms of a backend, in float32.",
-        epilog="On a GPU what a call launches is captured once, and its replays are timed: the device's time, not the "
-        "host's. NumPy's matrix product, which the reference backend uses, keeps its own number of threads.",
+        description="Measure the convolution algorithms of a backend, and the same in other libraries.",
+        epilog="In bf16 what a peer is given and gives is bfloat16, ours rounds float32 operands; sums are float32 "
+        "everywhere. Ratios are between equal precisions. On a GPU what a call launches is captured once, and its "
+        "replays are timed: the device's time, not the host's. NumPy's matrix product, which the reference backend "
+        "uses, keeps its own number of threads.",
     )
     add = parser.add_argument
     add("--problem", nargs="+", metavar="DESCRIPTOR",
         help=f"problems like n16c64h24k64r3s1p1, or lists of them: {lists} (default: all lists, "
-        f"wide only on cuda, without {problems.OF_MODELS})")  # fmt: skip
+        f"{' and '.join(problems.OF_GPU)} only on cuda, without {problems.OF_MODELS})")  # fmt: skip
     add("--batch-size", type=whole_number, metavar="N", default=16,
         help=f"of the list {problems.OF_MODELS}, the convolutions of the seven networks (default: 16)")  # fmt: skip
     add("--algorithm", nargs="+", metavar="NAME", help="default: every algorithm of the backend")
     add("--pass", nargs="+", dest="passes", choices=PASSES, default=PASSES, help="default: all three")
     add_peer_option(parser)
+    add_precision_option(parser)
+    add_layout_option(parser)
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
     add("--threads", type=whole_number, metavar="N", help="on the CPU, of our kernels and of the peer (default: all)")
     extent = parser.add_mutually_exclusive_group()
@@ -70,8 +87,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     computer = machine.examine(backend)
     of_gpu = gpu.VERSIONS if backend.asynchronous else ()
-    versions = machine.versions(*of_gpu, *rivals.packages)
-    title, peak = computer.title, computer.peak
+    versions = machine.versions(*of_gpu, *rivals.packages) | rivals.libraries
+    title = computer.title
+    precisions = of_backend(backend, precisions_of(arguments))
+    if not precisions:
+        raise UserError(f"backend {backend.name} does not compute in {', '.join(arguments.precision)}")
     table = table_of(geometries, bool(rivals.names))
     say(f"{title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     say(f"{computer.limits}\nbackend {backend.name}; * is what auto picks\n{table.header()}")
@@ -81,49 +101,60 @@ def run(arguments: argparse.Namespace) -> None:
     def time_all(functions: Functions, waits: Functions) -> dict[str, Timing]:
         return interleave(functions, rounds=arguments.rounds, budget=arguments.budget, pause=pause, waits=waits)
 
-    rows = []
+    stem = f"conv-models-{backend.name}" if of_models else f"conv-{backend.name}"
+    table_file, picture = (output / f"{stem}.{extension}" for extension in ("json", "png"))
+
+    def write(rows: Sequence[Row], summary: Sequence[dict[str, Any]], quietly: bool = False) -> None:
+        write_results(
+            table_file,
+            "conv",
+            computer.facts,
+            versions,
+            {
+                "backend": backend.name,
+                "dtype": "float32",
+                "precisions": precisions,
+                "peers": list(rivals.names),
+                "rounds": arguments.rounds,
+                "budget_seconds": None if arguments.rounds else arguments.budget,
+                "pause_seconds": pause,
+                **({"batch_size": arguments.batch_size} if of_models else {}),
+            },
+            quietly=quietly,
+            rows=[{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows],
+            summary=summary,
+            missing=rivals.missing,
+        )
+
+    rows: list[Row] = []
+    wrong: list[str] = []
     for g in geometries:
-        for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, peak):
+        peaks = {precision: computer.peak_in(precision) for precision in precisions}
+        for row in measure(g, arguments.passes, algorithms, backend, rivals, time_all, peaks, wrong):
             rows.append(row)
             say(table.line(cells_of(row, bool(rivals.names))))
+        if backend.asynchronous:  # time on a GPU is lent, and may end before all is measured
+            write(rows, [], quietly=True)
     computer = computer.examined_again()
     peak = computer.peak
-    rows = [replace(row, share_of_peak=row.gflops / peak) for row in rows]
+    rows = [replace(row, share_of_peak=row.gflops / computer.peak_in(row.precision)) for row in rows]
     summary = summarise(rows)
     for entry in summary:
         say(summary_line(entry))
     for name, reason in rivals.missing.items():
         say(f"{name}: missing: {reason}")
-
-    stem = f"conv-models-{backend.name}" if of_models else f"conv-{backend.name}"
-    table_file, picture = (output / f"{stem}.{extension}" for extension in ("json", "png"))
-    write_results(
-        table_file,
-        "conv",
-        computer.facts,
-        versions,
-        {
-            "backend": backend.name,
-            "dtype": "float32",
-            "peers": list(rivals.names),
-            "rounds": arguments.rounds,
-            "budget_seconds": None if arguments.rounds else arguments.budget,
-            "pause_seconds": pause,
-            **({"batch_size": arguments.batch_size} if of_models else {}),
-        },
-        rows=[{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows],
-        summary=summary,
-        missing=rivals.missing,
-    )
+    write(rows, summary)
     try:
         if of_models:
-            plot_points(picture, shares_of(rows), f"conv2d on {title}", "share of the float32 peak")
+            plot_points(picture, shares_of(rows), f"conv2d on {title}", "share of the peak of the precision")
         else:
             plot(picture, rows, f"conv2d on {title}", peak)
     except ImportError:
         say(PLOT_MISSING)
     else:
         say(f"written: {picture}")
+    if wrong:
+        raise WrongResultError("; ".join(wrong))
 
 
 def geometries_of(names: Sequence[str], batch_size: int) -> list[Conv2dGeometry]:
@@ -143,7 +174,7 @@ def contenders_of(arguments: argparse.Namespace) -> tuple[backends.Backend, list
     try:
         backend = backends.get(arguments.backend)
         device = "cuda" if backend.name == "cuda" else "cpu"
-        rivals = peers.load(arguments.peer, numba.get_num_threads(), device)
+        rivals = peers.load(arguments.peer, numba.get_num_threads(), device, ways_of(arguments))
     except (RuntimeError, ImportError) as error:
         raise UserError(str(error)) from error
     known = backend.conv2d_algorithms()
@@ -165,7 +196,7 @@ def table_of(geometries: Sequence[Conv2dGeometry], with_peers: bool) -> Table:
 def cells_of(row: Row, with_peers: bool) -> list[str]:
     """A row as the table shows it."""
     quartiles = " - ".join(f"{value:.3f}" for value in row.quartiles)
-    cells = [row.problem, row.pass_, row.algorithm + "*" * row.auto, f"{row.milliseconds:.3f}", quartiles]
+    cells = [row.problem, row.pass_, name_of(row) + "*" * row.auto, f"{row.milliseconds:.3f}", quartiles]
     cells += [significant(row.gflops), f"{row.share_of_peak:.1%}", f"{row.workspace_bytes:,}"]
     cells.append("" if row.threads is None else f"{row.threads}")
     if row.peer and row.ratio:
@@ -176,11 +207,24 @@ def cells_of(row: Row, with_peers: bool) -> list[str]:
     return [*cells, others] if with_peers else cells
 
 
+def name_of(row: Row) -> str:
+    """The algorithm, with the precision where it is not float32."""
+    return row.algorithm + suffix(row.precision)
+
+
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Geometric means over all passes of all problems: of each algorithm, of auto's choice, of the fastest peers.
 
-    ``ratio`` is the fastest peer's time over ours.
+    So for each precision. ``ratio`` is the fastest peer's time over ours.
     """
+    return [
+        {**entry, "name": entry["name"] + suffix(precision), "precision": precision}
+        for precision in dict.fromkeys(row.precision for row in rows)
+        for entry in _summary([row for row in rows if row.precision == precision])
+    ]
+
+
+def _summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.algorithm, []).append(row)
@@ -217,11 +261,11 @@ def plot(path: Path, rows: Sequence[Row], title: str, peak: float) -> None:
     """GFLOP/s of every row, a panel per pass, the fastest peer after the algorithms."""
     panels: dict[str, dict[str, list[Bar]]] = {}
     for row in rows:
-        panels.setdefault(row.pass_, {}).setdefault(row.problem, []).append((row.algorithm, row.gflops))
+        panels.setdefault(row.pass_, {}).setdefault(row.problem, []).append((name_of(row), row.gflops))
     for row in rows:
-        bars = panels[row.pass_][row.problem]
-        if row.peer_gflops and BEST_PEER not in dict(bars):
-            bars.append((BEST_PEER, row.peer_gflops))
+        bars, name = panels[row.pass_][row.problem], BEST_PEER + suffix(row.precision)
+        if row.peer_gflops and name not in dict(bars):
+            bars.append((name, row.peer_gflops))
     plot_bars(path, panels, title=title, unit="GFLOP/s", ceiling=peak, ceiling_label=f"peak {peak:.0f} GFLOP/s")
 
 
@@ -231,16 +275,16 @@ def shares_of(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     Where ``auto``'s choice was not measured, ours is the best of what was.
     """
     shares: dict[str, dict[str, dict[str, float]]] = {}
-    chosen: set[tuple[str, str]] = set()
+    chosen: set[tuple[str, str, str]] = set()
     for row in rows:
         points = shares.setdefault(row.pass_, {}).setdefault(row.problem, {})
-        case = (row.pass_, row.problem)
-        if row.auto or (case not in chosen and row.share_of_peak > points.get("numbacnn", 0.0)):
-            points["numbacnn"] = row.share_of_peak
+        case, name = (row.pass_, row.problem, row.precision), "numbacnn" + suffix(row.precision)
+        if row.auto or (case not in chosen and row.share_of_peak > points.get(name, 0.0)):
+            points[name] = row.share_of_peak
         if row.auto:
             chosen.add(case)
         if row.peer_gflops:
-            points[BEST_PEER] = row.share_of_peak * row.peer_gflops / row.gflops
+            points[BEST_PEER + suffix(row.precision)] = row.share_of_peak * row.peer_gflops / row.gflops
     return shares
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
@@ -17,15 +17,19 @@ from numbacnn.backends.contract import Backend, ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
 from .command import UserError, WrongResultError
-from .contender import Contender, best_of, reason
+from .contender import Contender, best_of, captured, reason
 from .machine import layer
 from .peers import Peers
+from .precision import FULL, LAYOUTS, bounded, compared_with, suffix, using
 from .problems import flops, laid_out
 from .timing import Timing
 
 __all__ = ["PASSES", "Row", "call_backend", "check", "measure", "reduction_length"]
 
 PASSES: tuple[ConvPass, ...] = get_args(ConvPass)
+
+WITH_OPERANDS = ("im2col", "implicit_gemm")
+"""Algorithms that multiply what the precision names; the others always compute in float32."""
 
 Functions = dict[str, Callable[[], object]]
 TimeAll = Callable[[Functions, Functions], dict[str, Timing]]
@@ -35,11 +39,12 @@ TimeAll = Callable[[Functions, Functions], dict[str, Timing]]
 class Row:
     """One algorithm on one pass of one problem, and the peers that were measured in the same rounds.
 
-    Times are milliseconds a call, on a GPU of a replay of what it launches; ``gflops`` count no products with padding.
-    ``difference`` is the largest one from another contender in full float32, relative to the largest magnitude.
-    ``threads``, and ``layer``, by which they are run, are None on a GPU. ``peer`` names the fastest peer in full
-    float32, and ``ratio`` is its time over ours: above 1, we are faster. ``others`` are the other peers, by name:
-    ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``.
+    Times are milliseconds a call, on a GPU of a replay of what it launches; ``gflops`` count no products with padding,
+    and ``share_of_peak`` is that of ``precision``. ``difference`` is the largest one from another contender in full
+    float32, relative to the largest magnitude. ``threads``, and ``layer``, by which they are run, are None on a GPU.
+    ``peer`` names the fastest peer in the same precision, and ``ratio`` is its time over ours: above 1, we are faster.
+    ``others`` are the other peers, by name: ``milliseconds``, ``quartiles``, ``gflops``, ``ratio``, ``precision``, and
+    as far as they are known the ``layout`` of images and weights and the ``algorithm``.
     """
 
     problem: str
@@ -56,10 +61,15 @@ class Row:
     threads: int | None
     layer: str | None
     difference: float
+    precision: str = FULL
+    layout: str | None = None
     peer: str | None = None
     peer_milliseconds: float | None = None
     peer_quartiles: tuple[float, float] | None = None
     peer_gflops: float | None = None
+    peer_precision: str | None = None
+    peer_layout: str | None = None
+    peer_algorithm: str | None = None
     ratio: float | None = None
     others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -71,14 +81,16 @@ def measure(
     backend: Backend,
     peers: Peers,
     time_all: TimeAll,
-    peak: float,
+    peaks: Mapping[str, float],
+    wrong: list[str],
 ) -> Iterator[Row]:
     """The rows of one problem, pass by pass; the contenders of a pass are checked and then timed together.
 
     Args:
         peers: the libraries that take part.
         time_all: times functions, by name; what it is given second waits for those that only ask for work.
-        peak: GFLOP/s of the machine.
+        peaks: GFLOP/s of the machine in each precision that is measured of ours.
+        wrong: gains what is said of ours that are farther off than their precision allows, and are left out.
 
     A library that is farther off than its own bound is left out, and ``peers.missing`` tells why; where every one is,
     it is ours that are wrong. Raises UserError for a problem that does not fit in memory and WrongResultError where
@@ -89,18 +101,30 @@ def measure(
     ours = [laid_out(backend, x), backend.asarray(weight), backend.asarray(bias), laid_out(backend, dy)]
     wait = backend.synchronize if backend.asynchronous else None
     # On the CPU nobody's calls are captured.
-    capture = partial(_captured, backend) if backend.asynchronous else None
-    picked = ops.conv2d_choice(g, backend=backend)
+    capture = partial(captured, backend) if backend.asynchronous else None
+    picked: dict[str, dict[str, str]] = {}
+    for precision in peaks:
+        with using(precision):
+            picked[precision] = ops.conv2d_choice(g, backend=backend)
     count = flops(g)
     with peers.case():
         theirs = peers.conv2d(g, *arrays)
         for pass_ in passes:
             contenders = {
-                name: Contender(
-                    partial(call_backend, backend, g, pass_, name, ours), backend.to_numpy, wait, capture=capture
+                algorithm + suffix(precision): Contender(
+                    partial(_in_precision, precision, call_backend, backend, g, pass_, algorithm, ours),
+                    backend.to_numpy,
+                    wait,
+                    None if precision == FULL else bounded(precision),
+                    capture,
+                    precision=precision,
+                    algorithm=algorithm,
                 )
-                for name in algorithms
+                for precision in peaks
+                for algorithm in algorithms
+                if precision == FULL or algorithm in WITH_OPERANDS
             }
+            own = dict(contenders)
             rivals: dict[str, Contender] = {}
             for name, make in theirs[pass_].items():
                 try:
@@ -111,10 +135,16 @@ def measure(
                     peers.missing[f"{g.descriptor} {pass_} {name}"] = reason(error)
             contenders.update(rivals)
             judges = dict(contenders)
+            if FULL not in peaks:
+                exact = partial(call_backend, backend, g, pass_, algorithms[0], ours)
+                judges = {f"{algorithms[0]} in float32": Contender(exact, backend.to_numpy), **judges}
             if len(judges) == 1:
                 definition = partial(call_backend, backends.get("reference"), g, pass_, "loops", arrays)
                 judges["the reference backend"] = Contender(definition)
             differences, inaccurate = check(judges, g, pass_)
+            for name in [name for name in own if name in inaccurate]:
+                wrong.append(inaccurate.pop(name))
+                del contenders[name], own[name]
             if rivals and inaccurate.keys() == rivals.keys():
                 raise WrongResultError("; ".join(inaccurate.values()))
             for name, why in inaccurate.items():
@@ -124,26 +154,32 @@ def measure(
                 {name: contender.replay() for name, contender in contenders.items()},
                 {name: contender.wait for name, contender in contenders.items() if contender.wait},
             )
-            best = best_of({name: timings[name].median for name, rival in rivals.items() if not rival.rounded})
-            for name in algorithms:
+            for name, contender in own.items():
+                precision, algorithm = contender.precision, str(contender.algorithm)
+                equal = {key for key, rival in rivals.items() if rival.precision == compared_with(precision)}
+                best = best_of({key: timings[key].median for key in equal})
                 timing = timings[name]
                 gflops = 1e-9 * count / timing.median
-                beside = {rival: _beside(timings[rival], timing, count) for rival in rivals}
+                beside = {name: _beside(timings[name], timing, count, rival) for name, rival in rivals.items()}
+                with using(precision):
+                    workspace = backend.conv2d_workspace(g, pass_, algorithm, 4)
                 yield Row(
                     problem=g.descriptor,
                     pass_=pass_,
-                    algorithm=name,
-                    auto=picked[pass_] == name,
+                    algorithm=algorithm,
+                    auto=picked[precision][pass_] == algorithm,
                     milliseconds=timing.median * 1e3,
                     quartiles=_milliseconds(timing.quartiles),
                     rounds=len(timing.samples),
                     calls=timing.calls,
                     gflops=gflops,
-                    share_of_peak=gflops / peak,
-                    workspace_bytes=backend.conv2d_workspace(g, pass_, name, 4),
+                    share_of_peak=gflops / peaks[precision],
+                    workspace_bytes=workspace,
                     threads=None if backend.asynchronous else numba.get_num_threads(),
                     layer=layer(backend),
                     difference=differences[name],
+                    precision=precision,
+                    layout=layout_of(ours[0]),
                     **(_first(best, beside.pop(best)) if best else {}),
                     others=beside,
                 )
@@ -156,6 +192,11 @@ def random_operands(g: Conv2dGeometry) -> list[np.ndarray]:
         return [rng.standard_normal(shape, np.float32) for shape in (g.x_shape, g.weight_shape, (g.k,), g.y_shape)]
     except (MemoryError, ValueError) as error:  # ValueError: more elements than an address can count
         raise UserError(f"problem {g.descriptor!r} does not fit in memory") from error
+
+
+def _in_precision(precision: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    with using(precision):
+        return call(*arguments)
 
 
 def call_backend(backend: Backend, g: Conv2dGeometry, pass_: ConvPass, algorithm: str, operands: Sequence[Any]) -> Any:
@@ -214,12 +255,21 @@ def _difference(results: dict[str, np.ndarray], one: str, other: str, bound: flo
     return difference, f"{one} and {other} differ by {difference:.1e} of the largest magnitude, more than {bound:.1e}"
 
 
-def _beside(theirs: Timing, ours: Timing, count: int) -> dict[str, Any]:
+def layout_of(images: Any) -> str:
+    """How the backend lays out images: one of LAYOUTS."""
+    strides = getattr(images, "strides", None)
+    return LAYOUTS[strides is not None and strides[1] < strides[3]]
+
+
+def _beside(theirs: Timing, ours: Timing, count: int, rival: Contender) -> dict[str, Any]:
+    known = {"layout": rival.layout, "algorithm": rival.algorithm}
     return {
         "milliseconds": theirs.median * 1e3,
         "quartiles": _milliseconds(theirs.quartiles),
         "gflops": 1e-9 * count / theirs.median,
         "ratio": theirs.median / ours.median,
+        "precision": rival.precision,
+        **{key: value for key, value in known.items() if value is not None},
     }
 
 
@@ -230,8 +280,3 @@ def _first(name: str, figures: dict[str, Any]) -> dict[str, Any]:
 
 def _milliseconds(pair: tuple[float, float]) -> tuple[float, float]:
     return pair[0] * 1e3, pair[1] * 1e3
-
-
-def _captured(backend: Backend, run: Callable[[], Any]) -> Callable[[], object] | None:
-    launches = backend.capture(run)
-    return None if launches is None else launches[0]

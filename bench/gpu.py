@@ -18,6 +18,10 @@ __all__ = ["ceilings", "copy_bandwidth", "describe", "title"]
 # Each multiprocessor has 128 float32 units since capability 8.6, and on 9.0; an older 8.0 has 64.
 LANES = 128
 LANES_OF = {(8, 0): 64}
+# Operations of a multiprocessor in a cycle on tensor cores with operands in TF32; in bfloat16 twice as many. Since
+# capability 8.6 those for desktops have a quarter or less of the others'.
+TENSOR = 256
+TENSOR_OF = {(8, 0): 1024, (9, 0): 2048, (10, 0): 4096}
 COPY_BYTES = 1 << 29
 COPIES = 8
 VERSIONS = ("numba-cuda", "cuda-bindings", "cuda-core")
@@ -65,10 +69,21 @@ def title(facts: dict[str, Any]) -> str:
 
 
 def ceilings(facts: dict[str, Any]) -> dict[str, Any]:
-    """The float32 peak, worked out from what :func:`describe` found, and the measured bandwidth; takes a second."""
-    lanes = LANES_OF.get(tuple(facts["capability"]), LANES)
+    """The peaks, worked out from what :func:`describe` found, and the measured bandwidth; takes a second.
+
+    Those of tensor cores are without sparsity; a product in three TF32 products takes three times as long as one.
+    """
+    capability = tuple(facts["capability"])
+    lanes = LANES_OF.get(capability, LANES)
+    gigacycles = 1e-3 * facts["multiprocessors"] * facts["clock_mhz"]
+    tensor = TENSOR_OF.get(capability, TENSOR) * gigacycles
     return {
-        "peak_gflops": 2e-3 * lanes * facts["multiprocessors"] * facts["clock_mhz"],
+        "peak_gflops": 2 * lanes * gigacycles,
+        **(
+            {"peak_gflops_tf32": tensor, "peak_gflops_tf32x3": tensor / 3, "peak_gflops_bf16": 2 * tensor}
+            if capability >= (8, 0)
+            else {}
+        ),
         "peak_origin": f"computed: {facts['multiprocessors']} multiprocessors x {lanes} x 2 x the maximum clock",
         "copy_gb_per_second": copy_bandwidth(),
     }

@@ -4,12 +4,17 @@
 #   bench/gpu_check.sh [RESULTS [STAGE...]]
 #
 # RESULTS is a folder (default: bench/results): the benchmarks' tables go there, the log of every stage and summary.txt
-# to RESULTS/gpu_check. Stages are run in the order below, or only those named. A stage that fails or runs out of time
-# leaves the others alone; the exit code is 1 if there was one.
+# to RESULTS/gpu_check. Stages are run in the order below, what tells most first, or only those named; what a call does
+# not run keeps the line of an earlier one in summary.txt. A stage that fails or runs out of time leaves the others
+# alone; the exit code is 1 if there was one. Nothing waits for the end: a line follows each stage, and of the
+# convolutions and the models each that is measured is written at once, so that a call that is cut off tells as much as
+# it has found. All stages take longer than one call; what is left is for a second one.
 #
-# Environment: PYTHON (python3), BACKEND (cuda), PEER (torch; empty for none), SECONDS_IN_ALL (540), TESTS (the folders
-# that pytest is given), LENET_OPTIONS (of the short training runs), NUMBACNN_DATA (the data set of the full ones),
-# MODELS and MODEL_SEEDS (what the stage models trains: MODELS=vgg MODEL_SEEDS=0 bench/gpu_check.sh RESULTS models).
+# Environment: PYTHON (python3), BACKEND (cuda), PEER (torch cudnn; those that cannot be used are told of and left out),
+# SECONDS_IN_ALL (540), TESTS (the folders that pytest is given), LENET_OPTIONS (of the short training runs),
+# NUMBACNN_DATA (the data set of the full ones), MODELS and MODEL_SEEDS (what the stage models trains: MODELS=vgg
+# MODEL_SEEDS=0 bench/gpu_check.sh RESULTS models). Options of the benchmarks are in CONV_OPTIONS, TRAIN_OPTIONS,
+# STEPS_OPTIONS, COMPILED_OPTIONS and KERNELS_OPTIONS.
 #
 # The stage models trains longer than one call may take. It keeps its runs in RESULTS/models, and the next call goes on
 # where it was stopped.
@@ -18,16 +23,23 @@ set -o pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-ALL_STAGES=(info small lenet seeds tests conv train kernels memcheck racecheck models)
+ALL_STAGES=(info small conv steps train kernels nccl seeds lenet tests memcheck racecheck compiled models)
 
 PYTHON=${PYTHON:-python3}
 BACKEND=${BACKEND:-cuda}
-PEER=${PEER-torch}
+PEER=${PEER-torch cudnn}
 SECONDS_IN_ALL=${SECONDS_IN_ALL:-540}
 TESTS=${TESTS:-tests}
 LENET_OPTIONS=${LENET_OPTIONS:---epochs 2}
 MODELS=${MODELS:-lenet lenet-bn resnet densenet googlenet nin alexnet vgg}
 MODEL_SEEDS=${MODEL_SEEDS:-0 1 2}
+# An algorithm for every layer, in each precision that ours and the peers have. What compiles takes half a minute for a
+# model, so that it is left to a stage of its own.
+CONV_OPTIONS=${CONV_OPTIONS:---problem deep lenet kinds depthwise --algorithm implicit_gemm --budget 0.2}
+STEPS_OPTIONS=${STEPS_OPTIONS:---models resnet lenet vgg googlenet densenet alexnet nin --run eager graph --budget 0.5}
+TRAIN_OPTIONS=${TRAIN_OPTIONS:---run eager graph --epochs 3}
+COMPILED_OPTIONS=${COMPILED_OPTIONS:---models lenet resnet --run compile --layout nchw --budget 0.5}
+KERNELS_OPTIONS=${KERNELS_OPTIONS:---budget 10}
 LOG_BYTES=1000000
 
 results=${1:-bench/results}
@@ -65,13 +77,28 @@ limited() {
     timeout --signal=INT --kill-after=10 "$left" "$@"
 }
 
+# Those of PEER, or of the ones that are given, which are there and compute on the device.
 peer_option() {
-    if [ -n "$PEER" ] && "$PYTHON" -c "import $PEER" 2>/dev/null; then
-        peer=(--peer "$PEER")
-    else
-        peer=()
-        echo "without a peer: '$PEER' cannot be imported"
-    fi
+    local name told device=cpu
+    local -a found=()
+    [ "$BACKEND" = cuda ] && device=cuda
+    for name in ${*:-$PEER}; do
+        if told=$(limited "$PYTHON" -c "from bench import peers; peers.load(['$name'], 1, '$device')" 2>&1); then
+            found+=("$name")
+        else
+            echo "without the peer '$name': ${told##*$'\n'}"
+        fi
+    done
+    peer=()
+    [ ${#found[@]} -eq 0 ] || peer=(--peer "${found[@]}")
+}
+
+# The peer that runs whole models, if it is wanted.
+model_peer_option() {
+    case " $PEER " in
+        *" torch "*) peer_option torch ;;
+        *) peer=() ;;
+    esac
 }
 
 sha_of() {
@@ -102,6 +129,15 @@ stage_lenet() {
         echo "the same seed gave other bits"
         return 1
     }
+}
+
+# Its last line says how many processes there were: two where there are two GPUs.
+stage_nccl() {
+    [ "$BACKEND" = cuda ] || {
+        echo "NCCL is between GPUs, of the backend cuda, not $BACKEND"
+        return $SKIPPED
+    }
+    limited "$PYTHON" -m bench.gpu_nccl
 }
 
 needs_data() {
@@ -152,17 +188,44 @@ stage_models() {
 }
 
 stage_conv() {
+    local -a options
+    read -r -a options <<<"$CONV_OPTIONS"
     peer_option
-    limited "$PYTHON" -m bench.conv --backend "$BACKEND" "${peer[@]}" --budget 0.3 --output-dir "$results"
+    limited "$PYTHON" -m bench.conv --backend "$BACKEND" "${peer[@]}" "${options[@]}" --output-dir "$results"
 }
 
 stage_train() {
-    peer_option
-    limited "$PYTHON" -m bench.train --backend "$BACKEND" "${peer[@]}" --output-dir "$results"
+    local -a options
+    read -r -a options <<<"$TRAIN_OPTIONS"
+    model_peer_option
+    limited "$PYTHON" -m bench.train --backend "$BACKEND" "${peer[@]}" "${options[@]}" --output-dir "$results"
+}
+
+stage_steps() {
+    local -a options
+    read -r -a options <<<"$STEPS_OPTIONS"
+    model_peer_option
+    limited "$PYTHON" -m bench.models --backend "$BACKEND" --task train "${peer[@]}" "${options[@]}" \
+        --output-dir "$results"
+}
+
+# Into a folder of its own: the table of the other ways stays.
+stage_compiled() {
+    local -a options
+    read -r -a options <<<"$COMPILED_OPTIONS"
+    model_peer_option
+    [ ${#peer[@]} -gt 0 ] || {
+        echo "there is nothing to compile without the peer torch"
+        return $SKIPPED
+    }
+    limited "$PYTHON" -m bench.models --backend "$BACKEND" --task train "${peer[@]}" "${options[@]}" \
+        --output-dir "$results/compiled"
 }
 
 stage_kernels() {
-    limited "$PYTHON" -m bench.kernels --backend "$BACKEND" --budget 10 --output-dir "$results"
+    local -a options
+    read -r -a options <<<"$KERNELS_OPTIONS"
+    limited "$PYTHON" -m bench.kernels --backend "$BACKEND" "${options[@]}" --output-dir "$results"
 }
 
 sanitizer() {
@@ -188,17 +251,20 @@ stage_racecheck() {
 
 # Side by side where pytest-xdist is there, each with a few threads; timings by pytest-benchmark would be of no use.
 stage_tests() {
-    local -a folders many=()
+    local -a folders many=() coverage=(--no-cov)
     read -r -a folders <<<"$TESTS"
     "$PYTHON" -c "import xdist" 2>/dev/null && many=(-n auto -p no:benchmark)
+    # The project's own options are of pytest-cov too.
+    "$PYTHON" -c "import pytest_cov" 2>/dev/null ||
+        coverage=(-o "addopts=--import-mode=importlib --doctest-modules --doctest-glob=*.md -ra --strict-markers")
     NUMBA_NUM_THREADS=${NUMBA_NUM_THREADS:-4} limited "$PYTHON" -m pytest --backend "$BACKEND" -p no:cacheprovider \
-        --no-cov -q --durations=15 "${many[@]}" "${folders[@]}"
+        "${coverage[@]}" -q --durations=15 "${many[@]}" "${folders[@]}"
 }
 
 # The longest that a stage may take, in seconds.
 declare -A longest=(
-    [info]=40 [small]=90 [lenet]=80 [conv]=130 [train]=90 [kernels]=60 [memcheck]=60 [racecheck]=60 [tests]=240
-    [seeds]=120 [models]=540
+    [info]=30 [small]=70 [conv]=150 [steps]=150 [train]=50 [kernels]=60 [nccl]=60 [seeds]=120 [lenet]=60 [tests]=240
+    [memcheck]=60 [racecheck]=60 [compiled]=120 [models]=540
 )
 
 # Both ends of a log that is too long to keep.
@@ -210,7 +276,13 @@ shorten() {
 }
 
 summary=$logs/summary.txt
-printf '%-10s %8s  %s\n' stage seconds result >"$summary"
+{
+    printf '%-10s %8s  %s\n' stage seconds result
+    [ ! -e "$summary" ] || tail -n +2 "$summary" | while read -r stage took verdict; do
+        [[ " ${stages[*]} " == *" $stage "* ]] || printf '%-10s %8s  %s\n' "$stage" "$took" "$verdict"
+    done
+} >"$work/summary"
+mv "$work/summary" "$summary"
 failed=0
 for stage in "${stages[@]}"; do
     left=$((SECONDS_IN_ALL - SECONDS))

@@ -16,6 +16,7 @@ import numbacnn as nc
 from numbacnn import backends, nn, optim
 from numbacnn.backends import Array, Backend
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
+from numbacnn.backends.precision import OPERANDS
 from numbacnn.training import TrainingStep
 
 from .command import UserError, WrongResultError, exit_code, say
@@ -66,6 +67,26 @@ def convolutions(backend: Backend) -> None:
                 return [*passes, *activated, b.conv2d_backward_bias(given[3])]
 
             both(backend, f"conv2d {g.descriptor} {algorithm}", calls)
+
+
+def tensor_cores(backend: Backend) -> None:
+    """The matrix products of convolutions in every precision, of whole numbers, which each of them has exactly."""
+    g = Conv2dGeometry.parse("n3c17h7k19r3s2p1")
+    rng = np.random.default_rng(0)
+    operands = [rng.integers(-8, 9, x.shape).astype(np.float32) for x in random_operands(g)]
+    algorithm = "implicit_gemm" if "implicit_gemm" in backend.conv2d_algorithms() else "loops"
+    for mode in OPERANDS:
+
+        def calls(b: Backend, put: Any) -> list[Array]:
+            given, name = [put(array) for array in operands], algorithm if b is backend else "loops"
+            passes = [call_backend(b, g, pass_, name, given) for pass_ in PASSES]
+            rows = operands[0].reshape(51, -1)
+            x, weight, dy = put(rows), put(rows[:17]), put(operands[1].reshape(-1)[: 51 * 17].reshape(51, 17))
+            linear = [b.linear(x, weight, None), b.linear_backward_input(dy, weight), b.linear_backward_weight(dy, x)]
+            return [*passes, b.conv2d(given[0], given[1], given[2], g, name, "relu"), *linear]
+
+        with nc.precision(mode):
+            both(backend, f"products in {mode}", calls)
 
 
 def pooling(backend: Backend) -> None:
@@ -250,6 +271,7 @@ PARTS: dict[str, Callable[[Backend], None]] = {
     for part in (
         convolutions,
         linear,
+        tensor_cores,
         pooling,
         batch_norm,
         sample_norms,

@@ -33,6 +33,10 @@ class Machine(NamedTuple):
         """GFLOP/s in float32."""
         return float(self.facts["peak_gflops"])
 
+    def peak_in(self, precision: str) -> float:
+        """GFLOP/s with operands in one of PRECISIONS."""
+        return float(self.facts.get(f"peak_gflops_{precision}", self.peak))
+
     @property
     def bandwidth(self) -> float:
         """GB/s of copying, read and written bytes counted."""

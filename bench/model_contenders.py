@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numbacnn.backends import Backend, use_backend
 from .contender import Contender
 from .conv_rows import PASSES
 from .peers import Peers
+from .precision import FULL, bounded, suffix, using
 from .problems import convolutions, flops
 from .train_contenders import Task
 
@@ -27,21 +29,31 @@ def images(task: Task) -> np.ndarray:
     return np.random.default_rng(task.seed).random((task.batch_size, *task.model.image_shape), np.float32)
 
 
-def inference_makers(task: Task, backend: Backend, peers: Peers) -> Makers:
+def inference_makers(task: Task, backend: Backend, peers: Peers, precisions: Sequence[str] = (FULL,)) -> Makers:
     """Who computes the logits of :func:`images`, by name, we first."""
     with use_backend(backend.name):
         model = task.network().eval()
-    return {
-        "numbacnn": lambda: _ours(model.forward, task, backend),
-        "numbacnn session": lambda: _ours(nn.InferenceSession(nn.fold_batch_norm(model)), task, backend),
-        **peers.inference(task, images(task)),
-    }
+
+    def session(precision: str) -> Contender:
+        return _ours(nn.InferenceSession(nn.fold_batch_norm(model)), task, backend, precision)
+
+    found: Makers = {}
+    for precision in precisions:
+        found["numbacnn" + suffix(precision)] = partial(_ours, model.forward, task, backend, precision)
+        found[f"numbacnn{suffix(precision)} session"] = partial(session, precision)
+    return {**found, **peers.inference(task, images(task))}
 
 
-def _ours(model: Callable[[Any], Any], task: Task, backend: Backend) -> Contender:
+def _ours(model: Callable[[Any], Any], task: Task, backend: Backend, precision: str) -> Contender:
     x = backend.asarray(images(task))
     wait = backend.synchronize if backend.asynchronous else None
-    return Contender(lambda: model(x), backend.to_numpy, wait)
+
+    def run() -> Any:
+        with using(precision):
+            return model(x)
+
+    bound = None if precision == FULL else bounded(precision)
+    return Contender(run, backend.to_numpy, wait, bound, precision=precision)
 
 
 def inference_flops(task: Task) -> int:
@@ -68,8 +80,8 @@ def _first_flops(layer: nn.Layer, shape: tuple[int, ...]) -> int:
     return sum(map(flops, convolutions(layer, shape))) or layer.flops(shape)
 
 
-def algorithms_of(task: Task, backend: Backend, training: bool) -> str:
-    """What ``auto`` picks for the convolutions, with the number of passes: ``"im2col 3, loops 2"``.
+def algorithms_of(task: Task, backend: Backend, training: bool, precision: str = FULL) -> str:
+    """What ``auto`` picks for the convolutions in a precision, with the number of passes: ``"im2col 3, loops 2"``.
 
     No gradient is computed for the input of the first one.
     """
@@ -77,7 +89,8 @@ def algorithms_of(task: Task, backend: Backend, training: bool) -> str:
         network = task.model.ours()
     picked: Counter[str] = Counter()
     for index, g in enumerate(convolutions(network, (task.batch_size, *task.model.image_shape))):
-        choice = ops.conv2d_choice(g, backend=backend)
+        with using(precision):
+            choice = ops.conv2d_choice(g, backend=backend)
         for pass_ in PASSES if training else PASSES[:1]:
             if index or pass_ != "backward_input":
                 picked[choice[pass_]] += 1

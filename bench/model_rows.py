@@ -18,6 +18,7 @@ from .contender import Contender, best_of, is_ours, largest_difference, reason
 from .machine import layer
 from .model_contenders import algorithms_of, inference_flops, inference_makers, training_flops
 from .peers import BOUND, Peers
+from .precision import FULL, compared_with
 from .timing import Timing
 from .train_contenders import MODELS, Model, Task
 from .train_contenders import Contender as Trainer
@@ -40,9 +41,9 @@ class Row:
 
     Times are milliseconds a call. ``algorithm`` is ours for the convolutions, each with the number of passes that it
     computes, or how a peer runs. ``threads`` is None on a GPU, ``layer``, by which our kernels are run on them, there
-    and in a peer's row. ``gflops`` count no products with padding. ``difference`` is that of the loss or of the logits
-    from ours. ``ratio``, in rows of ours, is the time of the best peer, named in ``best_peer``, over ours: above 1, we
-    are faster.
+    and in a peer's row. ``gflops`` count no products with padding, and ``share_of_peak`` is that of ``precision``.
+    ``difference`` is that of the loss or of the logits from ours in float32. ``ratio``, in rows of ours, is the time of
+    the best peer in the same precision, named in ``best_peer``, over ours: above 1, we are faster.
     """
 
     task: str
@@ -59,6 +60,8 @@ class Row:
     threads: int | None
     layer: str | None
     difference: float
+    precision: str = FULL
+    layout: str | None = None
     best_peer: str | None = None
     ratio: float | None = None
 
@@ -70,7 +73,7 @@ def train_steps(
     backend: Backend,
     peers: Peers,
     time_all: TimeAll,
-    peak: float,
+    peaks: Mapping[str, float],
     kind: str = "train",
 ) -> tuple[list[Row], dict[str, str]]:
     """Rows of the training step, of ``kind``, and why contenders are missing.
@@ -78,22 +81,29 @@ def train_steps(
     Args:
         name: what rows call the model.
         time_all: times functions, by name; what it is given second waits for those that only ask for work.
-        peak: GFLOP/s of the machine.
+        peaks: GFLOP/s of the machine in each precision that is measured of ours.
 
     Raises WrongResultError where a loss is not ours.
     """
     task = Task(replace(model, lr=STEADY_LR), COMPARED_STEPS * batch_size, batch_size)
     with peers.case():
-        contenders, missing, losses = train.warmed_up(task, lambda task: train.makers(task, backend, peers))
+        contenders, missing, losses = train.warmed_up(
+            task, lambda task: train.makers(task, backend, peers, tuple(peaks))
+        )
         functions = {contender.name: _step(contender) for contender in contenders}
         waits = {contender.name: contender.wait for contender in contenders} if backend.asynchronous else {}
         timings = time_all(functions, waits)
     ours = losses[contenders[0].name]
-    algorithms = {contender.name: contender.mode or "" for contender in contenders}
-    algorithms[contenders[0].name] = algorithms_of(task, backend, True)
+    algorithms = {
+        contender.name: algorithms_of(task, backend, True, contender.precision)
+        if is_ours(contender.name)
+        else contender.mode or ""
+        for contender in contenders
+    }
     head = partial(Row, kind, name, batch_size)
     differences = {name: abs(loss - ours) / abs(ours) for name, loss in losses.items()}
-    return _rows(head, timings, algorithms, differences, training_flops(task), peak, backend), missing
+    ways = {one.name: (one.precision, getattr(one, "layout", None)) for one in contenders}
+    return _rows(head, timings, ways, algorithms, differences, training_flops(task), peaks, backend), missing
 
 
 def _step(contender: Trainer) -> Callable[[], None]:
@@ -101,7 +111,13 @@ def _step(contender: Trainer) -> Callable[[], None]:
 
 
 def infer(
-    name: str, model: Model, batch_size: int, backend: Backend, peers: Peers, time_all: TimeAll, peak: float
+    name: str,
+    model: Model,
+    batch_size: int,
+    backend: Backend,
+    peers: Peers,
+    time_all: TimeAll,
+    peaks: Mapping[str, float],
 ) -> tuple[list[Row], dict[str, str]]:
     """Rows of inference, and why contenders are missing; arguments and errors are those of :func:`train_steps`.
 
@@ -109,15 +125,19 @@ def infer(
     """
     task = Task(model, batch_size, batch_size)
     with peers.case():
-        contenders, missing, differences = _agreeing(inference_makers(task, backend, peers), f"{name} {batch_size}")
+        makers = inference_makers(task, backend, peers, tuple(peaks))
+        contenders, missing, differences = _agreeing(makers, f"{name} {batch_size}")
         timings = time_all(
             {name: contender.replay() for name, contender in contenders.items()},
             {name: contender.wait for name, contender in contenders.items() if contender.wait},
         )
-    picked = algorithms_of(task, backend, False)
-    algorithms = {name: picked if is_ours(name) else _way(name) for name in contenders}
+    algorithms = {
+        name: algorithms_of(task, backend, False, one.precision) if is_ours(name) else _way(name)
+        for name, one in contenders.items()
+    }
     head = partial(Row, "infer", name, batch_size)
-    return _rows(head, timings, algorithms, differences, inference_flops(task), peak, backend), missing
+    ways = {name: (one.precision, one.layout) for name, one in contenders.items()}
+    return _rows(head, timings, ways, algorithms, differences, inference_flops(task), peaks, backend), missing
 
 
 def _agreeing(
@@ -140,11 +160,11 @@ def _agreeing(
             continue
         if not contenders:
             ours = logits
-        difference = largest_difference(logits, ours)
-        if difference <= BOUND:  # NaN is not
+        difference, bound = largest_difference(logits, ours), contender.bound or BOUND
+        if difference <= bound:  # NaN is not
             contenders[name], differences[name] = contender, difference
             continue
-        wrong[name] = f"its logits differ from ours by {difference:.1e} of the largest, more than {BOUND:.1e}"
+        wrong[name] = f"its logits differ from ours by {difference:.1e} of the largest, more than {bound:.1e}"
         if is_ours(name):
             raise WrongResultError(f"{where}: {name}: {wrong[name]}")
     if wrong and all(map(is_ours, contenders)):
@@ -155,6 +175,8 @@ def _agreeing(
 def _way(peer: str) -> str:
     if not peer.startswith("torch"):
         return "a process of its own"
+    if peer.startswith("torch CUDA graph"):
+        return "captured"
     return "compiled" if peer.startswith("torch.compile") else "eager"
 
 
@@ -168,8 +190,8 @@ def scale_threads(batch_size: int, backend: Backend, peers: Peers, time_all: Tim
         for threads in range(1, most + 1):
             numba.set_num_threads(threads)
             peers.set_threads(threads)
-            peak = peak_gflops(threads)
-            yield train_steps(SCALED, MODELS[SCALED], batch_size, backend, peers, time_all, peak, "threads")[0]
+            peaks = {FULL: peak_gflops(threads)}
+            yield train_steps(SCALED, MODELS[SCALED], batch_size, backend, peers, time_all, peaks, "threads")[0]
     finally:
         numba.set_num_threads(most)
         peers.set_threads(most)
@@ -178,15 +200,19 @@ def scale_threads(batch_size: int, backend: Backend, peers: Peers, time_all: Tim
 def _rows(
     head: Callable[..., Row],
     timings: Mapping[str, Timing],
+    ways: Mapping[str, tuple[str, str | None]],
     algorithms: Mapping[str, str],
     differences: Mapping[str, float],
     flops: int,
-    peak: float,
+    peaks: Mapping[str, float],
     backend: Backend,
 ) -> list[Row]:
-    best = best_of({name: timing.median for name, timing in timings.items() if not is_ours(name)})
+    """A row of each contender, with its precision and layout from ``ways``."""
     rows = []
     for name, timing in timings.items():
+        precision, layout = ways[name]
+        equal = [peer for peer in timings if not is_ours(peer) and ways[peer][0] == compared_with(precision)]
+        best = best_of({peer: timings[peer].median for peer in equal}) if is_ours(name) else None
         gflops = 1e-9 * flops / timing.median
         first, third = timing.quartiles
         rows.append(
@@ -198,12 +224,14 @@ def _rows(
                 rounds=len(timing.samples),
                 calls=timing.calls,
                 gflops=gflops,
-                share_of_peak=gflops / peak,
+                share_of_peak=gflops / peaks.get(precision, peaks[FULL]),
                 threads=None if backend.asynchronous else numba.get_num_threads(),
                 layer=layer(backend) if is_ours(name) else None,
                 difference=differences[name],
-                best_peer=best if is_ours(name) else None,
-                ratio=timings[best].median / timing.median if best and is_ours(name) else None,
+                precision=precision,
+                layout=layout,
+                best_peer=best,
+                ratio=timings[best].median / timing.median if best else None,
             )
         )
     return rows

@@ -6,8 +6,9 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,20 @@ from numbacnn import backends
 from numbacnn.backends import Backend
 
 from . import gpu, machine, one_step, peers
-from .command import UserError, add_peer_option, exit_code_with_threads, say, seconds, whole_number
+from .command import (
+    UserError,
+    add_peer_option,
+    add_ways_options,
+    exit_code_with_threads,
+    precisions_of,
+    say,
+    seconds,
+    ways_of,
+    whole_number,
+)
 from .model_rows import SCALED, Row, infer, scale_threads, train_steps
 from .peers import Peers
+from .precision import FULL, of_backend
 from .report import PLOT_MISSING, Bar, Table, plot_bars, significant, write_results
 from .timing import PAUSE, Timing, interleave
 from .train_contenders import MODELS
@@ -35,7 +47,7 @@ INFERENCE_BATCHES = {"lenet": (1, 256)}
 USUAL_INFERENCE_BATCHES = (1, 16)
 STARTS = 3
 
-ROWS = Table([("task", -7), ("model", -9), ("batch", 5), ("contender", -20), ("ms", 9), ("quartiles", 19),
+ROWS = Table([("task", -7), ("model", -9), ("batch", 5), ("contender", -36), ("ms", 9), ("quartiles", 19),
               ("GFLOP/s", 7), ("peak", 6), ("threads", 7), ("ratio", 6), ("algorithm", -9)])  # fmt: skip
 MEMORY = Table([("memory", -9), ("batch", 5), ("contender", -9), ("MiB", 9), ("before", 9), ("ratio", 6)])
 START = Table([("start", -9), ("kernel cache", -12), ("seconds", 7)])
@@ -45,8 +57,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options; exits with code 2 for values that cannot be used."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.models",
-        description="Measure the training step and the inference of whole models in float32.",
-        epilog="The ratio is the best peer's figure over ours: above 1, ours is smaller. memory is what a model and "
+        description="Measure the training step and the inference of whole models.",
+        epilog="The ratio is the best peer's figure over ours, in the same precision: above 1, ours is smaller. In "
+        "bf16 PyTorch trains under autocast, and infers with everything in bfloat16. memory is what a model and "
         "its training add to the resident memory of a process that has imported everything; start is from the start "
         "of a process to the end of LeNet's first training step; threads is LeNet's training step with 1 thread, with "
         "2 and so on.",
@@ -56,6 +69,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all")
     add("--batch-size", type=whole_number, metavar="N", help="of training (default: the book's)")
     add_peer_option(parser)
+    add_ways_options(parser)
     add("--backend", choices=backends.NAMES, default="cpu", help="default: cpu")
     add("--threads", type=whole_number, metavar="N", help="on the CPU, of our kernels and of the peers (default: all)")
     extent = parser.add_mutually_exclusive_group()
@@ -81,11 +95,39 @@ def run(arguments: argparse.Namespace) -> None:
 
     computer = machine.examine(backend)
     of_gpu = gpu.VERSIONS if backend.asynchronous else ()
-    versions = machine.versions(*of_gpu, *participants.packages)
+    versions = machine.versions(*of_gpu, *participants.packages) | participants.libraries
     say(f"{computer.title}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     say(f"{computer.limits}\nbackend {backend.name}")
     missing = dict(participants.missing)
-    rows = timed_rows(arguments, backend, participants, computer.peak, missing)
+    precisions = of_backend(backend, precisions_of(arguments)) or [FULL]
+    peaks = {precision: computer.peak_in(precision) for precision in precisions}
+    table_file, picture = (output / f"models-{backend.name}.{extension}" for extension in ("json", "png"))
+
+    def write(rows: Sequence[Row], starts: Sequence[dict[str, Any]] = (), quietly: bool = False) -> None:
+        write_results(
+            table_file,
+            "models",
+            computer.facts,
+            versions,
+            {
+                "backend": backend.name,
+                "dtype": "float32",
+                "precisions": precisions,
+                "tasks": arguments.task,
+                "peers": list(participants.names),
+                "rounds": arguments.rounds,
+                "budget_seconds": None if arguments.rounds else arguments.budget,
+                "pause_seconds": _pause(backend),
+            },
+            quietly=quietly,
+            rows=[asdict(row) for row in rows],
+            start=starts,
+            missing=missing,
+        )
+
+    # Time on a GPU is lent, and may end before all is measured.
+    measured = partial(write, quietly=True) if backend.asynchronous else None
+    rows = timed_rows(arguments, backend, participants, peaks, missing, measured)
     without_memory: dict[str, str] = {}
     memory = memory_rows(arguments, participants, without_memory) if "memory" in arguments.task else []
     starts = start_rows(arguments, participants) if "start" in arguments.task else []
@@ -93,8 +135,7 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"{name}: missing: {reason}")
 
     computer = computer.examined_again()
-    rows = with_shares(rows, computer.peak)
-    table_file, picture = (output / f"models-{backend.name}.{extension}" for extension in ("json", "png"))
+    rows = with_shares(rows, computer)
     if memory:
         write_results(
             output / f"memory-{backend.name}.json",
@@ -107,24 +148,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if not rows and not starts:
         return
-    write_results(
-        table_file,
-        "models",
-        computer.facts,
-        versions,
-        {
-            "backend": backend.name,
-            "dtype": "float32",
-            "tasks": arguments.task,
-            "peers": list(participants.names),
-            "rounds": arguments.rounds,
-            "budget_seconds": None if arguments.rounds else arguments.budget,
-            "pause_seconds": _pause(backend),
-        },
-        rows=[asdict(row) for row in rows],
-        start=starts,
-        missing=missing,
-    )
+    write(rows, starts)
     panels = panels_of(rows)
     if not panels:
         return
@@ -143,9 +167,12 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"written: {picture}")
 
 
-def with_shares(rows: Sequence[Row], peak: float) -> list[Row]:
+def with_shares(rows: Sequence[Row], computer: machine.Machine) -> list[Row]:
     """The rows with shares of the peak as it is known in the end; those of fewer threads have one of their own."""
-    return [row if row.task == "threads" else replace(row, share_of_peak=row.gflops / peak) for row in rows]
+    return [
+        row if row.task == "threads" else replace(row, share_of_peak=row.gflops / computer.peak_in(row.precision))
+        for row in rows
+    ]
 
 
 def participants_of(arguments: argparse.Namespace) -> tuple[Backend, Peers]:
@@ -153,7 +180,7 @@ def participants_of(arguments: argparse.Namespace) -> tuple[Backend, Peers]:
     try:
         backend = backends.get(arguments.backend)
         device = "cuda" if backend.name == "cuda" else "cpu"
-        participants = peers.load(arguments.peer, numba.get_num_threads(), device)
+        participants = peers.load(arguments.peer, numba.get_num_threads(), device, ways_of(arguments))
     except (RuntimeError, ImportError) as error:
         raise UserError(str(error)) from error
     for task in OF_THE_HOST if backend.asynchronous else ():
@@ -170,9 +197,17 @@ def _pause(backend: Backend) -> float:
 
 
 def timed_rows(
-    arguments: argparse.Namespace, backend: Backend, participants: Peers, peak: float, missing: dict[str, str]
+    arguments: argparse.Namespace,
+    backend: Backend,
+    participants: Peers,
+    peaks: Mapping[str, float],
+    missing: dict[str, str],
+    measured: Callable[[Sequence[Row]], None] | None = None,
 ) -> list[Row]:
-    """The rows of train, infer and threads, printed as they come; ``missing`` gains who cannot take part."""
+    """The rows of train, infer and threads, printed as they come, after each case given to ``measured``.
+
+    ``missing`` gains who cannot take part.
+    """
 
     def time_all(functions: Any, waits: Any) -> dict[str, Timing]:
         return interleave(
@@ -195,10 +230,12 @@ def timed_rows(
         for name in arguments.models:
             cases += [(infer, name, batch) for batch in INFERENCE_BATCHES.get(name, USUAL_INFERENCE_BATCHES)]
     for measure, name, batch in cases:
-        new, refused = measure(name, MODELS[name], batch, backend, participants, time_all, peak)
+        new, refused = measure(name, MODELS[name], batch, backend, participants, time_all, peaks)
         add(new)
         task = "train" if measure is train_steps else "infer"
         missing.update({f"{task} {name} {batch} {contender}": reason for contender, reason in refused.items()})
+        if measured is not None:
+            measured(rows)
     if "threads" in arguments.task:
         for new in scale_threads(training_batch(arguments, SCALED), backend, participants, time_all):
             add(new)

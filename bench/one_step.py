@@ -18,7 +18,7 @@ import numba
 
 from numbacnn import backends
 
-from .train_contenders import MODELS, Contender, Ours, Task, TorchEager
+from .train_contenders import MODELS, Contender, Ours, Task
 
 __all__ = ["CONTENDERS", "MEMORY_RESET", "main", "measure"]
 
@@ -66,6 +66,8 @@ def _contender(arguments: argparse.Namespace, library: Any) -> Contender:
     task = Task(MODELS[arguments.model], arguments.batch_size, arguments.batch_size)
     if library is None:
         return Ours(task, backends.get(arguments.backend))
+    from .torch_trainers import TorchEager
+
     return TorchEager(library, task, _device(arguments))
 
 

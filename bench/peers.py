@@ -1,7 +1,8 @@
 """Other libraries that do the same work, measured beside ours as yardsticks: each in the ways that its users would try.
 
 PyTorch runs in this process, eagerly, with images and weights in channels_last, by ``torch.compile`` and, where
-weights do not change, by ``torch.compile`` with frozen ones; its single convolutions on the CPU that are not compiled,
+weights do not change, by ``torch.compile`` with frozen ones; on a GPU also as a CUDA graph, and in TF32 and bfloat16.
+There cuDNN computes single convolutions without it. On the CPU PyTorch's single convolutions that are not compiled,
 and ONNX Runtime, OpenVINO, MNN and ncnn, run alone in processes of their own, in turns with everybody else
 (``torch_worker.py``, ``peer_worker.py``). All have as many threads as we have.
 """
@@ -20,16 +21,18 @@ from typing import Any, get_args
 
 import numpy as np
 
-from numbacnn import nn, onnx
+from numbacnn import backends, nn, onnx
 from numbacnn.backends import use_backend
 from numbacnn.backends.contract import ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
-from . import torch_worker
+from . import cudnn_conv, torch_worker
 from .command import UserError
 from .contender import Contender, reason
-from .torch_conv import Tf32, TorchConv, conv_module
-from .train_contenders import Task, TorchChannelsLast, TorchCompiled, TorchEager, TorchGraph
+from .precision import FULL, LAYOUTS, Ways, bounded, suffix
+from .torch_conv import Tf32, TorchConv, conv_module, torch_captured
+from .torch_trainers import trainers
+from .train_contenders import Task
 from .worker import Worker
 
 __all__ = ["ALL", "BOUND", "NAMES", "Peers", "import_torch", "load"]
@@ -37,6 +40,7 @@ __all__ = ["ALL", "BOUND", "NAMES", "Peers", "import_torch", "load"]
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
     "torch": ("torch",),
+    "cudnn": ("cudnn",),
     "onnxruntime": ("onnxruntime",),
     "openvino": ("openvino",),
     "mnn": ("MNN",),
@@ -46,7 +50,12 @@ PACKAGES = {
 NAMES = tuple(PACKAGES)
 ALL = "all"
 """Every library that is installed; which ones are not is told."""
-BOUND = 1e-3
+DISTRIBUTIONS = {"cudnn": "nvidia-cudnn-frontend"}
+"""Where it has another name than the package that is imported."""
+EXTRAS = {"cudnn": "bench-cuda"}
+OF_GPU = ("cudnn",)
+"""Libraries that compute on a GPU alone."""
+BOUND = bounded(FULL)
 """How far outputs may be from ours, relative to the largest, for a time to count."""
 FREEZING = {"freezing": True}
 ONE_IMAGE = ("ncnn",)
@@ -61,29 +70,50 @@ class Peers:
     Args:
         names: of NAMES.
         threads: of each library on the CPU.
-        device: ``"cpu"`` or ``"cuda"``, where PyTorch alone takes part.
+        device: ``"cpu"`` or ``"cuda"``, where PyTorch and cuDNN take part.
+        ways: in which they compute; one that the device does not have is left out.
         missing: why others do not, by name.
 
-    Raises ImportError, with what to install, and UserError where PyTorch finds no GPU.
+    Raises ImportError, with what to install, and UserError where PyTorch finds no GPU, or cuDNN is to compute on the
+    CPU.
     """
 
     def __init__(
-        self, names: Sequence[str] = (), threads: int = 1, device: str = "cpu", missing: dict[str, str] | None = None
+        self,
+        names: Sequence[str] = (),
+        threads: int = 1,
+        device: str = "cpu",
+        ways: Ways = Ways(),  # noqa: B008 - it cannot be changed
+        missing: dict[str, str] | None = None,
     ) -> None:
         self.names = tuple(names)
         self.missing = dict(missing or {})
-        self._threads, self._device = threads, device
+        self._threads, self._device, self._ways = threads, device, ways
+        for name in names:
+            if name in OF_GPU and device != "cuda":
+                raise UserError(f"peer {name} computes on the GPU alone, beside --backend cuda")
         self._torch: Any = import_torch(threads, device) if "torch" in names else None
         for name in names:
             for package in PACKAGES[name]:
-                _import(package)
+                _import(package, EXTRAS.get(name, "bench"))
+        self._cudnn: Any = _import_cudnn() if "cudnn" in names else None
         self._open = contextlib.ExitStack()
         self.set_threads(threads)
 
     @property
     def packages(self) -> list[str]:
         """The distributions whose versions belong to the results."""
-        return [PACKAGES[name][-1] for name in self.names]
+        return [DISTRIBUTIONS.get(name, PACKAGES[name][-1]) for name in self.names]
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """The versions of cuDNN: PyTorch may bring one of its own."""
+        found = {}
+        if self._cudnn is not None:
+            found["cuDNN"] = cudnn_conv.version(self._cudnn)
+        if self._torch is not None and self._device == "cuda":
+            found["PyTorch's cuDNN"] = str(self._torch.backends.cudnn.version())
+        return found
 
     @property
     def only_infer(self) -> list[str]:
@@ -102,15 +132,17 @@ class Peers:
         if self._torch is not None:
             # One function is compiled for a few models only, and then no longer: each case begins anew.
             self._torch._dynamo.reset()
+            if self._device == "cuda":
+                self._torch.cuda.empty_cache()  # what the former case took
         with self._open:
             yield
 
     def training(self, task: Task) -> dict[str, Callable[[], Any]]:
         """Makers of what trains as ``Ours`` of ``train_contenders.py`` does, by name."""
-        kinds: list[Any] = []
-        if self._torch is not None:
-            kinds = [TorchEager, TorchChannelsLast, TorchCompiled, *([TorchGraph] if self._device == "cuda" else [])]
-        return {kind.name: partial(kind, self._torch, task, self._device) for kind in kinds}
+        if self._torch is None:
+            return {}
+        found = trainers(self._device, self._ways)
+        return {name: partial(kind, self._torch, task, self._device, *how) for name, (kind, *how) in found.items()}
 
     def inference(self, task: Task, x: np.ndarray) -> Makers:
         """Makers of what computes the logits of ``x``, by name."""
@@ -124,7 +156,7 @@ class Peers:
     def conv2d(
         self, g: Conv2dGeometry, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dy: np.ndarray
     ) -> dict[ConvPass, Makers]:
-        """Makers of what computes a pass, by name; PyTorch alone computes others than the forward pass."""
+        """Makers of what computes a pass, by name; PyTorch and cuDNN compute others than the forward pass too."""
 
         def layer() -> nn.Layer:
             with use_backend("reference"):
@@ -140,9 +172,13 @@ class Peers:
         found: dict[ConvPass, Makers] = {"forward": {}, "backward_input": {}, "backward_weight": {}}
         if self._torch is not None:
             eager = self._torch_alone if self._device == "cpu" else self._torch_here
-            for kind in TorchConv.kinds(self._torch, self._device):
+            for kind in TorchConv.kinds(self._torch, self._device, self._ways):
                 for pass_, make in eager(kind, g, x, weight, bias, dy).items():
                     found[pass_][kind.name] = make
+        if self._cudnn is not None:
+            for way in cudnn_conv.kinds(self._cudnn, backends.get("cuda"), self._ways):
+                for pass_, make in way.conv2d(g, x, weight, bias, dy).items():
+                    found[pass_][way.name] = make
         if self._device == "cpu":
             forward = self._forward(module, layer, x)
             found["forward"].update({name: make for name, make in forward.items() if name not in found["forward"]})
@@ -152,36 +188,55 @@ class Peers:
         """Makers of all ways to compute a model's output."""
         found: Makers = {}
         if self._torch is not None:
-            torch = self._torch
-            make = partial(self._torch_forward, torch_model, x)
-            found["torch"] = make
-            found["torch channels_last"] = partial(make, channels_last=True)
-            found["torch.compile"] = partial(make, compiled=torch.compile)
-            found["torch.compile frozen"] = partial(make, compiled=partial(torch.compile, options=FREEZING))
+            for precision in self._ways.precisions:
+                for base, layout, options in self._forward_ways():
+                    make = partial(self._torch_forward, torch_model, x, precision, layout)
+                    found[base + suffix(precision, layout)] = partial(make, **options)
         if self._device == "cpu":
             able = [name for name in self.only_infer if len(x) == 1 or name not in ONE_IMAGE]
             found.update({name: partial(self._alone, name, graph_model, x) for name in able})
         return found
 
+    def _forward_ways(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """How PyTorch runs a forward pass: the start of the name, the layout, options of :meth:`_torch_forward`."""
+        runs, on_gpu = self._ways.runs, self._device == "cuda"
+        for layout in self._ways.layouts:
+            if "eager" in runs:
+                yield "torch", layout, {}
+            if "graph" in runs and on_gpu:
+                yield "torch CUDA graph", layout, {"graph": True}
+        if "compile" in runs:
+            compiled = self._torch.compile
+            yield "torch.compile", LAYOUTS[0], {"compiled": compiled}
+            yield "torch.compile frozen", LAYOUTS[0], {"compiled": partial(compiled, options=FREEZING)}
+
     def _torch_forward(
         self,
         build: Callable[[], Any],
         x: np.ndarray,
-        channels_last: bool = False,
+        precision: str,
+        layout: str,
         compiled: Callable[[Any], Any] = lambda model: model,
+        graph: bool = False,
     ) -> Contender:
         torch = self._torch
+        Tf32.allow(torch, precision == "tf32")
         model, images = build().eval(), torch.from_numpy(x).to(self._device)
-        if channels_last:
+        if precision == "bf16":
+            model, images = model.bfloat16(), images.bfloat16()
+        if layout == "channels_last":
             model, images = (value.to(memory_format=torch.channels_last) for value in (model, images))
         model = compiled(model)
 
         def run() -> Any:
+            Tf32.allow(torch, precision == "tf32")
             with torch.no_grad():
                 return model(images)
 
         wait = torch.cuda.synchronize if self._device == "cuda" else None
-        return Contender(run, lambda y: np.asarray(y.cpu()), wait)
+        bound = None if precision == FULL else bounded(precision)
+        capture = partial(torch_captured, torch) if graph else None
+        return Contender(run, TorchConv.to_numpy, wait, bound, capture, precision=precision, layout=layout)
 
     def _torch_here(self, kind: TorchConv, g: Conv2dGeometry, *operands: np.ndarray) -> dict[ConvPass, Any]:
         return {pass_: partial(kind.contender, run) for pass_, run in kind.conv2d(g, *operands).items()}
@@ -204,7 +259,13 @@ class Peers:
                 worker.ask("outputs", pass_=pass_, path=str(folder / f"{pass_}.npy"))
                 return np.asarray(np.load(folder / f"{pass_}.npy"))
 
-            return Contender(run, sample=partial(worker.ask, "sample", pass_=pass_))
+            return Contender(
+                run,
+                bound=kind.bound,
+                sample=partial(worker.ask, "sample", pass_=pass_),
+                precision=kind.precision,
+                layout=kind.layout,
+            )
 
         return {pass_: partial(make, pass_) for pass_ in get_args(ConvPass)}
 
@@ -240,26 +301,42 @@ def import_torch(threads: int, device: str) -> Any:
     return torch
 
 
-def _import(package: str) -> Any:
+def _import_cudnn() -> Any:
+    """NVIDIA's package, which is imported without the library that it calls."""
+    package = _import("cudnn", EXTRAS["cudnn"])
+    try:
+        cudnn_conv.version(package)
+    except Exception as error:
+        raise ImportError(f'peer cudnn finds no cuDNN ({reason(error)}): pip install "numbacnn[bench-cuda]"') from error
+    return package
+
+
+def _import(package: str, extra: str = "bench") -> Any:
     try:
         return importlib.import_module(package)
     except (ImportError, OSError) as error:  # OSError: one of its shared libraries
         raise ImportError(
-            f'peer {package} cannot be imported ({reason(error)}): pip install "numbacnn[bench]"'
+            f'peer {package} cannot be imported ({reason(error)}): pip install "numbacnn[{extra}]"'
         ) from error
 
 
-def load(names: Sequence[str], threads: int, device: str = "cpu") -> Peers:
+def load(
+    names: Sequence[str],
+    threads: int,
+    device: str = "cpu",
+    ways: Ways = Ways(),  # noqa: B008 - it cannot be changed
+) -> Peers:
     """The peers of those names, each once; for ``all`` those that are there, and why others are not.
 
     Raises what :class:`Peers` raises for a peer that is asked for by its name.
     """
     if ALL not in names:
-        return Peers(list(dict.fromkeys(names)), threads, device)
+        return Peers(list(dict.fromkeys(names)), threads, device, ways)
     missing: dict[str, str] = {}
-    for name in NAMES:
+    able = [name for name in NAMES if (name in OF_GPU) <= (device == "cuda")]
+    for name in able:
         try:
-            Peers([name], threads, device)
+            Peers([name], threads, device, ways)
         except (ImportError, UserError) as error:
             missing[name] = reason(error)
-    return Peers([name for name in NAMES if name not in missing], threads, device, missing)
+    return Peers([name for name in able if name not in missing], threads, device, ways, missing)

@@ -51,8 +51,26 @@ CONV2D: dict[str, tuple[str, ...]] = {
         "n32c256h14k256r3s1p1",
         "n32c512h7k512r3s1p1",
     ),
+    # the layers of ResNet-18 and VGG-11 as they were published, but for the first ones, with 128 images; of the largest
+    # maps with as many as have 13 million outputs, since all results are compared on the host
+    "deep": (
+        "n128c64h56k64r3s1p1",
+        "n128c128h28k128r3s1p1",
+        "n128c256h14k256r3s1p1",
+        "n128c512h7k512r3s1p1",
+        "n128c64h56k128r3s2p1",
+        "n128c256h14k512r3s2p1",
+        "n128c64h56k128r1s2p0",
+        "n128c512h14k512r3s1p1",
+        "n32c512h28k512r3s1p1",
+        "n16c256h56k256r3s1p1",
+        "n8c64h112k128r3s1p1",
+    ),
 }
 """Lists of descriptors by name."""
+
+OF_GPU = ("wide", "deep")
+"""Lists that would take a CPU minutes."""
 
 OF_MODELS = "models"
 """The name of the list that :func:`of_models` makes."""
@@ -60,7 +78,7 @@ OF_MODELS = "models"
 
 def lists_for(backend: str) -> list[str]:
     """The lists that are measured on a backend when none is asked for."""
-    return [name for name in CONV2D if name != "wide" or backend == "cuda"]
+    return [name for name in CONV2D if name not in OF_GPU or backend == "cuda"]
 
 
 def parse(descriptor: str) -> Conv2dGeometry:

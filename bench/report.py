@@ -13,6 +13,7 @@ from typing import Any
 from numbacnn.io import replacing
 
 from .command import WrongResultError, say
+from .precision import FULL
 
 __all__ = [
     "MOST",
@@ -96,11 +97,14 @@ def write_results(
     machine: dict[str, Any],
     versions: dict[str, str | None],
     settings: dict[str, Any],
+    *,
+    quietly: bool = False,
     **tables: Any,
 ) -> None:
     """Replace the file at once by JSON of all that, of which commit and library it is and when it was measured.
 
-    Raises WrongResultError, and writes nothing, where :func:`impossible` finds something.
+    With ``quietly`` no line says so. Raises WrongResultError, and writes nothing, where :func:`impossible` finds
+    something.
     """
     measured = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     content = {
@@ -116,7 +120,8 @@ def write_results(
         raise WrongResultError(f"nothing is written: {'; '.join(found)}")
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    say(f"written: {path}")
+    if not quietly:
+        say(f"written: {path}")
 
 
 def impossible(content: dict[str, Any]) -> list[str]:
@@ -131,7 +136,8 @@ def impossible(content: dict[str, Any]) -> list[str]:
         where = " ".join(f"{row[key]}" for key in NAMING if row.get(key) is not None)
         shares = {where: row.get("share_of_peak", row.get("share"))}
         peers = {row.get("peer"): row.get("peer_gflops")} if row.get("peer") else {}
-        peers |= {name: other["gflops"] for name, other in row.get("others", {}).items()}
+        others = row.get("others", {}).items()
+        peers |= {name: other["gflops"] for name, other in others if other.get("precision", FULL) == FULL}
         if "winograd" in (row.get("algorithm") or ""):
             shares = {}
         if on_gpu:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import exchange
+from . import exchange, scale_report
 from .contender import is_ours, stands_for_us
 from .layer_rows import IMAGES, SLOWER, reason_of
+from .precision import FULL
 from .report import geometric_mean, impossible, measured_when, significant
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "replace_section",
     "results_of",
     "runtime_section",
+    "scale_section",
     "summary_section",
     "train_section",
     "zoo_section",
@@ -38,26 +40,30 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 LADDER = "n4c64h24k64r3s1p1"
 """The convolution by which the documentation tells the algorithms apart."""
+MOST_PEERS = 8
+"""Columns of peers that a page has room for."""
 
 
 def conv_section(results: dict[str, Any]) -> str:
     """The results of ``bench.conv`` as Markdown: a row per pass of a problem, with every algorithm's time."""
     peers = results["settings"]["peers"]
     algorithms = list(dict.fromkeys(row["algorithm"] for row in results["rows"]))
-    columns = ["problem", "pass", *algorithms, "auto's GFLOP/s", "of peak"]
+    precisions = list(dict.fromkeys(row.get("precision", FULL) for row in results["rows"]))
+    several = precisions != [FULL]
+    columns = ["problem", "pass", *["precision"] * several, *algorithms, "auto's GFLOP/s", "of peak"]
     columns += ["best peer", "its ms", "ratio"] if peers else []
     lines = [
         f"{_origin(results)} Times are milliseconds, medians of interleaved calls; the one of what `auto` picks is bold"
         + ("; the ratio is the best peer's time over that." if peers else "."),
         "",
         f"| {' | '.join(columns)} |",
-        f"|---|---|{'---:|' * (len(columns) - 2)}",
+        f"|---|---|{'---|' * several}{'---:|' * (len(columns) - 2 - several)}",
     ]
-    cases: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    cases: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for row in results["rows"]:
-        cases.setdefault((row["problem"], row["pass"]), {})[row["algorithm"]] = row
-    for (problem, pass_), rows in cases.items():
-        cells = [f"`{problem}`", pass_.replace("_", " ")]
+        cases.setdefault((row["problem"], row["pass"], row.get("precision", FULL)), {})[row["algorithm"]] = row
+    for (problem, pass_, precision), rows in cases.items():
+        cells = [f"`{problem}`", pass_.replace("_", " "), *[precision] * several]
         for name in algorithms:
             time = significant(rows[name]["milliseconds"]) if name in rows else ""
             cells.append(f"**{time}**" if name in rows and rows[name]["auto"] else time)
@@ -65,8 +71,8 @@ def conv_section(results: dict[str, Any]) -> str:
         cells += [significant(chosen["gflops"]), f"{100 * chosen['share_of_peak']:.0f} %"] if chosen else ["", ""]
         if peers:
             any_row = next(iter(rows.values()))
-            cells += [any_row["peer"], significant(any_row["peer_milliseconds"])]
-            cells.append(f"{chosen['ratio']:.2f}" if chosen else "")
+            cells += [any_row["peer"], significant(any_row["peer_milliseconds"])] if any_row["peer"] else ["", ""]
+            cells.append(f"{chosen['ratio']:.2f}" if chosen and chosen["ratio"] else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *_missing(results)])
 
@@ -104,9 +110,13 @@ def ladder_section(results: dict[str, Any]) -> str:
 
 
 def models_section(results: dict[str, Any]) -> str:
-    """The results of ``bench.models`` as Markdown: a row for each of our contenders; start."""
+    """The results of ``bench.models`` as Markdown: a row for each of our contenders; start.
+
+    Each peer has a column, or the best one alone where they are many.
+    """
     peers = list(dict.fromkeys(row["contender"] for row in results["rows"] if not is_ours(row["contender"])))
-    numbers = ["ms", "GFLOP/s", "of peak", *(f"{peer} ms" for peer in peers)]
+    shown = peers if len(peers) <= MOST_PEERS else []
+    numbers = ["ms", "GFLOP/s", "of peak", *(f"{peer} ms" for peer in shown or ["best peer's"] * bool(peers))]
     columns = ["task", "model", "batch", "threads", "contender", "algorithm", *numbers]
     columns += ["best peer", "ratio"] if peers else []
     lines = [
@@ -121,9 +131,10 @@ def models_section(results: dict[str, Any]) -> str:
         case = tuple(row[key] for key in ("task", "model", "batch_size", "threads"))
         cases.setdefault(case, {})[row["contender"]] = row
     for case, rows in cases.items():
-        times = [significant(rows[peer]["milliseconds"]) if peer in rows else "" for peer in peers]
         for name in filter(is_ours, rows):
             row = rows[name]
+            of_peers = shown or [row["best_peer"]] * bool(peers)
+            times = [significant(rows[peer]["milliseconds"]) if peer in rows else "" for peer in of_peers]
             layer = f" ({row['layer']})" if row["layer"] else ""
             cells = [*map(str, case[:3]), f"{row['threads'] or ''}{layer}", name, row["algorithm"]]
             cells.append(significant(row["milliseconds"]))
@@ -228,7 +239,13 @@ def train_section(results: dict[str, Any]) -> str:
         host = [row["host_milliseconds_per_step"]] if has_device else []
         times = [row["milliseconds_per_step"], *host, row["time_over_ours"]]
         algorithm = (row["algorithm"] if is_ours(row["name"]) else None) or ""
-        cells = [row["name"], row["mode"], algorithm, f"{row['examples_per_second']:,.0f}", *map(significant, times)]
+        cells = [
+            row["name"],
+            row["mode"],
+            algorithm,
+            f"{row['examples_per_second']:,.0f}",
+            *(significant(time) if time else "" for time in times),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *_missing(results)])
 
@@ -294,6 +311,15 @@ def runtime_section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scale_section(results: dict[str, Any]) -> str:
+    """The results of ``bench.scale`` as Markdown."""
+    about = (
+        f"{_origin(results)} Times are medians of steps in turns; the last two columns are how many times as fast a "
+        "contender is as one process of two threads, or of one, medians over rounds."
+    )
+    return "\n".join([about, "", scale_report.section(results), *_missing(results)])
+
+
 def _missing(results: dict[str, Any]) -> list[str]:
     """Who could not be measured, and why."""
     return [line for name, why in results["missing"].items() for line in ("", f"Missing: {name}: {why}")]
@@ -321,6 +347,9 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "train-lenet-cpu": train_section,
     "kernels-cpu": kernels_section,
     "runtime-cpu": runtime_section,
+    "scale-cpu": scale_section,
+    "conv-cuda": conv_section,
+    "models-cuda": models_section,
     "train-lenet-cuda": train_section,
     "kernels-cuda": kernels_section,
 }

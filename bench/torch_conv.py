@@ -12,11 +12,9 @@ from numbacnn.backends.contract import ConvPass
 from numbacnn.backends.geometry import Conv2dGeometry
 
 from .contender import Contender
+from .precision import FULL, LAYOUTS, Ways, bounded, suffix
 
-__all__ = ["Tf32", "TorchConv", "conv_module"]
-
-TF32_BOUND = 1e-2
-"""How far results with operands of 10 bits may be off, relative to the largest magnitude."""
+__all__ = ["Tf32", "TorchConv", "conv_module", "torch_captured"]
 
 
 class Tf32:
@@ -37,35 +35,46 @@ class TorchConv:
     Args:
         torch: the package.
         device: ``"cpu"`` or ``"cuda"``.
-        tf32: whether cuDNN may round operands to 10 bits, which makes it several times as fast.
-        channels_last: the memory format of images and weights.
+        precision: in ``"tf32"`` cuDNN may round operands to 11 bits; in ``"bf16"`` what goes in and what comes out is
+            bfloat16.
+        layout: the memory format of images and weights.
     """
 
-    def __init__(self, torch: Any, device: str = "cpu", tf32: bool = False, channels_last: bool = False) -> None:
-        self.name = "torch" + "-tf32" * tf32 + " channels_last" * channels_last
-        self._torch, self._device, self._tf32, self._channels_last = torch, device, tf32, channels_last
+    def __init__(self, torch: Any, device: str = "cpu", precision: str = FULL, layout: str = LAYOUTS[0]) -> None:
+        self.name = "torch" + suffix(precision, layout)
+        self.precision, self.layout = precision, layout
+        self._torch, self._device = torch, device
 
     @classmethod
-    def kinds(cls, torch: Any, device: str) -> list[TorchConv]:
-        """The ways to measure; the first one is what one gets without asking."""
-        if device == "cuda":
-            return [cls(torch, device), cls(torch, device, tf32=True)]
-        return [cls(torch), cls(torch, channels_last=True)]
+    def kinds(cls, torch: Any, device: str, ways: Ways) -> list[TorchConv]:
+        """The ways to measure."""
+        return [cls(torch, device, precision, layout) for precision in ways.precisions for layout in ways.layouts]
+
+    @property
+    def bound(self) -> float | None:
+        """How far results may be off, relative to the largest magnitude; None for what float32 has to keep."""
+        if self.precision != FULL:
+            return bounded(self.precision)
+        # On the GPU the algorithm that cuDNN finds fastest may be one that rounds more, by Winograd or FFT.
+        return bounded("tf32") if self._device == "cuda" else None
 
     def contender(self, run: Callable[[], Any]) -> Contender:
         """What takes part with a pass of :meth:`conv2d` on the GPU."""
         torch = self._torch
-        # In full float32 too the algorithm that cuDNN finds fastest may be one that rounds more, by Winograd or FFT.
         return Contender(
-            run, lambda y: np.asarray(y.cpu()), torch.cuda.synchronize, TF32_BOUND, self._capture, self._tf32
+            run,
+            self.to_numpy,
+            torch.cuda.synchronize,
+            self.bound,
+            partial(torch_captured, torch),
+            precision=self.precision,
+            layout=self.layout,
         )
 
-    def _capture(self, run: Callable[[], Any]) -> Callable[[], object]:
-        """What does the work of ``run``, which has run before, in one launch on the GPU."""
-        graph = self._torch.cuda.CUDAGraph()
-        with self._torch.cuda.graph(graph):
-            run()
-        return graph.replay
+    @staticmethod
+    def to_numpy(y: Any) -> np.ndarray:
+        """The values of a result, in float32."""
+        return np.asarray(y.float().cpu())
 
     def conv2d(self, g: Conv2dGeometry, x: Any, weight: Any, bias: Any, dy: Any) -> dict[ConvPass, Callable[[], Any]]:
         """A function for each pass of NumPy arrays that returns a new tensor; each gradient is computed alone.
@@ -74,8 +83,9 @@ class TorchConv:
         that is timed too.
         """
         torch = self._torch
-        x, weight, bias, dy = (torch.from_numpy(array).to(self._device) for array in (x, weight, bias, dy))
-        if self._channels_last:
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        x, weight, bias, dy = (torch.from_numpy(array).to(self._device, dtype) for array in (x, weight, bias, dy))
+        if self.layout == "channels_last":
             x, weight, dy = (value.contiguous(memory_format=torch.channels_last) for value in (x, weight, dy))
         stride, dilation = (g.sh, g.sw), (g.dh, g.dw)
         padding, more = _paddings(g)
@@ -108,9 +118,17 @@ class TorchConv:
 
     def _run(self, function: Callable[[], Any]) -> Any:
         if self._device == "cuda":
-            Tf32.allow(self._torch, self._tf32)
+            Tf32.allow(self._torch, self.precision == "tf32")
         with self._torch.no_grad():
             return function()
+
+
+def torch_captured(torch: Any, run: Callable[[], Any]) -> Callable[[], object]:
+    """What does the work of ``run``, which has run before, in one launch on the GPU."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
 
 
 def conv_module(torch: Any, g: Conv2dGeometry, weight: np.ndarray, bias: np.ndarray) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from numbacnn.backends.contract import ConvPass
 
+from .precision import PEER_PRECISIONS, Ways
 from .problems import parse
 from .torch_conv import TorchConv
 from .worker import serve, timed
@@ -33,12 +34,12 @@ def main(kind: str, threads: str, descriptor: str, operands: str) -> None:
         import torch
 
         torch.set_num_threads(int(threads))
-        ways = {way.name: way for way in TorchConv.kinds(torch, "cpu")}
+        ways = {way.name: way for way in TorchConv.kinds(torch, "cpu", Ways(PEER_PRECISIONS))}
         return ways[kind].conv2d(parse(descriptor), *np.load(operands).values())
 
     serve(
         {
-            "outputs": lambda pass_, path: np.save(path, np.asarray(passes()[pass_]())),
+            "outputs": lambda pass_, path: np.save(path, TorchConv.to_numpy(passes()[pass_]())),
             "sample": lambda pass_: timed(passes()[pass_]),
         }
     )

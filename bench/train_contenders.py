@@ -1,4 +1,4 @@
-"""Training one model on data that stays on the device: our loader and step, and PyTorch in its ways to run a step."""
+"""Training one model on data that stays on the device: what is trained, and our loader and step."""
 
 from __future__ import annotations
 
@@ -16,19 +16,9 @@ from numbacnn.data import ArrayDataset, DataLoader
 from numbacnn.nn.init import manual_seed, xavier_uniform
 from numbacnn.training import TrainingStep
 
-__all__ = [
-    "MODELS",
-    "Contender",
-    "Model",
-    "Ours",
-    "Task",
-    "TorchChannelsLast",
-    "TorchCompiled",
-    "TorchEager",
-    "TorchGraph",
-]
+from .precision import FULL, suffix, using
 
-WARM_UP_STEPS = 3
+__all__ = ["MODELS", "Contender", "Model", "Ours", "Task"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +92,7 @@ class Contender(Protocol):
     """Something that trains on one batch after the other, and may return before that is done."""
 
     name: str
+    precision: str
 
     @property
     def mode(self) -> str | None:
@@ -123,8 +114,8 @@ class Contender(Protocol):
 class Ours:
     """What ``fit`` does, without its reports."""
 
-    def __init__(self, task: Task, backend: Backend) -> None:
-        self.name = "numbacnn"
+    def __init__(self, task: Task, backend: Backend, precision: str = FULL) -> None:
+        self.name, self.precision = "numbacnn" + suffix(precision), precision
         with use_backend(backend.name):
             model, loss = task.network(), nn.CrossEntropyLoss()
         self.first_launches: int | None = None
@@ -148,7 +139,8 @@ class Ours:
 
     def step(self, x: Any, y: Any) -> None:
         before = self._launches()
-        self._step(x, y)
+        with using(self.precision):
+            self._step(x, y)
         if before is not None:
             self.last_launches = self._launches() - before
             if self.first_launches is None:
@@ -175,112 +167,6 @@ class Ours:
         from numbacnn.backends.cuda.runtime.device_array import device
 
         return device().launches
-
-
-class TorchEager:
-    """PyTorch as one writes it, a call for every operation; loss and right answers are summed as we sum them."""
-
-    name, mode = "torch", "eager"
-
-    def __init__(self, torch: Any, task: Task, device: str) -> None:
-        self._torch, self._task, self._device = torch, task, device
-        dataset = task.dataset()
-        self._images, self._labels = (torch.from_numpy(array).to(device) for array in (dataset.images, dataset.labels))
-        self._model = task.torch_network(torch, device)
-        self._optimizer = torch.optim.SGD(self._model.parameters(), lr=task.model.lr)
-        self._loss_sum, self._correct = torch.zeros((), device=device), torch.zeros((), device=device)
-        self._examples = 0
-
-    def batches(self, epoch: int) -> Iterator[Any]:
-        order = self._torch.from_numpy(self._task.order(epoch)).to(self._device)
-        for part in order[: self._task.steps * self._task.batch_size].split(self._task.batch_size):
-            yield self._images.index_select(0, part) / 255, self._labels.index_select(0, part)
-
-    def _loss_and_correct(self, x: Any, y: Any) -> tuple[Any, Any]:
-        logits = self._model(x)
-        return self._torch.nn.functional.cross_entropy(logits, y), (logits.argmax(1) == y).sum()
-
-    def _train(self, x: Any, y: Any) -> None:
-        loss, correct = self._loss_and_correct(x, y)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimizer.step()
-        self._loss_sum += loss.detach() * len(y)
-        self._correct += correct
-
-    def step(self, x: Any, y: Any) -> None:
-        self._train(x, y)
-        self._examples += len(y)
-
-    def wait(self) -> None:
-        if self._device == "cuda":
-            self._torch.cuda.synchronize()
-
-    def mean_loss(self) -> float:
-        mean = float(self._loss_sum) / self._examples
-        self._loss_sum.zero_()
-        self._correct.zero_()
-        self._examples = 0
-        return mean
-
-
-class TorchChannelsLast(TorchEager):
-    """Images, weights and what is between them in PyTorch's other memory format."""
-
-    name, mode = "torch channels_last", "eager"
-
-    def __init__(self, torch: Any, task: Task, device: str) -> None:
-        super().__init__(torch, task, device)
-        self._model.to(memory_format=torch.channels_last)
-
-    def batches(self, epoch: int) -> Iterator[Any]:
-        for x, y in super().batches(epoch):
-            yield x.contiguous(memory_format=self._torch.channels_last), y
-
-
-class TorchCompiled(TorchEager):
-    """Forward, loss and their backward pass made by ``torch.compile``."""
-
-    name, mode = "torch.compile", "compiled"
-
-    def __init__(self, torch: Any, task: Task, device: str) -> None:
-        super().__init__(torch, task, device)
-        self._loss_and_correct = torch.compile(super()._loss_and_correct)  # type: ignore[method-assign]
-
-
-class TorchGraph(TorchEager):
-    """The whole step recorded as a CUDA graph, which reads its batch from two tensors that stay where they are."""
-
-    name, mode = "torch CUDA graph", "captured"
-
-    def __init__(self, torch: Any, task: Task, device: str) -> None:
-        super().__init__(torch, task, device)
-        size = task.batch_size
-        self._x, self._y = self._images[:size] / 255, self._labels[:size].clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP_STEPS):
-                self._train(self._x, self._y)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        self._optimizer.zero_grad(set_to_none=True)
-        with torch.cuda.graph(self._graph):
-            self._train(self._x, self._y)
-        self._model.load_state_dict(task.torch_network(torch, device).state_dict())
-        self._loss_sum.zero_()
-        self._correct.zero_()
-
-    def batches(self, epoch: int) -> Iterator[Any]:
-        order = self._torch.from_numpy(self._task.order(epoch)).to(self._device)
-        for part in order[: self._task.steps * self._task.batch_size].split(self._task.batch_size):
-            self._torch.div(self._images.index_select(0, part), 255, out=self._x)
-            self._torch.index_select(self._labels, 0, part, out=self._y)
-            yield self._x, self._y
-
-    def step(self, x: Any, y: Any) -> None:
-        self._graph.replay()
-        self._examples += len(y)
 
 
 def _of_the_book(name: str) -> Model:

@@ -21,6 +21,7 @@ from .command import UserError, add_peer_option, exit_code, say, seconds, whole_
 from .contender import stands_for_us
 from .drawn import Drawn, draw, network_of
 from .model_rows import STEADY_LR, Row, infer, train_steps
+from .precision import FULL
 from .report import Table, geometric_mean, significant, write_results
 from .timing import PAUSE, Timing, interleave
 from .train_contenders import MODELS, Model
@@ -137,7 +138,9 @@ def _cases(
         for batch in arguments.batch_size:
             case = f"{task} {name} {batch} on {numba.get_num_threads()} threads"
             try:
-                rows, refused = TASKS[task](name, model, batch, backends.get("cpu"), participants, time_all, peak)
+                rows, refused = TASKS[task](
+                    name, model, batch, backends.get("cpu"), participants, time_all, {FULL: peak}
+                )
             except ValueError as error:  # a norm that sees a single value learns nothing from a batch of one
                 if task != "train" or batch > 1:
                     raise

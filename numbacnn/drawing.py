@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
-from .files import replacing
 from .nn.flow import Node, flow
 from .nn.layer import Layer
 from .nn.state import Shapes
+from .svg import Svg
 
 __all__ = ["Drawing", "draw"]
 
@@ -36,20 +35,12 @@ def draw(model: Layer, input_shape: Shapes) -> Drawing:
     return Drawing(flow(model, input_shape))
 
 
-class Drawing:
+class Drawing(Svg):
     """What `draw` makes. ``svg`` is the text of the picture, ``size`` its width and height in pixels."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._count = len(nodes)
-        self.svg, self.size = _picture(nodes)
-
-    def save(self, path: str | Path) -> None:
-        """Write the picture to a file, an SVG whatever its name is."""
-        with replacing(path) as temporary:
-            temporary.write_text(self.svg, encoding="utf-8")
-
-    def _repr_svg_(self) -> str:
-        return self.svg
+        super().__init__(*_picture(nodes))
 
     def __repr__(self) -> str:
         return f"Drawing({self._count} boxes, {self.size[0]} x {self.size[1]} pixels)"

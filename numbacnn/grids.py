@@ -8,13 +8,12 @@ import io
 import math
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .files import replacing
 from .ops.arguments import flag, integer
+from .svg import Svg
 
 __all__ = ["ImageGrid", "image_grid"]
 
@@ -85,7 +84,7 @@ def image_grid(
     return ImageGrid(tiles, captions, columns, enlarge, numbers, flag("scale_each", scale_each))
 
 
-class ImageGrid:
+class ImageGrid(Svg):
     """What `image_grid` makes. ``svg`` is the text of the picture, ``size`` its width and height in pixels."""
 
     def __init__(
@@ -116,15 +115,7 @@ class ImageGrid:
             enlarge * tile.shape[1] + (LINE * len(caption.split("\n")) + 2 if caption else 0)
             for tile, caption in zip(tiles, captions, strict=True)
         ]
-        self.svg, self.size = _arranged(cells, widths, heights, self._columns)
-
-    def save(self, path: str | Path) -> None:
-        """Write the picture to a file, an SVG whatever its name is."""
-        with replacing(path) as temporary:
-            temporary.write_text(self.svg, encoding="utf-8")
-
-    def _repr_svg_(self) -> str:
-        return self.svg
+        super().__init__(*_arranged(cells, widths, heights, self._columns))
 
     def __repr__(self) -> str:
         images, columns = (

@@ -33,6 +33,7 @@ EXTRAS = {
     "matplotlib": ("plots", 'pip install "numbacnn[plot]"'),
     "tensorboard": ("what TensorBoard shows of a run", 'pip install "numbacnn[tensorboard]"'),
     "mpi4py": ("training by several processes", 'pip install "numbacnn[distributed]"'),
+    "nccl4py": ("gradients from GPU to GPU", 'pip install "numbacnn[distributed-cuda]"'),
     "torch": ("a peer in benchmarks", 'pip install "numbacnn[bench]"'),
     "onnxruntime": ("a peer in benchmarks", "pip install onnxruntime"),
     "numba-cuda": ("kernels on NVIDIA GPUs", 'pip install "numbacnn[cuda]"'),

@@ -8,18 +8,21 @@ several shards is the sum of its left half, of the largest power of two that is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 __all__ = [
     "DEFAULT_SHARDS",
     "MAX_SHARDS",
+    "PIECE_BYTES",
     "RANKS_AT_FIRST",
+    "Addends",
     "Alone",
     "Node",
     "Ranks",
     "ShardedBatch",
     "add_up",
+    "ahead_of_last",
     "default_shards",
     "own_nodes",
     "own_shards",
@@ -30,6 +33,8 @@ __all__ = [
 DEFAULT_SHARDS = 8
 """Of a batch that several processes share."""
 MAX_SHARDS = 1 << 16
+PIECE_BYTES = 1 << 20
+"""Of an array that is summed over all processes piece by piece."""
 RANKS_AT_FIRST = "NUMBACNN_RANKS"
 """The environment variable by which `numbacnn.distributed.run` tells with how many processes a program began."""
 
@@ -48,6 +53,29 @@ class ShardedBatch(NamedTuple):
     """The number of each shard that is this process's and has samples, its inputs and its targets."""
 
 
+class Addends(Protocol):
+    """What processes sum up: flat arrays, in pieces that are ready one after another, in one order in all."""
+
+    @property
+    def count(self) -> int:
+        """How many pieces there are."""
+
+    def backend(self, number: int) -> Any:
+        """That of the arrays of a piece."""
+
+    def is_ready(self, number: int) -> bool:
+        """Whether this process has its part of a piece; asked in order, of each until it is."""
+
+    def wait(self, number: int, seconds: float) -> None:
+        """Until a piece is ready, or as long as that."""
+
+    def nodes(self, number: int) -> dict[Node, Any]:
+        """The sums (n,) that this process has of a piece; asked once, in order."""
+
+    def out(self, number: int) -> Any:
+        """Where the sum (n,) over all goes, which may be one of those that were there."""
+
+
 class Ranks(Protocol):
     """The processes that share the work: what training asks of a `numbacnn.distributed.Group`."""
 
@@ -59,14 +87,21 @@ class Ranks(Protocol):
     def size(self) -> int:
         """How many there are."""
 
+    @property
+    def overlap(self) -> bool:
+        """Whether pieces of gradients are summed as soon as they are ready, by a thread of their own."""
+
     def broadcast(self, value: Any) -> Any:
         """The value of the first process."""
 
     def gather_metrics(self, value: Any) -> list[Any]:
         """The values of all processes, in their order."""
 
-    def sum_nodes(self, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any) -> None:
-        """Write into ``out`` the sum of all shards, of the flat arrays that processes have of the nodes ``layout``."""
+    def piece_bytes(self, backends: Iterable[Any]) -> int:
+        """In pieces of how many bytes arrays of these backends are summed; all processes ask together."""
+
+    def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        """Write the sums of all shards, of which ``layout`` says what nodes each process has."""
 
 
 class Alone:
@@ -74,6 +109,7 @@ class Alone:
 
     rank = 0
     size = 1
+    overlap = False
 
     def broadcast(self, value: Any) -> Any:
         """``value``."""
@@ -83,9 +119,18 @@ class Alone:
         """``value`` alone."""
         return [value]
 
-    def sum_nodes(self, nodes: dict[Node, Any], layout: Sequence[Sequence[Node]], shards: int, out: Any) -> None:
-        """Write into ``out`` the sum of all shards, all of which are here."""
-        out[...] = sum_of_nodes(nodes, shards, lambda left, right: left + right)
+    def piece_bytes(self, backends: Iterable[Any]) -> int:
+        """1 MiB."""
+        return PIECE_BYTES
+
+    def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
+        """Write the sums of all shards, all of which are here."""
+        for number in range(addends.count):
+            while not addends.is_ready(number):
+                addends.wait(number, 1.0)
+            backend = addends.backend(number)
+            total = sum_of_nodes(addends.nodes(number), shards, lambda *both: backend.add(both))  # noqa: B023
+            backend.assign(addends.out(number), total)
 
 
 def shard_of(samples: int, shards: int, number: int) -> slice:
@@ -134,18 +179,41 @@ def own_nodes(shards: int, own: range, samples: int) -> list[Node]:
     return within(0, shards)
 
 
-def add_up(node: Node, shard: Callable[[int], _T | None], add: Callable[[_T, _T], _T]) -> _T | None:
+def add_up(
+    node: Node,
+    shard: Callable[[int], _T | None],
+    add: Callable[[_T, _T], _T],
+    pair: Callable[[int, int], _T | None] = lambda left, right: None,
+) -> _T | None:
     """The sum of a node, of ``shard(number)`` of each shard in turn; None where there is none of any.
 
     ``add`` is given the sums of a left and a right half, the former of which was made before any of the latter.
+    ``pair`` may make that of two shards at once.
     """
     start, stop = node
     if stop - start == 1:
         return shard(start)
+    if stop - start == 2 and (both := pair(start, start + 1)) is not None:
+        return both
     middle = _middle(start, stop)
-    left = add_up((start, middle), shard, add)
-    right = add_up((middle, stop), shard, add)
+    left = add_up((start, middle), shard, add, pair)
+    right = add_up((middle, stop), shard, add, pair)
     return right if left is None else left if right is None else add(left, right)
+
+
+def ahead_of_last(node: Node) -> tuple[list[Node], int]:
+    """The nodes that the last shard of a node is added to, the largest first, and the number of that shard.
+
+    >>> ahead_of_last((0, 8))
+    ([(0, 4), (4, 6), (6, 7)], 7)
+    """
+    start, stop = node
+    ahead = []
+    while stop - start > 1:
+        middle = _middle(start, stop)
+        ahead.append((start, middle))
+        start = middle
+    return ahead, start
 
 
 def sum_of_nodes(found: dict[Node, _T], shards: int, add: Callable[[_T, _T], _T]) -> _T | None:

@@ -85,7 +85,7 @@ NOT_AT_ONCE = [
 ]
 NOT_BY_A_STEP = [
     *("io.arrays", "io.checkpoint", "io.weights", "nn.graph", "nn.group_normalization", "nn.loading", "nn.merge"),
-    *("optim.adam", "optim.clip", "optim.plateau", "optim.schedules", "training.curves", "training.stopping"),
+    *("optim.adam", "optim.clip", "optim.plateau", "optim.schedules", "training.reports.curves", "training.stopping"),
 ]
 STEP = """
 import numpy as np

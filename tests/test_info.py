@@ -31,6 +31,7 @@ LABELS = [
         "matplotlib",
         "tensorboard",
         "mpi4py",
+        "nccl4py",
         "torch",
         "onnxruntime",
         "numba-cuda",

@@ -34,8 +34,9 @@ ALLOWED = {
         "training",
     },
     "classifier": {"hub", "data", "io", "nn", "ops", "files"},
-    "drawing": {"nn", "files"},
-    "grids": {"ops", "files"},
+    "drawing": {"nn", "svg"},
+    "grids": {"ops", "svg"},
+    "svg": {"files"},
     "explore": {
         "backends",
         "classifier",
@@ -55,6 +56,7 @@ ALLOWED = {
         "ops",
         "optim",
         "training",
+        "training.records",
     },
     "sklearn": {"training", "models", "data", "optim", "nn", "ops", "backends"},
     "hub": {"numbacnn", "models", "io", "nn", "files"},
@@ -64,8 +66,10 @@ ALLOWED = {
     "profiling": {"training", "optim", "nn", "ops", "backends"},
     "models": {"io", "nn", "ops"},
     "onnx": {"numbacnn", "command_line", "data", "nn", "ops", "backends.shared", "backends", "files", "namespaces"},
-    "distributed": {"nn", "ops", "backends", "sharding", "namespaces", "command_line"},
-    "training": {"data", "data.arrays", "io", "optim", "nn", "ops", "backends", "files", "namespaces", "sharding"},
+    "distributed": {"nn", "ops", "backends", "cuda.runtime", "sharding", "namespaces", "command_line"},
+    "training.reports": {"training", "training.records", "data.arrays", "io", "nn", "ops", "backends", "files"},
+    "training": {"training.records", "io", "optim", "nn", "ops", "backends", "namespaces", "sharding"},
+    "training.records": {"ops"},
     "data": {"data.datasets", "data.arrays", "data.readers", "data.transforms", "ops", "backends", "sharding"},
     "data.datasets": {"data.arrays", "data.readers", "io", "ops", "files"},
     "data.arrays": {"data.readers", "ops", "backends"},
@@ -115,17 +119,21 @@ ALLOWED = {
 }
 """Of each room, those that it imports from besides itself."""
 
-HAVE_ROOMS = ("data", "backends", "reference", "cpu", "cuda")
+HAVE_ROOMS = ("data", "training", "backends", "reference", "cpu", "cuda")
 """The rooms whose folders are rooms of their own."""
 
 # What takes long to import, or is not installed everywhere, is imported when it is needed.
 WHERE_NEEDED = {
-    "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "mpi4py", "numba", "numba_cuda",
-    "pooch", "pwd", "safetensors", "shtab", "shutil", "tarfile", "tensorboard", "tqdm", "urllib", "uvicorn", "zlib",
+    "IPython", "PIL", "cuda", "grp", "gzip", "importlib", "llvmlite", "matplotlib", "mpi4py", "nccl", "numba",
+    "numba_cuda", "pooch", "pwd", "safetensors", "shtab", "shutil", "tarfile", "tensorboard", "tqdm", "urllib",
+    "uvicorn", "zlib",
 }  # fmt: skip
-# Three import a compiled backend, and with it Numba, where they are asked for what only it knows, one the server, which
+# Four import a compiled backend, and with it Numba, where they are asked for what only it knows, one the server, which
 # may not be installed; the others what every program would pay for that has a layer or a model.
-LAZY = {"info.py", "backends/autotune.py", "cli/warmup.py", "explore/__main__.py", "models/unet.py", "nn/layer.py"}
+LAZY = {
+    "info.py", "backends/autotune.py", "cli/warmup.py", "distributed/nccl.py", "explore/__main__.py", "models/unet.py",
+    "nn/layer.py",
+}  # fmt: skip
 
 COMPILED = {"block_kernel", "device_function", "inlined", "kernel", "loading_kernel", "mapping", "njit"}
 """What functions are decorated with, or given to, to be compiled and kept."""

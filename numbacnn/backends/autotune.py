@@ -16,6 +16,7 @@ from .contract import Backend, ConvPass
 from .forks import ForkSafeLock
 from .geometry import Conv2dGeometry
 from .numba_threads import numba_threads
+from .precision import in_force
 
 __all__ = ["choice", "remember"]
 
@@ -26,7 +27,7 @@ _tables: dict[tuple[str, int], dict[str, str]] = {}
 def choice(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass) -> str | None:
     """The algorithm that is remembered, None for none."""
     table = _table(backend)
-    return table.get(_key(geometry, pass_)) if table else None
+    return table.get(_key(backend, geometry, pass_)) if table else None
 
 
 def remember(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str | None) -> None:
@@ -34,11 +35,11 @@ def remember(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, algori
 
     Where nothing can be written, only this process remembers; a RuntimeWarning tells of a file that cannot be.
     """
-    table = _table(backend)
+    table, key = _table(backend), _key(backend, geometry, pass_)
     with _lock:
-        table.pop(_key(geometry, pass_), None)
+        table.pop(key, None)
         if algorithm is not None:
-            table[_key(geometry, pass_)] = algorithm
+            table[key] = algorithm
         invalidate()
         path = _path(backend)
         if path is not None:
@@ -49,8 +50,9 @@ def remember(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass, algori
                 _warn(f"measured algorithms are remembered by this process only: {error}")
 
 
-def _key(geometry: Conv2dGeometry, pass_: ConvPass) -> str:
-    return f"{geometry.descriptor} {pass_}"
+def _key(backend: Backend, geometry: Conv2dGeometry, pass_: ConvPass) -> str:
+    operands = in_force().operands if backend.name == "cuda" else "float32"
+    return f"{geometry.descriptor} {pass_}" + ("" if operands == "float32" else f" {operands}")
 
 
 def _table(backend: Backend) -> dict[str, str]:

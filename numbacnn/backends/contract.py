@@ -106,6 +106,12 @@ class Backend(Protocol):
         handlers of signals afterwards.
         """
 
+    def call_host(self, work: Callable[[], None]) -> bool:
+        """Call ``work()`` now or, while a step is captured, in its place at each launch.
+
+        What was asked for before is done then. False, and nothing is called, where work goes on in the background.
+        """
+
     def capture_in_parts(
         self, function: Callable[[Array], Array], x: Array, constant: Sequence[Array] = ()
     ) -> tuple[Callable[[], None], Array] | None:
@@ -126,6 +132,7 @@ class Backend(Protocol):
         Whatever it is, NaN and infinity reach the outputs that see them and no others, and float32 results are within
         1e-5 sqrt(K) of the largest result, K the number of terms of a sum. With an algorithm of another basis
         (``winograd``) the largest is that of its tile, whose numbers, as an output sees them, differ by 32 at most.
+        Factors that ``numbacnn.precision`` has rounded on a GPU are off by what it says, on top of that.
         """
 
     def conv2d_workspace(self, geometry: Conv2dGeometry, pass_: ConvPass, algorithm: str, itemsize: int) -> int:

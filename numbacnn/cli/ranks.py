@@ -12,7 +12,7 @@ from typing import TypeVar
 from ..command_line import UserError
 from ..distributed import Group
 
-__all__ = ["first_then_others", "in_one_voice", "on_first"]
+__all__ = ["in_one_voice", "on_first"]
 
 _T = TypeVar("_T")
 
@@ -54,9 +54,3 @@ def on_first(group: Group, work: Callable[[], _T]) -> _T | None:
     if refusal is not None:
         raise UserError(refusal)
     return result
-
-
-def first_then_others(group: Group, work: Callable[[], _T]) -> _T:
-    """What ``work`` returns, which the others do when the first is done, and find what it has downloaded."""
-    result = on_first(group, work)
-    return work() if group.rank or result is None else result

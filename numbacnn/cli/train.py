@@ -40,7 +40,7 @@ from .batch_sizes import leaves_one_out
 from .classifiers import save_classifier
 from .datasets import add_shared_options, composed, fitting, load_data, parse_shared_options, seeded_model
 from .networks import shape_table
-from .ranks import first_then_others, in_one_voice, on_first
+from .ranks import in_one_voice, on_first
 from .recipes import RECIPES, Recipe
 
 CHECKPOINT, WEIGHTS, HISTORY, CURVES = "checkpoint.safetensors", "model.safetensors", "history.jsonl", "curves.png"
@@ -334,8 +334,8 @@ def train(arguments: argparse.Namespace, with_classifier: bool, group: distribut
     if arguments.algorithm not in algorithms:
         raise UserError(f"--algorithm {arguments.algorithm}: {backend.name} has {', '.join(algorithms)}")
     recipe = RECIPES[arguments.model]
-    dataset, (train_set, test_set) = first_then_others(
-        group, lambda: load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
+    dataset, (train_set, test_set) = group.share(
+        lambda: load_data(arguments.dataset, arguments.data_dir, arguments.limit, recipe.size)
     )
     shape, classes = "x".join(map(str, train_set.image_shape)), train_set.num_classes
     say(f"{dataset}: {len(train_set)} training and {len(test_set)} test images of {shape} pixels in {classes} classes")

@@ -7,18 +7,22 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Watch", "end_all_on_errors"]
+__all__ = ["Watch", "end_all_on_errors", "of_another"]
 
+BUSY_SECONDS = 3e-6
+"""What it takes at least to move a message, and not to find that there is none."""
 SPIN_SECONDS = 2e-4
 """How long a process waits without giving the processor away."""
 LONGEST_SLEEP = 2e-4
 LOOK_SECONDS = 0.05
 """How often who waits looks whether somebody has left."""
 GRACE_SECONDS = 1.0
-"""How long what somebody sent before may be on its way after the news that they have left."""
+"""How long what somebody sent before may be on its way after the news that they have left; and how long the process
+whose error it is has to say it, and to end the others, before they do."""
 
 
 class Watch:
@@ -30,17 +34,42 @@ class Watch:
     def __init__(self, communicator: Any) -> None:
         self._communicator = communicator.Dup()
         self._others = [rank for rank in range(communicator.Get_size()) if rank != communicator.Get_rank()]
+        self._last: list[Callable[[], None]] = []
         atexit.register(self._leave)
+
+    def when_all_have_left(self, work: Callable[[], None]) -> None:
+        """Do this at the end, when nobody waits for anybody any more."""
+        self._last.append(work)
 
     def wait(self, request: Any) -> None:
         """Until it is done; RuntimeError if another process has left meanwhile, or before."""
-        begin = looked = time.perf_counter()
+        self.until(request.Test)
+
+    def until(
+        self,
+        advance: Callable[[], bool],
+        pause: Callable[[float], None] = time.sleep,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        """Call ``advance`` until it is True, with pauses of so many seconds while it finds nothing to do.
+
+        What it takes longer for than ``busy_seconds`` was something to do.
+
+        RuntimeError if another process has left meanwhile, or before.
+        """
+        moved = looked = time.perf_counter()
         sleep, left_at = 0.0, 0.0
-        while not request.Test():
+        while True:
+            begin = time.perf_counter()
+            if advance():
+                return
             now = time.perf_counter()
-            if now - begin > SPIN_SECONDS:
+            if now - begin > busy_seconds:
+                # Messages between processes of one machine are moved by who asks whether they are there.
+                moved, sleep = now, 0.0
+            elif now - moved > SPIN_SECONDS:
                 sleep = min(sleep + 2e-5, LONGEST_SLEEP)
-                time.sleep(sleep)
+                pause(sleep)
             if now - looked > LOOK_SECONDS:
                 looked = now
                 left = [rank for rank in self._others if self._communicator.Iprobe(source=rank)]
@@ -65,6 +94,14 @@ class Watch:
         ]
         while not all([request.Test() for request in requests]):
             time.sleep(LONGEST_SLEEP)
+        for work in self._last:
+            work()
+
+
+def of_another(error: Exception) -> Exception:
+    """The error, known for that of another process: where nobody handles it, it is the other one that says it."""
+    error._is_of_another = True  # type: ignore[attr-defined]
+    return error
 
 
 def end_all_on_errors(communicator: Any) -> None:
@@ -72,6 +109,8 @@ def end_all_on_errors(communicator: Any) -> None:
     rank, size = communicator.Get_rank(), communicator.Get_size()
 
     def end(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if hasattr(error, "_is_of_another"):
+            time.sleep(GRACE_SECONDS)
         try:
             text = "".join(traceback.format_exception(kind, error, trace))
             print(f"rank {rank} of {size}:\n{text}", end="", file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ import numpy as np
 from ..files import user_path
 from ..io.json_text import parse_json
 from ..training import History, Mistakes, read_mistakes
-from ..training.vector_curves import curve_pictures
+from ..training.records.vector_curves import curve_pictures
 
 __all__ = ["state_of"]
 

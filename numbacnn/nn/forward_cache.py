@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends.capture import generation
 from ..backends.observed import observed
-from ..backends.precision import is_strict
+from ..backends.precision import in_force
 from ..ops.call_cache import CachedCall, cached
 from .saved import NOT_SAVED, OF_THE_PASS
 from .state import State
@@ -59,7 +59,7 @@ def cached_forward(forward: _F) -> _F:
         if type(x) is not np.ndarray or calls is None or self.saves or self.training:
             return forward(self, x, *rest)
         kind = (
-            forward, rest, x.shape, x.strides, x.dtype, x.flags.aligned, self.backend, generation(), is_strict()
+            forward, rest, x.shape, x.strides, x.dtype, x.flags.aligned, self.backend, generation(), in_force()
         )  # fmt: skip
         call = calls.get(kind)
         if call is not None:

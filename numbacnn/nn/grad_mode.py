@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 if TYPE_CHECKING:
     from .layer import Layer
+    from .state import Parameter
 
 __all__ = [
     "enable_grad",
@@ -25,6 +26,8 @@ __all__ = [
     "keeping",
     "may_save",
     "needs_no_input_gradient",
+    "tell_accumulated",
+    "telling_accumulated",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -38,6 +41,7 @@ class _Scope(threading.local):
     grad = False
     freeing = False
     kept: _Kept = "all"
+    told: Callable[[Parameter], None] | None = None
 
 
 _scope = _Scope()
@@ -116,6 +120,22 @@ def free_after_backward() -> Iterator[None]:
         yield
     finally:
         _scope.freeing = former
+
+
+@contextmanager
+def telling_accumulated(tell: Callable[[Parameter], None]) -> Iterator[None]:
+    """Each parameter that something is added to the gradient of in the block is told of, after each time."""
+    former, _scope.told = _scope.told, tell
+    try:
+        yield
+    finally:
+        _scope.told = former
+
+
+def tell_accumulated(parameter: Parameter) -> None:
+    """Something was added to its gradient."""
+    if _scope.told is not None:
+        _scope.told(parameter)
 
 
 @contextmanager

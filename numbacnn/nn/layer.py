@@ -12,7 +12,7 @@ from ..backends import Array, Backend
 from ..ops.arguments import LAST_COUNT, integer, real_array
 from ..ops.elementwise import LAST_SEED
 from .grad_mode import enables_grad_within, evaluating, may_save
-from .members import check_assignment, members
+from .members import PLAIN, check_assignment, members
 from .printing import Printed, remember_shapes
 from .receptive import ReceptiveField, Window
 from .saved import Remembering
@@ -290,14 +290,16 @@ class Layer(Printed, OnBackend, Remembering):
 
     def _named_states(self) -> Iterator[tuple[str, State]]:
         for layer_name, layer, _ in self._walk("", set()):
+            states = list(layer._members(Parameter, Buffer))
             for kind in (Parameter, Buffer):
-                for name, state in layer._members(kind):
-                    yield f"{layer_name}.{name}" if layer_name else name, state
+                for name, state in states:
+                    if isinstance(state, kind):
+                        yield f"{layer_name}.{name}" if layer_name else name, state
 
-    def _members(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    def _members(self, *kinds: type[Any]) -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():
-            if name not in self._no_members:
-                yield from members(name, value, (kind,))
+            if type(value) not in PLAIN and name not in self._no_members:
+                yield from members(name, value, kinds)
 
     # The tree as a whole.
 

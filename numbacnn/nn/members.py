@@ -11,9 +11,10 @@ from .state import WITHOUT_MEANING, State
 if TYPE_CHECKING:
     from .layer import Layer
 
-__all__ = ["check_assignment", "members"]
+__all__ = ["PLAIN", "check_assignment", "members"]
 
-_PLAIN = (bool, int, float, str, type(None))
+PLAIN = frozenset((bool, int, float, str, type(None)))
+"""What holds nothing."""
 
 
 def members(name: str, value: Any, kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
@@ -26,11 +27,11 @@ def members(name: str, value: Any, kinds: tuple[type, ...]) -> Iterator[tuple[st
         yield name, value
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            if type(item) not in _PLAIN:
+            if type(item) not in PLAIN:
                 yield from members(f"{name}.{i}", item, kinds)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, (dict, Mapping)):
         for key, item in value.items():
-            if type(item) in _PLAIN:
+            if type(item) in PLAIN:
                 continue
             for dotted, member in members(f"{name}.{key}", item, kinds):
                 if not isinstance(key, str) or not key or "." in key:

@@ -12,7 +12,7 @@ import numpy as np
 from ..backends import Array, Backend
 from ..backends.capture import Captures
 from ..backends.forks import ForkSafeLock
-from ..backends.precision import is_strict
+from ..backends.precision import in_force
 from ..ops.arguments import flag
 from .capturing import Snapshot, fingerprint, first_refusal, warn
 from .grad_mode import evaluating
@@ -105,7 +105,7 @@ class InferenceSession:
             self._tell(backend)
             return None
         kinds = tuple((tuple(x.shape), x.dtype) for x in xs)
-        return self._captures.find((kinds, is_strict()), lambda: self._capture(xs, backend), backend.asynchronous)
+        return self._captures.find((kinds, in_force()), lambda: self._capture(xs, backend), backend.asynchronous)
 
     def _tell(self, backend: Backend) -> None:
         if self._refusal is not None and not self._warned:

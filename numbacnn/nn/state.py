@@ -12,6 +12,7 @@ from ..backends import Array, Backend
 from ..backends.capture import after_launch
 from ..ops.arguments import common_dtype, flag, real_array
 from .bfloat16 import widened
+from .grad_mode import tell_accumulated
 
 __all__ = [
     "WITHOUT_MEANING",
@@ -178,6 +179,7 @@ class Parameter(State):
             self._is_cleared = False
         else:
             self.backend.accumulate(self._grad, array)
+        tell_accumulated(self)
 
     def destination(self) -> Array | None:
         """Where a gradient that is then given to :meth:`accumulate` may be written: None where it has to be added."""

@@ -12,7 +12,7 @@ import numpy as np
 from .. import backends
 from ..backends.capture import generation
 from ..backends.observed import Call, is_observed, note, observed
-from ..backends.precision import is_strict
+from ..backends.precision import in_force
 
 __all__ = ["CachedCall", "cached", "cached_call"]
 
@@ -84,7 +84,7 @@ def cached(call: Call, values: tuple[Any, ...], result: Any) -> CachedCall | Non
 
 def _kind(values: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """What the checks depend on; None where one of ``values`` does not tell by its type what it is."""
-    kinds: list[Any] = [generation(), is_strict(), backends.get(named.get("backend")), *named]
+    kinds: list[Any] = [generation(), in_force(), backends.get(named.get("backend")), *named]
     for value in values:
         kind = type(value)
         if kind is np.ndarray:

@@ -67,6 +67,10 @@ class FlatParameters:
         """The numbers that :meth:`write_settings` was last given, float64."""
         self._written: tuple[float, ...] | None = None
 
+    def places(self) -> list[tuple[slice, Parameter]]:
+        """Where each parameter is in the flat arrays."""
+        return [(place, parameter) for (place, _), parameter in zip(self._places, self.parameters, strict=True)]
+
     def setting(self, name: str) -> Any:
         """That of the group; the weight decay of what does not decay is 0."""
         return 0.0 if name == "weight_decay" and not self.decays else self.group[name]
@@ -101,14 +105,10 @@ class FlatParameters:
                 self.backend.assign(self.settings, array)
             self._written = numbers
 
-    def parts(self, flat: Array) -> list[Array]:
-        """The parameters' places in an array like ``gradient``."""
-        return [flat[place].reshape(shape) for place, shape in self._places]
-
     def _zeros(self) -> tuple[Array, list[Array]]:
         """A flat array and the parameters' places in it."""
         flat = self.backend.zeros((self._size,), self._dtype)
-        return flat, self.parts(flat)
+        return flat, [flat[place].reshape(shape) for place, shape in self._places]
 
 
 def flat_groups(

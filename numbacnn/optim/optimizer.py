@@ -140,14 +140,10 @@ class Optimizer:
         self._settle()
         return [(flat.backend, flat.gradient) for flat in self._flat if flat.trains]
 
-    def places_in(self, gradients: Sequence[tuple[Backend, Array]]) -> list[tuple[Parameter, Array]]:
-        """Each parameter that trains, with its place in arrays like those of :meth:`flat_gradients`."""
-        flats = [flat for flat in self._flat if flat.trains]
-        return [
-            pair
-            for flat, (_, gradient) in zip(flats, gradients, strict=True)
-            for pair in zip(flat.parameters, flat.parts(gradient), strict=True)
-        ]
+    def gradient_places(self) -> list[list[tuple[slice, Parameter]]]:
+        """Where each parameter's gradient is in the arrays of :meth:`flat_gradients`."""
+        self._settle()
+        return [flat.places() for flat in self._flat if flat.trains]
 
     def _settle(self) -> None:
         self._add_arrays()

@@ -85,7 +85,9 @@ class Accumulation:
         self.samples = 0
         """Of the piece at work."""
         self.work = StagedWork("step")
-        """Of a piece."""
+        """Of a piece whose gradients are added to what is there."""
+        self.first_work = StagedWork("step")
+        """Of a piece whose gradients are all that is there afterwards."""
         self.end_work = StagedWork("step")
         """Of the end of a group."""
         self.is_finite = True
@@ -94,12 +96,15 @@ class Accumulation:
         self._divisor = Buffer(np.zeros((), np.float64), backend)
         self._one = Buffer(np.ones((), np.float64), backend)
 
-    def begin_batch(self, model: Layer, optimizer: Optimizer) -> None:
-        """All gradients are zero before the first batch, in the arrays that a launch adds to."""
+    def begin_batch(self, model: Layer, optimizer: Optimizer, sets: bool = False) -> None:
+        """All gradients are zero before the first batch, in the arrays that a launch adds to.
+
+        With ``sets`` those of the optimizer may be anything, for they will be set.
+        """
         for buffer in (self._divisor, self._one):
             buffer.to(model.backend)
         if not self.batches:
-            self._clear(model, optimizer)
+            self._clear(model, optimizer, sets)
 
     @property
     def divisor(self) -> Array:
@@ -153,9 +158,10 @@ class Accumulation:
         for parameter in not_optimized(model, optimizer):
             parameter.backend.divide(parameter.grad, self._divisor.value)
 
-    def _clear(self, model: Layer, optimizer: Optimizer) -> None:
+    def _clear(self, model: Layer, optimizer: Optimizer, sets: bool = False) -> None:
         self.is_finite, self._divisor_before = True, 0.0
-        optimizer.zero_grad()
+        if not sets:
+            optimizer.zero_grad()
         for parameter in not_optimized(model, optimizer):
             parameter.clear_grad()
             parameter.settle_grad()

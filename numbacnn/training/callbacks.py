@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import io
-from .history import History
 from .metrics import Metric, RunningMean
+from .records.history import History
 
 if TYPE_CHECKING:
     from ..nn import Layer, Loss

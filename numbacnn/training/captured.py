@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..backends import Backend
 from ..backends.capture import Captures, Effects, recording
-from ..backends.precision import is_strict
+from ..backends.precision import in_force
 from ..nn.capturing import ATOMS, Fingerprint, NotCaptured, Snapshot, fingerprint, first_refusal, warn
 from ..nn.layer import Layer
 from ..nn.loss import Loss
@@ -91,7 +91,7 @@ class StagedWork:
     def _look_at_settings(self, call: _Call) -> None:
         """Forget captures of other settings, and see whether there may be any of these."""
         optimizers = [part for part in call.parts if isinstance(part, Optimizer)]
-        circumstances = (call.backend.name, is_strict(), *optimizers, call.others())
+        circumstances = (call.backend.name, in_force(), *optimizers, call.others())
         is_same = circumstances == self._circumstances
         looked_at = tuple(_looked_at(call.parts))
         if is_same and self._settings.is_still_of(*looked_at):

@@ -17,8 +17,8 @@ from .accumulation import pieces_of
 from .callbacks import Callback, Run
 from .evaluation import evaluate
 from .finite import first_not_finite
-from .history import EpochRecord, History
 from .metrics import RunningMean, by_name
+from .records.history import EpochRecord, History
 from .step import TrainingStep
 
 if TYPE_CHECKING:

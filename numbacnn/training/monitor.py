@@ -9,7 +9,7 @@ from ..ops.arguments import one_of
 
 if TYPE_CHECKING:
     from .callbacks import Run
-    from .history import EpochRecord
+    from .records.history import EpochRecord
 
 __all__ = ["Monitor"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from ..ops.parts import as_tuple
 from ..sharding import MAX_SHARDS, Ranks, ShardedBatch, default_shards
 from .accumulation import Accumulation, add_gradients, pieces_of, shards_of
 from .captured import StagedWork
+from .gradient_pieces import BackwardProgress
 from .metrics import Metric, MetricSums, on_backend
-from .shards import ShardSums, share_state
+from .shards import ShardState, ShardSums, share_state
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -151,6 +153,7 @@ class TrainingStep:
         self._work = StagedWork("step", _may_update)
         self._accumulation = Accumulation(model.backend)
         self._sums = None if self.shards is None else ShardSums(self.shards, group)
+        self._progress = BackwardProgress()
         self._last_work = self._work
         if group is not None:
             share_state(group, model, optimizer, weight_average)
@@ -190,7 +193,6 @@ class TrainingStep:
             self._last_work, stages = self._work, (self._compare, self._update)
             self._work(stages, _on(backend, pieces[0]), parts, backend, self.capture, lambda: self.clip_norm)
             return
-        self._last_work = self._accumulation.work
         self._accumulation.begin_batch(self.model, self.optimizer)
         for i, piece in enumerate(pieces):
             try:
@@ -204,7 +206,6 @@ class TrainingStep:
     def _train_on_shards(self, x: Any, y: Any, is_last: bool, sums: ShardSums) -> None:
         model, backend, parts = self.model, self.model.backend, self._parts()
         batch = x if isinstance(x, ShardedBatch) else shards_of(x, y, sums.shards, sums.own, backend)
-
         is_synchronized = synchronizes(model)
         if is_synchronized and self.micro_batch is not None:
             raise ValueError(
@@ -213,29 +214,35 @@ class TrainingStep:
             )
         in_lockstep = is_synchronized and sums.shards > 1
 
-        def compute(x: Any, y: Any) -> None:
-            for piece in pieces_of(x, y, self.micro_batch, backend):
+        def compute(x: Any, y: Any, adds: bool, listener: Any) -> None:
+            *before, last = pieces_of(x, y, self.micro_batch, backend)
+            for on, gradient in self.optimizer.flat_gradients() if before else []:
+                on.fill_zero(gradient)
+            for piece in before:
                 self._add_piece(piece, parts)
+            with self._progress.told_to(listener):
+                self._add_piece(last, parts, sets=not (before or adds))
 
-        def compute_plainly(x: Any, y: Any) -> None:
+        def compute_plainly(x: Any, y: Any, adds: bool, listener: Any) -> None:
             loss = self._compare(*_on(backend, (x, y)))
-            self._add()
+            with _set_anew([*model.parameters(), *self.optimizer.parameters]):
+                self._accumulation.add(model, self.loss)
             self._accumulation.end_piece(self.loss, loss)
 
         if not batch.samples:  # a step of nothing would divide by nothing
             if is_last:
                 self.flush()
             return
-        self._last_work = self._accumulation.work
-        self._accumulation.begin_batch(model, self.optimizer)
+        self._accumulation.begin_batch(model, self.optimizer, sets=True)
         for metric in self.metrics:
             metric.prepare(backend)
-        how = compute
         if in_lockstep:
-            how, self._last_work.mode = compute_plainly, "plain"
+            self._last_work, self._accumulation.first_work.mode = self._accumulation.first_work, "plain"
             self.loss.to(backend)
         try:
-            sums.of(batch, how, model, self.optimizer, self._accumulation, self._totals, self.metrics, in_lockstep)
+            state = ShardState(model, self.optimizer, self._accumulation, self._totals, self.metrics)
+            how = compute_plainly if in_lockstep else compute
+            sums.of(batch, how, state, in_pairs=self.micro_batch is None, in_lockstep=in_lockstep)
         except BaseException:
             self._accumulation.batches = 0
             raise
@@ -245,10 +252,13 @@ class TrainingStep:
         average = [] if self.weight_average is None else [self.weight_average]
         return [self.model, self.loss, self.optimizer, *self.metrics, *average]
 
-    def _add_piece(self, piece: tuple[Any, Any], parts: list[Any]) -> None:
-        backend, stages = self.model.backend, (self._compare, self._add)
-        loss = self._accumulation.work(stages, _on(backend, piece), parts, backend, self.capture, lambda: None)
-        self._accumulation.end_piece(self.loss, loss)
+    def _add_piece(self, piece: tuple[Any, Any], parts: list[Any], sets: bool = False) -> None:
+        """Add the gradients of a piece to what there is or, where it ``sets`` them, have no others."""
+        backend, accumulation = self.model.backend, self._accumulation
+        self._last_work = work = accumulation.first_work if sets else accumulation.work
+        stages = self._compare, self._set if sets else self._add
+        loss = work(stages, _on(backend, piece), parts, backend, self.capture, lambda: None)
+        accumulation.end_piece(self.loss, loss)
 
     def _end_batch(self, is_last: bool) -> None:
         self._accumulation.batches += 1
@@ -291,7 +301,13 @@ class TrainingStep:
         self._take_step()
 
     def _add(self) -> None:
-        self._accumulation.add(self.model, self.loss)
+        is_shared = self._sums is not None and self._sums.is_shared
+        with self._progress.watched(self.model.backend) if is_shared else nullcontext():
+            self._accumulation.add(self.model, self.loss)
+
+    def _set(self) -> None:
+        with _set_anew([*self.model.parameters(), *self.optimizer.parameters]):
+            self._add()
 
     def _take_mean_step(self) -> None:
         self._accumulation.divide(self.model, self.loss, self.optimizer)
@@ -342,9 +358,16 @@ def set_gradients(model: Layer, loss: Loss, parameters: Iterable[Parameter]) -> 
 
     Those of what is frozen stay as they were.
     """
+    with _set_anew(parameters):
+        add_gradients(model, loss, loss.backward())
+
+
+@contextmanager
+def _set_anew(parameters: Iterable[Parameter]) -> Iterator[None]:
+    """What the block adds to gradients that are trained is all that is in them afterwards."""
     parameters = [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
     for parameter in parameters:
         parameter.clear_grad()  # in place, where a launch will look for it
-    add_gradients(model, loss, loss.backward())
+    yield
     for parameter in parameters:
         parameter.settle_grad()

@@ -59,13 +59,46 @@ def test_environment(monkeypatch):
         monkeypatch.setenv("NUMBACNN_PRECISION", value)
         assert ("winograd" in names()) == has_winograd
     precision._of_the_environment.cache_clear()
+    monkeypatch.setenv("NUMBACNN_PRECISION", "tf32,strict")
+    assert precision.in_force() == ("strict", "tf32")
+    precision._of_the_environment.cache_clear()
     monkeypatch.setenv("NUMBACNN_PRECISION", "exact")
-    with pytest.raises(ValueError, match=r"`NUMBACNN_PRECISION` 'exact' must be one of 'fast', 'strict'"):
+    with pytest.raises(ValueError, match=r"`NUMBACNN_PRECISION` 'exact' must be one of 'fast', 'strict', 'float32'"):
         names()
+    precision._of_the_environment.cache_clear()
+
+
+def test_the_two_settings_are_independent():
+    with nc.precision("strict"), nc.precision("tf32") as mode:
+        assert mode == "tf32" and precision.in_force() == ("strict", "tf32")
+        with nc.precision("fast"):
+            assert precision.in_force() == ("fast", "tf32")
+            nc.precision("bf16")
+        assert precision.in_force() == ("strict", "tf32")
+    assert precision.in_force() == ("fast", "float32")
+
+
+@pytest.mark.parametrize("mode", ["tf32", "tf32x3", "bf16"])
+def test_operands_are_a_matter_of_the_gpu_alone(mode, monkeypatch):
+    x, weight = (np.random.default_rng(0).standard_normal(s, np.float32) for s in ((4, 17, 9, 9), (16, 17, 3, 3)))
+    monkeypatch.setitem(autotune._table(cpu), autotune._key(cpu, GEOMETRY, "forward"), "loops")
+    for backend in "cpu", "reference":
+        full = (
+            ops.conv2d(x, weight, backend=backend),
+            ops.linear(x[0, 0], weight[0, 0, :, :1].repeat(9, 1), backend=backend),
+        )
+        with nc.precision(mode):
+            np.testing.assert_array_equal(ops.conv2d(x, weight, backend=backend), full[0])
+            same = ops.linear(x[0, 0], weight[0, 0, :, :1].repeat(9, 1), backend=backend)
+            np.testing.assert_array_equal(same, full[1])
+    with nc.precision(mode):  # what was measured on the cpu is still known
+        assert ops.conv2d_choice(GEOMETRY, backend="cpu")["forward"] == "loops"
 
 
 def test_unknown_mode():
-    with pytest.raises(ValueError, match=r"`mode` 'exact' must be one of 'fast', 'strict'"):
+    with pytest.raises(
+        ValueError, match=r"`mode` 'exact' must be one of 'fast', 'strict', 'float32', 'tf32', 'tf32x3', 'bf16'"
+    ):
         nc.precision("exact")
 
 

@@ -57,7 +57,8 @@ class DefinitionAsPeer:
         def compute() -> np.ndarray:
             return self.spoil(conv_rows.call_backend(backends.get("reference"), g, pass_, "loops", arrays))
 
-        return Contender(compute, bound=self.bound, rounded=self.bound is not None)
+        precision = "float32" if self.bound is None else "tf32"
+        return Contender(compute, bound=self.bound, precision=precision, layout="nchw", algorithm="eng0")
 
 
 class FakePeers:
@@ -67,6 +68,7 @@ class FakePeers:
 
     def __init__(self, *ways: DefinitionAsPeer) -> None:
         self.ways, self.names = ways, ("torch",)
+        self.libraries = {"cuDNN": "9.28.1"}
         self.missing: dict[str, str] = {}
 
     @contextlib.contextmanager
@@ -169,6 +171,7 @@ def test_a_peer_s_time_ratio_and_mean(
     assert "2.00 times as fast as the best peer" in output and "4.00 times as fast as the best peer" in output
 
     content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    assert content["versions"]["cuDNN"] == "9.28.1"
     assert [row["ratio"] for row in content["rows"]] == pytest.approx([2.0, 4.0] * 2)
     assert [row["peer_gflops"] for row in content["rows"]] == pytest.approx([rates["torch"]] * 4)
     assert {row["pass"] for row in content["rows"]} == {"forward", "backward_weight"}
@@ -244,6 +247,8 @@ def test_a_peer_in_less_precision_is_shown_beside_and_has_its_own_bound(
         assert row["difference"] < 1e-4
         other = row["others"]["torch-tf32"]
         assert (other["milliseconds"], other["gflops"]) == pytest.approx((0.5, gflops))
+        assert (other["precision"], other["layout"], other["algorithm"]) == ("tf32", "nchw", "eng0")
+        assert (row["precision"], row["peer_precision"], row["peer_algorithm"]) == ("float32", "float32", "eng0")
         assert other["ratio"] == pytest.approx(ratio)
     assert [entry["name"] for entry in content["summary"]] == ["loops", "im2col", "auto", "the best peer"]
 
@@ -259,6 +264,40 @@ def test_a_peer_in_less_precision_is_shown_beside_and_has_its_own_bound(
     monkeypatch.setattr(peers, "load", lambda *_: FakePeers(rough))
     assert run(*options) == 1
     assert "loops and torch-tf32 differ by 2.0e-02" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("im2col_is_picked")
+@pytest.mark.parametrize("wrong", [False, True])
+def test_each_precision_is_beside_peers_of_the_same(
+    wrong: bool, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_on_a_gpu(precision: str, call: Any, *arguments: Any) -> Any:
+        result = call(*arguments)
+        return result if precision == "float32" else result * np.float32(1.02 if wrong else 1.005)
+
+    times = {"loops": 2e-3, "im2col": 1e-3, "im2col-tf32": 1e-4, "torch": 4e-3, "torch-tf32": 5e-4}
+    ways = [DefinitionAsPeer(), DefinitionAsPeer(name="torch-tf32", bound=1e-2)]
+    monkeypatch.setattr(conv_rows, "_in_precision", as_on_a_gpu)
+    monkeypatch.setattr(conv, "of_backend", lambda *_: ["float32", "tf32"])
+    monkeypatch.setattr(peers, "load", lambda *_: FakePeers(*ways))
+    monkeypatch.setattr(conv, "interleave", lambda functions, **_: {name: Timing((times[name],)) for name in functions})
+    assert run("--problem", TINY, "--peer", "torch", "--pass", "forward", *TIMED) == int(wrong)
+    captured = capsys.readouterr()
+    content = json.loads((tmp_path / "conv-cpu.json").read_text(encoding="utf-8"))
+    found = [(row["algorithm"], row["precision"], row["auto"], row["peer"], row["ratio"]) for row in content["rows"]]
+    assert found == [
+        ("loops", "float32", False, "torch", pytest.approx(2.0)),
+        ("im2col", "float32", True, "torch", pytest.approx(4.0)),
+        *[("im2col", "tf32", True, "torch-tf32", pytest.approx(5.0))] * (not wrong),
+    ]
+    if wrong:  # which is told when what was right is written
+        assert captured.err.startswith(f"error: {TINY} forward: loops and im2col-tf32 differ by 2.0e-02")
+        return
+    assert "im2col-tf32*" in captured.out
+    assert [(entry["name"], entry["precision"]) for entry in content["summary"]] == [
+        *((name, "float32") for name in ("loops", "im2col", "auto", "the best peer")),
+        *((f"{name}-tf32", "tf32") for name in ("im2col", "auto", "the best peer")),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -311,6 +350,9 @@ def test_the_bound_grows_with_the_root_of_the_sum_s_length() -> None:
         (["--problem", TINY, "n1c3h2k1r5"], "problem 'n1c3h2k1r5': .* does not fit the padded input"),
         (["--algorithm", "loops", "fft"], "algorithm 'fft' must be one of 'loops', 'im2col'"),
         (["--threads", "100000"], "--threads 100000 must be at most"),
+        (["--precision", "float32", "tf32x3"], "--precision tf32x3 is of GPUs, not of the backend cpu"),
+        (["--precision", "bf16"], "backend cpu does not compute in bf16"),
+        (["--peer", "cudnn"], "peer cudnn computes on the GPU alone, beside --backend cuda"),
         (["--problem", "n2000000000c2000000000h2000000000k1r1"], "does not fit in memory"),
     ],
 )
@@ -380,7 +422,7 @@ def test_an_interruption_leaves_nothing_behind(run: Any, tmp_path: Path, capsys:
 
     monkeypatch.setattr(conv, "interleave", interrupt)
     assert run("--problem", TINY) == 130
-    assert capsys.readouterr().err == "interrupted: nothing is written\n"
+    assert capsys.readouterr().err == "interrupted: nothing more is written\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -21,7 +21,12 @@ def test_the_peak_is_computed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     ceilings = gpu.ceilings(H200)
     assert ceilings["peak_gflops"] == pytest.approx(66908.16)
     assert ceilings["peak_origin"] == "computed: 132 multiprocessors x 128 x 2 x the maximum clock"
+    # NVIDIA's data sheet of the H200 says 989 and 495 TFLOP/s in bfloat16 and TF32, at a lower clock than the highest.
+    assert ceilings["peak_gflops_tf32"] == pytest.approx(535265, rel=1e-5)
+    assert ceilings["peak_gflops_tf32x3"] == pytest.approx(535265 / 3, rel=1e-5)
+    assert ceilings["peak_gflops_bf16"] == pytest.approx(2 * 535265, rel=1e-5)
     assert gpu.ceilings({**H200, "capability": [8, 0]})["peak_gflops"] == pytest.approx(66908.16 / 2)
+    assert "peak_gflops_tf32" not in gpu.ceilings({**H200, "capability": [7, 5]})
     assert gpu.title(H200) == "NVIDIA H200, 132 multiprocessors at up to 1980 MHz, driver 580.95 (CUDA 13.0)"
     assert "driver unknown" in gpu.title({**H200, "driver": None})
     limits = machine.Machine("", ceilings).limits

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import conv, models, train
 from bench.book import PUBLISHED
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu_check.sh"
@@ -17,6 +18,7 @@ echo "asked for: $*"
 [ "$1" = -c ] && exit "${TORCH:-1}"
 [ "$2" = "$HANGING" ] && sleep 60
 [ "$2" = "$FAILING" ] && exit 3
+[ "$2" = "$MISSING" ] && echo "there is none" && exit 77
 while [ $# -gt 0 ]; do
     if [ "$1" = --output-dir ]; then
         mkdir -p "$2"
@@ -39,7 +41,9 @@ def check(tmp_path: Path, *stages: str, **settings: str) -> tuple[int, dict[str,
     python.write_text(PYTHON, encoding="utf-8")
     python.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBACNN_DATA"}
-    environment.update({"PYTHON": str(python), "FAILING": "", "HANGING": "", "BITS": "the same", **settings})
+    environment.update(
+        {"PYTHON": str(python), "FAILING": "", "HANGING": "", "MISSING": "", "BITS": "the same", **settings}
+    )
     done = subprocess.run(
         [str(SCRIPT), str(tmp_path / "results"), *stages], env=environment, capture_output=True, text=True, timeout=120
     )
@@ -54,22 +58,35 @@ def test_every_stage_is_run_on_the_backend(tmp_path: Path) -> None:
     code, results, logs = check(tmp_path, TORCH="0", BACKEND="cpu")
     assert code == 0
     assert list(results) == [
-        *("info", "small", "lenet", "seeds", "tests", "conv", "train", "kernels", "memcheck", "racecheck", "models")
+        *("info", "small", "conv", "steps", "train", "kernels", "nccl", "seeds", "lenet", "tests"),
+        *("memcheck", "racecheck", "compiled", "models"),
     ]
     skipped = {stage for stage, result in results.items() if result.startswith("skipped: ")}
-    assert skipped == {"seeds", "memcheck", "racecheck", "models"}
+    assert skipped == {"nccl", "seeds", "memcheck", "racecheck", "models"}
+    assert results["nccl"] == "skipped: NCCL is between GPUs, of the backend cuda, not cpu"
     assert {result for stage, result in results.items() if stage not in skipped} == {"ok"}
     assert "asked for: -m numbacnn.info\n" in logs["info"]
     assert "-m pytest --backend cpu -p no:cacheprovider --no-cov" in logs["tests"]
-    for stage in ("conv", "train"):
-        assert f"-m bench.{stage} --backend cpu --peer torch" in logs[stage]
+    assert "-m bench.conv --backend cpu --peer torch cudnn --problem deep lenet " in logs["conv"]
+    assert "-m bench.train --backend cpu --peer torch --run eager graph " in logs["train"]
+    folder = tmp_path / "results"
+    for stage, run, output in (("steps", "eager graph", folder), ("compiled", "compile", folder / "compiled")):
+        assert "-m bench.models --backend cpu --task train --peer torch --models " in logs[stage]
+        assert f" --run {run} " in logs[stage] and logs[stage].endswith(f"--output-dir {output}\n")
     assert logs["lenet"].count("--dataset shapes --seed 0 --epochs 2") == 2
+    for stage, command in (("conv", conv), ("train", train), ("steps", models), ("compiled", models)):
+        asked = [line for line in logs[stage].splitlines() if f"-m {command.__name__} " in line]
+        assert command.parse_arguments(asked[0].split()[4:]).backend == "cpu"  # or it exits with code 2
 
 
 def test_a_failed_stage_leaves_the_others_alone(tmp_path: Path) -> None:
     code, results, _ = check(tmp_path, "info", "conv", "kernels", FAILING="bench.conv")
     assert code == 1
     assert results == {"info": "ok", "conv": "failed: exit code 3", "kernels": "ok"}
+    # A second call, of other stages, leaves their lines alone.
+    code, results, _ = check(tmp_path, "lenet", "conv", FAILING="bench.train")
+    assert code == 0
+    assert results == {"info": "ok", "kernels": "ok", "lenet": "ok", "conv": "ok"}
 
 
 def test_a_stage_that_hangs_is_ended(tmp_path: Path) -> None:
@@ -79,6 +96,14 @@ def test_a_stage_that_hangs_is_ended(tmp_path: Path) -> None:
     assert results["kernels"] == "skipped: no time left"
 
 
+def test_nccl_needs_its_packages(tmp_path: Path) -> None:
+    """What is said last is why."""
+    code, results, logs = check(tmp_path, "nccl")
+    assert (code, results, logs["nccl"]) == (0, {"nccl": "ok"}, "asked for: -m bench.gpu_nccl\n")
+    _, results, _ = check(tmp_path, "nccl", MISSING="bench.gpu_nccl")
+    assert results == {"nccl": "skipped: there is none"}
+
+
 def test_other_bits_fail(tmp_path: Path) -> None:
     code, results, logs = check(tmp_path, "lenet", BITS="")
     assert (code, results) == (1, {"lenet": "failed: exit code 1"})
@@ -86,10 +111,15 @@ def test_other_bits_fail(tmp_path: Path) -> None:
 
 
 def test_without_a_peer_and_with_data(tmp_path: Path) -> None:
-    code, results, logs = check(tmp_path, "train", "seeds", NUMBACNN_DATA=str(tmp_path))
-    assert (code, results) == (0, {"train": "ok", "seeds": "ok"})
-    assert "without a peer" in logs["train"]
-    assert "--peer" not in logs["train"]
+    code, results, logs = check(tmp_path, "conv", "train", "compiled", "tests", "seeds", NUMBACNN_DATA=str(tmp_path))
+    skipped = "skipped: there is nothing to compile without the peer torch"
+    assert (code, results) == (0, {"conv": "ok", "train": "ok", "compiled": skipped, "tests": "ok", "seeds": "ok"})
+    assert "--no-cov" not in logs["tests"] and "-o addopts=--import-mode=importlib " in logs["tests"]
+    asked = "asked for: -c from bench import peers; peers.load(['{}'], 1, 'cuda')"
+    assert f"without the peer 'cudnn': {asked.format('cudnn')}\n" in logs["conv"]
+    for stage in ("conv", "train"):
+        assert f"without the peer 'torch': {asked.format('torch')}\n" in logs[stage]
+        assert "--peer" not in logs[stage]
     assert [line for line in logs["seeds"].splitlines() if line.startswith("seed")] == [f"seed {n}" for n in range(5)]
     kept = sorted(path.name for path in (tmp_path / "results" / "gpu_check").glob("history-*"))
     assert kept == [f"history-seed{n}.jsonl" for n in range(5)]

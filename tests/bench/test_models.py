@@ -293,7 +293,9 @@ def test_tables_of_memory_and_start(run: Any, tmp_path: Path, capsys: Any, monke
 
     monkeypatch.setattr(one_step, "measure", measure)
     monkeypatch.setattr(one_step, "MEMORY_RESET", tmp_path)
-    monkeypatch.setattr(peers, "load", lambda *_: SimpleNamespace(names=("torch",), packages=(), missing={}))
+    monkeypatch.setattr(
+        peers, "load", lambda *_: SimpleNamespace(names=("torch",), packages=(), libraries={}, missing={})
+    )
     options = ("--models", "tiny", "lenet", "--task", "memory", "start", "--peer", "torch", "--batch-size", "5")
     assert run(*options) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench import peers
+from bench import peers, train
 from bench.command import UserError
 from bench.contender import largest_difference
 from bench.conv_rows import PASSES, call_backend, random_operands, reduction_length
 from bench.model_contenders import images
+from bench.precision import LAYOUTS, Ways, bounded
+from bench.torch_conv import TorchConv
 from bench.train_contenders import MODELS, Task
 from numbacnn import backends, use_backend
 from numbacnn.backends.geometry import Conv2dGeometry
@@ -49,7 +52,7 @@ def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: p
     arrays = random_operands(g)
     loaded = peers.load(["torch"], 1, device)
     assert torch.get_num_threads() == 1
-    eager = ["torch", "torch channels_last"] if device == "cpu" else ["torch", "torch-tf32"]
+    eager = ["torch", "torch channels_last"]
     compiled = ["torch.compile", "torch.compile frozen"] * (device == "cpu")
     with loaded.case():
         makers = loaded.conv2d(g, *arrays)
@@ -63,7 +66,7 @@ def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: p
             for name, make in makers[pass_].items():
                 peer = make()
                 result = peer.run()
-                assert peer.rounded == (name == "torch-tf32")
+                assert (peer.precision, peer.layout) == ("float32", LAYOUTS["channels_last" in name])
                 assert (peer.sample is None) == (device == "cuda" or name in compiled)
                 assert peer.sample is None or 0 < peer.sample() < 60
                 values = peer.to_numpy(result)
@@ -71,6 +74,47 @@ def test_torch_computes_the_same(g: Any, device: str, torch: Any, monkeypatch: p
                     assert_within(values, expected, reduction_length(g, pass_))
                 else:
                     assert np.abs(values - expected).max() <= peer.bound * np.abs(expected).max()
+
+
+@pytest.mark.torch
+def test_torch_computes_in_bfloat16(torch: Any) -> None:
+    loaded = peers.load(["torch"], 1, "cpu", Ways(("float32", "bf16"), runs=("eager",)))
+    g = Conv2dGeometry.parse("n2c3h7w6k6r3s2p1pb2")
+    arrays = random_operands(g)
+    with loaded.case():
+        alone = loaded.conv2d(g, *arrays)["forward"]["torch-bf16 channels_last"]()
+        expected = call_backend(backends.get("reference"), g, "forward", "loops", arrays)
+        assert 1e-4 < largest_difference(alone.to_numpy(alone.run()), expected) < bounded("bf16") == alone.bound
+        assert (alone.precision, alone.layout) == ("bf16", "channels_last")
+    for kind in TorchConv.kinds(torch, "cpu", Ways(("bf16",))):
+        assert kind.name == "torch-bf16" + " channels_last" * (kind.layout == "channels_last")
+        for pass_, compute in kind.conv2d(g, *arrays).items():
+            result = compute()
+            assert result.dtype == torch.bfloat16
+            expected = call_backend(backends.get("reference"), g, pass_, "loops", arrays)
+            assert 1e-4 < largest_difference(kind.to_numpy(result), expected) < bounded("bf16")
+    task = Task(MODELS["lenet"], 2, 2)
+    with use_backend("reference"):
+        logits = task.network().eval()(images(task))
+    makers = loaded.inference(task, images(task))
+    assert list(makers) == [
+        *("torch", "torch channels_last", "torch-bf16", "torch-bf16 channels_last"),
+    ]
+    for make in list(makers.values())[2:]:
+        contender = make()
+        assert (contender.precision, contender.bound) == ("bf16", bounded("bf16"))
+        assert 1e-5 < largest_difference(contender.to_numpy(contender.run()), logits) < bounded("bf16")
+    trained = []
+    for make in loaded.training(replace(task, examples=8)).values():
+        trainer = make()
+        loss = train.one_epoch(trainer, 0)[1]
+        weights = trainer._model.state_dict()["0.weight"]
+        assert weights.dtype == torch.float32
+        trained.append((trainer.name, loss, weights))
+    assert [name for name, *_ in trained] == list(makers)
+    for (_, loss, weights), (_, exact, its) in zip(trained[2:], trained[:2], strict=True):
+        assert 0 < abs(loss - exact) < 0.1 * exact
+        assert 0 < (weights - its).abs().max() < 0.1 * its.abs().max()
 
 
 @pytest.mark.torch
@@ -135,7 +179,7 @@ def test_all_are_those_that_are_installed_and_the_others_are_told(monkeypatch: p
     for package in ("onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, package, None)
     loaded = peers.load(["all"], 1)
-    assert set(loaded.names) | loaded.missing.keys() == set(peers.NAMES)
+    assert set(loaded.names) | loaded.missing.keys() == set(peers.NAMES) - set(peers.OF_GPU)
     for name in ("onnxruntime", "openvino"):
         assert loaded.missing[name].startswith(f"peer {name} cannot be imported (")
     with pytest.raises(ImportError, match=r'peer onnxruntime cannot be imported .*: pip install "numbacnn\[bench\]"'):

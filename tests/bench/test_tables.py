@@ -122,6 +122,28 @@ def test_the_section_of_memory():
     ]
 
 
+def test_of_many_peers_the_best_one_has_a_column(monkeypatch):
+    monkeypatch.setattr(tables, "MOST_PEERS", 1)
+    lines = tables.models_section(RESULTS).splitlines()
+    assert lines[2].endswith("| of peak | best peer's ms | best peer | ratio |")
+    assert lines[4].endswith("| 12 % | 3.00 | torch | 1.50 |")
+    assert lines[5].endswith("| 12 % | 1.00 | onnxruntime | 0.50 |")
+
+
+def test_each_precision_of_a_convolution_has_a_row():
+    row = {"problem": "n1c1h3k1r1", "pass": "forward", "algorithm": "implicit_gemm", "auto": True, "gflops": 10.0,
+           "milliseconds": 2.0, "share_of_peak": 0.1, "precision": "float32", "peer": "cudnn", "peer_milliseconds": 3.0,
+           "ratio": 1.5}  # fmt: skip
+    alone = {"precision": "bf16", "peer": None, "peer_milliseconds": None, "ratio": None}
+    results = {**RESULTS, "settings": {"peers": ["cudnn"]}, "rows": [row, {**row, **alone}], "missing": {}}
+    assert tables.conv_section(results).splitlines()[2:] == [
+        "| problem | pass | precision | implicit_gemm | auto's GFLOP/s | of peak | best peer | its ms | ratio |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+        "| `n1c1h3k1r1` | forward | float32 | **2.00** | 10.0 | 10 % | cudnn | 3.00 | 1.50 |",
+        "| `n1c1h3k1r1` | forward | bf16 | **2.00** | 10.0 | 10 % |  |  |  |",
+    ]
+
+
 def test_the_section_of_models_without_peers():
     alone = {"rows": [{**ROW, "best_peer": None, "ratio": None}], "start": [], "missing": {}}
     lines = tables.models_section({**RESULTS, **alone}).splitlines()

@@ -36,6 +36,8 @@ def main() -> None:
     """Wait for a process that fails, or in "end together" for none."""
     group, way = distributed.init(), sys.argv[1]
     group.barrier()
+    if way == "error of all":
+        group.share(lambda: end("error"))
     if group.rank == 1:
         end(way)
     elif way != "end together":

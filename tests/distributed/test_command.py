@@ -8,10 +8,13 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from numbacnn.data import write_idx
 from numbacnn.io.checkpoint import checkpoint_settings
 from tests.distributed.launching import lines_of, start, with_mpi
+from tests.distributed.processes import LINUX
 from tests.strategies import SIMULATED
 
 pytestmark = [with_mpi, pytest.mark.skipif(SIMULATED, reason="it is the backend cpu that trains")]
@@ -66,6 +69,49 @@ def test_what_all_processes_refuse_is_said_once(options: list[str], said: str, t
     done = start(3, *TRAIN, *OPTIONS, f"--output-dir={tmp_path}", *options)
     assert done.returncode == 2
     assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """A folder with files as MNIST's, which are compressed."""
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 64), ("t10k", 40)):
+        write_idx(tmp_path / f"{name}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 28, 28)).astype(np.uint8))
+        write_idx(tmp_path / f"{name}-labels-idx1-ubyte.gz", rng.integers(0, 10, count).astype(np.uint8))
+    return tmp_path
+
+
+READING = """
+import sys
+from numbacnn import data, distributed
+from numbacnn.cli import train
+
+def reads(*arguments, **options):
+    calls.append(1)
+    return real(*arguments, **options)
+
+calls = []
+real, data.mnist = data.mnist, reads
+code = train.main(sys.argv[1:])
+every = distributed.init().gather_metrics(len(calls))
+if distributed.init().rank == 0:
+    print("read", *every)
+sys.exit(code)
+"""
+
+
+def test_files_are_read_once_on_a_machine_to_the_same_bits(digits: Path) -> None:
+    options = [*TRAIN[2:], *OPTIONS, "--dataset=mnist", f"--data-dir={digits}", "--epochs=1", "--shards=8"]
+    for ranks in (0, 2):
+        folder = digits / str(ranks)
+        out = lines_of(ranks, "-c", READING, *options, f"--output-dir={folder}")
+        assert out[-1] == ("read 2 0" if ranks and LINUX else "read 2 2" if ranks else "read 2")
+    assert learned(digits / "0") == learned(digits / "2")
+    whole = (digits / "t10k-images-idx3-ubyte.gz").read_bytes()
+    (digits / "t10k-images-idx3-ubyte.gz").write_bytes(whole[:-100])
+    done = start(2, *TRAIN, *options, f"--output-dir={digits / 'none'}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and "is damaged: its gzip data must be whole" in done.stderr
 
 
 def test_help_is_printed_once() -> None:

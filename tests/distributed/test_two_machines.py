@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.wire import ADDRESSES, DEVICE, TCP, mpiexec, two_machines, why_not
 from tests.distributed.killing import relaunched
-from tests.distributed.launching import MPIEXEC, ROOT, SECONDS, lines_of, with_mpi
-from tests.distributed.machines import ADDRESSES, DEVICE, Machine, launcher, two_machines, why_not
+from tests.distributed.launching import ROOT, SECONDS, lines_of, with_mpi
 from tests.distributed.test_command import learned
 from tests.strategies import SIMULATED
 
@@ -27,6 +27,7 @@ pytestmark = [
 
 PROGRAM = """
 import json, os, time
+import numpy as np
 from numbacnn import distributed
 from tests.distributed import runs
 
@@ -35,7 +36,9 @@ group.barrier()
 begin = time.perf_counter()
 group.barrier()
 seconds = time.perf_counter() - begin
-found = [runs.run("LeNet, SGD", group), os.readlink("/proc/self/ns/net"), group.local_rank, seconds]
+pid = group.share(lambda: np.full(9, os.getpid()))[0]  # of the process that has made it
+own = [os.readlink("/proc/self/ns/net"), group.local_rank, bool(pid == os.getpid())]
+found = [runs.run("LeNet, SGD", group), *own, seconds]
 every = group.gather_metrics(found)
 if group.rank == 0:
     print(json.dumps(every))
@@ -43,18 +46,10 @@ if group.rank == 0:
 ROUNDS = 6
 """Of gradients, in two epochs of three batches."""
 GRADIENT_BYTES = 4 * 61_706
-TCP = {"UCX_TLS": "tcp,self", "UCX_NET_DEVICES": DEVICE, "FI_PROVIDER": "tcp", "FI_TCP_IFACE": DEVICE}
-"""MPICH would find the memory that these machines share, and try their loopback devices."""
-
-
-def mpiexec(folder: Path, second: Machine) -> list[str]:
-    """On the first machine, to start processes on both in turn."""
-    hosts = ["-hosts", ",".join(ADDRESSES), "-iface", DEVICE, "-ppn", "1"]
-    return [str(MPIEXEC), "-launcher", "ssh", "-launcher-exec", str(launcher(folder, second)), *hosts]
 
 
 def test_the_wire_loses_what_comes_to_a_device_that_is_down() -> None:
-    speak = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'1', ('{}', 9))".format(ADDRESSES[1])
+    speak = f"import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'1', ('{ADDRESSES[1]}', 9))"
     with two_machines(0.02) as (first, second):
         arrived = second.received()
         subprocess.run(second.command("ip", "link", "set", DEVICE, "down"), check=True)
@@ -66,6 +61,39 @@ def test_the_wire_loses_what_comes_to_a_device_that_is_down() -> None:
             subprocess.run(first.command(sys.executable, "-c", speak), check=True)
             time.sleep(0.1)
         assert second.received() > arrived
+
+
+def test_the_wire_has_a_rate_whether_packets_are_delayed_or_not() -> None:
+    received = """
+import socket
+with socket.create_server(("{}", 9)) as server:
+    print(flush=True)
+    with server.accept()[0] as connection:
+        while connection.recv(1 << 20):
+            pass
+        connection.sendall(b"1")
+"""
+    send = """
+import socket, sys, time
+with socket.create_connection(("{}", 9)) as connection:
+    begin = time.perf_counter()
+    connection.sendall(bytes(int(sys.argv[1])))
+    connection.shutdown(socket.SHUT_WR)
+    connection.recv(1)
+    print(time.perf_counter() - begin)
+"""
+    rate, size, at_once = 8e7, 2_000_000, 1 << 17
+    for delay in (0.0, 0.02):
+        with two_machines(delay, rate) as (first, second):
+            command = second.command(sys.executable, "-c", received.format(ADDRESSES[1]))
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+                assert server.stdout is not None and server.stdout.readline()
+                sender = first.command(sys.executable, "-c", send.format(ADDRESSES[1]), f"{size}")
+                done = subprocess.run(sender, capture_output=True, text=True, timeout=SECONDS)
+                server.kill()
+        assert done.returncode == 0, done.stderr
+        least = 8 * (size - at_once) / rate + 2 * delay
+        assert least < float(done.stdout) < 10 * least
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02], ids=["no delay", "20 ms"])
@@ -84,7 +112,7 @@ def test_two_machines_have_the_bits_of_one(delay: float, tmp_path: Path) -> None
     ((own_bits, own_space, *_),) = json.loads(alone)
     assert [bits for bits, *_ in every] == [own_bits] * 2
     assert len({own_space, *(space for _, space, *_ in every)}) == 3
-    assert [local_rank for _, _, local_rank, _ in every] == [0, 0]
+    assert [(local_rank, is_own) for _, _, local_rank, is_own, _ in every] == [(0, True)] * 2
     # Half of the gradients to be summed, and half of the sums.
     assert min(sent) > ROUNDS * GRADIENT_BYTES
     assert max(seconds for *_, seconds in every) > delay

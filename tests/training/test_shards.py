@@ -14,9 +14,9 @@ from numba.core import config
 import numbacnn as nc
 from numbacnn import nn, optim
 from numbacnn.backends import Backend
-from numbacnn.sharding import ShardedBatch
+from numbacnn.sharding import Addends, Alone, ShardedBatch
 from numbacnn.training import Accuracy, MeanAbsoluteError, TrainingStep, evaluate, fit
-from numbacnn.training.shards import ShardSums
+from numbacnn.training.shards import _Work
 from tests.recorder import Recorder
 from tests.strategies import SIMULATED
 from tests.training.test_accumulate import IMAGES, LABELS, LOSSES, network, state_of, step_of
@@ -107,29 +107,32 @@ def test_running_averages_are_the_mean_of_those_of_the_shards() -> None:
     assert model[0].num_batches_tracked.value == 1
 
 
+@pytest.mark.parametrize("micro_batch", [None, 100])
 @pytest.mark.parametrize("shards", [1, 2, 5, 8, 13])
-def test_few_copies_of_the_gradients_are_held(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_copies_of_the_gradients_are_held(
+    shards: int, micro_batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
-    real = ShardSums._copied
+    real = _Work._copied
 
-    def counted(self: ShardSums, gradients: Any) -> Any:
+    def counted(self: _Work, gradients: Any) -> Any:
         if not self._spare:
             made.append(gradients)
         return real(self, gradients)
 
-    monkeypatch.setattr(ShardSums, "_copied", counted)
-    step = step_of("reference", nn.CrossEntropyLoss(), shards=shards)
+    monkeypatch.setattr(_Work, "_copied", counted)
+    step = step_of("reference", nn.CrossEntropyLoss(), shards=shards, micro_batch=micro_batch)
     for _ in range(3):
         step(np.concatenate([IMAGES] * 2), np.concatenate([LABELS] * 2))
-    assert len(made) == math.floor(math.log2(shards))
+    assert len(made) == max(0, math.floor(math.log2(shards)) - (micro_batch is None))
 
 
 def test_shards_are_captured_once_for_each_of_their_sizes() -> None:
     recorder = Recorder()
     step = step_of(recorder, nn.CrossEntropyLoss(), shards=4)
     for _ in range(4):
-        step(IMAGES, LABELS)  # of 2, 3, 3 and 3
-    assert recorder.captured == 3
+        step(IMAGES, LABELS)  # of 2 and 3, which are added to them, and 3 and 3
+    assert recorder.captured == 4  # with the end
 
 
 def test_nothing_is_left_of_a_batch_that_is_refused() -> None:
@@ -241,20 +244,21 @@ def test_a_shared_evaluation_has_the_figures_of_a_whole_one(samples: int) -> Non
     data = [(IMAGES[i : i + 2], LABELS[i : i + 2]) for i in range(0, samples, 2)]
     box, barrier = [None, None], threading.Barrier(2)
 
-    def figures(group: Together | None) -> Any:
+    def figures(group: Together | None, model: nn.Layer) -> Any:
         shown, metric = [], Accuracy(2)
 
         def show(prediction: Any, target: Any) -> None:
             shown.append((np.array(prediction).tolist(), target.tolist()))
 
         pair = evaluate(
-            network(), data if group is None else iter(data), nn.CrossEntropyLoss(), [metric], show, group=group
+            model, data if group is None else iter(data), nn.CrossEntropyLoss(), [metric], show, group=group
         )
         return pair, metric.value(), shown
 
     with nc.use_backend("reference"), ThreadPoolExecutor(2) as pool:
-        expected = figures(None)
-        for actual in pool.map(lambda rank: figures(Together(rank, box, barrier)), range(2)):
+        expected = figures(None, network())
+        models = [network(), network()]  # whose weights are drawn one after the other
+        for actual in pool.map(lambda rank: figures(Together(rank, box, barrier), models[rank]), range(2)):
             assert actual == expected
 
 
@@ -282,3 +286,80 @@ def test_what_is_not_finite_is_found_in_the_shards() -> None:
                 shards=3,
                 capture=False,
             )
+
+
+class _Holding(nn.Layer):
+    """Goes on with the backward pass when the gradients of the layers above have left, if they do in time."""
+
+    capturable = True
+
+    def __init__(self, left: threading.Event) -> None:
+        super().__init__()
+        self._left = left
+        self.found: list[bool] = []
+
+    def forward(self, x: Any) -> Any:
+        self.saved = ()
+        return x
+
+    def backward(self, dy: Any, input_gradient: bool = True) -> Any:
+        self.backend.call_host(lambda: self.found.append(self._left.wait(2.0)))
+        return dy
+
+
+class _Two(Alone):
+    """The first of two processes, the second of which has nothing to add."""
+
+    size = 2
+
+    def __init__(self, overlap: bool) -> None:
+        self.overlap = overlap
+        self.left = threading.Event()
+        self.ready: list[int] = []
+
+    def piece_bytes(self, backends: Any) -> int:
+        return 256
+
+    def sum_pieces(self, addends: Addends, layout: Any, shards: int) -> None:
+        for number in range(addends.count):
+            while not addends.is_ready(number):
+                addends.wait(number, 1.0)
+            self.ready.append(number)
+            (total,) = addends.nodes(number).values()
+            addends.out(number)[...] = total
+            self.left.set()
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is captured")
+@pytest.mark.parametrize("overlap", [True, False])
+def test_gradients_leave_while_the_backward_pass_goes_on(overlap: bool) -> None:
+    group = _Two(overlap)
+    with nc.use_backend("cpu"):
+        holding = _Holding(group.left)
+        model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), holding, nn.Linear(40, 4))
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    step = TrainingStep(model, nn.MSELoss(), optimizer, shards=2, group=group)
+    step(np.ones((8, 4), np.float32), np.ones((8, 4), np.float32))
+    assert step.mode == "captured" and group.ready == [*range(len(group.ready))] and len(group.ready) > 4
+    assert holding.found == [overlap]
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is captured")
+def test_a_backward_pass_that_fails_ends_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> bool:
+        raise OSError("lost")
+
+    group = _Two(True)
+    with nc.use_backend("cpu"):
+        holding = _Holding(group.left)
+        model = nn.Sequential(nn.Linear(4, 40), holding, nn.Linear(40, 4))
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    step = TrainingStep(model, nn.MSELoss(), optimizer, shards=2, group=group)
+    x = np.ones((4, 4), np.float32)
+    step(x, x)
+    monkeypatch.setattr(group.left, "wait", lambda seconds: fail())
+    with pytest.raises(OSError, match="lost"):
+        step(x, x)
+    assert not [each for each in threading.enumerate() if each.name.startswith("numbacnn-exchange")]
+    monkeypatch.undo()
+    step(x, x)

@@ -26,7 +26,13 @@ from .runtime.precompile import compile_all
 from .runtime.thread_pool import run_list
 from .vector import layout
 
-__all__ = ["capture", "capture_in_parts"]
+__all__ = ["call_host", "capture", "capture_in_parts"]
+
+
+def call_host(work: Callable[[], None]) -> bool:
+    """See :class:`contract.Backend`."""
+    captured.record_call(work)
+    return True
 
 
 class _Writing(captured.Recording):

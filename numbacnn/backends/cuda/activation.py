@@ -65,9 +65,9 @@ def _prelu_backward(i, dy, x, weight, g):
 
 
 @device_function
-def _slope_term(x, dy, center, place, dy_place):
-    value = np.float64(x[place])
-    return (0.0 if value > 0.0 else value * np.float64(dy[dy_place])), 0.0
+def _slope_term(value, gradient, center):
+    value = np.float64(value)
+    return (0.0 if value > 0.0 else value * np.float64(gradient)), 0.0
 
 
 _slope_terms = ChannelSums("slopes", _slope_term, no_center)

@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from ..contract import Array
 from .runtime.captured import capture
 
-__all__ = ["capture", "capture_in_parts"]
+__all__ = ["call_host", "capture", "capture_in_parts"]
+
+
+def call_host(work: Callable[[], None]) -> bool:
+    """False: a launch does not come back to the host."""
+    return False
 
 
 def capture_in_parts(

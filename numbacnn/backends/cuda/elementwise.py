@@ -17,8 +17,18 @@ from .block.pointwise import accumulate, activate, sum_of
 from .block.reduce import THREADS as REDUCING
 from .block.reduce import lane_bits, lane_of, lanes_sum, row_blocks
 from .runtime import device_array
-from .runtime.kernel import Kernel, block_kernel, loading_kernel, mapping
-from .runtime.target import cuda, device_function, quotient, scalar, threads_per_block
+from .runtime.kernel import Kernel, block_kernel, kernel, loading_kernel, mapping
+from .runtime.target import (
+    cuda,
+    device_function,
+    divided,
+    divisor,
+    quotient,
+    scalar,
+    vector_load,
+    vector_store,
+    word,
+)
 
 __all__ = [
     "accumulate",
@@ -40,13 +50,7 @@ __all__ = [
     "tanh_backward",
 ]
 
-THREADS = threads_per_block(256)
-# Elements of a dropout block: every thread draws the four words of one Philox block.
-DRAWN = 4 * THREADS
-# Rows of words are 8 apart from a multiple of the 32 banks, so that a warp reads 32 different ones.
-WORD_PITCH = THREADS + 8
-WORDS = 4 * WORD_PITCH
-
+load_four, store_four = vector_load(4), vector_store(4)
 philox4x32 = device_function(philox.philox4x32)
 
 
@@ -96,25 +100,10 @@ def _tanh_backward(i, dy, y):
 
 
 @device_function
-def _word_place(element):
-    """Where the word of an element of a dropout block is in shared memory."""
-    return (element & 3) * WORD_PITCH + (element >> 2)
-
-
-@block_kernel(THREADS)
-def _dropout(block, thread, y, x, offset, count, scale, threshold, seed_low, seed_high):
-    """See shared/philox.py for which word is whose. Loads come first, to be under way while words are drawn."""
-    dropped = cuda.shared.array(WORDS, np.int32)
-    zero = scalar(x, 0)
-    i = block * DRAWN + thread
-    j, k, m = i + THREADS, i + 2 * THREADS, i + 3 * THREADS
-    a = x[i] if i < count else zero
-    b = x[j] if j < count else zero
-    c = x[k] if k < count else zero
-    d = x[m] if m < count else zero
-    number = np.uint64(block * THREADS + thread)
-    drawn = np.uint64(offset[0])
-    words = philox4x32(
+def _drawn(i, offset, seed_low, seed_high):
+    """The words of elements 4i .. 4i + 3: shared/philox.py."""
+    number, drawn = np.uint64(i), np.uint64(offset[0])
+    return philox4x32(
         number & philox.WORD_MASK,
         number >> philox.WORD_BITS,
         drawn & philox.WORD_MASK,
@@ -122,20 +111,34 @@ def _dropout(block, thread, y, x, offset, count, scale, threshold, seed_low, see
         np.uint64(seed_low),
         np.uint64(seed_high),
     )
-    limit = np.uint64(threshold)
-    dropped[thread] = 1 if words[0] < limit else 0
-    dropped[WORD_PITCH + thread] = 1 if words[1] < limit else 0
-    dropped[2 * WORD_PITCH + thread] = 1 if words[2] < limit else 0
-    dropped[3 * WORD_PITCH + thread] = 1 if words[3] < limit else 0
-    cuda.syncthreads()
-    if i < count:
-        y[i] = zero if dropped[_word_place(thread)] else a * scale
-    if j < count:
-        y[j] = zero if dropped[_word_place(thread + THREADS)] else b * scale
-    if k < count:
-        y[k] = zero if dropped[_word_place(thread + 2 * THREADS)] else c * scale
-    if m < count:
-        y[m] = zero if dropped[_word_place(thread + 3 * THREADS)] else d * scale
+
+
+@device_function
+def _kept(drawn, limit, value, scale, zero):
+    return zero if drawn < limit else value * scale
+
+
+@kernel
+def _dropout(i, y, x, offset, count, scale, threshold, seed_low, seed_high):
+    """Four elements, whose loads come first, to be under way while words are drawn."""
+    zero, limit = scalar(x, 0), np.uint64(threshold)
+    if 4 * i + 3 < count:
+        x0, x1, x2, x3 = load_four(x, 4 * i)
+        w0, w1, w2, w3 = _drawn(i, offset, seed_low, seed_high)
+        results = (
+            _kept(w0, limit, x0, scale, zero),
+            _kept(w1, limit, x1, scale, zero),
+            _kept(w2, limit, x2, scale, zero),
+            _kept(w3, limit, x3, scale, zero),
+        )
+        store_four(y, 4 * i, results)
+    else:
+        w0, w1, w2, _ = _drawn(i, offset, seed_low, seed_high)
+        y[4 * i] = _kept(w0, limit, x[4 * i], scale, zero)
+        if 4 * i + 1 < count:
+            y[4 * i + 1] = _kept(w1, limit, x[4 * i + 1], scale, zero)
+        if 4 * i + 2 < count:
+            y[4 * i + 2] = _kept(w2, limit, x[4 * i + 2], scale, zero)
 
 
 @mapping
@@ -144,8 +147,8 @@ def _product(i, x, y):
 
 
 @mapping
-def _channel_product(i, x, factors, length):
-    return x[i] * factors[quotient(i, length)]
+def _channel_product(i, x, factors, by_length):
+    return x[i] * factors[divided(i, by_length)]
 
 
 @block_kernel(REDUCING)
@@ -172,9 +175,9 @@ def _incremented(i, counter):
 @device_function
 def _column_place(i, g):
     """Where element ``i`` of a matrix with few columns is in the one that they are columns of."""
-    columns, all_columns, first = g
-    row = quotient(i, columns)
-    return row * all_columns + first + i - row * columns
+    columns, by_columns, all_columns, first = g
+    row = divided(i, by_columns)
+    return word(row * all_columns + first + i - row * columns)
 
 
 def _column(i, whole, part, g):
@@ -236,7 +239,8 @@ def dropout(x: Array, p: float, seed: int, offset: Array) -> Array:
     y = device_array.new(x.shape, x.dtype)
     scale = 1 / (1 - p) if p < 1 else 0.0
     threshold, seed_low, seed_high = (int(word) for word in (philox.drop_threshold(p), *philox.split_words(seed)))
-    _dropout(-(-x.size // DRAWN), y, x, offset, x.size, float(scale), threshold, seed_low, seed_high)
+    x = device_array.aligned(x)
+    _dropout(-(-x.size // 4), y, x, offset, x.size, float(scale), threshold, seed_low, seed_high)
     return y
 
 
@@ -262,7 +266,7 @@ def multiply(x: Array, y: Array) -> Array:
     if x.shape == y.shape:
         return _map(_product, x, y)
     product = device_array.new(x.shape, x.dtype)
-    _channel_product(product.size, product, x, y, math.prod(x.shape[2:]))
+    _channel_product(product.size, product, x, y, divisor(max(math.prod(x.shape[2:]), 1)))
     return product
 
 
@@ -296,6 +300,7 @@ def increment(counter: Array) -> None:
     _incremented(1, counter, counter)
 
 
-def _columns(whole: Array, part: Array, first: int) -> tuple[int, int, int]:
+def _columns(whole: Array, part: Array, first: int) -> tuple[int, ...]:
     """For :func:`_column_place`: a row is a sample, and ``first`` the channel of ``whole`` that ``part`` begins at."""
-    return math.prod(part.shape[1:]), math.prod(whole.shape[1:]), first * math.prod(whole.shape[2:])
+    columns = math.prod(part.shape[1:])
+    return columns, divisor(max(columns, 1)), math.prod(whole.shape[1:]), first * math.prod(whole.shape[2:])

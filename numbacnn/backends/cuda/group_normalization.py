@@ -16,17 +16,24 @@ from .block.reduce import CHUNK, THREADS, ChannelSums, add_parts, block_sum, no_
 from .normalization import finish_moments, moment_sums
 from .runtime import device_array
 from .runtime.kernel import block_kernel, mapping
-from .runtime.target import cuda, device_function, quotient
+from .runtime.target import cuda, device_function, divided, divisor, quotient, word
 
 __all__ = ["group_norm", "group_norm_backward"]
 
 
+@device_function
+def _channel_and_group(i, of):
+    """Of element ``i``; ``of`` is what :func:`_prepared` gives."""
+    by_length, c, by_c, by_channels = of
+    plane = divided(i, by_length)
+    return word(plane - divided(plane, by_c) * c), divided(plane, by_channels)
+
+
 @mapping
-def _normalized(i, x, weight, bias, mean, inverse_std, g):
-    """``g`` says whether there are a weight and a bias."""
-    c, length, channels, has_weight, has_bias = g
-    plane = quotient(i, length)
-    channel, group = plane - quotient(plane, c) * c, quotient(plane, channels)
+def _normalized(i, x, weight, bias, mean, inverse_std, of, given):
+    """``given`` says whether there are a weight and a bias."""
+    has_weight, has_bias = given
+    channel, group = _channel_and_group(i, of)
     value = (x[i] - mean[group]) * inverse_std[group]
     if has_weight:
         value *= weight[channel]
@@ -36,8 +43,8 @@ def _normalized(i, x, weight, bias, mean, inverse_std, g):
 
 
 @mapping
-def _x_hat(i, x, mean, inverse_std, size):
-    group = quotient(i, size)
+def _x_hat(i, x, mean, inverse_std, by_size):
+    group = divided(i, by_size)
     return (x[i] - mean[group]) * inverse_std[group]
 
 
@@ -81,10 +88,8 @@ def _finish_group(block, thread, partial, inverse_std, coefficients, size, parts
 
 
 @mapping
-def _gradient(i, dy, x, weight, mean, inverse_std, coefficients, g):
-    c, length, channels, units, has_weight = g
-    plane = quotient(i, length)
-    channel, group = plane - quotient(plane, c) * c, quotient(plane, channels)
+def _gradient(i, dy, x, weight, mean, inverse_std, coefficients, of, units, has_weight):
+    channel, group = _channel_and_group(i, of)
     gradient = dy[i]
     if has_weight:
         gradient *= weight[channel]
@@ -93,9 +98,9 @@ def _gradient(i, dy, x, weight, mean, inverse_std, coefficients, g):
 
 
 @device_function
-def _products(dy, x_hat, center, place, other_place):
-    gradient = np.float64(dy[place])
-    return gradient, gradient * np.float64(x_hat[other_place])
+def _products(gradient, x_hat, center):
+    gradient = np.float64(gradient)
+    return gradient, gradient * np.float64(x_hat)
 
 
 _parameter_sums = ChannelSums("group_norm_backward", _products, no_center)
@@ -122,9 +127,9 @@ def group_norm(
     mean, variance, inverse_std = (device_array.new((n, groups), x.dtype) for _ in range(3))
     partial, parts = moment_sums.partial(x, x, x, 1, units, size)
     finish_moments(units, partial, x, mean, variance, inverse_std, float(eps), (1, units, size, parts))
-    g = (c, length, c // groups, int(weight is not None), int(bias is not None))
     given = (x if weight is None else weight, x if bias is None else bias)
-    _normalized(y.size, y, x, *given, mean, inverse_std, g)
+    are_given = int(weight is not None), int(bias is not None)
+    _normalized(y.size, y, x, *given, mean, inverse_std, _prepared(length, c, c // groups), are_given)
     return y, mean, variance, inverse_std
 
 
@@ -140,12 +145,17 @@ def group_norm_backward(
     partial = device_array.new((2, units, parts), np.float64)
     _add_group(units * parts, partial, dy, x, given, mean, (groups, channels, length, parts, units, has_weight))
     _finish_group(units if parts else 0, partial, inverse_std, coefficients, size, parts, units)
-    g = (c, length, channels, units, has_weight)
-    _gradient(dx.size, dx, dy, x, given, mean, inverse_std, coefficients, g)
+    of = _prepared(length, c, channels)
+    _gradient(dx.size, dx, dy, x, given, mean, inverse_std, coefficients, of, units, has_weight)
     if weight is None:
         return dx, None, None
     x_hat, dweight, dbias = (device_array.new(shape, x.dtype) for shape in (x.shape, (c,), (c,)))
-    _x_hat(x_hat.size, x_hat, x, mean, inverse_std, size)
+    _x_hat(x_hat.size, x_hat, x, mean, inverse_std, divisor(max(size, 1)))
     partial, parts = _parameter_sums.partial(dy, x_hat, x, n, c, length)
     _finish_parameters(c, partial, dweight, dbias, c, parts)
     return dx, dweight, dbias
+
+
+def _prepared(length: int, c: int, channels: int) -> tuple[int, int, int, int]:
+    """For :func:`_channel_and_group`: positions of a channel, channels, and channels of a group."""
+    return divisor(max(length, 1)), c, divisor(max(c, 1)), divisor(max(channels, 1))

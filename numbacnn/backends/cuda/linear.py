@@ -1,9 +1,10 @@
-"""The fully connected layer: three tile products (``block/gemm.py`` has their roofline)."""
+"""The fully connected layer: three tile products (``block/gemm.py`` and ``tensor_gemm.py`` have their roofline)."""
 
 from __future__ import annotations
 
 from ..contract import Activation
-from .block.gemm import Strides, multiply
+from .block.gemm import multiply
+from .block.places import Strides
 from .block.reduce import channel_sums
 from .runtime.device_array import DeviceArray, new
 

@@ -1,14 +1,16 @@
-"""Batch normalisation of x (n, c, ...): sums per channel (``block/reduce.py``), then a thread per element.
+"""Batch normalisation of x (n, c, ...): sums per channel (``block/reduce.py``), then a thread per few neighbours.
 
 The variance is made from sums of x - s and (x - s)^2 in float64, s being the channel's first element. Of N numbers of
 which s is one, sum (x - s)^2 is at most N + 1 times sum (x - mean)^2, so that taking the former's share of the mean
 away leaves at least the relative accuracy N 1e-16, however far from zero the mean is; one read of x is enough.
 
-roofline: memory. Training reads x twice and writes once, its backward pass reads dy and x twice and writes once.
+roofline: memory. Training reads x twice and writes once, its backward pass reads dy and x twice and writes once. What
+the sums have read last is what is read first then, so that of arrays no larger than the cache most is there.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -18,8 +20,20 @@ from ..shared.activations import ACTIVATIONS
 from .block.pointwise import activate
 from .block.reduce import THREADS, ChannelSums, add_parts
 from .runtime import device_array
-from .runtime.kernel import block_kernel, mapping
-from .runtime.target import cuda, device_function, quotient, scalar, sqrt
+from .runtime.kernel import THREADS as MAPPING_THREADS
+from .runtime.kernel import Kernel, block_kernel, mapping
+from .runtime.target import (
+    MAX_VECTOR,
+    cuda,
+    device_function,
+    divided,
+    divisor,
+    scalar,
+    sqrt,
+    vector_load,
+    vector_store,
+    word,
+)
 
 __all__ = [
     "batch_norm_eval",
@@ -38,8 +52,8 @@ def _first_element(x, centers, channel, length):
 
 
 @device_function
-def _moments(x, other, center, place, other_place):
-    difference = np.float64(x[place]) - center
+def _moments(value, other_value, center):
+    difference = np.float64(value) - center
     return difference, difference * difference
 
 
@@ -49,9 +63,9 @@ def _mean(x, centers, channel, length):
 
 
 @device_function
-def _gradient_sums(dy, x, center, place, x_place):
-    gradient = np.float64(dy[place])
-    return gradient, gradient * (np.float64(x[x_place]) - center)
+def _gradient_sums(gradient, value, center):
+    gradient = np.float64(gradient)
+    return gradient, gradient * (np.float64(value) - center)
 
 
 moment_sums = ChannelSums("moments", _moments, _first_element)
@@ -99,32 +113,93 @@ def _finish_backward(block, thread, partial, weight, inverse_std, dweight, dbias
 
 
 @device_function
-def _channel_and_place(i, g):
-    """Of an element of (n, c, length): its channel, and where it is in an array with ``more`` elements a sample."""
-    c, length, more = g
-    plane = quotient(i, length)
-    sample = quotient(plane, c)
-    return plane - sample * c, i + sample * more
+def _channel_and_places(i, g):
+    """Of group ``i`` of elements of (n, c, length), counted from the last one: its channel, and where it is there and
+    in an array with ``more`` groups a sample.
+    """
+    last, c, by_c, by_length, more = g
+    group = word(last - i)
+    plane = divided(group, by_length)
+    sample = divided(plane, by_c)
+    return word(plane - sample * c), group, word(group + sample * more)
 
 
-@mapping
-def _normalized(i, x, weight, bias, mean, inverse_std, g, activation):
-    channel, place = _channel_and_place(i, g)
-    value = (x[place] - mean[channel]) * (weight[channel] * inverse_std[channel]) + bias[channel]
-    return activate(activation, value, x)
+@functools.cache
+def _normalize_kernel(count: int, activation: int) -> Kernel:
+    """For groups of ``count`` elements of a channel. The last one comes first, which a cache may still have of sums."""
+    load, store = vector_load(count), vector_store(count)
+
+    @device_function
+    def normalized(value, center, scale, offset, x):
+        return activate(activation, (value - center) * scale + offset, x)
+
+    def read(i, y, x, weight, bias, mean, inverse_std, g):
+        channel, _, place = _channel_and_places(i, g)
+        values = load(x, np.int64(place) * count)
+        return values, mean[channel], weight[channel] * inverse_std[channel], bias[channel]
+
+    def normalize(i, found, y, x, weight, bias, mean, inverse_std, g):
+        (a, b, c, d), center, scale, offset = found
+        _, group, _ = _channel_and_places(i, g)
+        results = (
+            normalized(a, center, scale, offset, x),
+            normalized(b, center, scale, offset, x),
+            normalized(c, center, scale, offset, x),
+            normalized(d, center, scale, offset, x),
+        )
+        store(y, np.int64(group) * count, results)
+
+    name = f"{__name__}.normalize-by-{count}-{activation}"
+    return Kernel(normalize, "loading", MAPPING_THREADS, name, load=read)
 
 
-@mapping
-def _train_gradient(i, dy, x, mean, coefficients, g):
-    channel, place = _channel_and_place(i, g)
-    c = g[0]
-    centred = dy[i] - coefficients[c + channel] - (x[place] - mean[channel]) * coefficients[2 * c + channel]
-    return coefficients[channel] * centred
+@functools.cache
+def _train_gradient_kernel(count: int) -> Kernel:
+    """For groups of ``count`` elements of a channel, as :func:`_normalize_kernel`."""
+    load, store = vector_load(count), vector_store(count)
+
+    @device_function
+    def gradient(dy, value, center, scale, mean_dy, mean_product):
+        return scale * (dy - mean_dy - (value - center) * mean_product)
+
+    def read(i, dx, dy, x, mean, coefficients, g):
+        channel, group, place = _channel_and_places(i, g)
+        c = g[1]
+        given, values = load(dy, np.int64(group) * count), load(x, np.int64(place) * count)
+        of_channel = coefficients[channel], coefficients[c + channel], coefficients[2 * c + channel]
+        return given, values, mean[channel], of_channel
+
+    def train_gradient(i, found, dx, dy, x, mean, coefficients, g):
+        (dy0, dy1, dy2, dy3), (x0, x1, x2, x3), center, (scale, mean_dy, mean_product) = found
+        _, group, _ = _channel_and_places(i, g)
+        results = (
+            gradient(dy0, x0, center, scale, mean_dy, mean_product),
+            gradient(dy1, x1, center, scale, mean_dy, mean_product),
+            gradient(dy2, x2, center, scale, mean_dy, mean_product),
+            gradient(dy3, x3, center, scale, mean_dy, mean_product),
+        )
+        store(dx, np.int64(group) * count, results)
+
+    name = f"{__name__}.train_gradient-by-{count}"
+    return Kernel(train_gradient, "loading", MAPPING_THREADS, name, load=read)
 
 
-@mapping
-def _eval_gradient(i, dy, coefficients, g):
-    return coefficients[_channel_and_place(i, g)[0]] * dy[i]
+@functools.cache
+def _eval_gradient_kernel(count: int) -> Kernel:
+    """For groups of ``count`` elements of a channel."""
+    load, store = vector_load(count), vector_store(count)
+
+    def read(i, dx, dy, coefficients, g):
+        channel, group, _ = _channel_and_places(i, g)
+        return load(dy, np.int64(group) * count), coefficients[channel]
+
+    def eval_gradient(i, found, dx, dy, coefficients, g):
+        (a, b, c, d), scale = found
+        _, group, _ = _channel_and_places(i, g)
+        store(dx, np.int64(group) * count, (scale * a, scale * b, scale * c, scale * d))
+
+    name = f"{__name__}.eval_gradient-by-{count}"
+    return Kernel(eval_gradient, "loading", MAPPING_THREADS, name, load=read)
 
 
 @mapping
@@ -146,7 +221,7 @@ def batch_norm_train(
     mean, variance, inverse_std = (device_array.new((c,), x.dtype) for _ in range(3))
     partial, parts = moment_sums.partial(x, x, x, n, c, length, channels, channels)
     finish_moments(c, partial, x, mean, variance, inverse_std, float(eps), (n, c, length, parts))
-    _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, c), ACTIVATIONS[activation])
+    _normalize(y, x, weight, bias, mean, inverse_std, activation)
     return y, mean, variance, inverse_std
 
 
@@ -155,7 +230,8 @@ def batch_norm_train_backward(
 ) -> tuple[Array, Array, Array]:
     dweight, dbias, coefficients = _backward_per_channel(dy, x, weight, mean, inverse_std)
     dx = device_array.new(dy.shape, dy.dtype)
-    _train_gradient(dx.size, dx, dy, x, mean, coefficients, _geometry(x, weight.size))
+    count, groups, g = _geometry(dx, x)
+    _train_gradient_kernel(count)(groups, dx, device_array.aligned(dy), device_array.aligned(x), mean, coefficients, g)
     return dx, dweight, dbias
 
 
@@ -167,7 +243,7 @@ def batch_norm_eval(
         device_array.new(weight.shape, x.dtype),
     )
     _inverse_root(inverse_std.size, inverse_std, variance, float(eps))
-    _normalized(y.size, y, x, weight, bias, mean, inverse_std, _geometry(x, weight.size), ACTIVATIONS[activation])
+    _normalize(y, x, weight, bias, mean, inverse_std, activation)
     return y, inverse_std
 
 
@@ -176,7 +252,8 @@ def batch_norm_eval_backward(
 ) -> tuple[Array, Array, Array]:
     dweight, dbias, coefficients = _backward_per_channel(dy, x, weight, mean, inverse_std)
     dx = device_array.new(dy.shape, dy.dtype)
-    _eval_gradient(dx.size, dx, dy, coefficients, _geometry(x, weight.size))
+    count, groups, g = _geometry(dx, dx)
+    _eval_gradient_kernel(count)(groups, dx, device_array.aligned(dy), coefficients, g)
     return dx, dweight, dbias
 
 
@@ -189,10 +266,22 @@ def _sizes(x: Array) -> tuple[int, int, int]:
     return x.shape[0], x.shape[1], math.prod(x.shape[2:])
 
 
-def _geometry(x: Array, c: int) -> tuple[int, int, int]:
-    """For :func:`_channel_and_place`, when the first ``c`` channels of x count."""
-    _, channels, length = _sizes(x)
-    return c, length, (channels - c) * length
+def _geometry(y: Array, x: Array) -> tuple[int, int, tuple[int, ...]]:
+    """For results y, when the first channels of x are as many: elements to a group, the number of groups, and what
+    :func:`_channel_and_places` needs.
+    """
+    _, c, length = _sizes(y)
+    count = math.gcd(length, MAX_VECTOR)
+    groups, more = y.size // count, (x.shape[1] - c) * length // count
+    return count, groups, (groups - 1, c, divisor(max(c, 1)), divisor(max(length // count, 1)), more)
+
+
+def _normalize(
+    y: Array, x: Array, weight: Array, bias: Array, mean: Array, inverse_std: Array, activation: Activation
+) -> None:
+    count, groups, g = _geometry(y, x)
+    kernel = _normalize_kernel(count, ACTIVATIONS[activation])
+    kernel(groups, y, device_array.aligned(x), weight, bias, mean, inverse_std, g)
 
 
 def _backward_per_channel(

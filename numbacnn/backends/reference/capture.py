@@ -6,7 +6,13 @@ from collections.abc import Callable, Sequence
 
 from ..contract import Array
 
-__all__ = ["capture", "capture_in_parts"]
+__all__ = ["call_host", "capture", "capture_in_parts"]
+
+
+def call_host(work: Callable[[], None]) -> bool:
+    """Now."""
+    work()
+    return True
 
 
 def capture(*functions: Callable[[], None], constant: Sequence[Array] = ()) -> tuple[Callable[[], None], ...] | None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
+import numbacnn as nc
 from numbacnn.backends import cuda
 from numbacnn.backends.contract import Activation
 from numbacnn.backends.cuda import memory
@@ -24,10 +26,14 @@ from numbacnn.backends.cuda.runtime import device_array, target
 from numbacnn.backends.cuda.runtime import kernel as kernels
 from numbacnn.backends.geometry import Conv2dGeometry, Pool2dGeometry
 from numbacnn.backends.shared.activations import ACTIVATIONS
+from tests.backends.cuda import ptx_kernels
 from tests.backends.test_contract import calls
 
 STRIDED = "n64c64h14k64r3s2p1"
 EVERY_TILE = "n2c8h8k8r3s1p1"
+SPECIAL = re.compile(
+    r"\b(mma\.sync[\w.]*|ldmatrix[\w.]*|cp\.async[\w.]*|cvt\.rna[\w.]*|cvt\.rn\.bf16x2[\w.]*|(?:ld|st)\.\w+\.v4\.f32)"
+)
 HUNGRIEST: tuple[Activation, ...] = ("tanh",)  # which takes more registers than another activation, or none
 POOLS = (
     Pool2dGeometry(2, 3, 20, 20, 2, 2, 2, 2),
@@ -74,6 +80,29 @@ def run_every_tile(dtype: Any, newer: bool) -> None:
             # A weight gradient takes as many registers, a product of matrices fewer: of those the plans' own tiles do.
             if newer:
                 cuda.conv2d_backward_input(dy, weight, g, "implicit_gemm")
+
+
+def run_tensor_cores(newer: bool) -> None:
+    """Every instruction of ``block/ptx.py``, and the convolutions that are built of them, as :func:`run_every_tile`."""
+    g = Conv2dGeometry.parse(STRIDED)
+    x, weight, bias, dy = (device_array.new(s, np.float32) for s in (g.x_shape, g.weight_shape, (g.k,), g.y_shape))
+    ptx_kernels.run_all(device_array.new)
+
+    def convolve(mode: str, activation: Activation, backward: bool = False, number: int = 0) -> None:
+        tile = gemm_plan.tiles(np.dtype(np.float32), mode)[number]
+        plan = mock.patch.object(gemm, "plan_of", lambda m, n, k, *_: gemm_plan.Plan(tile, 1, max(k, 1)))
+        with nc.precision(mode), plan:
+            cuda.conv2d(x, weight, bias, g, "implicit_gemm", activation)
+            if backward:
+                cuda.conv2d_backward_input(dy, weight, g, "implicit_gemm")
+                cuda.conv2d_backward_weight(dy, x, g, "implicit_gemm")
+
+    convolve("tf32", *HUNGRIEST, backward=newer)
+    convolve("tf32x3", None)
+    if newer:
+        convolve("bf16", None)
+        for number in range(1, len(gemm_plan.WARP_RATES)):
+            convolve("tf32", None, number=number)
 
 
 def run_tiles(dtype: Any, activations: Iterable[Activation]) -> None:
@@ -172,7 +201,10 @@ def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
                 "types": [str(item) for item in key],
                 "double": bool(re.search(r"\.f64\b", ptx)),
                 "slow_divisions": len(re.findall(r"\b(?:div|rem)\.s64\b", ptx)),
+                "divisions": len(re.findall(r"\b(?:div|rem)\.[su]\d+\b", ptx)),
+                "wide": len(re.findall(r"\b(?:ld|st)(?:\.global)?\.v(?:4\.[bfu]32|2\.[bfu]64)\b", ptx)),
                 "local": bool(re.search(r"\.local\s", ptx)),
+                "special": Counter(SPECIAL.findall(ptx)),
             }
         )
         return ptx, entry
@@ -191,11 +223,13 @@ def main(capability: tuple[int, int]) -> list[dict[str, Any]]:
     # All of it once, for the newer GPU, and else what may not fit the registers: most of the minutes.
     if capability < (9, 0):
         run_every_tile(np.float32, newer=False)
+        run_tensor_cores(newer=False)
     else:
         run_tiles(np.float32, ACTIVATIONS)
         run_the_rest(np.float32)
         run_tiles(np.float64, HUNGRIEST)
         run_the_rest(np.float64)
+        run_tensor_cores(newer=True)
         declared = {kernel.name for kernel in kernels.every_kernel()}
         missed = declared - {entry["kernel"] for entry in found}
         if missed:

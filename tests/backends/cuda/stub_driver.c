@@ -13,7 +13,7 @@
 
 typedef int Result;
 typedef unsigned long long Pointer;
-enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NO_IMAGE = 200 };
+enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NO_IMAGE = 200, NOT_READY = 600 };
 
 static int setting(const char *name, int otherwise) {
     const char *text = getenv(name);
@@ -39,6 +39,7 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = attribute == 75 ? setting("STUB_MAJOR", 9) : attribute == 76 ? 0 : attribute == 16 ? 132 : 1;
     return SUCCESS;
 }
+Result cuDeviceGetUuid_v2(unsigned char *uuid, int device) { memset(uuid, 0xa0 + device, 16); return SUCCESS; }
 Result cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)0x1000; return SUCCESS; }
 Result cuCtxSetCurrent(void *context) { note("context %p\n", context); return SUCCESS; }
 Result cuCtxGetCurrent(void **context) { *context = (void *)0x1000; return SUCCESS; }
@@ -56,8 +57,12 @@ Result cuEventCreate(void **event, unsigned flags) {
     *event = (void *)(0x6000 + __sync_fetch_and_add(&events, 1));
     return SUCCESS;
 }
-Result cuEventDestroy_v2(void *event) { return SUCCESS; }
+Result cuEventDestroy_v2(void *event) { note("forget %p\n", event); return SUCCESS; }
 Result cuEventRecord(void *event, void *stream) { note("event %p %p\n", stream, event); return SUCCESS; }
+Result cuEventQuery(void *event) {
+    static int asked = 0;
+    return asked++ ? SUCCESS : NOT_READY;
+}
 Result cuEventSynchronize(void *event) { return SUCCESS; }
 Result cuMemAlloc_v2(Pointer *address, size_t size) {
     if (size > (1ull << 40)) return OUT_OF_MEMORY;

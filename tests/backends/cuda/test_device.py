@@ -43,6 +43,31 @@ def test_the_gpu_of_a_number_is_used_counted_around(run, devices: int, number: i
     )
 
 
+def test_what_is_asked_for_is_waited_for_by_questions(run) -> None:
+    """As by a process that may have to wait for others."""
+    log = run(
+        """
+        from numbacnn.backends.cuda import memory
+        cuda().zeros((3,), np.float32)
+        gpu = memory.device()
+        is_done = gpu.mark()
+        assert [is_done(), is_done()] == [False, True]
+        del is_done
+        assert gpu.uuid == "a0" * 16
+        replace_in_driver(cuEventQuery=lambda event: (gpu._driver.CUresult(719),))
+        try:
+            gpu.mark()()
+        except RuntimeError as error:
+            assert "CUDA_ERROR_LAUNCH_FAILED" in str(error)
+        else:
+            raise AssertionError
+        """
+    )
+    event = next(line.split()[2] for line in log if line.startswith("event 0x2000"))
+    assert f"forget {event}" in log
+    assert not [line for line in log if line.startswith("synchronize")]
+
+
 def test_copies_arrive_whole_however_large(run) -> None:
     log = run(
         """

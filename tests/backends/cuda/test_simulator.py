@@ -22,6 +22,10 @@ FILES = {
     "measured": (
         "backends/cuda/test_arrays.py",
         "backends/cuda/test_turns.py",
+        "backends/cuda/test_ptx.py",
+        "backends/cuda/test_fragments.py",
+        "backends/cuda/test_tensor_gemm.py",
+        "backends/cuda/test_division.py",
         "backends/test_contract.py",
         "backends/test_contract_capture.py",
         "training/test_capture.py",

@@ -26,6 +26,19 @@ def test_arrays_go_to_other_libraries_and_come_from_them_without_a_copy(run) -> 
     assert {recorded["0x1"], recorded["0x7000"]} <= {*waited}  # 0x1 is the legacy default stream, of other libraries
 
 
+def test_arrays_go_to_nccl_without_waiting(run) -> None:
+    log = run(
+        """
+        from cuda.core.utils import StridedMemoryView
+        from numbacnn.distributed.nccl import _Buffer
+        x = cuda().asarray(np.arange(6.0, dtype=np.float32).reshape(2, 3))
+        view = StridedMemoryView.from_any_interface(_Buffer(x[1:]), stream_ptr=-1)  # as nccl4py does
+        assert (view.ptr, view.shape, view.dtype, view.device_id) == (x.place + 12, (3,), np.dtype(np.float32), 0)
+        """
+    )
+    assert not [line for line in log if line.startswith("synchronize")]
+
+
 @pytest.mark.parametrize(
     ("foreign", "message", "ordinal"),
     [

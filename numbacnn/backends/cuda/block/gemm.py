@@ -3,14 +3,7 @@
 A block of threads computes a tile of C, bm x bn. It walks along the reduction bk at a time: the tiles of A (bk x bm)
 and B (bk x bn) go to shared memory, and every thread multiplies tm numbers of one with tn of the other, its part of C
 staying in registers. While it multiplies one step, the loads of the next are under way; two tiles of each take turns,
-so that one barrier a step is enough. Where the elements of A, B and C lie is a matter of strides or of tables:
-
-- A[i, p] is ``a[i * row + p * column]`` or ``a[i * row + table[p]]``;
-- B[p, j] is ``b[p * row + j * column]``, ``b[p * row + table[j]]``, or the element of an image that position
-  ``fixed[j]`` sees through tap ``moving[p]`` (or the other way round), see :func:`pack`;
-- C[i, j] is ``c[i * row + j * column]`` or ``c[i * row + table[j]]``.
-
-So the geometry of a convolution is in its tables, and the kernel has no division in its loop. Each element of C is
+so that one barrier a step is enough. Where the elements of A, B and C lie, ``places.py`` says. Each element of C is
 summed by one thread in the order of p, whatever the tile; a long reduction is split into parts, by sizes only.
 
 roofline: 2 m n k operations. A step of the 128 x 128 tile does 2 * 128 * 128 operations for each (128 + 128) numbers
@@ -23,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,84 +26,13 @@ from ..runtime import device_array
 from ..runtime.device_array import DeviceArray
 from ..runtime.kernel import Kernel, block_kernel, kernel
 from ..runtime.target import SIMULATED, cuda, device_function, quotient, scalar, signed, unsigned, within, word
-from .gemm_plan import LONGEST_STEP, Tile, plan_of
+from .gemm_plan import LONGEST_STEP, Tile, operands_of, plan_of
+from .places import OF_A, OF_B, OF_C, Image, Strides
 from .pointwise import activate
 from .reduce import COLUMNS, LANES, THREADS
+from .tensor_gemm import comes_in_fours, tensor_kernel
 
-__all__ = ["PACK_LIMIT", "Image", "Strides", "multiply", "pack", "product_kernel", "table"]
-
-PACK_LIMIT = 1 << 16
-
-
-class Strides(NamedTuple):
-    """Elements from one row, column and matrix of the batch to the next; a table takes a stride's place."""
-
-    row: int
-    column: int = 0
-    batch: int = 0
-
-
-class Image(NamedTuple):
-    """The image that B is read from, and how many rows and columns of zeros positions count before it."""
-
-    h: int
-    w: int
-    top: int
-    left: int
-
-
-def pack(offset: Any, row: Any, column: Any) -> np.ndarray:
-    """Positions and taps as int64: offset in memory, row, column, so that one addition moves all three.
-
-    Position plus tap is what the tap sees from there. Offsets are below 2**31, sums of rows and of columns below 2**16.
-    """
-    return (np.asarray(offset, np.int64) << 32) | (np.asarray(row, np.int64) << 16) | np.asarray(column, np.int64)
-
-
-@device_function
-def _by_table(table, stride, index):
-    return table[index]
-
-
-@device_function
-def _by_stride(table, stride, index):
-    return index * stride
-
-
-@device_function
-def _matrix_start(base, at, image):
-    return base + at
-
-
-@device_function
-def _matrix_step(moving, p, last):
-    return p if p < last else last - 1
-
-
-@device_function
-def _matrix_element(b, start, at, step, row_stride, image):
-    return b[word(start + step * row_stride)]
-
-
-@device_function
-def _image_start(base, at, image):
-    return base + (at >> 32) - (image[2] * image[1] + image[3])
-
-
-@device_function
-def _image_step(moving, p, last):
-    # Tables go on for as long as a tile, so that a step may look beyond the last one.
-    return moving[p]
-
-
-@device_function
-def _image_element(b, start, at, step, row_stride, image):
-    # Without a branch, so that the loads of all elements are under way together: outside of the image, b[0] is read.
-    h, w, top, left = image
-    seen = (at + step) & 0xFFFFFFFF
-    inside = within((seen >> 16) - top, h) & within((seen & 0xFFFF) - left, w)
-    value = b[word(start + (step >> 32)) if inside else word(0)]
-    return value if inside else scalar(b, 0)
+__all__ = ["multiply", "product_kernel", "table"]
 
 
 @functools.cache
@@ -120,12 +42,8 @@ def product_kernel(
     """The kernel for a tile and a way to find elements; ``b_kind`` is ``"stride"``, ``"table"`` or ``"image"``."""
     real = dtype.type
     threads, code = tile.threads, ACTIVATIONS[activation]
-    a_offset = _by_table if a_by_table else _by_stride
-    b_offset = _by_stride if b_kind == "stride" else _by_table
-    b_start = _image_start if b_kind == "image" else _matrix_start
-    b_step = _image_step if b_kind == "image" else _matrix_step
-    b_element = _image_element if b_kind == "image" else _matrix_element
-    c_offset = _by_table if c_by_table else _by_stride
+    a_offset, c_offset = OF_A[a_by_table], OF_C[c_by_table]
+    b_offset, b_start, b_step, b_place = OF_B[b_kind]
     bm, bn, bk, rows, columns = tile
     a_loads, b_loads = bm * bk // threads, bn * bk // threads
     # Rows of A's tile are 4 apart from a multiple of the 32 banks, so that a warp's stores of 8 x 4 do not collide.
@@ -159,8 +77,11 @@ def product_kernel(
             value = a[word(place + rows_a[u])]
             next_a[u] = value if inside else scalar(a, 0)
         for u in range(b_count):
-            value = b_element(b, start, at, steps_b[u], b_row_stride, image)
-            next_b[u] = value if within(p0 + signed(thread // b_row + u * b_rows_apart), last) else scalar(b, 0)
+            # Without a branch, so that the loads of all elements are under way together: outside, b[0] is read.
+            inside, element = b_place(start, at, steps_b[u], b_row_stride, image)
+            value = b[element if inside else word(0)]
+            inside &= within(p0 + signed(thread // b_row + u * b_rows_apart), last)
+            next_b[u] = value if inside else scalar(b, 0)
 
     @device_function
     def deposit(fetched, tile_a, tile_b, thread, stage):
@@ -339,7 +260,8 @@ def multiply(
     m, n, k = sizes
     if not m * n * batch:
         return
-    tile, splits, part = plan_of(m, n, k, batch, c.dtype, c.size == m * n * batch)
+    operands = operands_of(m, n, c.dtype)
+    tile, splits, part = plan_of(m, n, k, batch, c.dtype, c.size == m * n * batch, operands)
     whole = splits == 1
     target = c if whole else device_array.new((splits, c.size), c.dtype)
     nothing = _nothing()
@@ -347,7 +269,11 @@ def multiply(
     bias_row, bias_column, bias_batch = bias_strides or Strides(0)
     tiles_m, tiles_n = -(-m // tile.bm), -(-n // tile.bn)
     b_kind = "stride" if b_fixed is None else "table" if b_moving is None else "image"
-    run = product_kernel(tile, c.dtype, a_table is not None, b_kind, c_table is not None, activation if whole else None)
+    kernel_of = functools.partial(product_kernel, tile, c.dtype)
+    if operands != "float32":
+        in_fours = a_table is None and comes_in_fours(tile, a, a_strides, k)
+        kernel_of = functools.partial(tensor_kernel, tile, operands, in_fours)
+    run = kernel_of(a_table is not None, b_kind, c_table is not None, activation if whole else None)
     run(
         tiles_m * tiles_n * batch * splits,
         a,

@@ -3,7 +3,8 @@
 The order in which numbers are added depends on sizes only, so the same numbers give the same bits. A channel's sums are
 made in two launches: the blocks of the first add up parts of a channel, a block of the second adds a channel's parts.
 
-- From SHORT_ROWS elements on, the rows of a channel are read one after the other, CHUNK elements to a block.
+- From SHORT_ROWS elements on, the rows of a channel are read one after the other, CHUNK elements to a block, several
+  neighbours at once.
 - Shorter rows would leave most of each load unused: a block takes neighbouring columns of the matrix (n, c * length),
   each thread one column, and ``length`` columns make a channel.
 
@@ -12,15 +13,27 @@ roofline: memory, one read of each argument; sums are float64, which a GPU with 
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..runtime import device_array
-from ..runtime.device_array import DeviceArray
+from ..runtime.device_array import DeviceArray, aligned
 from ..runtime.kernel import Kernel, block_kernel
-from ..runtime.target import cuda, device_function, quotient, threads_per_block
+from ..runtime.target import (
+    MAX_VECTOR,
+    cuda,
+    device_function,
+    divided,
+    divisor,
+    quotient,
+    threads_per_block,
+    vector_load,
+    word,
+)
 
 __all__ = [
     "CHUNK",
@@ -37,10 +50,13 @@ __all__ = [
     "lanes_sum",
     "no_center",
     "row_blocks",
+    "two_block_sums",
 ]
 
 THREADS = threads_per_block(256)
 CHUNK = 32 * THREADS
+# Of so many elements there are blocks enough when each has twice as much, so that what threads add up costs half.
+MANY = 1 << 25
 SHORT_ROWS = 8
 # Loads of a thread that are under way together.
 UNROLL = 4
@@ -73,6 +89,21 @@ def block_sum(thread, value, sums):
 
 
 @device_function
+def two_block_sums(thread, first, second, first_sums, second_sums):
+    """Both sums of :func:`block_sum`, to the same bits, for half as many waits."""
+    first_sums[thread], second_sums[thread] = first, second
+    cuda.syncthreads()
+    half = THREADS >> 1
+    while half > 0:
+        if thread < half:
+            first_sums[thread] += first_sums[thread + half]
+            second_sums[thread] += second_sums[thread + half]
+        cuda.syncthreads()
+        half >>= 1
+    return first_sums[0], second_sums[0]
+
+
+@device_function
 def lane_of(block, thread, bits):
     """The row that a thread works on, where 2**``bits`` neighbouring ones share a row, and its number among them."""
     return block * (THREADS >> bits) + (thread >> bits), thread & ((1 << bits) - 1)
@@ -93,13 +124,13 @@ class ChannelSums:
 
     Args:
         name: of the pair of numbers, different for each instance.
-        terms: ``terms(x, other, center, place, other_place)``, compiled: the two numbers in float64, of the element at
-            ``place`` of ``x`` and ``other_place`` of ``other``; ``center`` is what ``center_of`` gives.
+        terms: ``terms(value, other_value, center)``, compiled: the two numbers in float64, of an element of ``x`` and
+            the one of ``other`` in the same place; ``center`` is what ``center_of`` gives.
         center_of: ``center_of(x, centers, channel, length)``, compiled: a number per channel, in float64.
     """
 
     def __init__(self, name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> None:
-        self._rows = _row_kernel(name, terms, center_of)
+        self._of_rows = name, terms, center_of
         self._columns = _column_kernel(name, terms, center_of)
 
     def partial(
@@ -119,58 +150,82 @@ class ChannelSums:
         """
         x_row, other_row = ((c if channels is None else channels) * length for channels in (x_channels, other_channels))
         if length >= SHORT_ROWS:
-            parts = -(-n * length // CHUNK)
+            chunk, count = CHUNK if n * c * length < MANY else 2 * CHUNK, math.gcd(length, MAX_VECTOR)
+            parts = -(-n * length // chunk)
             sums = device_array.new((2, c, parts), np.float64)
-            self._rows(c * parts, sums, x, other, centers, (n, c, length, parts, x_row, other_row))
+            groups = length // count
+            g = (n, c, divisor(max(c, 1)), groups, divisor(groups), chunk // count, parts, *divmod(THREADS, groups))
+            rows = (x_row // count, other_row // count)
+            kernel = _row_kernel(count, *self._of_rows)
+            kernel(c * parts, sums, aligned(x), aligned(other), centers, (*g, *rows))
             return sums, parts
         runs = -(-n // ROWS)
         parts = length * runs
         sums = device_array.new((2, c, parts), np.float64)
-        g = (n, c, length, runs, x_row, other_row)
-        self._columns(-(-c * length // COLUMNS) * runs, sums, x, other, centers, g)
+        sizes = (n, c, length, runs, x_row, other_row)
+        self._columns(-(-c * length // COLUMNS) * runs, sums, x, other, centers, sizes)
         return sums, parts
 
 
-def _row_kernel(name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> Kernel:
+@device_function
+def _next_group(i, column, place, other_place, length, steps, wraps):
+    """What follows in the row, or else in the next one of the channel."""
+    step_columns, step, other_step = steps
+    wrap, other_wrap = wraps
+    beyond = column + step_columns >= length
+    return (
+        i + THREADS,
+        word(column + step_columns - (length if beyond else 0)),
+        word(place + step + (wrap if beyond else word(0))),
+        word(other_place + other_step + (other_wrap if beyond else word(0))),
+    )
+
+
+@functools.cache
+def _row_kernel(count: int, name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> Kernel:
+    """For rows of groups of ``count`` elements: lengths, places and steps are those of groups."""
+    load = vector_load(count)
+
+    @device_function
+    def add_group(x, other, center, place, other_place, first, second):
+        values, others = load(x, np.int64(place) * count), load(other, np.int64(other_place) * count)
+        for k in range(count):
+            a, b = terms(values[k], others[k], center)
+            first += a
+            second += b
+        return first, second
+
     def rows(block, thread, partial, x, other, centers, g):
-        n, c, length, parts, x_row, other_row = g
+        n, c, by_c, length, by_length, chunk, parts, step_rows, step_columns, x_row, other_row = g
         first_sums = cuda.shared.array(THREADS, np.float64)
         second_sums = cuda.shared.array(THREADS, np.float64)
-        channel = quotient(block, parts)
-        part = block - channel * parts
-        center = center_of(x, centers, channel, length)
-        i, end = part * CHUNK + thread, min((part + 1) * CHUNK, n * length)
-        row = quotient(i, length)
-        column = i - row * length
-        place = row * x_row + channel * length + column
-        other_place = row * other_row + channel * length + column
-        # From one element of a thread to its next, without another division.
-        step_rows = quotient(THREADS, length)
-        step_columns = THREADS - step_rows * length
-        step, wrap = step_rows * x_row + step_columns, x_row - length
-        other_step, other_wrap = step_rows * other_row + step_columns, other_row - length
+        # Blocks that run at the same time read neighbouring channels: memory is read from its beginning to its end.
+        part = divided(block, by_c)
+        channel = word(block - part * c)
+        center = center_of(x, centers, channel, length * count)
+        i, end = part * chunk + thread, min((part + 1) * chunk, n * length)
+        row = divided(i, by_length)
+        column = word(i - row * length)
+        place = word(row * x_row + channel * length + column)
+        other_place = word(row * other_row + channel * length + column)
+        # From one group of a thread to its next, without another division.
+        steps = step_columns, word(step_rows * x_row + step_columns), word(step_rows * other_row + step_columns)
+        wraps = word(x_row - length), word(other_row - length)
         first, second = 0.0, 0.0
-        while i < end:
+        # UNROLL groups together, whose loads no condition holds up, and then what is left.
+        while i + (UNROLL - 1) * THREADS < end:
             for _ in range(UNROLL):
-                inside = i < end
-                a, b = terms(x, other, center, place if inside else 0, other_place if inside else 0)
-                first += a if inside else 0.0
-                second += b if inside else 0.0
-                i += THREADS
-                place += step
-                other_place += other_step
-                column += step_columns
-                if column >= length:
-                    column -= length
-                    place += wrap
-                    other_place += other_wrap
-        first = block_sum(thread, first, first_sums)
-        second = block_sum(thread, second, second_sums)
+                first, second = add_group(x, other, center, place, other_place, first, second)
+                i, column, place, other_place = _next_group(i, column, place, other_place, length, steps, wraps)
+        while i < end:
+            first, second = add_group(x, other, center, place, other_place, first, second)
+            i, column, place, other_place = _next_group(i, column, place, other_place, length, steps, wraps)
+        first, second = two_block_sums(thread, first, second, first_sums, second_sums)
         if thread == 0:
-            partial[block] = first
-            partial[c * parts + block] = second
+            partial[channel * parts + part] = first
+            partial[(c + channel) * parts + part] = second
 
-    return block_kernel(THREADS, f"{__name__}.rows-{name}")(rows)
+    return block_kernel(THREADS, f"{__name__}.rows-{name}-by-{count}")(rows)
 
 
 def _column_kernel(name: str, terms: Callable[..., Any], center_of: Callable[..., Any]) -> Kernel:
@@ -191,8 +246,8 @@ def _column_kernel(name: str, terms: Callable[..., Any], center_of: Callable[...
         while row < end:
             for _ in range(UNROLL):
                 counts = inside and row < end
-                place = row * x_row + column if counts else 0
-                a, b = terms(x, other, center, place, row * other_row + column if counts else 0)
+                value = x[row * x_row + column if counts else 0]
+                a, b = terms(value, other[row * other_row + column if counts else 0], center)
                 first += a if counts else 0.0
                 second += b if counts else 0.0
                 row += LANES
@@ -225,8 +280,8 @@ def no_center(x, centers, channel, length):
 
 
 @device_function
-def _element_alone(x, other, center, place, other_place):
-    return np.float64(x[place]), 0.0
+def _element_alone(value, other_value, center):
+    return np.float64(value), 0.0
 
 
 _values = ChannelSums("values", _element_alone, no_center)

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from ...contract import Activation
 from ...geometry import Conv2dGeometry
-from ..block.gemm import Strides, multiply
+from ..block.gemm import multiply
+from ..block.places import Strides
 from ..block.pointwise import accumulate
 from ..runtime.device_array import DeviceArray, new
 from ..runtime.kernel import mapping

@@ -6,7 +6,7 @@
 - weight gradient: dweight (k, taps) = dy (k, pixels) times the same look-up with positions and taps changing places;
   the long sum over pixels is split into parts that are added in order.
 
-roofline: ``block/gemm.py``'s, without any memory for columns.
+roofline: ``block/gemm.py``'s, or ``block/tensor_gemm.py``'s, without any memory for columns.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 
 from ...contract import Activation
 from ...geometry import Conv2dGeometry
-from ..block.gemm import Strides, multiply
-from ..block.gemm_plan import plan_of
+from ..block.gemm import multiply
+from ..block.gemm_plan import operands_of, plan_of
+from ..block.places import Strides
 from ..runtime.device_array import DeviceArray, new
 from . import tables as tables
 
-__all__ = ["backward_input", "backward_weight", "forward", "workspace"]
+__all__ = ["backward_input", "backward_weight", "forward", "sizes", "workspace"]
 
 
 def forward(
@@ -94,15 +95,21 @@ def backward_weight(dy: DeviceArray, x: DeviceArray, dweight: DeviceArray, g: Co
     )
 
 
-def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
-    """The parts of a sum that is split; the tables are kept, so they are no part of it."""
+def sizes(g: Conv2dGeometry, pass_: str) -> tuple[int, int, int]:
+    """m, n and k of a group's product; of all phases of a stride together."""
     channels, size = g.c // g.groups, g.k // g.groups
-    m, n, k = {
+    return {
         "forward": (size, g.n * g.oh * g.ow, g.taps),
         "backward_input": (channels, g.n * g.h * g.w, size * g.kh * g.kw),
         "backward_weight": (size, g.taps, g.n * g.oh * g.ow),
     }[pass_]
+
+
+def workspace(g: Conv2dGeometry, pass_: str, itemsize: int) -> int:
+    """The parts of a sum that is split; the tables are kept, so they are no part of it."""
+    m, n, k = sizes(g, pass_)
     if not m * n or (pass_ == "backward_input" and max(g.sh, g.sw) > 1):
         return 0
-    splits = plan_of(m, n, k, g.groups, np.dtype(f"f{itemsize}")).splits
+    dtype = np.dtype(f"f{itemsize}")
+    splits = plan_of(m, n, k, g.groups, dtype, operands=operands_of(m, n, dtype)).splits
     return itemsize * splits * m * n * g.groups if splits > 1 else 0

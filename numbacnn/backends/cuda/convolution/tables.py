@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...geometry import Conv2dGeometry
-from ..block.gemm import PACK_LIMIT, Image, pack, table
+from ..block.gemm import table
+from ..block.places import PACK_LIMIT, Image, pack
 from ..runtime.device_array import DeviceArray
 
 __all__ = ["Phase", "fits", "image_of", "output_offsets", "phases", "positions", "taps", "weight_offsets"]

@@ -55,7 +55,7 @@ class Gpu:
         initialize(driver)
         self.number = chosen_device(driver)
         self.name = f"cuda:{self.number}"
-        handle = value(driver.cuDeviceGet(self.number))
+        handle = self._handle = value(driver.cuDeviceGet(self.number))
         self.capability = capability(driver, handle)
         attribute = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
         self.multiprocessors: int = value(driver.cuDeviceGetAttribute(attribute, handle))
@@ -70,12 +70,28 @@ class Gpu:
         self._staging_lock = ForkSafeLock()
         self._kept: deque[Any] = deque()
         self._released: deque[int] = deque()
+        self.launches = 0
+        """What was launched so far: kernels, those of a capture among them, and captured steps; for benchmarks."""
+
+    @property
+    def uuid(self) -> str:
+        """What no other GPU has, of any machine."""
+        return str(value(self._driver.cuDeviceGetUuid(self._handle)).bytes.hex())
 
     @property
     def stream(self) -> int:
         """The handle of the stream."""
         self._enter()
         return int(self._stream)
+
+    @property
+    def current_stream(self) -> int:
+        """The handle of the stream that the calling thread's work goes into: that of its capture while it captures.
+
+        What another library asks for in it is recorded too; the memory that it names has to be kept by the caller.
+        """
+        self._enter()
+        return int(self._current)
 
     def _forget_threads(self) -> None:
         self._threads = threading.local()
@@ -189,6 +205,7 @@ class Gpu:
         self._enter()
         base = words.buffer_info()[0]
         pointers = array("Q", range(base, base + 8 * len(words), 8))
+        self.launches += 1
         result = self._driver.cuLaunchKernel(
             function, blocks, 1, 1, threads, 1, 1, 0, self._current, pointers.buffer_info()[0], 0
         )
@@ -204,6 +221,14 @@ class Gpu:
             for _ in range(len(self._kept)):
                 done.append(self._kept.popleft())  # noqa: PERF401 - what was taken out before the end stays in the list
         value(self._driver.cuStreamSynchronize(self._stream))
+
+    def mark(self) -> Callable[[], bool]:
+        """A question that does not wait: whether all that was asked for before is done."""
+        self._enter()
+        self._recorder.refuse("waiting for the device")
+        mark = _Mark(self._driver, self._new_event())
+        value(self._driver.cuEventRecord(mark.event, self._stream))
+        return mark
 
     def begin_capture(self) -> None:
         """Record what the calling thread asks for from now on instead of doing it."""
@@ -236,6 +261,7 @@ class Gpu:
         """Start a graph."""
         self._enter()
         self._recorder.refuse("a captured step")
+        self.launches += 1
         value(self._driver.cuGraphLaunch(executable, self._stream))
 
     def forget(self, executable: Any) -> None:
@@ -292,3 +318,21 @@ class _Replay:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # at exit, the driver may be gone first
             self._gpu.forget(self._executable)
+
+
+class _Mark:
+    """Tells whether an event has come; the event goes with it. DriverError if what comes before it failed."""
+
+    def __init__(self, driver: Any, event: Any) -> None:
+        self._driver, self.event = driver, event
+
+    def __call__(self) -> bool:
+        answer = self._driver.cuEventQuery(self.event)
+        if answer[0] == self._driver.CUresult.CUDA_ERROR_NOT_READY:
+            return False
+        value(answer)
+        return True
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # at exit, the driver may be gone first
+            self._driver.cuEventDestroy(self.event)

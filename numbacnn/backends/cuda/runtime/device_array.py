@@ -20,11 +20,12 @@ import numpy as np
 from ...forks import ForkSafeLock
 from .device import Gpu
 from .simulator import Simulator
-from .target import SIMULATED
+from .target import SIMULATED, VECTOR_BYTES
 
 __all__ = [
     "Arena",
     "DeviceArray",
+    "aligned",
     "arena",
     "check_size",
     "clear",
@@ -281,6 +282,15 @@ def new(shape: Sequence[int], dtype: Any) -> DeviceArray:
     if SIMULATED:
         place.fill(0xFF)
     return DeviceArray(shape, dtype, place, block)
+
+
+def aligned(x: DeviceArray) -> DeviceArray:
+    """``x``, or where that is in the midst of other memory, a copy: what threads read VECTOR_BYTES of at once."""
+    if SIMULATED or x.place % VECTOR_BYTES == 0:
+        return x
+    copied = new(x.shape, x.dtype)
+    overwrite(copied, x)
+    return copied
 
 
 def check_size(shape: Sequence[int]) -> int:

@@ -21,9 +21,10 @@ import numpy as np
 from ...forks import ForkSafeLock
 from .device import Recorder
 
-__all__ = ["KernelCuda", "Memory", "Simulator", "ieee"]
+__all__ = ["KernelCuda", "Memory", "Simulator", "ieee", "pending_copies", "together"]
 
 MAX_BYTES = 1 << 32
+WARP = 32
 
 
 class _Index:
@@ -40,8 +41,25 @@ class _Running:
 
     def __init__(self) -> None:
         self.block, self.thread = _Index(), _Index()
-        self.shared: dict[Any, Memory] = {}
         self.turn: _Turn | None = None
+        self.begin_block(0)
+
+    def begin_block(self, number: int) -> None:
+        """Forget what the threads of the block before had in common, and their copies."""
+        self.block.x = number
+        self.shared: dict[Any, Memory] = {}
+        self.meetings: dict[tuple[int, int], _Meeting] = {}
+        self.met: dict[int, int] = {}
+        self.copies: dict[int, list[Any]] = {}
+
+
+class _Meeting:
+    """What the lanes of a warp gave at one place of a kernel, and what they make of it."""
+
+    def __init__(self) -> None:
+        self.given: dict[int, Any] = {}
+        self.made: Any = None
+        self.left = 0
 
 
 _running = _Running()
@@ -96,6 +114,30 @@ class KernelCuda:
         if _running.turn is None:
             raise RuntimeError("only a block kernel may wait for the threads of its block")
         _running.turn.end()
+
+
+def together(value: Any, make: Callable[[list[Any]], Any]) -> tuple[int, Any]:
+    """This thread's lane, and ``make`` of what each lane of its warp gives; the threads of the block wait for it."""
+    thread = _running.thread.x
+    warp, lane = divmod(thread, WARP)
+    number = _running.met.get(thread, 0)
+    _running.met[thread] = number + 1
+    meeting = _running.meetings.setdefault((warp, number), _Meeting())
+    meeting.given[lane] = value
+    KernelCuda.syncthreads()
+    if not meeting.left:
+        if len(meeting.given) < WARP:
+            raise RuntimeError(f"lanes {sorted(meeting.given)} of warp {warp} ask for what all {WARP} do together")
+        meeting.made = make([meeting.given[lane] for lane in range(WARP)])
+    meeting.left += 1
+    if meeting.left == WARP:
+        del _running.meetings[warp, number]
+    return lane, meeting.made
+
+
+def pending_copies() -> list[Any]:
+    """The copies that this thread has asked for and that are not done, with None at the end of a group."""
+    return _running.copies.setdefault(_running.thread.x, [])
 
 
 class _Stopped(BaseException):
@@ -178,7 +220,8 @@ class Simulator:
     def __init__(self) -> None:
         self._recorder = Recorder()
         self._lock = ForkSafeLock()
-        self._launches = 0
+        self._turn = 0
+        self.launches = 0
 
     def allocate(self, size: int) -> np.ndarray:
         return np.full(size, 0xFF, np.uint8)
@@ -209,6 +252,7 @@ class Simulator:
 
     def launch(self, entry: Any, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
         """``arguments`` are numbers, tuples, and pairs of a place and the dtype that it holds."""
+        self.launches += 1
         self._do(lambda: self._run(entry, blocks, threads, arguments))
 
     def _run(self, entry: Any, blocks: int, threads: int, arguments: Sequence[Any]) -> None:
@@ -222,10 +266,10 @@ class Simulator:
                 entry(*values)
 
         with self._lock:
-            self._launches += 1
+            self._turn += 1
             for block in range(blocks):
-                _running.block.x, _running.shared = block, {}
-                order = range(threads) if (block + self._launches) % 2 == 0 else range(threads - 1, -1, -1)
+                _running.begin_block(block)
+                order = range(threads) if (block + self._turn) % 2 == 0 else range(threads - 1, -1, -1)
                 if entry.waits:
                     _run_in_turns(work, order)
                     continue
@@ -250,6 +294,7 @@ class Simulator:
 
         def replay() -> None:
             self._recorder.refuse("a captured step")
+            self.launches += 1
             for work in recorded:
                 work()
 

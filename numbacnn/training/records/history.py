@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from ..ops.arguments import LAST_COUNT
+from ...ops.arguments import LAST_COUNT
 from .vector_curves import curves_html
 
 __all__ = ["EpochRecord", "History"]

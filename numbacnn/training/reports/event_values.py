@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.flow import Node
+from ...nn.flow import Node
 
 __all__ = ["as_bytes", "graph_event", "histogram", "picture", "scalar", "start_event", "summary_event", "tiled"]
 

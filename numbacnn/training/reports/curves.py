@@ -6,9 +6,9 @@ import importlib.util
 import math
 import os
 
-from ..io import replacing
-from .callbacks import Callback, Run
-from .history import History
+from ...io import replacing
+from ..callbacks import Callback, Run
+from ..records.history import History
 
 __all__ = ["PlotCurves"]
 

@@ -18,9 +18,9 @@ from numbacnn.training import (
     WeightAverage,
     confusion_matrix,
     fit,
-    mistakes,
     read_mistakes,
 )
+from numbacnn.training.reports import mistakes
 from tests.training.toy import assert_same, loaders, model_and_optimizer
 
 TEST_SET = loaders()[1].dataset

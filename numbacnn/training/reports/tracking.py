@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
-from ..files import replacing, user_path
-from ..ops.arguments import integer
-from .callbacks import Callback, Run
+from ...files import replacing, user_path
+from ...ops.arguments import integer
+from ..callbacks import Callback, Run
 
 __all__ = ["Tracker", "TrackerFile", "Tracking"]
 

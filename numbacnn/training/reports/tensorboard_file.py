@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ..files import user_path
-from ..nn.conv import Conv2d
-from ..nn.flow import flow
-from ..nn.layer import Layer
-from ..nn.printing import known_shape
-from ..ops.arguments import integer
-from .callbacks import Callback, Run
+from ...files import user_path
+from ...nn.conv import Conv2d
+from ...nn.flow import flow
+from ...nn.layer import Layer
+from ...nn.printing import known_shape
+from ...ops.arguments import integer
+from ..callbacks import Callback, Run
+from ..records.history import EpochRecord
+from ..records.panels import SPLITS
 from .event_values import graph_event, histogram, picture, scalar, start_event, summary_event, tiled
-from .history import EpochRecord
-from .panels import SPLITS
 
 __all__ = ["TensorBoardFile"]
 

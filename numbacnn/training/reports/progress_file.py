@@ -9,9 +9,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from ..files import replacing
-from ..ops.arguments import number
-from .callbacks import Callback, Run
+from ...files import replacing
+from ...ops.arguments import number
+from ..callbacks import Callback, Run
 from .progress import seconds_left
 
 __all__ = ["ProgressFile"]

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from .callbacks import Callback, Run
-from .metrics import RunningMean
+from ..callbacks import Callback, Run
+from ..metrics import RunningMean
 
 __all__ = ["ProgressBar", "seconds_left"]
 

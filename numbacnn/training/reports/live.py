@@ -8,11 +8,11 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-from ..ops.arguments import flag
-from .callbacks import Callback, Run
-from .character_curves import ASCII, BRAILLE, character_curves
-from .history import History
-from .vector_curves import curves_html
+from ...ops.arguments import flag
+from ..callbacks import Callback, Run
+from ..records.character_curves import ASCII, BRAILLE, character_curves
+from ..records.history import History
+from ..records.vector_curves import curves_html
 
 __all__ = ["LiveCurves"]
 

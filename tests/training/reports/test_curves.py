@@ -13,7 +13,7 @@ from tests.training.toy import record, run_with
 
 pytest.importorskip("matplotlib")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def size_and_colours(path: Path) -> tuple[tuple[int, ...], set[tuple[int, ...]]]:

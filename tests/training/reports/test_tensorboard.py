@@ -14,7 +14,7 @@ import pytest
 
 from numbacnn import nn, optim, use_backend
 from numbacnn.training import Accuracy, Callback, History, Run, TensorBoardFile, fit
-from numbacnn.training.event_values import graph_event, histogram, tiled
+from numbacnn.training.reports.event_values import graph_event, histogram, tiled
 from tests.training.toy import loaders, run_with
 
 pytest.importorskip("tensorboard")

@@ -71,7 +71,7 @@ def test_the_figures_of_a_record_are_those_that_are_known() -> None:
 @pytest.mark.parametrize("service", ["wandb", "mlflow"])
 def test_the_guide_s_code_for_services_gives_them_the_figures(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what the code asks of their packages in their place."""
-    guide = (Path(__file__).parents[2] / "docs" / "seeing-training.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[3] / "docs" / "seeing-training.md").read_text(encoding="utf-8")
     (code,) = (
         block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if f"import {service}\n" in block
     )

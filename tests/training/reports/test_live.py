@@ -16,7 +16,7 @@ import pytest
 
 from numbacnn import nn
 from numbacnn.training import Callback, History, LiveCurves, ProgressBar, Run, fit
-from numbacnn.training.character_curves import ASCII, BRAILLE, Characters, character_curves
+from numbacnn.training.records.character_curves import ASCII, BRAILLE, Characters, character_curves
 from tests.training.toy import loaders, model_and_optimizer, record, run_with
 
 

@@ -1,4 +1,4 @@
-"""Two machines on one: network namespaces that share nothing but a wire, which may have a delay.
+"""Two machines on one: network namespaces that share nothing but a wire, which may have a delay and a rate.
 
 They are those of processes that end with this one, so that nothing is left of them, whatever happens to it.
 """
@@ -22,13 +22,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from numbacnn.distributed.leftovers import leashed
-from tests.distributed.launching import ROOT
 
+__all__ = ["ADDRESSES", "DEVICE", "TCP", "Machine", "here", "mpiexec", "two_machines", "why_not"]
+
+ROOT = Path(__file__).parent.parent
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+"""That of the package ``mpich``."""
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 DEVICE = "wire"
 NEEDED = ("ip", "tc", "unshare", "nsenter", "mount")
-TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
-LONGEST_FRAME = 65536
+TCP = {"UCX_TLS": "tcp,self", "UCX_NET_DEVICES": DEVICE, "FI_PROVIDER": "tcp", "FI_TCP_IFACE": DEVICE}
+"""MPICH would find the memory that these machines share, and try their loopback devices."""
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
+TUNSETOFFLOAD, TUN_F_CSUM, TUN_F_TSO4 = 0x400454D0, 0x01, 0x02
+LONGEST_FRAME = 1 << 17
+BURST = 1 << 17
+"""Bytes that a wire with a rate takes at once: more than the longest packet, that is cut by devices of machines."""
+QUEUED = 1 << 22
+"""Bytes that may wait for such a wire."""
 
 
 class Machine(NamedTuple):
@@ -126,31 +137,43 @@ def _tap(machine: Machine) -> int:
 
     name = f"tap{secrets.token_hex(4)}"
     descriptor = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+    fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    # Packets of up to 64 KiB come as they are, so that few of them have to be carried.
+    fcntl.ioctl(descriptor, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4)
     _run(["ip", "link", "set", name, "netns", str(machine.pid), "name", DEVICE])
     return descriptor
 
 
-def _join(first: Machine, second: Machine, delay: float, resources: ExitStack) -> None:
+def _join(first: Machine, second: Machine, delay: float, rate: float | None, resources: ExitStack) -> None:
     """Put the wire between them."""
     pair: Any = [first.command("ip", "link", "add", DEVICE, "type", "veth"), ["peer", DEVICE, "netns", str(second.pid)]]
     _run([*pair[0], *pair[1]])
-    if not delay:
-        return
-    netem = ["tc", "qdisc", "add", "dev", DEVICE, "root", "netem", "delay", f"{1000 * delay:g}ms"]
-    if all(subprocess.run(each.command(*netem), capture_output=True).returncode == 0 for each in (first, second)):
-        return
-    _run(first.command("ip", "link", "del", DEVICE))
-    relay = resources.enter_context(closing(Relay((_tap(first), _tap(second)), delay)))
-    relay.start()
+    root = ["root"]
+    if delay:
+        netem = ["tc", "qdisc", "add", "dev", DEVICE, "root", "handle", "1:", "netem", "delay", f"{1000 * delay:g}ms"]
+        machines = (first, second)
+        if all(subprocess.run(each.command(*netem), capture_output=True).returncode == 0 for each in machines):
+            root = ["parent", "1:1"]
+        else:
+            _run(first.command("ip", "link", "del", DEVICE))
+            relay = resources.enter_context(closing(Relay((_tap(first), _tap(second)), delay)))
+            relay.start()
+    if rate is not None:
+        limits = ["rate", f"{rate:.0f}bit", "burst", f"{BURST}", "limit", f"{QUEUED}"]
+        for each in (first, second):
+            _run(each.command("tc", "qdisc", "add", "dev", DEVICE, *root, "tbf", *limits))
 
 
 @contextmanager
-def two_machines(delay: float = 0.0) -> Iterator[tuple[Machine, Machine]]:
-    """Machines with `ADDRESSES`, whose frames take ``delay`` seconds from one to the other."""
+def two_machines(delay: float = 0.0, rate: float | None = None) -> Iterator[tuple[Machine, Machine]]:
+    """Machines with `ADDRESSES`, whose frames take ``delay`` seconds from one to the other.
+
+    With a ``rate`` no more than so many bits a second come out of a machine.
+    """
     with ExitStack() as resources:
         first, second = (resources.enter_context(_machine()) for _ in ADDRESSES)
-        _join(first, second, delay, resources)
+        _join(first, second, delay, rate, resources)
         for machine, address in zip((first, second), ADDRESSES, strict=True):
             _run(machine.command("ip", "addr", "add", f"{address}/24", "dev", DEVICE))
             for device in ("lo", DEVICE):
@@ -161,7 +184,18 @@ def two_machines(delay: float = 0.0) -> Iterator[tuple[Machine, Machine]]:
         yield first, second
 
 
-def launcher(folder: Path, second: Machine) -> Path:
+def here(ranks: int) -> list[str]:
+    """What starts so many processes on this machine."""
+    return [str(MPIEXEC), "-n", f"{ranks}"]
+
+
+def mpiexec(folder: Path, second: Machine) -> list[str]:
+    """On the first machine, to start processes on both in turn; ``folder`` is for what it needs."""
+    hosts = ["-hosts", ",".join(ADDRESSES), "-iface", DEVICE, "-ppn", "1"]
+    return [str(MPIEXEC), "-launcher", "ssh", "-launcher-exec", str(_launcher(folder, second)), *hosts]
+
+
+def _launcher(folder: Path, second: Machine) -> Path:
     """What MPICH calls in place of ssh, with options, a host and a command: it runs it on the second machine."""
     path = folder / "enter"
     enter = " ".join(second.command('sh -c "$*"'))

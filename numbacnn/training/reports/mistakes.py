@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends import Array, Backend
-from ..data.arrays.splits import check_dataset, labels_of
-from ..files import user_path
-from ..io.arrays import read_arrays, write_arrays
-from ..io.json_text import parse_json
-from ..ops.arguments import integer
-from ..ops.parts import each_of
-from .callbacks import Callback, Run
+from ...backends import Array, Backend
+from ...data.arrays.splits import check_dataset, labels_of
+from ...files import user_path
+from ...io.arrays import read_arrays, write_arrays
+from ...io.json_text import parse_json
+from ...ops.arguments import integer
+from ...ops.parts import each_of
+from ..callbacks import Callback, Run
 from .event_values import as_bytes
 
 if TYPE_CHECKING:
-    from ..data import ArrayDataset, PairDataset, Subset
+    from ...data import ArrayDataset, PairDataset, Subset
 
 __all__ = ["Mistakes", "MistakesFile", "read_mistakes"]
 

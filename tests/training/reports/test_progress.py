@@ -92,7 +92,9 @@ def test_a_bar_per_epoch_on_a_terminal() -> None:
 )
 def test_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch, resumed: int, expected: list[str]) -> None:
     clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr("numbacnn.training.progress.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    monkeypatch.setattr(
+        "numbacnn.training.reports.progress.time", SimpleNamespace(perf_counter=lambda: float(next(clock)))
+    )
     progress = ProgressBar(io.StringIO())
     run = Run(*(None,) * 3, History([record(1)] * resumed), epochs=3, batches=3, epoch=resumed)  # type: ignore[arg-type]
     progress.on_fit_begin(run)
