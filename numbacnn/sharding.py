@@ -64,7 +64,7 @@ class Addends(Protocol):
         """That of the arrays of a piece."""
 
     def is_ready(self, number: int) -> bool:
-        """Whether this process has its part of a piece; asked in order, of each until it is."""
+        """Whether this process has its part of a piece, as of those before it."""
 
     def wait(self, number: int, seconds: float) -> None:
         """Until a piece is ready, or as long as that."""

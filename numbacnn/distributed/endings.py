@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 import time
@@ -17,12 +18,19 @@ BUSY_SECONDS = 3e-6
 """What it takes at least to move a message, and not to find that there is none."""
 SPIN_SECONDS = 2e-4
 """How long a process waits without giving the processor away."""
+YIELD_SECONDS = 1e-3
+"""How long it gives it to whoever waits for it, and goes on where nobody does."""
 LONGEST_SLEEP = 2e-4
+LONGEST_SLEEP_BESIDE_WORK = 1e-3
+"""Of a thread that takes a core from others of its process each time it wakes."""
 LOOK_SECONDS = 0.05
 """How often who waits looks whether somebody has left."""
 GRACE_SECONDS = 1.0
 """How long what somebody sent before may be on its way after the news that they have left; and how long the process
 whose error it is has to say it, and to end the others, before they do."""
+
+
+_yield: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 class Watch:
@@ -50,10 +58,12 @@ class Watch:
         advance: Callable[[], bool],
         pause: Callable[[float], None] = time.sleep,
         busy_seconds: float = BUSY_SECONDS,
+        others_compute: Callable[[], bool] = lambda: False,
     ) -> None:
         """Call ``advance`` until it is True, with pauses of so many seconds while it finds nothing to do.
 
-        What it takes longer for than ``busy_seconds`` was something to do.
+        What it takes longer for than ``busy_seconds`` was something to do. It is called again and again for a while
+        before the first pause, but not where other threads of this process compute meanwhile.
 
         RuntimeError if another process has left meanwhile, or before.
         """
@@ -67,9 +77,11 @@ class Watch:
             if now - begin > busy_seconds:
                 # Messages between processes of one machine are moved by who asks whether they are there.
                 moved, sleep = now, 0.0
-            elif now - moved > SPIN_SECONDS:
-                sleep = min(sleep + 2e-5, LONGEST_SLEEP)
+            elif now - moved > YIELD_SECONDS or others_compute():
+                sleep = min(2 * sleep + 2e-5, LONGEST_SLEEP_BESIDE_WORK if others_compute() else LONGEST_SLEEP)
                 pause(sleep)
+            elif now - moved > SPIN_SECONDS:
+                _yield()
             if now - looked > LOOK_SECONDS:
                 looked = now
                 left = [rank for rank in self._others if self._communicator.Iprobe(source=rank)]

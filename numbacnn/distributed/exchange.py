@@ -27,7 +27,9 @@ _abandoned: list[_Pieces] = []
 class Waiting(Protocol):
     """`endings.Watch`."""
 
-    def until(self, advance: Callable[[], bool], pause: Callable[[float], None] = ...) -> None:
+    def until(
+        self, advance: Callable[[], bool], pause: Callable[[float], None], *, others_compute: Callable[[], bool]
+    ) -> None:
         """Call ``advance`` until it is True, with pauses while nothing moves."""
 
 
@@ -99,7 +101,7 @@ class OverMpi:
         rank, size = self._communicators[0].Get_rank(), self._communicators[0].Get_size()
         pieces = _Pieces(self._communicators, addends, Parts(rank, size, layout, shards))
         try:
-            self._waiting.until(pieces.advance, pieces.pause)
+            self._waiting.until(pieces.advance, pieces.pause, others_compute=pieces.are_awaited)
         except BaseException:
             _abandoned.append(pieces)
             raise
@@ -147,6 +149,10 @@ class _Pieces:
             time.sleep(seconds)
         else:
             self._addends.wait(self._next, 0.05)
+
+    def are_awaited(self) -> bool:
+        """Whether the last piece is still being computed."""
+        return self._next < self._addends.count and not self._addends.is_ready(self._addends.count - 1)
 
     @property
     def _on_their_way(self) -> int:

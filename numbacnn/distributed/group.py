@@ -47,7 +47,9 @@ class Group(Alone):
         size: how many there are.
         local_rank: the number of this process among those of its machine, from 0.
         overlap: whether a `TrainingStep` that is captured exchanges gradients while its backward pass still makes
-            others, in a thread of its own; the bits are the same. True at first; the same in all processes.
+            others, in a thread of its own; the bits are the same. True at first where processes are on several
+            machines: within one there is nothing to wait for, and the exchange is work for the same cores. The same in
+            all processes.
         transport: by what gradients went the last time, ``"mpi"`` or ``"nccl"``; None before the first time, and in a
             group of one.
 
@@ -63,6 +65,7 @@ class Group(Alone):
         watch: Watch | None = None,
         local_rank: int = 0,
         first_of_machine: int = 0,
+        spans_machines: bool = False,
         asked_transport: str | None = None,
     ) -> None:
         self._communicator = communicator
@@ -74,7 +77,7 @@ class Group(Alone):
         self.rank: int = 0 if communicator is None else communicator.Get_rank()
         self.size: int = 1 if communicator is None else communicator.Get_size()
         self.local_rank = local_rank
-        self.overlap = self.size > 1
+        self.overlap = spans_machines
         self._asked_transport = asked_transport
         self._transports: dict[bool, Transport] = {}
         self.transport: str | None = None

@@ -113,10 +113,18 @@ def _new_group(mpi: bool | None, transport: str | None) -> Group:
         raise ImportError(f"transport 'nccl' cannot be used: {reason}")
     neighbours = world.Split_type(MPI.COMM_TYPE_SHARED)
     local_rank, first_of_machine = neighbours.Get_rank(), neighbours.bcast(communicator.Get_rank())
+    spans_machines = any(communicator.allgather(neighbours.Get_size() < world.Get_size()))
     _share_cores(neighbours)
     cuda_support.choose_device(local_rank)
     neighbours.Free()
-    return Group(communicator, Watch(communicator), local_rank, first_of_machine, transport)
+    return Group(
+        communicator,
+        Watch(communicator),
+        local_rank,
+        first_of_machine,
+        spans_machines=spans_machines,
+        asked_transport=transport,
+    )
 
 
 def _share_cores(neighbours: Any) -> None:

@@ -147,6 +147,7 @@ def regression(group: distributed.Group) -> str:
 def main() -> None:
     """Do all runs that have a shard for each process."""
     group = distributed.init()
+    group.overlap = True
     found = {name: run(name, group) for name, (*_, options) in RUNS.items() if group.size <= options["shards"]}
     if group.size <= 5:
         found["regression"] = regression(group)
