@@ -14,7 +14,7 @@ from tests.registry import ENTRIES
 # What others are made of, what is measured as a part of a network, and what PyTorch has no layer for.
 ELSEWHERE = {
     "Identity", "Concatenate", "Product", "Sum", "GlobalAvgPool2d", "Reshape", "ConstantPad2d", "InstanceNorm1d",
-    "LPPool2d", "ZeroPadChannels",
+    "LPPool2d", "SyncBatchNorm", "ZeroPadChannels",
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ ROUNDED = {
     "CircularPad2d": "pieces that are joined",
     "ReflectionPad2d": "cut off after padding",
     "ReplicationPad2d": "cut off after padding",
+    "SyncBatchNorm": "without running averages, over the samples as one",
 }
 
 
