@@ -36,7 +36,7 @@ def check_choice(group: distributed.Group, monkeypatch: pytest.MonkeyPatch) -> N
     """By what they go: all processes have to agree."""
 
     def new(transport: str | None) -> distributed.Group:
-        return distributed.Group(group._communicator, group._watch, 0, 0, transport)
+        return distributed.Group(group._communicator, group._watch, asked_transport=transport)
 
     def used(other: distributed.Group) -> str | None:
         check = [nn.Parameter(backends.get("cuda").zeros((3,), np.float32), "cuda")]
