@@ -20,9 +20,8 @@ import numbacnn as nc
 from numbacnn import backends, distributed, models, nn, optim
 from numbacnn.backends import Backend, cuda_support
 from numbacnn.distributed import nccl
-from numbacnn.distributed.exchange import WholeArray
 from numbacnn.distributed.run import mpiexec_of
-from numbacnn.sharding import own_shards, sum_of_nodes
+from numbacnn.sharding import WholeArray, own_shards, sum_of_nodes
 from numbacnn.training import TrainingStep
 
 from .command import UserError, WrongResultError, exit_code, say

@@ -1,7 +1,7 @@
 """How long a step takes that several ranks share: computation, exchange by latency and bandwidth, and what overlaps.
 
 The ranks compute the same number of shards, and exchange gradients in pieces, some at a time, each by an Alltoallv,
-after which each rank adds up its part, and an Allgatherv. Figures and running averages go to all ranks afterwards.
+after which each rank adds up its part, and an Allgatherv. Figures go to all ranks afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["BOUNDS", "Computation", "Link", "Prediction", "cut_rounds", "fit", "
 
 BOUNDS = ("computation", "processor", "bandwidth", "latency", "figures")
 """What most of a step is that is not the rank's own computation: the exchange's work of the processor, waiting for
-bytes or for messages that nothing hides, and the sums of figures and running averages; the first where all is little.
+bytes or for messages that nothing hides, and the sums of figures; the first where all is little.
 """
 LITTLE = 0.05
 """Of the rank's own computation."""
@@ -56,7 +56,7 @@ class Computation(NamedTuple):
     packing: float = 0.0
     """Seconds to copy and add a byte of gradients."""
     figures: float = 0.0
-    """Seconds to take in figures and running averages of one rank."""
+    """Seconds to take in those of one rank: losses, and what metrics count."""
     figure_bytes: int = 0
     """Bytes of these."""
 

@@ -22,8 +22,7 @@ import numpy as np
 
 import numbacnn as nc
 from numbacnn import backends, distributed, nn, optim
-from numbacnn.distributed.exchange import WholeArray
-from numbacnn.sharding import PIECE_BYTES, Addends, Alone, Node, Ranks, own_shards
+from numbacnn.sharding import PIECE_BYTES, Addends, Alone, Node, Ranks, WholeArray, own_shards
 from numbacnn.training import TrainingStep
 from numbacnn.training.accumulation import shards_of
 
@@ -53,7 +52,10 @@ class _Copies(Alone):
         return [dict(zip([(rank, rank + 1)], few.values(), strict=True)) for rank, few in enumerate(every)]
 
     def sum_pieces(self, addends: Addends, layout: Sequence[Sequence[Node]], shards: int) -> None:
-        """Nothing: it is the other sums that are measured."""
+        """One of the addends: it is the other sums that are measured."""
+        for number in range(addends.count):
+            (own,) = addends.nodes(number).values()
+            addends.backend(number).assign(addends.out(number), own)
 
 
 class Work:
@@ -135,7 +137,7 @@ class Work:
         return (time.perf_counter() - begin) / times
 
     def figures(self, ranks: int) -> tuple[float, int]:
-        """Seconds of a step with one image and figures and running averages of as many ranks; bytes of those of one."""
+        """Seconds of a step with one image and the figures of as many ranks; bytes of those of one."""
         copies = _Copies(ranks)
         run = self._new_step(ranks, copies, range(1))
         run()
@@ -147,7 +149,7 @@ class Work:
         """Of a step with so many images: ``forward`` and ``update``, the seconds before and after the backward pass.
 
         ``backward`` has the seconds from one layer with parameters to the next, from the last layer on, and ``bytes``
-        those of its gradients.
+        those of its gradients; running averages, which go the same way, are with the first layer's.
         """
         assert self._model is not None
         found = nc.profile(self._model, (samples, *self._x.shape[1:]), training=True, rounds=3)
@@ -164,6 +166,7 @@ class Work:
                 since = 0.0
         assert not sizes, f"no rows of {list(sizes)}"
         backward[-1] += since
+        gradients[-1] += sum(8 * buffer.size for _, buffer in self._model.named_buffers() if buffer.dtype.kind == "f")
         forward = sum(row.seconds[0] for row in found.rows)
         update = max(0.0, found.seconds - forward - sum(backward))
         return {"forward": forward, "update": update, "backward": backward, "bytes": gradients}

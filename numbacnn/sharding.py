@@ -21,6 +21,7 @@ __all__ = [
     "Node",
     "Ranks",
     "ShardedBatch",
+    "WholeArray",
     "add_up",
     "ahead_of_last",
     "default_shards",
@@ -74,6 +75,41 @@ class Addends(Protocol):
 
     def out(self, number: int) -> Any:
         """Where the sum (n,) over all goes, which may be one of those that were there."""
+
+
+class WholeArray:
+    """A flat array of a backend of which everything is there, as `Addends`: sums of nodes, and where that of all goes."""
+
+    def __init__(self, backend: Any, nodes: dict[Node, Any], out: Any, piece_bytes: int) -> None:
+        self._backend = backend
+        self._nodes = nodes
+        self._out = out
+        size = max(1, piece_bytes // out.dtype.itemsize)
+        self._places = [slice(start, min(start + size, out.size)) for start in range(0, out.size, size)]
+
+    @property
+    def count(self) -> int:
+        """How many pieces there are."""
+        return len(self._places)
+
+    def backend(self, number: int) -> Any:
+        """That of the array."""
+        return self._backend
+
+    def is_ready(self, number: int) -> bool:
+        """True."""
+        return True
+
+    def wait(self, number: int, seconds: float) -> None:
+        """Not at all."""
+
+    def nodes(self, number: int) -> dict[Node, Any]:
+        """The sums that this process has of a piece."""
+        return {node: array[self._places[number]] for node, array in self._nodes.items()}
+
+    def out(self, number: int) -> Any:
+        """Where the sum goes."""
+        return self._out[self._places[number]]
 
 
 class Ranks(Protocol):

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from ..backends import Backend
 from ..sharding import PIECE_BYTES, Addends, Node, sum_of_nodes
 
-__all__ = ["OverMpi", "Parts", "Transport", "WholeArray"]
+__all__ = ["OverMpi", "Parts", "Transport"]
 
 IN_FLIGHT = 4
 """Pieces that are on their way at a time, so that one waits for the network while another one is added up."""
@@ -183,41 +182,6 @@ class _Pieces:
         if not isinstance(out, np.ndarray):
             backend = self._addends.backend(piece.number)
             backend.assign(out, backend.asarray(piece.out))
-
-
-class WholeArray:
-    """A flat array of which everything is there, as `Addends`."""
-
-    def __init__(self, backend: Backend, nodes: dict[Node, Any], out: Any, piece_bytes: int) -> None:
-        self._backend = backend
-        self._nodes = nodes
-        self._out = out
-        size = max(1, piece_bytes // out.dtype.itemsize)
-        self._places = [slice(start, min(start + size, out.size)) for start in range(0, out.size, size)]
-
-    @property
-    def count(self) -> int:
-        """How many pieces there are."""
-        return len(self._places)
-
-    def backend(self, number: int) -> Backend:
-        """That of the array."""
-        return self._backend
-
-    def is_ready(self, number: int) -> bool:
-        """True."""
-        return True
-
-    def wait(self, number: int, seconds: float) -> None:
-        """Not at all."""
-
-    def nodes(self, number: int) -> dict[Node, Any]:
-        """The sums that this process has of a piece."""
-        return {node: array[self._places[number]] for node, array in self._nodes.items()}
-
-    def out(self, number: int) -> Any:
-        """Where the sum goes."""
-        return self._out[self._places[number]]
 
 
 def _add(left: Any, right: Any) -> Any:

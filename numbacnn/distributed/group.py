@@ -13,9 +13,9 @@ import numpy as np
 
 from ..backends import Backend
 from ..ops.arguments import integer
-from ..sharding import Addends, Alone, Node
+from ..sharding import Addends, Alone, Node, WholeArray
 from . import nccl
-from .exchange import OverMpi, Transport, WholeArray
+from .exchange import OverMpi, Transport
 from .shared_arrays import share
 
 if TYPE_CHECKING:

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import backends
 from ..nn.layer import Layer
-from ..sharding import Node, Ranks, ShardedBatch, add_up, ahead_of_last, own_nodes, own_shards, sum_of_nodes
+from ..sharding import Node, Ranks, ShardedBatch, WholeArray, add_up, ahead_of_last, own_nodes, own_shards, sum_of_nodes
 from .gradient_pieces import BackwardOrder, GradientPieces, OnBackend, Piece, cut_gradients
 from .lockstep import Attributes, Lockstep
 from .shard_state import ShardState, Sums
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from .weight_average import WeightAverage
 
 __all__ = ["ShardSums", "share_state"]
+
+MAX_LAYOUTS = 4
+"""Sizes of batches of which it is remembered who has what."""
 
 Compute = Callable[[Any, Any, bool, Callable[[BackwardOrder, int], None] | None], None]
 
@@ -53,6 +58,7 @@ class ShardSums:
         self._spare: list[OnBackend] = []
         self._pieces: list[Piece] = []
         self._pieces_of: Any = None
+        self._layouts: dict[int, list[list[Node]]] = {}
 
     @property
     def is_shared(self) -> bool:
@@ -106,9 +112,7 @@ class ShardSums:
         gradients can leave as soon as that shard has it.
         """
         state, samples = work.state, work.batch.samples
-        layout = [
-            own_nodes(self.shards, own_shards(self.shards, rank, ranks.size), samples) for rank in range(ranks.size)
-        ]
+        layout = self._layout(samples, ranks)
         is_full = samples >= self.shards  # no shard is empty
         complete, last = (nodes[:-1], nodes[-1]) if nodes and is_full and not work.is_done else (nodes, None)
         found = {node: work.total(node) for node in complete}
@@ -133,25 +137,46 @@ class ShardSums:
             for sums in reversed(ahead):
                 found[last] = sums.add_few(found[last])
                 self._spare.append(sums.gradients)
-        few = {
-            node: (_on_host(sums.figures), _on_host(sums.averages), sums.counts, sums.passes)
-            for node, sums in found.items()
-        }
+        averages = self._shared_averages(found, layout, state, ranks)
+        few = {node: (_on_host(sums.figures), sums.counts, sums.passes) for node, sums in found.items()}
         self._spare += [found[node].gradients for node in complete if found[node].gradients is not state.gradients]
         every = {node: sums for own in ranks.gather_metrics(few) for node, sums in own.items()}
         host = {
-            node: Sums([], _of_host(figures), _of_host(averages), counts, passes)
-            for node, (figures, averages, counts, passes) in every.items()
+            node: Sums([], _of_host(figures), [], counts, passes) for node, (figures, counts, passes) in every.items()
         }
         result = sum_of_nodes(host, self.shards, Sums.add)
         assert result is not None
         result.gradients = state.gradients
         result.figures = _like(state.figures, result.figures)
-        result.averages = [
-            (buffer.backend, buffer.backend.asarray(array))
-            for buffer, (_, array) in zip(state.buffers, result.averages, strict=True)
-        ]
+        result.averages = averages
         return result
+
+    def _shared_averages(
+        self, found: dict[Node, Sums], layout: Sequence[Sequence[Node]], state: ShardState, ranks: Ranks
+    ) -> OnBackend:
+        """The sums of running averages, which go the way of gradients, for there may be many."""
+        if not state.buffers:
+            return []
+        host = backends.get("reference")
+        flat = {
+            node: np.concatenate([np.ravel(array) for array in _on_host(sums.averages)]) for node, sums in found.items()
+        }
+        ends = np.cumsum([buffer.size for buffer in state.buffers]).tolist()
+        total = np.empty(ends[-1])
+        ranks.sum_pieces(WholeArray(host, flat, total, ranks.piece_bytes([host])), layout, self.shards)
+        return [
+            (buffer.backend, buffer.backend.asarray(part.reshape(buffer.shape)))
+            for buffer, part in zip(state.buffers, np.split(total, ends[:-1]), strict=True)
+        ]
+
+    def _layout(self, samples: int, ranks: Ranks) -> list[list[Node]]:
+        """The nodes that each process has of a batch of so many samples."""
+        if samples not in self._layouts:
+            if len(self._layouts) == MAX_LAYOUTS:
+                self._layouts.clear()
+            each = [own_shards(self.shards, rank, ranks.size) for rank in range(ranks.size)]
+            self._layouts[samples] = [own_nodes(self.shards, own, samples) for own in each]
+        return self._layouts[samples]
 
     def _cut(self, state: ShardState, ranks: Ranks) -> list[Piece]:
         if self._pieces_of != (cut_for := (state.optimizer, state.optimizer.version)):

@@ -16,8 +16,7 @@ import pytest
 import numbacnn as nc
 from numbacnn import backends, data, distributed, nn
 from numbacnn.backends import Backend
-from numbacnn.distributed import exchange
-from numbacnn.sharding import own_nodes, own_shards, sum_of_nodes
+from numbacnn.sharding import WholeArray, own_nodes, own_shards, sum_of_nodes
 
 
 def array_of(node: tuple[int, int], n: int, dtype: Any) -> Any:
@@ -38,7 +37,7 @@ def check_sums(rank: int, size: int, backend: Backend, sum_pieces: Callable[...,
         nodes = {node: backend.asarray(array_of(node, n, dtype)) for node in layout[rank]}
         outs = [backend.empty((n,), dtype), *nodes.values()]  # the last of which is one of those that are sent
         for out in (outs[0], outs[-1]):
-            sum_pieces(exchange.WholeArray(backend, nodes, out, 256), layout, shards)
+            sum_pieces(WholeArray(backend, nodes, out, 256), layout, shards)
             np.testing.assert_array_equal(backend.to_numpy(out), expected)
 
 

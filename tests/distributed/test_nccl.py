@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from numbacnn import backends, distributed
-from numbacnn.distributed import exchange, launch, nccl
+from numbacnn.distributed import launch, nccl
+from numbacnn.sharding import WholeArray
 from tests.distributed import collectives
 from tests.distributed.launching import lines_of, start, with_mpi
 from tests.distributed.nccl_stand_in import Core, Gpu, Threads, install, wait_until
@@ -57,7 +58,7 @@ def test_sums_have_the_bits_of_the_tree(size: int, core: Core) -> None:
 def test_errors_of_nccl_abort_and_are_said(core: Core) -> None:
     transport = connected(0, 1, Future())
     array, backend = np.ones(3, np.float32), backends.get("reference")
-    addends = exchange.WholeArray(backend, {(0, 1): array}, array, 256)
+    addends = WholeArray(backend, {(0, 1): array}, array, 256)
     (communicator,) = core.communicators
     communicator.error = 6
     with pytest.raises(RuntimeError, match=r"^NCCL: remote process exited or .* it is gone$"):
