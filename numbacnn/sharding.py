@@ -78,7 +78,7 @@ class Addends(Protocol):
 
 
 class WholeArray:
-    """A flat array of a backend of which everything is there, as `Addends`: sums of nodes, and where that of all goes."""
+    """A flat array of a backend, of which everything is there, as `Addends`."""
 
     def __init__(self, backend: Any, nodes: dict[Node, Any], out: Any, piece_bytes: int) -> None:
         self._backend = backend
