@@ -168,6 +168,6 @@ def draw(rows: Sequence[dict[str, Any]], file: Path, title: str) -> None:
         if any(row["bound"] == bound for row in rows):
             handles[f"bound: {bound}"] = figure.axes[0].plot([], [], mark, color="0.4", markersize=5)[0]
     figure.suptitle(f"{title}, predicted", fontsize=10)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=8)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=-(-len(handles) // 2), fontsize=8)
     with replacing(file) as temporary:
         figure.savefig(temporary, format="png")

@@ -59,6 +59,9 @@ STEPS = Table([("model", -7), ("link", -20), ("contender", -30), ("ms", 8), ("of
 CHECKS = Table([("link", -20), ("contender", -30), ("predicted ms", 12), ("measured ms", 11), ("ratio", 5)])
 
 
+LITTLE = 0.1
+
+
 class Wire(NamedTuple):
     """Seconds from one machine to the other, and bits a second."""
 
@@ -226,7 +229,7 @@ def hidden(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of each network, link and number of shards: what of the exchange is not seen where it is overlapped.
 
     That is 1 - (overlapped - none) / (after - none), of medians of what each round has; None where an exchange after
-    the backward pass takes no time that could be hidden.
+    the backward pass takes less than LITTLE of the step, as much as rounds differ.
     """
     found = []
     for model, link in dict.fromkeys((row["model"], row["link"]) for row in rows):
@@ -239,6 +242,7 @@ def hidden(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 1e3 * statistics.median(with_it - without for with_it, without in zip(those, none, strict=True))
                 for those in (after, over)
             )
-            row = {"model": model, "link": link, "shards": shards, "hidden": 1 - seen / whole if whole > 0 else None}
+            is_little = whole < LITTLE * 1e3 * statistics.median(none)
+            row = {"model": model, "link": link, "shards": shards, "hidden": None if is_little else 1 - seen / whole}
             found.append({**row, "exchange_milliseconds": whole, "seen_milliseconds": seen})
     return found
