@@ -174,6 +174,22 @@ def test_what_is_no_image_is_told(opened: Opened, name: str, content: bytes, sai
     opened.refused = 1  # type: ignore[attr-defined]
 
 
+def test_a_message_stays_when_what_was_asked_before_is_answered(opened: Opened) -> None:
+    page, drawing = opened.page, "**/api/drawing?*"
+    held: list[Any] = []
+    page.route(drawing, lambda route: route.continue_() if held else held.append(route))
+    with page.expect_request(drawing):
+        draw(page, DIGITS["1"])
+    drop(page, b"a text", "note.txt")
+    alert = page.get_by_role("alert").first
+    alert.filter(has_text="cannot be read as an image").wait_for()
+    held[0].continue_()
+    first(page, "1")
+    opened.settle()
+    assert "cannot be read as an image" in alert.inner_text()
+    opened.refused = 1  # type: ignore[attr-defined]
+
+
 def test_too_large_a_file_is_not_sent(page: Any) -> None:
     page.evaluate("""() => {
       const dropped = new DataTransfer();

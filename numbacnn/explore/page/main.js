@@ -8,12 +8,18 @@ import { LayerView } from "./layer.js";
 import { Pad } from "./pad.js";
 import { View } from "./view.js";
 
-function failed(error) {
+// What the user asked for is numbered: a message stays until something works that was asked for after what it is about.
+let asked = 0;
+let told = 0;
+const ask = () => (asked += 1);
+
+function failed(error, number = asked) {
   if (!(error instanceof Refused)) console.error(error);
+  told = number;
   say(byId("alert"), error.message);
 }
 
-const works = () => say(byId("alert"), "");
+const works = (number) => number > told && say(byId("alert"), "");
 
 async function begin() {
   const [model, svg] = await Promise.all([get("model"), getText("graph")]);
@@ -41,9 +47,9 @@ async function begin() {
     return view.showHeat(target).catch((error) => number === view.number && failed(error));
   });
 
-  /** An answer of the server to an image. */
-  async function show(found) {
-    works();
+  /** An answer of the server to an image that was the `number`th thing asked for. */
+  async function show(found, number) {
+    works(number);
     answer = found;
     showClasses(found, model.is_trained);
     await view.show(found.picture, byId("first").textContent);
@@ -58,15 +64,15 @@ async function begin() {
     layerView.show(null);
   }
 
-  const pad = new Pad(byId("pad"), byId("brush"), () => classify());
-  const classify = newestWins(async () => {
+  const pad = new Pad(byId("pad"), byId("brush"), () => classify(ask()));
+  const classify = newestWins(async (number) => {
     if (pad.isEmpty) return showNothing();
     try {
       const values = { size: pad.canvas.width, centre: byId("centre").checked ? 1 : 0 };
       const found = await post("drawing", values, pad.bytes());
-      if (!pad.isEmpty && isDrawing()) await show(found);
+      if (!pad.isEmpty && isDrawing()) await show(found, number);
     } catch (error) {
-      failed(error);
+      failed(error, number);
     }
   });
 
@@ -80,28 +86,29 @@ async function begin() {
   for (const radio of document.querySelectorAll("input[name=mode]")) {
     radio.addEventListener("change", () => {
       setMode(radio.value);
-      if (radio.value === "draw") classify();
+      if (radio.value === "draw") classify(ask());
     });
   }
   setMode("draw");
 
   byId("clear").addEventListener("click", () => pad.clear());
   byId("undo").addEventListener("click", () => pad.undo());
-  byId("centre").addEventListener("change", () => classify());
+  byId("centre").addEventListener("change", () => classify(ask()));
   byId("cam").addEventListener("change", () => heat());
   byId("cam-class").addEventListener("change", () => heat());
   fillTargets(byId("cam-class"), model.classes);
 
   async function showFile(file) {
+    const number = ask();
     try {
       if (file.size > model.most_bytes) {
         throw new Refused(`'${file.name}' has ${count(file.size)} bytes; at most ${count(model.most_bytes)} are taken.`);
       }
       const found = await post("file", { name: file.name }, file);
       setMode("picture");
-      await show(found);
+      await show(found, number);
     } catch (error) {
-      failed(error);
+      failed(error, number);
     }
   }
 
@@ -115,12 +122,13 @@ async function begin() {
     const image = make("img", { src: `api/samples/${i}.png`, alt: name, width: 28, height: 28 });
     const button = make("button", { type: "button", title: name }, image);
     button.addEventListener("click", async () => {
+      const number = ask();
       try {
         const found = await post(`samples/${i}`);
         setMode("picture");
-        await show(found);
+        await show(found, number);
       } catch (error) {
-        failed(error);
+        failed(error, number);
       }
     });
     return button;
