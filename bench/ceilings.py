@@ -46,7 +46,7 @@ PAUSE = 0.1
 # Elements of the longest kind of traffic between two turns of the others, which stay in the first cache, and places
 # where each kind goes on in turns, as in a kernel that updates three arrays: memory serves several streams at another
 # rate than one. The fastest way counts.
-TURNS, STREAMS = (64, 256, 512), (1, 8)
+TURNS, STREAMS = (64, 256, 512), (1, 2, 8)
 CACHE_FOLDER = Path("/sys/devices/system/cpu")
 USUAL_CACHE = 64 << 20
 IN_MEMORY = 8

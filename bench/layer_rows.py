@@ -71,6 +71,8 @@ REASONS = {
         "Dropout2d",
         "PReLU",
         "ReLU()",
+        "Sigmoid",
+        "Tanh",
         "LeakyReLU",
         "Hardswish",
         "Hardtanh",

@@ -20,12 +20,16 @@ from .runtime.launch_cache import cached_launches
 from .vector.blocks import BLOCK
 from .vector.layout import flat, like
 from .vector.rows import SHORT, add_run, largest_of_run, scale_run, shift_run
-from .vector.simd import flattened
+from .vector.simd import flattened, prefetch_run
 from .vector.transcendental import exp, strict
 
 __all__ = ["softmax", "softmax_backward"]
 
 COLUMNS = 256
+# Numbers whose exponentials are made at a time: more of them would wait for stores to memory.
+PART = 1 << 8
+# What the memory brings meanwhile is so many numbers further on.
+AHEAD = 1 << 10
 # Classes whose exponentials are added up in their own dtype before float64 takes the sum.
 CLASSES = 16
 
@@ -40,24 +44,34 @@ def log_share(x, largest, logarithm):
 
 
 @kernel
-def _softmax_rows(chunk, x, y, exponentials, rows, logarithm):
-    """Exponentials are those of a whole chunk, one after the other, whatever the length of its rows."""
+def _softmax_rows(chunk, x, y, exponentials, part, rows, logarithm):
+    """A chunk is ``rows`` rows, and ``part`` of them go through all loops together.
+
+    Exponentials are those of a whole part, one after the other, whatever the length of its rows; while they are made,
+    the memory brings what comes later.
+    """
     values, result, classes, real = flattened(x), flattened(y), x.shape[1], x.dtype.type
-    first, end = chunk * rows * classes, min((chunk + 1) * rows, x.shape[0]) * classes
-    for at in range(first, end, max(classes, 1)):
-        shift_run(result, at, values, at, classes, largest_of_run(values, at, classes))
-    start = np.uintp(first)
-    for i in range(np.uintp(end - first)):
-        exponentials[i] = exp(result[start + i])
-    for at in range(first, end, max(classes, 1)):
-        total = 0.0
-        for part in range(0, classes, SHORT):
-            total += np.float64(add_run(exponentials, at - first + part, min(SHORT, classes - part)))
-        if logarithm:
-            # Neither of the two is above 0, so that rounding each costs their difference no more than itself.
-            shift_run(result, at, result, at, classes, real(np.log(total)))
-        else:
-            scale_run(result, at, exponentials, at - first, classes, real(1 / total))
+    size, some = part * classes, max(part * classes, 1)
+    begin, stop = chunk * rows * classes, min((chunk + 1) * rows, x.shape[0]) * classes
+    for first in range(begin, stop, some):
+        end = min(first + size, stop)
+        for at in range(first, end, max(classes, 1)):
+            largest = largest_of_run(values, at, classes)
+            shift_run(exponentials, at - first, values, at, classes, largest)
+            if logarithm:
+                shift_run(result, at, values, at, classes, largest)
+        prefetch_run(values, first + AHEAD, end - first)
+        for i in range(np.uintp(end - first)):
+            exponentials[i] = exp(exponentials[i])
+        for at in range(first, end, max(classes, 1)):
+            total = 0.0
+            for part in range(0, classes, SHORT):
+                total += np.float64(add_run(exponentials, at - first + part, min(SHORT, classes - part)))
+            if logarithm:
+                # Neither of the two is above 0, so that rounding each costs their difference no more than itself.
+                shift_run(result, at, result, at, classes, real(np.log(total)))
+            else:
+                scale_run(result, at, exponentials, at - first, classes, real(1 / total))
 
 
 @kernel
@@ -145,10 +159,11 @@ def softmax(x: np.ndarray, axis: int, logarithm: bool = False) -> np.ndarray:
     y = empty_like(x)
     outer, classes, inner = _sizes(x, axis)
     if inner == 1:
-        rows = max(1, BLOCK // max(classes, 1))
+        part = max(1, PART // max(classes, 1))
+        rows = max(1, BLOCK // max(part * classes, 1)) * part
         _softmax_rows(
             -(-outer // rows), flat(x).reshape(outer, classes), flat(y).reshape(outer, classes),
-            Scratch(rows * classes, x.dtype), rows, int(logarithm),
+            Scratch(part * classes, x.dtype), part, rows, int(logarithm),
         )  # fmt: skip
     else:
         shape, parts = (outer, classes, inner), -(-inner // COLUMNS)

@@ -261,3 +261,23 @@ def test_several_threads_at_once(runs):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@kernel
+def _place(chunk, target, small, large):
+    target[0], target[1] = small.ctypes.data % 64, large.ctypes.data % 64
+
+
+@launch_cache.cached_launches
+def _places(x):
+    _place(1, x, Scratch(5, np.dtype(np.float32)), Scratch(100, np.dtype(np.float32)))
+
+
+def test_scratch_begins_at_a_line():
+    """What the C library has at hand begins anywhere, and each vector of it would be in two lines."""
+    kept = []
+    for size in range(40):
+        kept.append(np.empty(16 * size + 8, np.uint8))
+        x = np.full(2, 9, np.float32)
+        _places(x)
+        np.testing.assert_array_equal(x, 0)

@@ -26,7 +26,7 @@ import numpy as np
 from ...forks import ForkSafeLock, in_forked_children
 from .arena import ALIGNMENT, Arena
 
-__all__ = ["address_of", "addresses_of", "empty", "empty_images", "empty_like", "release", "using"]
+__all__ = ["address_of", "addresses_of", "empty", "empty_bytes", "empty_images", "empty_like", "release", "using"]
 
 # Smaller arrays come from memory that the C library has at hand.
 MIN_BYTES = 1 << 15
@@ -174,6 +174,13 @@ def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
     if size < MIN_BYTES or not _counts_references:
         return np.empty(shape, dtype)
     return _pool.take(tuple(shape), dtype, size)
+
+
+def empty_bytes(size: int) -> np.ndarray:
+    """``size`` new uninitialised bytes that begin at a multiple of 64, however few they are."""
+    memory = empty((size + ALIGNMENT,), np.uint8)
+    first = -address_of(memory) % ALIGNMENT
+    return memory[first : first + size]
 
 
 def empty_images(shape: Sequence[int], dtype: Any) -> np.ndarray:

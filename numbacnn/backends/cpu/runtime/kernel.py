@@ -254,7 +254,7 @@ def compiled_microkernel(*kinds: str) -> Callable[[Callable[..., None]], Compile
 
 def _scratch(available: int, size: int) -> tuple[np.ndarray, int]:
     """Memory of which each of the threads has ``size`` bytes, and the distance of two threads' bytes."""
-    return allocator.empty((available * size,), np.uint8), size
+    return allocator.empty_bytes(available * size), size
 
 
 def _scalar(key: tuple) -> np.dtype:

@@ -85,7 +85,7 @@ class _Call(NamedTuple):
             try:
                 block = self.blocks.pop()  # whose call may be within another, of a signal's handler
             except IndexError:
-                block = allocator.empty((self.block + ALIGNMENT,), np.uint8)
+                block = allocator.empty_bytes(self.block)
             addresses.append(allocator.address_of(block))
         for at, which, offset in self.places:
             words[at] = addresses[which] + offset
@@ -120,7 +120,10 @@ class _Writing:
         return x
 
     def scratch(self, size: int) -> tuple[np.ndarray, int]:
-        return self.take((self.threads * size,), np.dtype(np.uint8)), size
+        with allocator.using(None):
+            x = allocator.empty_bytes(self.threads * size)
+        self.taken.append(x)
+        return x, size
 
     def launch(
         self, entry: Any, chunks: int, words: array[int], shares: tuple[int, int], arguments: Sequence[Any]

@@ -124,9 +124,13 @@ def map_block(microkernel, a, at, a_row, b, b_at, b_row, y, y_at, of_columns, ap
 
 @inlined
 def map_all(microkernel, a, at, a_row, b, b_at, b_row, y, y_at, of_columns, apart, rows, columns, times):
-    """As :func:`map_block`, in blocks that the first cache holds."""
+    """As :func:`map_block`, in blocks that the first cache holds.
+
+    The last comes first: whoever has read all rows before has the last ones in the second cache.
+    """
     some = max(1, BLOCK // max(times * columns, 1)) * times
-    for start in range(0, rows, some):
+    for block in range(-(-rows // some)):
+        start = (-(-rows // some) - 1 - block) * some
         map_block(
             microkernel, a, at + start * a_row, a_row, b, b_at + start * b_row, b_row, y, y_at + start * columns,
             of_columns, apart, min(some, rows - start), columns, times,

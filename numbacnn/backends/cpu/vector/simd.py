@@ -37,6 +37,7 @@ __all__ = [
     "lane_sums",
     "lanes_of",
     "pointers",
+    "prefetch_run",
     "run_copies",
 ]
 
@@ -79,6 +80,10 @@ class Vectors:
     def zero(self) -> Any:
         """Zeros in all lanes."""
         return ir.Constant(self.type, [self._zero] * self.lanes)
+
+    def filled(self, number: float) -> Any:
+        """A number that is known now in all lanes."""
+        return ir.Constant(self.type, [number] * self.lanes)
 
     def load(self, pointer: Any) -> Any:
         """``lanes`` neighbours, from any address of an element."""
@@ -175,6 +180,10 @@ class Vectors:
             )
             value = join(value, upper)
         return self.builder.extract_element(value, INDEX(0))
+
+    def joined(self, a: Any, b: Any, first: int) -> Any:
+        """``lanes`` neighbours of those of ``a`` and then ``b``, from the number ``first`` on."""
+        return self.builder.shuffle_vector(a, b, self._lane_numbers(list(range(first, first + self.lanes))))
 
     def transposed(self, rows: Sequence[Any]) -> list[Any]:
         """``lanes`` vectors as rows of a matrix, and back its columns: log2(lanes) times rows are interleaved."""
@@ -332,8 +341,30 @@ def lanes_of(itemsize):
     return VECTOR_BYTES // itemsize
 
 
+def _prefetched(x, start, count):
+    """There is nothing to be seen of it."""
+
+
+@intrinsic
+def _prefetched_compiled(typing_context: Any, x: Any, start: Any, count: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, start, count = arguments
+        v = Vectors(builder, context.get_value_type(signature.args[0].dtype), LINE_BYTES)
+        at = pointers(context, builder, signature)(0, x, start)
+        with cgutils.for_range_slice(builder, WORD(0), count, WORD(v.lanes), WORD) as (i, _):
+            v.prefetch(builder.gep(at, [i]))
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64, types.int64), codegen
+
+
 flattened = compiled_or_plain(_flat, _flat_compiled)
 """flattened(x): the elements of a C-contiguous array one after the other."""
+prefetch_run = compiled_or_plain(_prefetched, _prefetched_compiled)
+"""prefetch_run(x, start, count): x[start : start + count] is brought into the second cache, as far as there is such.
+
+It pays before some hundred operations on what the first cache has, and no more lines than a core can wait for, 16.
+"""
 lane_sum = compiled_or_plain(*lane_sums(VECTOR_BYTES))
 copy_run = compiled_or_plain(*run_copies(VECTOR_BYTES))
 

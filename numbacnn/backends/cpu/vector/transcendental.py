@@ -18,7 +18,18 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-__all__ = ["STRICT", "erf", "exp", "expm1", "inverse_fourth_root", "log1p", "strict", "tanh"]
+__all__ = [
+    "BITS_OF_ROOTS",
+    "BITS_OF_ROOTS_64",
+    "STRICT",
+    "erf",
+    "exp",
+    "expm1",
+    "inverse_fourth_root",
+    "log1p",
+    "strict",
+    "tanh",
+]
 
 # Of Numba, for what must be computed in the order that it is written in.
 STRICT = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "forceinline": True}
@@ -41,7 +52,7 @@ _BITS_OF_ROOT, _BITS_OF_ROOT_64 = np.int32(0x3F3504F3), np.int64(0x3FE6A09E667F3
 
 
 # What the bits of x ** -0.25 and a quarter of those of x nearly add up to.
-_BITS_OF_ROOTS, _BITS_OF_ROOTS_64 = np.int32(0x4F582000), np.int64(0x4FEB040000000000)
+BITS_OF_ROOTS, BITS_OF_ROOTS_64 = np.int32(0x4F582000), np.int64(0x4FEB040000000000)
 
 
 def exp_float32(x):
@@ -254,7 +265,7 @@ def erf_float64(x):
 def inverse_fourth_root_float32(x):
     """x ** -0.25 of a normal number above 0: a guess by its bits, and what (1 - h) ** -0.25 is a series of, twice."""
     bits = np.int32(np.float32(x).view(np.int32) >> np.int32(2))
-    r = np.int32(_BITS_OF_ROOTS - bits).view(np.float32)
+    r = np.int32(BITS_OF_ROOTS - bits).view(np.float32)
     h = _ONE - x * (r * r) * (r * r)
     r = r + r * (h * (np.float32(1 / 4) + h * (np.float32(5 / 32) + h * np.float32(15 / 128))))
     h = _ONE - x * (r * r) * (r * r)
@@ -264,7 +275,7 @@ def inverse_fourth_root_float32(x):
 def inverse_fourth_root_float64(x):
     """As in float32."""
     bits = np.int64(np.float64(x).view(np.int64) >> np.int64(2))
-    r = np.int64(_BITS_OF_ROOTS_64 - bits).view(np.float64)
+    r = np.int64(BITS_OF_ROOTS_64 - bits).view(np.float64)
     h = 1.0 - x * (r * r) * (r * r)
     r = r + r * (h * (1 / 4 + h * (5 / 32 + h * (15 / 128))))
     h = 1.0 - x * (r * r) * (r * r)
