@@ -20,13 +20,13 @@ from .runtime.kernel import Scratch, kernel
 from .runtime.launch_cache import cached_launches
 from .runtime.microkernel import Microkernel
 from .vector import layout
-from .vector.blocks import BLOCK, block, blocks, fill_zero
+from .vector.blocks import AHEAD, BLOCK, PART, block, blocks, fill_zero, part, parts
 from .vector.column_sums import RowShares, total_of, wide_rows
 from .vector.dropping import ALIGNED_POSITIONS, DECIDED, DROPPED, PICKED, POSITIONS, decide, drop, pick
 from .vector.layout import contiguous, flat, images, like, pixels
 from .vector.row_maps import SCALED, map_all, repeat
 from .vector.row_sums import PRODUCTS, ROWS, add_block, fold
-from .vector.simd import copy_run, flattened
+from .vector.simd import copy_run, flattened, prefetch_run
 from .vector.transcendental import exp
 from .vector.transcendental import tanh as hyperbolic_tangent
 
@@ -68,8 +68,10 @@ def _relu_backward(chunk, dy, y, dx):
 @kernel
 def _sigmoid(chunk, x, y):
     one = x.dtype.type(1)
-    for i in block(chunk, x.size):
-        y[i] = one / (one + exp(-x[i]))
+    for first in parts(chunk, x.size):
+        prefetch_run(x, first + AHEAD, PART)
+        for i in part(first, x.size):
+            y[i] = one / (one + exp(-x[i]))
 
 
 @kernel
@@ -81,8 +83,10 @@ def _sigmoid_backward(chunk, dy, y, dx):
 
 @kernel
 def _tanh(chunk, x, y):
-    for i in block(chunk, x.size):
-        y[i] = hyperbolic_tangent(x[i])
+    for first in parts(chunk, x.size):
+        prefetch_run(x, first + AHEAD, PART)
+        for i in part(first, x.size):
+            y[i] = hyperbolic_tangent(x[i])
 
 
 @kernel

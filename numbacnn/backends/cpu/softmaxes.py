@@ -17,7 +17,7 @@ import numpy as np
 from .runtime.allocator import empty_like
 from .runtime.kernel import Scratch, kernel
 from .runtime.launch_cache import cached_launches
-from .vector.blocks import BLOCK
+from .vector.blocks import AHEAD, BLOCK, PART
 from .vector.layout import flat, like
 from .vector.rows import SHORT, add_run, largest_of_run, scale_run, shift_run
 from .vector.simd import flattened, prefetch_run
@@ -26,10 +26,6 @@ from .vector.transcendental import exp, strict
 __all__ = ["softmax", "softmax_backward"]
 
 COLUMNS = 256
-# Numbers whose exponentials are made at a time: more of them would wait for stores to memory.
-PART = 1 << 8
-# What the memory brings meanwhile is so many numbers further on.
-AHEAD = 1 << 10
 # Classes whose exponentials are added up in their own dtype before float64 takes the sum.
 CLASSES = 16
 

@@ -7,9 +7,11 @@ import numpy as np
 from ..runtime.kernel import inlined, kernel
 from .layout import flat
 
-__all__ = ["BLOCK", "block", "blocks", "fill_zero"]
+__all__ = ["AHEAD", "BLOCK", "PART", "block", "blocks", "fill_zero", "part", "parts"]
 
 BLOCK = 1 << 13
+PART, AHEAD = 1 << 8, 1 << 11
+"""Elements: in float32 a part is as many lines of the cache as a core can wait for."""
 
 
 def blocks(x: np.ndarray) -> int:
@@ -23,6 +25,22 @@ def block(chunk, size):
     vectors.
     """
     return range(np.uintp(chunk * BLOCK), np.uintp(min((chunk + 1) * BLOCK, size)))
+
+
+@inlined
+def parts(chunk, size):
+    """Where the parts of a chunk begin, for what computes so much that the memory would wait.
+
+    Before each part ``prefetch_run(x, first + AHEAD, PART)`` brings what comes later. Where little is computed, this
+    costs more than it brings.
+    """
+    return range(chunk * BLOCK, min((chunk + 1) * BLOCK, size), PART)
+
+
+@inlined
+def part(first, size):
+    """The elements of a part, as of :func:`block`."""
+    return range(np.uintp(first), np.uintp(min(first + PART, size)))
 
 
 @kernel

@@ -1,7 +1,8 @@
 """Functions of one element, of shared/pointwise.py: a kernel for each, and one for each gradient.
 
 roofline: memory, one read per argument and one write. With a polynomial of vector/transcendental.py there are 20 to 40
-operations an element, in float64 twice as many, which a core that has the memory for itself feels.
+operations an element, in float64 twice as many, which a core that has the memory for itself feels: the memory brings
+what comes later meanwhile.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from numba.extending import overload
 
 from ...shared.pointwise import formulas
 from ..runtime.kernel import Kernel, inlined, kernel
-from .blocks import block
+from .blocks import AHEAD, PART, block, part, parts
+from .simd import prefetch_run
 from .transcendental import STRICT, erf, exp, expm1, log1p, strict
 
 __all__ = ["GRADIENTS", "VALUES", "number", "where"]
+
+
+COMPUTED = frozenset(("celu", "elu", "exp", "gelu", "gelu_tanh", "log", "mish", "power", "selu", "silu", "softplus"))
+"""Those with a polynomial, or a call of the C library."""
 
 
 def number(x, value):
@@ -89,6 +95,13 @@ def _value_kernel(kind: str) -> Kernel:
         for i in block(chunk, x.size):
             y[i] = value_of(kind, x[i], a, b)
 
+    def computed_values(chunk, x, y, a, b):
+        for first in parts(chunk, x.size):
+            prefetch_run(x, first + AHEAD, PART)
+            for i in part(first, x.size):
+                y[i] = value_of(kind, x[i], a, b)
+
+    values = computed_values if kind in COMPUTED else values
     return _named(values, f"values_of_{kind}")
 
 
@@ -97,6 +110,14 @@ def _gradient_kernel(kind: str) -> Kernel:
         for i in block(chunk, x.size):
             dx[i] = gradient_of(kind, dy[i], x[i], a, b)
 
+    def computed_gradients(chunk, dy, x, dx, a, b):
+        for first in parts(chunk, x.size):
+            prefetch_run(x, first + AHEAD, PART)
+            prefetch_run(dy, first + AHEAD, PART)
+            for i in part(first, x.size):
+                dx[i] = gradient_of(kind, dy[i], x[i], a, b)
+
+    gradients = computed_gradients if kind in COMPUTED else gradients
     return _named(gradients, f"gradients_of_{kind}")
 
 
