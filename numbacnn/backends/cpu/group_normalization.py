@@ -24,6 +24,7 @@ from .runtime.allocator import empty, empty_like
 from .runtime.kernel import Scratch, inlined, kernel
 from .runtime.launch_cache import cached_launches
 from .runtime.microkernel import Microkernel
+from .vector.blocks import AHEAD
 from .vector.column_sums import CHUNK_ELEMENTS, MAX_CHUNKS, wide_rows
 from .vector.layout import channels_last, flat, images
 from .vector.row_maps import GRADIENT, NORMALIZED, map_all, repeat
@@ -36,7 +37,7 @@ from .vector.rows import (
     normalize_run,
     squares_of_run,
 )
-from .vector.simd import flattened
+from .vector.simd import flattened, prefetch_run
 from .vector.sums import is_finite
 
 __all__ = ["group_norm", "group_norm_backward"]
@@ -131,6 +132,7 @@ def _normalize_runs(chunk, x, weight, bias, y, mean, variance, inverse_std, eps,
         mean[run], variance[run], inverse_std[run] = center, of_group, inverse
         middle = mean[run]
         if p.length == 1:
+            prefetch_run(x, at + AHEAD, size)
             normalize_run(y, x, at, weight, bias, channel, p.channels, middle, inverse)
         else:
             for j in range(p.channels):
