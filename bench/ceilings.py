@@ -22,7 +22,8 @@ from numba import njit, types
 from numba.core import config
 from numba.extending import intrinsic
 
-from numbacnn.backends.cpu.vector.simd import REGISTERS, VECTOR_BYTES, Vectors
+from numbacnn.backends.cpu.vector.blocks import AHEAD, PART
+from numbacnn.backends.cpu.vector.simd import REGISTERS, VECTOR_BYTES, Vectors, prefetch_run
 
 from .command import UserError
 
@@ -43,10 +44,12 @@ CHAINS = 24 if REGISTERS >= 32 else 12
 MIN_SECONDS = 2e-2
 MEASUREMENTS = 8
 PAUSE = 0.1
-# Elements of the longest kind of traffic between two turns of the others, which stay in the first cache, and places
-# where each kind goes on in turns, as in a kernel that updates three arrays: memory serves several streams at another
-# rate than one. The fastest way counts.
-TURNS, STREAMS = (64, 256, 512), (1, 2, 8)
+WAYS = ((64, 2, 0), (256, 2, 0), (512, 2, 0), (512, 8, 0), (PART, 1, AHEAD), (PART, 2, AHEAD))
+"""Of moving, of which the fastest counts: elements of the longest kind of traffic between two turns of the others,
+which stay in the first cache; places where each kind goes on in turns, as in a kernel that updates three arrays, for
+memory serves several streams at another rate than one; and how many elements further on the memory is asked for, if not
+0.
+"""
 CACHE_FOLDER = Path("/sys/devices/system/cpu")
 USUAL_CACHE = 64 << 20
 IN_MEMORY = 8
@@ -158,25 +161,25 @@ class Traffic:
 
     def __init__(self, threads: int, least: int) -> None:
         self._threads = threads
-        self._elements = -(-least // (4 * threads)) + max(TURNS)
+        self._elements = -(-least // (4 * threads)) + max(turn for turn, _, _ in WAYS)
         self._arrays = [np.empty((3, self._elements), np.float32) for _ in range(threads)]
         for rows in self._arrays:
             rows[...] = 1.0  # what no one has written shares a page of zeros
-        _move(*self._arrays[0], 1, 1, 1, 1, 1)
+        _move(*self._arrays[0], 1, 1, 1, 1, 1, 1)
 
     def seconds(self, mix: Mix) -> float:
         """How long ``mix`` takes, from a measurement of as much as the arrays hold of it."""
-        return mix.bytes / max(self._rate(mix, turn, streams) for turn in TURNS for streams in STREAMS)
+        return mix.bytes / max(self._rate(mix, *way) for way in WAYS)
 
-    def _rate(self, mix: Mix, turn: int, streams: int) -> float:
+    def _rate(self, mix: Mix, turn: int, streams: int, ahead: int) -> float:
         parts = [turn * part // max(mix[:3]) for part in mix[:3]]
         turns = self._elements // turn // streams * streams
-        seconds = together(self._threads, lambda number: _move(*self._arrays[number], *parts, turns, streams))
+        seconds = together(self._threads, lambda number: _move(*self._arrays[number], *parts, turns, streams, ahead))
         return 4 * Mix(*parts).bytes * turns * self._threads / seconds
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _move(source, target, own, read, written, updated, turns, streams):  # type: ignore[no-untyped-def]
+def _move(source, target, own, read, written, updated, turns, streams, ahead):  # type: ignore[no-untyped-def]
     """``turns`` times: sum some elements of ``source``, write some of ``target``, add to some of ``own``.
 
     They are the next of each of ``streams`` parts of the arrays in turn.
@@ -184,6 +187,10 @@ def _move(source, target, own, read, written, updated, turns, streams):  # type:
     total = np.float32(0.0)
     for number in range(turns):
         turn = number % streams * (turns // streams) + number // streams
+        if ahead > 0:
+            prefetch_run(source, turn * read + ahead, read)
+            prefetch_run(target, turn * written + ahead, written)
+            prefetch_run(own, turn * updated + ahead, updated)
         # Unsigned: a number that may be below 0 counts from the end, and the loops would not become vectors.
         for i in range(np.uintp(turn * read), np.uintp((turn + 1) * read)):
             total += source[i]

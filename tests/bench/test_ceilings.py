@@ -58,10 +58,10 @@ def test_the_peak_needs_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         ceilings.peak_gflops(1)
 
 
+@pytest.mark.parametrize("ahead", [0, 8])
 @pytest.mark.parametrize("streams", [1, 2, 5])
-def test_traffic_touches_what_it_counts(streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ceilings, "TURNS", (4,))
-    monkeypatch.setattr(ceilings, "STREAMS", (streams,))
+def test_traffic_touches_what_it_counts(streams: int, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "WAYS", ((4, streams, ahead),))
     traffic = Traffic(2, 4 * 2 * 36)
     for rows in traffic._arrays:
         rows[...] = 1.0

@@ -123,11 +123,11 @@ def _dropout_pixels(chunk, x, y, numbers, bits, scale, p, threshold, seed_low, s
     image, first, numbers[0] = chunk // p.parts, chunk % p.parts * p.part, scale
     for start in range(first, min(first + p.part, positions), p.some):
         at = (image * positions + start) * columns
-        # What is read two turns later is on its way while words are made.
+        # What is read two turns later is on its way while words are made, and what is written in this one.
         ahead = at + 2 * p.some * columns
         decide(
-            p.deciding, values, ahead, bits, 0, columns, image * columns * positions + start, positions, threshold,
-            offset_low, offset_high, seed_low, seed_high,
+            p.deciding, values, ahead, result, at, bits, 0, columns, image * columns * positions + start, positions,
+            threshold, offset_low, offset_high, seed_low, seed_high,
         )  # fmt: skip
         rows = min(p.some, min(first + p.part, positions) - start)
         pick(p.picking, values, at, result, at, numbers, 0, bits, 0, rows, columns)

@@ -28,7 +28,7 @@ def drop(microkernel, x, y, scale, count, first, threshold, c2, c3, k0, k1):
 
 @compiled
 def decide(microkernel, x, bits, channels, first, apart, threshold, c2, c3, k0, k1):
-    dropping.decide(microkernel, x, 0, bits, 1, channels, first, apart, threshold, c2, c3, k0, k1)
+    dropping.decide(microkernel, x, 0, x, 0, bits, 1, channels, first, apart, threshold, c2, c3, k0, k1)
 
 
 @compiled
@@ -59,7 +59,9 @@ def test_dropped(dtype, count, threshold, first):
 @pytest.mark.parametrize("apart", [4, 49])
 def test_decided(dtype, first, apart):
     found, expected = np.zeros((2, 9), np.int32)
-    dropping.DECIDED.definition(np.zeros(1, dtype), 0, expected, 1, 7, first, apart, 1 << 30, *WORDS)
+    dropping.DECIDED.definition(
+        np.zeros(1, dtype), 0, np.zeros(1, dtype), 0, expected, 1, 7, first, apart, 1 << 30, *WORDS
+    )
     address = dropping.DECIDED.address(np.dtype(dtype))
     decide(address, np.zeros(1, dtype), found, 7, first, apart, 1 << 30, *WORDS)
     # What is beyond the positions that it says is anything.

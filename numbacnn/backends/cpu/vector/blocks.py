@@ -31,8 +31,8 @@ def block(chunk, size):
 def parts(chunk, size):
     """Where the parts of a chunk begin, for what computes so much that the memory would wait.
 
-    Before each part ``prefetch_run(x, first + AHEAD, PART)`` brings what comes later. Where little is computed, this
-    costs more than it brings.
+    Before each part ``prefetch_run(x, first + AHEAD, PART)`` brings what comes later, of what is written as well.
+    Where little is computed, this costs more than it brings.
     """
     return range(chunk * BLOCK, min((chunk + 1) * BLOCK, size), PART)
 

@@ -24,7 +24,7 @@ __all__ = ["ALIGNED_POSITIONS", "DECIDED", "DROPPED", "PICKED", "POSITIONS", "de
 
 HALF = ir.IntType(32)
 OF_DROPPED = (ELEMENTS, ELEMENTS, ELEMENTS, *[INTEGER] * 7)
-OF_DECIDED = (ELEMENTS, PLACES, *[INTEGER] * 8)
+OF_DECIDED = (ELEMENTS, ELEMENTS, PLACES, *[INTEGER] * 8)
 OF_PICKED = (ELEMENTS, ELEMENTS, ELEMENTS, PLACES, INTEGER, INTEGER)
 LANES = VECTOR_BYTES // 8
 POSITIONS = 4 * LANES - 4
@@ -168,11 +168,12 @@ def _emit_dropped(
     v.repeated(rest, counters, step_of(builder.gep(x, [done]), builder.gep(y, [done]), v.mask(left)))
 
 
-def _decided(x, at, bits, bits_at, channels, first, apart, threshold, c2, c3, k0, k1):
+def _decided(x, at, y, y_at, bits, bits_at, channels, first, apart, threshold, c2, c3, k0, k1):
     """Bit i of bits[bits_at + j], whether the word of element ``first`` + j ``apart`` + i is below ``threshold``.
 
     For j < ``channels`` and i < POSITIONS, and i < ALIGNED_POSITIONS where the first is the first of a block. As many
-    elements of x from ``at`` on, which need not be there, are brought into the second cache meanwhile.
+    elements of x from ``at`` on and of y from ``y_at`` on, which need not be there, are brought into the second cache
+    meanwhile.
     """
     for j in range(channels):
         start = first + j * apart
@@ -183,7 +184,16 @@ def _decided(x, at, bits, bits_at, channels, first, apart, threshold, c2, c3, k0
 
 
 def _emit_decided(
-    builder: Any, element: Any, x: Any, bits: Any, channels: Any, first: Any, apart: Any, threshold: Any, *words: Any
+    builder: Any,
+    element: Any,
+    x: Any,
+    y: Any,
+    bits: Any,
+    channels: Any,
+    first: Any,
+    apart: Any,
+    threshold: Any,
+    *words: Any,
 ) -> None:
     decisions, v = _Decisions(builder, threshold, words), Vectors(builder, element, VECTOR_BYTES)
 
@@ -194,7 +204,9 @@ def _emit_decided(
         number = number if number.type == HALF else builder.zext(number, HALF)
         skipped = builder.trunc(builder.and_(start, WORD(3)), HALF)
         for line in range(0, 4 * LANES, LINE_BYTES // v.bytes):
-            v.prefetch(builder.gep(x, [builder.add(builder.mul(j, WORD(4 * LANES)), WORD(line))]))
+            place = builder.add(builder.mul(j, WORD(4 * LANES)), WORD(line))
+            v.prefetch(builder.gep(x, [place]))
+            v.prefetch(builder.gep(y, [place]))
         builder.store(builder.lshr(number, skipped), builder.gep(bits, [j]))
         return kept
 

@@ -98,6 +98,7 @@ def _value_kernel(kind: str) -> Kernel:
     def computed_values(chunk, x, y, a, b):
         for first in parts(chunk, x.size):
             prefetch_run(x, first + AHEAD, PART)
+            prefetch_run(y, first + AHEAD, PART)
             for i in part(first, x.size):
                 y[i] = value_of(kind, x[i], a, b)
 

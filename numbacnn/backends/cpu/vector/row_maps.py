@@ -27,10 +27,14 @@ SIDE_BY_SIDE = 4
 OF_ROWS = (ELEMENTS, INTEGER, ELEMENTS, INTEGER, ELEMENTS, INTEGER, ELEMENTS, INTEGER, INTEGER, INTEGER)
 
 
-def row_map(name: str, numbers: int, term: Callable[..., Any], emit_term: Callable[..., Any]) -> Microkernel:
+def row_map(
+    name: str, numbers: int, term: Callable[..., Any], emit_term: Callable[..., Any], is_far: bool = False
+) -> Microkernel:
     """y[i, j] = ``term(a[i, j], b[i, j], *of_columns[:, j])`` for i < ``rows`` and j < ``columns``.
 
     ``emit_term`` is the term of vectors, ``numbers`` how many each column has, ``apart`` elements after each other.
+    Where y ``is_far``, and a and b at hand, the memory makes ready meanwhile what the next block of :func:`map_all`
+    writes, which is the one before in memory: it has nothing else to do.
     """
 
     def definition(
@@ -63,6 +67,8 @@ def row_map(name: str, numbers: int, term: Callable[..., Any], emit_term: Callab
                 of_a = loaded(builder.gep(a, [builder.mul(row, a_row)]))
                 of_b = loaded(builder.gep(b, [builder.mul(row, b_row)]))
                 target = builder.gep(y, [builder.mul(row, y_row)])
+                for place in places if is_far else []:
+                    v.prefetch(builder.gep(target, [builder.sub(place, WORD(BLOCK))]))
                 for i, place in enumerate(places):
                     value = emit_term(v, of_a[i], of_b[i], *(number[i] for number in own))
                     v.store_masked(value, builder.gep(target, [place]), masks[i])
@@ -93,12 +99,13 @@ def _cut(v: Vectors, a: Any, b: Any, slope: Any) -> Any:
     return v.builder.select(v.builder.fcmp_ordered(">", b, v.zero()), a, v.builder.fmul(slope, a))
 
 
-NORMALIZED = row_map("normalized", 3, lambda a, b, mean, scale, bias: (a - mean) * scale + bias, _normalized)
+NORMALIZED = row_map("normalized", 3, lambda a, b, mean, scale, bias: (a - mean) * scale + bias, _normalized, True)
 GRADIENT = row_map(
     "gradient",
     4,
     lambda dy, x, scale, mean, shift, slope: scale * dy - ((x - mean) * slope + shift),
     _gradient,
+    True,
 )
 SCALED = row_map("scaled", 1, lambda a, b, scale: scale * a, lambda v, a, b, scale: v.builder.fmul(scale, a))
 CUT = row_map("cut", 1, lambda a, b, slope: np.where(b > 0, a, slope * a), _cut)
