@@ -72,7 +72,7 @@ REASONS = {
         "PReLU",
         "ReLU()",
         "Sigmoid",
-        "Tanh",
+        "ZeroPad2d",
         "LeakyReLU",
         "Hardswish",
         "Hardtanh",
