@@ -55,16 +55,19 @@ class StagedWork:
         backend: Backend,
         capture: bool,
         others: Callable[[], Any],
+        unchanged: bool = False,
     ) -> Any:
         """The result for arrays of the backend, or tuples of them.
 
         ``parts`` are layers, all on the backend, losses, optimizers, metrics and averages; ``others`` tells what else
-        the work depends on besides their settings.
+        the work depends on besides their settings. A launch after another one, since which all of this is
+        ``unchanged``, does not look at it again.
         """
-        for part in parts:
+        is_known = unchanged and self.mode == "captured"
+        for part in () if is_known else parts:
             _prepare(part, backend)
         call = _Call(tuple(stages), arrays, parts, backend, others)
-        captured = self._find_or_capture(call) if capture else None
+        captured = self._find_or_capture(call, is_known) if capture else None
         if captured is not None:
             result = captured.run(arrays, backend, self._may_go_on)
             self.mode = "captured"
@@ -80,8 +83,9 @@ class StagedWork:
         self.mode = "plain"
         return result
 
-    def _find_or_capture(self, call: _Call) -> _Captured | None:
-        self._look_at_settings(call)
+    def _find_or_capture(self, call: _Call, is_known: bool) -> _Captured | None:
+        if not is_known:
+            self._look_at_settings(call)
         if self._refusal is not None:
             self._tell(call.backend)
             return None

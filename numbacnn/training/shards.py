@@ -61,9 +61,9 @@ class ShardSums:
         self._layouts: dict[int, list[list[Node]]] = {}
 
     @property
-    def is_shared(self) -> bool:
-        """Whether other processes have shards, too."""
-        return self._ranks is not None
+    def overlaps(self) -> bool:
+        """Whether gradients go to other processes while a backward pass still makes more of them."""
+        return self._ranks is not None and self._ranks.overlap
 
     def of(self, batch: ShardedBatch, compute: Compute, state: ShardState, in_pairs: bool) -> None:
         """Compute the shards that are this process's, and leave what all shards come to.

@@ -156,6 +156,8 @@ class TrainingStep:
         self._sums = None if self.shards is None else ShardSums(self.shards, group)
         self._progress = BackwardProgress()
         self._last_work = self._work
+        self._of_batch: list[StagedWork] = []
+        """What has looked at the settings since the batch began."""
         if group is not None:
             share_state(group, model, optimizer, weight_average)
 
@@ -194,7 +196,7 @@ class TrainingStep:
             self._last_work, stages = self._work, (self._compare, self._update)
             self._work(stages, _on(backend, pieces[0]), parts, backend, self.capture, lambda: self.clip_norm)
             return
-        self._accumulation.begin_batch(self.model, self.optimizer)
+        self._begin_batch(sets=False)
         for i, piece in enumerate(pieces):
             try:
                 self._add_piece(piece, parts)
@@ -234,7 +236,7 @@ class TrainingStep:
             if is_last:
                 self.flush()
             return
-        self._accumulation.begin_batch(model, self.optimizer, sets=True)
+        self._begin_batch(sets=True)
         for metric in self.metrics:
             metric.prepare(backend)
         if in_lockstep:
@@ -260,8 +262,14 @@ class TrainingStep:
         backend, accumulation = self.model.backend, self._accumulation
         self._last_work = work = accumulation.first_work if sets else accumulation.work
         stages = self._compare, self._set if sets else self._add
-        loss = work(stages, _on(backend, piece), parts, backend, self.capture, lambda: None)
+        unchanged = any(work is other for other in self._of_batch)
+        loss = work(stages, _on(backend, piece), parts, backend, self.capture, self._overlaps, unchanged)
+        self._of_batch.append(work)
         accumulation.end_piece(self.loss, loss)
+
+    def _begin_batch(self, sets: bool) -> None:
+        self._of_batch.clear()
+        self._accumulation.begin_batch(self.model, self.optimizer, sets)
 
     def _end_batch(self, is_last: bool) -> None:
         self._accumulation.batches += 1
@@ -303,9 +311,12 @@ class TrainingStep:
         set_gradients(self.model, self.loss, [*self.model.parameters(), *self.optimizer.parameters])
         self._take_step()
 
+    def _overlaps(self) -> bool:
+        """Whether somebody wants to know how far a backward pass is, for which a launch returns to Python."""
+        return self._sums is not None and self._sums.overlaps
+
     def _add(self) -> None:
-        is_shared = self._sums is not None and self._sums.is_shared
-        with self._progress.watched(self.model.backend) if is_shared else nullcontext():
+        with self._progress.watched(self.model.backend) if self._overlaps() else nullcontext():
             self._accumulation.add(self.model, self.loss)
 
     def _set(self) -> None:

@@ -345,6 +345,42 @@ def test_gradients_leave_while_the_backward_pass_goes_on(overlap: bool) -> None:
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is captured")
+def test_overlap_may_be_set_between_two_steps() -> None:
+    group = _Two(False)
+    with nc.use_backend("cpu"):
+        holding = _Holding(group.left)
+        model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), holding, nn.Linear(40, 4))
+    step = TrainingStep(model, nn.MSELoss(), optim.SGD(model.parameters(), 0.1), shards=2, group=group)
+    x = np.ones((8, 4), np.float32)
+    for overlap in (False, True, False):
+        group.overlap = overlap
+        group.left.clear()
+        step(x, x)
+    assert step.mode == "captured" and holding.found == [False, True, False]
+
+
+def test_a_setting_that_changes_between_two_batches_of_several_pieces_counts() -> None:
+    """Of one batch it is looked at once."""
+    for micro_batch, shards in ((3, None), (None, 4)):
+        results = []
+        for capture in (True, False):
+            with nc.use_backend("cpu"):
+                model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.0), nn.Linear(8, 4))
+            for parameter in model.parameters():
+                parameter.value[...] = np.linspace(-1, 1, parameter.value.size).reshape(parameter.shape)
+            optimizer = optim.SGD(model.parameters(), 0.1)
+            step = TrainingStep(
+                model, nn.MSELoss(), optimizer, capture=capture, micro_batch=micro_batch, shards=shards
+            )  # fmt: skip
+            x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
+            for p, lr in ((0.0, 0.1), (1.0, 0.1), (0.0, 0.3)):
+                model[1].p, optimizer.lr = p, lr
+                step(x, x)
+            results.append(np.concatenate([each.value.ravel() for each in model.parameters()]))
+        np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is captured")
 def test_a_backward_pass_that_fails_ends_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> bool:
         raise OSError("lost")
