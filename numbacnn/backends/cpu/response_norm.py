@@ -6,7 +6,7 @@ by plane, and a row has the planes of a sample, in which neighbouring channels a
 
 roofline: memory, two arrays read or written more than the result's own and its argument: forward reads x and writes y
 and scale, backward reads dy, x and scale and writes dx. There are 30 to 40 operations an element. In registers forward
-is at the memory's rate, and backward at 80 % of it.
+reaches 88 % of the memory's rate, and backward 77 %.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _rows(x: np.ndarray, beta: float, fused: Callable[..., Microkernel], before:
 
 
 def _work(rows: _Rows, dtype: np.dtype) -> Scratch:
-    """For a chunk of rows with their margins, and two without; three numbers where there are none of these."""
+    """For a chunk of rows with their margins, and two without; no less than the three numbers of a fused one."""
     margins = (rows.before + rows.after) * rows.inner
     return Scratch(rows.part * (3 * rows.row + margins) + 3, dtype)
 
